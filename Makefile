@@ -1,0 +1,70 @@
+# Two commands are enough: `make run` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+LOCK   := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet --no-emit-index-url --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help install run dev test test-watch check format coverage bench faults audit lock wheel clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The stamps hold when the environments were built: a changed lock builds them anew.
+$(VENV)/.run: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned dependencies into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+install: $(VENV)/.run ## Build the environment in .venv, and nothing else
+
+run: $(VENV)/.run ## Start the service, with PostgreSQL and Valkey embedded unless DATABASE_URL and REDIS_URL say otherwise
+	@$(BIN)/python -m service serve
+
+dev: $(VENV)/.dev ## Start the service and start it again when a file changes
+	@$(BIN)/watchfiles --filter python '$(BIN)/python -m service serve' service sql
+
+test: $(VENV)/.dev ## Run all tests
+	@$(BIN)/python -m pytest -q
+
+test-watch: $(VENV)/.dev ## Run the unit tests on every change
+	@$(BIN)/watchfiles --filter python '$(BIN)/python -m pytest -q tests/unit' service sql tests
+
+check: $(VENV)/.dev ## Lint, types, layers, formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --config setup.cfg
+
+format: $(VENV)/.dev ## Put the formatting right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+coverage: $(VENV)/.dev ## Run all tests and report what they cover
+	@$(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage report
+
+bench: $(VENV)/.dev ## Measure orders per second and CPU per order, beside a row-by-row baseline
+	@$(BIN)/python -m tests.bench
+
+faults: $(VENV)/.dev ## Run the long fault tests
+	@$(BIN)/python -m pytest -q -m long tests/faults
+
+audit: $(VENV)/.run ## Check the books against the venue's ledger
+	@$(BIN)/python -m service audit
+
+lock: $(VENV)/.dev ## Pin the newest versions that fit pyproject.toml
+	@$(LOCK) -o requirements.txt
+	@$(LOCK) --extra dev -o requirements-dev.txt
+
+wheel: $(VENV)/.dev ## Build the wheel into dist/
+	@$(BIN)/python -m build --wheel --quiet
+
+clean: ## Remove what make built (never the data)
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
