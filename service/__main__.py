@@ -1,0 +1,158 @@
+"""The command line: ``python -m service serve`` and ``migrate``."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg2
+from aiohttp import web
+
+from service import embedded, settings
+from service.app import Servers, Service
+from service.clock import Clock
+from service.settings import InvalidSettingError, Settings
+from service.store.database import Database, UnavailableError
+from service.store.migrations import MigrationError, migrate
+
+log = logging.getLogger("service")
+
+_WATCH_SERVERS_EVERY_S = 1.0
+
+
+def main() -> None:
+    """Run the command line; exits with 1 and a message when something stands in the way."""
+    parser = argparse.ArgumentParser(prog="python -m service", description="The order execution engine.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, command, what in (
+        ("serve", _serve, "run the service"),
+        ("migrate", _migrate, "bring the database's schema up to date, and nothing else"),
+    ):
+        commands.add_parser(name, help=what, description=what).set_defaults(run=command)
+    arguments = parser.parse_args()
+    try:
+        loaded = settings.load()
+        _log_to_stderr(loaded.log_level)
+        with _servers(loaded) as servers:
+            arguments.run(loaded, servers)
+    except (InvalidSettingError, embedded.EmbeddedServerError, MigrationError, UnavailableError) as error:
+        sys.exit(f"error: {error}")
+    except psycopg2.Error as error:
+        sys.exit(f"error: PostgreSQL: {error}".strip())
+    except OSError as error:
+        sys.exit(f"error: {error.strerror or error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+class _Embedded:
+    """The servers in use, and those of them that this process keeps alive."""
+
+    def __init__(self, servers: Servers, own: embedded.EmbeddedServers | None, data_dir: Path) -> None:
+        self.servers = servers
+        self.data_dir = data_dir if own is not None else None
+        self._own = own
+
+    async def watch(self, clock: Clock) -> None:
+        """Start an embedded server again when it has died."""
+        while self._own is not None:
+            await clock.sleep(_WATCH_SERVERS_EVERY_S)
+            what = self._own.died()
+            if what is not None:
+                log.error("%s; starting it again", what)
+                self._own.restart_dead()
+
+
+@contextmanager
+def _servers(loaded: Settings) -> Iterator[_Embedded]:
+    """Use the servers that the settings name, and start those that they do not."""
+    postgres, redis = loaded.database_url is None, loaded.redis_url is None
+    own = embedded.start(loaded.data_dir, postgres=postgres, redis=redis) if postgres or redis else None
+    try:
+        servers = Servers(
+            database_url=loaded.database_url or (own.database_url if own else None) or "",
+            redis_url=loaded.redis_url or (own.redis_url if own else None) or "",
+            # The lock on the data folder keeps every other process off the embedded PostgreSQL.
+            alone=postgres,
+        )
+        yield _Embedded(servers, own, loaded.data_dir)
+    finally:
+        if own is not None:
+            own.stop()
+
+
+def _serve(loaded: Settings, servers: _Embedded) -> None:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve_until_signal(loaded, servers))
+
+
+async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
+    clock = Clock()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    service = Service(loaded, servers.servers, clock)
+    runner = web.AppRunner(service.web, access_log=None, shutdown_timeout=1)
+    watcher = asyncio.create_task(servers.watch(clock), name="embedded servers")
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, loaded.host, loaded.port)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        _greet(host, port, servers.data_dir)
+        await stop.wait()
+        print("Stopping ...", flush=True)
+    finally:
+        watcher.cancel()
+        await runner.cleanup()
+
+
+def _migrate(_loaded: Settings, servers: _Embedded) -> None:
+    async def run() -> None:
+        database = Database(servers.servers.database_url, size=2, clock=Clock())
+        applied = await migrate(database)
+        await database.close()
+        for migration in applied:
+            print(f"applied {migration.version:04d}_{migration.name}")
+        if not applied:
+            print("the schema is up to date")
+
+    asyncio.run(run())
+
+
+def _greet(host: str, port: int, data_dir: Path | None) -> None:
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    order = '{"tokenIn":"SOL","tokenOut":"USDC","amountIn":"100","orderType":"market"}'
+    print(
+        f"Listening on {url}",
+        f"Data in {data_dir}" if data_dir else "Data in the servers of DATABASE_URL and REDIS_URL",
+        "Try:",
+        f"  curl {url}/api/orders/execute -H 'Content-Type: application/json' -d '{order}'",
+        sep="\n",
+        flush=True,
+    )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - there is none for Windows
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    # taskiq logs every job it starts, aiopg every statement that PostgreSQL cancels.
+    logging.getLogger("taskiq").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""GET /health: whether the service can do its work, for load balancers and people."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import orjson
+from aiohttp import web
+
+from service.events.redis_link import RedisLink
+from service.store.database import UnavailableError
+from service.store.orders import Orders
+
+
+@dataclass(frozen=True, slots=True)
+class HealthRoute:
+    """What the health route needs: the servers, and counts of what is going on."""
+
+    orders: Orders
+    link: RedisLink
+    executing: Callable[[], int]
+    unknown_outcomes: Callable[[], int]
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """Answer 200 while orders are accepted and read, 503 while PostgreSQL is away.
+
+        ``degraded`` is Redis away: orders are accepted, and start when it is back.
+        """
+        try:
+            await self.orders.versions([])
+            database = True
+        except UnavailableError:
+            database = False
+        redis = await self.link.ping()
+        status = "unavailable" if not database else "ok" if redis else "degraded"
+        body = {
+            "status": status,
+            "database": "ok" if database else "unavailable",
+            "redis": "ok" if redis else "unavailable",
+            "executing": self.executing(),
+            "unknownOutcomes": self.unknown_outcomes(),
+        }
+        return web.Response(
+            body=orjson.dumps(body),
+            content_type="application/json",
+            status=HTTPStatus.OK if database else HTTPStatus.SERVICE_UNAVAILABLE,
+        )

@@ -1,0 +1,160 @@
+"""Errors as clients see them: application/problem+json (RFC 9457).
+
+Never a driver's message, and never a 500 for an input.
+
+.. code-block:: text
+
+    ProblemError
+    +-- MalformedError       400  not JSON
+    +-- NotFoundError        404  no such order
+    +-- ConflictError        409  the client order id names another order
+    +-- MediaTypeError       415  not application/json
+    +-- InvalidError         422  JSON, but not valid; says which field and why
+    +-- UpgradeError         426  a WebSocket route without a WebSocket
+    +-- ServiceUnavailableError 503  try again later
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+from marshmallow import ValidationError
+
+from service.store.database import UnavailableError
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+
+_RETRY_AFTER_S = 1
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ProblemError(Exception):
+    """An answer that is an error."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(self, detail: str, *, errors: list[dict[str, str]] | None = None, **members: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.members = members
+
+
+class MalformedError(ProblemError):
+    """The body is not JSON."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class NotFoundError(ProblemError):
+    """There is no such thing."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class ConflictError(ProblemError):
+    """The request contradicts what is stored."""
+
+    status = HTTPStatus.CONFLICT
+
+
+class MediaTypeError(ProblemError):
+    """The body is not said to be JSON."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class InvalidError(ProblemError):
+    """The request is well-formed and not valid."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+    @classmethod
+    def of(cls, error: ValidationError) -> "InvalidError":
+        """Return the problem of what a schema refused, with a pointer to each field."""
+        errors = list(_pointers(error.messages, "#"))
+        return cls("The request is not valid.", errors=errors)
+
+
+class UpgradeError(ProblemError):
+    """The route speaks WebSocket only."""
+
+    status = HTTPStatus.UPGRADE_REQUIRED
+
+
+class ServiceUnavailableError(ProblemError):
+    """The service cannot do this now."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def _pointers(messages: Any, pointer: str) -> list[dict[str, str]]:
+    """Return a schema's messages as a flat list, each with a JSON pointer (RFC 6901) as a URI fragment."""
+    if isinstance(messages, dict):
+        return [
+            found
+            for name, inner in messages.items()
+            for found in _pointers(inner, pointer if name == "_schema" else f"{pointer}/{_escape(name)}")
+        ]
+    return [{"detail": str(message), "pointer": pointer} for message in messages]
+
+
+def _escape(name: object) -> str:
+    """Write a member's name as a pointer's step; a name as long as a body can be is cut."""
+    text = str(name)[:64].replace("~", "~0").replace("/", "~1")
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def respond(problem: ProblemError) -> web.Response:
+    """Return the response that tells a problem."""
+    status = HTTPStatus(problem.status)
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": problem.detail,
+        **problem.members,
+    }
+    if problem.errors is not None:
+        body["errors"] = problem.errors
+    headers = {}
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(_RETRY_AFTER_S)
+    return web.Response(
+        status=status.value, body=orjson.dumps(body), content_type=CONTENT_TYPE, headers=headers
+    )
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Turn every error into a problem."""
+    try:
+        return await handler(request)
+    except ProblemError as problem:
+        return respond(problem)
+    except UnavailableError as error:
+        log.warning("%s %s: PostgreSQL is away (%s)", request.method, request.path, error)
+        return respond(ServiceUnavailableError("The database cannot be reached; try again."))
+    except web.HTTPException as error:
+        return _respond_to_http_exception(error)
+    except Exception:
+        log.exception("%s %s: an error of the service's own", request.method, request.path)
+        return respond(ProblemError("The service met an error of its own."))
+
+
+def _respond_to_http_exception(error: web.HTTPException) -> web.StreamResponse:
+    """Tell aiohttp's own refusals (no such route, method, size) in the same form."""
+    if error.status < HTTPStatus.BAD_REQUEST:
+        raise error
+    problem = ProblemError(HTTPStatus(error.status).description or error.reason)
+    problem.status = HTTPStatus(error.status)
+    response = respond(problem)
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        response.headers["Allow"] = error.headers["Allow"]
+    return response

@@ -1,0 +1,28 @@
+"""Every route on one screen."""
+
+from aiohttp import web
+
+from service.api import problems, specs
+from service.api.health import HealthRoute
+from service.api.orders import OrderRoutes
+from service.api.stream import StreamRoutes
+
+LARGEST_BODY = 64 * 1024
+"""Bytes; an order takes a few hundred."""
+
+
+def application(orders: OrderRoutes, stream: StreamRoutes, health: HealthRoute) -> web.Application:
+    """Return the web application."""
+    app = web.Application(middlewares=[problems.middleware], client_max_size=LARGEST_BODY)
+    app.add_routes(
+        [
+            web.post("/api/orders/execute", orders.execute),
+            web.get("/api/orders", orders.list),
+            web.get("/api/orders/by-client-id/{client_order_id}", orders.get_by_client_id),
+            web.get("/api/orders/{order_id}", orders.get),
+            web.get("/api/orders/{order_id}/ws", stream.stream),
+            web.get("/health", health.health),
+            web.get("/openapi.json", specs.openapi),
+        ]
+    )
+    return app

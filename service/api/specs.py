@@ -1,0 +1,152 @@
+"""GET /openapi.json: the contract as an OpenAPI document, made from the schemas."""
+
+import functools
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import orjson
+from aiohttp import web
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+
+from service.api.problems import CONTENT_TYPE
+from service.api.schemas import (
+    ListQuerySchema,
+    NewOrderSchema,
+    OrderListSchema,
+    OrderSchema,
+    ProblemSchema,
+    StatusUpdateSchema,
+    StreamQuerySchema,
+)
+
+_ORDER_ID = {
+    "in": "path",
+    "name": "orderId",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+}
+
+
+async def openapi(_request: web.Request) -> web.Response:
+    """GET /openapi.json."""
+    return web.Response(body=orjson.dumps(document()), content_type="application/json")
+
+
+@functools.cache
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document."""
+    spec = APISpec(
+        title="Order execution engine",
+        version=_version(),
+        openapi_version="3.1.0",
+        info={
+            "description": "Places swap orders, and tells what became of them.",
+            "license": {"name": "MIT"},
+        },
+        plugins=[MarshmallowPlugin()],
+    )
+    spec.components.schema("StatusUpdate", schema=StatusUpdateSchema)
+    spec.path(
+        "/api/orders/execute",
+        operations={
+            "post": {
+                "operationId": "executeOrder",
+                "summary": "Place an order; it is durable when this answers 201",
+                "requestBody": {"required": True, "content": _json(NewOrderSchema)},
+                "responses": {
+                    "201": _answer("Accepted.", OrderSchema),
+                    "200": _answer("The clientOrderId names this order, which is the same one.", OrderSchema),
+                    **_problems("400", "409", "413", "415", "422", "503"),
+                },
+            }
+        },
+    )
+    spec.path(
+        "/api/orders",
+        operations={
+            "get": {
+                "operationId": "listOrders",
+                "summary": "List orders, newest first",
+                "parameters": [{"in": "query", "schema": ListQuerySchema}],
+                "responses": {"200": _answer("A page.", OrderListSchema), **_problems("422", "503")},
+            }
+        },
+    )
+    spec.path(
+        "/api/orders/{orderId}",
+        operations={
+            "get": {
+                "operationId": "getOrder",
+                "summary": "Read an order",
+                "parameters": [_ORDER_ID],
+                "responses": {"200": _answer("The order.", OrderSchema), **_problems("404", "503")},
+            }
+        },
+    )
+    spec.path(
+        "/api/orders/by-client-id/{clientOrderId}",
+        operations={
+            "get": {
+                "operationId": "getOrderByClientId",
+                "summary": "Read an order by the client's own id",
+                "parameters": [
+                    {"in": "path", "name": "clientOrderId", "required": True, "schema": {"type": "string"}}
+                ],
+                "responses": {"200": _answer("The order.", OrderSchema), **_problems("404", "503")},
+            }
+        },
+    )
+    spec.path(
+        "/api/orders/{orderId}/ws",
+        operations={
+            "get": {
+                "operationId": "streamOrder",
+                "summary": "WebSocket: every entry of the history once, in order, replayed and live",
+                "description": "Messages are StatusUpdate objects. The socket closes with 1000 after the "
+                "terminal one, with 1012 when the service restarts (connect again with `from`), and with "
+                "4008 when the client does not take its messages.",
+                "parameters": [_ORDER_ID, {"in": "query", "schema": StreamQuerySchema}],
+                "responses": {
+                    "101": {"description": "Switching to WebSocket."},
+                    **_problems("404", "422", "426", "503"),
+                },
+            }
+        },
+    )
+    spec.path(
+        "/health",
+        operations={
+            "get": {
+                "operationId": "health",
+                "summary": "Whether the service can do its work",
+                "responses": {
+                    "200": {"description": "ok, or degraded: Redis is away."},
+                    "503": {"description": "unavailable: PostgreSQL is away."},
+                },
+            }
+        },
+    )
+    return spec.to_dict()
+
+
+def _version() -> str:
+    try:
+        return version("order-execution-engine")
+    except PackageNotFoundError:
+        return "0"  # run from a checkout, not installed
+
+
+def _json(schema: type) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _answer(description: str, schema: type) -> dict[str, Any]:
+    return {"description": description, "content": _json(schema)}
+
+
+def _problems(*statuses: str) -> dict[str, Any]:
+    return {
+        status: {"description": "A problem.", "content": {CONTENT_TYPE: {"schema": ProblemSchema}}}
+        for status in statuses
+    }

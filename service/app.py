@@ -1,0 +1,211 @@
+"""Wires everything in start order; the only file that sees all layers."""
+
+import logging
+from dataclasses import dataclass
+
+from service.api.health import HealthRoute
+from service.api.orders import OrderRoutes
+from service.api.routes import application
+from service.api.stream import StreamRoutes
+from service.clock import Clock
+from service.events.bus import Bus
+from service.events.feed import Feeds
+from service.events.redis_link import RedisLink
+from service.execution.engine import Engine, ExecutionSettings
+from service.execution.retry import RetryPolicy
+from service.jobs.broker import WakeUpBroker
+from service.jobs.receiver import JobReceiver
+from service.jobs.sweep import WAKE_AFTER_MS, Sweep
+from service.jobs.tasks import Jobs
+from service.settings import Settings
+from service.store import queries
+from service.store.claims import Claims
+from service.store.database import Database, UnavailableError
+from service.store.instances import Identity, Instances
+from service.store.journal import Journal
+from service.store.migrations import migrate
+from service.store.orders import Orders
+from service.venues.paper.venue import PaperSettings, PaperVenue
+
+log = logging.getLogger(__name__)
+
+_VENUE_CONNECTIONS = 3
+_START_PATIENCE_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The servers to use. ``alone``: no other process can be using them."""
+
+    database_url: str
+    redis_url: str
+    alone: bool
+
+
+class Service:
+    """The whole service, apart from the socket it listens on.
+
+    ``web`` is the aiohttp application; ``start`` and ``stop`` may be called twice.
+    """
+
+    def __init__(self, settings: Settings, servers: Servers, clock: Clock | None = None) -> None:
+        queries.verify()
+        self._settings = settings
+        self._servers = servers
+        self._clock = clock or Clock()
+        self._database = Database(servers.database_url, size=settings.database_connections, clock=self._clock)
+        # The venue stands behind a wire of its own.
+        self._venue_database = Database(servers.database_url, size=_VENUE_CONNECTIONS, clock=self._clock)
+        self._identity = Identity(self._clock)
+        self.orders = Orders(self._database)
+        self.link = RedisLink(servers.redis_url, self._clock)
+        self.feeds = Feeds(self.orders, self._clock)
+        self._bus = Bus(
+            self.link,
+            self.feeds,
+            self._clock,
+            channel=f"{settings.redis_prefix}:steps",
+            sender=self._identity.id,
+        )
+        self._journal = Journal(
+            self._database,
+            self._clock,
+            self._bus.publish,
+            insert_limit=settings.insert_queue_limit,
+            wake_after_ms=WAKE_AFTER_MS,
+        )
+        self._claims = Claims(
+            self._database,
+            self._clock,
+            self._bus.publish,
+            identity=self._identity,
+            rate_limit_per_minute=settings.queue_rate_limit_per_minute,
+        )
+        self.venue = PaperVenue(self._venue_database, self._clock, _paper_settings(settings))
+        self.engine = Engine(
+            journal=self._journal,
+            claims=self._claims,
+            orders=self.orders,
+            venue=self.venue,
+            clock=self._clock,
+            settings=ExecutionSettings(
+                retry=RetryPolicy(settings.max_retries, settings.retry_base_delay_ms),
+                quote_timeout_ms=settings.quote_timeout_ms,
+                outcome_timeout_ms=settings.outcome_timeout_ms,
+            ),
+            look_in=self._look_in,
+        )
+        self._broker = WakeUpBroker(self.link, stream=f"{settings.redis_prefix}:wake-ups")
+        jobs = Jobs(self._broker, self.engine.execute)
+        self._receiver = JobReceiver(
+            self._broker,
+            self.link,
+            self._clock,
+            consumer=self._identity.id,
+            concurrency=settings.worker_concurrency,
+        )
+        self._sweep = Sweep(
+            Instances(
+                self._database,
+                self._clock,
+                self._identity,
+                dead_after_ms=settings.instance_timeout_ms,
+            ),
+            self._identity,
+            self._clock,
+            wake=jobs.wake,
+            running=lambda: self.engine.running,
+            rate_limit_per_minute=settings.queue_rate_limit_per_minute,
+            instance_timeout_ms=settings.instance_timeout_ms,
+        )
+        self.link.on_return(self._sweep.wake_all)
+        self._stream = StreamRoutes(self.feeds)
+        self.web = application(
+            OrderRoutes(
+                journal=self._journal,
+                orders=self.orders,
+                clock=self._clock,
+                wake=jobs.wake,
+                insert_timeout_s=settings.insert_timeout_ms / 1000,
+            ),
+            self._stream,
+            HealthRoute(
+                orders=self.orders,
+                link=self.link,
+                executing=lambda: self._receiver.running,
+                unknown_outcomes=lambda: self.engine.unknown_outcomes,
+            ),
+        )
+        self.web.on_startup.append(lambda _app: self.start())
+        self.web.on_shutdown.append(lambda _app: self._drain())
+        self.web.on_cleanup.append(lambda _app: self.stop())
+        self._started = False
+
+    async def start(self) -> None:
+        """Bring the schema up to date, recover what the last stop left, and begin to work.
+
+        Raises:
+            UnavailableError: PostgreSQL cannot be reached.
+            MigrationError: its schema is not one of ours, or newer.
+        """
+        if self._started:
+            return
+        self._started = True
+        await self._migrate()
+        await self._claims.set_rate_limit()
+        await self.venue.start()
+        self.feeds.start()
+        self._bus.start()
+        self._receiver.start()
+        await self._sweep.start(alone=self._servers.alone)
+
+    async def _migrate(self) -> None:
+        """Migrate as soon as PostgreSQL can be reached: in a new deployment it may start later than this."""
+        give_up = self._clock.monotonic() + _START_PATIENCE_S
+        while True:
+            try:
+                await migrate(self._database)
+            except UnavailableError as error:
+                if self._clock.monotonic() > give_up:
+                    raise
+                log.warning("waiting for PostgreSQL: %s", error)
+                await self._clock.sleep(1)
+            else:
+                return
+
+    def _look_in(self, delay_ms: int) -> None:
+        # The engine and the sweep need each other; this is where the circle closes.
+        self._sweep.look_in(delay_ms)
+
+    async def _drain(self) -> None:
+        """Take no new work, finish what can be finished in the grace, and tell the watchers to come back."""
+        if self._started:
+            await self._receiver.stop(self._settings.shutdown_grace_s)
+        await self._stream.close()
+
+    async def stop(self) -> None:
+        """Stop in order; what has not been finished stands at a durable step."""
+        if not self._started:
+            return
+        self._started = False
+        await self._receiver.stop(0)
+        self.engine.stop()
+        await self._sweep.stop()
+        await self._bus.stop()
+        await self.feeds.stop()
+        await self.venue.stop()
+        await self.link.close()
+        await self._database.close()
+        await self._venue_database.close()
+
+
+def _paper_settings(settings: Settings) -> PaperSettings:
+    return PaperSettings(
+        seed=settings.paper_seed,
+        quote_delay_ms=settings.quote_delay_ms,
+        execution_delay_ms=settings.execution_delay_ms,
+        price_variance_ppm=settings.price_variance_ppm,
+        failure_rates=settings.paper_failure_rates,
+        slot_ms=settings.slot_ms,
+        valid_slots=settings.paper_tx_valid_slots,
+    )

@@ -1,0 +1,1 @@
+"""What an order is and how it may change. Pure: imports nothing of the layers above."""

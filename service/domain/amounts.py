@@ -1,0 +1,94 @@
+r"""Amounts: integers in base units inside, decimal strings outside. No float, no Decimal.
+
+The API's form of an amount is ``^(0|[1-9][0-9]*)(\.[0-9]+)?$``, read with a token's decimals.
+"""
+
+import re
+
+U64_MAX = 2**64 - 1
+"""The largest amount an SPL token account can hold, in base units."""
+
+PRICE_SIGNIFICANT_DIGITS = 18
+
+_DECIMAL = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?")
+# A u64 has 20 digits and no token more than 19 decimals, so nothing longer can be valid. The
+# bound also keeps int() away from inputs of thousands of digits.
+_LONGEST = 64
+
+
+class InvalidAmountError(ValueError):
+    """The text is not an amount of the token; the message says why, for the client."""
+
+
+def parse_amount(text: str, decimals: int) -> int:
+    """Read a positive amount.
+
+    Args:
+        text: the decimal string, in display units.
+        decimals: decimal places of the token.
+
+    Returns:
+        The amount in base units, from 1 to 2**64 - 1.
+
+    Raises:
+        InvalidAmountError: not a plain decimal number, zero, finer than a base unit, or over u64.
+    """
+    if len(text) > _LONGEST:
+        raise InvalidAmountError("is longer than any amount can be")
+    match = _DECIMAL.fullmatch(text)
+    if match is None:
+        raise InvalidAmountError('must be a plain decimal number such as "1.5"')
+    whole, fraction = match[1], match[2] or ""
+    if len(fraction) > decimals:
+        raise InvalidAmountError(f"has more than the token's {decimals} decimals")
+    amount = int(whole + fraction.ljust(decimals, "0"))
+    if amount == 0:
+        raise InvalidAmountError("must be greater than zero")
+    if amount > U64_MAX:
+        raise InvalidAmountError("is more than a token account can hold")
+    return amount
+
+
+def format_amount(amount: int, decimals: int) -> str:
+    """Write an amount of base units in display units, without trailing zeros."""
+    whole, fraction = divmod(amount, 10**decimals)
+    if fraction == 0:
+        return str(whole)
+    return f"{whole}.{fraction:0{decimals}d}".rstrip("0")
+
+
+def format_price(amount_out: int, decimals_out: int, amount_in: int, decimals_in: int) -> str:
+    """Write amount_out / amount_in in display units: 18 significant digits, rounded down.
+
+    Args:
+        amount_out: base units received, not negative.
+        decimals_out: decimal places of the token received.
+        amount_in: base units paid, greater than zero.
+        decimals_in: decimal places of the token paid.
+    """
+    numerator = amount_out * 10**decimals_in
+    denominator = amount_in * 10**decimals_out
+    if numerator == 0:
+        return "0"
+    # 10**scale brings the quotient to 18 or 19 digits; one division then decides exactly.
+    scale = PRICE_SIGNIFICANT_DIGITS - (len(str(numerator)) - len(str(denominator)))
+    if scale >= 0:
+        quotient = numerator * 10**scale // denominator
+    else:
+        quotient = numerator // (denominator * 10**-scale)
+    digits = str(quotient)
+    if len(digits) > PRICE_SIGNIFICANT_DIGITS:
+        surplus = len(digits) - PRICE_SIGNIFICANT_DIGITS
+        quotient //= 10**surplus
+        scale -= surplus
+    if scale <= 0:
+        return str(quotient * 10**-scale)
+    return format_amount(quotient, scale)
+
+
+def minimum_out(quoted_out: int, slippage_bps: int) -> int:
+    """Return the least a swap may pay: the quote less the slippage, rounded down; one at least.
+
+    Not zero, because a program may execute a swap that pays nothing when the minimum is zero.
+    """
+    return max(1, quoted_out * (10_000 - slippage_bps) // 10_000)

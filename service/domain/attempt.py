@@ -1,0 +1,53 @@
+"""An attempt: one signed transaction for an order, and what became of it."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from service.domain.failures import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A signed transaction, durable before its first byte is sent.
+
+    ``id`` is the transaction's signature; ``minimum_out`` is base units; ``last_valid_height`` is
+    the last slot in which it can land.
+    """
+
+    id: str
+    venue: str
+    transaction: bytes
+    minimum_out: int
+    last_valid_height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What an order got: base units of the token out, by which transaction."""
+
+    amount_out: int
+    tx_hash: str
+
+
+class AttemptState(Enum):
+    """What a venue knows of an attempt."""
+
+    UNKNOWN = auto()  # not seen, and it may still land: the same bytes may be sent again
+    PENDING = auto()
+    LANDED = auto()  # final
+    FAILED = auto()  # final: it did not trade, and never will
+    EXPIRED = auto()  # final: its last valid slot has passed without it
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStatus:
+    """A venue's answer about an attempt: ``fill`` when it landed, ``failure`` when it failed."""
+
+    state: AttemptState
+    fill: Fill | None = None
+    failure: Failure | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether the answer can never change."""
+        return self.state not in {AttemptState.UNKNOWN, AttemptState.PENDING}

@@ -1,0 +1,80 @@
+"""Why a try or an order failed: one table of codes, the same in the API, the history and the log.
+
+A refusal by us (before anything was sent) and a refusal by the venue are different codes.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Remedy(Enum):
+    """What can be done about a failure."""
+
+    REQUOTE = "a new quote and a new attempt may succeed"
+    RESEND = "the same bytes may be sent again"
+    NONE = "trying again cannot help"
+
+
+class FailureCode(StrEnum):
+    """A failure's stable name."""
+
+    NO_ROUTE = "no_route"
+    AMOUNT_TOO_SMALL = "amount_too_small"
+    INSUFFICIENT_LIQUIDITY = "insufficient_liquidity"
+    QUOTES_UNAVAILABLE = "quotes_unavailable"
+    SLIPPAGE_EXCEEDED = "slippage_exceeded"
+    TRANSACTION_FAILED = "transaction_failed"
+    TRANSACTION_REJECTED = "transaction_rejected"
+    ATTEMPT_EXPIRED = "attempt_expired"
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    remedy: Remedy
+    text: str
+
+
+_MEANINGS: dict[FailureCode, _Meaning] = {
+    FailureCode.NO_ROUTE: _Meaning(Remedy.NONE, "No pool trades this pair."),
+    FailureCode.AMOUNT_TOO_SMALL: _Meaning(Remedy.NONE, "The amount is too small to pay anything out."),
+    FailureCode.INSUFFICIENT_LIQUIDITY: _Meaning(
+        Remedy.REQUOTE, "No pool holds enough to pay for this amount."
+    ),
+    FailureCode.QUOTES_UNAVAILABLE: _Meaning(Remedy.REQUOTE, "No venue answered with a quote in time."),
+    FailureCode.SLIPPAGE_EXCEEDED: _Meaning(
+        Remedy.REQUOTE, "At execution the swap would have paid less than the minimum amount out."
+    ),
+    FailureCode.TRANSACTION_FAILED: _Meaning(
+        Remedy.REQUOTE, "The transaction failed at the venue for a passing reason."
+    ),
+    FailureCode.TRANSACTION_REJECTED: _Meaning(Remedy.NONE, "The venue rejected the transaction for good."),
+    FailureCode.ATTEMPT_EXPIRED: _Meaning(
+        Remedy.REQUOTE, "The transaction did not land before its last valid slot."
+    ),
+    FailureCode.INTERNAL_ERROR: _Meaning(Remedy.REQUOTE, "The engine met an error of its own."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure of one try: its code, and a text for people."""
+
+    code: FailureCode
+    detail: str
+
+    @classmethod
+    def of(cls, code: FailureCode) -> "Failure":
+        """Return the failure with the table's own text."""
+        return cls(code, _MEANINGS[code].text)
+
+    @property
+    def remedy(self) -> Remedy:
+        """What can be done about it."""
+        return _MEANINGS[self.code].remedy
+
+
+def describe(code: FailureCode) -> tuple[Remedy, str]:
+    """Return a code's remedy and text, as the documentation prints them."""
+    meaning = _MEANINGS[code]
+    return meaning.remedy, meaning.text

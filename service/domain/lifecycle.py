@@ -1,0 +1,75 @@
+"""The life of an order as one table: (status, trigger) -> status. Everything else asks it.
+
+.. code-block:: text
+
+    pending -> routing -> building -> submitted -> confirmed
+       ^          |           |           |
+       +----------+-----------+-----------+   retry: another try, later
+                  +-----------+-----------+-> failed
+
+``open``, ``cancelled`` and ``expired`` belong to orders that rest.
+"""
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What an order is doing. The values are the API's words and the database's."""
+
+    PENDING = "pending"
+    OPEN = "open"
+    ROUTING = "routing"
+    BUILDING = "building"
+    SUBMITTED = "submitted"
+    CONFIRMED = "confirmed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Trigger(StrEnum):
+    """What happens to an order."""
+
+    START = "start"
+    QUOTED = "quoted"
+    PREPARED = "prepared"
+    LANDED = "landed"
+    RETRY = "retry"
+    FAIL = "fail"
+
+
+TERMINAL = frozenset({Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
+"""Where an order's life ends: nothing follows."""
+
+IN_EXECUTION = frozenset({Status.ROUTING, Status.BUILDING, Status.SUBMITTED})
+"""Where a worker is on the order."""
+
+_TRANSITIONS: dict[tuple[Status, Trigger], Status] = {
+    (Status.PENDING, Trigger.START): Status.ROUTING,
+    (Status.ROUTING, Trigger.QUOTED): Status.BUILDING,
+    (Status.BUILDING, Trigger.PREPARED): Status.SUBMITTED,
+    (Status.SUBMITTED, Trigger.LANDED): Status.CONFIRMED,
+    # Before `submitted` nothing has been sent; in it, only what is proved never to land comes back.
+    (Status.ROUTING, Trigger.RETRY): Status.PENDING,
+    (Status.BUILDING, Trigger.RETRY): Status.PENDING,
+    (Status.SUBMITTED, Trigger.RETRY): Status.PENDING,
+    (Status.ROUTING, Trigger.FAIL): Status.FAILED,
+    (Status.BUILDING, Trigger.FAIL): Status.FAILED,
+    (Status.SUBMITTED, Trigger.FAIL): Status.FAILED,
+}
+
+
+class IllegalTransitionError(Exception):
+    """The order's status does not allow the trigger: a fault in this program, not in an input."""
+
+
+def next_status(status: Status, trigger: Trigger) -> Status:
+    """Return the status after ``trigger``.
+
+    Raises:
+        IllegalTransitionError: the table has no such row.
+    """
+    try:
+        return _TRANSITIONS[status, trigger]
+    except KeyError:
+        raise IllegalTransitionError(f"{trigger} is not possible in {status}") from None

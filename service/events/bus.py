@@ -1,0 +1,121 @@
+"""The bus: steps from where they were committed to every instance's feeds.
+
+Feeds on the same instance are told directly, others by one Redis message a group. A message may be lost:
+the feeds compare with the store.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import orjson
+from redis.exceptions import RedisError
+
+from service.clock import Clock
+from service.domain.attempt import Fill
+from service.events.feed import Feeds
+from service.events.redis_link import RedisLink, connect
+from service.store.database import UnavailableError
+from service.store.journal import Committed
+
+log = logging.getLogger(__name__)
+
+_PAUSE_WHILE_AWAY_S = 0.5
+_POLL_S = 5.0
+
+
+class Bus:
+    """Carries committed steps.
+
+    Args:
+        link: sends this instance's.
+        feeds: told of everybody's.
+        clock: paces reconnecting.
+        channel: the Redis channel that all instances share.
+        sender: this process's id on the channel.
+    """
+
+    def __init__(self, link: RedisLink, feeds: Feeds, clock: Clock, *, channel: str, sender: str) -> None:
+        self._link = link
+        self._feeds = feeds
+        self._clock = clock
+        self._channel = channel
+        self._sender = sender.encode()
+        self._listener: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to listen to the other instances."""
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._listen_for_ever(), name="bus")
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.cancel()
+            await asyncio.wait([listener])
+
+    def publish(self, steps: Sequence[Committed]) -> None:
+        """Tell everybody of steps that have just been committed here. Never waits."""
+        self._feeds.take(steps)
+        self._link.send("PUBLISH", self._channel, self._sender + _encode(steps))
+
+    def receive(self, message: bytes) -> None:
+        """Take a message from the channel; one's own is known already."""
+        if message.startswith(self._sender):
+            return
+        try:
+            steps = _decode(message[len(self._sender) :])
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("bus: a message that is not one of ours (%s)", error)
+            return
+        self._feeds.take(steps)
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError, TimeoutError) as error:
+                log.debug("bus: redis is away (%s)", error)
+            await self._clock.sleep(_PAUSE_WHILE_AWAY_S)
+
+    async def _listen(self) -> None:
+        client = connect(self._link.url)
+        try:
+            async with client.pubsub(ignore_subscribe_messages=True) as channel:
+                await channel.subscribe(self._channel)
+                await self._catch_up()
+                while True:
+                    message = await channel.get_message(timeout=_POLL_S)
+                    if message is not None:
+                        self.receive(message["data"])
+        finally:
+            await client.aclose()
+
+    async def _catch_up(self) -> None:
+        """Read what was published while nobody listened here."""
+        try:
+            await self._feeds.compare()
+        except UnavailableError as error:
+            log.debug("bus: catching up later (%s)", error)
+
+
+def _encode(steps: Sequence[Committed]) -> bytes:
+    return orjson.dumps(
+        [
+            [
+                step.order_id,
+                step.entry,
+                step.offers,
+                None if step.fill is None else [str(step.fill.amount_out), step.fill.tx_hash],
+            ]
+            for step in steps
+        ]
+    )
+
+
+def _decode(message: bytes) -> list[Committed]:
+    return [
+        Committed(order_id, entry, offers, None if fill is None else Fill(int(fill[0]), fill[1]))
+        for order_id, entry, offers, fill in orjson.loads(message)
+    ]

@@ -1,0 +1,183 @@
+"""Feeds: one order's steps, each once, in order, however late or where a watcher connects.
+
+A feed subscribes first, then reads the store, then drops what it has twice, by sequence. Watchers of the
+same order share one copy of it, which is also their queue: a watcher is a position in its history.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Self
+
+from service.clock import Clock
+from service.store.database import UnavailableError
+from service.store.journal import Committed
+from service.store.orders import Order, Orders
+
+log = logging.getLogger(__name__)
+
+_COMPARE_EVERY_S = 1.0
+
+
+class _Watched:
+    """An order that somebody watches, as far as it is known here."""
+
+    def __init__(self) -> None:
+        self.order: Order | None = None
+        self.early: list[Committed] = []
+        self.watchers = 0
+        self.reading: asyncio.Task[None] | None = None
+        self._changed: list[asyncio.Future[None]] = []
+
+    def take(self, step: Committed) -> bool:
+        """Take a step that is the next one; return False when steps before it are missing."""
+        if self.order is None:
+            self.early.append(step)
+            return True
+        if step.sequence > self.order.version + 1:
+            return False
+        if step.sequence == self.order.version + 1:
+            self._set(self.order.after(step))
+        return True
+
+    def take_whole(self, order: Order) -> None:
+        """Take an order as it was read; what came while it was being read is added."""
+        if self.order is None or order.version > self.order.version:
+            self._set(order)
+        early, self.early = self.early, []
+        for step in early:
+            self.take(step)
+
+    async def change(self) -> None:
+        """Wait for the next step."""
+        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._changed.append(changed)
+        await changed
+
+    def _set(self, order: Order) -> None:
+        self.order = order
+        changed, self._changed = self._changed, []
+        for future in changed:
+            if not future.done():
+                future.set_result(None)
+
+
+class Watch:
+    """One watcher's way through an order's history: an iterator of (order, sequence), from the first entry.
+
+    It ends after the terminal entry. Use it as a context manager, so that nobody watches for nobody.
+    """
+
+    def __init__(self, feeds: "Feeds", order_id: str, watched: _Watched, after: int) -> None:
+        self._feeds = feeds
+        self._order_id = order_id
+        self._watched = watched
+        self._sequence = after
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._feeds._leave(self._order_id)  # noqa: SLF001 - the other half of this class
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[Order, int]:
+        while (order := self._watched.order) is None or self._sequence >= order.version:
+            if order is not None and order.ended:
+                raise StopAsyncIteration
+            await self._watched.change()
+        self._sequence += 1
+        return order, self._sequence
+
+
+class Feeds:
+    """The orders that are watched on this instance.
+
+    Args:
+        orders: where an order is read when its watch begins, and when steps are missing.
+        clock: paces the comparison with the store.
+    """
+
+    def __init__(self, orders: Orders, clock: Clock) -> None:
+        self._orders = orders
+        self._clock = clock
+        self._watched: dict[str, _Watched] = {}
+        self._comparing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to compare what is watched with the store, so that a lost message costs a second."""
+        if self._comparing is None:
+            self._comparing = asyncio.create_task(self._compare_for_ever(), name="feeds")
+
+    async def stop(self) -> None:
+        """Stop comparing."""
+        comparing, self._comparing = self._comparing, None
+        if comparing is not None:
+            comparing.cancel()
+            await asyncio.wait([comparing])
+
+    async def watch(self, order_id: str, after: int = 0) -> Watch | None:
+        """Begin to watch an order, after the entry of the given sequence; None when there is no such order.
+
+        Raises:
+            UnavailableError: the order cannot be read now.
+        """
+        watched = self._watched.setdefault(order_id, _Watched())
+        watched.watchers += 1
+        try:
+            if watched.order is None:
+                await self._read(order_id, watched)
+        except BaseException:
+            self._leave(order_id)
+            raise
+        if watched.order is None:
+            self._leave(order_id)
+            return None
+        return Watch(self, order_id, watched, after)
+
+    def take(self, steps: Iterable[Committed]) -> None:
+        """Tell the watchers of steps that have been committed, here or elsewhere."""
+        for step in steps:
+            watched = self._watched.get(step.order_id)
+            if watched is not None and not watched.take(step):
+                self._read_soon(step.order_id, watched)
+
+    async def compare(self) -> None:
+        """Read what this instance has missed of the orders that are watched."""
+        if not self._watched:
+            return
+        for order_id, version in (await self._orders.versions(list(self._watched))).items():
+            watched = self._watched.get(order_id)
+            if watched is not None and watched.order is not None and version > watched.order.version:
+                await self._read(order_id, watched)
+
+    async def _compare_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(_COMPARE_EVERY_S)
+            try:
+                await self.compare()
+            except UnavailableError as error:
+                log.debug("feeds: PostgreSQL is away (%s)", error)
+
+    async def _read(self, order_id: str, watched: _Watched) -> None:
+        order = await self._orders.get(order_id)
+        if order is not None:
+            watched.take_whole(order)
+
+    def _read_soon(self, order_id: str, watched: _Watched) -> None:
+        if watched.reading is None or watched.reading.done():
+            watched.reading = asyncio.create_task(self._try_to_read(order_id, watched), name="feed gap")
+
+    async def _try_to_read(self, order_id: str, watched: _Watched) -> None:
+        try:
+            await self._read(order_id, watched)
+        except UnavailableError as error:
+            log.debug("feeds: %s is read later (%s)", order_id, error)
+
+    def _leave(self, order_id: str) -> None:
+        watched = self._watched[order_id]
+        watched.watchers -= 1
+        if watched.watchers == 0:
+            del self._watched[order_id]

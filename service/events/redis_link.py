@@ -1,0 +1,123 @@
+"""The way to Redis: commands that nobody waits for, sent together.
+
+Everything here is a wake-up call. What cannot be sent is dropped, because PostgreSQL knows it all and the
+sweep sends it again; so a slow or absent Redis holds up nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from service.clock import Clock
+
+log = logging.getLogger(__name__)
+
+_PAUSE_WHILE_AWAY_S = 0.25
+_ANSWER_TIMEOUT_S = 5.0
+_LARGEST_PIPELINE = 1_000
+
+
+def connect(url: str, *, timeout_s: float = _ANSWER_TIMEOUT_S) -> Redis:
+    """Return a client that fails at once instead of trying again: every user here has its own pace."""
+    tcp_only = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return Redis.from_url(
+        url,
+        protocol=2,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=_ANSWER_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+        **tcp_only,
+    )
+
+
+class RedisLink:
+    """Sends commands in pipelines: those of one turn of the event loop together.
+
+    Args:
+        url: redis, rediss or unix.
+        clock: paces the attempts while Redis is away.
+    """
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self.url = url
+        self._client = connect(url)
+        self._clock = clock
+        self._queue: list[tuple[str | bytes, ...]] = []
+        self._sender: asyncio.Task[None] | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self._on_return: list[Callable[[], None]] = []
+        self.available = True
+        """Whether the last command got through."""
+
+    def on_return(self, callback: Callable[[], None]) -> None:
+        """Call back each time Redis answers again after it was away: it may have forgotten everything."""
+        self._on_return.append(callback)
+
+    def send(self, *command: str | bytes) -> None:
+        """Send a command at the end of this turn of the loop; forget it if Redis is away."""
+        if not self.available:
+            return
+        self._queue.append(command)
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send_all(), name="redis link")
+
+    async def ping(self) -> bool:
+        """Return whether Redis answers."""
+        try:
+            await self._client.ping()
+        except (RedisError, OSError, TimeoutError):
+            self._lost("no answer to a ping")
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Send what waits, if Redis takes it, and disconnect."""
+        if self._probe is not None:
+            self._probe.cancel()
+        while self._sender is not None:
+            await asyncio.wait([self._sender])
+        await self._client.aclose()
+
+    async def _send_all(self) -> None:
+        try:
+            while self._queue:
+                commands, self._queue = self._queue[:_LARGEST_PIPELINE], self._queue[_LARGEST_PIPELINE:]
+                async with self._client.pipeline(transaction=False) as pipeline:
+                    for command in commands:
+                        pipeline.execute_command(*command)
+                    for answer in await pipeline.execute(raise_on_error=False):
+                        if isinstance(answer, RedisError):
+                            log.debug("redis: %s", answer)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._queue.clear()
+            self._lost(error)
+        finally:
+            self._sender = None
+
+    def _lost(self, error: object) -> None:
+        if self.available:
+            log.warning("redis is away (%s); going on without", error)
+            self.available = False
+        if self._probe is None:
+            self._probe = asyncio.create_task(self._wait_for_return(), name="redis probe")
+
+    async def _wait_for_return(self) -> None:
+        try:
+            while True:
+                await self._clock.sleep(_PAUSE_WHILE_AWAY_S)
+                try:
+                    await self._client.ping()
+                except (RedisError, OSError, TimeoutError):
+                    continue
+                break
+        finally:
+            self._probe = None
+        log.warning("redis is back")
+        self.available = True
+        for callback in self._on_return:
+            callback()

@@ -1,0 +1,350 @@
+"""One order's life, top to bottom: claim, route, build, submit, conclude.
+
+Every step is durable before the next begins, so the process may die anywhere and another goes on from
+the last step: in ``routing`` it quotes again, in ``building`` it quotes and prepares again, in
+``submitted`` it asks the venue. An attempt is durable before it is sent, and an unknown outcome stays
+``submitted`` until the venue has told it: it is never called failed by guess.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.clock import Clock
+from service.domain.amounts import format_amount, minimum_out
+from service.domain.attempt import Attempt, AttemptState, AttemptStatus, Fill
+from service.domain.failures import Failure, FailureCode
+from service.domain.lifecycle import Status, Trigger, next_status
+from service.domain.quote import NoQuote, Offer, Quote
+from service.domain.tokens import TOKENS
+from service.execution.retry import RetryPolicy
+from service.store.claims import Claimed, Claims, Deferred
+from service.store.database import UnavailableError
+from service.store.journal import Journal, SupersededError, Transition
+from service.store.orders import Orders
+from service.venues.router import NoRouteError, choose, collect_offers
+from service.venues.venue import Swap, Venue, VenueUnavailableError
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionSettings:
+    """How orders are executed; times in milliseconds."""
+
+    retry: RetryPolicy
+    quote_timeout_ms: int
+    outcome_timeout_ms: int
+
+
+class _TryFailedError(Exception):
+    """This try is over; whether another follows is the retry policy's to say."""
+
+    def __init__(self, failure: Failure, offers: Sequence[Offer] | None = None) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+        self.offers = offers
+
+
+@dataclass(slots=True)
+class _Run:
+    """An order while this process works on it: what was claimed, and how far it has come since."""
+
+    order: Claimed
+    status: Status
+    version: int
+
+
+class Engine:
+    """Executes orders, each at most once at a time.
+
+    Args:
+        journal: writes the steps.
+        claims: makes orders this process's.
+        orders: reads attempts that another process made.
+        venue: where orders execute.
+        clock: pauses, write ids, jitter.
+        settings: time-outs and the retry policy.
+        look_in: called with milliseconds when an order should be looked at after a while: the
+            sweep's to do.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        claims: Claims,
+        orders: Orders,
+        venue: Venue,
+        clock: Clock,
+        settings: ExecutionSettings,
+        look_in: Callable[[int], None],
+    ) -> None:
+        self._journal = journal
+        self._claims = claims
+        self._orders = orders
+        self._venue = venue
+        self._clock = clock
+        self._settings = settings
+        self._look_in = look_in
+        self._running: set[str] = set()
+        self._unknown: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def running(self) -> list[str]:
+        """The ids of the orders this process is working on."""
+        return list(self._running)
+
+    @property
+    def unknown_outcomes(self) -> int:
+        """How many attempts have been sent of which the venue has not told the outcome in time."""
+        return len(self._unknown)
+
+    async def execute(self, order_id: str) -> None:
+        """Work on an order, if it may be worked on now, for as long as there is something to do.
+
+        Returns when the order has ended, waits for its next try, or waits for an outcome that the
+        venue owes (which is then asked for without holding up the caller).
+        """
+        if order_id in self._running:
+            return
+        self._running.add(order_id)
+        try:
+            claim = await self._claims.claim(order_id)
+            if isinstance(claim, Deferred):
+                self._look_in(claim.wait_ms)
+            elif claim is not None:
+                await self._work_on(_Run(claim, claim.status, claim.version))
+        finally:
+            if order_id not in self._unknown:
+                self._running.discard(order_id)
+
+    def stop(self) -> None:
+        """Ask after no more unknown outcomes; the next start does."""
+        for task in self._unknown.values():
+            task.cancel()
+
+    async def _work_on(self, run: _Run) -> None:
+        try:
+            quote = attempt = None
+            if run.status is Status.ROUTING:
+                quote = await self._route(run)
+            if run.status is Status.BUILDING:
+                attempt = await self._build(run, quote)
+            if run.status is Status.SUBMITTED:
+                await self._settle(run, attempt)
+        except _TryFailedError as end:
+            await self._end_try(run, end.failure, end.offers)
+        except SupersededError:
+            log.warning("order %s is no longer this process's", run.order.order_id)
+        except Exception:
+            log.exception("order %s: an error of the engine's own in %s", run.order.order_id, run.status)
+            if run.status is Status.SUBMITTED:
+                # Sent or not, it may land: only the venue can say.
+                self._ask_later(run, None)
+            else:
+                await self._end_try(run, Failure.of(FailureCode.INTERNAL_ERROR))
+
+    async def _route(self, run: _Run) -> Quote:
+        """Quote the order on every pool, and keep what was offered and what was chosen."""
+        offers, quote = await self._best_quote(run.order)
+        log.info("order %s: %s; %s it is", run.order.order_id, _in_words(offers, run.order), quote.dex)
+        await self._move(
+            run,
+            Trigger.QUOTED,
+            detail={"venue": quote.dex},
+            offers=_in_json(offers, run.order, chosen=quote),
+        )
+        return quote
+
+    async def _build(self, run: _Run, quote: Quote | None) -> Attempt:
+        """Sign a transaction for the chosen route, and make it durable."""
+        order = run.order
+        if quote is None:
+            _offers, quote = await self._best_quote(order)
+        swap = Swap(
+            order_id=order.order_id,
+            attempt=order.tries,
+            dex=quote.dex,
+            pool_id=quote.pool_id,
+            token_in=order.token_in,
+            token_out=order.token_out,
+            amount_in=order.amount_in,
+            minimum_out=minimum_out(quote.amount_out, order.slippage_bps),
+        )
+        try:
+            attempt = await self._venue.prepare(swap)
+        except VenueUnavailableError as error:
+            raise _TryFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
+        await self._move(run, Trigger.PREPARED, detail={"txHash": attempt.id}, attempt=attempt)
+        return attempt
+
+    async def _settle(self, run: _Run, attempt: Attempt | None) -> None:
+        """Send the attempt and wait for what becomes of it; past the deadline, ask on the side."""
+        if attempt is None:
+            # Recovered: it may have been sent by the process that is gone, or may not.
+            attempt = await self._orders.latest_attempt(run.order.order_id)
+            if attempt is None:
+                raise RuntimeError("a submitted order without an attempt")
+        timeout_s = self._settings.outcome_timeout_ms / 1000
+        try:
+            status = await self._venue.submit(attempt)
+            if not status.final:
+                status = await self._venue.outcome(attempt, timeout_s)
+        except VenueUnavailableError as error:
+            log.warning("order %s: the venue is away (%s)", run.order.order_id, error)
+            status = AttemptStatus(AttemptState.UNKNOWN)
+        if status.final:
+            await self._conclude(run, status)
+        else:
+            self._ask_later(run, attempt)
+
+    async def _conclude(self, run: _Run, status: AttemptStatus) -> None:
+        """Write down an attempt's outcome."""
+        if status.fill is not None:
+            await self._move(run, Trigger.LANDED, detail={"txHash": status.fill.tx_hash}, fill=status.fill)
+            log.info("order %s: confirmed by %s", run.order.order_id, status.fill.tx_hash)
+        elif status.state is AttemptState.EXPIRED:
+            raise _TryFailedError(Failure.of(FailureCode.ATTEMPT_EXPIRED))
+        else:
+            raise _TryFailedError(status.failure or Failure.of(FailureCode.TRANSACTION_FAILED))
+
+    def _ask_later(self, run: _Run, attempt: Attempt | None) -> None:
+        """Ask the venue after an attempt until it tells, without holding up a worker."""
+        order_id = run.order.order_id
+        log.warning("order %s: outcome unknown, asking the venue until it is known", order_id)
+        self._unknown[order_id] = asyncio.create_task(
+            self._reconcile(run, attempt), name=f"reconcile {order_id}"
+        )
+
+    async def _reconcile(self, run: _Run, attempt: Attempt | None) -> None:
+        order_id = run.order.order_id
+        pause_s = _FIRST_PAUSE_S
+        try:
+            while True:
+                await self._clock.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                try:
+                    attempt = attempt or await self._orders.latest_attempt(order_id)
+                    status = await self._ask(attempt) if attempt else None
+                except (VenueUnavailableError, UnavailableError) as error:
+                    log.warning("order %s: outcome still unknown (%s)", order_id, error)
+                    continue
+                if status is not None and status.final:
+                    await self._conclude(run, status)
+                    return
+        except _TryFailedError as end:
+            await self._end_try(run, end.failure)
+        except SupersededError:
+            log.warning("order %s is no longer this process's", order_id)
+        except Exception:
+            # The order stays submitted and nobody's: the sweep takes it up again.
+            log.exception("order %s: asking for its outcome failed", order_id)
+        finally:
+            del self._unknown[order_id]
+            self._running.discard(order_id)
+
+    async def _ask(self, attempt: Attempt) -> AttemptStatus:
+        status = await self._venue.status(attempt)
+        if status.state is AttemptState.UNKNOWN:
+            # It can still land, so the same bytes are sent again; the venue takes them once.
+            status = await self._venue.submit(attempt)
+        return status
+
+    async def _end_try(self, run: _Run, failure: Failure, offers: Sequence[Offer] | None = None) -> None:
+        """Fail the order, or put it back to pending until its next try."""
+        order, policy = run.order, self._settings.retry
+        delay_ms = policy.delay_ms(failure, order.tries)
+        detail = {"attempt": order.tries, "reason": failure.code, "detail": failure.detail}
+        in_json = None if offers is None else _in_json(offers, order, chosen=None)
+        try:
+            if delay_ms is None:
+                await self._move(run, Trigger.FAIL, detail=detail, offers=in_json)
+                log.info("order %s: failed after %d tries: %s", order.order_id, order.tries, failure.code)
+                return
+            delay_ms += self._clock.between(0, policy.jitter_ms())
+            await self._move(run, Trigger.RETRY, detail=detail, offers=in_json, retry_in_ms=delay_ms)
+        except SupersededError:
+            log.warning("order %s is no longer this process's", order.order_id)
+            return
+        log.info("order %s: try %d: %s; next in %d ms", order.order_id, order.tries, failure.code, delay_ms)
+        self._look_in(delay_ms)
+
+    async def _best_quote(self, order: Claimed) -> tuple[list[Offer], Quote]:
+        offers = await collect_offers(
+            self._venue,
+            order.token_in,
+            order.token_out,
+            order.amount_in,
+            self._settings.quote_timeout_ms / 1000,
+        )
+        try:
+            return offers, choose(offers)
+        except NoRouteError as end:
+            raise _TryFailedError(end.failure, offers) from end
+
+    async def _move(
+        self,
+        run: _Run,
+        trigger: Trigger,
+        *,
+        detail: dict[str, Any],
+        offers: list[dict[str, Any]] | None = None,
+        attempt: Attempt | None = None,
+        fill: Fill | None = None,
+        retry_in_ms: int | None = None,
+    ) -> None:
+        """Take the order one step on, and return when that is durable.
+
+        Raises:
+            SupersededError: the order has become another's.
+        """
+        status = next_status(run.status, trigger)
+        step = await self._journal.append(
+            Transition(
+                order_id=run.order.order_id,
+                version=run.version,
+                owner=run.order.owner,
+                status=status,
+                write_id=self._clock.new_write_id(),
+                detail=detail,
+                offers=offers,
+                attempt=attempt,
+                fill=fill,
+                retry_in_ms=retry_in_ms,
+            )
+        )
+        run.status, run.version = status, step.sequence
+
+
+def _in_json(offers: Sequence[Offer], order: Claimed, *, chosen: Quote | None) -> list[dict[str, Any]]:
+    """Return offers in the form in which the order shows them: amounts in display units."""
+    decimals_in, decimals_out = TOKENS[order.token_in].decimals, TOKENS[order.token_out].decimals
+    return [
+        {"venue": offer.dex, "reason": offer.reason}
+        if isinstance(offer, NoQuote)
+        else {
+            "venue": offer.dex,
+            "poolId": offer.pool_id,
+            "amountOut": format_amount(offer.amount_out, decimals_out),
+            "fee": format_amount(offer.fee, decimals_in),
+            "priceImpact": format_amount(offer.price_impact_ppm, 6),
+            "chosen": offer is chosen,
+        }
+        for offer in offers
+    ]
+
+
+def _in_words(offers: Sequence[Offer], order: Claimed) -> str:
+    decimals = TOKENS[order.token_out].decimals
+    return ", ".join(
+        f"{offer.dex} pays {format_amount(offer.amount_out, decimals)} {order.token_out}"
+        if isinstance(offer, Quote)
+        else f"{offer.dex} does not quote ({offer.reason})"
+        for offer in offers
+    )

@@ -1,0 +1,181 @@
+"""The sweep: a process's heartbeat, and the search for orders that no wake-up has reached.
+
+Start-up is recovery, and recovery is the sweep: it takes orders whose time has come (putting the time of
+their next wake-up forward, so that a backlog is not enqueued twice), orders of processes that are dead, and
+its own orders that none of its tasks is on.
+"""
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Awaitable, Callable
+
+from service.clock import Clock
+from service.store.database import UnavailableError
+from service.store.instances import Identity, Instances
+
+log = logging.getLogger(__name__)
+
+WAKE_AFTER_MS = 5_000
+"""How long after a wake-up an order that nobody has taken is woken again."""
+
+_EVERY_S = 1.0
+_AWAY_S = 2.0
+# A timer on this machine and a due time on PostgreSQL's clock may disagree by so much.
+_MARGIN_S = 0.005
+
+
+class Sweep:
+    """Looks after this process's place among the others, and after due orders.
+
+    Args:
+        instances: the store's side of it.
+        identity: this process's id, renewed when it was judged dead.
+        clock: paces the sweep.
+        wake: enqueues orders.
+        running: tells which orders this process is working on.
+        rate_limit_per_minute: see ``Claims``.
+        instance_timeout_ms: a process not heard of for so long is dead.
+    """
+
+    def __init__(
+        self,
+        instances: Instances,
+        identity: Identity,
+        clock: Clock,
+        *,
+        wake: Callable[[list[str]], Awaitable[None]],
+        running: Callable[[], list[str]],
+        rate_limit_per_minute: int,
+        instance_timeout_ms: int,
+    ) -> None:
+        self._instances = instances
+        self._identity = identity
+        self._clock = clock
+        self._wake = wake
+        self._running = running
+        self._rate_limit = rate_limit_per_minute
+        self._timeout_s = instance_timeout_ms / 1000
+        self._every_s = min(_EVERY_S, self._timeout_s / 4)
+        self._looks: list[float] = []
+        self._look_now = asyncio.Event()
+        self._wake_all = False
+        self._last_beat = clock.monotonic()
+        self._judges_from = self._last_beat + self._timeout_s
+        self._idle_before: set[str] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def start(self, *, alone: bool) -> None:
+        """Register this process, take over what others left, and begin to sweep.
+
+        Args:
+            alone: whether no other process can be using the database, so that whoever has not signed off
+                is dead.
+
+        Raises:
+            UnavailableError: PostgreSQL is away.
+        """
+        await self._instances.register()
+        await self._instances.beat()
+        if alone:
+            await self._instances.bury(all_others=True)
+        orphans = await self._instances.release_orphans()
+        if orphans:
+            log.info("recovery: %d orders go on where they stood", len(orphans))
+        await self._wake_due(again=True)
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep_for_ever(), name="sweep")
+
+    async def stop(self) -> None:
+        """Stop sweeping, sign off, and leave this process's orders to the others."""
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is None:
+            return
+        sweeper.cancel()
+        await asyncio.wait([sweeper])
+        try:
+            await self._wake(await self._instances.leave())
+        except UnavailableError as error:
+            log.warning("could not sign off (%s): the others will notice", error)
+
+    def look_in(self, delay_ms: int) -> None:
+        """Look for due orders after a delay."""
+        heapq.heappush(self._looks, self._clock.monotonic() + delay_ms / 1000 + _MARGIN_S)
+        self._look_now.set()
+
+    def wake_all(self) -> None:
+        """Wake every due order now: the wake-ups that were on their way may be lost."""
+        self._wake_all = True
+        self._look_now.set()
+
+    async def _sweep_for_ever(self) -> None:
+        next_sweep = self._clock.monotonic() + self._every_s
+        while True:
+            await self._wait_until(min([next_sweep, *self._looks[:1]]))
+            try:
+                now = self._clock.monotonic()
+                due = self._take_looks(now)
+                if now >= next_sweep:
+                    due, next_sweep = True, now + self._every_s
+                    await self._look_after_instances()
+                again, self._wake_all = self._wake_all, False
+                if due or again:
+                    await self._wake_due(again=again)
+            except UnavailableError as error:
+                log.warning("sweep: PostgreSQL is away (%s)", error)
+                await self._clock.sleep(self._every_s / 2)
+            except Exception:
+                log.exception("sweep: an error of the engine's own")
+                await self._clock.sleep(self._every_s)
+
+    def _take_looks(self, now: float) -> bool:
+        """Return whether the time of a look has come."""
+        due = False
+        while self._looks and self._looks[0] <= now:
+            heapq.heappop(self._looks)
+            due = True
+        return due
+
+    async def _wait_until(self, at: float) -> None:
+        """Wait for a time, or until there is another to wait for."""
+        self._look_now.clear()
+        if self._wake_all:
+            return
+        try:
+            async with asyncio.timeout(max(0, at - self._clock.monotonic())):
+                await self._look_now.wait()
+        except TimeoutError:
+            pass
+
+    async def _look_after_instances(self) -> None:
+        if not await self._instances.beat():
+            # Judged dead, and perhaps taken over: what was owned is lost, what comes is owned anew.
+            log.warning("this process was away for too long and goes on under a new id")
+            self._identity.renew()
+            await self._instances.register()
+        now = self._clock.monotonic()
+        if now - self._last_beat > _AWAY_S:
+            # PostgreSQL or this process was away: the others get a full period to be heard of.
+            self._judges_from = now + self._timeout_s
+        self._last_beat = now
+        if now >= self._judges_from:
+            for dead in await self._instances.bury():
+                log.warning("instance %s is dead; its orders go on here or elsewhere", dead)
+        await self._instances.release_orphans()
+        await self._release_idle()
+
+    async def _release_idle(self) -> None:
+        """Give up orders that this process owns and, for two sweeps, has had no task for."""
+        idle = set(await self._instances.find_idle(self._running()))
+        forgotten = (idle & self._idle_before).difference(self._running())
+        self._idle_before = idle
+        if forgotten:
+            log.warning("%d orders had an owner and no task", len(forgotten))
+            await self._instances.release(sorted(forgotten))
+
+    async def _wake_due(self, *, again: bool) -> None:
+        await self._wake(
+            await self._instances.wake_due(
+                rate_limit_per_minute=self._rate_limit, wake_after_ms=WAKE_AFTER_MS, again=again
+            )
+        )

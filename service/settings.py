@@ -1,0 +1,187 @@
+"""Every setting, typed, with its unit: from the environment and from ``.env`` in the working folder.
+
+The real environment wins over ``.env``. A value that cannot be used stops the start with a message
+that names the setting.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from environs import Env, EnvError, validate
+from marshmallow import ValidationError
+from platformdirs import user_data_path
+
+PPM = 1_000_000
+"""Millionths in one: how fractions are held, since no float may touch money."""
+
+T = TypeVar("T")
+
+
+class InvalidSettingError(Exception):
+    """A setting's value cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Two integers, the low one first, both included."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRates:
+    """How many of a million executions the paper market fails, by kind, for tests and demos."""
+
+    transient_ppm: int = 0
+    slippage_ppm: int = 0
+    permanent_ppm: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The service's settings; the README's table explains each."""
+
+    host: str
+    port: int
+    data_dir: Path
+    database_url: str | None
+    redis_url: str | None
+    database_connections: int
+    worker_concurrency: int
+    queue_rate_limit_per_minute: int
+    max_retries: int
+    retry_base_delay_ms: int
+    quote_delay_ms: Range
+    quote_timeout_ms: int
+    execution_delay_ms: Range
+    price_variance_ppm: Range
+    paper_seed: int | None
+    paper_failure_rates: FailureRates
+    slot_ms: int
+    paper_tx_valid_slots: int
+    insert_queue_limit: int
+    insert_timeout_ms: int
+    shutdown_grace_s: int
+    instance_timeout_ms: int
+    outcome_timeout_ms: int
+    redis_prefix: str
+    log_level: str
+
+
+def load(env_file: Path | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        env_file: read this instead of ``.env`` in the working folder.
+
+    Raises:
+        InvalidSettingError: a value cannot be used; the message names the setting.
+    """
+    env = Env()
+    env.read_env(str(env_file or Path.cwd() / ".env"), recurse=False)
+    try:
+        return _read(env)
+    except EnvError as error:
+        raise InvalidSettingError(str(error)) from error
+
+
+def _read(env: Env) -> Settings:
+    def text(name: str) -> str | None:
+        return env.str(name, "").strip() or None
+
+    def between(low: int, high: int) -> validate.Range:
+        return validate.Range(low, high)
+
+    def parsed(name: str, default: str, read: Callable[[str], T]) -> T:
+        try:
+            return read(text(name) or default)
+        except ValidationError as error:
+            raise EnvError(f'Environment variable "{name}" invalid: {error}') from error
+
+    def range_of(name: str, default: str, read: Callable[[str], int]) -> Range:
+        return parsed(name, default, lambda value: _range(value, read))
+
+    data_dir = text("DATA_DIR")
+    seed = text("PAPER_SEED")
+    return Settings(
+        host=env.str("HOST", "127.0.0.1"),
+        port=env.int("PORT", 3000, validate=between(0, 65535)),
+        data_dir=Path(data_dir).expanduser().absolute() if data_dir else _default_data_dir(),
+        database_url=text("DATABASE_URL"),
+        redis_url=text("REDIS_URL"),
+        database_connections=env.int("DATABASE_CONNECTIONS", 8, validate=between(2, 100)),
+        worker_concurrency=env.int("WORKER_CONCURRENCY", 10, validate=between(1, 10_000)),
+        queue_rate_limit_per_minute=env.int("QUEUE_RATE_LIMIT", 100, validate=between(0, 100_000)),
+        max_retries=env.int("MAX_RETRIES", 3, validate=between(0, 10)),
+        retry_base_delay_ms=env.int("RETRY_BASE_DELAY_MS", 2_000, validate=between(0, 600_000)),
+        quote_delay_ms=range_of("QUOTE_DELAY_MS", "200-300", _milliseconds),
+        quote_timeout_ms=env.int("QUOTE_TIMEOUT_MS", 2_000, validate=between(1, 60_000)),
+        execution_delay_ms=range_of("EXECUTION_DELAY_MS", "2000-3000", _milliseconds),
+        price_variance_ppm=range_of("PRICE_VARIANCE", "0.02-0.05", _ppm),
+        paper_seed=parsed("PAPER_SEED", "0", _seed) if seed else None,
+        paper_failure_rates=parsed("PAPER_FAILURE_RATE", "0", _failure_rates),
+        slot_ms=env.int("SLOT_MS", 400, validate=between(10, 60_000)),
+        paper_tx_valid_slots=env.int("PAPER_TX_VALID_SLOTS", 150, validate=between(1, 100_000)),
+        insert_queue_limit=env.int("INSERT_QUEUE_LIMIT", 2_000, validate=between(1, 1_000_000)),
+        insert_timeout_ms=env.int("INSERT_TIMEOUT_MS", 5_000, validate=between(100, 60_000)),
+        shutdown_grace_s=env.int("SHUTDOWN_GRACE_S", 10, validate=between(0, 600)),
+        instance_timeout_ms=env.int("INSTANCE_TIMEOUT_MS", 4_000, validate=between(500, 600_000)),
+        outcome_timeout_ms=env.int("OUTCOME_TIMEOUT_MS", 10_000, validate=between(0, 600_000)),
+        redis_prefix=env.str("REDIS_PREFIX", "oee", validate=validate.Length(min=1, max=64)),
+        log_level=env.str(
+            "LOG_LEVEL", "INFO", validate=validate.OneOf(("DEBUG", "INFO", "WARNING", "ERROR"))
+        ),
+    )
+
+
+def _default_data_dir() -> Path:
+    return user_data_path("order-execution-engine", appauthor=False)
+
+
+def _seed(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise ValidationError("must be a whole number of at most 18 digits")
+    return int(text)
+
+
+def _ppm(text: str) -> int:
+    """Read a fraction from 0 to 1 with up to six decimals, exactly, as millionths."""
+    match = re.fullmatch(r"([01])(?:\.([0-9]{1,6}))?", text.strip())
+    value = int(match[1] + (match[2] or "").ljust(6, "0")) if match else -1
+    if not 0 <= value <= PPM:
+        raise ValidationError("must be a fraction from 0 to 1 with at most six decimals")
+    return value
+
+
+def _milliseconds(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,7}", text.strip()):
+        raise ValidationError("must be whole milliseconds")
+    return int(text)
+
+
+def _range(text: str, read: Callable[[str], int]) -> Range:
+    """Read ``low-high``, or one value that is both."""
+    low_text, dash, high_text = text.partition("-")
+    low = read(low_text)
+    high = read(high_text) if dash else low
+    if low > high:
+        raise ValidationError("must go from low to high")
+    return Range(low, high)
+
+
+def _failure_rates(text: str) -> FailureRates:
+    """Read ``0.05`` (transient), or ``transient=0.1,slippage=0.05,permanent=0.01``."""
+    rates = {"transient": 0, "slippage": 0, "permanent": 0}
+    for part in text.split(","):
+        kind, equals, rate = part.rpartition("=")
+        kind = kind.strip() if equals else "transient"
+        if kind not in rates:
+            raise ValidationError("knows the kinds transient, slippage and permanent")
+        rates[kind] = _ppm(rate)
+    if sum(rates.values()) > PPM:
+        raise ValidationError("must not add up to more than 1")
+    return FailureRates(rates["transient"], rates["slippage"], rates["permanent"])

@@ -1,0 +1,119 @@
+"""Claims: a process makes an order its own, and is handed what it needs to work on it.
+
+A claim is the one write of an order that is fenced not by its version but by its owner: it takes
+an order that nobody owns. From then on only the owner's transitions are accepted.
+"""
+
+from dataclasses import dataclass
+
+from service.clock import Clock
+from service.domain.lifecycle import Status
+from service.store.database import Database
+from service.store.group import GroupWriter
+from service.store.instances import Identity
+from service.store.journal import WRITE_ID, Committed, OnCommit, as_json
+from service.store.queries import query
+
+_CLAIM = query("claim_orders")
+_CLAIM_AT_RATE = query("claim_orders_at_rate")
+_SET_RATE_LIMIT = query("set_rate_limit")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An order that is this process's, under the id ``owner``, as it stands. ``amount_in`` is base units."""
+
+    order_id: str
+    owner: str
+    token_in: str
+    token_out: str
+    amount_in: int
+    slippage_bps: int
+    status: Status
+    version: int
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The rate limit does not let the order start yet."""
+
+    wait_ms: int
+
+
+Claim = Claimed | Deferred | None
+"""None: the order is another's, or has ended, or is not due, or does not exist."""
+
+
+class Claims:
+    """Claims orders for one process.
+
+    Args:
+        database: where orders are.
+        clock: for write ids.
+        on_commit: told of the entries that claims append.
+        identity: under which id this process owns orders.
+        rate_limit_per_minute: how many orders may start in any 60 seconds, over all processes; 0 is
+            no limit.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        on_commit: OnCommit,
+        *,
+        identity: Identity,
+        rate_limit_per_minute: int,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._on_commit = on_commit
+        self._identity = identity
+        self._rate_limit = rate_limit_per_minute
+        self._claims = GroupWriter(
+            self._write_claims, clock=clock, name="claim", key=lambda order_id: order_id
+        )
+
+    async def set_rate_limit(self) -> None:
+        """Put this process's rate limit in force, for all of them."""
+        if self._rate_limit:
+            await self._database.run(_SET_RATE_LIMIT, {"limit": self._rate_limit})
+
+    async def claim(self, order_id: str) -> Claim:
+        """Make an order this process's if it may be, however long PostgreSQL takes."""
+        return await self._claims.submit(order_id)
+
+    async def drain(self) -> None:
+        """Wait until every claim has been answered."""
+        await self._claims.drain()
+
+    async def _write_claims(self, order_ids: list[str]) -> list[Claim | Exception]:
+        rows = [{"id": order_id, "write_id": self._clock.new_write_id()} for order_id in order_ids]
+        statement = _CLAIM_AT_RATE if self._rate_limit else _CLAIM
+        owner = self._identity.id
+        claims: dict[str, Claim] = {}
+        committed = []
+        for row in await self._database.run(statement, {"rows": as_json(rows), "owner": owner}):
+            order_id, token_in, token_out, amount_in, slippage_bps, *rest = row
+            status, version, tries, entry, wait_ms = rest
+            if wait_ms is not None:
+                claims[order_id] = Deferred(wait_ms)
+                continue
+            claims[order_id] = Claimed(
+                order_id=order_id,
+                owner=owner,
+                token_in=token_in,
+                token_out=token_out,
+                amount_in=amount_in,
+                slippage_bps=slippage_bps,
+                status=Status(status),
+                version=version,
+                tries=tries,
+            )
+            if entry is not None:
+                del entry[WRITE_ID]
+                committed.append(Committed(order_id, entry))
+        if committed:
+            self._on_commit(committed)
+        return [claims.get(order_id) for order_id in order_ids]

@@ -1,0 +1,172 @@
+"""Group commit: everything that waits to be written goes into one statement and one commit."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import psycopg2
+
+from service.clock import Clock
+from service.store.database import UnavailableError
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+
+
+class QueueFullError(Exception):
+    """As many writes wait as may; the caller should try again later."""
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[Item, Result]):
+    item: Item
+    answer: asyncio.Future[Result]
+    maybe_written: bool = False
+
+
+class GroupWriter(Generic[Item, Result]):
+    """Writes items in groups; each caller gets its own result or its own error.
+
+    While PostgreSQL is away the group in hand is written again and again, with a pause that doubles
+    up to a second, so ``write`` must be repeatable: called again with items that it has already
+    written, it returns their results.
+
+    Args:
+        write: writes a group and returns one result (or exception) for each item, in order.
+        clock: paces the repeats.
+        name: for the log.
+        largest: how many items a group holds at most.
+        limit: how many items may wait; None means any number.
+        key: two items of the same key never go into one group.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        clock: Clock,
+        name: str,
+        key: Callable[[Item], Hashable],
+        largest: int = 500,
+        limit: int | None = None,
+    ) -> None:
+        self._write = write
+        self._clock = clock
+        self._name = name
+        self._key = key
+        self._largest = largest
+        self._limit = limit
+        self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Item, timeout_s: float | None = None) -> Result:
+        """Write an item with its group and return its result.
+
+        Raises:
+            QueueFullError: the limit is reached; the item was not taken.
+            UnavailableError: the time is over; ``unknown`` when the item may have been written, or
+                may yet be.
+            Exception: what ``write`` says of this item.
+        """
+        if self._limit is not None and len(self._queue) >= self._limit:
+            raise QueueFullError(self._name)
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(item, answer)
+        self._queue.append(waiting)
+        if self._writer is None:
+            # A task of its own, so that all who submit in this turn of the loop share a group.
+            self._writer = asyncio.create_task(self._write_all(), name=f"write {self._name}")
+        if timeout_s is None:
+            return await answer
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            raise UnavailableError("no answer in time", unknown=waiting.maybe_written) from None
+
+    async def drain(self) -> None:
+        """Wait until nothing waits to be written."""
+        while self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    async def _write_all(self) -> None:
+        try:
+            while self._queue:
+                group = self._take_group()
+                if group:
+                    await self._write_group(group)
+        finally:
+            self._writer = None
+
+    def _take_group(self) -> list[_Waiting[Item, Result]]:
+        """Take the oldest items, leaving out those that were given up and second ones of a key."""
+        group: list[_Waiting[Item, Result]] = []
+        later: list[_Waiting[Item, Result]] = []
+        keys: set[Hashable] = set()
+        while self._queue and len(group) < self._largest:
+            waiting = self._queue.popleft()
+            if waiting.answer.cancelled():
+                continue
+            key = self._key(waiting.item)
+            if key in keys:
+                later.append(waiting)
+            else:
+                keys.add(key)
+                group.append(waiting)
+        self._queue.extendleft(reversed(later))
+        return group
+
+    async def _write_group(self, group: list[_Waiting[Item, Result]]) -> None:
+        try:
+            results = await self._write_until_answered(group)
+        except psycopg2.Error as error:
+            # One bad row must not fail its neighbours: find it.
+            if len(group) == 1:
+                _answer(group[0], error)
+                return
+            for waiting in group:
+                await self._write_group([waiting])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' to deal with
+            for waiting in group:
+                _answer(waiting, error)
+        else:
+            for waiting, result in zip(group, results, strict=True):
+                _answer(waiting, result)
+
+    async def _write_until_answered(
+        self, group: list[_Waiting[Item, Result]]
+    ) -> Sequence[Result | Exception]:
+        """Write the group until PostgreSQL answers; those who have given up drop out of it."""
+        pause_s = _FIRST_PAUSE_S
+        while group:
+            unsent = [waiting for waiting in group if not waiting.maybe_written]
+            for waiting in unsent:
+                waiting.maybe_written = True
+            try:
+                return await self._write([waiting.item for waiting in group])
+            except UnavailableError as error:
+                if not error.unknown:
+                    for waiting in unsent:
+                        waiting.maybe_written = False
+                    group[:] = [w for w in group if w.maybe_written or not w.answer.cancelled()]
+                log.warning("%s: PostgreSQL is away (%s); trying again", self._name, error)
+            await self._clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return []
+
+
+def _answer(waiting: _Waiting[Item, Result], result: Result | Exception) -> None:
+    if waiting.answer.done():
+        return
+    if isinstance(result, Exception):
+        waiting.answer.set_exception(result)
+    else:
+        waiting.answer.set_result(result)

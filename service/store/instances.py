@@ -1,0 +1,106 @@
+"""The processes that execute orders: heartbeats, and the orders that nobody is working on.
+
+All of it is judged by PostgreSQL's clock.
+"""
+
+from service.clock import Clock
+from service.store.database import Database
+from service.store.queries import query
+
+_REGISTER = query("register_instance")
+_BEAT = query("beat")
+_BURY = query("bury_instances")
+_RELEASE_ORPHANS = query("release_orphans")
+_RELEASE = query("release_orders")
+_LEAVE = query("leave")
+_WAKE_DUE = query("wake_due_orders")
+_FIND_IDLE = query("find_idle_orders")
+
+_MOST_A_SWEEP = 1_000
+
+
+class Identity:
+    """The id under which this process owns orders: a new one each start, and each time it was judged dead."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.id = clock.new_instance_id()
+
+    def renew(self) -> None:
+        """Take a new id: what was owned under the old one is not this process's any more."""
+        self.id = self._clock.new_instance_id()
+
+
+class Instances:
+    """This process among those that share the database.
+
+    Every method raises ``UnavailableError`` while PostgreSQL is away.
+
+    Args:
+        database: where instances are registered.
+        clock: told PostgreSQL's time.
+        identity: this process's.
+        dead_after_ms: a process not heard of for so long is dead, and its orders are for others.
+    """
+
+    def __init__(self, database: Database, clock: Clock, identity: Identity, *, dead_after_ms: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._identity = identity
+        self._dead_after_ms = dead_after_ms
+
+    async def register(self) -> None:
+        """Say that this process has started."""
+        await self._database.run(_REGISTER, {"id": self._identity.id})
+
+    async def beat(self) -> bool:
+        """Say that this process is alive; False when it has been judged dead."""
+        rows = await self._database.run(_BEAT, {"id": self._identity.id})
+        for (epoch_s,) in rows:
+            self._clock.observe_database_time(epoch_s)
+        return bool(rows)
+
+    async def bury(self, *, all_others: bool = False) -> list[str]:
+        """Remove the processes that are dead, or all but this one, and return their ids."""
+        parameters = {"own": self._identity.id, "dead_after_ms": 0 if all_others else self._dead_after_ms}
+        return [row[0] for row in await self._database.run(_BURY, parameters)]
+
+    async def release_orphans(self) -> list[str]:
+        """Take dead processes' orders from them and return the orders' ids."""
+        return [row[0] for row in await self._database.run(_RELEASE_ORPHANS)]
+
+    async def leave(self) -> list[str]:
+        """Give up this process's orders, at its stop, and return their ids."""
+        return [row[0] for row in await self._database.run(_LEAVE, {"id": self._identity.id})]
+
+    async def wake_due(
+        self, *, rate_limit_per_minute: int, wake_after_ms: int, again: bool = False
+    ) -> list[str]:
+        """Return orders that should be worked on, and not again within ``wake_after_ms``.
+
+        Args:
+            rate_limit_per_minute: see ``Claims``.
+            wake_after_ms: for how long an order that is returned is not returned again.
+            again: also return those of which a wake-up may still be on its way.
+        """
+        rows = await self._database.run(
+            _WAKE_DUE,
+            {
+                "most": _MOST_A_SWEEP,
+                "rate_limit": rate_limit_per_minute,
+                "wake_after_ms": wake_after_ms,
+                "again": again,
+            },
+        )
+        return [row[0] for row in rows]
+
+    async def release(self, order_ids: list[str]) -> None:
+        """Give up some of this process's orders."""
+        await self._database.run(_RELEASE, {"owner": self._identity.id, "ids": order_ids})
+
+    async def find_idle(self, running: list[str]) -> list[str]:
+        """Return this process's orders other than those in ``running``."""
+        rows = await self._database.read(
+            _FIND_IDLE, {"owner": self._identity.id, "running": running, "most": _MOST_A_SWEEP}
+        )
+        return [row[0] for row in rows]

@@ -1,0 +1,222 @@
+"""The journal: the only writer of orders. Every change is one conditional, group-committed write.
+
+``insert`` accepts an order, ``append`` moves one a step; each returns after its own commit. After a
+lost connection the outcome is unknown: the group is written again, and what did not move is read
+back. The entry at its place carries the id of the write that made it, so a writer knows its own.
+Whatever turns out to be committed is told to ``on_commit``, and nothing before.
+"""
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from service.clock import Clock
+from service.domain.attempt import Attempt, Fill
+from service.domain.lifecycle import Status
+from service.domain.order import DEFAULT_ACCOUNT, NewOrder
+from service.store.database import Database
+from service.store.group import GroupWriter
+from service.store.queries import query
+
+_INSERT = query("insert_orders")
+_APPEND = query("append_transitions")
+_READ_BACK = query("read_entries_back")
+
+WRITE_ID = "writeId"
+"""The key, in a history entry, of the id of the write that made it: not for clients."""
+
+Entry = dict[str, Any]
+"""A history entry: sequence, status, timestamp, and what there is to say about the step."""
+
+
+class SupersededError(Exception):
+    """Another writer has moved the order, or owns it now: this one stops working on it."""
+
+
+class ClientOrderIdTakenError(Exception):
+    """The account has used this client order id before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of an order, wanted by ``owner``, who last saw the order at ``version``."""
+
+    order_id: str
+    version: int
+    owner: str
+    status: Status
+    write_id: str
+    detail: Entry = field(default_factory=dict)
+    retry_in_ms: int | None = None
+    offers: list[Entry] | None = None
+    attempt: Attempt | None = None
+    fill: Fill | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A step that is durable: the history entry, and what came with it."""
+
+    order_id: str
+    entry: Entry
+    offers: list[Entry] | None = None
+    fill: Fill | None = None
+
+    @property
+    def sequence(self) -> int:
+        """The entry's place in the history, from 1."""
+        sequence: int = self.entry["sequence"]
+        return sequence
+
+
+OnCommit = Callable[[Sequence[Committed]], None]
+"""Told of every step after its commit, a group at a time. Must not wait."""
+
+
+class Journal:
+    """Writes orders.
+
+    Args:
+        database: where to.
+        clock: for write ids.
+        on_commit: told of what has been committed.
+        insert_limit: how many inserts may wait before more are refused.
+        wake_after_ms: when the sweep sends a wake-up for an order whose own was lost.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        on_commit: OnCommit,
+        *,
+        insert_limit: int,
+        wake_after_ms: int,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._on_commit = on_commit
+        self._wake_after_ms = wake_after_ms
+        self._inserts = GroupWriter(
+            self._write_inserts,
+            clock=clock,
+            name="insert",
+            key=lambda order: order.id,
+            limit=insert_limit,
+        )
+        # Never refused and never given up: an order in execution has nowhere else to go.
+        self._appends = GroupWriter(
+            self._write_transitions,
+            clock=clock,
+            name="append",
+            key=lambda transition: transition.order_id,
+        )
+
+    async def insert(self, order: NewOrder, timeout_s: float) -> str:
+        """Store a new order and return its creation time.
+
+        Raises:
+            ClientOrderIdTakenError: nothing was stored.
+            QueueFullError: nothing was stored.
+            UnavailableError: if ``unknown``, the order may exist under its id, or may yet.
+        """
+        return await self._inserts.submit(order, timeout_s)
+
+    async def append(self, transition: Transition) -> Committed:
+        """Move an order one step, waiting for PostgreSQL as long as it takes.
+
+        Raises:
+            SupersededError: the order is no longer the writer's, or no longer at its version.
+        """
+        return await self._appends.submit(transition)
+
+    async def drain(self) -> None:
+        """Wait until every write that was asked for has been answered."""
+        await self._inserts.drain()
+        await self._appends.drain()
+
+    async def _write_inserts(self, orders: list[NewOrder]) -> list[str | Exception]:
+        rows = [
+            {
+                "id": order.id,
+                "account": DEFAULT_ACCOUNT,
+                "client_order_id": order.client_order_id,
+                "order_type": order.order_type,
+                "token_in": order.token_in,
+                "token_out": order.token_out,
+                "amount_in": order.amount_in,
+                "amount_in_text": order.amount_in_text,
+                "slippage_bps": order.slippage_bps,
+                "write_id": self._clock.new_write_id(),
+            }
+            for order in orders
+        ]
+        inserted: dict[str, str] = dict(
+            await self._database.run(_INSERT, {"rows": as_json(rows), "wake_after_ms": self._wake_after_ms})
+        )
+        missing = [order.id for order in orders if order.id not in inserted]
+        if missing:
+            # Not inserted now: by an earlier write whose answer was lost, or not at all.
+            inserted |= {
+                order_id: entry["timestamp"]
+                for order_id, entry in await self._read_back(dict.fromkeys(missing, 0))
+            }
+        return [inserted.get(order.id) or ClientOrderIdTakenError() for order in orders]
+
+    async def _write_transitions(self, transitions: list[Transition]) -> list[Committed | Exception]:
+        entries: dict[str, Entry] = dict(
+            await self._database.run(_APPEND, {"rows": as_json([_row(t) for t in transitions])})
+        )
+        missing = {t.order_id: t.version for t in transitions if t.order_id not in entries}
+        if missing:
+            entries.update(await self._read_back(missing))
+        results: list[Committed | Exception] = []
+        committed = []
+        for transition in transitions:
+            entry = entries.get(transition.order_id)
+            if entry is None or entry.pop(WRITE_ID) != transition.write_id:
+                results.append(SupersededError(transition.order_id))
+                continue
+            step = Committed(transition.order_id, entry, transition.offers, transition.fill)
+            results.append(step)
+            committed.append(step)
+        if committed:
+            self._on_commit(committed)
+        return results
+
+    async def _read_back(self, versions: dict[str, int]) -> list[tuple[str, Entry]]:
+        """Read the entries that follow the given versions, where there are any."""
+        rows = [{"id": order_id, "version": version} for order_id, version in versions.items()]
+        found = await self._database.read(_READ_BACK, {"rows": as_json(rows)})
+        return [(order_id, entry) for order_id, entry in found if entry is not None]
+
+
+def _row(transition: Transition) -> Entry:
+    attempt, fill = transition.attempt, transition.fill
+    return {
+        "id": transition.order_id,
+        "version": transition.version,
+        "owner": transition.owner,
+        "status": transition.status,
+        "detail": {**transition.detail, WRITE_ID: transition.write_id},
+        "retry_in_ms": transition.retry_in_ms,
+        "offers": transition.offers,
+        "attempt": attempt
+        and {
+            "id": attempt.id,
+            "venue": attempt.venue,
+            "transaction": base64.b64encode(attempt.transaction).decode(),
+            "minimum_out": str(attempt.minimum_out),
+            "last_valid_height": attempt.last_valid_height,
+        },
+        "amount_out": fill and str(fill.amount_out),
+        "tx_hash": fill and fill.tx_hash,
+    }
+
+
+def as_json(rows: list[Entry]) -> str:
+    """Write rows for a statement that takes them as one JSON array."""
+    return orjson.dumps(rows).decode()

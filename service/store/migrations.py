@@ -1,0 +1,120 @@
+"""Brings the schema up to date: numbered files, forward only, applied once and never changed."""
+
+import hashlib
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiopg
+from psycopg2.extensions import quote_ident
+
+from service.store.database import Database
+from service.store.queries import SQL_FOLDER
+
+log = logging.getLogger(__name__)
+
+FOLDER = SQL_FOLDER / "migrations"
+
+# Any number that nothing else in the database uses: "OEE" in ASCII, and one.
+_LOCK = 0x4F4545_01
+
+_CREATE_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version    integer PRIMARY KEY,
+    name       text NOT NULL,
+    checksum   text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+
+
+class MigrationError(Exception):
+    """The schema cannot be brought up to date; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file of ``sql/migrations``."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """Tells whether a file was changed after it had been applied."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def load(folder: Path = FOLDER) -> list[Migration]:
+    """Read the migrations in order.
+
+    Raises:
+        MigrationError: a file's name has no number, or the numbers are not 1, 2, 3 ...
+    """
+    migrations = []
+    for expected, path in enumerate(sorted(folder.glob("*.sql")), start=1):
+        match = re.fullmatch(r"([0-9]{4})_([a-z0-9_]+)\.sql", path.name)
+        if match is None or int(match[1]) != expected:
+            raise MigrationError(f"{path.name}: expected the name {expected:04d}_<what>.sql")
+        migrations.append(Migration(expected, match[2], path.read_text(encoding="utf-8")))
+    return migrations
+
+
+async def migrate(database: Database, migrations: list[Migration] | None = None) -> list[Migration]:
+    """Apply what has not been applied yet and return it.
+
+    Processes that start at once take turns by an advisory lock. Each file and the note that it was
+    applied are one transaction.
+
+    Raises:
+        MigrationError: an applied file has changed, or the database is newer than this program.
+        UnavailableError: PostgreSQL cannot be reached.
+        psycopg2.Error: a migration failed; nothing of it remains.
+    """
+    wanted = load() if migrations is None else migrations
+    connection = await database.connect()
+    try:
+        async with connection.cursor() as cursor:
+            # Waiting for the lock, and a migration, may take longer than a statement may.
+            await cursor.execute("SET statement_timeout = 0")
+            await cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+            schema = quote_ident(database.schema, connection.raw)
+            if not await _exists(cursor, database.schema):
+                await cursor.execute(f"CREATE SCHEMA {schema}")
+            await cursor.execute(_CREATE_TABLE)
+            await cursor.execute("SELECT version, checksum FROM schema_migrations ORDER BY version")
+            applied: dict[int, str] = dict(await cursor.fetchall())
+            missing = _missing(wanted, applied)
+            for migration in missing:
+                await _apply(cursor, migration)
+            return missing
+    finally:
+        # The session's end gives the lock back.
+        connection.close()
+
+
+async def _exists(cursor: aiopg.Cursor, schema: str) -> bool:
+    await cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
+    return await cursor.fetchone() is not None
+
+
+def _missing(wanted: list[Migration], applied: dict[int, str]) -> list[Migration]:
+    newest = max(applied, default=0)
+    if newest > len(wanted):
+        raise MigrationError(f"the database is at version {newest}, newer than this program's {len(wanted)}")
+    for migration in wanted[:newest]:
+        if applied.get(migration.version) != migration.checksum:
+            raise MigrationError(f"{migration.version:04d}_{migration.name} has changed since it was applied")
+    return wanted[newest:]
+
+
+async def _apply(cursor: aiopg.Cursor, migration: Migration) -> None:
+    log.info("applying migration %04d_%s", migration.version, migration.name)
+    # Several statements in one message are one transaction (PostgreSQL's simple query protocol).
+    note: bytes = cursor.mogrify(
+        "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
+        (migration.version, migration.name, migration.checksum),
+    )
+    await cursor.execute(f"{migration.sql}\n;{note.decode()}")

@@ -1,0 +1,174 @@
+"""Reading orders, and following one as its steps are committed."""
+
+from dataclasses import dataclass, replace
+
+from service.domain.attempt import Attempt, Fill
+from service.domain.lifecycle import TERMINAL, Status
+from service.domain.order import DEFAULT_ACCOUNT
+from service.store.database import Database, Row
+from service.store.journal import WRITE_ID, Committed, Entry
+from service.store.queries import query
+
+_GET = query("get_orders")
+_FIND_CLIENT_ORDER = query("find_client_order")
+_LIST = query("list_orders")
+_LIST_OPEN = query("list_open_orders")
+_LIST_FINISHED = query("list_finished_orders")
+_VERSIONS = query("get_versions")
+_LATEST_ATTEMPT = query("get_latest_attempt")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order with all that has happened to it.
+
+    ``amount_in`` is base units, ``amount_in_text`` what the client wrote; times are RFC 3339 in
+    UTC; ``offers`` maps the sequence of a history entry to what the DEXs offered for it.
+    """
+
+    id: str
+    client_order_id: str | None
+    order_type: str
+    token_in: str
+    token_out: str
+    amount_in: int
+    amount_in_text: str
+    slippage_bps: int
+    history: tuple[Entry, ...]
+    created_at: str
+    fill: Fill | None
+    offers: dict[int, list[Entry]]
+
+    @property
+    def version(self) -> int:
+        """Length of the history, which is the sequence of its last entry."""
+        return len(self.history)
+
+    @property
+    def status(self) -> Status:
+        """What the order is doing."""
+        return Status(self.history[-1]["status"])
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further entry can follow."""
+        return self.status in TERMINAL
+
+    def after(self, step: Committed) -> "Order":
+        """Return the order one step on; ``step`` must be the next one."""
+        if step.sequence != self.version + 1:
+            raise ValueError(f"step {step.sequence} does not follow version {self.version}")
+        offers = self.offers
+        if step.offers is not None:
+            offers = {**offers, step.sequence: step.offers}
+        return replace(self, history=(*self.history, step.entry), fill=step.fill or self.fill, offers=offers)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a list of orders, newest first: microseconds since the Unix epoch, and the id."""
+
+    created_us: int
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some orders of a list, and where the next ones begin (None: there are no more)."""
+
+    orders: list[Order]
+    next: Position | None
+
+
+class Orders:
+    """Reads orders.
+
+    Raises ``UnavailableError`` from every method while PostgreSQL is away.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, order_id: str) -> Order | None:
+        """Return an order."""
+        found = await self.get_many([order_id])
+        return found.get(order_id)
+
+    async def get_many(self, order_ids: list[str]) -> dict[str, Order]:
+        """Return the orders that exist, by id."""
+        rows = await self._database.read(_GET, {"ids": order_ids})
+        return {row[0]: _order(row) for row in rows}
+
+    async def find_by_client_id(self, client_order_id: str) -> Order | None:
+        """Return the order that was placed under a client's own id."""
+        rows = await self._database.read(
+            _FIND_CLIENT_ORDER, {"account": DEFAULT_ACCOUNT, "client_order_id": client_order_id}
+        )
+        return await self.get(rows[0][0]) if rows else None
+
+    async def page(self, status: Status | None, limit: int, before: Position | None) -> Page:
+        """Return a page of orders, newest first."""
+        statement = _LIST
+        if status is not None:
+            statement = _LIST_FINISHED if status in TERMINAL else _LIST_OPEN
+        places = await self._database.read(
+            statement,
+            {
+                "status": status,
+                "limit": limit + 1,
+                "before_us": before and before.created_us,
+                "before_id": before and before.order_id,
+            },
+        )
+        shown = [order_id for order_id, _created_us in places[:limit]]
+        orders = await self.get_many(shown) if shown else {}
+        more = len(places) > limit
+        last_id, last_us = places[limit - 1] if more else ("", 0)
+        return Page(
+            # One that has moved on between the two reads is no longer of the list.
+            [orders[order_id] for order_id in shown if status is None or orders[order_id].status == status],
+            Position(last_us, last_id) if more else None,
+        )
+
+    async def versions(self, order_ids: list[str]) -> dict[str, int]:
+        """Return how far orders have come, by id."""
+        rows = await self._database.read(_VERSIONS, {"ids": order_ids})
+        return dict(rows)
+
+    async def latest_attempt(self, order_id: str) -> Attempt | None:
+        """Return an order's last signed transaction."""
+        rows = await self._database.read(_LATEST_ATTEMPT, {"order_id": order_id})
+        if not rows:
+            return None
+        attempt_id, venue, transaction, minimum_out, last_valid_height = rows[0]
+        return Attempt(attempt_id, venue, bytes(transaction), minimum_out, last_valid_height)
+
+
+def _order(row: Row) -> Order:
+    *request, history, created_at, amount_out, tx_hash, offers = row
+    for entry in history:
+        del entry[WRITE_ID]
+    (
+        order_id,
+        client_order_id,
+        order_type,
+        token_in,
+        token_out,
+        amount_in,
+        amount_in_text,
+        slippage_bps,
+    ) = request
+    return Order(
+        id=order_id,
+        client_order_id=client_order_id,
+        order_type=order_type,
+        token_in=token_in,
+        token_out=token_out,
+        amount_in=amount_in,
+        amount_in_text=amount_in_text,
+        slippage_bps=slippage_bps,
+        history=tuple(history),
+        created_at=created_at,
+        fill=Fill(amount_out, tx_hash) if tx_hash is not None else None,
+        offers={int(sequence): offered for sequence, offered in (offers or {}).items()},
+    )

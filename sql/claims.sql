@@ -1,0 +1,176 @@
+-- Starting work on orders, and going on with work that another process left.
+
+-- name: claim_orders
+-- Give due orders without an owner to this process: a pending one starts a try (one entry: routing),
+-- one that another process left in execution goes on where it stands (no entry). An order that is
+-- this process's already is handed out again, so the statement can be repeated.
+WITH wanted AS (
+    SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, write_id text)
+),
+claimed AS (
+    UPDATE open_orders AS p
+    SET owner = %(owner)s, started = true
+    FROM wanted AS w
+    WHERE p.order_id = w.id
+        AND (p.owner = %(owner)s OR p.owner IS NULL AND p.due_at <= now())
+    RETURNING p.order_id, w.write_id
+),
+started AS (
+    UPDATE orders AS o
+    SET
+        status = 'routing',
+        version = o.version + 1,
+        tries = o.tries + 1,
+        updated_at = greatest(o.updated_at, now()),
+        status_history = appended(
+            o.status_history, 'routing', greatest(o.updated_at, now()),
+            jsonb_build_object('attempt', o.tries + 1, 'writeId', c.write_id)
+        )
+    FROM claimed AS c
+    WHERE o.id = c.order_id AND o.status = 'pending'
+    RETURNING
+        o.id, o.token_in, o.token_out, o.amount_in, o.slippage_bps, o.status, o.version, o.tries,
+        o.status_history -> -1 AS entry
+)
+SELECT
+    id::text, token_in, token_out, amount_in, slippage_bps, status, version, tries, entry,
+    NULL AS wait_ms
+FROM started
+UNION ALL
+SELECT
+    o.id::text, o.token_in, o.token_out, o.amount_in, o.slippage_bps, o.status, o.version, o.tries,
+    NULL, NULL
+FROM claimed AS c
+JOIN orders AS o ON o.id = c.order_id
+WHERE o.status <> 'pending';
+
+-- name: claim_orders_at_rate
+-- claim_orders under the rate limit: a start takes a row of rate_starts that has not been used for
+-- 60 seconds, and the longest due start first. One that has to wait is told how long.
+WITH wanted AS (
+    SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, write_id text)
+),
+free AS (
+    SELECT slot, row_number() OVER (ORDER BY started_at, slot) AS place
+    FROM (
+        SELECT slot, started_at
+        FROM rate_starts
+        WHERE started_at <= now() - interval '60 seconds'
+        ORDER BY started_at, slot
+        LIMIT (SELECT count(*) FROM wanted)
+        FOR UPDATE SKIP LOCKED
+    ) AS unused
+),
+line AS (
+    SELECT order_id, row_number() OVER (ORDER BY due_at, order_id) AS place
+    FROM open_orders
+    WHERE owner IS NULL AND NOT started AND due_at <= now()
+    ORDER BY due_at, order_id
+    LIMIT (SELECT count(*) FROM rate_starts WHERE started_at <= now() - interval '60 seconds')
+),
+admitted AS (
+    SELECT w.id, w.write_id, row_number() OVER (ORDER BY line.place) AS place
+    FROM wanted AS w
+    JOIN line ON line.order_id = w.id
+),
+claimed AS (
+    UPDATE open_orders AS p
+    SET owner = %(owner)s, started = true
+    FROM admitted AS a
+    JOIN free ON free.place = a.place
+    WHERE p.order_id = a.id AND p.owner IS NULL AND NOT p.started
+    RETURNING p.order_id, a.write_id, free.slot
+),
+started AS (
+    UPDATE orders AS o
+    SET
+        status = 'routing',
+        version = o.version + 1,
+        tries = o.tries + 1,
+        updated_at = greatest(o.updated_at, now()),
+        status_history = appended(
+            o.status_history, 'routing', greatest(o.updated_at, now()),
+            jsonb_build_object('attempt', o.tries + 1, 'writeId', c.write_id)
+        )
+    FROM claimed AS c
+    WHERE o.id = c.order_id AND o.status = 'pending'
+    RETURNING
+        o.id, o.token_in, o.token_out, o.amount_in, o.slippage_bps, o.status, o.version, o.tries,
+        o.status_history -> -1 AS entry, o.updated_at, c.slot
+),
+used AS (
+    UPDATE rate_starts AS r
+    SET started_at = s.updated_at
+    FROM started AS s
+    WHERE r.slot = s.slot
+),
+continued AS (
+    UPDATE open_orders AS p
+    SET owner = %(owner)s
+    FROM wanted AS w
+    WHERE p.order_id = w.id
+        AND p.started
+        AND (p.owner = %(owner)s OR p.owner IS NULL AND p.due_at <= now())
+    RETURNING p.order_id
+),
+next_free AS (
+    SELECT greatest(now(), min(started_at) + interval '60 seconds') AS at FROM rate_starts
+),
+deferred AS (
+    UPDATE open_orders AS p
+    SET wake_at = next_free.at
+    FROM wanted AS w, next_free
+    WHERE p.order_id = w.id
+        AND p.owner IS NULL
+        AND NOT p.started
+        AND p.due_at <= now()
+        AND NOT EXISTS (
+            SELECT 1 FROM admitted AS a JOIN free ON free.place = a.place WHERE a.id = p.order_id
+        )
+    RETURNING p.order_id, extract(epoch FROM p.wake_at - now()) * 1000 AS wait_ms
+)
+SELECT
+    id::text, token_in, token_out, amount_in, slippage_bps, status, version, tries, entry,
+    NULL::integer AS wait_ms
+FROM started
+UNION ALL
+SELECT
+    o.id::text, o.token_in, o.token_out, o.amount_in, o.slippage_bps, o.status, o.version, o.tries,
+    NULL, NULL
+FROM continued AS c
+JOIN orders AS o ON o.id = c.order_id
+UNION ALL
+SELECT order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ceil(wait_ms)::integer
+FROM deferred;
+
+-- name: set_rate_limit
+-- Make rate_starts as long as the limit. A shorter one keeps its latest starts; the rows that a longer
+-- one gains stand for the latest starts that the histories tell of, or for none.
+WITH missing AS (
+    SELECT slot, row_number() OVER (ORDER BY slot) AS place
+    FROM generate_series(1, %(limit)s) AS slot
+    WHERE slot NOT IN (SELECT r.slot FROM rate_starts AS r)
+    ORDER BY slot
+    LIMIT greatest(0, %(limit)s - (SELECT count(*) FROM rate_starts))
+),
+surplus AS (
+    DELETE FROM rate_starts
+    WHERE slot IN (SELECT slot FROM rate_starts ORDER BY started_at DESC, slot OFFSET %(limit)s)
+),
+latest AS (
+    SELECT started_at, row_number() OVER (ORDER BY started_at DESC) AS place
+    FROM (
+        SELECT (entry ->> 'timestamp')::timestamptz AS started_at
+        FROM orders, jsonb_array_elements(status_history) AS entry
+        WHERE updated_at > now() - interval '60 seconds'
+            AND entry ->> 'status' = 'routing'
+            AND EXISTS (SELECT 1 FROM missing)
+    ) AS starts
+    WHERE started_at > now() - interval '60 seconds'
+        AND started_at NOT IN (SELECT r.started_at FROM rate_starts AS r)
+)
+INSERT INTO rate_starts (slot, started_at)
+SELECT missing.slot, coalesce(latest.started_at, '-infinity')
+FROM missing
+LEFT JOIN latest USING (place)
+ON CONFLICT DO NOTHING;

@@ -1,0 +1,84 @@
+-- The processes that execute orders, and what becomes of the orders of one that died.
+
+-- name: register_instance
+-- A process has started.
+INSERT INTO instances (id, started_at, seen_at)
+VALUES (%(id)s, now(), now())
+ON CONFLICT (id) DO UPDATE SET seen_at = now();
+
+-- name: beat
+-- A process is alive. Returns nothing when it has been judged dead, and PostgreSQL's time otherwise.
+UPDATE instances
+SET seen_at = now()
+WHERE id = %(id)s
+RETURNING extract(epoch FROM now())::float8;
+
+-- name: bury_instances
+-- Processes that have not been heard of for too long are no more.
+DELETE FROM instances
+WHERE id <> %(own)s
+    AND seen_at <= now() - %(dead_after_ms)s * interval '1 millisecond'
+RETURNING id::text;
+
+-- name: release_orphans
+-- Orders of processes that are no more have no owner, and are due. Orders in execution are due
+-- already, so the index on due_at finds them among any number of resting ones.
+UPDATE open_orders
+SET owner = NULL, wake_at = now()
+WHERE due_at <= now()
+    AND owner IS NOT NULL
+    AND owner NOT IN (SELECT id FROM instances)
+RETURNING order_id::text;
+
+-- name: leave
+-- A process stops: what it has not finished is for the others, or for its next start.
+WITH gone AS (DELETE FROM instances WHERE id = %(id)s)
+UPDATE open_orders
+SET owner = NULL, wake_at = now()
+WHERE due_at <= now() AND owner = %(id)s
+RETURNING order_id::text;
+
+-- name: wake_due_orders
+-- Orders that should be worked on and are not: to be enqueued, and not again for a while. Of those
+-- that have yet to start, only as many as the rate limit lets start now (no limit: 0).
+WITH started AS (
+    SELECT order_id
+    FROM open_orders
+    WHERE owner IS NULL AND started AND due_at <= now() AND (%(again)s OR wake_at <= now())
+    ORDER BY due_at, order_id
+    LIMIT %(most)s
+    FOR UPDATE SKIP LOCKED
+),
+startable AS (
+    SELECT order_id
+    FROM open_orders
+    WHERE owner IS NULL AND NOT started AND due_at <= now() AND (%(again)s OR wake_at <= now())
+    ORDER BY due_at, order_id
+    LIMIT least(%(most)s, CASE WHEN %(rate_limit)s = 0 THEN %(most)s ELSE (
+        SELECT count(*) FROM rate_starts WHERE started_at <= now() - interval '60 seconds'
+    ) END)
+    FOR UPDATE SKIP LOCKED
+),
+due AS (
+    SELECT order_id FROM started
+    UNION ALL
+    SELECT order_id FROM startable
+)
+UPDATE open_orders AS p
+SET wake_at = now() + %(wake_after_ms)s * interval '1 millisecond'
+FROM due
+WHERE p.order_id = due.order_id
+RETURNING p.order_id::text;
+
+-- name: release_orders
+-- Orders that their process has no task for have no owner, and are due.
+UPDATE open_orders
+SET owner = NULL, wake_at = now()
+WHERE owner = %(owner)s AND order_id = ANY(%(ids)s::uuid[]);
+
+-- name: find_idle_orders
+-- Orders that belong to this process and that none of its tasks is on.
+SELECT order_id::text
+FROM open_orders
+WHERE due_at <= now() AND owner = %(owner)s AND NOT order_id = ANY(%(running)s::uuid[])
+LIMIT %(most)s;

@@ -1,0 +1,69 @@
+-- Reading orders.
+
+-- name: get_orders
+-- Whole orders by id, with the offers of every try.
+SELECT
+    o.id::text, o.client_order_id, o.order_type, o.token_in, o.token_out, o.amount_in,
+    o.amount_in_text, o.slippage_bps, o.status_history, rfc3339(o.created_at), o.amount_out,
+    o.tx_hash,
+    (
+        SELECT jsonb_object_agg(q.sequence, q.offers)
+        FROM order_quotes AS q
+        WHERE q.order_id = o.id
+    )
+FROM orders AS o
+WHERE o.id = ANY(%(ids)s::uuid[]);
+
+-- name: find_client_order
+-- The id of the order that an account placed under its own id.
+SELECT order_id::text
+FROM client_orders
+WHERE account = %(account)s AND client_order_id = %(client_order_id)s;
+
+-- name: list_orders
+-- A page of ids of all orders, newest first, after a position.
+SELECT id::text, (extract(epoch FROM created_at) * 1000000)::bigint
+FROM orders
+WHERE (created_at, id) < (
+    coalesce('epoch'::timestamptz + %(before_us)s * interval '1 microsecond', 'infinity'),
+    coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+)
+ORDER BY created_at DESC, id DESC
+LIMIT %(limit)s;
+
+-- name: list_open_orders
+-- A page of ids of unfinished orders in one status, newest first, after a position.
+SELECT p.order_id::text, (extract(epoch FROM p.created_at) * 1000000)::bigint
+FROM open_orders AS p
+JOIN orders AS o ON o.id = p.order_id
+WHERE o.status = %(status)s
+    AND (p.created_at, p.order_id) < (
+        coalesce('epoch'::timestamptz + %(before_us)s * interval '1 microsecond', 'infinity'),
+        coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    )
+ORDER BY p.created_at DESC, p.order_id DESC
+LIMIT %(limit)s;
+
+-- name: list_finished_orders
+-- A page of ids of ended orders in one status, newest first, after a position.
+SELECT order_id::text, (extract(epoch FROM created_at) * 1000000)::bigint
+FROM finished_orders
+WHERE status = %(status)s
+    AND (created_at, order_id) < (
+        coalesce('epoch'::timestamptz + %(before_us)s * interval '1 microsecond', 'infinity'),
+        coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    )
+ORDER BY created_at DESC, order_id DESC
+LIMIT %(limit)s;
+
+-- name: get_versions
+-- How far orders have come, for those that are watched.
+SELECT id::text, version FROM orders WHERE id = ANY(%(ids)s::uuid[]);
+
+-- name: get_latest_attempt
+-- The last signed transaction of an order.
+SELECT id, venue, transaction, minimum_out, last_valid_height
+FROM attempts
+WHERE order_id = %(order_id)s
+ORDER BY sequence DESC
+LIMIT 1;
