@@ -72,6 +72,7 @@ class Service:
             self._clock,
             self._bus.publish,
             insert_limit=settings.insert_queue_limit,
+            group_limit=settings.write_group_limit,
             wake_after_ms=WAKE_AFTER_MS,
         )
         self._claims = Claims(
@@ -80,6 +81,7 @@ class Service:
             self._bus.publish,
             identity=self._identity,
             rate_limit_per_minute=settings.queue_rate_limit_per_minute,
+            group_limit=settings.write_group_limit,
         )
         self.venue = PaperVenue(self._venue_database, self._clock, _paper_settings(settings))
         self.engine = Engine(
@@ -119,7 +121,7 @@ class Service:
             instance_timeout_ms=settings.instance_timeout_ms,
         )
         self.link.on_return(self._sweep.wake_all)
-        self._stream = StreamRoutes(self.feeds)
+        self._stream = StreamRoutes(self.feeds, self._clock)
         self.web = application(
             OrderRoutes(
                 journal=self._journal,
@@ -155,6 +157,7 @@ class Service:
         await self._claims.set_rate_limit()
         await self.venue.start()
         self.feeds.start()
+        self._stream.start()
         self._bus.start()
         self._receiver.start()
         await self._sweep.start(alone=self._servers.alone)
@@ -181,7 +184,7 @@ class Service:
         """Take no new work, finish what can be finished in the grace, and tell the watchers to come back."""
         if self._started:
             await self._receiver.stop(self._settings.shutdown_grace_s)
-        await self._stream.close()
+        await self._stream.stop()
 
     async def stop(self) -> None:
         """Stop in order; what has not been finished stands at a durable step."""
@@ -208,4 +211,5 @@ def _paper_settings(settings: Settings) -> PaperSettings:
         failure_rates=settings.paper_failure_rates,
         slot_ms=settings.slot_ms,
         valid_slots=settings.paper_tx_valid_slots,
+        group_limit=settings.write_group_limit,
     )

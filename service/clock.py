@@ -15,7 +15,9 @@ class Clock:
     """The process's clock, and the source of its ids and random numbers."""
 
     def __init__(self, seed: int | None = None) -> None:
-        self._random = random.SystemRandom() if seed is None else self.seeded(str(seed))
+        # Ids of orders and processes cannot be guessed; the rest only has to differ.
+        self._secret: random.Random = random.SystemRandom() if seed is None else self.seeded(str(seed))
+        self._random = self.seeded(str(self._secret.getrandbits(128)))
         self._database_offset_s: float | None = None
 
     def monotonic(self) -> float:
@@ -50,14 +52,14 @@ class Clock:
         Neighbours in time are neighbours in the primary key's index, so a burst of inserts
         touches few of its pages.
         """
-        bits = (self.time_ms() & (1 << 48) - 1) << 80 | self._random.getrandbits(80)
+        bits = (self.time_ms() & (1 << 48) - 1) << 80 | self._secret.getrandbits(80)
         bits = bits & ~(0xF << 76) | 0x7 << 76
         bits = bits & ~(0x3 << 62) | 0x2 << 62
         return str(UUID(int=bits))
 
     def new_instance_id(self) -> str:
         """Return a new random UUID, version 4."""
-        return str(UUID(int=self._random.getrandbits(128), version=4))
+        return str(UUID(int=self._secret.getrandbits(128), version=4))
 
     def new_write_id(self) -> str:
         """Return a short random id: 64 bits, written as 16 hexadecimal digits."""

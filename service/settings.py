@@ -64,6 +64,7 @@ class Settings:
     slot_ms: int
     paper_tx_valid_slots: int
     insert_queue_limit: int
+    write_group_limit: int
     insert_timeout_ms: int
     shutdown_grace_s: int
     instance_timeout_ms: int
@@ -127,6 +128,7 @@ def _read(env: Env) -> Settings:
         slot_ms=env.int("SLOT_MS", 400, validate=between(10, 60_000)),
         paper_tx_valid_slots=env.int("PAPER_TX_VALID_SLOTS", 150, validate=between(1, 100_000)),
         insert_queue_limit=env.int("INSERT_QUEUE_LIMIT", 2_000, validate=between(1, 1_000_000)),
+        write_group_limit=env.int("WRITE_GROUP_LIMIT", 500, validate=between(1, 5_000)),
         insert_timeout_ms=env.int("INSERT_TIMEOUT_MS", 5_000, validate=between(100, 60_000)),
         shutdown_grace_s=env.int("SHUTDOWN_GRACE_S", 10, validate=between(0, 600)),
         instance_timeout_ms=env.int("INSTANCE_TIMEOUT_MS", 4_000, validate=between(500, 600_000)),

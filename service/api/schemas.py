@@ -159,6 +159,13 @@ class _Answer(Schema):
         field_obj.data_key = camel_case(field_name)
 
 
+class Stored(fields.Nested):
+    """Objects that are stored in the wire's form, and go out as they are; the schema describes them."""
+
+    def _serialize(self, nested_obj: Any, *_where: Any, **_options: Any) -> Any:
+        return nested_obj
+
+
 class HistoryEntrySchema(_Answer):
     """One step of an order."""
 
@@ -197,11 +204,11 @@ class OrderSchema(_Answer):
     order_type = fields.String(required=True, validate=validate.OneOf(list(OrderType)))
     slippage_bps = fields.Integer(required=True)
     status = fields.String(required=True, validate=validate.OneOf(list(Status)))
-    status_history = fields.List(fields.Nested(HistoryEntrySchema), required=True)
+    status_history = Stored(HistoryEntrySchema, many=True, required=True)
     created_at = fields.String(required=True, metadata={"format": "date-time"})
     updated_at = fields.String(required=True, metadata={"format": "date-time"})
     attempts = fields.Integer(required=True, metadata={"description": "Tries begun."})
-    quotes = fields.List(fields.Nested(OfferSchema), required=True, allow_none=True)
+    quotes = Stored(OfferSchema, many=True, required=True, allow_none=True)
     venue = fields.String(required=True, allow_none=True)
     amount_out = fields.String(required=True, allow_none=True, metadata=_AMOUNT)
     executed_price = fields.String(

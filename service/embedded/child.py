@@ -35,7 +35,8 @@ def main(arguments: list[str]) -> None:
             os.setgid(gid)
             os.setuid(uid)
         # Asked for after the user has changed, since that clears it. It outlives exec. It comes
-        # when the *thread* that forked this process ends.
+        # when the *thread* that forked this process ends. Should a kernel refuse it, the next start
+        # finds the server by its lock and its socket, as on macOS.
         if prctl:
             prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
             if os.getppid() != parent:

@@ -103,18 +103,19 @@ class PostgresServer(Server):
         """Create the database if there is none yet.
 
         Raises:
-            EmbeddedServerError: The server refuses a connection.
+            EmbeddedServerError: The server refuses.
         """
         try:
-            psycopg2.connect(self.url).close()
-        except psycopg2.OperationalError as error:
-            # psycopg2 gives no SQLSTATE for a connection that was refused.
-            if f'database "{DATABASE}" does not exist' not in str(error):
-                raise EmbeddedServerError(f"PostgreSQL refuses a connection: {error}") from error
             with contextlib.closing(psycopg2.connect(self._url("postgres"))) as connection:
-                connection.autocommit = True
+                connection.autocommit = True  # a database cannot be made within a transaction
                 with connection.cursor() as cursor:
-                    cursor.execute(f"CREATE DATABASE {DATABASE}")
+                    cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+                    if cursor.fetchone() is None:
+                        cursor.execute(f"CREATE DATABASE {DATABASE}")
+        except psycopg2.Error as error:
+            raise EmbeddedServerError(
+                f"PostgreSQL runs, but its database cannot be reached: {error}"
+            ) from error
 
     @property
     def _pid_file(self) -> Path:

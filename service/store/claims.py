@@ -11,7 +11,7 @@ from service.domain.lifecycle import Status
 from service.store.database import Database
 from service.store.group import GroupWriter
 from service.store.instances import Identity
-from service.store.journal import WRITE_ID, Committed, OnCommit, as_json
+from service.store.journal import Committed, OnCommit, as_json, public
 from service.store.queries import query
 
 _CLAIM = query("claim_orders")
@@ -55,6 +55,7 @@ class Claims:
         identity: under which id this process owns orders.
         rate_limit_per_minute: how many orders may start in any 60 seconds, over all processes; 0 is
             no limit.
+        group_limit: how many rows go into one statement.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Claims:
         *,
         identity: Identity,
         rate_limit_per_minute: int,
+        group_limit: int,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -72,7 +74,11 @@ class Claims:
         self._identity = identity
         self._rate_limit = rate_limit_per_minute
         self._claims = GroupWriter(
-            self._write_claims, clock=clock, name="claim", key=lambda order_id: order_id
+            self._write_claims,
+            clock=clock,
+            name="claim",
+            key=lambda order_id: order_id,
+            largest=group_limit,
         )
 
     async def set_rate_limit(self) -> None:
@@ -112,8 +118,7 @@ class Claims:
                 tries=tries,
             )
             if entry is not None:
-                del entry[WRITE_ID]
-                committed.append(Committed(order_id, entry))
+                committed.append(Committed(order_id, public(entry)))
         if committed:
             self._on_commit(committed)
         return [claims.get(order_id) for order_id in order_ids]

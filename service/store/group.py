@@ -55,7 +55,7 @@ class GroupWriter(Generic[Item, Result]):
         clock: Clock,
         name: str,
         key: Callable[[Item], Hashable],
-        largest: int = 500,
+        largest: int,
         limit: int | None = None,
     ) -> None:
         self._write = write

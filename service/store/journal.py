@@ -32,6 +32,16 @@ Entry = dict[str, Any]
 """A history entry: sequence, status, timestamp, and what there is to say about the step."""
 
 
+def public(entry: Entry) -> Entry:
+    """Return a stored entry as clients see it: without the write's id, what all entries have first."""
+    return {
+        "sequence": entry.pop("sequence"),
+        "status": entry.pop("status"),
+        "timestamp": entry.pop("timestamp"),
+        **{key: value for key, value in entry.items() if key != WRITE_ID},
+    }
+
+
 class SupersededError(Exception):
     """Another writer has moved the order, or owns it now: this one stops working on it."""
 
@@ -84,6 +94,7 @@ class Journal:
         clock: for write ids.
         on_commit: told of what has been committed.
         insert_limit: how many inserts may wait before more are refused.
+        group_limit: how many rows go into one statement.
         wake_after_ms: when the sweep sends a wake-up for an order whose own was lost.
     """
 
@@ -94,6 +105,7 @@ class Journal:
         on_commit: OnCommit,
         *,
         insert_limit: int,
+        group_limit: int,
         wake_after_ms: int,
     ) -> None:
         self._database = database
@@ -105,6 +117,7 @@ class Journal:
             clock=clock,
             name="insert",
             key=lambda order: order.id,
+            largest=group_limit,
             limit=insert_limit,
         )
         # Never refused and never given up: an order in execution has nowhere else to go.
@@ -113,6 +126,7 @@ class Journal:
             clock=clock,
             name="append",
             key=lambda transition: transition.order_id,
+            largest=group_limit,
         )
 
     async def insert(self, order: NewOrder, timeout_s: float) -> str:
@@ -177,10 +191,10 @@ class Journal:
         committed = []
         for transition in transitions:
             entry = entries.get(transition.order_id)
-            if entry is None or entry.pop(WRITE_ID) != transition.write_id:
+            if entry is None or entry[WRITE_ID] != transition.write_id:
                 results.append(SupersededError(transition.order_id))
                 continue
-            step = Committed(transition.order_id, entry, transition.offers, transition.fill)
+            step = Committed(transition.order_id, public(entry), transition.offers, transition.fill)
             results.append(step)
             committed.append(step)
         if committed:

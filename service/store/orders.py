@@ -6,7 +6,7 @@ from service.domain.attempt import Attempt, Fill
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.order import DEFAULT_ACCOUNT
 from service.store.database import Database, Row
-from service.store.journal import WRITE_ID, Committed, Entry
+from service.store.journal import Committed, Entry, public
 from service.store.queries import query
 
 _GET = query("get_orders")
@@ -146,8 +146,6 @@ class Orders:
 
 def _order(row: Row) -> Order:
     *request, history, created_at, amount_out, tx_hash, offers = row
-    for entry in history:
-        del entry[WRITE_ID]
     (
         order_id,
         client_order_id,
@@ -167,7 +165,7 @@ def _order(row: Row) -> Order:
         amount_in=amount_in,
         amount_in_text=amount_in_text,
         slippage_bps=slippage_bps,
-        history=tuple(history),
+        history=tuple(public(entry) for entry in history),
         created_at=created_at,
         fill=Fill(amount_out, tx_hash) if tx_hash is not None else None,
         offers={int(sequence): offered for sequence, offered in (offers or {}).items()},

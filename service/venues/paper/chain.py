@@ -25,7 +25,6 @@ from service.venues.venue import QuoteRefusedError, VenueUnavailableError
 
 log = logging.getLogger(__name__)
 
-_LARGEST_GROUP = 500
 _RECENT = 10_000
 _REFRESH_S = 1.0
 _LATE_MS = 2_000
@@ -48,12 +47,16 @@ class Chain:
         ledger: where pools and transactions are.
         clock: PostgreSQL's time, and the seeded numbers that decide failures.
         failure_rates: how many executions fail, for tests and demos.
+        group_limit: how many transactions execute in one commit.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, failure_rates: FailureRates) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, failure_rates: FailureRates, *, group_limit: int
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._failure_rates = failure_rates
+        self._group_limit = group_limit
         self._seed = 0
         self._due: list[_Due] = []
         self._known: set[str] = set()
@@ -154,7 +157,7 @@ class Chain:
 
     def _take_due(self, now: float) -> list[PaperTransaction]:
         group: list[PaperTransaction] = []
-        while self._due and self._due[0].at <= now and len(group) < _LARGEST_GROUP:
+        while self._due and self._due[0].at <= now and len(group) < self._group_limit:
             group.append(heapq.heappop(self._due).transaction)
         return group
 

@@ -33,6 +33,7 @@ class PaperSettings:
     failure_rates: FailureRates
     slot_ms: int
     valid_slots: int
+    group_limit: int
 
 
 class PaperVenue:
@@ -42,12 +43,13 @@ class PaperVenue:
         self._clock = clock
         self._settings = settings
         self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms)
-        self._chain = Chain(self._ledger, clock, settings.failure_rates)
+        self._chain = Chain(self._ledger, clock, settings.failure_rates, group_limit=settings.group_limit)
         self._submits = GroupWriter(
             self._submit_group,
             clock=clock,
             name="paper submit",
             key=lambda arrival: arrival[0].signature,
+            largest=settings.group_limit,
         )
         self._refs: dict[tuple[str, str], list[PoolRef]] = {}
         self._wallet: Wallet | None = None

@@ -1,0 +1,124 @@
+"""Orders per second, CPU and commits an order, beside a baseline that writes row by row.
+
+The service runs as users run it, in a process of its own, on the embedded servers with fsync on; all of
+it, and the client, share this machine's processors. Completion is read from the store.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.support.process import NO_DELAYS, PROJECT, ServiceProcess
+from tests.support.servers import TestCluster, TestServers
+
+_WARM_UP = 300
+_PATIENCE_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one run came to."""
+
+    orders_per_s: float
+    cpu_ms_per_order: float
+    commits_per_order: float
+    complete: int
+
+
+class Rig:
+    """A service under load."""
+
+    def __init__(self, servers: TestServers, service: ServiceProcess) -> None:
+        self._servers = servers
+        self._service = service
+
+    def run(self, orders: int, *, watch: bool) -> Figures:
+        """Place orders and wait until all are confirmed."""
+        before = self._counts()
+        cpu, began = self._service.cpu_s(), time.monotonic()
+        complete = self._load(orders, watch=watch)
+        self._wait_for(before["confirmed"] + orders)
+        seconds, cpu = time.monotonic() - began, self._service.cpu_s() - cpu
+        # PostgreSQL's statistics are told by each backend within a second.
+        time.sleep(1.2)
+        commits = self._counts()["commits"] - before["commits"]
+        return Figures(orders / seconds, 1000 * cpu / orders, commits / orders, complete)
+
+    def _load(self, orders: int, *, watch: bool) -> int:
+        command = [sys.executable, "-m", "tests.bench.load", f"--port={self._service.port}"]
+        command += [f"--orders={orders}", *(["--watch"] if watch else [])]
+        output = subprocess.run(
+            command, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=_PATIENCE_S
+        ).stdout
+        return int(json.loads(output)["complete"])
+
+    def _wait_for(self, confirmed: int) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while self._counts()["confirmed"] < confirmed:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not all orders were confirmed:\n{self._service.output[-4000:]}")
+            time.sleep(0.02)
+
+    def _counts(self) -> dict[str, int]:
+        with self._servers.connect() as link, link.cursor() as cursor:
+            cursor.execute(
+                "SELECT (SELECT count(*) FROM finished_orders WHERE status = 'confirmed'),"
+                " (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database())"
+            )
+            confirmed, commits = cursor.fetchone() or (0, 0)
+        return {"confirmed": confirmed, "commits": commits}
+
+
+@contextmanager
+def _rig(cluster: TestCluster, **environment: str) -> Iterator[Rig]:
+    servers = cluster.new()
+    settings = {**servers.environment, **NO_DELAYS, "WORKER_CONCURRENCY": "50", **environment}
+    with ServiceProcess(settings) as service:
+        service.wait_until_ready()
+        rig = Rig(servers, service)
+        rig.run(_WARM_UP, watch=False)
+        yield rig
+
+
+def main() -> None:
+    """Measure and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--orders", type=int, default=5_000)
+    parser.add_argument("--watched", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    cluster = TestCluster()
+    runs: dict[str, list[Figures]] = {}
+    try:
+        with _rig(cluster) as engine, _rig(cluster, WRITE_GROUP_LIMIT="1") as baseline:
+            for _ in range(options.rounds):
+                for name, rig, orders, watch in (
+                    ("group commit", engine, options.orders, False),
+                    ("row by row", baseline, options.orders // 5, False),
+                    ("group commit, each order watched", engine, options.watched, True),
+                ):
+                    runs.setdefault(name, []).append(rig.run(orders, watch=watch))
+                    print(name, runs[name][-1], file=sys.stderr)
+    finally:
+        cluster.stop()
+    print(f"{'median of ' + str(options.rounds):34} orders/s   CPU ms/order   commits/order")
+    for name, figures in runs.items():
+        print(
+            f"{name:34} {statistics.median(f.orders_per_s for f in figures):8.0f}"
+            f"   {statistics.median(f.cpu_ms_per_order for f in figures):12.2f}"
+            f"   {statistics.median(f.commits_per_order for f in figures):13.2f}"
+        )
+    incomplete = options.rounds * options.watched - sum(
+        f.complete for f in runs["group commit, each order watched"]
+    )
+    print(f"watchers that did not see every status exactly once: {incomplete}")
+
+
+if __name__ == "__main__":
+    main()
