@@ -57,7 +57,7 @@ class Service:
         # The venue stands behind a wire of its own.
         self._venue_database = Database(servers.database_url, size=_VENUE_CONNECTIONS, clock=self._clock)
         self._identity = Identity(self._clock)
-        self.orders = Orders(self._database)
+        self.orders = Orders(self._database, self._clock, group_limit=settings.write_group_limit)
         self.link = RedisLink(servers.redis_url, self._clock)
         self.feeds = Feeds(self.orders, self._clock)
         self._bus = Bus(

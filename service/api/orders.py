@@ -22,8 +22,8 @@ from service.api.views import OrderAt
 from service.clock import Clock
 from service.domain.lifecycle import Status
 from service.domain.order import NewOrder
+from service.store.batch import QueueFullError
 from service.store.database import UnavailableError
-from service.store.group import QueueFullError
 from service.store.journal import ClientOrderIdTakenError, Journal
 from service.store.orders import Order, Orders
 
@@ -61,7 +61,7 @@ class OrderRoutes:
 
     async def get(self, request: web.Request) -> web.Response:
         """GET /api/orders/{orderId}."""
-        order_id = request.match_info["order_id"]
+        order_id = request.match_info["order_id"].lower()
         order = await self.orders.get(order_id) if is_uuid(order_id) else None
         return _found(order)
 

@@ -162,8 +162,9 @@ class _Answer(Schema):
 class Stored(fields.Nested):
     """Objects that are stored in the wire's form, and go out as they are; the schema describes them."""
 
-    def _serialize(self, nested_obj: Any, *_where: Any, **_options: Any) -> Any:
-        return nested_obj
+    def serialize(self, attr: str, obj: Any, accessor: Any = None, **_options: Any) -> Any:
+        """Return the value itself."""
+        return self.get_value(obj, attr, accessor=accessor)
 
 
 class HistoryEntrySchema(_Answer):

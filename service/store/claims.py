@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from service.clock import Clock
 from service.domain.lifecycle import Status
+from service.store.batch import Batcher
 from service.store.database import Database
-from service.store.group import GroupWriter
 from service.store.instances import Identity
 from service.store.journal import Committed, OnCommit, as_json, public
 from service.store.queries import query
@@ -73,7 +73,7 @@ class Claims:
         self._on_commit = on_commit
         self._identity = identity
         self._rate_limit = rate_limit_per_minute
-        self._claims = GroupWriter(
+        self._claims = Batcher(
             self._write_claims,
             clock=clock,
             name="claim",

@@ -17,8 +17,8 @@ from service.clock import Clock
 from service.domain.attempt import Attempt, Fill
 from service.domain.lifecycle import Status
 from service.domain.order import DEFAULT_ACCOUNT, NewOrder
+from service.store.batch import Batcher
 from service.store.database import Database
-from service.store.group import GroupWriter
 from service.store.queries import query
 
 _INSERT = query("insert_orders")
@@ -112,7 +112,7 @@ class Journal:
         self._clock = clock
         self._on_commit = on_commit
         self._wake_after_ms = wake_after_ms
-        self._inserts = GroupWriter(
+        self._inserts = Batcher(
             self._write_inserts,
             clock=clock,
             name="insert",
@@ -121,7 +121,7 @@ class Journal:
             limit=insert_limit,
         )
         # Never refused and never given up: an order in execution has nowhere else to go.
-        self._appends = GroupWriter(
+        self._appends = Batcher(
             self._write_transitions,
             clock=clock,
             name="append",

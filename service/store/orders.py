@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+from service.clock import Clock
 from service.domain.attempt import Attempt, Fill
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.order import DEFAULT_ACCOUNT
+from service.store.batch import Batcher
 from service.store.database import Database, Row
 from service.store.journal import Committed, Entry, public
 from service.store.queries import query
@@ -84,20 +86,37 @@ class Orders:
     """Reads orders.
 
     Raises ``UnavailableError`` from every method while PostgreSQL is away.
+
+    Args:
+        database: where orders are.
+        clock: for reads that go together.
+        group_limit: how many orders are read by one statement.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock, *, group_limit: int) -> None:
         self._database = database
+        self._reads = Batcher(
+            self._get_group,
+            clock=clock,
+            name="read orders",
+            # Whoever asks twice for the same order at once may be answered by two statements.
+            key=lambda order_id: order_id,
+            largest=group_limit,
+            patient=False,
+        )
 
     async def get(self, order_id: str) -> Order | None:
-        """Return an order."""
-        found = await self.get_many([order_id])
-        return found.get(order_id)
+        """Return an order; those asked for at the same time are read together."""
+        return await self._reads.submit(order_id)
 
     async def get_many(self, order_ids: list[str]) -> dict[str, Order]:
         """Return the orders that exist, by id."""
         rows = await self._database.read(_GET, {"ids": order_ids})
         return {row[0]: _order(row) for row in rows}
+
+    async def _get_group(self, order_ids: list[str]) -> list[Order | Exception | None]:
+        found = await self.get_many(order_ids)
+        return [found.get(order_id) for order_id in order_ids]
 
     async def find_by_client_id(self, client_order_id: str) -> Order | None:
         """Return the order that was placed under a client's own id."""

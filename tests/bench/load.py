@@ -39,7 +39,7 @@ class _Poster(asyncio.Protocol):
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast('asyncio.Transport', transport)
+        self._transport = cast("asyncio.Transport", transport)
         self.send()
 
     def send(self) -> None:
@@ -79,7 +79,7 @@ class _Watcher(asyncio.Protocol):
         self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast('asyncio.Transport', transport)
+        self._transport = cast("asyncio.Transport", transport)
         self._transport.write(_WATCH % self._order_id)
 
     def data_received(self, data: bytes) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from service.clock import Clock
 from service.domain.attempt import Attempt, AttemptStatus
 from service.settings import FailureRates, Range
+from service.store.batch import Batcher
 from service.store.database import Database
-from service.store.group import GroupWriter
 from service.venues.paper.chain import Chain
 from service.venues.paper.constant_product import ConstantProductPool
 from service.venues.paper.ledger import Ledger
@@ -44,7 +44,7 @@ class PaperVenue:
         self._settings = settings
         self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms)
         self._chain = Chain(self._ledger, clock, settings.failure_rates, group_limit=settings.group_limit)
-        self._submits = GroupWriter(
+        self._submits = Batcher(
             self._submit_group,
             clock=clock,
             name="paper submit",

@@ -1,4 +1,7 @@
-"""Group commit: everything that waits to be written goes into one statement and one commit."""
+"""Batches: what is asked for while a statement is on its way goes into the next one, together.
+
+For writes this is group commit: one statement, one commit, however many wait.
+"""
 
 import asyncio
 import logging
@@ -32,58 +35,61 @@ class _Waiting(Generic[Item, Result]):
     maybe_written: bool = False
 
 
-class GroupWriter(Generic[Item, Result]):
-    """Writes items in groups; each caller gets its own result or its own error.
+class Batcher(Generic[Item, Result]):
+    """Runs a statement for many items at once; each caller gets its own result or its own error.
 
-    While PostgreSQL is away the group in hand is written again and again, with a pause that doubles
-    up to a second, so ``write`` must be repeatable: called again with items that it has already
+    A patient batcher, while PostgreSQL is away, runs the group in hand again and again, with a pause
+    that doubles up to a second; so ``run`` must be repeatable: with items that it has already
     written, it returns their results.
 
     Args:
-        write: writes a group and returns one result (or exception) for each item, in order.
+        run: takes a group and returns one result (or exception) for each item, in order.
         clock: paces the repeats.
         name: for the log.
+        key: two items of the same key never go into one group.
         largest: how many items a group holds at most.
         limit: how many items may wait; None means any number.
-        key: two items of the same key never go into one group.
+        patient: whether to wait for PostgreSQL, rather than tell the callers that it is away.
     """
 
     def __init__(
         self,
-        write: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]],
+        run: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
         clock: Clock,
         name: str,
         key: Callable[[Item], Hashable],
         largest: int,
         limit: int | None = None,
+        patient: bool = True,
     ) -> None:
-        self._write = write
+        self._run = run
+        self._patient = patient
         self._clock = clock
         self._name = name
         self._key = key
         self._largest = largest
         self._limit = limit
         self._queue: deque[_Waiting[Item, Result]] = deque()
-        self._writer: asyncio.Task[None] | None = None
+        self._runner: asyncio.Task[None] | None = None
 
     async def submit(self, item: Item, timeout_s: float | None = None) -> Result:
-        """Write an item with its group and return its result.
+        """Have an item taken with its group, and return its result.
 
         Raises:
             QueueFullError: the limit is reached; the item was not taken.
             UnavailableError: the time is over; ``unknown`` when the item may have been written, or
                 may yet be.
-            Exception: what ``write`` says of this item.
+            Exception: what ``run`` says of this item.
         """
         if self._limit is not None and len(self._queue) >= self._limit:
             raise QueueFullError(self._name)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(item, answer)
         self._queue.append(waiting)
-        if self._writer is None:
+        if self._runner is None:
             # A task of its own, so that all who submit in this turn of the loop share a group.
-            self._writer = asyncio.create_task(self._write_all(), name=f"write {self._name}")
+            self._runner = asyncio.create_task(self._run_all(), name=self._name)
         if timeout_s is None:
             return await answer
         try:
@@ -93,18 +99,18 @@ class GroupWriter(Generic[Item, Result]):
             raise UnavailableError("no answer in time", unknown=waiting.maybe_written) from None
 
     async def drain(self) -> None:
-        """Wait until nothing waits to be written."""
-        while self._writer is not None:
-            await asyncio.wait([self._writer])
+        """Wait until nothing waits."""
+        while self._runner is not None:
+            await asyncio.wait([self._runner])
 
-    async def _write_all(self) -> None:
+    async def _run_all(self) -> None:
         try:
             while self._queue:
                 group = self._take_group()
                 if group:
-                    await self._write_group(group)
+                    await self._run_group(group)
         finally:
-            self._writer = None
+            self._runner = None
 
     def _take_group(self) -> list[_Waiting[Item, Result]]:
         """Take the oldest items, leaving out those that were given up and second ones of a key."""
@@ -124,16 +130,16 @@ class GroupWriter(Generic[Item, Result]):
         self._queue.extendleft(reversed(later))
         return group
 
-    async def _write_group(self, group: list[_Waiting[Item, Result]]) -> None:
+    async def _run_group(self, group: list[_Waiting[Item, Result]]) -> None:
         try:
-            results = await self._write_until_answered(group)
+            results = await self._run_until_answered(group)
         except psycopg2.Error as error:
             # One bad row must not fail its neighbours: find it.
             if len(group) == 1:
                 _answer(group[0], error)
                 return
             for waiting in group:
-                await self._write_group([waiting])
+                await self._run_group([waiting])
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' to deal with
             for waiting in group:
                 _answer(waiting, error)
@@ -141,18 +147,18 @@ class GroupWriter(Generic[Item, Result]):
             for waiting, result in zip(group, results, strict=True):
                 _answer(waiting, result)
 
-    async def _write_until_answered(
-        self, group: list[_Waiting[Item, Result]]
-    ) -> Sequence[Result | Exception]:
-        """Write the group until PostgreSQL answers; those who have given up drop out of it."""
+    async def _run_until_answered(self, group: list[_Waiting[Item, Result]]) -> Sequence[Result | Exception]:
+        """Run the group until PostgreSQL answers; those who have given up drop out of it."""
         pause_s = _FIRST_PAUSE_S
         while group:
             unsent = [waiting for waiting in group if not waiting.maybe_written]
             for waiting in unsent:
                 waiting.maybe_written = True
             try:
-                return await self._write([waiting.item for waiting in group])
+                return await self._run([waiting.item for waiting in group])
             except UnavailableError as error:
+                if not self._patient:
+                    raise
                 if not error.unknown:
                     for waiting in unsent:
                         waiting.maybe_written = False
