@@ -14,6 +14,7 @@ from aiohttp import web
 
 from service import embedded, settings
 from service.app import Servers, Service
+from service.background import Background
 from service.clock import Clock
 from service.settings import InvalidSettingError, Settings
 from service.store.database import Database, UnavailableError
@@ -97,8 +98,9 @@ async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     service = Service(loaded, servers.servers, clock)
     runner = web.AppRunner(service.web, access_log=None, shutdown_timeout=1)
-    watcher = asyncio.create_task(servers.watch(clock), name="embedded servers")
+    watcher = Background("embedded servers", lambda: servers.watch(clock))
     try:
+        watcher.start()
         await runner.setup()
         site = web.TCPSite(runner, loaded.host, loaded.port)
         await site.start()
@@ -107,7 +109,7 @@ async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
         await stop.wait()
         print("Stopping ...", flush=True)
     finally:
-        watcher.cancel()
+        await watcher.stop()
         await runner.cleanup()
 
 

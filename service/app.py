@@ -25,6 +25,7 @@ from service.store.instances import Identity, Instances
 from service.store.journal import Journal
 from service.store.migrations import migrate
 from service.store.orders import Orders
+from service.store.rate_limit import RateLimit
 from service.venues.paper.venue import PaperSettings, PaperVenue
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Service:
         # The venue stands behind a wire of its own.
         self._venue_database = Database(servers.database_url, size=_VENUE_CONNECTIONS, clock=self._clock)
         self._identity = Identity(self._clock)
+        self._rate_limit = RateLimit(settings.queue_rate_limit_per_minute)
         self.orders = Orders(self._database, self._clock, group_limit=settings.write_group_limit)
         self.link = RedisLink(servers.redis_url, self._clock)
         self.feeds = Feeds(self.orders, self._clock)
@@ -80,7 +82,7 @@ class Service:
             self._clock,
             self._bus.publish,
             identity=self._identity,
-            rate_limit_per_minute=settings.queue_rate_limit_per_minute,
+            rate_limit=self._rate_limit,
             group_limit=settings.write_group_limit,
         )
         self.venue = PaperVenue(self._venue_database, self._clock, _paper_settings(settings))
@@ -117,7 +119,7 @@ class Service:
             self._clock,
             wake=jobs.wake,
             running=lambda: self.engine.running,
-            rate_limit_per_minute=settings.queue_rate_limit_per_minute,
+            rate_limit=self._rate_limit,
             instance_timeout_ms=settings.instance_timeout_ms,
         )
         self.link.on_return(self._sweep.wake_all)
@@ -154,8 +156,9 @@ class Service:
             return
         self._started = True
         await self._migrate()
-        await self._claims.set_rate_limit()
+        await self._rate_limit.put_in_force(self._database)
         await self.venue.start()
+        self.link.start()
         self.feeds.start()
         self._stream.start()
         self._bus.start()
@@ -192,7 +195,7 @@ class Service:
             return
         self._started = False
         await self._receiver.stop(0)
-        self.engine.stop()
+        await self.engine.stop()
         await self._sweep.stop()
         await self._bus.stop()
         await self.feeds.stop()

@@ -10,6 +10,7 @@ from service.api.orders import load_query
 from service.api.problems import NotFoundError, UpgradeError
 from service.api.schemas import STATUS_UPDATE, STREAM_QUERY, is_uuid
 from service.api.views import OrderAt
+from service.background import Background
 from service.clock import Clock
 from service.events.feed import Feeds, Watch
 
@@ -44,12 +45,11 @@ class StreamRoutes:
         self._feeds = feeds
         self._clock = clock
         self._streams: set[_Stream] = set()
-        self._watchdog: asyncio.Task[None] | None = None
+        self._watchdog = Background("slow sockets", self._watch_the_slow)
 
     def start(self) -> None:
         """Begin to close the sockets of clients that do not take their messages."""
-        if self._watchdog is None:
-            self._watchdog = asyncio.create_task(self._watch_the_slow(), name="slow sockets")
+        self._watchdog.start()
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """GET /api/orders/{orderId}/ws?from=: replay the history, follow it live, close with 1000."""
@@ -80,8 +80,7 @@ class StreamRoutes:
 
     async def stop(self) -> None:
         """Close every socket, at the service's stop: clients connect again and resume."""
-        if self._watchdog is not None:
-            self._watchdog.cancel()
+        await self._watchdog.stop()
         closing = [
             stream.socket.close(code=WSCloseCode.SERVICE_RESTART, message=b"restarting")
             for stream in self._streams

@@ -4,13 +4,13 @@ Feeds on the same instance are told directly, others by one Redis message a grou
 the feeds compare with the store.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
 import orjson
 from redis.exceptions import RedisError
 
+from service.background import Background
 from service.clock import Clock
 from service.domain.attempt import Fill
 from service.events.feed import Feeds
@@ -41,19 +41,15 @@ class Bus:
         self._clock = clock
         self._channel = channel
         self._sender = sender.encode()
-        self._listener: asyncio.Task[None] | None = None
+        self._listener = Background("bus", self._listen_for_ever)
 
     def start(self) -> None:
         """Begin to listen to the other instances."""
-        if self._listener is None:
-            self._listener = asyncio.create_task(self._listen_for_ever(), name="bus")
+        self._listener.start()
 
     async def stop(self) -> None:
         """Stop listening."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.cancel()
-            await asyncio.wait([listener])
+        await self._listener.stop()
 
     def publish(self, steps: Sequence[Committed]) -> None:
         """Tell everybody of steps that have just been committed here. Never waits."""

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable
 from typing import Self
 
+from service.background import Background
 from service.clock import Clock
 from service.store.database import UnavailableError
 from service.store.journal import Committed
@@ -104,19 +105,15 @@ class Feeds:
         self._orders = orders
         self._clock = clock
         self._watched: dict[str, _Watched] = {}
-        self._comparing: asyncio.Task[None] | None = None
+        self._comparing = Background("feeds", self._compare_for_ever)
 
     def start(self) -> None:
         """Begin to compare what is watched with the store, so that a lost message costs a second."""
-        if self._comparing is None:
-            self._comparing = asyncio.create_task(self._compare_for_ever(), name="feeds")
+        self._comparing.start()
 
     async def stop(self) -> None:
         """Stop comparing."""
-        comparing, self._comparing = self._comparing, None
-        if comparing is not None:
-            comparing.cancel()
-            await asyncio.wait([comparing])
+        await self._comparing.stop()
 
     async def watch(self, order_id: str, after: int = 0) -> Watch | None:
         """Begin to watch an order, after the entry of the given sequence; None when there is no such order.

@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from service.background import Background
 from service.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class RedisLink:
         self._clock = clock
         self._queue: list[tuple[str | bytes, ...]] = []
         self._sender: asyncio.Task[None] | None = None
-        self._probe: asyncio.Task[None] | None = None
+        self._probe = Background("redis probe", self._probe_for_ever)
+        self._away = asyncio.Event()
         self._on_return: list[Callable[[], None]] = []
         self.available = True
         """Whether the last command got through."""
@@ -66,6 +68,10 @@ class RedisLink:
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_all(), name="redis link")
 
+    def start(self) -> None:
+        """Begin to notice when Redis is away and when it is back."""
+        self._probe.start()
+
     async def ping(self) -> bool:
         """Return whether Redis answers."""
         try:
@@ -77,9 +83,8 @@ class RedisLink:
 
     async def close(self) -> None:
         """Send what waits, if Redis takes it, and disconnect."""
-        if self._probe is not None:
-            self._probe.cancel()
-        while self._sender is not None:
+        await self._probe.stop()
+        while self._sender is not None and not self._sender.done():
             await asyncio.wait([self._sender])
         await self._client.aclose()
 
@@ -103,21 +108,19 @@ class RedisLink:
         if self.available:
             log.warning("redis is away (%s); going on without", error)
             self.available = False
-        if self._probe is None:
-            self._probe = asyncio.create_task(self._wait_for_return(), name="redis probe")
+        self._away.set()
 
-    async def _wait_for_return(self) -> None:
-        try:
-            while True:
-                await self._clock.sleep(_PAUSE_WHILE_AWAY_S)
-                try:
-                    await self._client.ping()
-                except (RedisError, OSError, TimeoutError):
-                    continue
-                break
-        finally:
-            self._probe = None
-        log.warning("redis is back")
-        self.available = True
-        for callback in self._on_return:
-            callback()
+    async def _probe_for_ever(self) -> None:
+        """Notice when Redis is back."""
+        while True:
+            await self._away.wait()
+            await self._clock.sleep(_PAUSE_WHILE_AWAY_S)
+            try:
+                await self._client.ping()
+            except (RedisError, OSError, TimeoutError):
+                continue
+            self._away.clear()
+            log.warning("redis is back")
+            self.available = True
+            for callback in self._on_return:
+                callback()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service.background import cancel
 from service.clock import Clock
 from service.domain.amounts import format_amount, minimum_out
 from service.domain.attempt import Attempt, AttemptState, AttemptStatus, Fill
@@ -124,10 +125,9 @@ class Engine:
             if order_id not in self._unknown:
                 self._running.discard(order_id)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Ask after no more unknown outcomes; the next start does."""
-        for task in self._unknown.values():
-            task.cancel()
+        await cancel(list(self._unknown.values()))
 
     async def _work_on(self, run: _Run) -> None:
         try:

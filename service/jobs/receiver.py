@@ -15,6 +15,7 @@ from taskiq import AckableMessage
 from taskiq.acks import AcknowledgeType
 from taskiq.receiver import Receiver
 
+from service.background import Background, cancel
 from service.clock import Clock
 from service.events.redis_link import RedisLink, connect
 from service.jobs.broker import GROUP, WakeUpBroker
@@ -58,7 +59,7 @@ class JobReceiver:
         )
         self._jobs: set[asyncio.Task[None]] = set()
         self._slot_free = asyncio.Event()
-        self._reader: asyncio.Task[None] | None = None
+        self._reader = Background("job receiver", self._read_for_ever)
 
     @property
     def running(self) -> int:
@@ -67,23 +68,20 @@ class JobReceiver:
 
     def start(self) -> None:
         """Begin to take jobs."""
-        if self._reader is None:
-            self._reader = asyncio.create_task(self._read_for_ever(), name="job receiver")
+        self._reader.start()
 
     async def stop(self, grace_s: float) -> None:
         """Take no more jobs, and wait for those that run, but no longer than the grace.
 
-        Jobs are never cancelled: one that is left behind stands at a durable step, and another process
+        A job that is left behind is cancelled: its order stands at a durable step, and another process
         or the next start goes on from there.
         """
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.cancel()
-            await asyncio.wait([reader])
+        await self._reader.stop()
         if self._jobs:
             _done, left = await asyncio.wait(self._jobs, timeout=grace_s)
             if left:
                 log.warning("%d orders go on after the next start", len(left))
+                await cancel(left)
 
     async def _read_for_ever(self) -> None:
         pause_s = _FIRST_PAUSE_S

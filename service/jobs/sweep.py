@@ -10,9 +10,11 @@ import heapq
 import logging
 from collections.abc import Awaitable, Callable
 
+from service.background import Background
 from service.clock import Clock
 from service.store.database import UnavailableError
 from service.store.instances import Identity, Instances
+from service.store.rate_limit import RateLimit
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ class Sweep:
         clock: paces the sweep.
         wake: enqueues orders.
         running: tells which orders this process is working on.
-        rate_limit_per_minute: see ``Claims``.
+        rate_limit: how many orders may start in a while.
         instance_timeout_ms: a process not heard of for so long is dead.
     """
 
@@ -46,7 +48,7 @@ class Sweep:
         *,
         wake: Callable[[list[str]], Awaitable[None]],
         running: Callable[[], list[str]],
-        rate_limit_per_minute: int,
+        rate_limit: RateLimit,
         instance_timeout_ms: int,
     ) -> None:
         self._instances = instances
@@ -54,7 +56,7 @@ class Sweep:
         self._clock = clock
         self._wake = wake
         self._running = running
-        self._rate_limit = rate_limit_per_minute
+        self._rate_limit = rate_limit
         self._timeout_s = instance_timeout_ms / 1000
         self._every_s = min(_EVERY_S, self._timeout_s / 4)
         self._looks: list[float] = []
@@ -63,7 +65,7 @@ class Sweep:
         self._last_beat = clock.monotonic()
         self._judges_from = self._last_beat + self._timeout_s
         self._idle_before: set[str] = set()
-        self._sweeper: asyncio.Task[None] | None = None
+        self._sweeper = Background("sweep", self._sweep_for_ever)
 
     async def start(self, *, alone: bool) -> None:
         """Register this process, take over what others left, and begin to sweep.
@@ -83,16 +85,11 @@ class Sweep:
         if orphans:
             log.info("recovery: %d orders go on where they stood", len(orphans))
         await self._wake_due(again=True)
-        if self._sweeper is None:
-            self._sweeper = asyncio.create_task(self._sweep_for_ever(), name="sweep")
+        self._sweeper.start()
 
     async def stop(self) -> None:
         """Stop sweeping, sign off, and leave this process's orders to the others."""
-        sweeper, self._sweeper = self._sweeper, None
-        if sweeper is None:
-            return
-        sweeper.cancel()
-        await asyncio.wait([sweeper])
+        await self._sweeper.stop()
         try:
             await self._wake(await self._instances.leave())
         except UnavailableError as error:
@@ -176,6 +173,6 @@ class Sweep:
     async def _wake_due(self, *, again: bool) -> None:
         await self._wake(
             await self._instances.wake_due(
-                rate_limit_per_minute=self._rate_limit, wake_after_ms=WAKE_AFTER_MS, again=again
+                rate_limit=self._rate_limit, wake_after_ms=WAKE_AFTER_MS, again=again
             )
         )

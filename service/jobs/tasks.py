@@ -1,6 +1,8 @@
 """What a wake-up runs."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 from taskiq import AsyncTaskiqDecoratedTask
 
@@ -20,7 +22,9 @@ class Jobs:
 
     def __init__(self, broker: WakeUpBroker, execute: Execute) -> None:
         async def execute_order(order_id: str) -> None:
-            await execute(order_id)
+            # Cancelled is what a job is when the service stops; taskiq would log it as an error.
+            with suppress(asyncio.CancelledError):
+                await execute(order_id)
 
         self._execute_order: AsyncTaskiqDecoratedTask[..., object] = broker.register_task(
             execute_order, task_name="execute_order"

@@ -100,7 +100,7 @@ class Batcher(Generic[Item, Result]):
 
     async def drain(self) -> None:
         """Wait until nothing waits."""
-        while self._runner is not None:
+        while self._runner is not None and not self._runner.done():
             await asyncio.wait([self._runner])
 
     async def _run_all(self) -> None:

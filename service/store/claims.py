@@ -13,10 +13,10 @@ from service.store.database import Database
 from service.store.instances import Identity
 from service.store.journal import Committed, OnCommit, as_json, public
 from service.store.queries import query
+from service.store.rate_limit import RateLimit
 
 _CLAIM = query("claim_orders")
 _CLAIM_AT_RATE = query("claim_orders_at_rate")
-_SET_RATE_LIMIT = query("set_rate_limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,7 @@ class Claims:
         clock: for write ids.
         on_commit: told of the entries that claims append.
         identity: under which id this process owns orders.
-        rate_limit_per_minute: how many orders may start in any 60 seconds, over all processes; 0 is
-            no limit.
+        rate_limit: how many orders may start in a while.
         group_limit: how many rows go into one statement.
     """
 
@@ -65,14 +64,14 @@ class Claims:
         on_commit: OnCommit,
         *,
         identity: Identity,
-        rate_limit_per_minute: int,
+        rate_limit: RateLimit,
         group_limit: int,
     ) -> None:
         self._database = database
         self._clock = clock
         self._on_commit = on_commit
         self._identity = identity
-        self._rate_limit = rate_limit_per_minute
+        self._rate_limit = rate_limit
         self._claims = Batcher(
             self._write_claims,
             clock=clock,
@@ -80,11 +79,6 @@ class Claims:
             key=lambda order_id: order_id,
             largest=group_limit,
         )
-
-    async def set_rate_limit(self) -> None:
-        """Put this process's rate limit in force, for all of them."""
-        if self._rate_limit:
-            await self._database.run(_SET_RATE_LIMIT, {"limit": self._rate_limit})
 
     async def claim(self, order_id: str) -> Claim:
         """Make an order this process's if it may be, however long PostgreSQL takes."""
@@ -96,11 +90,13 @@ class Claims:
 
     async def _write_claims(self, order_ids: list[str]) -> list[Claim | Exception]:
         rows = [{"id": order_id, "write_id": self._clock.new_write_id()} for order_id in order_ids]
-        statement = _CLAIM_AT_RATE if self._rate_limit else _CLAIM
+        statement = _CLAIM_AT_RATE if self._rate_limit.starts else _CLAIM
         owner = self._identity.id
         claims: dict[str, Claim] = {}
         committed = []
-        for row in await self._database.run(statement, {"rows": as_json(rows), "owner": owner}):
+        for row in await self._database.run(
+            statement, {"rows": as_json(rows), "owner": owner, **self._rate_limit.parameters}
+        ):
             order_id, token_in, token_out, amount_in, slippage_bps, *rest = row
             status, version, tries, entry, wait_ms = rest
             if wait_ms is not None:

@@ -6,6 +6,7 @@ All of it is judged by PostgreSQL's clock.
 from service.clock import Clock
 from service.store.database import Database
 from service.store.queries import query
+from service.store.rate_limit import RateLimit
 
 _REGISTER = query("register_instance")
 _BEAT = query("beat")
@@ -73,13 +74,11 @@ class Instances:
         """Give up this process's orders, at its stop, and return their ids."""
         return [row[0] for row in await self._database.run(_LEAVE, {"id": self._identity.id})]
 
-    async def wake_due(
-        self, *, rate_limit_per_minute: int, wake_after_ms: int, again: bool = False
-    ) -> list[str]:
+    async def wake_due(self, *, rate_limit: RateLimit, wake_after_ms: int, again: bool = False) -> list[str]:
         """Return orders that should be worked on, and not again within ``wake_after_ms``.
 
         Args:
-            rate_limit_per_minute: see ``Claims``.
+            rate_limit: of orders that have yet to start, only as many are returned as may.
             wake_after_ms: for how long an order that is returned is not returned again.
             again: also return those of which a wake-up may still be on its way.
         """
@@ -87,7 +86,7 @@ class Instances:
             _WAKE_DUE,
             {
                 "most": _MOST_A_SWEEP,
-                "rate_limit": rate_limit_per_minute,
+                **rate_limit.parameters,
                 "wake_after_ms": wake_after_ms,
                 "again": again,
             },

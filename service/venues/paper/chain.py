@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import psycopg2
 
+from service.background import Background
 from service.clock import Clock
 from service.domain.attempt import AttemptStatus
 from service.domain.failures import FailureCode
@@ -66,7 +67,7 @@ class Chain:
         # What was settled a moment ago, for those who ask just after.
         self._recent: dict[str, AttemptStatus] = {}
         self._next_refresh = 0.0
-        self._runner: asyncio.Task[None] | None = None
+        self._executor = Background("paper chain", self._execute_for_ever)
         self.pools: dict[str, ConstantProductPool] = {}
         """Every pool as last seen, by id."""
 
@@ -78,15 +79,11 @@ class Chain:
         """
         self._seed = seed
         await self._refresh()
-        if self._runner is None:
-            self._runner = asyncio.create_task(self._run(), name="paper chain")
+        self._executor.start()
 
     async def stop(self) -> None:
         """Stop executing; what is pending lands after the next start."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.cancel()
-            await asyncio.wait([runner])
+        await self._executor.stop()
 
     def accept(self, transaction: PaperTransaction, delay_ms: int) -> None:
         """Execute a pending transaction after a delay; once, however often it is accepted."""
@@ -114,7 +111,7 @@ class Chain:
                 if not waiters:
                     del self._waiters[signature]
 
-    async def _run(self) -> None:
+    async def _execute_for_ever(self) -> None:
         while True:
             try:
                 await self._turn()

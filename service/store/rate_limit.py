@@ -1,0 +1,27 @@
+"""How many orders may start in a minute, over all processes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.store.database import Database
+from service.store.queries import query
+
+_SET_RATE_LIMIT = query("set_rate_limit")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most ``starts`` orders start in any ``window_ms``, by PostgreSQL's clock; 0 starts is no limit."""
+
+    starts: int
+    window_ms: int = 60_000
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What statements that keep to the limit take."""
+        return {"rate_limit": self.starts, "window_ms": self.window_ms}
+
+    async def put_in_force(self, database: Database) -> None:
+        """Make this the limit of every process that uses the database."""
+        if self.starts:
+            await database.run(_SET_RATE_LIMIT, self.parameters)

@@ -1,0 +1,76 @@
+"""What all tests share: real servers, started once and only when a test asks for them."""
+
+import functools
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from aiohttp.test_utils import TestClient
+from aiohttp.web import Application, Request
+from service import settings
+from service.app import Servers, Service
+
+from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.servers import TestCluster, TestServers
+
+Client = TestClient[Request, Application]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[TestCluster]:
+    """Return the embedded PostgreSQL and Valkey."""
+    cluster = TestCluster()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def servers(cluster: TestCluster) -> TestServers:
+    """Return a database of the test's own, and a Redis prefix."""
+    return cluster.new()
+
+
+def service_on(servers: TestServers, **environment: str) -> Service:
+    """Return a service on the given servers; without delays, unless its settings say so."""
+    logging.getLogger("taskiq").setLevel(logging.WARNING)
+    wanted = {**NO_DELAYS, **servers.environment, **environment}
+    with patch.dict(os.environ, wanted):
+        loaded = settings.load(Path("/nowhere/.env"))
+    return Service(loaded, Servers(servers.database_url, servers.redis_url, alone=False))
+
+
+@pytest.fixture
+def make_service(servers: TestServers) -> Callable[..., Service]:
+    """Return a maker of services on the test's servers."""
+    return functools.partial(service_on, servers)
+
+
+@pytest.fixture
+def start(
+    make_service: Callable[..., Service],
+    aiohttp_client: Callable[[Application], Awaitable[Client]],
+) -> Callable[..., Awaitable[Client]]:
+    """Return a starter of services; it gives a client of the started one."""
+
+    async def start(**environment: str) -> Client:
+        return await aiohttp_client(make_service(**environment).web)
+
+    return start
+
+
+@pytest.fixture
+def spawn(servers: TestServers) -> Iterator[Callable[..., ServiceProcess]]:
+    """Return a starter of services in processes of their own; those left over are killed."""
+    running: list[ServiceProcess] = []
+
+    def spawn(**environment: str) -> ServiceProcess:
+        process = ServiceProcess({**servers.environment, **environment})
+        running.append(process)
+        return process.wait_until_ready()
+
+    yield spawn
+    for process in running:
+        process.__exit__()

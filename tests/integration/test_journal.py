@@ -1,0 +1,188 @@
+"""The journal on a real PostgreSQL: durable, fenced, repeatable, and fair to every row of a group."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psycopg2
+import pytest
+from service.domain.attempt import Attempt, Fill
+from service.domain.lifecycle import Status
+from service.store.claims import Claimed
+from service.store.database import Row, UnavailableError
+from service.store.journal import ClientOrderIdTakenError, Committed, SupersededError
+
+from tests.support.servers import TestServers
+from tests.support.store import Store, open_store
+
+
+@pytest.fixture
+async def store(servers: TestServers) -> AsyncIterator[Store]:
+    async with open_store(servers) as store:
+        yield store
+
+
+async def test_orders_inserted_at_once_share_a_commit(store: Store, servers: TestServers) -> None:
+    await asyncio.gather(*(store.insert() for _ in range(100)))
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("SELECT count(*), count(DISTINCT xmin::text) FROM orders")
+        count, transactions = cursor.fetchone() or (0, 0)
+    assert count == 100
+    assert transactions <= 2
+
+
+async def test_a_client_order_id_is_taken_by_one_of_many_at_once(store: Store) -> None:
+    results = await asyncio.gather(
+        *(store.insert("mine") for _ in range(20)), store.insert("another"), return_exceptions=True
+    )
+    assert sum(isinstance(result, ClientOrderIdTakenError) for result in results) == 19
+    there = await store.orders.find_by_client_id("mine")
+    assert there is not None
+    assert there.id in results
+
+
+async def test_an_insert_that_is_repeated_stores_one_order(store: Store) -> None:
+    order = store.new_order("again")
+    assert await store.journal.insert(order, 5) == await store.journal.insert(order, 5)
+
+
+async def test_a_transition_is_told_after_it_is_durable(store: Store) -> None:
+    claim = await store.start()
+    store.told.clear()
+    step = await store.journal.append(store.step(claim, Status.BUILDING, detail={"venue": "raydium"}))
+    assert step.entry["sequence"] == 3
+    assert step.entry["venue"] == "raydium"
+    assert "writeId" not in step.entry
+    assert store.told == [step]
+    order = await store.orders.get(claim.order_id)
+    assert order is not None
+    assert order.history[-1] == step.entry
+
+
+async def test_a_stale_version_moves_nothing(store: Store) -> None:
+    claim = await store.start()
+    await store.journal.append(store.step(claim, Status.BUILDING))
+    with pytest.raises(SupersededError):
+        await store.journal.append(store.step(claim, Status.BUILDING))
+    order = await store.orders.get(claim.order_id)
+    assert order is not None
+    assert order.version == 3
+
+
+async def test_one_who_lost_the_order_moves_nothing(store: Store, servers: TestServers) -> None:
+    claim = await store.start()
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("UPDATE open_orders SET owner = NULL WHERE order_id = %s", (claim.order_id,))
+    with pytest.raises(SupersededError):
+        await store.journal.append(store.step(claim, Status.BUILDING))
+
+
+async def test_two_writers_of_one_version_cannot_both_win(store: Store) -> None:
+    claim = await store.start()
+    steps = [store.step(claim, Status.BUILDING) for _ in range(5)]
+    results = await asyncio.gather(*map(store.journal.append, steps), return_exceptions=True)
+    assert [type(result) for result in results] == [Committed, *[SupersededError] * 4]
+
+
+async def test_a_bad_row_does_not_fail_its_neighbours(store: Store) -> None:
+    good, bad = await store.start(), await store.start()
+    # A confirmed order must have a fill: PostgreSQL refuses the row.
+    results = await asyncio.gather(
+        store.journal.append(store.step(good, Status.BUILDING)),
+        store.journal.append(store.step(bad, Status.CONFIRMED)),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], Committed)
+    assert isinstance(results[1], psycopg2.IntegrityError)
+
+
+async def test_a_commit_whose_answer_is_lost_is_known_by_its_write_id(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = await store.start()
+    store.told.clear()
+    run = store.database.run
+    answers_lost = 0
+
+    async def run_and_lose_the_first_answer(*arguments: object) -> list[Row]:
+        nonlocal answers_lost
+        rows = await run(*arguments)  # type: ignore[arg-type]
+        if answers_lost == 0:
+            answers_lost += 1
+            raise UnavailableError("the answer was lost", unknown=True)
+        return rows
+
+    monkeypatch.setattr(store.database, "run", run_and_lose_the_first_answer)
+    step = await store.journal.append(store.step(claim, Status.BUILDING))
+    assert step.entry["sequence"] == 3
+    assert store.told == [step]
+
+
+async def test_an_attempt_and_its_order_move_together(store: Store) -> None:
+    claim = await store.start()
+    building = await store.journal.append(store.step(claim, Status.BUILDING))
+    attempt = Attempt("signature", "raydium", b"\x00bytes\xff", 99, 123)
+    stale = store.step(claim, Status.SUBMITTED, attempt=Attempt("other", "raydium", b"", 1, 1))
+    with pytest.raises(SupersededError):
+        await store.journal.append(stale)
+    assert await store.orders.latest_attempt(claim.order_id) is None
+    await store.journal.append(
+        store.step(claim, Status.SUBMITTED, version=building.sequence, attempt=attempt)
+    )
+    assert await store.orders.latest_attempt(claim.order_id) == attempt
+
+
+async def test_an_ended_order_is_listed_and_no_longer_open(store: Store, servers: TestServers) -> None:
+    claim = await store.start()
+    for version, status in ((2, Status.BUILDING), (3, Status.SUBMITTED)):
+        await store.journal.append(store.step(claim, status, version=version))
+    await store.journal.append(store.step(claim, Status.CONFIRMED, version=4, fill=Fill(7, "hash")))
+    order = await store.orders.get(claim.order_id)
+    assert order is not None
+    assert (order.ended, order.fill) == (True, Fill(7, "hash"))
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("SELECT (SELECT count(*) FROM open_orders), (SELECT count(*) FROM finished_orders)")
+        assert cursor.fetchone() == (0, 1)
+
+
+async def test_a_waiting_retry_is_nobody_s_and_not_due(store: Store) -> None:
+    claim = await store.start()
+    await store.journal.append(
+        store.step(claim, Status.PENDING, retry_in_ms=60_000, detail={"reason": "slippage_exceeded"})
+    )
+    assert await store.claims.claim(claim.order_id) is None
+
+
+async def test_a_claim_that_is_repeated_appends_nothing(store: Store) -> None:
+    claim = await store.start()
+    assert await store.claims.claim(claim.order_id) == claim
+
+
+async def test_an_order_left_behind_goes_on_where_it_stands(store: Store, servers: TestServers) -> None:
+    claim = await store.start()
+    await store.journal.append(store.step(claim, Status.BUILDING))
+    await store.instances.release([claim.order_id])
+    async with open_store(servers) as other:
+        taken = await other.claims.claim(claim.order_id)
+        assert isinstance(taken, Claimed)
+        assert (taken.status, taken.version, taken.owner) == (Status.BUILDING, 3, other.identity.id)
+    with pytest.raises(SupersededError):
+        await store.journal.append(store.step(claim, Status.SUBMITTED, version=3))
+
+
+async def test_orders_of_a_dead_instance_are_released_and_others_are_not(
+    store: Store, servers: TestServers
+) -> None:
+    async with open_store(servers) as dead:
+        await store.instances.register()
+        await dead.instances.register()
+        mine, orphan = await store.start(), await dead.start()
+        with servers.connect() as link, link.cursor() as cursor:
+            cursor.execute(
+                "UPDATE instances SET seen_at = now() - interval '2 seconds' WHERE id = %s",
+                (dead.identity.id,),
+            )
+        assert await store.instances.bury() == [dead.identity.id]
+        assert await store.instances.release_orphans() == [orphan.order_id]
+        assert not await dead.instances.beat()
+        assert await store.instances.find_idle([]) == [mine.order_id]
+        assert await store.instances.find_idle([mine.order_id]) == []

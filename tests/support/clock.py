@@ -1,0 +1,62 @@
+"""A clock that stands still until a test moves it, so that no test sleeps."""
+
+import asyncio
+
+from service.clock import Clock
+
+START_S = 1_800_000_000.0
+"""The time at which every manual clock begins, in seconds since the Unix epoch."""
+
+# More turns of the event loop than anything here takes to come to rest.
+_TURNS = 30
+
+
+async def settle() -> None:
+    """Let every task run until it waits for something that only the test can bring about."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
+class ManualClock(Clock):
+    """A seeded clock whose time a test moves.
+
+    ``sleeps_s`` holds the length of every pause that anybody has asked for.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self._elapsed_s = 0.0
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self.sleeps_s: list[float] = []
+        self.observe_database_time(START_S)
+
+    def monotonic(self) -> float:
+        """Return the seconds for which the test has moved the clock."""
+        return self._elapsed_s
+
+    def time_ms(self) -> int:
+        """Return milliseconds since the Unix epoch."""
+        return round((START_S + self._elapsed_s) * 1000)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until the test has moved the clock so far; zero or less is no wait at all."""
+        if seconds <= 0:
+            return
+        self.sleeps_s.append(seconds)
+        sleeper = self._elapsed_s + seconds, asyncio.get_running_loop().create_future()
+        self._sleepers.append(sleeper)
+        try:
+            await sleeper[1]
+        finally:
+            self._sleepers.remove(sleeper)
+
+    async def advance(self, seconds: float) -> None:
+        """Move the clock, waking each sleeper at its time and letting it run until it waits again."""
+        end = self._elapsed_s + seconds
+        await settle()
+        while due := [(at, future) for at, future in self._sleepers if at <= end]:
+            self._elapsed_s, future = min(due, key=lambda sleeper: sleeper[0])
+            future.set_result(None)
+            await settle()
+        self._elapsed_s = end
+        await settle()

@@ -1,0 +1,115 @@
+"""Judges what an engine has done, from the tables alone, by SQL and rules that are not the engine's."""
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.support.servers import TestServers
+
+_LEGAL = {
+    "pending": {"routing"},
+    "routing": {"building", "pending", "failed"},
+    "building": {"submitted", "pending", "failed"},
+    "submitted": {"confirmed", "pending", "failed"},
+}
+_ENDS = {"confirmed", "failed"}
+
+
+@dataclass
+class Verdict:
+    """What was found. ``unfinished`` orders are lost only if they stay so."""
+
+    orders: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    unfinished: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    illegal: list[str] = field(default_factory=list)
+    untrue: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Whether no promise was broken."""
+        return not (self.unfinished or self.twice or self.illegal or self.untrue)
+
+
+def judge(servers: TestServers, promised: Iterable[str] = ()) -> Verdict:
+    """Compare every order with the venue's ledger; ``promised`` orders must exist."""
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute(
+            "SELECT o.id::text, o.status, o.version, o.status_history, o.amount_out, o.tx_hash,"
+            " coalesce(jsonb_agg(jsonb_build_array(t.signature, t.amount_out::text))"
+            "   FILTER (WHERE t.status = 'landed'), '[]'),"
+            " bool_or(t.status = 'pending')"
+            " FROM orders AS o LEFT JOIN paper_transactions AS t ON t.order_id = o.id GROUP BY o.id"
+        )
+        rows = cursor.fetchall()
+        cursor.execute(
+            "SELECT count(*) FROM paper_transactions AS t WHERE t.order_id IS NOT NULL"
+            " AND NOT EXISTS (SELECT 1 FROM orders AS o WHERE o.id = t.order_id)"
+        )
+        [(strangers,)] = cursor.fetchall()
+    verdict = Verdict(orders=len(rows))
+    if strangers:
+        verdict.untrue.append(f"{strangers} transactions of no order")
+    for row in rows:
+        _judge_order(verdict, *row)
+    lost = set(promised) - {row[0] for row in rows}
+    verdict.untrue += [f"{order_id} was promised and is lost" for order_id in lost]
+    return verdict
+
+
+def _judge_order(  # noqa: PLR0917 - a row of the query
+    verdict: Verdict,
+    order_id: str,
+    status: str,
+    version: int,
+    history: list[dict[str, Any]],
+    amount_out: int | None,
+    tx_hash: str | None,
+    landed: list[tuple[str, str]],
+    may_land: bool | None,
+) -> None:
+    verdict.statuses[status] += 1
+    if status not in _ENDS:
+        verdict.unfinished.append(f"{order_id} is {status}")
+    if len(landed) > 1:
+        verdict.twice.append(f"{order_id} landed {len(landed)} times")
+    if status == "confirmed" and [(tx_hash, str(amount_out))] != [tuple(fill) for fill in landed]:
+        verdict.untrue.append(f"{order_id} is confirmed with {tx_hash}, the ledger says {landed}")
+    if status == "failed" and (landed or may_land):
+        verdict.untrue.append(f"{order_id} is failed, and has landed or may")
+    walk = [entry["status"] for entry in history]
+    times = [entry["timestamp"] for entry in history]
+    if (
+        walk[0] != "pending"
+        or walk[-1] != status
+        or [entry["sequence"] for entry in history] != list(range(1, version + 1))
+        or times != sorted(times)
+        or any(after not in _LEGAL.get(before, ()) for before, after in itertools.pairwise(walk))
+    ):
+        verdict.illegal.append(f"{order_id}: {walk}")
+
+
+def wait_until(condition: Callable[[], bool], within_s: float = 20) -> None:
+    """Wait until a condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        time.sleep(0.02)
+
+
+def wait_for_the_end(
+    servers: TestServers, promised: Iterable[str] = (), *, within_s: float
+) -> tuple[Verdict, float]:
+    """Wait until no order is unfinished; return the verdict and how long that took."""
+    promised = list(promised)
+    began = time.monotonic()
+    while True:
+        verdict = judge(servers, promised)
+        took_s = time.monotonic() - began
+        if not verdict.unfinished or took_s > within_s:
+            return verdict, took_s
+        time.sleep(0.1)

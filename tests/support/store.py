@@ -1,0 +1,96 @@
+"""The store without the rest of the service, for tests that look at single writes."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from service.clock import Clock
+from service.domain.lifecycle import Status
+from service.domain.order import NewOrder, OrderType
+from service.store.claims import Claimed, Claims
+from service.store.database import Database
+from service.store.instances import Identity, Instances
+from service.store.journal import Committed, Journal, Transition
+from service.store.migrations import migrate
+from service.store.orders import Orders
+from service.store.rate_limit import RateLimit
+
+from tests.support.servers import TestServers
+
+
+@dataclass
+class Store:
+    """One process's view of the store; ``told`` is what it has been told of commits."""
+
+    database: Database
+    clock: Clock = field(default_factory=Clock)
+    rate_limit: RateLimit = field(default_factory=lambda: RateLimit(0))
+    told: list[Committed] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.identity = Identity(self.clock)
+        self.instances = Instances(self.database, self.clock, self.identity, dead_after_ms=1_000)
+        self.orders = Orders(self.database, self.clock, group_limit=500)
+        self.journal = Journal(
+            self.database, self.clock, self._tell, insert_limit=1_000, group_limit=500, wake_after_ms=5_000
+        )
+        self.claims = Claims(
+            self.database,
+            self.clock,
+            self._tell,
+            identity=self.identity,
+            rate_limit=self.rate_limit,
+            group_limit=500,
+        )
+
+    def _tell(self, steps: Sequence[Committed]) -> None:
+        self.told.extend(steps)
+
+    def new_order(self, client_order_id: str | None = None) -> NewOrder:
+        """Return a valid order."""
+        return NewOrder(
+            id=self.clock.new_order_id(),
+            order_type=OrderType.MARKET,
+            token_in="SOL",
+            token_out="USDC",
+            amount_in=10**9,
+            amount_in_text="1",
+            slippage_bps=100,
+            client_order_id=client_order_id,
+        )
+
+    async def insert(self, client_order_id: str | None = None) -> str:
+        """Store a new order and return its id."""
+        order = self.new_order(client_order_id)
+        await self.journal.insert(order, timeout_s=5)
+        return order.id
+
+    async def start(self) -> Claimed:
+        """Store a new order and make it this process's."""
+        claim = await self.claims.claim(await self.insert())
+        assert isinstance(claim, Claimed)
+        return claim
+
+    def step(self, claim: Claimed, status: Status, **changes: object) -> Transition:
+        """Return the transition that takes a claimed order to a status."""
+        values: dict[str, object] = {
+            "order_id": claim.order_id,
+            "version": claim.version,
+            "owner": claim.owner,
+            "status": status,
+            "write_id": self.clock.new_write_id(),
+            **changes,
+        }
+        return Transition(**values)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def open_store(servers: TestServers, rate_limit: RateLimit | None = None) -> AsyncIterator[Store]:
+    """Open the store of a test's database, its schema up to date and its rate limit in force."""
+    clock = Clock()
+    database = Database(servers.database_url, size=4, clock=clock)
+    await migrate(database)
+    limit = rate_limit or RateLimit(0)
+    await limit.put_in_force(database)
+    yield Store(database, clock, limit)
+    await database.close()
