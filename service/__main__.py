@@ -19,10 +19,12 @@ from service.clock import Clock
 from service.settings import InvalidSettingError, Settings
 from service.store.database import Database, UnavailableError
 from service.store.migrations import MigrationError, migrate
+from service.venues.venue import VenueUnavailableError
 
 log = logging.getLogger("service")
 
 _WATCH_SERVERS_EVERY_S = 1.0
+_RESTART_PAUSE_S = 5.0
 
 
 def main() -> None:
@@ -40,10 +42,18 @@ def main() -> None:
         _log_to_stderr(loaded.log_level)
         with _servers(loaded) as servers:
             arguments.run(loaded, servers)
-    except (InvalidSettingError, embedded.EmbeddedServerError, MigrationError, UnavailableError) as error:
+    except (
+        InvalidSettingError,
+        embedded.EmbeddedServerError,
+        MigrationError,
+        UnavailableError,
+        VenueUnavailableError,
+    ) as error:
         sys.exit(f"error: {error}")
     except psycopg2.Error as error:
-        sys.exit(f"error: PostgreSQL: {error}".strip())
+        # The driver's message repeats the URL, and with it the password.
+        what = "DATABASE_URL cannot be read" if "dsn" in str(error) else f"PostgreSQL: {error}"
+        sys.exit(f"error: {what}".strip())
     except OSError as error:
         sys.exit(f"error: {error.strerror or error}")
     except KeyboardInterrupt:
@@ -65,7 +75,11 @@ class _Embedded:
             what = self._own.died()
             if what is not None:
                 log.error("%s; starting it again", what)
-                self._own.restart_dead()
+                try:
+                    self._own.restart_dead()
+                except embedded.EmbeddedServerError as error:
+                    log.error("%s", error)  # noqa: TRY400 - its message is the whole story
+                    await clock.sleep(_RESTART_PAUSE_S)
 
 
 @contextmanager
@@ -98,7 +112,7 @@ async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     service = Service(loaded, servers.servers, clock)
     runner = web.AppRunner(service.web, access_log=None, shutdown_timeout=1)
-    watcher = Background("embedded servers", lambda: servers.watch(clock))
+    watcher = Background("embedded servers", lambda: servers.watch(clock), clock)
     try:
         watcher.start()
         await runner.setup()

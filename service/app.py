@@ -27,6 +27,7 @@ from service.store.migrations import migrate
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 from service.venues.paper.venue import PaperSettings, PaperVenue
+from service.venues.venue import VenueUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -118,11 +119,13 @@ class Service:
             self._identity,
             self._clock,
             wake=jobs.wake,
+            queued=self._broker.length,
             running=lambda: self.engine.running,
             rate_limit=self._rate_limit,
             instance_timeout_ms=settings.instance_timeout_ms,
         )
         self.link.on_return(self._sweep.wake_all)
+        self._broker.on_group_lost(self._sweep.wake_all)
         self._stream = StreamRoutes(self.feeds, self._clock)
         self.web = application(
             OrderRoutes(
@@ -155,23 +158,25 @@ class Service:
         if self._started:
             return
         self._started = True
-        await self._migrate()
-        await self._rate_limit.put_in_force(self._database)
-        await self.venue.start()
+        await self._prepare()
         self.link.start()
         self.feeds.start()
         self._stream.start()
         self._bus.start()
+        self._sweep.start()
+        # Last: a job must not run before this process is known to the others.
         self._receiver.start()
-        await self._sweep.start(alone=self._servers.alone)
 
-    async def _migrate(self) -> None:
-        """Migrate as soon as PostgreSQL can be reached: in a new deployment it may start later than this."""
+    async def _prepare(self) -> None:
+        """Do what needs PostgreSQL, as soon as it can be reached: it may start later than this process."""
         give_up = self._clock.monotonic() + _START_PATIENCE_S
         while True:
             try:
                 await migrate(self._database)
-            except UnavailableError as error:
+                await self._rate_limit.put_in_force(self._database)
+                await self._sweep.recover(alone=self._servers.alone)
+                await self.venue.start()
+            except (UnavailableError, VenueUnavailableError) as error:
                 if self._clock.monotonic() > give_up:
                     raise
                 log.warning("waiting for PostgreSQL: %s", error)

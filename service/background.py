@@ -4,9 +4,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 
+from service.clock import Clock
+
 log = logging.getLogger(__name__)
 
 _CANCEL_AGAIN_S = 0.1
+_BEGIN_ANEW_S = 0.5
 
 
 async def cancel(tasks: Collection[asyncio.Task[None]]) -> None:
@@ -27,18 +30,20 @@ class Background:
 
     Args:
         name: for the log and for debuggers.
-        run: the loop. It deals with its own errors: one that ends it is logged.
+        run: the loop. It deals with the errors it knows; any other is logged, and it begins anew.
+        clock: how long that takes.
     """
 
-    def __init__(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, name: str, run: Callable[[], Awaitable[None]], clock: Clock) -> None:
         self._name = name
         self._run = run
+        self._clock = clock
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to run."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run_and_tell(), name=self._name)
+            self._task = asyncio.create_task(self._run_for_ever(), name=self._name)
 
     async def stop(self) -> None:
         """Stop running, and return when it has."""
@@ -46,8 +51,10 @@ class Background:
         if task is not None:
             await cancel([task])
 
-    async def _run_and_tell(self) -> None:
-        try:
-            await self._run()
-        except Exception:
-            log.exception("%s has stopped", self._name)
+    async def _run_for_ever(self) -> None:
+        while True:
+            try:
+                await self._run()
+            except Exception:
+                log.exception("%s: an error of the service's own", self._name)
+            await self._clock.sleep(_BEGIN_ANEW_S)

@@ -94,6 +94,13 @@ def _read(env: Env) -> Settings:
     def text(name: str) -> str | None:
         return env.str(name, "").strip() or None
 
+    def url(name: str, *schemes: str) -> str | None:
+        value = text(name)
+        if value is not None and not value.startswith(schemes):
+            # The value is not repeated: it may hold a password.
+            raise EnvError(f'Environment variable "{name}" invalid: must start with {" or ".join(schemes)}')
+        return value
+
     def between(low: int, high: int) -> validate.Range:
         return validate.Range(low, high)
 
@@ -112,8 +119,8 @@ def _read(env: Env) -> Settings:
         host=env.str("HOST", "127.0.0.1"),
         port=env.int("PORT", 3000, validate=between(0, 65535)),
         data_dir=Path(data_dir).expanduser().absolute() if data_dir else _default_data_dir(),
-        database_url=text("DATABASE_URL"),
-        redis_url=text("REDIS_URL"),
+        database_url=url("DATABASE_URL", "postgresql://", "postgres://"),
+        redis_url=url("REDIS_URL", "redis://", "rediss://", "unix://"),
         database_connections=env.int("DATABASE_CONNECTIONS", 8, validate=between(2, 100)),
         worker_concurrency=env.int("WORKER_CONCURRENCY", 10, validate=between(1, 10_000)),
         queue_rate_limit_per_minute=env.int("QUEUE_RATE_LIMIT", 100, validate=between(0, 100_000)),

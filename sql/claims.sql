@@ -46,16 +46,22 @@ WHERE o.status <> 'pending';
 
 -- name: claim_orders_at_rate
 -- claim_orders under the rate limit: a start takes a row of rate_starts that has not been used for
--- 60 seconds, and the longest due start first. One that has to wait is told how long.
+-- the window's length, and the longest due start first. One that has to wait is told how long.
 WITH wanted AS (
-    SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, write_id text)
+    -- In one order, so that two processes with the same orders cannot block each other. A row that
+    -- another has locked is being claimed.
+    SELECT row.id, row.write_id
+    FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, write_id text)
+    JOIN open_orders AS p ON p.order_id = row.id
+    ORDER BY p.order_id
+    FOR UPDATE OF p SKIP LOCKED
 ),
 free AS (
     SELECT slot, row_number() OVER (ORDER BY started_at, slot) AS place
     FROM (
         SELECT slot, started_at
         FROM rate_starts
-        WHERE started_at <= now() - interval '60 seconds'
+        WHERE started_at <= now() - %(window_ms)s * interval '1 millisecond'
         ORDER BY started_at, slot
         LIMIT (SELECT count(*) FROM wanted)
         FOR UPDATE SKIP LOCKED
@@ -66,7 +72,7 @@ line AS (
     FROM open_orders
     WHERE owner IS NULL AND NOT started AND due_at <= now()
     ORDER BY due_at, order_id
-    LIMIT (SELECT count(*) FROM rate_starts WHERE started_at <= now() - interval '60 seconds')
+    LIMIT (SELECT count(*) FROM rate_starts WHERE started_at <= now() - %(window_ms)s * interval '1 millisecond')
 ),
 admitted AS (
     SELECT w.id, w.write_id, row_number() OVER (ORDER BY line.place) AS place
@@ -114,7 +120,12 @@ continued AS (
     RETURNING p.order_id
 ),
 next_free AS (
-    SELECT greatest(now(), min(started_at) + interval '60 seconds') AS at FROM rate_starts
+    -- When a place is free and it is not this order's turn, the one before it will be woken soon.
+    SELECT CASE WHEN min(started_at) > now() - %(window_ms)s * interval '1 millisecond'
+        THEN min(started_at) + %(window_ms)s * interval '1 millisecond'
+        ELSE now() + interval '1 second'
+    END AS at
+    FROM rate_starts
 ),
 deferred AS (
     UPDATE open_orders AS p
@@ -144,33 +155,23 @@ SELECT order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ceil(wait
 FROM deferred;
 
 -- name: set_rate_limit
--- Make rate_starts as long as the limit. A shorter one keeps its latest starts; the rows that a longer
--- one gains stand for the latest starts that the histories tell of, or for none.
-WITH missing AS (
-    SELECT slot, row_number() OVER (ORDER BY slot) AS place
-    FROM generate_series(1, %(limit)s) AS slot
-    WHERE slot NOT IN (SELECT r.slot FROM rate_starts AS r)
-    ORDER BY slot
-    LIMIT greatest(0, %(limit)s - (SELECT count(*) FROM rate_starts))
-),
-surplus AS (
-    DELETE FROM rate_starts
-    WHERE slot IN (SELECT slot FROM rate_starts ORDER BY started_at DESC, slot OFFSET %(limit)s)
-),
-latest AS (
-    SELECT started_at, row_number() OVER (ORDER BY started_at DESC) AS place
-    FROM (
-        SELECT (entry ->> 'timestamp')::timestamptz AS started_at
-        FROM orders, jsonb_array_elements(status_history) AS entry
-        WHERE updated_at > now() - interval '60 seconds'
-            AND entry ->> 'status' = 'routing'
-            AND EXISTS (SELECT 1 FROM missing)
-    ) AS starts
-    WHERE started_at > now() - interval '60 seconds'
-        AND started_at NOT IN (SELECT r.started_at FROM rate_starts AS r)
-)
+-- Make rate_starts as long as the limit, if it is not: its rows then stand for the latest starts that
+-- the histories tell of, or for none. Nobody claims in the meantime. (Statements sent together are one
+-- transaction.)
+SET LOCAL statement_timeout = 0;
+LOCK TABLE rate_starts IN EXCLUSIVE MODE;
+CREATE TEMPORARY TABLE latest ON COMMIT DROP AS
+SELECT (entry ->> 'timestamp')::timestamptz AS started_at
+FROM orders, jsonb_array_elements(status_history) AS entry
+WHERE (SELECT count(*) FROM rate_starts) <> %(rate_limit)s
+    AND updated_at > now() - %(window_ms)s * interval '1 millisecond'
+    AND entry ->> 'status' = 'routing'
+    AND (entry ->> 'timestamp')::timestamptz > now() - %(window_ms)s * interval '1 millisecond'
+ORDER BY 1 DESC
+LIMIT %(rate_limit)s;
+DELETE FROM rate_starts WHERE (SELECT count(*) FROM rate_starts) <> %(rate_limit)s;
 INSERT INTO rate_starts (slot, started_at)
-SELECT missing.slot, coalesce(latest.started_at, '-infinity')
-FROM missing
-LEFT JOIN latest USING (place)
+SELECT slot, coalesce(started_at, '-infinity')
+FROM generate_series(1, %(rate_limit)s) AS slot
+LEFT JOIN (SELECT started_at, row_number() OVER () AS slot FROM latest) AS l USING (slot)
 ON CONFLICT DO NOTHING;

@@ -55,7 +55,7 @@ startable AS (
     WHERE owner IS NULL AND NOT started AND due_at <= now() AND (%(again)s OR wake_at <= now())
     ORDER BY due_at, order_id
     LIMIT least(%(most)s, CASE WHEN %(rate_limit)s = 0 THEN %(most)s ELSE (
-        SELECT count(*) FROM rate_starts WHERE started_at <= now() - interval '60 seconds'
+        SELECT count(*) FROM rate_starts WHERE started_at <= now() - %(window_ms)s * interval '1 millisecond'
     ) END)
     FOR UPDATE SKIP LOCKED
 ),

@@ -97,6 +97,9 @@ def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
     Raises:
         InvalidError: a value, or a name, is not the schema's.
     """
+    for name in request.query:
+        if len(request.query.getall(name)) > 1:
+            raise InvalidError.of(ValidationError("Given more than once.", name))
     try:
         query: dict[str, Any] = schema.load(dict(request.query))
     except ValidationError as error:
@@ -107,9 +110,13 @@ def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
 async def _load_body(request: web.Request, schema: Schema) -> dict[str, Any]:
     if request.content_type != "application/json":
         raise MediaTypeError("The body must be JSON, with Content-Type: application/json.")
+    if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip", "deflate"}:
+        raise MediaTypeError("The body's Content-Encoding may be gzip or deflate.")
     try:
         # Also refuses bad UTF-8, NaN, lone surrogates, and nesting deeper than its stack.
         body = orjson.loads(await request.read())
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise MalformedError("The body could not be read.") from error
     except orjson.JSONDecodeError as error:
         raise MalformedError(f"The body is not JSON: {error}.") from None
     try:

@@ -7,7 +7,7 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from service.api.orders import load_query
-from service.api.problems import NotFoundError, UpgradeError
+from service.api.problems import NotFoundError, ServiceUnavailableError, UpgradeError
 from service.api.schemas import STATUS_UPDATE, STREAM_QUERY, is_uuid
 from service.api.views import OrderAt
 from service.background import Background
@@ -45,7 +45,8 @@ class StreamRoutes:
         self._feeds = feeds
         self._clock = clock
         self._streams: set[_Stream] = set()
-        self._watchdog = Background("slow sockets", self._watch_the_slow)
+        self._stopping = False
+        self._watchdog = Background("slow sockets", self._watch_the_slow, clock)
 
     def start(self) -> None:
         """Begin to close the sockets of clients that do not take their messages."""
@@ -64,6 +65,8 @@ class StreamRoutes:
         if watch is None:
             raise NotFoundError("There is no such order.")
         with watch:
+            if self._stopping:
+                raise ServiceUnavailableError("The service is stopping; connect again.")
             await socket.prepare(request)
             stream = _Stream(socket)
             self._streams.add(stream)
@@ -80,6 +83,7 @@ class StreamRoutes:
 
     async def stop(self) -> None:
         """Close every socket, at the service's stop: clients connect again and resume."""
+        self._stopping = True
         await self._watchdog.stop()
         closing = [
             stream.socket.close(code=WSCloseCode.SERVICE_RESTART, message=b"restarting")
@@ -97,6 +101,9 @@ class StreamRoutes:
             await stream.socket.close(code=WSCloseCode.OK)
         except ConnectionError:
             pass  # the client has gone
+        except Exception:
+            log.exception("a stream broke")
+            await stream.socket.close(code=WSCloseCode.INTERNAL_ERROR)
 
     async def _watch_the_slow(self) -> None:
         """Close sockets whose client has not taken a message in time. One timer serves them all."""

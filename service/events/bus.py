@@ -41,7 +41,7 @@ class Bus:
         self._clock = clock
         self._channel = channel
         self._sender = sender.encode()
-        self._listener = Background("bus", self._listen_for_ever)
+        self._listener = Background("bus", self._listen_for_ever, clock)
 
     def start(self) -> None:
         """Begin to listen to the other instances."""

@@ -105,7 +105,7 @@ class Feeds:
         self._orders = orders
         self._clock = clock
         self._watched: dict[str, _Watched] = {}
-        self._comparing = Background("feeds", self._compare_for_ever)
+        self._comparing = Background("feeds", self._compare_for_ever, clock)
 
     def start(self) -> None:
         """Begin to compare what is watched with the store, so that a lost message costs a second."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError
 
 from service.background import Background
 from service.clock import Clock
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 _PAUSE_WHILE_AWAY_S = 0.25
 _ANSWER_TIMEOUT_S = 5.0
 _LARGEST_PIPELINE = 1_000
+_LONGEST_QUEUE = 50_000
 
 
 def connect(url: str, *, timeout_s: float = _ANSWER_TIMEOUT_S) -> Redis:
@@ -50,7 +51,7 @@ class RedisLink:
         self._clock = clock
         self._queue: list[tuple[str | bytes, ...]] = []
         self._sender: asyncio.Task[None] | None = None
-        self._probe = Background("redis probe", self._probe_for_ever)
+        self._probe = Background("redis probe", self._probe_for_ever, clock)
         self._away = asyncio.Event()
         self._on_return: list[Callable[[], None]] = []
         self.available = True
@@ -62,7 +63,7 @@ class RedisLink:
 
     def send(self, *command: str | bytes) -> None:
         """Send a command at the end of this turn of the loop; forget it if Redis is away."""
-        if not self.available:
+        if not self.available or len(self._queue) >= _LONGEST_QUEUE:
             return
         self._queue.append(command)
         if self._sender is None:
@@ -72,14 +73,18 @@ class RedisLink:
         """Begin to notice when Redis is away and when it is back."""
         self._probe.start()
 
+    async def ask(self, *command: str | bytes) -> int | None:
+        """Return Redis' answer to a command that counts; None when it is away."""
+        try:
+            answer = await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        except (RedisError, OSError, TimeoutError) as error:
+            self._lost(error)
+            return None
+        return int(answer)
+
     async def ping(self) -> bool:
         """Return whether Redis answers."""
-        try:
-            await self._client.ping()
-        except (RedisError, OSError, TimeoutError):
-            self._lost("no answer to a ping")
-            return False
-        return True
+        return await self.ask("DBSIZE") is not None
 
     async def close(self) -> None:
         """Send what waits, if Redis takes it, and disconnect."""
@@ -96,6 +101,8 @@ class RedisLink:
                     for command in commands:
                         pipeline.execute_command(*command)
                     for answer in await pipeline.execute(raise_on_error=False):
+                        if isinstance(answer, BusyLoadingError):
+                            raise answer
                         if isinstance(answer, RedisError):
                             log.debug("redis: %s", answer)
         except (RedisError, OSError, TimeoutError) as error:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 15.0
+_PAUSE_WHILE_PENDING_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +239,8 @@ class Engine:
                 if status is not None and status.final:
                     await self._conclude(run, status)
                     return
+                # It answers: it is only the outcome that takes its time.
+                pause_s = min(pause_s, _PAUSE_WHILE_PENDING_S)
         except _TryFailedError as end:
             await self._end_try(run, end.failure)
         except SupersededError:

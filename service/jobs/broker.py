@@ -4,7 +4,11 @@ A message says "look at this order" and nothing else. It may be lost, doubled or
 anything to do is decided in PostgreSQL.
 """
 
-from redis.exceptions import ResponseError
+import logging
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
 from taskiq.message import BrokerMessage
 from taskiq_redis import RedisStreamBroker
 
@@ -14,6 +18,8 @@ from service.events.redis_link import RedisLink, connect
 _LONGEST_STREAM = 100_000
 
 GROUP = "workers"
+
+log = logging.getLogger(__name__)
 
 
 class WakeUpBroker(RedisStreamBroker):
@@ -26,6 +32,17 @@ class WakeUpBroker(RedisStreamBroker):
     def __init__(self, link: RedisLink, *, stream: str) -> None:
         super().__init__(link.url, queue_name=stream, consumer_group_name=GROUP)
         self._link = link
+        self._on_group_lost: list[Callable[[], None]] = []
+
+    def on_group_lost(self, callback: Callable[[], None]) -> None:
+        """Call back when the stream is found gone: with it went the wake-ups that were on their way."""
+        self._on_group_lost.append(callback)
+
+    async def length(self) -> int | None:
+        """Return how many wake-ups nobody has taken yet; None when Redis is away."""
+        if not self._link.available:
+            return None
+        return await self._link.ask("XLEN", self.queue_name)
 
     async def startup(self) -> None:
         """Do nothing: the receiver creates the stream's group, and again whenever it is gone."""
@@ -52,3 +69,27 @@ class WakeUpBroker(RedisStreamBroker):
                 raise
         finally:
             await client.aclose()
+        for callback in self._on_group_lost:
+            callback()
+
+    async def remove_consumers(self, *, idle_ms: int = 0, name: str | None = None) -> None:
+        """Remove the group's consumers that have not read for a while, or one of a name.
+
+        What they had read and not acknowledged goes with them: it was a wake-up, and nobody will read
+        it again.
+        """
+        client = connect(self._link.url)
+        try:
+            for consumer in await client.xinfo_consumers(self.queue_name, GROUP):
+                if consumer["name"].decode() == name or (name is None and consumer["idle"] > idle_ms):
+                    await self._remove_consumer(client, consumer["name"], consumer["pending"])
+        except (RedisError, OSError, TimeoutError) as error:
+            log.debug("consumers are removed another time (%s)", error)
+        finally:
+            await client.aclose()
+
+    async def _remove_consumer(self, client: Redis, name: bytes, pending: int) -> None:
+        if pending:
+            entries = await client.xpending_range(self.queue_name, GROUP, "-", "+", pending, name)
+            await client.xdel(self.queue_name, *(entry["message_id"] for entry in entries))
+        await client.xgroup_delconsumer(self.queue_name, GROUP, name)

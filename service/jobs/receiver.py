@@ -26,6 +26,8 @@ _BLOCK_MS = 2_000
 _ANSWER_TIMEOUT_S = _BLOCK_MS / 1000 + 3
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
+# A consumer that lives reads, or waits to read, every _BLOCK_MS.
+_DEAD_AFTER_MS = 60_000
 
 _Entries = list[tuple[bytes, dict[bytes, bytes]]]
 _Streams = list[tuple[bytes, _Entries]] | None
@@ -59,7 +61,7 @@ class JobReceiver:
         )
         self._jobs: set[asyncio.Task[None]] = set()
         self._slot_free = asyncio.Event()
-        self._reader = Background("job receiver", self._read_for_ever)
+        self._reader = Background("job receiver", self._read_for_ever, clock)
 
     @property
     def running(self) -> int:
@@ -77,6 +79,7 @@ class JobReceiver:
         or the next start goes on from there.
         """
         await self._reader.stop()
+        await self._broker.remove_consumers(name=self._consumer)
         if self._jobs:
             _done, left = await asyncio.wait(self._jobs, timeout=grace_s)
             if left:
@@ -87,6 +90,7 @@ class JobReceiver:
         pause_s = _FIRST_PAUSE_S
         client = connect(self._link.url, timeout_s=_ANSWER_TIMEOUT_S)
         try:
+            await self._broker.remove_consumers(idle_ms=_DEAD_AFTER_MS)
             while True:
                 try:
                     await self._read(client)

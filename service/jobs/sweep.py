@@ -22,6 +22,7 @@ WAKE_AFTER_MS = 5_000
 """How long after a wake-up an order that nobody has taken is woken again."""
 
 _EVERY_S = 1.0
+_ENOUGH = 500
 _AWAY_S = 2.0
 # A timer on this machine and a due time on PostgreSQL's clock may disagree by so much.
 _MARGIN_S = 0.005
@@ -35,6 +36,7 @@ class Sweep:
         identity: this process's id, renewed when it was judged dead.
         clock: paces the sweep.
         wake: enqueues orders.
+        queued: tells how many wake-ups nobody has taken yet; None when Redis is away.
         running: tells which orders this process is working on.
         rate_limit: how many orders may start in a while.
         instance_timeout_ms: a process not heard of for so long is dead.
@@ -47,6 +49,7 @@ class Sweep:
         clock: Clock,
         *,
         wake: Callable[[list[str]], Awaitable[None]],
+        queued: Callable[[], Awaitable[int | None]],
         running: Callable[[], list[str]],
         rate_limit: RateLimit,
         instance_timeout_ms: int,
@@ -55,6 +58,7 @@ class Sweep:
         self._identity = identity
         self._clock = clock
         self._wake = wake
+        self._queued = queued
         self._running = running
         self._rate_limit = rate_limit
         self._timeout_s = instance_timeout_ms / 1000
@@ -65,10 +69,15 @@ class Sweep:
         self._last_beat = clock.monotonic()
         self._judges_from = self._last_beat + self._timeout_s
         self._idle_before: set[str] = set()
-        self._sweeper = Background("sweep", self._sweep_for_ever)
+        self._sweeper = Background("sweep", self._sweep_for_ever, clock)
 
-    async def start(self, *, alone: bool) -> None:
-        """Register this process, take over what others left, and begin to sweep.
+    def start(self) -> None:
+        """Begin to sweep, by waking every order that is due."""
+        self.wake_all()
+        self._sweeper.start()
+
+    async def recover(self, *, alone: bool) -> None:
+        """Register this process, and take from the dead what they left.
 
         Args:
             alone: whether no other process can be using the database, so that whoever has not signed off
@@ -84,8 +93,6 @@ class Sweep:
         orphans = await self._instances.release_orphans()
         if orphans:
             log.info("recovery: %d orders go on where they stood", len(orphans))
-        await self._wake_due(again=True)
-        self._sweeper.start()
 
     async def stop(self) -> None:
         """Stop sweeping, sign off, and leave this process's orders to the others."""
@@ -121,9 +128,6 @@ class Sweep:
             except UnavailableError as error:
                 log.warning("sweep: PostgreSQL is away (%s)", error)
                 await self._clock.sleep(self._every_s / 2)
-            except Exception:
-                log.exception("sweep: an error of the engine's own")
-                await self._clock.sleep(self._every_s)
 
     def _take_looks(self, now: float) -> bool:
         """Return whether the time of a look has come."""
@@ -171,6 +175,10 @@ class Sweep:
             await self._instances.release(sorted(forgotten))
 
     async def _wake_due(self, *, again: bool) -> None:
+        queued = await self._queued()
+        if queued is None or (queued > _ENOUGH and not again):
+            # Redis is away, or the workers have enough to do: what is due will be found later.
+            return
         await self._wake(
             await self._instances.wake_due(
                 rate_limit=self._rate_limit, wake_after_ms=WAKE_AFTER_MS, again=again

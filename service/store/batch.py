@@ -150,7 +150,11 @@ class Batcher(Generic[Item, Result]):
     async def _run_until_answered(self, group: list[_Waiting[Item, Result]]) -> Sequence[Result | Exception]:
         """Run the group until PostgreSQL answers; those who have given up drop out of it."""
         pause_s = _FIRST_PAUSE_S
-        while group:
+        while True:
+            # One who gave up while nothing of his had been sent was told so: it must stay true.
+            group[:] = [w for w in group if w.maybe_written or not w.answer.cancelled()]
+            if not group:
+                return []
             unsent = [waiting for waiting in group if not waiting.maybe_written]
             for waiting in unsent:
                 waiting.maybe_written = True
@@ -162,11 +166,9 @@ class Batcher(Generic[Item, Result]):
                 if not error.unknown:
                     for waiting in unsent:
                         waiting.maybe_written = False
-                    group[:] = [w for w in group if w.maybe_written or not w.answer.cancelled()]
                 log.warning("%s: PostgreSQL is away (%s); trying again", self._name, error)
             await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        return []
 
 
 def _answer(waiting: _Waiting[Item, Result], result: Result | Exception) -> None:

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 import aiopg
 import orjson
 import psycopg2
+import psycopg2.errors
 import psycopg2.extensions
 import psycopg2.extras
 
@@ -30,11 +31,11 @@ log = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
 
-STATEMENT_TIMEOUT_MS = 10_000
+STATEMENT_TIMEOUT_MS = 5_000
 """PostgreSQL ends a statement that runs longer."""
 
-_ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_MS / 1000 + 5
-_CONNECT_TIMEOUT_S = 5
+_ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_MS / 1000 + 1
+_CONNECT_TIMEOUT_S = 3
 _RECONNECT_PAUSE_S = 0.2
 
 # Of a Prisma-style URL; libpq refuses parameters it does not know.
@@ -72,6 +73,17 @@ def dsn_from_url(url: str) -> tuple[str, str]:
     schema = dict(parameters).get("schema") or "public"
     for_libpq = [pair for pair in parameters if pair[0] not in _NOT_FOR_LIBPQ]
     return f"{address}?{urlencode(for_libpq, quote_via=quote)}", schema
+
+
+def _is_refusal(error: psycopg2.Error) -> bool:
+    """Return whether PostgreSQL refused a statement, rather than went away or became a standby."""
+    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return False
+    if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
+        return False  # a standby, after a fail-over: the primary is elsewhere
+    # An error that did not come from the server is an answer that could not be read; what the driver
+    # refuses to send is the exception.
+    return error.pgcode is not None or isinstance(error, psycopg2.ProgrammingError | psycopg2.DataError)
 
 
 class Database:
@@ -164,16 +176,15 @@ class Database:
         if isinstance(error, psycopg2.extensions.TransactionRollbackError):
             self._take_back(connection)
             return UnavailableError(f"conflict: {error}".strip(), unknown=False)
-        if isinstance(error, psycopg2.Error) and not isinstance(
-            error, psycopg2.OperationalError | psycopg2.InterfaceError
-        ):
+        if isinstance(error, psycopg2.Error) and _is_refusal(error):
             self._take_back(connection)
             return error
         connection.close()
         if isinstance(error, psycopg2.Error | TimeoutError):
             self._drop_idle()
             self.available = False
-            return UnavailableError(str(error).strip() or "no answer in time", unknown=True)
+            read_only = isinstance(error, psycopg2.errors.ReadOnlySqlTransaction)
+            return UnavailableError(str(error).strip() or "no answer in time", unknown=not read_only)
         return error
 
     async def connect(self) -> aiopg.Connection:
@@ -185,18 +196,19 @@ class Database:
         if self._clock.monotonic() < self._no_connect_before:
             raise UnavailableError("PostgreSQL is away", unknown=False)
         try:
-            connection = await aiopg.connect(
-                self.dsn,
-                timeout=_ANSWER_TIMEOUT_S,
-                enable_hstore=False,
-                enable_uuid=False,
-                connect_timeout=_CONNECT_TIMEOUT_S,
-                application_name="order-execution-engine",
-                options=self._session_options(),
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=2,
-            )
+            # libpq's own connect_timeout does not apply to asynchronous connections.
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                connection = await aiopg.connect(
+                    self.dsn,
+                    timeout=_ANSWER_TIMEOUT_S,
+                    enable_hstore=False,
+                    enable_uuid=False,
+                    application_name="order-execution-engine",
+                    options=self._session_options(),
+                    keepalives_idle=10,
+                    keepalives_interval=5,
+                    keepalives_count=2,
+                )
         except (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError, OSError) as error:
             self._no_connect_before = self._clock.monotonic() + _RECONNECT_PAUSE_S
             self.available = False

@@ -67,7 +67,7 @@ class Chain:
         # What was settled a moment ago, for those who ask just after.
         self._recent: dict[str, AttemptStatus] = {}
         self._next_refresh = 0.0
-        self._executor = Background("paper chain", self._execute_for_ever)
+        self._executor = Background("paper chain", self._execute_for_ever, clock)
         self.pools: dict[str, ConstantProductPool] = {}
         """Every pool as last seen, by id."""
 
@@ -118,9 +118,6 @@ class Chain:
             except VenueUnavailableError as error:
                 log.warning("paper chain: PostgreSQL is away (%s)", error)
                 await self._clock.sleep(_PAUSE_AFTER_FAULT_S)
-            except Exception:
-                log.exception("paper chain: a group could not be executed")
-                await self._clock.sleep(_PAUSE_AFTER_FAULT_S)
 
     async def _turn(self) -> None:
         """Execute what is due, or wait until something is."""
@@ -129,7 +126,11 @@ class Chain:
             await self._refresh()
         group = self._take_due(now)
         if group:
-            await self._execute(group)
+            try:
+                await self._execute(group)
+            except BaseException:
+                self._forget(group)
+                raise
             return
         self._changed.clear()
         wait_s = self._next_refresh - self._clock.monotonic()
@@ -171,19 +172,13 @@ class Chain:
         seen = [(self.pools[pool.id].version, pool) for pool in moved.values()]
         try:
             booked = await self._ledger.settle(executions, seen, own_trades)
-        except VenueUnavailableError:
-            # Whether it was booked is unknown. If it was, the pools have moved, the same group finds
-            # nothing pending when it is executed again, and the ledger is asked.
-            for transaction in group:
-                self._push(transaction, 0.0)
-            self._next_refresh = 0.0
-            raise
         except psycopg2.Error:
             # One that cannot be booked must not hold the others: it is left to expire.
-            if len(group) == 1:
-                raise
-            for transaction in group:
-                await self._execute([transaction])
+            if len(group) > 1:
+                for transaction in group:
+                    await self._execute([transaction])
+            else:
+                log.exception("paper chain: %s cannot be booked", group[0].signature)
             return
         self.pools.update((pool_id, moved[pool_id]) for pool_id in booked)
         for execution in executions:
@@ -261,6 +256,12 @@ class Chain:
                 self._tell(transaction.signature, status)
             else:
                 self._push(transaction, 0.0)
+
+    def _forget(self, group: Iterable[PaperTransaction]) -> None:
+        """Leave it to the ledger which of a group are still pending: the next refresh brings them back."""
+        for transaction in group:
+            self._known.discard(transaction.signature)
+        self._next_refresh = 0.0
 
     def _push(self, transaction: PaperTransaction, at: float) -> None:
         self._arrivals += 1
