@@ -4,6 +4,7 @@ The map, from the outside in. Imports go down this list only::
 
     __main__.py   the command line: serve, migrate, audit
     app.py        wires everything in start order; the only file that sees all layers
+    audit.py      checks the books against the venue's ledger
     api/          REST and WebSocket: what a client sends, and what it is told
     jobs/         taskiq on Redis: which order is worked on when
     execution/    one order's life from top to bottom, retries, recovery

@@ -1,4 +1,4 @@
-"""The command line: ``python -m service serve`` and ``migrate``."""
+"""The command line: ``python -m service serve``, ``migrate`` and ``audit``."""
 
 import argparse
 import asyncio
@@ -12,16 +12,27 @@ from pathlib import Path
 import psycopg2
 from aiohttp import web
 
-from service import embedded, settings
+from service import crash_points, embedded, settings
 from service.app import Servers, Service
+from service.audit import Report, audit
 from service.background import Background
 from service.clock import Clock
 from service.settings import InvalidSettingError, Settings
+from service.store import queries
 from service.store.database import Database, UnavailableError
 from service.store.migrations import MigrationError, migrate
 from service.venues.venue import VenueUnavailableError
 
 log = logging.getLogger("service")
+
+# What can stand in the way of a start, each with a message that says all there is to say.
+_EXPECTED = (
+    InvalidSettingError,
+    embedded.EmbeddedServerError,
+    MigrationError,
+    UnavailableError,
+    VenueUnavailableError,
+)
 
 _WATCH_SERVERS_EVERY_S = 1.0
 _RESTART_PAUSE_S = 5.0
@@ -36,19 +47,18 @@ def main() -> None:
         ("migrate", _migrate, "bring the database's schema up to date, and nothing else"),
     ):
         commands.add_parser(name, help=what, description=what).set_defaults(run=command)
+    what = "check every order against the venue's ledger; exits with 1 when something is wrong"
+    audit_parser = commands.add_parser("audit", help=what, description=what)
+    audit_parser.add_argument("--json", action="store_true", help="report for machines")
+    audit_parser.set_defaults(run=_audit)
     arguments = parser.parse_args()
     try:
         loaded = settings.load()
         _log_to_stderr(loaded.log_level)
-        with _servers(loaded) as servers:
-            arguments.run(loaded, servers)
-    except (
-        InvalidSettingError,
-        embedded.EmbeddedServerError,
-        MigrationError,
-        UnavailableError,
-        VenueUnavailableError,
-    ) as error:
+        _arm(loaded.crash_at)
+        queries.verify()
+        arguments.run(loaded, arguments)
+    except _EXPECTED as error:
         sys.exit(f"error: {error}")
     except psycopg2.Error as error:
         # The driver's message repeats the URL, and with it the password.
@@ -83,9 +93,9 @@ class _Embedded:
 
 
 @contextmanager
-def _servers(loaded: Settings) -> Iterator[_Embedded]:
+def _servers(loaded: Settings, *, with_redis: bool = True) -> Iterator[_Embedded]:
     """Use the servers that the settings name, and start those that they do not."""
-    postgres, redis = loaded.database_url is None, loaded.redis_url is None
+    postgres, redis = loaded.database_url is None, loaded.redis_url is None and with_redis
     own = embedded.start(loaded.data_dir, postgres=postgres, redis=redis) if postgres or redis else None
     try:
         servers = Servers(
@@ -100,8 +110,8 @@ def _servers(loaded: Settings) -> Iterator[_Embedded]:
             own.stop()
 
 
-def _serve(loaded: Settings, servers: _Embedded) -> None:
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+def _serve(loaded: Settings, _arguments: argparse.Namespace) -> None:
+    with _servers(loaded) as servers, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve_until_signal(loaded, servers))
 
 
@@ -127,9 +137,25 @@ async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
         await runner.cleanup()
 
 
-def _migrate(_loaded: Settings, servers: _Embedded) -> None:
-    async def run() -> None:
-        database = Database(servers.servers.database_url, size=2, clock=Clock())
+def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:
+    async def run(url: str) -> Report:
+        return await audit(Database(url, size=1, clock=Clock()))
+
+    try:
+        with _servers(loaded, with_redis=False) as servers:
+            report = asyncio.run(run(servers.servers.database_url))
+    except embedded.DataDirInUseError as in_use:
+        # By the running service: its books are what is to be checked.
+        if in_use.database_url is None:
+            raise
+        report = asyncio.run(run(in_use.database_url))
+    print(report.as_json() if arguments.json else report.as_text())
+    sys.exit(1 if report.findings else 0)
+
+
+def _migrate(loaded: Settings, _arguments: argparse.Namespace) -> None:
+    async def run(url: str) -> None:
+        database = Database(url, size=1, clock=Clock())
         applied = await migrate(database)
         await database.close()
         for migration in applied:
@@ -137,7 +163,8 @@ def _migrate(_loaded: Settings, servers: _Embedded) -> None:
         if not applied:
             print("the schema is up to date")
 
-    asyncio.run(run())
+    with _servers(loaded, with_redis=False) as servers:
+        asyncio.run(run(servers.servers.database_url))
 
 
 def _greet(host: str, port: int, data_dir: Path | None) -> None:
@@ -151,6 +178,13 @@ def _greet(host: str, port: int, data_dir: Path | None) -> None:
         sep="\n",
         flush=True,
     )
+
+
+def _arm(crash_at: str | None) -> None:
+    try:
+        crash_points.arm(crash_at)
+    except ValueError as error:
+        raise InvalidSettingError(f"CRASH_AT {error}") from error
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

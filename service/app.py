@@ -18,7 +18,6 @@ from service.jobs.receiver import JobReceiver
 from service.jobs.sweep import WAKE_AFTER_MS, Sweep
 from service.jobs.tasks import Jobs
 from service.settings import Settings
-from service.store import queries
 from service.store.claims import Claims
 from service.store.database import Database, UnavailableError
 from service.store.instances import Identity, Instances
@@ -26,8 +25,9 @@ from service.store.journal import Journal
 from service.store.migrations import migrate
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
+from service.venues.paper.faults import Fault, FaultyVenue
 from service.venues.paper.venue import PaperSettings, PaperVenue
-from service.venues.venue import VenueUnavailableError
+from service.venues.venue import Venue, VenueUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +51,13 @@ class Service:
     """
 
     def __init__(self, settings: Settings, servers: Servers, clock: Clock | None = None) -> None:
-        queries.verify()
         self._settings = settings
         self._servers = servers
         self._clock = clock or Clock()
         self._database = Database(servers.database_url, size=settings.database_connections, clock=self._clock)
         # The venue stands behind a wire of its own.
         self._venue_database = Database(servers.database_url, size=_VENUE_CONNECTIONS, clock=self._clock)
-        self._identity = Identity(self._clock)
+        self._identity = Identity(self._clock, timeout_ms=settings.instance_timeout_ms)
         self._rate_limit = RateLimit(settings.queue_rate_limit_per_minute)
         self.orders = Orders(self._database, self._clock, group_limit=settings.write_group_limit)
         self.link = RedisLink(servers.redis_url, self._clock)
@@ -91,7 +90,7 @@ class Service:
             journal=self._journal,
             claims=self._claims,
             orders=self.orders,
-            venue=self.venue,
+            venue=_with_faults(self.venue, self._clock, settings),
             clock=self._clock,
             settings=ExecutionSettings(
                 retry=RetryPolicy(settings.max_retries, settings.retry_base_delay_ms),
@@ -99,6 +98,7 @@ class Service:
                 outcome_timeout_ms=settings.outcome_timeout_ms,
             ),
             look_in=self._look_in,
+            lapsed=lambda: self._identity.lapsed,
         )
         self._broker = WakeUpBroker(self.link, stream=f"{settings.redis_prefix}:wake-ups")
         jobs = Jobs(self._broker, self.engine.execute)
@@ -208,6 +208,13 @@ class Service:
         await self.link.close()
         await self._database.close()
         await self._venue_database.close()
+
+
+def _with_faults(venue: PaperVenue, clock: Clock, settings: Settings) -> Venue:
+    """Return the venue, behind the faults that the settings ask for."""
+    if not settings.paper_faults_ppm:
+        return venue
+    return FaultyVenue(venue, clock, {Fault(kind): rate for kind, rate in settings.paper_faults_ppm.items()})
 
 
 def _paper_settings(settings: Settings) -> PaperSettings:

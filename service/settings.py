@@ -61,6 +61,7 @@ class Settings:
     price_variance_ppm: Range
     paper_seed: int | None
     paper_failure_rates: FailureRates
+    paper_faults_ppm: dict[str, int]
     slot_ms: int
     paper_tx_valid_slots: int
     insert_queue_limit: int
@@ -70,6 +71,7 @@ class Settings:
     instance_timeout_ms: int
     outcome_timeout_ms: int
     redis_prefix: str
+    crash_at: str | None
     log_level: str
 
 
@@ -132,6 +134,7 @@ def _read(env: Env) -> Settings:
         price_variance_ppm=range_of("PRICE_VARIANCE", "0.02-0.05", _ppm),
         paper_seed=parsed("PAPER_SEED", "0", _seed) if seed else None,
         paper_failure_rates=parsed("PAPER_FAILURE_RATE", "0", _failure_rates),
+        paper_faults_ppm=parsed("PAPER_FAULTS", "", _faults),
         slot_ms=env.int("SLOT_MS", 400, validate=between(10, 60_000)),
         paper_tx_valid_slots=env.int("PAPER_TX_VALID_SLOTS", 150, validate=between(1, 100_000)),
         insert_queue_limit=env.int("INSERT_QUEUE_LIMIT", 2_000, validate=between(1, 1_000_000)),
@@ -140,6 +143,7 @@ def _read(env: Env) -> Settings:
         shutdown_grace_s=env.int("SHUTDOWN_GRACE_S", 10, validate=between(0, 600)),
         instance_timeout_ms=env.int("INSTANCE_TIMEOUT_MS", 4_000, validate=between(500, 600_000)),
         outcome_timeout_ms=env.int("OUTCOME_TIMEOUT_MS", 10_000, validate=between(0, 600_000)),
+        crash_at=text("CRASH_AT"),
         redis_prefix=env.str("REDIS_PREFIX", "oee", validate=validate.Length(min=1, max=64)),
         log_level=env.str(
             "LOG_LEVEL", "INFO", validate=validate.OneOf(("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -184,13 +188,23 @@ def _range(text: str, read: Callable[[str], int]) -> Range:
 
 def _failure_rates(text: str) -> FailureRates:
     """Read ``0.05`` (transient), or ``transient=0.1,slippage=0.05,permanent=0.01``."""
-    rates = {"transient": 0, "slippage": 0, "permanent": 0}
+    rates = _rates(text if "=" in text else f"transient={text}", ("transient", "slippage", "permanent"))
+    return FailureRates(rates.get("transient", 0), rates.get("slippage", 0), rates.get("permanent", 0))
+
+
+def _faults(text: str) -> dict[str, int]:
+    """Read ``lost_answer=0.2,late=0.05``, or nothing."""
+    return _rates(text, ("lost_answer", "late", "never", "refuse", "slow", "down")) if text else {}
+
+
+def _rates(text: str, kinds: tuple[str, ...]) -> dict[str, int]:
+    """Read ``kind=rate,...`` as millionths by kind, which together are one at most."""
+    rates: dict[str, int] = {}
     for part in text.split(","):
-        kind, equals, rate = part.rpartition("=")
-        kind = kind.strip() if equals else "transient"
-        if kind not in rates:
-            raise ValidationError("knows the kinds transient, slippage and permanent")
+        kind, _, rate = (word.strip() for word in part.partition("="))
+        if kind not in kinds or kind in rates:
+            raise ValidationError(f"takes {', '.join(kinds)}, each once at most, as kind=rate")
         rates[kind] = _ppm(rate)
     if sum(rates.values()) > PPM:
         raise ValidationError("must not add up to more than 1")
-    return FailureRates(rates["transient"], rates["slippage"], rates["permanent"])
+    return rates

@@ -44,6 +44,18 @@ WHERE last_valid_slot >= paper_slot(%(slot_ms)s)
 ON CONFLICT DO NOTHING
 RETURNING signature;
 
+-- name: paper_refuse
+-- Note that a transaction is refused, under its own key: it can land no more.
+INSERT INTO paper_transactions (
+    signature, order_id, attempt, venue, pool_id, token_in, token_out, status, amount_in, minimum_out,
+    failure, last_valid_slot, submitted_at, settled_at
+)
+VALUES (
+    %(signature)s, %(order_id)s, %(attempt)s, %(venue)s, %(pool_id)s, %(token_in)s, %(token_out)s,
+    'failed', %(amount_in)s, %(minimum_out)s, %(failure)s, %(last_valid_slot)s, now(), now()
+)
+ON CONFLICT DO NOTHING;
+
 -- name: paper_ask
 -- What became of transactions. One that can no longer land is made expired first, known or not, under
 -- its own key: a submit that is still on its way finds the row, so expired is a proof.

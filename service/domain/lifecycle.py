@@ -59,6 +59,11 @@ _TRANSITIONS: dict[tuple[Status, Trigger], Status] = {
 }
 
 
+def next_statuses(status: Status) -> set[Status]:
+    """Return the statuses that may follow one."""
+    return {after for (before, _trigger), after in _TRANSITIONS.items() if before is status}
+
+
 class IllegalTransitionError(Exception):
     """The order's status does not allow the trigger: a fault in this program, not in an input."""
 

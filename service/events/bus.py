@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import orjson
 from redis.exceptions import RedisError
 
+from service import crash_points
 from service.background import Background
 from service.clock import Clock
 from service.domain.attempt import Fill
@@ -53,8 +54,10 @@ class Bus:
 
     def publish(self, steps: Sequence[Committed]) -> None:
         """Tell everybody of steps that have just been committed here. Never waits."""
+        crash_points.reach("before publish")
         self._feeds.take(steps)
         self._link.send("PUBLISH", self._channel, self._sender + _encode(steps))
+        crash_points.reach("after publish")
 
     def receive(self, message: bytes) -> None:
         """Take a message from the channel; one's own is known already."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service import crash_points
 from service.background import cancel
 from service.clock import Clock
 from service.domain.amounts import format_amount, minimum_out
@@ -29,6 +30,9 @@ from service.venues.router import NoRouteError, choose, collect_offers
 from service.venues.venue import Swap, Venue, VenueUnavailableError
 
 log = logging.getLogger(__name__)
+
+_BEFORE = {status: f"before {status}" for status in Status}
+_AFTER = {status: f"after {status}" for status in Status}
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 15.0
@@ -74,6 +78,8 @@ class Engine:
         settings: time-outs and the retry policy.
         look_in: called with milliseconds when an order should be looked at after a while: the
             sweep's to do.
+        lapsed: whether this process has not been able to say that it lives, for so long that others may
+            take its orders.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class Engine:
         clock: Clock,
         settings: ExecutionSettings,
         look_in: Callable[[int], None],
+        lapsed: Callable[[], bool],
     ) -> None:
         self._journal = journal
         self._claims = claims
@@ -94,6 +101,7 @@ class Engine:
         self._clock = clock
         self._settings = settings
         self._look_in = look_in
+        self._lapsed = lapsed
         self._running: set[str] = set()
         self._unknown: dict[str, asyncio.Task[None]] = {}
 
@@ -182,6 +190,9 @@ class Engine:
             attempt = await self._venue.prepare(swap)
         except VenueUnavailableError as error:
             raise _TryFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
+        if self._lapsed():
+            # This process may have been judged dead, and its orders taken over: it sends nothing new.
+            raise SupersededError(order.order_id)
         await self._move(run, Trigger.PREPARED, detail={"txHash": attempt.id}, attempt=attempt)
         return attempt
 
@@ -194,7 +205,9 @@ class Engine:
                 raise RuntimeError("a submitted order without an attempt")
         timeout_s = self._settings.outcome_timeout_ms / 1000
         try:
+            crash_points.reach("before submit")
             status = await self._venue.submit(attempt)
+            crash_points.reach("after submit")
             if not status.final:
                 status = await self._venue.outcome(attempt, timeout_s)
         except VenueUnavailableError as error:
@@ -308,6 +321,7 @@ class Engine:
             SupersededError: the order has become another's.
         """
         status = next_status(run.status, trigger)
+        crash_points.reach(_BEFORE[status])
         step = await self._journal.append(
             Transition(
                 order_id=run.order.order_id,
@@ -322,6 +336,7 @@ class Engine:
                 retry_in_ms=retry_in_ms,
             )
         )
+        crash_points.reach(_AFTER[status])
         run.status, run.version = status, step.sequence
 
 

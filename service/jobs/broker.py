@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from taskiq.message import BrokerMessage
 from taskiq_redis import RedisStreamBroker
 
+from service import crash_points
 from service.events.redis_link import RedisLink, connect
 
 # Wake-ups that nobody reads need not pile up: the sweep sends them again.
@@ -55,8 +56,10 @@ class WakeUpBroker(RedisStreamBroker):
 
     def acknowledge(self, entry_id: bytes) -> None:
         """Take an entry off the stream: the group's note of it, and the entry."""
+        crash_points.reach("before acknowledge")
         self._link.send("XACK", self.queue_name, GROUP, entry_id)
         self._link.send("XDEL", self.queue_name, entry_id)
+        crash_points.reach("after acknowledge")
 
     async def create_group(self) -> None:
         """Create the stream and its group, if they do not exist."""

@@ -149,10 +149,10 @@ class Sweep:
             pass
 
     async def _look_after_instances(self) -> None:
-        if not await self._instances.beat():
-            # Judged dead, and perhaps taken over: what was owned is lost, what comes is owned anew.
+        if self._identity.lapsed or not await self._instances.beat():
+            # Judged dead, perhaps, and taken over: what was owned is given up, what comes is owned anew.
             log.warning("this process was away for too long and goes on under a new id")
-            self._identity.renew()
+            await self._instances.leave(self._identity.renew())
             await self._instances.register()
         now = self._clock.monotonic()
         if now - self._last_beat > _AWAY_S:

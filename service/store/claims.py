@@ -6,6 +6,7 @@ an order that nobody owns. From then on only the owner's transitions are accepte
 
 from dataclasses import dataclass
 
+from service import crash_points
 from service.clock import Clock
 from service.domain.lifecycle import Status
 from service.store.batch import Batcher
@@ -92,11 +93,14 @@ class Claims:
         rows = [{"id": order_id, "write_id": self._clock.new_write_id()} for order_id in order_ids]
         statement = _CLAIM_AT_RATE if self._rate_limit.starts else _CLAIM
         owner = self._identity.id
+        crash_points.reach("before claim")
+        answer = await self._database.run(
+            statement, {"rows": as_json(rows), "owner": owner, **self._rate_limit.parameters}
+        )
+        crash_points.reach("after claim")
         claims: dict[str, Claim] = {}
         committed = []
-        for row in await self._database.run(
-            statement, {"rows": as_json(rows), "owner": owner, **self._rate_limit.parameters}
-        ):
+        for row in answer:
             order_id, token_in, token_out, amount_in, slippage_bps, *rest = row
             status, version, tries, entry, wait_ms = rest
             if wait_ms is not None:

@@ -36,6 +36,7 @@ STATEMENT_TIMEOUT_MS = 5_000
 
 _ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_MS / 1000 + 1
 _CONNECT_TIMEOUT_S = 3
+_A_DAY_S = 86_400.0
 _RECONNECT_PAUSE_S = 0.2
 
 # Of a Prisma-style URL; libpq refuses parameters it does not know.
@@ -187,8 +188,11 @@ class Database:
             return UnavailableError(str(error).strip() or "no answer in time", unknown=not read_only)
         return error
 
-    async def connect(self) -> aiopg.Connection:
+    async def connect(self, *, unhurried: bool = False) -> aiopg.Connection:
         """Open one connection, for a caller that keeps it (and closes it).
+
+        Args:
+            unhurried: whether its statements may take as long as they like.
 
         Raises:
             UnavailableError: PostgreSQL cannot be reached; never ``unknown``.
@@ -200,11 +204,11 @@ class Database:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 connection = await aiopg.connect(
                     self.dsn,
-                    timeout=_ANSWER_TIMEOUT_S,
+                    timeout=_A_DAY_S if unhurried else _ANSWER_TIMEOUT_S,
                     enable_hstore=False,
                     enable_uuid=False,
                     application_name="order-execution-engine",
-                    options=self._session_options(),
+                    options=self._session_options(0 if unhurried else STATEMENT_TIMEOUT_MS),
                     keepalives_idle=10,
                     keepalives_interval=5,
                     keepalives_count=2,
@@ -217,10 +221,10 @@ class Database:
         psycopg2.extras.register_default_jsonb(connection.raw, loads=orjson.loads)
         return connection
 
-    def _session_options(self) -> str:
+    def _session_options(self, statement_timeout_ms: int) -> str:
         path = self.schema.replace("\\", "\\\\").replace(" ", "\\ ")
         return (
-            f'-c search_path="{path}" -c statement_timeout={STATEMENT_TIMEOUT_MS}'
+            f'-c search_path="{path}" -c statement_timeout={statement_timeout_ms}'
             " -c idle_in_transaction_session_timeout=5000 -c timezone=UTC -c jit=off"
         )
 

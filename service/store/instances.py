@@ -23,13 +23,25 @@ _MOST_A_SWEEP = 1_000
 class Identity:
     """The id under which this process owns orders: a new one each start, and each time it was judged dead."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, timeout_ms: int) -> None:
         self._clock = clock
+        self._timeout_s = timeout_ms / 1000
+        self._heard_at = clock.monotonic()
         self.id = clock.new_instance_id()
 
-    def renew(self) -> None:
-        """Take a new id: what was owned under the old one is not this process's any more."""
-        self.id = self._clock.new_instance_id()
+    @property
+    def lapsed(self) -> bool:
+        """Whether this process was not heard of for so long that others may think it dead."""
+        return self._clock.monotonic() - self._heard_at > self._timeout_s
+
+    def heard(self, since: float) -> None:
+        """Note that this process was heard of: at the latest at ``since``, on the monotonic clock."""
+        self._heard_at = since
+
+    def renew(self) -> str:
+        """Take a new id and return the old one: what was owned under it is not this process's any more."""
+        old, self.id = self.id, self._clock.new_instance_id()
+        return old
 
 
 class Instances:
@@ -51,14 +63,18 @@ class Instances:
         self._dead_after_ms = dead_after_ms
 
     async def register(self) -> None:
-        """Say that this process has started."""
+        """Say that this process has started, under its present id."""
+        since = self._clock.monotonic()
         await self._database.run(_REGISTER, {"id": self._identity.id})
+        self._identity.heard(since)
 
     async def beat(self) -> bool:
         """Say that this process is alive; False when it has been judged dead."""
+        since = self._clock.monotonic()
         rows = await self._database.run(_BEAT, {"id": self._identity.id})
         for (epoch_s,) in rows:
             self._clock.observe_database_time(epoch_s)
+            self._identity.heard(since)
         return bool(rows)
 
     async def bury(self, *, all_others: bool = False) -> list[str]:
@@ -70,9 +86,9 @@ class Instances:
         """Take dead processes' orders from them and return the orders' ids."""
         return [row[0] for row in await self._database.run(_RELEASE_ORPHANS)]
 
-    async def leave(self) -> list[str]:
-        """Give up this process's orders, at its stop, and return their ids."""
-        return [row[0] for row in await self._database.run(_LEAVE, {"id": self._identity.id})]
+    async def leave(self, instance_id: str | None = None) -> list[str]:
+        """Give up this process's orders, under its present id or an old one, and return their ids."""
+        return [row[0] for row in await self._database.run(_LEAVE, {"id": instance_id or self._identity.id})]
 
     async def wake_due(self, *, rate_limit: RateLimit, wake_after_ms: int, again: bool = False) -> list[str]:
         """Return orders that should be worked on, and not again within ``wake_after_ms``.

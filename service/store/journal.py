@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from service import crash_points
 from service.clock import Clock
 from service.domain.attempt import Attempt, Fill
 from service.domain.lifecycle import Status
@@ -168,9 +169,11 @@ class Journal:
             }
             for order in orders
         ]
+        crash_points.reach("before insert")
         inserted: dict[str, str] = dict(
             await self._database.run(_INSERT, {"rows": as_json(rows), "wake_after_ms": self._wake_after_ms})
         )
+        crash_points.reach("after insert")
         missing = [order.id for order in orders if order.id not in inserted]
         if missing:
             # Not inserted now: by an earlier write whose answer was lost, or not at all.

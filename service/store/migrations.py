@@ -74,11 +74,10 @@ async def migrate(database: Database, migrations: list[Migration] | None = None)
         psycopg2.Error: a migration failed; nothing of it remains.
     """
     wanted = load() if migrations is None else migrations
-    connection = await database.connect()
+    # Waiting for the lock, and a migration, may take longer than a statement may.
+    connection = await database.connect(unhurried=True)
     try:
         async with connection.cursor() as cursor:
-            # Waiting for the lock, and a migration, may take longer than a statement may.
-            await cursor.execute("SET statement_timeout = 0")
             await cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
             schema = quote_ident(database.schema, connection.raw)
             if not await _exists(cursor, database.schema):

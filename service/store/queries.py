@@ -7,7 +7,7 @@
     SELECT ...
 
 A module takes the statements it runs at import, by ``query("get_order")``. A name that is not in
-``sql/`` fails right there; a statement that nobody took fails at start (``verify``).
+``sql/`` fails right there; a statement that nobody took fails the start (``verify``).
 """
 
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ class Store:
     told: list[Committed] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.identity = Identity(self.clock)
+        self.identity = Identity(self.clock, timeout_ms=4_000)
         self.instances = Instances(self.database, self.clock, self.identity, dead_after_ms=1_000)
         self.orders = Orders(self.database, self.clock, group_limit=500)
         self.journal = Journal(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import psycopg2
 
+from service import crash_points
 from service.background import Background
 from service.clock import Clock
 from service.domain.attempt import AttemptStatus
@@ -171,7 +172,9 @@ class Chain:
             moved[pool.id] = pool
         seen = [(self.pools[pool.id].version, pool) for pool in moved.values()]
         try:
+            crash_points.reach("before settle")
             booked = await self._ledger.settle(executions, seen, own_trades)
+            crash_points.reach("after settle")
         except psycopg2.Error:
             # One that cannot be booked must not hold the others: it is left to expire.
             if len(group) > 1:

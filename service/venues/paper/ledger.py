@@ -24,6 +24,7 @@ _OPEN_POOLS = query("paper_open_pools")
 _GET_POOLS = query("paper_get_pools")
 _SUBMIT = query("paper_submit")
 _ASK = query("paper_ask")
+_REFUSE = query("paper_refuse")
 _FIND_STRAGGLERS = query("paper_find_stragglers")
 _SETTLE = query("paper_settle")
 
@@ -96,6 +97,12 @@ class Ledger:
         others = [t for t, _delay in arrivals if t.signature not in taken]
         known = dict(zip([t.signature for t in others], await self.ask(others), strict=True))
         return [known.get(transaction.signature, _PENDING) for transaction, _delay in arrivals]
+
+    async def refuse(self, transaction: PaperTransaction) -> AttemptStatus:
+        """Note that a transaction is refused for good, unless it is here already; return what it is."""
+        await self._run(_REFUSE, {**asdict(transaction), "failure": FailureCode.TRANSACTION_REJECTED})
+        [status] = await self.ask([transaction])
+        return status
 
     async def ask(self, transactions: Sequence[PaperTransaction]) -> list[AttemptStatus]:
         """Return what is known of transactions; those that can no longer land become expired."""

@@ -103,6 +103,10 @@ class PaperVenue:
         delay = self._settings.execution_delay_ms
         return await self._submits.submit((decode(attempt), self._clock.between(delay.low, delay.high)))
 
+    async def refuse(self, attempt: Attempt) -> AttemptStatus:
+        """Refuse an attempt for good, unless the chain has it already."""
+        return await self._ledger.refuse(decode(attempt))
+
     async def status(self, attempt: Attempt) -> AttemptStatus:
         """Ask the chain what became of an attempt."""
         [status] = await self._ledger.ask([decode(attempt)])

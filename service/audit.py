@@ -1,0 +1,66 @@
+"""Checks the books: every order against the venue's ledger, every history against the lifecycle."""
+
+from dataclasses import dataclass
+
+import orjson
+
+from service.domain.lifecycle import Status, next_statuses
+from service.store.database import Database
+from service.store.queries import query
+
+_AUDIT = query("audit")
+_COUNT = query("count_books")
+
+_PATIENCE_S = 30
+"""How long an order may be overdue, or with a process that is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong with an order."""
+
+    order_id: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an audit saw, and what it found."""
+
+    orders: int
+    open_orders: int
+    landed: int
+    findings: list[Finding]
+
+    def as_json(self) -> str:
+        """Return the report for machines."""
+        return orjson.dumps(self, option=orjson.OPT_INDENT_2).decode()
+
+    def as_text(self) -> str:
+        """Return the report for people."""
+        lines = [f"{finding.order_id}: {finding.what}" for finding in self.findings]
+        lines.append(
+            f"{self.orders} orders, {self.open_orders} of them open, {self.landed} landed transactions:"
+            f" {len(self.findings) or 'nothing'} wrong"
+        )
+        return "\n".join(lines)
+
+
+async def audit(database: Database) -> Report:
+    """Check the books, however long that takes.
+
+    Raises:
+        UnavailableError: PostgreSQL is away.
+    """
+    legal = [f">{Status.PENDING}"]
+    legal += [f"{before}>{after}" for before in Status for after in next_statuses(before)]
+    connection = await database.connect(unhurried=True)
+    try:
+        async with connection.cursor() as cursor:
+            await cursor.execute(_COUNT.sql)
+            [(orders, open_orders, landed)] = await cursor.fetchall()
+            await cursor.execute(_AUDIT.sql, {"legal": legal, "patience_s": _PATIENCE_S})
+            rows = await cursor.fetchall()
+    finally:
+        connection.close()
+    return Report(orders, open_orders, landed, [Finding(*row) for row in rows])

@@ -1,0 +1,75 @@
+"""Named places at which a test can have the process die, just as ``kill -9`` would have it.
+
+``CRASH_AT=name`` kills the process the first time it gets there, ``CRASH_AT=name:7`` the seventh. Without
+it, a place is a call of a function that does nothing.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+
+POINTS = (
+    "before insert",
+    "after insert",
+    "before acknowledge",
+    "after acknowledge",
+    "before claim",
+    "after claim",
+    "before building",
+    "after building",
+    "before submitted",
+    "after submitted",
+    "before submit",
+    "after submit",
+    "before settle",
+    "after settle",
+    "before confirmed",
+    "after confirmed",
+    "before pending",
+    "after pending",
+    "before failed",
+    "after failed",
+    "before publish",
+    "after publish",
+)
+"""Every place there is, about in the order in which an order comes by.
+
+A status stands for the write that moves an order to it (``pending``: a retry), ``submit`` for sending its
+transaction, ``settle`` for the paper chain's commit of its execution.
+"""
+
+
+def _do_nothing(_name: str) -> None:
+    pass
+
+
+reach: Callable[[str], None] = _do_nothing
+"""Say that a place has been reached. Call it as ``crash_points.reach``, so that arming takes effect."""
+
+
+def arm(setting: str | None) -> None:
+    """Have the process die at a place, or, with None, nowhere.
+
+    Args:
+        setting: a name of ``POINTS``, with ``:n`` for the n-th time.
+
+    Raises:
+        ValueError: there is no such place.
+    """
+    global reach  # noqa: PLW0603 - what is called a million times must cost nothing when off
+    if setting is None:
+        reach = _do_nothing
+        return
+    wanted, _, times = setting.partition(":")
+    if wanted not in POINTS or not (times or "1").isdecimal():
+        raise ValueError(f"must be one of {', '.join(POINTS)}, with :n for the n-th time")
+    left = int(times or "1")
+
+    def die_here(name: str) -> None:
+        nonlocal left
+        if name == wanted:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    reach = die_here

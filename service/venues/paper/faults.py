@@ -1,0 +1,101 @@
+"""Faults of a venue, on demand: what networks and nodes do to those who submit transactions.
+
+``PAPER_FAULTS=lost_answer=0.2,late=0.05`` switches them on, for tests and for users who want to see what
+their client makes of them. The engine must come through each with every order executed at most once.
+"""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from enum import StrEnum
+
+from service.clock import Clock
+from service.domain.attempt import Attempt, AttemptState, AttemptStatus
+from service.settings import PPM
+from service.venues.paper.venue import PaperVenue
+from service.venues.venue import PoolRef, PoolState, Swap, VenueUnavailableError
+
+_SLOW_S = 1.0
+_LATE_S = 3.0
+
+
+class Fault(StrEnum):
+    """What may befall one call."""
+
+    LOST_ANSWER = "lost_answer"  # it is done, and the answer does not arrive
+    LATE = "late"  # taken, answered as unknown, and submitted a while later
+    NEVER = "never"  # taken, and lost on the way: it never executes
+    REFUSE = "refuse"  # refused for good, and so noted
+    SLOW = "slow"  # answered after a while
+    DOWN = "down"  # not even a connection
+
+
+class FaultyVenue:
+    """A venue whose calls fail now and then. Fits ``service.venues.venue.Venue``.
+
+    Args:
+        venue: the venue behind.
+        clock: waits, and draws which call fails.
+        rates_ppm: how many of a million calls meet each fault.
+    """
+
+    def __init__(self, venue: PaperVenue, clock: Clock, rates_ppm: Mapping[Fault, int]) -> None:
+        self._venue = venue
+        self._clock = clock
+        self._rates_ppm = rates_ppm
+
+    def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
+        """Return the venue's pools."""
+        return self._venue.pools(token_in, token_out)
+
+    def snapshot(self, pool: PoolRef) -> PoolState | Awaitable[PoolState]:
+        """Return a pool's state, unless the venue is down."""
+        if self._draw() is Fault.DOWN:
+            raise VenueUnavailableError("down, on demand")
+        return self._venue.snapshot(pool)
+
+    async def prepare(self, swap: Swap) -> Attempt:
+        """Sign as the venue does: that takes no network."""
+        return await self._venue.prepare(swap)
+
+    async def submit(self, attempt: Attempt) -> AttemptStatus:
+        """Send an attempt, or meet a fault."""
+        fault = self._draw()
+        match fault:
+            case Fault.DOWN:
+                raise VenueUnavailableError("down, on demand")
+            case Fault.NEVER:
+                return AttemptStatus(AttemptState.UNKNOWN)
+            case Fault.REFUSE:
+                return await self._venue.refuse(attempt)
+            case Fault.LATE:
+                await self._clock.sleep(_LATE_S)
+            case Fault.SLOW:
+                await self._clock.sleep(_SLOW_S)
+        status = await self._venue.submit(attempt)
+        if fault in {Fault.LOST_ANSWER, Fault.LATE}:
+            raise VenueUnavailableError("the answer was lost, on demand")
+        return status
+
+    async def status(self, attempt: Attempt) -> AttemptStatus:
+        """Ask after an attempt, or meet a fault."""
+        return await self._answer(self._venue.status(attempt))
+
+    async def outcome(self, attempt: Attempt, timeout_s: float) -> AttemptStatus:
+        """Wait for an attempt's outcome, or meet a fault."""
+        return await self._answer(self._venue.outcome(attempt, timeout_s))
+
+    async def _answer(self, answer: Awaitable[AttemptStatus]) -> AttemptStatus:
+        fault = self._draw()
+        status = await answer
+        if fault in {Fault.DOWN, Fault.LOST_ANSWER}:
+            raise VenueUnavailableError("the answer was lost, on demand")
+        if fault is Fault.SLOW:
+            await self._clock.sleep(_SLOW_S)
+        return status
+
+    def _draw(self) -> Fault | None:
+        luck = self._clock.between(0, PPM - 1)
+        for fault, rate_ppm in self._rates_ppm.items():
+            if luck < rate_ppm:
+                return fault
+            luck -= rate_ppm
+        return None

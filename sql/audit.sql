@@ -1,0 +1,88 @@
+-- Checking the books. One statement, so that orders and ledger are seen at one moment.
+
+-- name: audit
+-- What is wrong: an order, or a transaction, and in what way. A landed transaction whose order is still
+-- submitted is in progress, and no error.
+WITH landed AS (
+    SELECT
+        order_id, count(*) AS times, min(signature) AS signature, min(amount_in) AS amount_in,
+        min(amount_out) AS amount_out
+    FROM paper_transactions
+    WHERE status = 'landed' AND order_id IS NOT NULL
+    GROUP BY order_id
+),
+steps AS (
+    SELECT
+        o.id, e.place, e.entry,
+        lag(e.entry) OVER (PARTITION BY o.id ORDER BY e.place) AS previous
+    FROM orders AS o
+    CROSS JOIN LATERAL jsonb_array_elements(o.status_history) WITH ORDINALITY AS e (entry, place)
+)
+SELECT order_id::text, 'landed ' || times || ' times' FROM landed WHERE times > 1
+UNION ALL
+SELECT l.order_id::text, 'landed, and there is no such order'
+FROM landed AS l
+WHERE NOT EXISTS (SELECT 1 FROM orders AS o WHERE o.id = l.order_id)
+UNION ALL
+SELECT o.id::text, 'confirmed, and has not landed'
+FROM orders AS o
+WHERE o.status = 'confirmed' AND NOT EXISTS (SELECT 1 FROM landed AS l WHERE l.order_id = o.id)
+UNION ALL
+SELECT o.id::text, 'confirmed with other amounts, or by another transaction, than the ledger has'
+FROM orders AS o
+JOIN landed AS l ON l.order_id = o.id
+WHERE o.status = 'confirmed'
+    AND (o.tx_hash, o.amount_in, o.amount_out) <> (l.signature, l.amount_in, l.amount_out)
+UNION ALL
+SELECT o.id::text, o.status || ', and has landed'
+FROM orders AS o
+JOIN landed AS l ON l.order_id = o.id
+WHERE o.status NOT IN ('confirmed', 'submitted')
+UNION ALL
+SELECT o.id::text, o.status || ', and a transaction of it may still land'
+FROM paper_transactions AS t
+JOIN orders AS o ON o.id = t.order_id
+WHERE t.status = 'pending' AND o.status <> 'submitted'
+UNION ALL
+SELECT id::text, 'entry ' || place || ' has the sequence ' || (entry ->> 'sequence')
+FROM steps
+WHERE (entry ->> 'sequence')::integer <> place
+UNION ALL
+SELECT id::text, 'entry ' || place || ' is earlier than the one before'
+FROM steps
+WHERE (entry ->> 'timestamp')::timestamptz < (previous ->> 'timestamp')::timestamptz
+UNION ALL
+SELECT id::text, coalesce(previous ->> 'status', 'nothing') || ' was followed by ' || (entry ->> 'status')
+FROM steps
+WHERE NOT coalesce(previous ->> 'status', '') || '>' || (entry ->> 'status') = ANY(%(legal)s)
+UNION ALL
+SELECT o.id::text, o.status || ', and not among the open orders'
+FROM orders AS o
+WHERE o.status IN ('pending', 'open', 'routing', 'building', 'submitted')
+    AND NOT EXISTS (SELECT 1 FROM open_orders AS p WHERE p.order_id = o.id)
+UNION ALL
+SELECT o.id::text, o.status || ', and still among the open orders'
+FROM open_orders AS p
+JOIN orders AS o ON o.id = p.order_id
+WHERE o.status IN ('confirmed', 'failed', 'cancelled', 'expired')
+UNION ALL
+-- An order that waits for the rate limit is woken again and again; one that nobody wakes is overdue.
+SELECT p.order_id::text, 'due since ' || rfc3339(p.due_at) || ', and nobody takes it'
+FROM open_orders AS p
+WHERE p.owner IS NULL
+    AND greatest(p.due_at, p.wake_at) < now() - %(patience_s)s * interval '1 second'
+UNION ALL
+SELECT p.order_id::text, 'owned by a process that is gone'
+FROM open_orders AS p
+JOIN orders AS o ON o.id = p.order_id
+LEFT JOIN instances AS i ON i.id = p.owner
+WHERE p.owner IS NOT NULL
+    AND coalesce(i.seen_at, o.updated_at) < now() - %(patience_s)s * interval '1 second'
+ORDER BY 1, 2;
+
+-- name: count_books
+-- How much there is to check.
+SELECT
+    (SELECT count(*) FROM orders),
+    (SELECT count(*) FROM open_orders),
+    (SELECT count(*) FROM paper_transactions WHERE status = 'landed' AND order_id IS NOT NULL);
