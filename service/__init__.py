@@ -1,0 +1,21 @@
+"""The order execution engine: swap orders in, the best execution across DEXs out, each order exactly once.
+
+The map, from the outside in. Imports go down this list only::
+
+    __main__.py   the command line: serve, migrate, audit
+    app.py        wires everything in start order; the only file that sees all layers
+    api/          REST and WebSocket: what a client sends, and what it is told
+    jobs/         taskiq on Redis: which order is worked on when
+    execution/    one order's life from top to bottom, retries, recovery
+    venues/       where orders execute: the interface, the router, the AMM mathematics, the paper market
+    events/       what has been committed, told to those who watch
+    store/        PostgreSQL: connections, the journal (group commit), reads, migrations
+    domain/       pure: orders, lifecycle, amounts, tokens, quotes, failures
+
+    settings.py   every limit, typed, from the environment
+    clock.py      the only source of time, ids and randomness
+    embedded/     PostgreSQL and Valkey from wheels, for a machine that has neither
+
+One order goes api -> store -> jobs -> execution -> venues, and what becomes of it comes back
+store -> events -> api. Start reading at ``execution/engine.py``.
+"""
