@@ -19,3 +19,25 @@ approximated.
 It imports nothing of the service. Every result was compared with the programs themselves, executed
 in a local Solana VM: ``tests/golden`` holds what they answered, and which sources belong to them.
 """
+
+from service.venues.amm.errors import AmmError, StateIncompleteError, SwapRefusedError
+from service.venues.amm.meteora_damm_v2 import DammV2Pool
+from service.venues.amm.meteora_dlmm import DlmmPool
+from service.venues.amm.quote import ChainTime, Direction, FeeSide, PoolState, SwapQuote
+from service.venues.amm.raydium_amm_v4 import AmmV4Pool
+from service.venues.amm.raydium_cpmm import CpmmPool
+
+__all__ = [
+    "AmmError",
+    "AmmV4Pool",
+    "ChainTime",
+    "CpmmPool",
+    "DammV2Pool",
+    "Direction",
+    "DlmmPool",
+    "FeeSide",
+    "PoolState",
+    "StateIncompleteError",
+    "SwapQuote",
+    "SwapRefusedError",
+]
