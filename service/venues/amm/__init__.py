@@ -1,0 +1,43 @@
+"""The mathematics of four AMM programs, to the unit: what a swap pays, costs and leaves behind.
+
+Pure: a state goes in, made of plain numbers or of account bytes; a quote comes out, with the state
+after the swap. Integers only. A pool in a mode that is not reproduced exactly is refused, never
+approximated.
+
+    quote.py                     the shape all pools share; the one definition of price impact
+    errors.py                    why a swap is not quoted
+    integers.py, fixed_point.py  widths, roundings, powers
+    activation.py                when a Meteora pool opens
+    account.py                   account bytes to fields and back
+
+    raydium_cpmm.py              Raydium CPMM
+    raydium_amm_v4.py            Raydium AMM v4
+    meteora_dlmm.py              Meteora DLMM, with _prices, _fees and _bins
+    meteora_damm_v2.py           Meteora DAMM v2, with _curve and _fees
+    *_account.py                 their accounts; nothing else here knows bytes
+
+It imports nothing of the service. Every result was compared with the programs themselves, executed
+in a local Solana VM: ``tests/golden`` holds what they answered, and which sources belong to them.
+"""
+
+from service.venues.amm.errors import AmmError, StateIncompleteError, SwapRefusedError
+from service.venues.amm.meteora_damm_v2 import DammV2Pool
+from service.venues.amm.meteora_dlmm import DlmmPool
+from service.venues.amm.quote import ChainTime, Direction, FeeSide, PoolState, SwapQuote
+from service.venues.amm.raydium_amm_v4 import AmmV4Pool
+from service.venues.amm.raydium_cpmm import CpmmPool
+
+__all__ = [
+    "AmmError",
+    "AmmV4Pool",
+    "ChainTime",
+    "CpmmPool",
+    "DammV2Pool",
+    "Direction",
+    "DlmmPool",
+    "FeeSide",
+    "PoolState",
+    "StateIncompleteError",
+    "SwapQuote",
+    "SwapRefusedError",
+]
