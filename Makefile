@@ -41,6 +41,7 @@ check: $(VENV)/.dev ## Lint, types, layers, formatting
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --config setup.cfg
+	@$(BIN)/hadolint Dockerfile
 
 format: $(VENV)/.dev ## Put the formatting right
 	@$(BIN)/ruff check --fix .

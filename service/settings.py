@@ -103,8 +103,11 @@ def _read(env: Env) -> Settings:
             raise EnvError(f'Environment variable "{name}" invalid: must start with {" or ".join(schemes)}')
         return value
 
-    def between(low: int, high: int) -> validate.Range:
-        return validate.Range(low, high)
+    def integer(name: str, default: int, low: int, high: int) -> int:
+        # An empty variable is one that is not set, as compose files and shells have it.
+        if text(name) is None:
+            return default
+        return env.int(name, validate=validate.Range(low, high))
 
     def parsed(name: str, default: str, read: Callable[[str], T]) -> T:
         try:
@@ -118,41 +121,45 @@ def _read(env: Env) -> Settings:
     data_dir = text("DATA_DIR")
     seed = text("PAPER_SEED")
     return Settings(
-        host=env.str("HOST", "127.0.0.1"),
-        port=env.int("PORT", 3000, validate=between(0, 65535)),
+        host=text("HOST") or "127.0.0.1",
+        port=integer("PORT", 3000, 0, 65535),
         data_dir=Path(data_dir).expanduser().absolute() if data_dir else _default_data_dir(),
         database_url=url("DATABASE_URL", "postgresql://", "postgres://"),
         redis_url=url("REDIS_URL", "redis://", "rediss://", "unix://"),
-        database_connections=env.int("DATABASE_CONNECTIONS", 8, validate=between(2, 100)),
-        worker_concurrency=env.int("WORKER_CONCURRENCY", 10, validate=between(1, 10_000)),
-        queue_rate_limit_per_minute=env.int("QUEUE_RATE_LIMIT", 100, validate=between(0, 100_000)),
-        max_retries=env.int("MAX_RETRIES", 3, validate=between(0, 10)),
-        retry_base_delay_ms=env.int("RETRY_BASE_DELAY_MS", 2_000, validate=between(0, 600_000)),
+        database_connections=integer("DATABASE_CONNECTIONS", 8, 2, 100),
+        worker_concurrency=integer("WORKER_CONCURRENCY", 10, 1, 10_000),
+        queue_rate_limit_per_minute=integer("QUEUE_RATE_LIMIT", 100, 0, 100_000),
+        max_retries=integer("MAX_RETRIES", 3, 0, 10),
+        retry_base_delay_ms=integer("RETRY_BASE_DELAY_MS", 2_000, 0, 600_000),
         quote_delay_ms=range_of("QUOTE_DELAY_MS", "200-300", _milliseconds),
-        quote_timeout_ms=env.int("QUOTE_TIMEOUT_MS", 2_000, validate=between(1, 60_000)),
+        quote_timeout_ms=integer("QUOTE_TIMEOUT_MS", 2_000, 1, 60_000),
         execution_delay_ms=range_of("EXECUTION_DELAY_MS", "2000-3000", _milliseconds),
         price_variance_ppm=range_of("PRICE_VARIANCE", "0.02-0.05", _ppm),
         paper_seed=parsed("PAPER_SEED", "0", _seed) if seed else None,
         paper_failure_rates=parsed("PAPER_FAILURE_RATE", "0", _failure_rates),
         paper_faults_ppm=parsed("PAPER_FAULTS", "", _faults),
-        slot_ms=env.int("SLOT_MS", 400, validate=between(10, 60_000)),
-        paper_tx_valid_slots=env.int("PAPER_TX_VALID_SLOTS", 150, validate=between(1, 100_000)),
-        insert_queue_limit=env.int("INSERT_QUEUE_LIMIT", 2_000, validate=between(1, 1_000_000)),
-        write_group_limit=env.int("WRITE_GROUP_LIMIT", 500, validate=between(1, 5_000)),
-        insert_timeout_ms=env.int("INSERT_TIMEOUT_MS", 5_000, validate=between(100, 60_000)),
-        shutdown_grace_s=env.int("SHUTDOWN_GRACE_S", 10, validate=between(0, 600)),
-        instance_timeout_ms=env.int("INSTANCE_TIMEOUT_MS", 4_000, validate=between(500, 600_000)),
-        outcome_timeout_ms=env.int("OUTCOME_TIMEOUT_MS", 10_000, validate=between(0, 600_000)),
+        slot_ms=integer("SLOT_MS", 400, 10, 60_000),
+        paper_tx_valid_slots=integer("PAPER_TX_VALID_SLOTS", 150, 1, 100_000),
+        insert_queue_limit=integer("INSERT_QUEUE_LIMIT", 2_000, 1, 1_000_000),
+        write_group_limit=integer("WRITE_GROUP_LIMIT", 500, 1, 5_000),
+        insert_timeout_ms=integer("INSERT_TIMEOUT_MS", 5_000, 100, 60_000),
+        shutdown_grace_s=integer("SHUTDOWN_GRACE_S", 10, 0, 600),
+        instance_timeout_ms=integer("INSTANCE_TIMEOUT_MS", 4_000, 500, 600_000),
+        outcome_timeout_ms=integer("OUTCOME_TIMEOUT_MS", 10_000, 0, 600_000),
         crash_at=text("CRASH_AT"),
-        redis_prefix=env.str("REDIS_PREFIX", "oee", validate=validate.Length(min=1, max=64)),
-        log_level=env.str(
-            "LOG_LEVEL", "INFO", validate=validate.OneOf(("DEBUG", "INFO", "WARNING", "ERROR"))
-        ),
+        redis_prefix=text("REDIS_PREFIX") or "oee",
+        log_level=parsed("LOG_LEVEL", "INFO", _log_level),
     )
 
 
 def _default_data_dir() -> Path:
     return user_data_path("order-execution-engine", appauthor=False)
+
+
+def _log_level(text: str) -> str:
+    if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ValidationError("must be DEBUG, INFO, WARNING or ERROR")
+    return text.upper()
 
 
 def _seed(text: str) -> int:

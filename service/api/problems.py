@@ -31,6 +31,12 @@ CONTENT_TYPE = "application/problem+json"
 
 _RETRY_AFTER_S = 1
 
+# Two phrases differ between the versions of Python; these are RFC 9110's.
+_TITLES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -116,7 +122,7 @@ def respond(problem: ProblemError) -> web.Response:
     status = HTTPStatus(problem.status)
     body: dict[str, Any] = {
         "type": "about:blank",
-        "title": status.phrase,
+        "title": _TITLES.get(status, status.phrase),
         "status": status.value,
         "detail": problem.detail,
         **problem.members,
@@ -126,6 +132,8 @@ def respond(problem: ProblemError) -> web.Response:
     headers = {}
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(_RETRY_AFTER_S)
+    if status is HTTPStatus.UPGRADE_REQUIRED:
+        headers["Upgrade"] = "websocket"
     return web.Response(
         status=status.value, body=orjson.dumps(body), content_type=CONTENT_TYPE, headers=headers
     )

@@ -39,6 +39,15 @@ _CONNECT_TIMEOUT_S = 3
 _A_DAY_S = 86_400.0
 _RECONNECT_PAUSE_S = 0.2
 
+# RuntimeError is uvloop's, of a socket that libpq has closed and opened anew underneath it.
+_CANNOT_CONNECT = (
+    psycopg2.OperationalError,
+    psycopg2.InterfaceError,
+    TimeoutError,
+    OSError,
+    RuntimeError,
+)
+
 # Of a Prisma-style URL; libpq refuses parameters it does not know.
 _NOT_FOR_LIBPQ = frozenset(
     {"schema", "connection_limit", "pool_timeout", "pgbouncer", "socket_timeout", "sslaccept"}
@@ -213,7 +222,14 @@ class Database:
                     keepalives_interval=5,
                     keepalives_count=2,
                 )
-        except (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError, OSError) as error:
+        except (
+            psycopg2.OperationalError,
+            psycopg2.InterfaceError,
+            TimeoutError,
+            OSError,
+            RuntimeError,
+        ) as error:
+            # RuntimeError is uvloop's, of a socket that libpq has closed and opened anew underneath it.
             self._no_connect_before = self._clock.monotonic() + _RECONNECT_PAUSE_S
             self.available = False
             raise UnavailableError(str(error).strip() or "no answer", unknown=False) from error

@@ -23,9 +23,7 @@ ROUNDS, QUOTES = 15, 2_000
 def dlmm_pool() -> DlmmPool:
     """Return a pool in which 10^7 crosses ten bins."""
     bins = {
-        bin_id: Bin(
-            amount_x=1_050_000 if bin_id >= 0 else 0, amount_y=1_050_000 if bin_id <= 0 else 0
-        )
+        bin_id: Bin(amount_x=1_050_000 if bin_id >= 0 else 0, amount_y=1_050_000 if bin_id <= 0 else 0)
         for bin_id in range(-70, 71)
     }
     parameters = DlmmParameters(bin_step=10, base_factor=10_000, variable_fee_control=40_000)
@@ -66,7 +64,7 @@ def pools() -> list[tuple[str, PoolState, int]]:
 
 
 def main() -> None:
-    print(f"{'pool':24} {'exact in':>9} {'exact out':>9} {'limit':>9}   us, median")  # noqa: T201
+    print(f"{'pool':24} {'exact in':>9} {'exact out':>9} {'limit':>9}   us, median")
     for name, pool, limit_us in pools():
         times_us = []
         for ask in (pool.quote_exact_in, pool.quote_exact_out):
@@ -76,7 +74,7 @@ def main() -> None:
                 repeat=ROUNDS,
             )
             times_us.append(median(runs) / QUOTES * 1e6)
-        print(f"{name:24} {times_us[0]:9.2f} {times_us[1]:9.2f} {limit_us:9}")  # noqa: T201
+        print(f"{name:24} {times_us[0]:9.2f} {times_us[1]:9.2f} {limit_us:9}")
 
 
 if __name__ == "__main__":

@@ -136,9 +136,7 @@ def damm_v2_pool(vector: Vector) -> DammV2Pool:
         sqrt_max_price=pool["smax"],
         amount_a=pool["a_amt"],
         amount_b=pool["b_amt"],
-        base_fee=BaseFee(
-            pool["cliff"], pool["mode"], pool["periods"], pool["freq"], pool["reduction"]
-        ),
+        base_fee=BaseFee(pool["cliff"], pool["mode"], pool["periods"], pool["freq"], pool["reduction"]),
         dynamic_fee=dynamic_fee if pool["dyn"] else None,
         protocol_fee_percent=pool["protocol_pct"],
         compounding_fee_bps=pool["compound_bps"],

@@ -84,17 +84,12 @@ REFUSED: list[tuple[PoolState, type[AmmError]]] = [
     (replace(DAMM_V2, collect_fee_mode=3), UnsupportedPoolError),
     (replace(DAMM_V2, fee_version=2), UnsupportedPoolError),
     (replace(DAMM_V2, liquidity=0), InsufficientLiquidityError),
-    *(
-        (replace(DAMM_V2, base_fee=BaseFee(2_500_000, mode)), UnsupportedPoolError)
-        for mode in (2, 3, 4)
-    ),
+    *((replace(DAMM_V2, base_fee=BaseFee(2_500_000, mode)), UnsupportedPoolError) for mode in (2, 3, 4)),
 ]
 
 
 @pytest.mark.parametrize(("pool", "error"), REFUSED)
-def test_a_pool_that_cannot_swap_refuses_both_ways_of_asking(
-    pool: PoolState, error: type[AmmError]
-) -> None:
+def test_a_pool_that_cannot_swap_refuses_both_ways_of_asking(pool: PoolState, error: type[AmmError]) -> None:
     for ask in (pool.quote_exact_in, pool.quote_exact_out):
         with pytest.raises(error) as refusal:
             ask(FORTH, 1_000, NOW)
@@ -167,9 +162,7 @@ def test_a_missing_bin_array_is_named() -> None:
 
 
 def limit_order_pool(function_type: int, **kwargs: bool) -> DlmmPool:
-    parameters = DlmmParameters(
-        bin_step=10, base_factor=10_000, function_type=function_type, **kwargs
-    )
+    parameters = DlmmParameters(bin_step=10, base_factor=10_000, function_type=function_type, **kwargs)
     held = Bin(amount_y=1_000, open_orders=5_000, begun_orders=300, orders_ask=False)
     return DlmmPool.of_bins(parameters, 0, [(0, held), (-1, Bin(amount_y=10**6))])
 

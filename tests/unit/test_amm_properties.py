@@ -144,9 +144,7 @@ def dlmm_pools(draw: st.DrawFn) -> DlmmPool:
     return DlmmPool.of_bins(parameters, active_id, bins.items(), volatility)
 
 
-pools: st.SearchStrategy[PoolState] = st.one_of(
-    cpmm_pools, amm_v4_pools, damm_v2_pools(), dlmm_pools()
-)
+pools: st.SearchStrategy[PoolState] = st.one_of(cpmm_pools, amm_v4_pools, damm_v2_pools(), dlmm_pools())
 
 
 def holdings(pool: PoolState) -> list[int]:
@@ -197,9 +195,7 @@ def test_a_round_trip_never_gains(pool: PoolState, direction: Direction, amount:
 
 @MODEST
 @given(pools, directions, amounts, amounts)
-def test_more_in_never_pays_less(
-    pool: PoolState, direction: Direction, amount: int, more: int
-) -> None:
+def test_more_in_never_pays_less(pool: PoolState, direction: Direction, amount: int, more: int) -> None:
     larger = exact_in(pool, direction, amount + more)
     try:
         smaller = pool.quote_exact_in(direction, amount, NOW)
@@ -210,9 +206,7 @@ def test_more_in_never_pays_less(
 
 @MODEST
 @given(pools, directions, amounts, amounts)
-def test_more_out_never_costs_less(
-    pool: PoolState, direction: Direction, amount: int, more: int
-) -> None:
+def test_more_out_never_costs_less(pool: PoolState, direction: Direction, amount: int, more: int) -> None:
     larger = exact_out(pool, direction, amount + more)
     try:
         smaller = pool.quote_exact_out(direction, amount, NOW)
@@ -223,9 +217,7 @@ def test_more_out_never_costs_less(
 
 @MODEST
 @given(pools, directions, amounts)
-def test_what_an_exact_output_costs_buys_it(
-    pool: PoolState, direction: Direction, amount: int
-) -> None:
+def test_what_an_exact_output_costs_buys_it(pool: PoolState, direction: Direction, amount: int) -> None:
     asked = exact_out(pool, direction, amount)
     try:
         bought = pool.quote_exact_in(direction, asked.amount_in, NOW)
@@ -238,9 +230,7 @@ def test_what_an_exact_output_costs_buys_it(
 
 @MODEST
 @given(pools, directions, amounts)
-def test_what_an_input_buys_costs_no_more(
-    pool: PoolState, direction: Direction, amount: int
-) -> None:
+def test_what_an_input_buys_costs_no_more(pool: PoolState, direction: Direction, amount: int) -> None:
     bought = exact_in(pool, direction, amount)
     asked = exact_out(pool, direction, bought.amount_out)
     # AMM v4 forgives a fee below half a unit on the way in only.
@@ -266,9 +256,7 @@ def test_a_swap_leaves_a_state_that_holds(
 
 @MODEST
 @given(pools, directions, st.integers())
-def test_any_amount_is_quoted_or_refused_by_name(
-    pool: PoolState, direction: Direction, amount: int
-) -> None:
+def test_any_amount_is_quoted_or_refused_by_name(pool: PoolState, direction: Direction, amount: int) -> None:
     for ask in (pool.quote_exact_in, pool.quote_exact_out):
         with suppress(AmmError):
             assert ask(direction, amount, NOW).amount_in > 0

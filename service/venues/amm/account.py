@@ -45,9 +45,7 @@ def blob(size: int) -> Kind:
 def at(offset: int, kind: Kind) -> Any:
     """Declare a field at a byte offset, the discriminator counted."""
     empty: int | bytes = bytes(struct.calcsize(kind.code)) if kind.code.endswith("s") else 0
-    return dataclasses.field(
-        default=0 if kind.wide else empty, metadata={"offset": offset, "kind": kind}
-    )
+    return dataclasses.field(default=0 if kind.wide else empty, metadata={"offset": offset, "kind": kind})
 
 
 def anchor_discriminator(name: str) -> bytes:
@@ -128,9 +126,7 @@ class Account:
         layout = cls.layout()
         values = {
             name: int.from_bytes(value, "little") if is_wide else value
-            for name, is_wide, value in zip(
-                layout.names, layout.wide, layout.codec.unpack(data), strict=True
-            )
+            for name, is_wide, value in zip(layout.names, layout.wide, layout.codec.unpack(data), strict=True)
         }
         return cls(**values, raw=bytes(data))
 

@@ -117,9 +117,7 @@ class DammV2Pool:
             raise InsufficientLiquidityError("the pool is empty")
         return Ratio(b, a) if direction is Direction.A_TO_B else Ratio(a, b)
 
-    def quote_exact_in(
-        self, direction: Direction, amount: int, now: ChainTime
-    ) -> "SwapQuote[DammV2Pool]":
+    def quote_exact_in(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[DammV2Pool]":
         """Quote a swap of exactly this input.
 
         Raises:
@@ -142,9 +140,7 @@ class DammV2Pool:
         swap = _Swap(a_to_b, fee_on_input, net_in, gross_out, fee, sqrt_price, now.timestamp_s)
         return self._quote(price, swap)
 
-    def quote_exact_out(
-        self, direction: Direction, amount: int, now: ChainTime
-    ) -> "SwapQuote[DammV2Pool]":
+    def quote_exact_out(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[DammV2Pool]":
         """Quote a swap for exactly this output.
 
         Raises:

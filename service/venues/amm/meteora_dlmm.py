@@ -136,9 +136,7 @@ class DlmmPool:
         price = price_of_bin(self.active_id, self.parameters.bin_step)
         return Ratio(price, ONE) if direction is Direction.A_TO_B else Ratio(ONE, price)
 
-    def quote_exact_in(
-        self, direction: Direction, amount: int, now: ChainTime
-    ) -> "SwapQuote[DlmmPool]":
+    def quote_exact_in(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[DlmmPool]":
         """Quote a swap of exactly this input.
 
         Raises:
@@ -156,9 +154,7 @@ class DlmmPool:
                 return self._quote(direction, start, steps)
         raise InsufficientLiquidityError(f"{left} of {amount} find nothing left to buy")
 
-    def quote_exact_out(
-        self, direction: Direction, amount: int, now: ChainTime
-    ) -> "SwapQuote[DlmmPool]":
+    def quote_exact_out(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[DlmmPool]":
         """Quote a swap for exactly this output.
 
         Raises:
@@ -207,9 +203,7 @@ class DlmmPool:
         )
 
     def _walk(self, start: _Start) -> Iterable[tuple[int, Bin]]:
-        return walk(
-            self.arrays, self.liquid_arrays, self.active_id, x_in=start.x_in, orders=start.orders
-        )
+        return walk(self.arrays, self.liquid_arrays, self.active_id, x_in=start.x_in, orders=start.orders)
 
     def _accumulator(self, start: _Start, bin_id: int) -> int:
         moved = abs(start.index_reference - bin_id) * BASIS_POINTS
@@ -252,9 +246,7 @@ class DlmmPool:
         # One unit of input may be worth many of output. What was not asked for is not the trader's.
         return step._replace(amount_out=amount)
 
-    def _quote(
-        self, direction: Direction, start: _Start, steps: list[_Step]
-    ) -> "SwapQuote[DlmmPool]":
+    def _quote(self, direction: Direction, start: _Start, steps: list[_Step]) -> "SwapQuote[DlmmPool]":
         amount_in = amount_out = fee = 0
         for step in steps:
             amount_in += step.amount_in

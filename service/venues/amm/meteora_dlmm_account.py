@@ -159,9 +159,7 @@ def _bin(amount_x: int, amount_y: int, open_orders: int, begun_orders: int, ask:
     return Bin(amount_x, amount_y, open_orders, begun_orders, ask != 0)
 
 
-def liquid_arrays(
-    pair: LbPairAccount, extension: BitmapExtensionAccount | None = None
-) -> tuple[int, ...]:
+def liquid_arrays(pair: LbPairAccount, extension: BitmapExtensionAccount | None = None) -> tuple[int, ...]:
     """Return the indices of the arrays that hold anything, ascending.
 
     Args:

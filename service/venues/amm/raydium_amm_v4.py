@@ -62,9 +62,7 @@ class AmmV4Pool:
             raise InsufficientLiquidityError("a reserve of the pool is empty")
         return Ratio(pc, coin) if direction is Direction.A_TO_B else Ratio(coin, pc)
 
-    def quote_exact_in(
-        self, direction: Direction, amount: int, now: ChainTime
-    ) -> "SwapQuote[AmmV4Pool]":
+    def quote_exact_in(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[AmmV4Pool]":
         """Quote a swap of exactly this input.
 
         Raises:
@@ -79,9 +77,7 @@ class AmmV4Pool:
             raise AmountTooSmallError(f"{amount} in buys nothing")
         return self._quote(direction, price, amount, amount_out, net_in)
 
-    def quote_exact_out(
-        self, direction: Direction, amount: int, now: ChainTime
-    ) -> "SwapQuote[AmmV4Pool]":
+    def quote_exact_out(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[AmmV4Pool]":
         """Quote a swap for exactly this output.
 
         Raises:
@@ -95,9 +91,7 @@ class AmmV4Pool:
         without_fee = self.fee_denominator - self.fee_numerator
         amount_in = fit_u64(_ceil_div(net_in * self.fee_denominator, without_fee))
         if amount_in < 1:
-            raise AmountTooSmallError(
-                f"{amount} out costs less than one unit, which the program refuses"
-            )
+            raise AmountTooSmallError(f"{amount} out costs less than one unit, which the program refuses")
         return self._quote(direction, price, amount_in, amount, net_in)
 
     def _tradable_price(self, direction: Direction, now: ChainTime) -> Ratio:

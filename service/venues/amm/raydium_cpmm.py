@@ -97,9 +97,7 @@ class CpmmPool:
             return Ratio(reserve_1, reserve_0)
         return Ratio(reserve_0, reserve_1)
 
-    def quote_exact_in(
-        self, direction: Direction, amount: int, now: ChainTime
-    ) -> "SwapQuote[CpmmPool]":
+    def quote_exact_in(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[CpmmPool]":
         """Quote a swap of exactly this input.
 
         Raises:
@@ -129,9 +127,7 @@ class CpmmPool:
             _Swap(a_to_b, amount, amount_out, net_in, gross_out, trade_fee, creator_fee, on_input),
         )
 
-    def quote_exact_out(
-        self, direction: Direction, amount: int, now: ChainTime
-    ) -> "SwapQuote[CpmmPool]":
+    def quote_exact_out(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[CpmmPool]":
         """Quote a swap for exactly this output.
 
         Raises:
