@@ -54,8 +54,8 @@ coverage: $(VENV)/.dev ## Run all tests and report what they cover
 bench: $(VENV)/.dev ## Measure orders per second and CPU per order, beside a row-by-row baseline
 	@$(BIN)/python -m tests.bench
 
-faults: $(VENV)/.dev ## Run the long fault tests
-	@$(BIN)/python -m pytest -q -m long tests/faults
+faults: $(VENV)/.dev ## Run the long fault tests, and print what they did and found
+	@$(BIN)/python -m pytest -q -m long tests
 
 audit: $(VENV)/.run ## Check the books against the venue's ledger
 	@$(BIN)/python -m service audit
