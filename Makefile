@@ -28,13 +28,13 @@ run: $(VENV)/.run ## Start the service, with PostgreSQL and Valkey embedded unle
 	@$(BIN)/python -m service serve
 
 dev: $(VENV)/.dev ## Start the service and start it again when a file changes
-	@$(BIN)/watchfiles --filter python '$(BIN)/python -m service serve' service sql
+	@$(BIN)/watchfiles '$(BIN)/python -m service serve' service sql
 
 test: $(VENV)/.dev ## Run all tests
 	@$(BIN)/python -m pytest -q
 
 test-watch: $(VENV)/.dev ## Run the unit tests on every change
-	@$(BIN)/watchfiles --filter python '$(BIN)/python -m pytest -q tests/unit' service sql tests
+	@$(BIN)/watchfiles '$(BIN)/python -m pytest -q tests/unit' service sql tests
 
 check: $(VENV)/.dev ## Lint, types, layers, formatting
 	@$(BIN)/ruff check .

@@ -16,6 +16,7 @@ The map, from the outside in. Imports go down this list only::
     settings.py   every limit, typed, from the environment
     clock.py      the only source of time, ids and randomness
     background.py a loop that runs beside everything else
+    logs.py       the log, and no flood while something is away
     embedded/     PostgreSQL and Valkey from wheels, for a machine that has neither
 
 One order goes api -> store -> jobs -> execution -> venues, and what becomes of it comes back

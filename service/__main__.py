@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg2
 from aiohttp import web
 
-from service import crash_points, embedded, settings
+from service import crash_points, embedded, logs, settings
 from service.app import Servers, Service
 from service.audit import Report, audit
 from service.background import Background
@@ -54,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         loaded = settings.load()
-        _log_to_stderr(loaded.log_level)
+        logs.to_stderr(loaded.log_level, Clock())
         _arm(loaded.crash_at)
         queries.verify()
         arguments.run(loaded, arguments)
@@ -194,14 +194,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
-
-
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
-    # taskiq logs every job it starts, aiopg every statement that PostgreSQL cancels.
-    logging.getLogger("taskiq").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

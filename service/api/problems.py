@@ -147,7 +147,13 @@ async def middleware(request: web.Request, handler: _Handler) -> web.StreamRespo
     except ProblemError as problem:
         return respond(problem)
     except UnavailableError as error:
-        log.warning("%s %s: PostgreSQL is away (%s)", request.method, request.path, error)
+        log.warning(
+            "%s %s: PostgreSQL is away (%s)",
+            request.method,
+            request.path,
+            error,
+            extra={"fault": "postgresql"},
+        )
         return respond(ServiceUnavailableError("The database cannot be reached; try again."))
     except web.HTTPException as error:
         return _respond_to_http_exception(error)

@@ -15,12 +15,12 @@ from typing import Any
 from service import crash_points
 from service.background import cancel
 from service.clock import Clock
-from service.domain.amounts import format_amount, minimum_out
+from service.domain.amounts import minimum_out
 from service.domain.attempt import Attempt, AttemptState, AttemptStatus, Fill
 from service.domain.failures import Failure, FailureCode
 from service.domain.lifecycle import Status, Trigger, next_status
-from service.domain.quote import NoQuote, Offer, Quote
-from service.domain.tokens import TOKENS
+from service.domain.quote import Offer, Quote
+from service.execution.offers import in_json, in_words
 from service.execution.retry import RetryPolicy
 from service.store.claims import Claimed, Claims, Deferred
 from service.store.database import UnavailableError
@@ -162,12 +162,12 @@ class Engine:
     async def _route(self, run: _Run) -> Quote:
         """Quote the order on every pool, and keep what was offered and what was chosen."""
         offers, quote = await self._best_quote(run.order)
-        log.info("order %s: %s; %s it is", run.order.order_id, _in_words(offers, run.order), quote.dex)
+        log.info("order %s: %s; %s it is", run.order.order_id, in_words(offers, run.order), quote.dex)
         await self._move(
             run,
             Trigger.QUOTED,
             detail={"venue": quote.dex},
-            offers=_in_json(offers, run.order, chosen=quote),
+            offers=in_json(offers, run.order, chosen=quote),
         )
         return quote
 
@@ -211,7 +211,9 @@ class Engine:
             if not status.final:
                 status = await self._venue.outcome(attempt, timeout_s)
         except VenueUnavailableError as error:
-            log.warning("order %s: the venue is away (%s)", run.order.order_id, error)
+            log.warning(
+                "order %s: the venue is away (%s)", run.order.order_id, error, extra={"fault": "venue"}
+            )
             status = AttemptStatus(AttemptState.UNKNOWN)
         if status.final:
             await self._conclude(run, status)
@@ -231,7 +233,11 @@ class Engine:
     def _ask_later(self, run: _Run, attempt: Attempt | None) -> None:
         """Ask the venue after an attempt until it tells, without holding up a worker."""
         order_id = run.order.order_id
-        log.warning("order %s: outcome unknown, asking the venue until it is known", order_id)
+        log.warning(
+            "order %s: outcome unknown, asking the venue until it is known",
+            order_id,
+            extra={"fault": "outcome"},
+        )
         self._unknown[order_id] = asyncio.create_task(
             self._reconcile(run, attempt), name=f"reconcile {order_id}"
         )
@@ -247,7 +253,9 @@ class Engine:
                     attempt = attempt or await self._orders.latest_attempt(order_id)
                     status = await self._ask(attempt) if attempt else None
                 except (VenueUnavailableError, UnavailableError) as error:
-                    log.warning("order %s: outcome still unknown (%s)", order_id, error)
+                    log.warning(
+                        "order %s: outcome still unknown (%s)", order_id, error, extra={"fault": "venue"}
+                    )
                     continue
                 if status is not None and status.final:
                     await self._conclude(run, status)
@@ -277,14 +285,14 @@ class Engine:
         order, policy = run.order, self._settings.retry
         delay_ms = policy.delay_ms(failure, order.tries)
         detail = {"attempt": order.tries, "reason": failure.code, "detail": failure.detail}
-        in_json = None if offers is None else _in_json(offers, order, chosen=None)
+        kept = None if offers is None else in_json(offers, order, chosen=None)
         try:
             if delay_ms is None:
-                await self._move(run, Trigger.FAIL, detail=detail, offers=in_json)
+                await self._move(run, Trigger.FAIL, detail=detail, offers=kept)
                 log.info("order %s: failed after %d tries: %s", order.order_id, order.tries, failure.code)
                 return
             delay_ms += self._clock.between(0, policy.jitter_ms())
-            await self._move(run, Trigger.RETRY, detail=detail, offers=in_json, retry_in_ms=delay_ms)
+            await self._move(run, Trigger.RETRY, detail=detail, offers=kept, retry_in_ms=delay_ms)
         except SupersededError:
             log.warning("order %s is no longer this process's", order.order_id)
             return
@@ -338,31 +346,3 @@ class Engine:
         )
         crash_points.reach(_AFTER[status])
         run.status, run.version = status, step.sequence
-
-
-def _in_json(offers: Sequence[Offer], order: Claimed, *, chosen: Quote | None) -> list[dict[str, Any]]:
-    """Return offers in the form in which the order shows them: amounts in display units."""
-    decimals_in, decimals_out = TOKENS[order.token_in].decimals, TOKENS[order.token_out].decimals
-    return [
-        {"venue": offer.dex, "reason": offer.reason}
-        if isinstance(offer, NoQuote)
-        else {
-            "venue": offer.dex,
-            "poolId": offer.pool_id,
-            "amountOut": format_amount(offer.amount_out, decimals_out),
-            "fee": format_amount(offer.fee, decimals_in),
-            "priceImpact": format_amount(offer.price_impact_ppm, 6),
-            "chosen": offer is chosen,
-        }
-        for offer in offers
-    ]
-
-
-def _in_words(offers: Sequence[Offer], order: Claimed) -> str:
-    decimals = TOKENS[order.token_out].decimals
-    return ", ".join(
-        f"{offer.dex} pays {format_amount(offer.amount_out, decimals)} {order.token_out}"
-        if isinstance(offer, Quote)
-        else f"{offer.dex} does not quote ({offer.reason})"
-        for offer in offers
-    )

@@ -126,7 +126,7 @@ class Sweep:
                 if due or again:
                     await self._wake_due(again=again)
             except UnavailableError as error:
-                log.warning("sweep: PostgreSQL is away (%s)", error)
+                log.warning("sweep: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
                 await self._clock.sleep(self._every_s / 2)
 
     def _take_looks(self, now: float) -> bool:

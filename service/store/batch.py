@@ -166,7 +166,12 @@ class Batcher(Generic[Item, Result]):
                 if not error.unknown:
                     for waiting in unsent:
                         waiting.maybe_written = False
-                log.warning("%s: PostgreSQL is away (%s); trying again", self._name, error)
+                log.warning(
+                    "%s: PostgreSQL is away (%s); trying again",
+                    self._name,
+                    error,
+                    extra={"fault": "postgresql"},
+                )
             await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

@@ -117,7 +117,7 @@ class Chain:
             try:
                 await self._turn()
             except VenueUnavailableError as error:
-                log.warning("paper chain: PostgreSQL is away (%s)", error)
+                log.warning("paper chain: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
                 await self._clock.sleep(_PAUSE_AFTER_FAULT_S)
 
     async def _turn(self) -> None:

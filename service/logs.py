@@ -1,0 +1,47 @@
+"""The log: lines on standard error, and no flood while something is away.
+
+A line about a fault that goes on names it, ``extra={"fault": "postgresql"}``: of those, one a second is let
+through, with the number of the others.
+"""
+
+import logging
+import sys
+
+from service.clock import Clock
+
+_QUIET_S = 1.0
+
+
+class OneLineASecond(logging.Filter):
+    """Lets one line a second through for each fault."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._last: dict[str, float] = {}
+        self._held_back: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a line is let through."""
+        fault: str | None = getattr(record, "fault", None)
+        if fault is None:
+            return True
+        now = self._clock.monotonic()
+        if now - self._last.get(fault, -_QUIET_S) < _QUIET_S:
+            self._held_back[fault] = self._held_back.get(fault, 0) + 1
+            return False
+        self._last[fault] = now
+        held_back = self._held_back.pop(fault, 0)
+        if held_back:
+            record.msg = f"{record.msg} (and {held_back} lines like it)"
+        return True
+
+
+def to_stderr(level: str, clock: Clock) -> None:
+    """Write log lines of a level and above to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.addFilter(OneLineASecond(clock))
+    logging.basicConfig(level=level, handlers=[handler])
+    # taskiq logs every job it starts.
+    logging.getLogger("taskiq").setLevel(logging.WARNING)
