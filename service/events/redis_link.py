@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _PAUSE_WHILE_AWAY_S = 0.25
 _ANSWER_TIMEOUT_S = 5.0
+_ASK_TIMEOUT_S = 0.5
 _LARGEST_PIPELINE = 1_000
 _LONGEST_QUEUE = 50_000
 
@@ -74,9 +75,11 @@ class RedisLink:
         self._probe.start()
 
     async def ask(self, *command: str | bytes) -> int | None:
-        """Return Redis' answer to a command that counts; None when it is away."""
+        """Return Redis' answer to a command that counts; None when it is away, or too slow to wait for."""
         try:
-            answer = await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+            # Whoever asks has more to do: the sweep, above all, has to say that this process lives.
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                answer = await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
         except (RedisError, OSError, TimeoutError) as error:
             self._lost(error)
             return None

@@ -198,19 +198,17 @@ class Engine:
 
     async def _settle(self, run: _Run, attempt: Attempt | None) -> None:
         """Send the attempt and wait for what becomes of it; past the deadline, ask on the side."""
-        if attempt is None:
-            # Recovered: it may have been sent by the process that is gone, or may not.
-            attempt = await self._orders.latest_attempt(run.order.order_id)
-            if attempt is None:
-                raise RuntimeError("a submitted order without an attempt")
         timeout_s = self._settings.outcome_timeout_ms / 1000
         try:
+            if attempt is None:
+                # Recovered: it may have been sent by the process that is gone, or may not.
+                attempt = await self._latest_attempt(run)
             crash_points.reach("before submit")
             status = await self._venue.submit(attempt)
             crash_points.reach("after submit")
             if not status.final:
                 status = await self._venue.outcome(attempt, timeout_s)
-        except VenueUnavailableError as error:
+        except (VenueUnavailableError, UnavailableError) as error:
             log.warning(
                 "order %s: the venue is away (%s)", run.order.order_id, error, extra={"fault": "venue"}
             )
@@ -250,14 +248,14 @@ class Engine:
                 await self._clock.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                 try:
-                    attempt = attempt or await self._orders.latest_attempt(order_id)
-                    status = await self._ask(attempt) if attempt else None
+                    attempt = attempt or await self._latest_attempt(run)
+                    status = await self._ask(attempt)
                 except (VenueUnavailableError, UnavailableError) as error:
                     log.warning(
                         "order %s: outcome still unknown (%s)", order_id, error, extra={"fault": "venue"}
                     )
                     continue
-                if status is not None and status.final:
+                if status.final:
                     await self._conclude(run, status)
                     return
                 # It answers: it is only the outcome that takes its time.
@@ -272,6 +270,12 @@ class Engine:
         finally:
             del self._unknown[order_id]
             self._running.discard(order_id)
+
+    async def _latest_attempt(self, run: _Run) -> Attempt:
+        attempt = await self._orders.latest_attempt(run.order.order_id)
+        if attempt is None:
+            raise RuntimeError("a submitted order without an attempt")
+        return attempt
 
     async def _ask(self, attempt: Attempt) -> AttemptStatus:
         status = await self._venue.status(attempt)

@@ -1,0 +1,113 @@
+"""The audit finds what is wrong in the books, and nothing in books that are right."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.support.orders import Client, execute
+from tests.support.process import PROJECT
+from tests.support.servers import TestServers
+
+Start = Callable[..., Awaitable[Client]]
+
+
+def audit(servers: TestServers) -> tuple[int, list[str]]:
+    """Run the audit as an operator does; return its exit code and what it found."""
+    run = subprocess.run(
+        [sys.executable, "-m", "service", "audit", "--json"],
+        env={**servers.environment, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.stdout, run.stderr
+    return run.returncode, [finding["what"] for finding in json.loads(run.stdout)["findings"]]
+
+
+def spoil(servers: TestServers, statement: str) -> None:
+    """Do to the books what no engine does."""
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("ALTER TABLE orders DROP CONSTRAINT IF EXISTS orders_last_entry")
+        cursor.execute("ALTER TABLE orders DROP CONSTRAINT IF EXISTS orders_filled")
+        cursor.execute(statement)
+
+
+SPOILS = [
+    ("DELETE FROM paper_transactions WHERE order_id IS NOT NULL", "confirmed, and has not landed"),
+    (
+        "UPDATE paper_transactions SET amount_out = amount_out + 1 WHERE order_id IS NOT NULL",
+        "confirmed with other amounts, or by another transaction, than the ledger has",
+    ),
+    (
+        "INSERT INTO paper_transactions SELECT 'again', order_id, attempt, venue, pool_id, token_in,"
+        " token_out, status, amount_in, minimum_out, amount_out, failure, last_valid_slot, submitted_at, lands_at,"
+        " settled_at FROM paper_transactions WHERE order_id IS NOT NULL",
+        "landed 2 times",
+    ),
+    (
+        "UPDATE paper_transactions SET order_id = gen_random_uuid() WHERE order_id IS NOT NULL",
+        "landed, and there is no such order",
+    ),
+    ("UPDATE orders SET status = 'expired'", "expired, and has landed"),
+    (
+        "UPDATE paper_transactions SET status = 'pending', settled_at = NULL, amount_out = NULL"
+        " WHERE order_id IS NOT NULL",
+        "confirmed, and a transaction of it may still land",
+    ),
+    (
+        "UPDATE orders SET status_history = jsonb_set(status_history, '{2,sequence}', '9')",
+        "entry 3 has the sequence 9",
+    ),
+    (
+        "UPDATE orders SET status_history ="
+        " jsonb_set(status_history, '{3,timestamp}', '\"2020-01-01T00:00:00Z\"')",
+        "entry 4 is earlier than the one before",
+    ),
+    (
+        "UPDATE orders SET status_history = jsonb_set(status_history, '{2,status}', '\"confirmed\"')",
+        "routing was followed by confirmed",
+    ),
+    (
+        "INSERT INTO open_orders (order_id, created_at, due_at, wake_at)"
+        " SELECT id, created_at, now(), now() FROM orders",
+        "confirmed, and still among the open orders",
+    ),
+    (
+        "UPDATE orders SET status = 'submitted'",
+        "submitted, and not among the open orders",
+    ),
+    (
+        "INSERT INTO open_orders (order_id, created_at, due_at, wake_at)"
+        " SELECT id, created_at, now() - interval '1 hour', now() - interval '1 minute' FROM orders",
+        "and nobody takes it",
+    ),
+    (
+        "INSERT INTO open_orders (order_id, created_at, due_at, wake_at, owner)"
+        " SELECT id, created_at, now(), now(), gen_random_uuid() FROM orders;"
+        "UPDATE orders SET created_at = created_at - interval '1 hour',"
+        " updated_at = updated_at - interval '1 hour'",
+        "owned by a process that is gone",
+    ),
+]
+
+
+@pytest.mark.parametrize(("statement", "finding"), SPOILS, ids=[what for _statement, what in SPOILS])
+async def test_what_is_wrong_is_found(
+    start: Start, servers: TestServers, statement: str, finding: str
+) -> None:
+    await execute(await start())
+    spoil(servers, statement)
+    code, found = audit(servers)
+    assert code == 1
+    assert any(what.endswith(finding) for what in found), found
+
+
+async def test_books_that_are_right_pass(start: Start, servers: TestServers) -> None:
+    client = await start(PAPER_FAILURE_RATE="transient=0.4,permanent=0.2", RETRY_BASE_DELAY_MS="5")
+    for _ in range(10):
+        await execute(client)
+    assert audit(servers) == (0, [])

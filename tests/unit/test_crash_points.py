@@ -1,0 +1,47 @@
+"""Crash points: armed at one place, and nowhere else."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service import crash_points
+from service.domain.lifecycle import Status
+
+
+@pytest.fixture
+def kills(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda _pid, number: killed.append(number))
+    yield killed
+    crash_points.arm(None)
+
+
+def test_an_armed_place_kills_at_the_nth_time_only(kills: list[int]) -> None:
+    crash_points.arm("after submitted:2")
+    for place in ("after submitted", "before submit", "after submitted", "after submitted"):
+        crash_points.reach(place)
+    assert kills == [9]
+
+
+def test_without_arming_nothing_happens(kills: list[int]) -> None:
+    for place in crash_points.POINTS:
+        crash_points.reach(place)
+    assert kills == []
+
+
+@pytest.mark.parametrize("setting", ["nowhere", "after submitted:x", "after submitted:-1", ""])
+def test_an_unknown_place_is_refused(setting: str) -> None:
+    with pytest.raises(ValueError, match="must be one of"):
+        crash_points.arm(setting)
+
+
+def test_every_place_is_in_the_code_and_every_one_in_the_code_is_known() -> None:
+    service = Path(crash_points.__file__).parent
+    code = "\n".join(path.read_text() for path in service.rglob("*.py"))
+    reached = set(re.findall(r'crash_points\.reach\("([^"]+)"\)', code))
+    moves = {f"{when} {status}" for when in ("before", "after") for status in Status}
+    known = set(crash_points.POINTS)
+    assert reached <= known
+    assert known <= reached | moves

@@ -1,0 +1,30 @@
+"""While something is away, the log says so once a second."""
+
+import logging
+
+from service.logs import OneLineASecond
+
+from tests.support.clock import ManualClock
+
+
+def record(fault: str | None) -> logging.LogRecord:
+    line = logging.LogRecord("service", logging.WARNING, "", 0, "away", None, None)
+    if fault is not None:
+        line.fault = fault
+    return line
+
+
+async def test_one_line_a_second_is_let_through_for_each_fault() -> None:
+    clock = ManualClock()
+    lines = OneLineASecond(clock)
+    assert [lines.filter(record("redis")) for _ in range(3)] == [True, False, False]
+    assert lines.filter(record("postgresql"))
+    await clock.advance(1.0)
+    again = record("redis")
+    assert lines.filter(again)
+    assert again.getMessage() == "away (and 2 lines like it)"
+
+
+def test_other_lines_all_go_through() -> None:
+    lines = OneLineASecond(ManualClock())
+    assert all(lines.filter(record(None)) for _ in range(5))
