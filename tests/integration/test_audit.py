@@ -44,8 +44,8 @@ SPOILS = [
     ),
     (
         "INSERT INTO paper_transactions SELECT 'again', order_id, attempt, venue, pool_id, token_in,"
-        " token_out, status, amount_in, minimum_out, amount_out, failure, last_valid_slot, submitted_at, lands_at,"
-        " settled_at FROM paper_transactions WHERE order_id IS NOT NULL",
+        " token_out, status, amount_in, minimum_out, amount_out, failure, last_valid_slot, submitted_at,"
+        " lands_at, settled_at FROM paper_transactions WHERE order_id IS NOT NULL",
         "landed 2 times",
     ),
     (

@@ -176,12 +176,14 @@ class Chain:
             booked = await self._ledger.settle(executions, seen, own_trades)
             crash_points.reach("after settle")
         except psycopg2.Error:
-            # One that cannot be booked must not hold the others: it is left to expire.
+            # One that cannot be booked must not hold the others: it is tried again after a while, until
+            # it expires.
             if len(group) > 1:
                 for transaction in group:
                     await self._execute([transaction])
             else:
                 log.exception("paper chain: %s cannot be booked", group[0].signature)
+                self._forget(group)
             return
         self.pools.update((pool_id, moved[pool_id]) for pool_id in booked)
         for execution in executions:
