@@ -76,6 +76,7 @@ class Service:
             insert_limit=settings.insert_queue_limit,
             group_limit=settings.write_group_limit,
             wake_after_ms=WAKE_AFTER_MS,
+            instance_timeout_ms=settings.instance_timeout_ms,
         )
         self._claims = Claims(
             self._database,
@@ -98,7 +99,6 @@ class Service:
                 outcome_timeout_ms=settings.outcome_timeout_ms,
             ),
             look_in=self._look_in,
-            lapsed=lambda: self._identity.lapsed,
         )
         self._broker = WakeUpBroker(self.link, stream=f"{settings.redis_prefix}:wake-ups")
         jobs = Jobs(self._broker, self.engine.execute)

@@ -45,6 +45,7 @@ SELECT id::text, rfc3339(created_at) FROM inserted;
 
 -- name: append_transitions
 -- Move orders one step each, if they are still at the version that their writer saw and belong to it.
+-- A new attempt is not made for a process that may have been judged dead.
 -- What the step brings with it (offers, an attempt, a fill, an end) is written for the rows that moved.
 WITH wanted AS (
     SELECT *
@@ -71,6 +72,12 @@ moved AS (
     WHERE o.id = w.id
         AND o.version = w.version
         AND EXISTS (SELECT 1 FROM open_orders AS p WHERE p.order_id = w.id AND p.owner = w.owner)
+        AND (w.attempt IS NULL OR EXISTS (
+            SELECT 1
+            FROM instances AS i
+            WHERE i.id = w.owner
+                AND i.seen_at > now() - %(instance_timeout_ms)s * interval '1 millisecond'
+        ))
     RETURNING
         o.id, o.version, o.created_at, o.status, o.status_history -> -1 AS entry,
         w.retry_in_ms, w.offers, w.attempt

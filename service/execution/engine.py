@@ -78,8 +78,6 @@ class Engine:
         settings: time-outs and the retry policy.
         look_in: called with milliseconds when an order should be looked at after a while: the
             sweep's to do.
-        lapsed: whether this process has not been able to say that it lives, for so long that others may
-            take its orders.
     """
 
     def __init__(
@@ -92,7 +90,6 @@ class Engine:
         clock: Clock,
         settings: ExecutionSettings,
         look_in: Callable[[int], None],
-        lapsed: Callable[[], bool],
     ) -> None:
         self._journal = journal
         self._claims = claims
@@ -101,7 +98,6 @@ class Engine:
         self._clock = clock
         self._settings = settings
         self._look_in = look_in
-        self._lapsed = lapsed
         self._running: set[str] = set()
         self._unknown: dict[str, asyncio.Task[None]] = {}
 
@@ -190,9 +186,6 @@ class Engine:
             attempt = await self._venue.prepare(swap)
         except VenueUnavailableError as error:
             raise _TryFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
-        if self._lapsed():
-            # This process may have been judged dead, and its orders taken over: it sends nothing new.
-            raise SupersededError(order.order_id)
         await self._move(run, Trigger.PREPARED, detail={"txHash": attempt.id}, attempt=attempt)
         return attempt
 

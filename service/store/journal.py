@@ -97,6 +97,7 @@ class Journal:
         insert_limit: how many inserts may wait before more are refused.
         group_limit: how many rows go into one statement.
         wake_after_ms: when the sweep sends a wake-up for an order whose own was lost.
+        instance_timeout_ms: a process that was not heard of for so long makes no new attempt.
     """
 
     def __init__(
@@ -108,11 +109,13 @@ class Journal:
         insert_limit: int,
         group_limit: int,
         wake_after_ms: int,
+        instance_timeout_ms: int,
     ) -> None:
         self._database = database
         self._clock = clock
         self._on_commit = on_commit
         self._wake_after_ms = wake_after_ms
+        self._instance_timeout_ms = instance_timeout_ms
         self._inserts = Batcher(
             self._write_inserts,
             clock=clock,
@@ -144,7 +147,8 @@ class Journal:
         """Move an order one step, waiting for PostgreSQL as long as it takes.
 
         Raises:
-            SupersededError: the order is no longer the writer's, or no longer at its version.
+            SupersededError: the order is no longer the writer's, or no longer at its version; or the
+                step is a new attempt, and the writer was not heard of for so long that it may be dead.
         """
         return await self._appends.submit(transition)
 
@@ -185,7 +189,13 @@ class Journal:
 
     async def _write_transitions(self, transitions: list[Transition]) -> list[Committed | Exception]:
         entries: dict[str, Entry] = dict(
-            await self._database.run(_APPEND, {"rows": as_json([_row(t) for t in transitions])})
+            await self._database.run(
+                _APPEND,
+                {
+                    "rows": as_json([_row(t) for t in transitions]),
+                    "instance_timeout_ms": self._instance_timeout_ms,
+                },
+            )
         )
         missing = {t.order_id: t.version for t in transitions if t.order_id not in entries}
         if missing:

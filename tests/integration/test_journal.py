@@ -131,6 +131,19 @@ async def test_an_attempt_and_its_order_move_together(store: Store) -> None:
     assert await store.orders.latest_attempt(claim.order_id) == attempt
 
 
+async def test_a_process_that_may_be_dead_makes_no_new_attempt(store: Store, servers: TestServers) -> None:
+    claim = await store.start()
+    building = await store.journal.append(store.step(claim, Status.BUILDING))
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("UPDATE instances SET seen_at = now() - interval '1 hour'")
+    attempt = Attempt("signature", "raydium", b"", 99, 123)
+    submitted = store.step(claim, Status.SUBMITTED, version=building.sequence, attempt=attempt)
+    with pytest.raises(SupersededError):
+        await store.journal.append(submitted)
+    await store.instances.beat()
+    assert (await store.journal.append(submitted)).sequence == 4
+
+
 async def test_an_ended_order_is_listed_and_no_longer_open(store: Store, servers: TestServers) -> None:
     claim = await store.start()
     for version, status in ((2, Status.BUILDING), (3, Status.SUBMITTED)):
@@ -173,8 +186,6 @@ async def test_orders_of_a_dead_instance_are_released_and_others_are_not(
     store: Store, servers: TestServers
 ) -> None:
     async with open_store(servers) as dead:
-        await store.instances.register()
-        await dead.instances.register()
         mine, orphan = await store.start(), await dead.start()
         with servers.connect() as link, link.cursor() as cursor:
             cursor.execute(

@@ -17,6 +17,9 @@ from service.store.rate_limit import RateLimit
 
 from tests.support.servers import TestServers
 
+INSTANCE_TIMEOUT_MS = 600_000
+"""No heart beats here, and no test takes so long."""
+
 
 @dataclass
 class Store:
@@ -28,11 +31,17 @@ class Store:
     told: list[Committed] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.identity = Identity(self.clock, timeout_ms=4_000)
+        self.identity = Identity(self.clock, timeout_ms=INSTANCE_TIMEOUT_MS)
         self.instances = Instances(self.database, self.clock, self.identity, dead_after_ms=1_000)
         self.orders = Orders(self.database, self.clock, group_limit=500)
         self.journal = Journal(
-            self.database, self.clock, self._tell, insert_limit=1_000, group_limit=500, wake_after_ms=5_000
+            self.database,
+            self.clock,
+            self._tell,
+            insert_limit=1_000,
+            group_limit=500,
+            wake_after_ms=5_000,
+            instance_timeout_ms=INSTANCE_TIMEOUT_MS,
         )
         self.claims = Claims(
             self.database,
@@ -92,5 +101,7 @@ async def open_store(servers: TestServers, rate_limit: RateLimit | None = None) 
     await migrate(database)
     limit = rate_limit or RateLimit(0)
     await limit.put_in_force(database)
-    yield Store(database, clock, limit)
+    store = Store(database, clock, limit)
+    await store.instances.register()
+    yield store
     await database.close()
