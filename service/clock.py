@@ -47,7 +47,7 @@ class Clock:
         return self.monotonic() + self._database_offset_s
 
     def new_order_id(self) -> str:
-        """Return a new UUID, version 7: ids made one after another sort that way (RFC 9562, 5.7).
+        """Return a new UUID, version 7: ids sort by the millisecond they were made in (RFC 9562, 5.7).
 
         Neighbours in time are neighbours in the primary key's index, so a burst of inserts
         touches few of its pages.

@@ -85,9 +85,11 @@ def load(env_file: Path | None = None) -> Settings:
         InvalidSettingError: a value cannot be used; the message names the setting.
     """
     env = Env()
-    env.read_env(str(env_file or Path.cwd() / ".env"), recurse=False)
     try:
+        env.read_env(str(env_file or Path.cwd() / ".env"), recurse=False)
         return _read(env)
+    except UnicodeDecodeError as error:
+        raise InvalidSettingError(f".env is not UTF-8: {error}") from error
     except EnvError as error:
         raise InvalidSettingError(str(error)) from error
 
@@ -118,12 +120,11 @@ def _read(env: Env) -> Settings:
     def range_of(name: str, default: str, read: Callable[[str], int]) -> Range:
         return parsed(name, default, lambda value: _range(value, read))
 
-    data_dir = text("DATA_DIR")
     seed = text("PAPER_SEED")
     return Settings(
         host=text("HOST") or "127.0.0.1",
         port=integer("PORT", 3000, 0, 65535),
-        data_dir=Path(data_dir).expanduser().absolute() if data_dir else _default_data_dir(),
+        data_dir=parsed("DATA_DIR", str(_default_data_dir()), _folder),
         database_url=url("DATABASE_URL", "postgresql://", "postgres://"),
         redis_url=url("REDIS_URL", "redis://", "rediss://", "unix://"),
         database_connections=integer("DATABASE_CONNECTIONS", 8, 2, 100),
@@ -154,6 +155,13 @@ def _read(env: Env) -> Settings:
 
 def _default_data_dir() -> Path:
     return user_data_path("order-execution-engine", appauthor=False)
+
+
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValidationError(str(error)) from error
 
 
 def _log_level(text: str) -> str:

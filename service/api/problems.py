@@ -18,6 +18,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from aiohttp import web
@@ -112,9 +113,9 @@ def _pointers(messages: Any, pointer: str) -> list[dict[str, str]]:
 
 
 def _escape(name: object) -> str:
-    """Write a member's name as a pointer's step; a name as long as a body can be is cut."""
-    text = str(name)[:64].replace("~", "~0").replace("/", "~1")
-    return "".join(c if c.isprintable() else "?" for c in text)
+    """Write a member's name as a step of a pointer in a URI; one as long as a body can be is cut."""
+    step = str(name)[:64].replace("~", "~0").replace("/", "~1")
+    return quote(step, safe="~!$&'()*+,;=:@", errors="replace")
 
 
 def respond(problem: ProblemError) -> web.Response:

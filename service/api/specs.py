@@ -127,6 +127,16 @@ def document() -> dict[str, Any]:
             }
         },
     )
+    spec.path(
+        "/openapi.json",
+        operations={
+            "get": {
+                "operationId": "openapi",
+                "summary": "This document",
+                "responses": {"200": {"description": "An OpenAPI 3.1 document."}},
+            }
+        },
+    )
     return spec.to_dict()
 
 

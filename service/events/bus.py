@@ -64,11 +64,9 @@ class Bus:
         if message.startswith(self._sender):
             return
         try:
-            steps = _decode(message[len(self._sender) :])
-        except (ValueError, TypeError, KeyError) as error:
-            log.warning("bus: a message that is not one of ours (%s)", error)
-            return
-        self._feeds.take(steps)
+            self._feeds.take(_decode(message[len(self._sender) :]))
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            log.warning("bus: a message that is not one of ours (%s)", error, extra={"fault": "bus"})
 
     async def _listen_for_ever(self) -> None:
         while True:

@@ -18,6 +18,7 @@ from service.store.orders import Order, Orders
 log = logging.getLogger(__name__)
 
 _COMPARE_EVERY_S = 1.0
+_READINGS = 2
 
 
 class _Watched:
@@ -31,29 +32,36 @@ class _Watched:
         self._changed: list[asyncio.Future[None]] = []
 
     def take(self, step: Committed) -> bool:
-        """Take a step that is the next one; return False when steps before it are missing."""
+        """Take a step that is the next one; one for which others are missing is kept, and False returned."""
         if self.order is None:
             self.early.append(step)
             return True
         if step.sequence > self.order.version + 1:
+            self.early.append(step)
             return False
         if step.sequence == self.order.version + 1:
             self._set(self.order.after(step))
         return True
 
-    def take_whole(self, order: Order) -> None:
-        """Take an order as it was read; what came while it was being read is added."""
+    def take_whole(self, order: Order) -> bool:
+        """Take an order as it was read, and what came meanwhile; return whether nothing is missing."""
         if self.order is None or order.version > self.order.version:
             self._set(order)
         early, self.early = self.early, []
-        for step in early:
+        for step in sorted(early, key=lambda step: step.sequence):
             self.take(step)
+        # What could not be taken has gone back among the early ones.
+        return not self.early
 
     async def change(self) -> None:
         """Wait for the next step."""
         changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._changed.append(changed)
-        await changed
+        try:
+            await changed
+        finally:
+            if changed in self._changed:
+                self._changed.remove(changed)
 
     def _set(self, order: Order) -> None:
         self.order = order
@@ -145,10 +153,13 @@ class Feeds:
         """Read what this instance has missed of the orders that are watched."""
         if not self._watched:
             return
-        for order_id, version in (await self._orders.versions(list(self._watched))).items():
-            watched = self._watched.get(order_id)
-            if watched is not None and watched.order is not None and version > watched.order.version:
-                await self._read(order_id, watched)
+        versions = await self._orders.versions(list(self._watched))
+        behind = [
+            (order_id, watched)
+            for order_id, watched in self._watched.items()
+            if watched.order is not None and versions.get(order_id, 0) > watched.order.version
+        ]
+        await asyncio.gather(*(self._read(order_id, watched) for order_id, watched in behind))
 
     async def _compare_for_ever(self) -> None:
         while True:
@@ -159,9 +170,11 @@ class Feeds:
                 log.debug("feeds: PostgreSQL is away (%s)", error)
 
     async def _read(self, order_id: str, watched: _Watched) -> None:
-        order = await self._orders.get(order_id)
-        if order is not None:
-            watched.take_whole(order)
+        """Read an order, and again when a step has come meanwhile that the first reading could not know."""
+        for _ in range(_READINGS):
+            order = await self._orders.get(order_id)
+            if order is None or watched.take_whole(order):
+                return
 
     def _read_soon(self, order_id: str, watched: _Watched) -> None:
         if watched.reading is None or watched.reading.done():

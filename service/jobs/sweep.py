@@ -66,6 +66,7 @@ class Sweep:
         self._looks: list[float] = []
         self._look_now = asyncio.Event()
         self._wake_all = False
+        self._registered = False
         self._last_beat = clock.monotonic()
         self._judges_from = self._last_beat + self._timeout_s
         self._idle_before: set[str] = set()
@@ -87,6 +88,7 @@ class Sweep:
             UnavailableError: PostgreSQL is away.
         """
         await self._instances.register()
+        self._registered = True
         await self._instances.beat()
         if alone:
             await self._instances.bury(all_others=True)
@@ -97,6 +99,9 @@ class Sweep:
     async def stop(self) -> None:
         """Stop sweeping, sign off, and leave this process's orders to the others."""
         await self._sweeper.stop()
+        if not self._registered:
+            return
+        self._registered = False
         try:
             await self._wake(await self._instances.leave())
         except UnavailableError as error:
@@ -122,9 +127,8 @@ class Sweep:
                 if now >= next_sweep:
                     due, next_sweep = True, now + self._every_s
                     await self._look_after_instances()
-                again, self._wake_all = self._wake_all, False
-                if due or again:
-                    await self._wake_due(again=again)
+                if (due or self._wake_all) and await self._wake_due(again=self._wake_all):
+                    self._wake_all = False
             except UnavailableError as error:
                 log.warning("sweep: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
                 await self._clock.sleep(self._every_s / 2)
@@ -139,14 +143,12 @@ class Sweep:
 
     async def _wait_until(self, at: float) -> None:
         """Wait for a time, or until there is another to wait for."""
-        self._look_now.clear()
-        if self._wake_all:
-            return
         try:
             async with asyncio.timeout(max(0, at - self._clock.monotonic())):
                 await self._look_now.wait()
         except TimeoutError:
             pass
+        self._look_now.clear()
 
     async def _look_after_instances(self) -> None:
         if self._identity.lapsed or not await self._instances.beat():
@@ -174,13 +176,17 @@ class Sweep:
             log.warning("%d orders had an owner and no task", len(forgotten))
             await self._instances.release(sorted(forgotten))
 
-    async def _wake_due(self, *, again: bool) -> None:
+    async def _wake_due(self, *, again: bool) -> bool:
+        """Wake orders that are due; return False when Redis is away."""
         queued = await self._queued()
-        if queued is None or (queued > _ENOUGH and not again):
-            # Redis is away, or the workers have enough to do: what is due will be found later.
-            return
+        if queued is None:
+            return False
+        if queued > _ENOUGH and not again:
+            # The workers have enough to do: what is due will be found later.
+            return True
         await self._wake(
             await self._instances.wake_due(
                 rate_limit=self._rate_limit, wake_after_ms=WAKE_AFTER_MS, again=again
             )
         )
+        return True

@@ -83,7 +83,10 @@ class Batcher(Generic[Item, Result]):
             Exception: what ``run`` says of this item.
         """
         if self._limit is not None and len(self._queue) >= self._limit:
-            raise QueueFullError(self._name)
+            # Those who have given up while PostgreSQL was away take nobody's place.
+            self._queue = deque(w for w in self._queue if not w.answer.cancelled())
+            if len(self._queue) >= self._limit:
+                raise QueueFullError(self._name)
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(item, answer)
         self._queue.append(waiting)
@@ -159,7 +162,7 @@ class Batcher(Generic[Item, Result]):
             for waiting in unsent:
                 waiting.maybe_written = True
             try:
-                return await self._run([waiting.item for waiting in group])
+                results = await self._run([waiting.item for waiting in group])
             except UnavailableError as error:
                 if not self._patient:
                     raise
@@ -172,6 +175,10 @@ class Batcher(Generic[Item, Result]):
                     error,
                     extra={"fault": "postgresql"},
                 )
+            else:
+                if len(results) != len(group):
+                    raise RuntimeError(f"{self._name}: {len(results)} results for {len(group)} items")
+                return results
             await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

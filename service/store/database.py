@@ -50,7 +50,17 @@ _CANNOT_CONNECT = (
 
 # Of a Prisma-style URL; libpq refuses parameters it does not know.
 _NOT_FOR_LIBPQ = frozenset(
-    {"schema", "connection_limit", "pool_timeout", "pgbouncer", "socket_timeout", "sslaccept"}
+    {
+        "schema",
+        "connection_limit",
+        "pool_timeout",
+        "pgbouncer",
+        "socket_timeout",
+        "sslaccept",
+        "sslidentity",
+        "statement_cache_size",
+        "single_use_connections",
+    }
 )
 
 _NUMERIC_AS_INT = psycopg2.extensions.new_type(
@@ -79,7 +89,8 @@ def dsn_from_url(url: str) -> tuple[str, str]:
         The URL without the parameters that are not libpq's, and the schema's name.
     """
     address, _, options = url.partition("?")
-    parameters = parse_qsl(options, keep_blank_values=True)
+    # libpq takes a plus sign for a plus sign.
+    parameters = parse_qsl(options.replace("+", "%2B"), keep_blank_values=True)
     schema = dict(parameters).get("schema") or "public"
     for_libpq = [pair for pair in parameters if pair[0] not in _NOT_FOR_LIBPQ]
     return f"{address}?{urlencode(for_libpq, quote_via=quote)}", schema
@@ -222,14 +233,7 @@ class Database:
                     keepalives_interval=5,
                     keepalives_count=2,
                 )
-        except (
-            psycopg2.OperationalError,
-            psycopg2.InterfaceError,
-            TimeoutError,
-            OSError,
-            RuntimeError,
-        ) as error:
-            # RuntimeError is uvloop's, of a socket that libpq has closed and opened anew underneath it.
+        except _CANNOT_CONNECT as error:
             self._no_connect_before = self._clock.monotonic() + _RECONNECT_PAUSE_S
             self.available = False
             raise UnavailableError(str(error).strip() or "no answer", unknown=False) from error

@@ -2,11 +2,14 @@
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Sequence
 
 from service.domain.failures import Failure, FailureCode, Remedy
 from service.domain.quote import NoQuote, Offer, Quote
 from service.venues.venue import PoolRef, PoolState, QuoteRefusedError, Venue, VenueUnavailableError
+
+log = logging.getLogger(__name__)
 
 
 class NoRouteError(Exception):
@@ -71,6 +74,10 @@ async def _in_time(
         async with asyncio.timeout(timeout_s):
             return await snapshot
     except (VenueUnavailableError, TimeoutError):
+        return FailureCode.QUOTES_UNAVAILABLE
+    except Exception:
+        # A pool that cannot be read must not fail the order while another pool can.
+        log.exception("a pool's state could not be had")
         return FailureCode.QUOTES_UNAVAILABLE
 
 

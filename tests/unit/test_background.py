@@ -1,0 +1,93 @@
+"""Background loops: they start once, stop for good, and do not end unnoticed."""
+
+import asyncio
+
+import pytest
+from service import background
+from service.background import Background
+
+from tests.support.clock import ManualClock, settle
+
+
+class Loop:
+    """A loop that counts how often it is running, and shrugs off some cancellations."""
+
+    def __init__(self, deaf: int = 0) -> None:
+        self.started = self.running = 0
+        self._deaf = deaf
+
+    async def run(self) -> None:
+        self.started += 1
+        self.running += 1
+        try:
+            while True:
+                try:
+                    await asyncio.get_running_loop().create_future()
+                except asyncio.CancelledError:
+                    if self._deaf == 0:
+                        raise
+                    self._deaf -= 1
+        finally:
+            self.running -= 1
+
+
+async def test_a_loop_runs_from_its_start_to_its_stop_however_often_both_are_called() -> None:
+    loop = Loop()
+    beside = Background("test", loop.run, ManualClock())
+    await beside.stop()
+    beside.start()
+    beside.start()
+    await settle()
+    assert (loop.started, loop.running) == (1, 1)
+    await beside.stop()
+    await beside.stop()
+    assert (loop.started, loop.running) == (1, 0)
+
+
+async def test_a_loop_starts_again_after_a_stop() -> None:
+    loop = Loop()
+    beside = Background("test", loop.run, ManualClock())
+    for times in (1, 2):
+        beside.start()
+        await settle()
+        assert (loop.started, loop.running) == (times, 1)
+        await beside.stop()
+
+
+async def test_a_stop_before_the_first_turn_of_the_loop_leaves_nothing_running() -> None:
+    loop = Loop()
+    beside = Background("test", loop.run, ManualClock())
+    beside.start()
+    await beside.stop()
+    await settle()
+    assert loop.started == 0
+
+
+async def test_a_cancellation_that_is_swallowed_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "_CANCEL_AGAIN_S", 0)
+    loop = Loop(deaf=3)
+    beside = Background("test", loop.run, ManualClock())
+    beside.start()
+    await settle()
+    await beside.stop()
+    assert loop.running == 0
+
+
+async def test_an_error_that_ends_a_loop_is_logged_and_it_begins_anew(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ran_at = []
+
+    async def broken() -> None:
+        ran_at.append(clock.monotonic())
+        raise ZeroDivisionError
+
+    clock = ManualClock()
+    beside = Background("the loop", broken, clock)
+    beside.start()
+    await clock.advance(1.1)
+    assert ran_at == [0, 0.5, 1.0]
+    assert "the loop: an error" in caplog.text
+    await beside.stop()
+    await clock.advance(5)
+    assert len(ran_at) == 3

@@ -1,0 +1,108 @@
+"""The bus: what one instance has committed reaches the feeds of all, once each."""
+
+from typing import cast
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from service.domain.amounts import U64_MAX
+from service.domain.attempt import Fill
+from service.events.bus import Bus
+from service.events.feed import Feeds
+from service.events.redis_link import RedisLink
+from service.store.journal import Committed
+
+from tests.support.clock import ManualClock
+
+MODEST = settings(max_examples=30, deadline=None)
+
+HERE, THERE = "11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"
+
+
+class Instance:
+    """An instance's bus between a Redis that only takes notes and feeds that only take notes."""
+
+    def __init__(self, sender: str) -> None:
+        self.sent: list[tuple[str | bytes, ...]] = []
+        self.taken: list[Committed] = []
+        self.bus = Bus(
+            cast("RedisLink", self), cast("Feeds", self), ManualClock(), channel="oee:steps", sender=sender
+        )
+
+    def send(self, *command: str | bytes) -> None:
+        self.sent.append(command)
+
+    def take(self, steps: list[Committed]) -> None:
+        self.taken.extend(steps)
+
+    @property
+    def message(self) -> bytes:
+        [(_command, _channel, message)] = self.sent
+        assert isinstance(message, bytes)
+        return message
+
+
+short_text = st.text(max_size=10)
+entries = st.builds(
+    lambda sequence, more: {**more, "sequence": sequence},
+    st.integers(1, 100),
+    st.dictionaries(short_text, short_text | st.integers(-(2**63), 2**64 - 1) | st.booleans(), max_size=4),
+)
+steps = st.builds(
+    Committed,
+    order_id=st.uuids().map(str),
+    entry=entries,
+    offers=st.none() | st.lists(entries, max_size=2),
+    fill=st.none() | st.builds(Fill, st.integers(1, U64_MAX), short_text),
+)
+groups = st.lists(steps, max_size=4)
+
+
+@MODEST
+@given(groups)
+def test_a_group_reaches_another_instance_as_it_was(group: list[Committed]) -> None:
+    here, there = Instance(HERE), Instance(THERE)
+    here.bus.publish(group)
+    there.bus.receive(here.message)
+    assert there.taken == group
+
+
+@MODEST
+@given(groups)
+def test_the_instances_own_feeds_are_told_directly_and_only_once(group: list[Committed]) -> None:
+    here = Instance(HERE)
+    here.bus.publish(group)
+    here.bus.receive(here.message)
+    assert here.taken == group
+
+
+def test_a_group_is_one_message_on_the_channel() -> None:
+    here = Instance(HERE)
+    here.bus.publish([Committed("a", {"sequence": 1}), Committed("b", {"sequence": 7})])
+    assert [command[:2] for command in here.sent] == [("PUBLISH", "oee:steps")]
+
+
+def test_an_amount_that_no_json_number_holds_exactly_arrives_exactly() -> None:
+    here, there = Instance(HERE), Instance(THERE)
+    here.bus.publish([Committed("a", {"sequence": 5}, fill=Fill(2**53 + 1, "sig"))])
+    there.bus.receive(here.message)
+    assert there.taken[0].fill == Fill(2**53 + 1, "sig")
+    assert orjson.loads(here.message[len(HERE) :])[0][3][0] == str(2**53 + 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"not json", b"\xff\xfe", b"1", b"null", b"{}x", b"[1]", b"[null]", b'["ab"]', b"[[]]"),
+        *(b'[["a",{"sequence":1}]]', b'[["a",{},null,{}]]', b'[["a",{},null,["x","sig"]]]'),
+        *(b'[["a",{},null,[null,"sig"]]]', b'[["a",{},null,null,1]]'),
+    ],
+)
+def test_a_message_that_is_none_of_ours_is_logged_and_dropped(
+    body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = Instance(THERE)
+    there.bus.receive(HERE.encode() + body)
+    assert there.taken == []
+    assert "not one of ours" in caplog.text

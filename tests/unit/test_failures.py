@@ -1,0 +1,72 @@
+"""What a failure means, and whether another try follows it."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from service.domain.failures import Failure, FailureCode, Remedy, describe
+from service.execution.retry import RetryPolicy
+
+MODEST = settings(max_examples=50, deadline=None)
+
+PERMANENT = {
+    FailureCode.NO_ROUTE,
+    FailureCode.AMOUNT_TOO_SMALL,
+    FailureCode.TRANSACTION_REJECTED,
+}
+PASSING = set(FailureCode) - PERMANENT
+
+POLICY = RetryPolicy(max_retries=3, base_delay_ms=2_000)
+
+codes = st.sampled_from(list(FailureCode))
+
+
+@pytest.mark.parametrize("code", FailureCode)
+def test_every_code_has_a_remedy_and_a_text_for_people(code: FailureCode) -> None:
+    remedy, text = describe(code)
+    assert text.endswith(".")
+    assert Failure.of(code) == Failure(code, text)
+    assert Failure.of(code).remedy is remedy
+    assert (remedy is Remedy.NONE) == (code in PERMANENT)
+
+
+def test_no_two_codes_say_the_same() -> None:
+    assert len({describe(code)[1] for code in FailureCode}) == len(FailureCode)
+
+
+def test_a_failure_may_carry_a_text_of_its_own_and_keeps_its_remedy() -> None:
+    failure = Failure(FailureCode.NO_ROUTE, "Not today.")
+    assert (failure.detail, failure.remedy) == ("Not today.", Remedy.NONE)
+
+
+def test_three_retries_follow_after_2_4_and_8_seconds() -> None:
+    failure = Failure.of(FailureCode.SLIPPAGE_EXCEEDED)
+    assert [POLICY.delay_ms(failure, tries) for tries in (1, 2, 3, 4)] == [2_000, 4_000, 8_000, None]
+
+
+@pytest.mark.parametrize("code", sorted(PASSING))
+def test_what_may_pass_is_tried_again(code: FailureCode) -> None:
+    assert POLICY.delay_ms(Failure.of(code), tries=1) == 2_000
+
+
+@pytest.mark.parametrize("code", sorted(PERMANENT))
+def test_what_is_permanent_is_never_tried_again(code: FailureCode) -> None:
+    assert POLICY.delay_ms(Failure.of(code), tries=1) is None
+
+
+@MODEST
+@given(code=codes, max_retries=st.integers(0, 10), base_delay_ms=st.integers(0, 600_000))
+def test_there_are_never_more_retries_than_allowed(
+    code: FailureCode, max_retries: int, base_delay_ms: int
+) -> None:
+    policy = RetryPolicy(max_retries, base_delay_ms)
+    delays = [policy.delay_ms(Failure.of(code), tries) for tries in range(1, 14)]
+    retries = 0 if code in PERMANENT else max_retries
+    assert delays[:retries] == [base_delay_ms * 2**n for n in range(retries)]
+    assert delays[retries:] == [None] * (13 - retries)
+
+
+@MODEST
+@given(base_delay_ms=st.integers(0, 600_000))
+def test_jitter_is_small_beside_the_first_delay(base_delay_ms: int) -> None:
+    jitter_ms = RetryPolicy(3, base_delay_ms).jitter_ms()
+    assert 0 <= jitter_ms <= base_delay_ms / 10

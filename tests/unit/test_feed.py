@@ -1,0 +1,250 @@
+"""Feeds: whoever watches sees every entry once, in order, whatever happens to the messages."""
+
+import asyncio
+from typing import cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from service.domain.attempt import Fill
+from service.events.feed import Feeds, Watch
+from service.store.database import UnavailableError
+from service.store.journal import Committed
+from service.store.orders import Order, Orders
+
+from tests.support.clock import ManualClock, settle
+
+MODEST = settings(max_examples=80, deadline=None)
+
+LIFE = ("pending", "routing", "building", "submitted", "confirmed")
+STEPS = [
+    Committed("one", {"sequence": sequence, "status": status, "timestamp": "2026-11-22T10:00:00.000Z"})
+    for sequence, status in enumerate(LIFE, start=1)
+]
+
+
+def order_at(version: int, order_id: str = "one") -> Order:
+    return Order(
+        id=order_id,
+        client_order_id=None,
+        order_type="market",
+        token_in="SOL",
+        token_out="USDC",
+        amount_in=1,
+        amount_in_text="0.000000001",
+        slippage_bps=100,
+        history=tuple(step.entry for step in STEPS[:version]),
+        created_at="2026-11-22T10:00:00.000Z",
+        fill=Fill(1, "sig") if version == len(LIFE) else None,
+        offers={},
+    )
+
+
+class StoredOrders:
+    """The store's side: how far each order has come. While it is not ``free``, a read waits."""
+
+    def __init__(self, **versions: int) -> None:
+        self.stored = versions
+        self.reads = 0
+        self.away = False
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def get(self, order_id: str) -> Order | None:
+        self.reads += 1
+        if self.away:
+            raise UnavailableError("away", unknown=False)
+        version = self.stored.get(order_id)
+        await self.free.wait()
+        return order_at(version, order_id) if version else None
+
+    async def versions(self, order_ids: list[str]) -> dict[str, int]:
+        if self.away:
+            raise UnavailableError("away", unknown=False)
+        return {order_id: self.stored[order_id] for order_id in order_ids}
+
+
+class Watcher:
+    """Somebody who watches and writes down what there is to see."""
+
+    def __init__(self, watch: Watch | None) -> None:
+        assert watch is not None
+        self.seen, self._watch = list[int](), watch
+        self.task = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        with self._watch as watch:
+            async for order, sequence in watch:
+                assert order.version >= sequence
+                self.seen.append(sequence)
+
+    async def leave(self) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+
+def make(clock: ManualClock | None = None, **versions: int) -> tuple[StoredOrders, Feeds]:
+    stored = StoredOrders(**versions)
+    return stored, Feeds(cast("Orders", stored), clock or ManualClock())
+
+
+async def see(feeds: Feeds, after: int = 0) -> Watcher:
+    watcher = Watcher(await feeds.watch("one", after))
+    await settle()
+    return watcher
+
+
+async def test_what_is_committed_is_seen_at_once() -> None:
+    _, feeds = make(one=1)
+    watcher = await see(feeds)
+    for step in STEPS[1:]:
+        feeds.take([step])
+        await settle()
+        assert watcher.seen == list(range(1, step.sequence + 1))
+    assert watcher.task.done()
+
+
+async def test_steps_that_come_while_the_order_is_read_are_neither_lost_nor_doubled() -> None:
+    stored, feeds = make(one=2)
+    stored.free.clear()
+    seeing = asyncio.create_task(see(feeds))
+    await settle()
+    feeds.take(STEPS[1:4])  # the first of them is in what is being read
+    stored.free.set()
+    watcher = await seeing
+    assert watcher.seen == [1, 2, 3, 4]
+    await watcher.leave()
+
+
+async def test_a_step_that_comes_twice_is_seen_once() -> None:
+    _, feeds = make(one=1)
+    watcher = await see(feeds)
+    feeds.take([STEPS[1], STEPS[1], STEPS[0]])
+    await settle()
+    assert watcher.seen == [1, 2]
+    await watcher.leave()
+
+
+async def test_a_gap_is_filled_from_the_store() -> None:
+    stored, feeds = make(one=1)
+    watcher = await see(feeds)
+    stored.stored["one"] = 3
+    feeds.take([STEPS[2]])
+    await settle()
+    assert watcher.seen == [1, 2, 3]
+    await watcher.leave()
+
+
+async def test_a_gap_that_cannot_be_read_is_read_at_the_next_step() -> None:
+    stored, feeds = make(one=1)
+    watcher = await see(feeds)
+    stored.stored["one"] = 4
+    for stored.away, seen in ((True, [1]), (False, [1, 2, 3, 4])):
+        feeds.take([STEPS[3]])
+        await settle()
+        assert watcher.seen == seen
+    await watcher.leave()
+
+
+async def test_a_read_that_is_overtaken_by_messages_takes_nothing_back() -> None:
+    stored, feeds = make(one=1)
+    watcher = await see(feeds)
+    stored.free.clear()
+    feeds.take([STEPS[2]])  # a gap: the order is read, as the store still has it
+    await settle()
+    feeds.take(STEPS[1:4])
+    stored.free.set()
+    await settle()
+    stored.away = True
+    feeds.take([STEPS[4]])
+    await settle()
+    assert watcher.seen == [1, 2, 3, 4, 5]
+
+
+async def test_watchers_of_an_order_share_one_read_however_late_they_come() -> None:
+    stored, feeds = make(one=1)
+    first = await see(feeds)
+    feeds.take(STEPS[1:3])
+    second = await see(feeds)
+    assert second.seen == [1, 2, 3]
+    feeds.take(STEPS[3:])
+    await settle()
+    assert first.seen == second.seen == [1, 2, 3, 4, 5]
+    assert stored.reads == 1
+
+
+@pytest.mark.parametrize("stored", [2, 5])
+@pytest.mark.parametrize(("after", "seen"), [(0, [1, 2, 3, 4, 5]), (3, [4, 5]), (5, []), (9, [])])
+async def test_a_watch_resumes_after_a_sequence_and_ends_with_the_order(
+    stored: int, after: int, seen: list[int]
+) -> None:
+    _, feeds = make(one=stored)
+    watcher = await see(feeds, after)
+    feeds.take(STEPS[stored:])
+    await settle()
+    assert (watcher.seen, watcher.task.done()) == (seen, True)
+
+
+async def test_an_order_that_does_not_exist_or_cannot_be_read_is_not_watched() -> None:
+    stored, feeds = make()
+    assert await feeds.watch("one") is None
+    stored.away = True
+    with pytest.raises(UnavailableError):
+        await feeds.watch("one")
+    assert feeds._watched == {}
+
+
+async def test_nothing_is_kept_of_an_order_that_nobody_watches() -> None:
+    _, feeds = make(one=1)
+    feeds.take(STEPS)
+    for watcher in [await see(feeds), await see(feeds)]:
+        assert "one" in feeds._watched
+        await watcher.leave()
+    feeds.take(STEPS)
+    assert feeds._watched == {}
+
+
+async def test_a_lost_last_message_is_made_up_for_by_comparing() -> None:
+    stored, feeds = make(one=4)
+    watcher = await see(feeds)
+    stored.stored["one"] = 5
+    await feeds.compare()
+    await settle()
+    assert (watcher.seen, stored.reads) == ([1, 2, 3, 4, 5], 2)
+
+
+async def test_comparing_goes_on_every_second_even_after_postgresql_was_away() -> None:
+    stored, feeds = make(clock := ManualClock(), one=4)
+    feeds.start()
+    watcher = await see(feeds)
+    stored.away, stored.stored["one"] = True, 5
+    await clock.advance(1)
+    stored.away = False
+    await clock.advance(0.9)
+    assert watcher.seen == [1, 2, 3, 4]
+    await clock.advance(0.1)
+    assert watcher.seen == [1, 2, 3, 4, 5]
+    await feeds.stop()
+
+
+@MODEST
+@given(st.lists(st.sampled_from(range(5))), st.integers(1, 5), st.integers(0, 5))
+def test_whatever_arrives_in_whatever_order_each_entry_is_seen_once_in_order(
+    arrivals: list[int], read_at: int, after: int
+) -> None:
+    async def run() -> list[int]:
+        stored, feeds = make(one=read_at)
+        stored.free.clear()
+        seeing = asyncio.create_task(see(feeds, after))
+        await settle()
+        half = len(arrivals) // 2
+        feeds.take(STEPS[place] for place in arrivals[:half])
+        stored.free.set()
+        watcher = await seeing
+        stored.stored["one"] = 5
+        feeds.take(STEPS[place] for place in arrivals[half:])
+        await feeds.compare()
+        await watcher.task
+        return watcher.seen
+
+    assert asyncio.run(run()) == list(range(after + 1, 6))

@@ -1,0 +1,79 @@
+"""The state machine: every pair of a status and a trigger, and where each leads."""
+
+from itertools import product
+
+import pytest
+from service.domain.lifecycle import (
+    IN_EXECUTION,
+    TERMINAL,
+    IllegalTransitionError,
+    Status,
+    Trigger,
+    next_status,
+    next_statuses,
+)
+
+# Written out here a second time: a change of the machine has to be made twice, on purpose.
+EXPECTED = {
+    ("pending", "start"): "routing",
+    ("routing", "quoted"): "building",
+    ("routing", "retry"): "pending",
+    ("routing", "fail"): "failed",
+    ("building", "prepared"): "submitted",
+    ("building", "retry"): "pending",
+    ("building", "fail"): "failed",
+    ("submitted", "landed"): "confirmed",
+    ("submitted", "retry"): "pending",
+    ("submitted", "fail"): "failed",
+}
+
+
+@pytest.mark.parametrize(("status", "trigger"), list(product(Status, Trigger)))
+def test_every_pair_leads_where_the_table_says_or_nowhere(status: Status, trigger: Trigger) -> None:
+    expected = EXPECTED.get((status.value, trigger.value))
+    if expected is None:
+        with pytest.raises(IllegalTransitionError, match=f"{trigger} is not possible in {status}"):
+            next_status(status, trigger)
+    else:
+        assert next_status(status, trigger) == Status(expected)
+
+
+def test_the_table_has_no_row_for_what_does_not_exist() -> None:
+    assert {status for status, _ in EXPECTED} <= set(Status)
+    assert {trigger for _, trigger in EXPECTED} == set(Trigger)
+
+
+@pytest.mark.parametrize("status", sorted(TERMINAL))
+def test_nothing_follows_a_terminal_status(status: Status) -> None:
+    assert next_statuses(status) == set()
+    for trigger in Trigger:
+        with pytest.raises(IllegalTransitionError):
+            next_status(status, trigger)
+
+
+def test_the_terminal_statuses_are_those_of_the_contract() -> None:
+    assert {str(status) for status in TERMINAL} == {"confirmed", "failed", "cancelled", "expired"}
+
+
+def test_a_market_order_that_goes_well_takes_each_step_once() -> None:
+    status, life = Status.PENDING, ["pending"]
+    for trigger in (Trigger.START, Trigger.QUOTED, Trigger.PREPARED, Trigger.LANDED):
+        status = next_status(status, trigger)
+        life.append(status.value)
+    assert life == ["pending", "routing", "building", "submitted", "confirmed"]
+
+
+@pytest.mark.parametrize("status", sorted(IN_EXECUTION))
+def test_a_try_may_fail_at_every_step_of_execution(status: Status) -> None:
+    assert next_status(status, Trigger.RETRY) is Status.PENDING
+    assert next_status(status, Trigger.FAIL) is Status.FAILED
+
+
+@pytest.mark.parametrize("status", Status)
+def test_what_may_follow_a_status_is_what_its_triggers_lead_to(status: Status) -> None:
+    assert next_statuses(status) == {after for (before, _), after in EXPECTED.items() if before == status}
+
+
+def test_only_a_landed_attempt_confirms() -> None:
+    to_confirmed = [pair for pair, after in EXPECTED.items() if after == "confirmed"]
+    assert to_confirmed == [("submitted", "landed")]

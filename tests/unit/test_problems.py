@@ -1,0 +1,152 @@
+"""Problems: every error is problem+json that points at the fault and tells nothing of the inside."""
+
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marshmallow import ValidationError
+from service.api.problems import (
+    ConflictError,
+    InvalidError,
+    MalformedError,
+    MediaTypeError,
+    NotFoundError,
+    ProblemError,
+    ServiceUnavailableError,
+    UpgradeError,
+    middleware,
+    respond,
+)
+from service.store.database import UnavailableError
+
+MODEST = settings(max_examples=50, deadline=None)
+
+
+def pointers(messages: Any) -> list[tuple[str, str]]:
+    problem = InvalidError.of(ValidationError(messages))
+    return [(error["pointer"], error["detail"]) for error in problem.errors or []]
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ({"amountIn": ["No."]}, [("#/amountIn", "No.")]),
+        ({"amountIn": ["No.", "Never."]}, [("#/amountIn", "No."), ("#/amountIn", "Never.")]),
+        ({"a": ["No."], "b": ["No."]}, [("#/a", "No."), ("#/b", "No.")]),
+        ({"_schema": ["Invalid input type."]}, [("#", "Invalid input type.")]),
+        ({"orders": {0: {"id": ["No."]}}}, [("#/orders/0/id", "No.")]),
+        ({"order": {"_schema": ["No."]}}, [("#/order", "No.")]),
+        ({"a/b": ["No."]}, [("#/a~1b", "No.")]),
+        ({"a~b": ["No."]}, [("#/a~0b", "No.")]),
+        ({"~1/~0": ["No."]}, [("#/~01~1~00", "No.")]),
+        ({"": ["No."]}, [("#/", "No.")]),
+    ],
+)
+def test_a_pointer_leads_to_the_field(messages: Any, expected: list[tuple[str, str]]) -> None:
+    assert pointers(messages) == expected
+
+
+def test_a_long_name_is_cut_before_it_is_escaped() -> None:
+    [(pointer, _)] = pointers({"~" * 5_000: ["Unknown field."]})
+    assert pointer == "#/" + "~0" * 64
+
+
+@MODEST
+@given(st.dictionaries(st.text(), st.lists(st.text(), min_size=1), max_size=4))
+def test_whatever_the_names_are_a_pointer_is_short_and_printable(messages: dict[str, list[str]]) -> None:
+    found = pointers(messages)
+    assert len(found) == sum(map(len, messages.values()))
+    for pointer, _ in found:
+        assert pointer.startswith("#")
+        assert pointer.isprintable()
+        assert len(pointer) <= 2 + 12 * 64
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "title"),
+    [
+        (MalformedError, 400, "Bad Request"),
+        (NotFoundError, 404, "Not Found"),
+        (ConflictError, 409, "Conflict"),
+        (MediaTypeError, 415, "Unsupported Media Type"),
+        (InvalidError, 422, "Unprocessable Content"),
+        (UpgradeError, 426, "Upgrade Required"),
+        (ServiceUnavailableError, 503, "Service Unavailable"),
+        (ProblemError, 500, "Internal Server Error"),
+    ],
+)
+def test_a_problem_has_the_members_of_rfc_9457(problem: type[ProblemError], status: int, title: str) -> None:
+    response = respond(problem("What happened."))
+    assert (response.status, response.content_type) == (status, "application/problem+json")
+    assert body_of(response) == {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": "What happened.",
+    }
+    assert ("Retry-After" in response.headers) == (status == 503)
+    assert ("Upgrade" in response.headers) == (status == 426)
+
+
+def test_an_invalid_request_lists_its_errors() -> None:
+    response = respond(InvalidError.of(ValidationError({"amountIn": ["No."]})))
+    assert response.status == 422
+    assert body_of(response)["errors"] == [{"detail": "No.", "pointer": "#/amountIn"}]
+
+
+def test_a_problem_may_carry_more_members() -> None:
+    assert body_of(respond(ServiceUnavailableError("Unknown.", orderId="1")))["orderId"] == "1"
+
+
+def body_of(response: web.StreamResponse) -> dict[str, Any]:
+    assert isinstance(response, web.Response)
+    assert isinstance(response.body, bytes)
+    body: dict[str, Any] = orjson.loads(response.body)
+    return body
+
+
+async def answer_to(error: Exception) -> web.StreamResponse:
+    async def fail(_request: web.Request) -> web.StreamResponse:
+        raise error
+
+    return await middleware(make_mocked_request("GET", "/api/orders"), fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ConflictError("Another."), 409),
+        (UnavailableError("host=10.0.0.7 refused", unknown=False), 503),
+        (UnavailableError("host=10.0.0.7 refused", unknown=True), 503),
+        (web.HTTPNotFound(), 404),
+        (web.HTTPRequestEntityTooLarge(max_size=1, actual_size=2), 413),
+        (web.HTTPMethodNotAllowed("PUT", ["GET", "POST"]), 405),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+async def test_every_error_becomes_a_problem(error: Exception, status: int) -> None:
+    response = await answer_to(error)
+    assert (response.status, response.content_type) == (status, "application/problem+json")
+    assert body_of(response)["status"] == status
+    assert "10.0.0.7" not in body_of(response)["detail"]
+
+
+async def test_a_refused_method_names_those_that_are_allowed() -> None:
+    response = await answer_to(web.HTTPMethodNotAllowed("PUT", ["GET", "POST"]))
+    assert response.headers["Allow"] == "GET,POST"
+
+
+async def test_an_error_of_the_services_own_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    response = await answer_to(KeyError("the secret"))
+    assert response.status == 500
+    assert "secret" not in str(body_of(response))
+    assert "the secret" in caplog.text
+
+
+async def test_what_is_no_error_passes() -> None:
+    with pytest.raises(web.HTTPSeeOther):
+        await answer_to(web.HTTPSeeOther("/elsewhere"))

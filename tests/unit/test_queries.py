@@ -1,0 +1,111 @@
+"""sql/ and the code agree: every statement has a name, a purpose and exactly one user."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import service.__main__
+from service.store import queries
+from service.store.queries import Query, QueryError, load, parse, query, verify
+
+GOOD = "-- name: get_order\n-- One order, whole.\nSELECT 1;\n"
+
+
+def test_a_statement_has_its_name_its_purpose_and_its_body() -> None:
+    head = "-- A file may begin with a comment.\n\n"
+    first = "-- name: a\n-- What it\n-- is for.\nSELECT 1\n-- yes\nFROM b;\n\n"
+    assert parse(head + first + GOOD, "x.sql") == [
+        Query("a", "What it is for.", "SELECT 1\n-- yes\nFROM b"),
+        Query("get_order", "One order, whole.", "SELECT 1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT 1;\n" + GOOD,
+        "-- name: a\nSELECT 1;\n",
+        "-- name: a\n-- Purpose only.\n",
+        "-- name: a\n-- Purpose only.\n;\n",
+        "-- name: \n-- No name.\nSELECT 1;\n",
+        "-- name: not-a-name\n-- Purpose.\nSELECT 1;\n",
+        "-- name: two names\n-- Purpose.\nSELECT 1;\n",
+    ],
+    ids=["text before", "no purpose", "no body", "empty body", "no name", "bad name", "two words"],
+)
+def test_a_statement_that_lacks_something_names_its_file(text: str) -> None:
+    with pytest.raises(QueryError, match=r"x\.sql"):
+        parse(text, "x.sql")
+
+
+def test_a_folder_is_read_without_its_migrations(tmp_path: Path) -> None:
+    (tmp_path / "orders.sql").write_text(GOOD)
+    (tmp_path / "notes.txt").write_text("not SQL")
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations" / "0001_orders.sql").write_text("CREATE TABLE orders ();")
+    assert list(load(tmp_path)) == ["get_order"]
+
+
+def test_one_name_twice_is_refused_even_in_two_files(tmp_path: Path) -> None:
+    (tmp_path / "a.sql").write_text(GOOD)
+    (tmp_path / "b.sql").write_text(GOOD)
+    with pytest.raises(QueryError, match=r"b\.sql: statement 'get_order' exists already"):
+        load(tmp_path)
+
+
+def test_a_folder_without_statements_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.sql").write_text("-- Nothing yet.\n")
+    with pytest.raises(QueryError, match="no statements"):
+        load(tmp_path)
+
+
+@pytest.fixture
+def two_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {name: Query(name, "For a test.", "SELECT 1") for name in ("first", "second")}
+    monkeypatch.setattr(queries, "_queries", found)
+    monkeypatch.setattr(queries, "_taken", set())
+
+
+@pytest.mark.usefixtures("two_statements")
+def test_a_statement_is_taken_once() -> None:
+    assert query("first").name == "first"
+    with pytest.raises(QueryError, match="'first' has a user already"):
+        query("first")
+
+
+@pytest.mark.usefixtures("two_statements")
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(QueryError, match="no statement named 'third'"):
+        query("third")
+
+
+@pytest.mark.usefixtures("two_statements")
+def test_a_statement_that_nobody_took_is_found() -> None:
+    query("second")
+    with pytest.raises(QueryError, match="nobody runs: first"):
+        verify()
+    query("first")
+    verify()
+
+
+def taken_in(path: Path) -> list[str]:
+    """Return the names in a module's calls of ``query("...")``."""
+    return [
+        str(call.args[0].value)
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id == "query"
+        and isinstance(call.args[0], ast.Constant)
+    ]
+
+
+def test_every_statement_in_sql_is_taken_by_exactly_one_line_of_the_code() -> None:
+    package = Path(str(service.__file__)).parent
+    taken = Counter(name for path in package.rglob("*.py") for name in taken_in(path))
+    assert taken == Counter(dict.fromkeys(load(queries.SQL_FOLDER), 1))
+
+
+def test_the_program_leaves_no_statement_unused() -> None:
+    verify()

@@ -1,0 +1,225 @@
+"""The wire contract: what is taken from a client, and that nothing else is."""
+
+import base64
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marshmallow import ValidationError
+from service.api.schemas import LIST_QUERY, NEW_ORDER, STREAM_QUERY, Cursor, camel_case, is_uuid
+from service.domain.amounts import U64_MAX
+from service.domain.lifecycle import Status
+from service.domain.order import OrderType
+from service.domain.tokens import TOKENS
+from service.store.orders import Position
+
+MODEST = settings(max_examples=50, deadline=None)
+
+ORDER: dict[str, Any] = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.50", "orderType": "market"}
+ORDER_ID = "0190a8f5-0000-7000-8000-000000000000"
+
+WRONG_KINDS = [None, True, False, [], {}, ["SOL"], {"a": 1}, 0, 1, -1, 1.5, 10**30, "", " "]
+RIGHT_AFTER_ALL = [("slippageBps", 0), ("slippageBps", 1), ("clientOrderId", None)]
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def errors_of(schema: Any, data: Any) -> dict[str, Any]:
+    with pytest.raises(ValidationError) as refusal:
+        schema.load(data)
+    assert isinstance(refusal.value.messages, dict)
+    return refusal.value.messages
+
+
+def test_an_order_is_read_with_its_defaults_and_its_amount_kept_as_sent() -> None:
+    assert NEW_ORDER.load(ORDER) == {
+        "token_in": "SOL",
+        "token_out": "USDC",
+        "amount_in": 1_500_000_000,
+        "amount_in_text": "1.50",
+        "order_type": OrderType.MARKET,
+        "slippage_bps": 100,
+        "client_order_id": None,
+    }
+
+
+@pytest.mark.parametrize("field", ORDER)
+def test_a_field_that_is_missing_is_named(field: str) -> None:
+    rest = {name: value for name, value in ORDER.items() if name != field}
+    assert errors_of(NEW_ORDER, rest) == {field: ["Missing data for required field."]}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (field, value)
+        for field in [*ORDER, "slippageBps", "clientOrderId"]
+        for value in WRONG_KINDS
+        if not any(field == f and value is v for f, v in RIGHT_AFTER_ALL)
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_named(field: str, value: Any) -> None:
+    assert list(errors_of(NEW_ORDER, {**ORDER, field: value})) == [field]
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        *("abc", "-1", "0", "0.0", "NaN", "Infinity", "1e400", "1e-400", "9" * 5_000, "0.0000000001"),
+        *("\uff11\uff12", "1\uff12", "0x10", "1_000", " 1", "1\n", "+1", "01", ".5", "1.", f"{U64_MAX + 1}"),
+    ],
+)
+def test_a_bad_amount_is_named_and_explained(amount: str) -> None:
+    [message] = errors_of(NEW_ORDER, {**ORDER, "amountIn": amount})["amountIn"]
+    assert message.startswith("The amount ")
+
+
+@pytest.mark.parametrize("field", ["tokenIn", "tokenOut"])
+@pytest.mark.parametrize("token", ["DOGE", "sol", "SOL ", "\uff33\uff2f\uff2c", "SOL\0", "SOL\n"])
+def test_an_unknown_token_is_told_which_are_known(field: str, token: str) -> None:
+    [message] = errors_of(NEW_ORDER, {**ORDER, field: token})[field]
+    assert all(symbol in message for symbol in TOKENS)
+
+
+def test_a_token_is_not_swapped_for_itself() -> None:
+    assert errors_of(NEW_ORDER, {**ORDER, "tokenOut": "SOL"}) == {"tokenOut": ["Must differ from tokenIn."]}
+
+
+def test_an_unknown_field_is_refused() -> None:
+    assert errors_of(NEW_ORDER, {**ORDER, "price": "1"}) == {"price": ["Unknown field."]}
+
+
+@pytest.mark.parametrize("name", ["token_in", "amount_in", "amount_in_text", "order_type", "id"])
+def test_a_field_has_no_second_name(name: str) -> None:
+    assert list(errors_of(NEW_ORDER, {**ORDER, name: "SOL"})) == [name]
+
+
+@pytest.mark.parametrize("bps", [0, 1, 10_000])
+def test_the_slippage_may_be_nothing_to_everything(bps: int) -> None:
+    assert NEW_ORDER.load({**ORDER, "slippageBps": bps})["slippage_bps"] == bps
+
+
+@pytest.mark.parametrize("bps", [-1, 10_001, True, False, 1.0, 0.5, "100", None, 10**400])
+def test_any_other_slippage_is_refused(bps: Any) -> None:
+    assert list(errors_of(NEW_ORDER, {**ORDER, "slippageBps": bps})) == ["slippageBps"]
+
+
+@pytest.mark.parametrize("client_id", ["a", "0", "A.b_c:d-e", "-", "x" * 64])
+def test_a_clients_own_id_is_taken(client_id: str) -> None:
+    assert NEW_ORDER.load({**ORDER, "clientOrderId": client_id})["client_order_id"] == client_id
+
+
+@pytest.mark.parametrize(
+    "client_id", ["", "x" * 65, "a\n", "\na", "a\0", "\0", "a b", "a/b", "é", "a%20b", "\uff11", "a\u200b"]
+)
+def test_a_clients_own_id_of_other_characters_is_refused(client_id: str) -> None:
+    assert list(errors_of(NEW_ORDER, {**ORDER, "clientOrderId": client_id})) == ["clientOrderId"]
+
+
+@pytest.mark.parametrize("body", [None, [], [ORDER], "text", 1, True])
+def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
+    assert errors_of(NEW_ORDER, body) == {"_schema": ["Invalid input type."]}
+
+
+fields = st.sampled_from([*ORDER, "slippageBps", "clientOrderId"])
+
+
+@MODEST
+@given(json_values | st.dictionaries(fields, json_values).map(lambda changes: {**ORDER, **changes}))
+def test_whatever_a_body_holds_it_is_read_or_refused(body: Any) -> None:
+    try:
+        loaded = NEW_ORDER.load(body)
+    except ValidationError:
+        return
+    assert loaded["token_in"] != loaded["token_out"]
+    assert 1 <= loaded["amount_in"] <= U64_MAX
+    assert type(loaded["slippage_bps"]) is int
+
+
+def test_a_list_query_has_defaults() -> None:
+    assert LIST_QUERY.load({}) == {"status": None, "limit": 100, "cursor": None}
+
+
+@pytest.mark.parametrize("status", Status)
+def test_orders_are_listed_by_each_status(status: Status) -> None:
+    assert LIST_QUERY.load({"status": status.value, "limit": "500"}) == {
+        "status": status,
+        "limit": 500,
+        "cursor": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("limit", text)
+            for text in ("0", "501", "-1", "+1", "01", "1.0", "", " 1", "1\n", "\uff11", "9" * 99)
+        ),
+        *(("status", text) for text in ("", "done", "PENDING", "Status.PENDING", "pending\n")),
+        *(("cursor", text) for text in ("", "x", "é", "=" * 9, "AAAA", "\0", "9" * 5_000)),
+        ("offset", "1"),
+    ],
+)
+def test_a_bad_query_value_is_named(name: str, value: str) -> None:
+    assert list(errors_of(LIST_QUERY, {name: value})) == [name]
+
+
+@MODEST
+@given(st.dictionaries(st.sampled_from(["limit", "status", "cursor"]), st.text(max_size=40)))
+def test_whatever_a_query_holds_it_is_read_or_refused(query: dict[str, str]) -> None:
+    try:
+        loaded = LIST_QUERY.load(query)
+    except ValidationError:
+        return
+    assert 1 <= loaded["limit"] <= 500
+
+
+@pytest.mark.parametrize(("text", "after"), [("0", 0), ("7", 7), ("999999999", 999_999_999)])
+def test_a_stream_resumes_after_a_sequence(text: str, after: int) -> None:
+    assert STREAM_QUERY.load({"from": text}) == {"after": after}
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "", "x", "01", "1000000000", "\uff11"])
+def test_a_stream_resumes_after_nothing_else(text: str) -> None:
+    assert list(errors_of(STREAM_QUERY, {"from": text})) == ["from"]
+
+
+@MODEST
+@given(st.integers(0, 10**18 - 1), st.uuids())
+def test_a_cursor_comes_back_as_the_position_it_was_made_of(created_us: int, order_id: UUID) -> None:
+    position = Position(created_us, str(order_id))
+    text = Cursor()._serialize(position, "", None)
+    assert text is not None
+    assert text.isascii()
+    assert "=" not in text
+    assert LIST_QUERY.load({"cursor": text})["cursor"] == position
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1", ".", f"{ORDER_ID}", f"-1.{ORDER_ID}", f"1.{ORDER_ID}\n", f"{10**18}.{ORDER_ID}", f"1e3.{ORDER_ID}"],
+)
+def test_what_only_looks_like_a_cursor_is_refused(text: str) -> None:
+    cursor = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    assert list(errors_of(LIST_QUERY, {"cursor": cursor})) == ["cursor"]
+
+
+@pytest.mark.parametrize("text", [ORDER_ID, ORDER_ID.upper()])
+def test_a_uuid_is_known_in_either_case(text: str) -> None:
+    assert is_uuid(text)
+
+
+@pytest.mark.parametrize("text", ["", "1", ORDER_ID.replace("-", ""), f"{ORDER_ID}\n", f"{{{ORDER_ID}}}"])
+def test_no_other_form_of_a_uuid_is(text: str) -> None:
+    assert not is_uuid(text)
+
+
+def test_names_are_in_camel_case() -> None:
+    assert [camel_case(n) for n in ("id", "token_in", "amount_in_text")] == ["id", "tokenIn", "amountInText"]

@@ -1,0 +1,250 @@
+"""The sweep: who is dead, which orders nobody works on, and when there is something to wake."""
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from service.jobs.sweep import Sweep
+from service.store.database import UnavailableError
+from service.store.instances import Identity, Instances
+from service.store.rate_limit import RateLimit
+
+from tests.support.clock import ManualClock, settle
+
+
+class FakeInstances:
+    """The store's side of the sweep: it writes down what was asked for, in ``calls``."""
+
+    def __init__(self, identity: Identity, clock: ManualClock) -> None:
+        self._identity, self._clock = identity, clock
+        self.calls, self.left, self.released = list[str](), list[str](), list[str]()
+        self.due, self.idle = list[str](), list[str]()
+        self.away = self.dead = False
+
+    async def register(self) -> None:
+        self._call("register")
+        self._identity.heard(self._clock.monotonic())
+        self.dead = False
+
+    async def beat(self) -> bool:
+        self._call("beat")
+        if not self.dead:
+            self._identity.heard(self._clock.monotonic())
+        return not self.dead
+
+    async def bury(self, *, all_others: bool = False) -> list[str]:
+        self._call("bury all" if all_others else "bury")
+        return []
+
+    async def release_orphans(self) -> list[str]:
+        self._call("release orphans")
+        return ["orphan"]
+
+    async def leave(self, instance_id: str | None = None) -> list[str]:
+        self._call("leave")
+        self.left.append(instance_id or self._identity.id)
+        return ["left"]
+
+    async def wake_due(self, *, again: bool, **_options: Any) -> list[str]:
+        self._call("wake again" if again else "wake")
+        return self.due
+
+    async def release(self, order_ids: list[str]) -> None:
+        self._call("release")
+        self.released += order_ids
+
+    async def find_idle(self, running: list[str]) -> list[str]:
+        self._call("find idle")
+        return [order_id for order_id in self.idle if order_id not in running]
+
+    def _call(self, name: str) -> None:
+        if self.away:
+            raise UnavailableError("away", unknown=False)
+        self.calls.append(name)
+
+
+class World:
+    """A sweep, what it stands on, and what it woke."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.identity = Identity(self.clock, timeout_ms=4_000)
+        self.instances = FakeInstances(self.identity, self.clock)
+        self.running, self.woken = list[str](), list[str]()
+        self.queued: int | None = 0
+        self.sweep = Sweep(
+            cast("Instances", self.instances),
+            self.identity,
+            self.clock,
+            wake=self._wake,
+            queued=self._queued,
+            running=lambda: self.running,
+            rate_limit=RateLimit(0),
+            instance_timeout_ms=4_000,
+        )
+
+    async def _wake(self, order_ids: list[str]) -> None:
+        self.woken += order_ids
+
+    async def _queued(self) -> int | None:
+        return self.queued
+
+    async def start(self) -> None:
+        await self.sweep.recover(alone=False)
+        self.sweep.start()
+        await settle()
+
+    async def after(self, seconds: float) -> list[str]:
+        """Let time pass, and return what the sweep then asked of the store."""
+        self.instances.calls.clear()
+        self.woken.clear()
+        await self.clock.advance(seconds)
+        # Its timer runs by the event loop's clock: have it look at ours instead.
+        self.sweep.look_in(10**9)
+        await settle()
+        return list(self.instances.calls)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    await world.sweep.stop()
+
+
+@pytest.mark.parametrize(("alone", "judged"), [(False, []), (True, ["bury all"])])
+async def test_recovery_takes_over_what_others_left(world: World, alone: bool, judged: list[str]) -> None:
+    await world.sweep.recover(alone=alone)
+    assert world.instances.calls == ["register", "beat", *judged, "release orphans"]
+
+
+async def test_a_start_wakes_all_that_is_due_at_once(world: World) -> None:
+    world.instances.due = ["a", "b"]
+    await world.start()
+    assert (world.instances.calls[-1], world.woken) == ("wake again", ["a", "b"])
+
+
+async def test_a_sweep_a_second_beats_looks_after_orphans_and_wakes_what_is_due(world: World) -> None:
+    await world.start()
+    world.instances.due = ["a"]
+    assert await world.after(0.5) == []
+    assert await world.after(0.5) == ["beat", "release orphans", "find idle", "wake"]
+    assert world.woken == ["a"]
+
+
+async def test_an_order_without_a_task_is_released_in_the_second_sweep_that_finds_it(world: World) -> None:
+    await world.start()
+    world.instances.idle, world.running = ["idle", "busy"], ["busy"]
+    await world.after(1)
+    assert world.instances.released == []
+    await world.after(1)
+    assert world.instances.released == ["idle"]
+
+
+async def test_an_order_that_was_idle_only_now_and_then_is_kept(world: World) -> None:
+    await world.start()
+    for idle in (["a"], [], ["a"], ["b"]):
+        world.instances.idle = idle
+        await world.after(1)
+    assert world.instances.released == []
+
+
+async def test_an_order_that_a_task_takes_up_while_the_sweep_looks_is_kept(world: World) -> None:
+    await world.start()
+    world.instances.idle = ["a"]
+    await world.after(1)
+    taken_up = iter([[], ["a"]])  # when it asks, and when it has been answered
+    world.sweep._running = lambda: next(taken_up)
+    await world.after(1)
+    assert world.instances.released == []
+
+
+async def test_others_are_judged_only_after_a_full_period(world: World) -> None:
+    await world.start()
+    judged = ["bury" in await world.after(1) for _ in range(5)]
+    assert judged == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize("cause", ["postgresql", "this process"])
+async def test_after_an_absence_others_get_a_full_period_to_be_heard_of(world: World, cause: str) -> None:
+    await world.start()
+    for _ in range(5):
+        await world.after(1)
+    if cause == "postgresql":
+        world.instances.away = True
+        for _ in range(3):
+            await world.after(1)
+        world.instances.away = False
+        assert "beat" in await world.after(1)
+    else:
+        assert "beat" in await world.after(3)
+    assert "bury" not in world.instances.calls
+    judged = ["bury" in await world.after(1) for _ in range(4)]
+    assert judged == [False, False, False, True]
+
+
+async def test_a_process_judged_dead_gives_up_its_orders_and_goes_on_under_a_new_id(world: World) -> None:
+    await world.start()
+    before = world.identity.id
+    world.instances.dead = True
+    assert (await world.after(1))[:3] == ["beat", "leave", "register"]
+    assert world.identity.id != before
+    assert world.instances.left == [before]
+    assert "register" not in await world.after(1)
+
+
+@pytest.mark.parametrize(("absence_s", "renewed"), [(3.9, False), (4.1, True)])
+async def test_one_that_may_have_been_does_not_wait_to_be_told(
+    world: World, absence_s: float, renewed: bool
+) -> None:
+    await world.start()
+    before = world.identity.id
+    await world.after(absence_s)
+    assert (world.identity.id != before) == renewed
+
+
+async def test_a_look_comes_when_it_was_asked_for_and_not_before(world: World) -> None:
+    await world.start()
+    for delay_ms in (600, 300, 600, 300):
+        world.sweep.look_in(delay_ms)
+    assert await world.after(0.25) == []
+    assert await world.after(0.06) == ["wake"]
+    assert await world.after(0.25) == []
+    assert await world.after(0.05) == ["wake"]
+    assert await world.after(0.2) == []
+
+
+async def test_when_wake_ups_may_be_lost_all_are_sent_again_at_once(world: World) -> None:
+    await world.start()
+    await world.after(0)
+    world.instances.due, world.queued = ["a"], 10_000
+    world.sweep.wake_all()
+    await settle()
+    assert (world.instances.calls, world.woken) == (["wake again"], ["a"])
+    world.queued = 0
+    assert (await world.after(1))[-1] == "wake"
+
+
+@pytest.mark.parametrize(("queued", "wakes"), [(None, False), (0, True), (500, True), (501, False)])
+async def test_nothing_is_woken_while_redis_is_away_or_the_workers_have_enough_to_do(
+    world: World, queued: int | None, wakes: bool
+) -> None:
+    await world.start()
+    world.queued = queued
+    for _sweep in range(2):
+        assert await world.after(1) == ["beat", "release orphans", "find idle", *["wake"] * wakes]
+
+
+async def test_a_stop_signs_off_wakes_what_was_left_and_sweeps_no_more(world: World) -> None:
+    await world.start()
+    await world.after(0)
+    await world.sweep.stop()
+    assert (world.instances.calls, world.woken) == (["leave"], ["left"])
+    assert await world.after(5) == []
+
+
+async def test_a_stop_while_postgresql_is_away_leaves_it_to_the_others(world: World) -> None:
+    await world.start()
+    world.instances.away = True
+    await world.sweep.stop()
+    assert world.instances.left == []

@@ -1,0 +1,160 @@
+"""An order as a client sees it: as it stood at each entry of its history, and nothing from later."""
+
+from typing import Any
+
+import pytest
+from service.api.schemas import ORDER, ORDER_LIST, STATUS_UPDATE
+from service.api.views import OrderAt
+from service.domain.attempt import Fill
+from service.domain.lifecycle import TERMINAL, Status
+from service.store.journal import Committed, Entry
+from service.store.orders import Order, Position
+
+ORDER_ID = "0190a8f5-0000-7000-8000-000000000000"
+FILL = Fill(amount_out=149_250_000, tx_hash="5sig")
+OFFERS_1: list[Entry] = [{"venue": "raydium", "amountOut": "149", "chosen": True}]
+OFFERS_2: list[Entry] = [{"venue": "meteora", "amountOut": "148", "chosen": True}]
+
+
+def entry(sequence: int, status: str, **detail: Any) -> Entry:
+    return {
+        "sequence": sequence,
+        "status": status,
+        "timestamp": f"2026-11-22T10:00:0{sequence}.000Z",
+        **detail,
+    }
+
+
+SLIPPED = {"reason": "slippage_exceeded", "detail": "Less than the minimum."}
+
+# Everything in one life: a try that fails and is followed by another, which is filled.
+RETRIED = (
+    entry(1, "pending"),
+    entry(2, "routing", attempt=1),
+    entry(3, "building", venue="raydium"),
+    entry(4, "submitted", txHash="4sig"),
+    entry(5, "pending", attempt=1, nextTryAt="2026-11-22T10:00:07.000Z", **SLIPPED),
+    entry(6, "routing", attempt=2),
+    entry(7, "building", venue="meteora"),
+    entry(8, "submitted", txHash="5sig"),
+    entry(9, "confirmed", txHash="5sig"),
+)
+
+
+def an_order(
+    *history: Entry, fill: Fill | None = None, offers: dict[int, list[Entry]] | None = None
+) -> Order:
+    return Order(
+        id=ORDER_ID,
+        client_order_id="mine-1",
+        order_type="market",
+        token_in="SOL",
+        token_out="USDC",
+        amount_in=10**9,
+        amount_in_text="1.00",
+        slippage_bps=50,
+        history=history,
+        created_at="2026-11-22T10:00:01.000Z",
+        fill=fill,
+        offers=offers or {},
+    )
+
+
+FILLED = an_order(*RETRIED, fill=FILL, offers={3: OFFERS_1, 7: OFFERS_2})
+
+
+@pytest.mark.parametrize("sequence", range(1, 10))
+def test_an_order_is_cut_at_each_sequence(sequence: int) -> None:
+    view = ORDER.dump(OrderAt(FILLED, sequence))
+    last = RETRIED[sequence - 1]
+    assert view["statusHistory"] == RETRIED[:sequence]
+    assert (view["status"], view["updatedAt"]) == (last["status"], last["timestamp"])
+    assert view["attempts"] == (0 if sequence < 2 else 1 if sequence < 6 else 2)
+    assert view["quotes"] == (None if sequence < 3 else OFFERS_1 if sequence < 7 else OFFERS_2)
+    assert view["venue"] == (None if sequence < 3 else "raydium" if sequence < 7 else "meteora")
+    assert view["txHash"] == ("5sig" if sequence == 9 else None)
+    assert view["amountOut"] == ("149.25" if sequence == 9 else None)
+    assert view["executedPrice"] == ("149.25" if sequence == 9 else None)
+    assert view["failureReason"] is None
+
+
+def test_what_the_client_said_stands_in_every_view() -> None:
+    for sequence in range(1, 10):
+        view = ORDER.dump(OrderAt(FILLED, sequence))
+        assert view["id"] == view["orderId"] == ORDER_ID
+        assert (view["clientOrderId"], view["orderType"], view["slippageBps"]) == ("mine-1", "market", 50)
+        assert (view["tokenIn"], view["tokenOut"], view["amountIn"]) == ("SOL", "USDC", "1.00")
+        assert view["createdAt"] == "2026-11-22T10:00:01.000Z"
+
+
+def test_the_failure_is_told_only_at_failed() -> None:
+    failed = an_order(
+        *RETRIED[:2], entry(3, "failed", attempt=1, reason="no_route", detail="No pool trades this pair.")
+    )
+    assert ORDER.dump(OrderAt(failed, 2))["failureReason"] is None
+    view = ORDER.dump(OrderAt(failed))
+    assert (view["failureReason"], view["failureDetail"]) == ("no_route", "No pool trades this pair.")
+    assert view["amountOut"] is view["executedPrice"] is view["txHash"] is None
+
+
+def test_without_a_sequence_the_order_is_as_it_is_now() -> None:
+    assert ORDER.dump(OrderAt(FILLED)) == ORDER.dump(OrderAt(FILLED, 9))
+
+
+def test_a_price_is_rounded_down_at_18_digits() -> None:
+    third = an_order(*RETRIED, fill=Fill(1, "5sig"))
+    assert ORDER.dump(OrderAt(third))["executedPrice"] == "0.000001"
+
+
+def test_a_confirmed_order_without_a_fill_is_a_fault() -> None:
+    with pytest.raises(ValueError, match="has no fill"):
+        OrderAt(an_order(*RETRIED))
+
+
+def test_a_status_update_is_about_the_order_as_it_stood() -> None:
+    message = STATUS_UPDATE.dump(OrderAt(FILLED, 5))
+    assert message == {
+        "type": "status_update",
+        "orderId": ORDER_ID,
+        "sequence": 5,
+        "status": "pending",
+        "timestamp": "2026-11-22T10:00:05.000Z",
+        "order": ORDER.dump(OrderAt(FILLED, 5)),
+    }
+
+
+def test_a_page_ends_with_a_cursor_or_null() -> None:
+    page = {"orders": [OrderAt(FILLED)], "next_cursor": Position(1, ORDER_ID)}
+    assert ORDER_LIST.dump(page)["orders"] == [ORDER.dump(OrderAt(FILLED))]
+    assert isinstance(ORDER_LIST.dump(page)["nextCursor"], str)
+    assert ORDER_LIST.dump({**page, "next_cursor": None})["nextCursor"] is None
+
+
+def test_an_order_follows_its_steps_one_by_one() -> None:
+    order = an_order(RETRIED[0])
+    for each in RETRIED[1:]:
+        order = order.after(
+            Committed(
+                ORDER_ID,
+                each,
+                offers={3: OFFERS_1, 7: OFFERS_2}.get(each["sequence"]),
+                fill=FILL if each["status"] == "confirmed" else None,
+            )
+        )
+        assert (order.version, order.status) == (each["sequence"], each["status"])
+        assert order.ended == (order.status in TERMINAL)
+    assert order == FILLED
+
+
+@pytest.mark.parametrize("sequence", [1, 2, 4])
+def test_a_step_that_is_not_the_next_is_refused(sequence: int) -> None:
+    order = an_order(*RETRIED[:2])
+    with pytest.raises(ValueError, match=f"step {sequence} does not follow version 2"):
+        order.after(Committed(ORDER_ID, entry(sequence, "building")))
+
+
+def test_a_step_changes_a_copy() -> None:
+    before = an_order(*RETRIED[:2])
+    after = before.after(Committed(ORDER_ID, RETRIED[2], offers=OFFERS_1))
+    assert (before.version, before.status, before.offers) == (2, Status.ROUTING, {})
+    assert (after.version, after.status, after.offers) == (3, Status.BUILDING, {3: OFFERS_1})
