@@ -29,7 +29,6 @@ from tests.unit.test_router import METEORA, RAYDIUM, Pool, Pools, offers_of, quo
 from tests.unit.test_sweep import World
 
 
-# 1 events/feed: a watcher that leaves while another stays leaves a future behind, for ever.
 async def test_nothing_is_kept_of_watchers_that_left_while_another_stays() -> None:
     _, feeds = make(one=1)
     stays = await see(feeds)
@@ -40,7 +39,6 @@ async def test_nothing_is_kept_of_watchers_that_left_while_another_stays() -> No
     assert kept == 1
 
 
-# 2 events/bus + feed: a message that is no step ends the listening, not the message.
 @pytest.mark.parametrize("body", [b'[["a",{},null,[]]]', b'[["a",{},null,["1"]]]'])
 def test_a_message_with_half_a_fill_is_dropped(body: bytes) -> None:
     there = Instance(THERE)
@@ -59,7 +57,6 @@ async def test_a_message_whose_entry_is_no_entry_is_dropped(entry: bytes) -> Non
         await watcher.leave()
 
 
-# 3 events/feed: a gap is not filled at once when it is found during a read.
 async def test_early_steps_that_come_out_of_order_are_all_seen() -> None:
     stored, feeds = make(one=1)
     stored.free.clear()
@@ -91,7 +88,6 @@ async def test_a_gap_found_while_another_is_being_read_is_filled() -> None:
     assert seen == [1, 2, 3, 4, 5]
 
 
-# 4 jobs/sweep: "wake all" is forgotten when PostgreSQL is away (or Redis, once more) at that moment.
 async def test_a_wake_all_outlives_an_absence_of_postgresql() -> None:
     world = World()
     await world.start()
@@ -104,7 +100,6 @@ async def test_a_wake_all_outlives_an_absence_of_postgresql() -> None:
     assert "wake again" in asked
 
 
-# 5 api/specs: the pattern of clientOrderId is Python's, not JSON Schema's.
 @pytest.mark.parametrize("client_id", ["a b", "x" * 65])
 def test_the_document_refuses_the_client_order_ids_that_the_service_refuses(client_id: str) -> None:
     assert not is_valid("NewOrder", {**NEW, "clientOrderId": client_id})
@@ -115,7 +110,6 @@ def test_the_documents_patterns_are_anchored_and_in_ecma_262() -> None:
     assert pattern == "^[A-Za-z0-9._:-]{1,64}$"
 
 
-# 6 api/problems: a pointer is said to be a URI fragment, and is not percent-encoded.
 @pytest.mark.parametrize(
     ("name", "pointer"), [("a b", "#/a%20b"), ("50%", "#/50%25"), ("é", "#/%C3%A9"), ('"', "#/%22")]
 )
@@ -124,7 +118,6 @@ def test_a_pointer_is_a_uri_fragment(name: str, pointer: str) -> None:
     assert error["pointer"] == pointer
 
 
-# 7 store/database.dsn_from_url
 def test_a_plus_in_a_parameter_is_a_plus() -> None:
     dsn, _ = dsn_from_url("postgresql:///engine?password=a+b")
     assert parse_dsn(dsn)["password"] == "a+b"
@@ -135,7 +128,6 @@ def test_more_parameters_of_prismas_are_left_out(name: str) -> None:
     assert parse_dsn(dsn_from_url(f"postgresql:///engine?{name}=1")[0]) == {"dbname": "engine"}
 
 
-# 8 store/batch
 async def test_those_who_gave_up_hold_no_place_in_the_queue() -> None:
     statement = Statement()
     batcher = make_batcher(statement, ManualClock(), limit=1)
@@ -161,7 +153,6 @@ async def test_a_statement_that_answers_too_few_fails_its_callers_rather_than_ha
     assert answer.done()
 
 
-# 9 settings
 def test_a_home_that_does_not_exist_names_the_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +171,6 @@ def test_an_env_file_that_is_not_utf_8_is_told(tmp_path: Path, monkeypatch: pyte
         load()
 
 
-# 10 venues/router
 async def test_an_unexpected_error_of_one_pool_does_not_fail_the_others() -> None:
     async def bad() -> Pool:
         raise RuntimeError("cannot decode the account")
@@ -192,21 +182,5 @@ async def test_an_unexpected_error_of_one_pool_does_not_fail_the_others() -> Non
     ]
 
 
-# 11 api/specs: the document's own route is not in it.
 def test_the_document_lists_itself() -> None:
     assert "/openapi.json" in document()["paths"]
-
-
-# 12 app: a start that fails must say why, whatever its clean-up meets (needs PostgreSQL).
-async def test_a_start_that_fails_can_be_cleaned_up(make_service, monkeypatch: pytest.MonkeyPatch) -> None:
-    from service import app
-    from service.store.migrations import MigrationError
-
-    async def fail(_database: object) -> None:
-        raise MigrationError("newer")
-
-    monkeypatch.setattr(app, "migrate", fail)
-    service = make_service()
-    with pytest.raises(MigrationError):
-        await service.start()
-    await service.stop()
