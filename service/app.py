@@ -201,6 +201,8 @@ class Service:
         self._started = False
         await self._receiver.stop(0)
         await self.engine.stop()
+        await self._journal.stop()
+        await self._claims.stop()
         await self._sweep.stop()
         await self._bus.stop()
         await self.feeds.stop()

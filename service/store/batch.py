@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import psycopg2
 
+from service.background import cancel
 from service.clock import Clock
 from service.store.database import UnavailableError
 
@@ -22,6 +23,7 @@ Result = TypeVar("Result")
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
+_STOP_AFTER_S = 1.0
 
 
 class QueueFullError(Exception):
@@ -101,10 +103,12 @@ class Batcher(Generic[Item, Result]):
         except TimeoutError:
             raise UnavailableError("no answer in time", unknown=waiting.maybe_written) from None
 
-    async def drain(self) -> None:
-        """Wait until nothing waits."""
-        while self._runner is not None and not self._runner.done():
-            await asyncio.wait([self._runner])
+    async def stop(self) -> None:
+        """Wait until nothing waits, but not for a PostgreSQL that is away."""
+        runner = self._runner
+        if runner is not None and not runner.done():
+            await asyncio.wait([runner], timeout=_STOP_AFTER_S)
+            await cancel([runner])
 
     async def _run_all(self) -> None:
         try:

@@ -85,9 +85,9 @@ class Claims:
         """Make an order this process's if it may be, however long PostgreSQL takes."""
         return await self._claims.submit(order_id)
 
-    async def drain(self) -> None:
-        """Wait until every claim has been answered."""
-        await self._claims.drain()
+    async def stop(self) -> None:
+        """Wait until every claim has been answered, unless PostgreSQL is away."""
+        await self._claims.stop()
 
     async def _write_claims(self, order_ids: list[str]) -> list[Claim | Exception]:
         rows = [{"id": order_id, "write_id": self._clock.new_write_id()} for order_id in order_ids]

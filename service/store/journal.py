@@ -152,10 +152,10 @@ class Journal:
         """
         return await self._appends.submit(transition)
 
-    async def drain(self) -> None:
-        """Wait until every write that was asked for has been answered."""
-        await self._inserts.drain()
-        await self._appends.drain()
+    async def stop(self) -> None:
+        """Wait until every write that was asked for has been answered, unless PostgreSQL is away."""
+        await self._inserts.stop()
+        await self._appends.stop()
 
     async def _write_inserts(self, orders: list[NewOrder]) -> list[str | Exception]:
         rows = [

@@ -166,7 +166,7 @@ async def test_an_item_given_up_before_it_was_sent_is_never_sent(
     assert not told.value.unknown
     statement.free.set()
     await first
-    await batcher.drain()
+    await batcher.stop()
     assert statement.groups == [["a1"]]
 
 
@@ -234,17 +234,17 @@ async def test_over_the_limit_an_item_is_refused_and_never_sent(
     assert statement.groups == [["a1"], ["b1", "c1"], ["e1"]]
 
 
-async def test_a_drain_waits_for_all_that_waits_and_for_nothing_when_nothing_does(
+async def test_a_stop_waits_for_all_that_waits_and_for_nothing_when_nothing_does(
     batcher: Batcher[str, str], statement: Statement
 ) -> None:
-    await batcher.drain()
+    await batcher.stop()
     statement.free.clear()
     results = submit(batcher, "a1", "a2", "b1")
     await settle()
-    drained = asyncio.create_task(batcher.drain())
+    stopped = asyncio.create_task(batcher.stop())
     await settle()
-    assert not drained.done()
+    assert not stopped.done()
     statement.free.set()
-    await drained
+    await stopped
     assert await results == ["a1 done", "a2 done", "b1 done"]
     assert statement.groups == [["a1", "b1"], ["a2"]]

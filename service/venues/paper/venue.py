@@ -73,7 +73,7 @@ class PaperVenue:
 
     async def stop(self) -> None:
         """Stop the chain; what is pending lands after the next start."""
-        await self._submits.drain()
+        await self._submits.stop()
         await self._chain.stop()
 
     def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
