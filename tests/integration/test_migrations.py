@@ -1,0 +1,78 @@
+"""Migrations: each once, whole or not at all, by one process at a time, and never over a newer schema."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+from service.clock import Clock
+from service.store.database import Database
+from service.store.migrations import Migration, MigrationError, load, migrate
+
+from tests.support.servers import TestServers
+
+FIRST = Migration(1, "first", "CREATE TABLE first (n integer); INSERT INTO first VALUES (1)")
+SECOND = Migration(2, "second", "ALTER TABLE first ADD COLUMN m text DEFAULT '100%'")
+BROKEN = Migration(2, "broken", "INSERT INTO first VALUES (2); SELECT 1 / 0")
+
+
+@pytest.fixture
+async def database(servers: TestServers) -> AsyncIterator[Database]:
+    database = Database(servers.database_url, size=1, clock=Clock())
+    yield database
+    await database.close()
+
+
+def rows(servers: TestServers, statement: str) -> list[tuple[object, ...]]:
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall()
+
+
+async def test_each_is_applied_once(database: Database, servers: TestServers) -> None:
+    assert await migrate(database, [FIRST]) == [FIRST]
+    assert await migrate(database, [FIRST, SECOND]) == [SECOND]
+    assert await migrate(database, [FIRST, SECOND]) == []
+    assert rows(servers, "SELECT n, m FROM first") == [(1, "100%")]
+
+
+async def test_one_that_fails_leaves_nothing_of_itself(database: Database, servers: TestServers) -> None:
+    with pytest.raises(psycopg2.errors.DivisionByZero):
+        await migrate(database, [FIRST, BROKEN])
+    assert rows(servers, "SELECT n FROM first") == [(1,)]
+    assert rows(servers, "SELECT version FROM schema_migrations") == [(1,)]
+
+
+async def test_processes_that_start_at_once_take_turns(servers: TestServers) -> None:
+    databases = [Database(servers.database_url, size=1, clock=Clock()) for _ in range(5)]
+    applied = await asyncio.gather(*(migrate(database, [FIRST, SECOND]) for database in databases))
+    assert sorted(map(len, applied)) == [0, 0, 0, 0, 2]
+
+
+async def test_a_file_that_changed_is_noticed(database: Database) -> None:
+    await migrate(database, [FIRST])
+    with pytest.raises(MigrationError, match="0001_first has changed"):
+        await migrate(database, [Migration(1, "first", "SELECT 1")])
+
+
+async def test_a_newer_schema_is_left_alone(database: Database) -> None:
+    await migrate(database, [FIRST, SECOND])
+    with pytest.raises(MigrationError, match="newer"):
+        await migrate(database, [FIRST])
+
+
+async def test_a_schema_of_its_own_is_made(servers: TestServers) -> None:
+    own = Database(f"{servers.database_url}&schema=My%20Own", size=1, clock=Clock())
+    await migrate(own)
+    assert rows(
+        servers, "SELECT count(*) FROM pg_tables WHERE schemaname = 'My Own' AND tablename = 'orders'"
+    ) == [(1,)]
+    assert rows(servers, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+
+
+@pytest.mark.parametrize("name", ["0002_late.sql", "first.sql", "0001-first.sql"])
+def test_a_file_out_of_line_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("SELECT 1")
+    with pytest.raises(MigrationError, match="expected the name 0001_"):
+        load(tmp_path)
