@@ -8,14 +8,13 @@ import logging
 from collections.abc import Sequence
 
 import orjson
-from redis.exceptions import RedisError
 
 from service import crash_points
 from service.background import Background
 from service.clock import Clock
 from service.domain.attempt import Fill
 from service.events.feed import Feeds
-from service.events.redis_link import RedisLink, connect
+from service.events.redis_link import REDIS_AWAY, RedisLink, connect
 from service.store.database import UnavailableError
 from service.store.journal import Committed
 
@@ -72,7 +71,7 @@ class Bus:
         while True:
             try:
                 await self._listen()
-            except (RedisError, OSError, TimeoutError) as error:
+            except REDIS_AWAY as error:
                 log.debug("bus: redis is away (%s)", error)
             await self._clock.sleep(_PAUSE_WHILE_AWAY_S)
 

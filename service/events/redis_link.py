@@ -25,6 +25,11 @@ _LARGEST_PIPELINE = 1_000
 _LONGEST_QUEUE = 50_000
 
 
+# RuntimeError is uvloop's, of a connection that was reset while it was being written to.
+REDIS_AWAY = (RedisError, OSError, TimeoutError, RuntimeError)
+"""What redis-py raises when Redis is away, or sends what is no answer."""
+
+
 def connect(url: str, *, timeout_s: float = _ANSWER_TIMEOUT_S) -> Redis:
     """Return a client that fails at once instead of trying again: every user here has its own pace."""
     tcp_only = {} if url.startswith("unix:") else {"socket_keepalive": True}
@@ -80,7 +85,7 @@ class RedisLink:
             # Whoever asks has more to do: the sweep, above all, has to say that this process lives.
             async with asyncio.timeout(_ASK_TIMEOUT_S):
                 answer = await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_AWAY as error:
             self._lost(error)
             return None
         return int(answer)
@@ -108,7 +113,7 @@ class RedisLink:
                             raise answer
                         if isinstance(answer, RedisError):
                             log.debug("redis: %s", answer)
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_AWAY as error:
             self._queue.clear()
             self._lost(error)
         finally:
@@ -127,7 +132,7 @@ class RedisLink:
             await self._clock.sleep(_PAUSE_WHILE_AWAY_S)
             try:
                 await self._client.ping()
-            except (RedisError, OSError, TimeoutError):
+            except REDIS_AWAY:
                 continue
             self._away.clear()
             log.warning("redis is back")

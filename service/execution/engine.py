@@ -35,7 +35,7 @@ _BEFORE = {status: f"before {status}" for status in Status}
 _AFTER = {status: f"after {status}" for status in Status}
 
 _FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 15.0
+_LONGEST_PAUSE_S = 5.0
 _PAUSE_WHILE_PENDING_S = 1.0
 
 

@@ -8,12 +8,12 @@ import logging
 from collections.abc import Callable
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 from taskiq.message import BrokerMessage
 from taskiq_redis import RedisStreamBroker
 
 from service import crash_points
-from service.events.redis_link import RedisLink, connect
+from service.events.redis_link import REDIS_AWAY, RedisLink, connect
 
 # Wake-ups that nobody reads need not pile up: the sweep sends them again.
 _LONGEST_STREAM = 100_000
@@ -86,7 +86,7 @@ class WakeUpBroker(RedisStreamBroker):
             for consumer in await client.xinfo_consumers(self.queue_name, GROUP):
                 if consumer["name"].decode() == name or (name is None and consumer["idle"] > idle_ms):
                     await self._remove_consumer(client, consumer["name"], consumer["pending"])
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_AWAY as error:
             log.debug("consumers are removed another time (%s)", error)
         finally:
             await client.aclose()

@@ -10,14 +10,14 @@ import functools
 import logging
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 from taskiq import AckableMessage
 from taskiq.acks import AcknowledgeType
 from taskiq.receiver import Receiver
 
 from service.background import Background, cancel
 from service.clock import Clock
-from service.events.redis_link import RedisLink, connect
+from service.events.redis_link import REDIS_AWAY, RedisLink, connect
 from service.jobs.broker import GROUP, WakeUpBroker
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class JobReceiver:
                 except ResponseError as error:
                     await self._restore_group(error)
                     await self._clock.sleep(pause_s)
-                except (RedisError, OSError, TimeoutError) as error:
+                except REDIS_AWAY as error:
                     log.debug("job receiver: redis is away (%s)", error)
                     await self._clock.sleep(pause_s)
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -111,7 +111,7 @@ class JobReceiver:
             return
         try:
             await self._broker.create_group()
-        except (RedisError, OSError, TimeoutError) as again:
+        except REDIS_AWAY as again:
             log.debug("job receiver: the group could not be created (%s)", again)
 
     async def _read(self, client: Redis) -> None:
