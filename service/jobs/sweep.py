@@ -69,7 +69,6 @@ class Sweep:
         self._registered = False
         self._last_beat = clock.monotonic()
         self._judges_from = self._last_beat + self._timeout_s
-        self._idle_before: set[str] = set()
         self._sweeper = Background("sweep", self._sweep_for_ever, clock)
 
     def start(self) -> None:
@@ -153,9 +152,12 @@ class Sweep:
     async def _look_after_instances(self) -> None:
         if self._identity.lapsed or not await self._instances.beat():
             # Judged dead, perhaps, and taken over: what was owned is given up, what comes is owned anew.
-            log.warning("this process was away for too long and goes on under a new id")
-            await self._instances.leave(self._identity.renew())
+            # A new id only when PostgreSQL has taken note of the old one's end: else the old one's orders
+            # would wait until it is missed.
+            await self._instances.leave()
+            self._identity.renew()
             await self._instances.register()
+            log.warning("this process was away for too long and goes on under a new id")
         now = self._clock.monotonic()
         if now - self._last_beat > _AWAY_S:
             # PostgreSQL or this process was away: the others get a full period to be heard of.
@@ -168,10 +170,10 @@ class Sweep:
         await self._release_idle()
 
     async def _release_idle(self) -> None:
-        """Give up orders that this process owns and, for two sweeps, has had no task for."""
-        idle = set(await self._instances.find_idle(self._running()))
-        forgotten = (idle & self._idle_before).difference(self._running())
-        self._idle_before = idle
+        """Give up orders that this process owns and has no task for: they are claimed anew."""
+        idle = await self._instances.find_idle(self._running())
+        # Those that have been claimed since are running by now.
+        forgotten = set(idle).difference(self._running())
         if forgotten:
             log.warning("%d orders had an owner and no task", len(forgotten))
             await self._instances.release(sorted(forgotten))

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
-import aiopg
 import orjson
 import psycopg2
 import psycopg2.errors
@@ -25,6 +24,7 @@ import psycopg2.extensions
 import psycopg2.extras
 
 from service.clock import Clock
+from service.store.driver import Connection
 from service.store.queries import Query
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Database:
         self.dsn, self.schema = dsn_from_url(url)
         self._size = size
         self._clock = clock
-        self._idle: deque[aiopg.Connection] = deque()
+        self._idle: deque[Connection] = deque()
         self._lent = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._no_connect_before = 0.0
@@ -188,7 +188,7 @@ class Database:
         self._take_back(connection)
         return rows
 
-    def _judge(self, error: BaseException, connection: aiopg.Connection) -> BaseException:
+    def _judge(self, error: BaseException, connection: Connection) -> BaseException:
         """Say what a failed statement means, and what becomes of its connection."""
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and not (task and task.cancelling()):
@@ -208,7 +208,7 @@ class Database:
             return UnavailableError(str(error).strip() or "no answer in time", unknown=not read_only)
         return error
 
-    async def connect(self, *, unhurried: bool = False) -> aiopg.Connection:
+    async def connect(self, *, unhurried: bool = False) -> Connection:
         """Open one connection, for a caller that keeps it (and closes it).
 
         Args:
@@ -222,9 +222,9 @@ class Database:
         try:
             # libpq's own connect_timeout does not apply to asynchronous connections.
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                connection = await aiopg.connect(
+                connection = Connection(
                     self.dsn,
-                    timeout=_A_DAY_S if unhurried else _ANSWER_TIMEOUT_S,
+                    _A_DAY_S if unhurried else _ANSWER_TIMEOUT_S,
                     enable_hstore=False,
                     enable_uuid=False,
                     application_name="order-execution-engine",
@@ -233,6 +233,7 @@ class Database:
                     keepalives_interval=5,
                     keepalives_count=2,
                 )
+                await connection
         except _CANNOT_CONNECT as error:
             self._no_connect_before = self._clock.monotonic() + _RECONNECT_PAUSE_S
             self.available = False
@@ -248,7 +249,7 @@ class Database:
             " -c idle_in_transaction_session_timeout=5000 -c timezone=UTC -c jit=off"
         )
 
-    def _take_back(self, connection: aiopg.Connection) -> None:
+    def _take_back(self, connection: Connection) -> None:
         if self._closed or connection.closed:
             connection.close()
         else:

@@ -38,10 +38,9 @@ class Identity:
         """Note that this process was heard of: at the latest at ``since``, on the monotonic clock."""
         self._heard_at = since
 
-    def renew(self) -> str:
-        """Take a new id and return the old one: what was owned under it is not this process's any more."""
-        old, self.id = self.id, self._clock.new_instance_id()
-        return old
+    def renew(self) -> None:
+        """Take a new id: what was owned under the old one is not this process's any more."""
+        self.id = self._clock.new_instance_id()
 
 
 class Instances:
@@ -86,9 +85,9 @@ class Instances:
         """Take dead processes' orders from them and return the orders' ids."""
         return [row[0] for row in await self._database.run(_RELEASE_ORPHANS)]
 
-    async def leave(self, instance_id: str | None = None) -> list[str]:
-        """Give up this process's orders, under its present id or an old one, and return their ids."""
-        return [row[0] for row in await self._database.run(_LEAVE, {"id": instance_id or self._identity.id})]
+    async def leave(self) -> list[str]:
+        """Sign off, give up this process's orders, and return their ids."""
+        return [row[0] for row in await self._database.run(_LEAVE, {"id": self._identity.id})]
 
     async def wake_due(self, *, rate_limit: RateLimit, wake_after_ms: int, again: bool = False) -> list[str]:
         """Return orders that should be worked on, and not again within ``wake_after_ms``.

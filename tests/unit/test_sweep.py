@@ -132,27 +132,16 @@ async def test_a_sweep_a_second_beats_looks_after_orphans_and_wakes_what_is_due(
     assert world.woken == ["a"]
 
 
-async def test_an_order_without_a_task_is_released_in_the_second_sweep_that_finds_it(world: World) -> None:
+async def test_an_order_of_its_own_that_no_task_is_on_is_given_up(world: World) -> None:
     await world.start()
     world.instances.idle, world.running = ["idle", "busy"], ["busy"]
     await world.after(1)
-    assert world.instances.released == []
-    await world.after(1)
     assert world.instances.released == ["idle"]
-
-
-async def test_an_order_that_was_idle_only_now_and_then_is_kept(world: World) -> None:
-    await world.start()
-    for idle in (["a"], [], ["a"], ["b"]):
-        world.instances.idle = idle
-        await world.after(1)
-    assert world.instances.released == []
 
 
 async def test_an_order_that_a_task_takes_up_while_the_sweep_looks_is_kept(world: World) -> None:
     await world.start()
     world.instances.idle = ["a"]
-    await world.after(1)
     taken_up = iter([[], ["a"]])  # when it asks, and when it has been answered
     world.sweep._running = lambda: next(taken_up)
     await world.after(1)
