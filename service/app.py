@@ -120,7 +120,7 @@ class Service:
             self._clock,
             wake=jobs.wake,
             queued=self._broker.length,
-            running=lambda: self.engine.running,
+            engine=self.engine,
             rate_limit=self._rate_limit,
             instance_timeout_ms=settings.instance_timeout_ms,
         )
@@ -200,7 +200,7 @@ class Service:
             return
         self._started = False
         await self._receiver.stop(0)
-        await self.engine.stop()
+        await self.engine.let_go()
         await self._journal.stop()
         await self._claims.stop()
         await self._sweep.stop()

@@ -35,7 +35,7 @@ _BEFORE = {status: f"before {status}" for status in Status}
 _AFTER = {status: f"after {status}" for status in Status}
 
 _FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 3.0
 _PAUSE_WHILE_PENDING_S = 1.0
 
 
@@ -98,8 +98,9 @@ class Engine:
         self._clock = clock
         self._settings = settings
         self._look_in = look_in
-        self._running: set[str] = set()
-        self._unknown: dict[str, asyncio.Task[None]] = {}
+        # The orders this process works on, each with the task that does.
+        self._running: dict[str, asyncio.Task[None] | None] = {}
+        self._unknown: set[str] = set()
 
     @property
     def running(self) -> list[str]:
@@ -119,7 +120,7 @@ class Engine:
         """
         if order_id in self._running:
             return
-        self._running.add(order_id)
+        self._running[order_id] = asyncio.current_task()
         try:
             claim = await self._claims.claim(order_id)
             if isinstance(claim, Deferred):
@@ -128,11 +129,14 @@ class Engine:
                 await self._work_on(_Run(claim, claim.status, claim.version))
         finally:
             if order_id not in self._unknown:
-                self._running.discard(order_id)
+                del self._running[order_id]
 
-    async def stop(self) -> None:
-        """Ask after no more unknown outcomes; the next start does."""
-        await cancel(list(self._unknown.values()))
+    async def let_go(self) -> None:
+        """Work on nothing any more: the orders are not this process's, or soon will not be.
+
+        Each stands at a durable step, from which whoever claims it goes on.
+        """
+        await cancel([task for task in self._running.values() if task is not None])
 
     async def _work_on(self, run: _Run) -> None:
         try:
@@ -229,9 +233,15 @@ class Engine:
             order_id,
             extra={"fault": "outcome"},
         )
-        self._unknown[order_id] = asyncio.create_task(
-            self._reconcile(run, attempt), name=f"reconcile {order_id}"
-        )
+        task = asyncio.create_task(self._reconcile(run, attempt), name=f"reconcile {order_id}")
+        # Not at the coroutine's own end: one that is cancelled before it has begun has none.
+        task.add_done_callback(lambda _task: self._forget(order_id))
+        self._unknown.add(order_id)
+        self._running[order_id] = task
+
+    def _forget(self, order_id: str) -> None:
+        self._unknown.discard(order_id)
+        del self._running[order_id]
 
     async def _reconcile(self, run: _Run, attempt: Attempt | None) -> None:
         order_id = run.order.order_id
@@ -260,9 +270,6 @@ class Engine:
         except Exception:
             # The order stays submitted and nobody's: the sweep takes it up again.
             log.exception("order %s: asking for its outcome failed", order_id)
-        finally:
-            del self._unknown[order_id]
-            self._running.discard(order_id)
 
     async def _latest_attempt(self, run: _Run) -> Attempt:
         attempt = await self._orders.latest_attempt(run.order.order_id)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from service.background import Background
 from service.clock import Clock
+from service.execution.engine import Engine
 from service.store.database import UnavailableError
 from service.store.instances import Identity, Instances
 from service.store.rate_limit import RateLimit
@@ -37,7 +38,7 @@ class Sweep:
         clock: paces the sweep.
         wake: enqueues orders.
         queued: tells how many wake-ups nobody has taken yet; None when Redis is away.
-        running: tells which orders this process is working on.
+        engine: works on this process's orders.
         rate_limit: how many orders may start in a while.
         instance_timeout_ms: a process not heard of for so long is dead.
     """
@@ -50,7 +51,7 @@ class Sweep:
         *,
         wake: Callable[[list[str]], Awaitable[None]],
         queued: Callable[[], Awaitable[int | None]],
-        running: Callable[[], list[str]],
+        engine: Engine,
         rate_limit: RateLimit,
         instance_timeout_ms: int,
     ) -> None:
@@ -59,7 +60,7 @@ class Sweep:
         self._clock = clock
         self._wake = wake
         self._queued = queued
-        self._running = running
+        self._engine = engine
         self._rate_limit = rate_limit
         self._timeout_s = instance_timeout_ms / 1000
         self._every_s = min(_EVERY_S, self._timeout_s / 4)
@@ -155,6 +156,7 @@ class Sweep:
             # A new id only when PostgreSQL has taken note of the old one's end: else the old one's orders
             # would wait until it is missed.
             await self._instances.leave()
+            await self._engine.let_go()
             self._identity.renew()
             await self._instances.register()
             log.warning("this process was away for too long and goes on under a new id")
@@ -171,9 +173,9 @@ class Sweep:
 
     async def _release_idle(self) -> None:
         """Give up orders that this process owns and has no task for: they are claimed anew."""
-        idle = await self._instances.find_idle(self._running())
+        idle = await self._instances.find_idle(self._engine.running)
         # Those that have been claimed since are running by now.
-        forgotten = set(idle).difference(self._running())
+        forgotten = set(idle).difference(self._engine.running)
         if forgotten:
             log.warning("%d orders had an owner and no task", len(forgotten))
             await self._instances.release(sorted(forgotten))

@@ -1,12 +1,14 @@
 """Judges what an engine has done, from the tables alone, by SQL and rules that are not the engine's."""
 
 import itertools
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.process import ServiceProcess
 from tests.support.servers import TestServers
 
 _LEGAL = {
@@ -113,3 +115,32 @@ def wait_for_the_end(
         if not verdict.unfinished or took_s > within_s:
             return verdict, took_s
         time.sleep(0.1)
+
+
+def open_orders(servers: TestServers) -> set[str]:
+    """Return the ids of the orders that have not ended: cheap, whatever has ended."""
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("SELECT order_id::text FROM open_orders")
+        return {order_id for (order_id,) in cursor.fetchall()}
+
+
+def wait_until_none_is_open(servers: TestServers, *, within_s: float) -> float:
+    """Wait until every order has ended, for ``judge`` to look at then; return how long that took."""
+    began = time.monotonic()
+    while left := open_orders(servers):
+        took_s = time.monotonic() - began
+        assert took_s < within_s, (
+            f"after {took_s:.0f} s {len(left)} orders have not ended: {sorted(left)[:5]}"
+        )
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def audit(servers: TestServers) -> dict[str, Any]:
+    """Return what ``python -m service audit --json`` reports; it must find nothing."""
+    with ServiceProcess(servers.environment, ("audit", "--json")) as process:
+        code = process.process.wait(60)
+        assert code == 0, process.output
+        report: dict[str, Any] = json.loads(process.output)
+    assert report["findings"] == []
+    return report

@@ -1,11 +1,14 @@
 """Many orders at once at a service in another process; what it does not accept is counted, not raised."""
 
 import http.client
+import itertools
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
-from tests.support.orders import MARKET_ORDER
+from tests.support.orders import MARKET_ORDER, Json
 from tests.support.process import ServiceProcess
 
 _AMOUNTS = ("1", "0.25", "3.5", "12")
@@ -36,3 +39,69 @@ def _place(service: ServiceProcess, count: int) -> Iterator[str]:
         return  # the service was killed: what it had not acknowledged was not promised
     finally:
         connection.close()
+
+
+_MIXED = (
+    {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.5"},
+    {"tokenIn": "USDC", "tokenOut": "SOL", "amountIn": "250", "slippageBps": 50},
+    {"tokenIn": "SOL", "tokenOut": "BONK", "amountIn": "0.3", "slippageBps": 500},
+    {"tokenIn": "JUP", "tokenOut": "RAY", "amountIn": "40"},
+    # Not worth the smallest unit of what it buys: it fails for good.
+    {"tokenIn": "BONK", "tokenOut": "SOL", "amountIn": "0.00001"},
+    {"tokenIn": "USDT", "tokenOut": "USDC", "amountIn": "1000", "slippageBps": 1},
+)
+
+
+@dataclass
+class Placed:
+    """What became of orders under client ids: ``ids`` were promised, ``unanswered`` may exist or not."""
+
+    ids: list[str] = field(default_factory=list)
+    unanswered: list[Json] = field(default_factory=list)
+
+    def add(self, other: "Placed") -> None:
+        """Add what became of others."""
+        self.ids += other.ids
+        self.unanswered += other.unanswered
+
+
+def mixed_orders(count: int, rng: random.Random) -> list[Json]:
+    """Return orders of several pairs and amounts, each with a client order id of its own."""
+    return [
+        {**rng.choice(_MIXED), "orderType": "market", "clientOrderId": f"c-{rng.getrandbits(96):024x}"}
+        for _ in range(count)
+    ]
+
+
+def post_all(service: ServiceProcess, orders: Sequence[Json], *, clients: int = 8) -> Placed:
+    """Post orders from several connections; those that got no 200 or 201 can be posted again."""
+    placed = Placed()
+    with ThreadPoolExecutor(clients) as pool:
+        for share in pool.map(
+            lambda some: _post(service, some), (orders[n::clients] for n in range(clients))
+        ):
+            placed.add(share)
+    return placed
+
+
+def _post(service: ServiceProcess, orders: Sequence[Json]) -> Placed:
+    placed, left = Placed(), iter(orders)
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    try:
+        for order in left:
+            try:
+                connection.request(
+                    "POST", "/api/orders/execute", json.dumps(order), {"Content-Type": "application/json"}
+                )
+                answer = connection.getresponse()
+                content = json.loads(answer.read())
+            except (OSError, http.client.HTTPException, ValueError):
+                placed.unanswered += itertools.chain([order], left)
+                break
+            if answer.status in {200, 201}:
+                placed.ids.append(content.get("orderId") or content["id"])
+            else:
+                placed.unanswered.append(order)
+    finally:
+        connection.close()
+    return placed

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
+from service.execution.engine import Engine
 from service.jobs.sweep import Sweep
 from service.store.database import UnavailableError
 from service.store.instances import Identity, Instances
@@ -78,10 +79,13 @@ class World:
             self.clock,
             wake=self._wake,
             queued=self._queued,
-            running=lambda: self.running,
+            engine=cast("Engine", self),
             rate_limit=RateLimit(0),
             instance_timeout_ms=4_000,
         )
+
+    async def let_go(self) -> None:
+        self.running = []
 
     async def _wake(self, order_ids: list[str]) -> None:
         self.woken += order_ids
@@ -139,11 +143,16 @@ async def test_an_order_of_its_own_that_no_task_is_on_is_given_up(world: World) 
     assert world.instances.released == ["idle"]
 
 
-async def test_an_order_that_a_task_takes_up_while_the_sweep_looks_is_kept(world: World) -> None:
+async def test_an_order_that_a_task_takes_up_while_the_sweep_looks_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await world.start()
-    world.instances.idle = ["a"]
-    taken_up = iter([[], ["a"]])  # when it asks, and when it has been answered
-    world.sweep._running = lambda: next(taken_up)
+
+    async def find_idle(_running: list[str]) -> list[str]:
+        world.running = ["a"]
+        return ["a"]
+
+    monkeypatch.setattr(world.instances, "find_idle", find_idle)
     await world.after(1)
     assert world.instances.released == []
 

@@ -1,0 +1,158 @@
+"""``kill -9`` at every named crash point and at random instants, again and again on one database."""
+
+import random
+import signal
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+from service.crash_points import POINTS
+
+from tests.support import report
+from tests.support.judge import Verdict, audit, judge, open_orders, wait_until_none_is_open
+from tests.support.load import mixed_orders, post_all
+from tests.support.orders import Json
+from tests.support.process import ServiceProcess
+from tests.support.servers import TestCluster, TestServers
+
+SETTINGS = {
+    "QUOTE_DELAY_MS": "0-20",
+    "EXECUTION_DELAY_MS": "0-60",
+    "QUEUE_RATE_LIMIT": "0",
+    "WORKER_CONCURRENCY": "50",
+    "INSTANCE_TIMEOUT_MS": "500",
+    # So that every step comes by, the retry and the failure too.
+    "PAPER_FAILURE_RATE": "transient=0.2,permanent=0.1",
+    "RETRY_BASE_DELAY_MS": "40",
+    "LOG_LEVEL": "WARNING",
+}
+
+DANGEROUS = (
+    "after insert",
+    "after claim",
+    "after submitted",
+    "before submit",
+    "after submit",
+    "after settle",
+    "before confirmed",
+    "after confirmed",
+    "before publish",
+    "before settle",
+    "after building",
+    "before submitted",
+    "after pending",
+    "before failed",
+    "before acknowledge",
+)
+"""Where a process that dies leaves the most to find out; the short form kills at each of them once."""
+
+# A point that does not come by in this time is given up, and the process is killed wherever it is.
+_PATIENCE_S = 3.0
+_RECOVERED_WITHIN_S = 5.0
+
+# Those that a group of orders passes together, and those that few orders pass.
+_SELDOM = {"insert", "claim", "settle", "publish", "pending", "failed"}
+
+
+@dataclass
+class _Lives:
+    """What the processes of one database went through."""
+
+    promised: list[str] = field(default_factory=list)
+    unanswered: list[Json] = field(default_factory=list)
+    died_at: Counter[str] = field(default_factory=Counter)
+    recoveries_s: list[float] = field(default_factory=list)
+
+
+def _kill_once(
+    lives: _Lives, servers: TestServers, point: str | None, orders: int, rng: random.Random
+) -> None:
+    """Start a process, give it orders, and have it die: at a point, or at any instant without one."""
+    environment = {**SETTINGS, **servers.environment}
+    if point is not None:
+        often = 3 if point.split()[-1] in _SELDOM else orders // 2
+        environment["CRASH_AT"] = f"{point}:{rng.randint(1, often)}"
+    life_s = rng.uniform(0, 0.6) if point is None else _PATIENCE_S
+    with ServiceProcess(environment) as service, ThreadPoolExecutor(1) as pool:
+        try:
+            service.wait_until_ready()
+        except AssertionError:
+            # It began to recover before it listened, and died of that.
+            assert service.process.returncode == -signal.SIGKILL, service.output
+            lives.died_at[point or "random"] += 1
+            return
+        began = time.monotonic()
+        left_behind = open_orders(servers)
+        again, lives.unanswered = lives.unanswered, []
+        placing = pool.submit(post_all, service, again + mixed_orders(orders, rng))
+        while service.process.poll() is None and time.monotonic() - began < life_s:
+            if left_behind and not left_behind & open_orders(servers):
+                lives.recoveries_s.append(time.monotonic() - began)
+                left_behind = set()
+            time.sleep(0.02)
+        code = service.process.poll()
+        assert code in {None, -signal.SIGKILL}, service.output
+        lives.died_at["random" if code is None or point is None else point] += 1
+        service.kill()
+        placed = placing.result()
+        lives.promised += placed.ids
+        lives.unanswered += placed.unanswered
+
+
+def _finish(lives: _Lives, servers: TestServers) -> Verdict:
+    """Start a process that may live, let it finish everything, and look at the books."""
+    with ServiceProcess({**SETTINGS, **servers.environment}) as service:
+        service.wait_until_ready()
+        again, lives.unanswered = lives.unanswered, []
+        placed = post_all(service, again)
+        assert not placed.unanswered
+        lives.promised += placed.ids
+        lives.recoveries_s.append(wait_until_none_is_open(servers, within_s=30))
+    verdict = judge(servers, lives.promised)
+    assert verdict.clean, verdict
+    assert audit(servers)["orders"] == verdict.orders
+    # Posted again and again, an order was stored once, and all there are had been asked for.
+    assert verdict.orders == len(set(lives.promised))
+    return verdict
+
+
+def _kill_again_and_again(
+    cluster: TestCluster, points: list[str | None], *, per_database: int, orders: int, seed: int
+) -> Counter[str]:
+    rng = random.Random(seed)
+    died_at: Counter[str] = Counter()
+    row = report.Row("kill -9 at crash points and at random", len(points))
+    slowest = 0.0
+    for first in range(0, len(points), per_database):
+        servers, lives = cluster.new(), _Lives()
+        for point in points[first : first + per_database]:
+            _kill_once(lives, servers, point, orders, rng)
+        verdict = _finish(lives, servers)
+        row.orders += verdict.orders
+        died_at += lives.died_at
+        slowest = max(slowest, *lives.recoveries_s)
+    named = died_at.total() - died_at["random"]
+    row.slowest_recovery_s = slowest
+    row.note = f"{named} at {len(died_at - Counter(random=died_at['random']))} named points, seed {seed}"
+    report.add(row)
+    assert died_at.total() == len(points)
+    assert slowest < _RECOVERED_WITHIN_S, slowest
+    return died_at
+
+
+def test_killed_at_the_most_dangerous_points(cluster: TestCluster) -> None:
+    died_at = _kill_again_and_again(cluster, list(DANGEROUS), per_database=15, orders=24, seed=1)
+    assert set(died_at) >= set(DANGEROUS), f"never killed at {set(DANGEROUS) - set(died_at)}"
+
+
+@pytest.mark.long
+def test_killed_a_thousand_times(cluster: TestCluster) -> None:
+    # Every point as often as any other, and one kill in four at no point at all.
+    rng = random.Random(3)
+    points: list[str | None] = [POINTS[number % len(POINTS)] for number in range(750)]
+    points += [None] * 250
+    rng.shuffle(points)
+    died_at = _kill_again_and_again(cluster, points, per_database=50, orders=24, seed=4)
+    assert set(died_at) >= set(POINTS), f"never killed at {set(POINTS) - set(died_at)}"

@@ -1,0 +1,718 @@
+"""The real store and the real execution against a simple model of an order's life.
+
+Two processes share a database and a venue. Every call of the venue waits until the test has chosen its
+answer, so a crash, a takeover or a landing can come between any two steps. After each step the tables must
+say what the model says.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from service.clock import Clock
+from service.domain.attempt import Attempt, AttemptState, AttemptStatus, Fill
+from service.domain.failures import Failure, FailureCode
+from service.domain.quote import Dex, Quote
+from service.execution.engine import Engine, ExecutionSettings
+from service.execution.retry import RetryPolicy
+from service.store.database import Row, UnavailableError
+from service.store.queries import Query
+from service.venues.venue import PoolRef, Swap, VenueUnavailableError
+
+from tests.support import report
+from tests.support.clock import ManualClock
+from tests.support.servers import TestServers
+from tests.support.store import Store, open_store
+
+MAX_RETRIES = 2
+VALID_SLOTS = 3
+
+_A_DAY_MS = 86_400_000
+
+_ENDED = {"confirmed", "failed"}
+
+_READ = Query(
+    "read_model",
+    "What the model speaks of.",
+    "SELECT o.id::text, o.status, o.version, o.tries, p.owner::text, o.tx_hash,"
+    " (SELECT jsonb_agg(e ->> 'status') FROM jsonb_array_elements(o.status_history) AS e),"
+    " (SELECT jsonb_agg(a.id ORDER BY a.sequence) FROM attempts AS a WHERE a.order_id = o.id)"
+    " FROM orders AS o LEFT JOIN open_orders AS p ON p.order_id = o.id WHERE o.id = ANY(%(ids)s::uuid[])",
+)
+
+_SILENCE = Query(
+    "silence",
+    "A process was last heard of long ago.",
+    "UPDATE instances SET seen_at = '-infinity' WHERE id = %(id)s",
+)
+
+_WRITES = {"insert_orders", "claim_orders", "append_transitions"}
+
+_order: ContextVar[str] = ContextVar("order")
+
+
+@dataclass(eq=False)
+class Call:
+    """A call of the venue that waits for its answer."""
+
+    process: "Process"
+    kind: str
+    order_id: str
+    attempt: Attempt | None
+    answer: asyncio.Future[Any]
+
+
+class Chain:
+    """What really happens to attempts, whoever is told of it."""
+
+    def __init__(self) -> None:
+        self.slot = 0
+        self.states: dict[str, AttemptState] = {}
+        self.failures: dict[str, FailureCode] = {}
+        self.on_the_way: list[Attempt] = []
+        self.seen: dict[str, tuple[str, Attempt]] = {}
+
+    def arrive(self, attempt: Attempt) -> None:
+        """Take an attempt in, unless it is here or too late."""
+        if attempt.id not in self.states and self.slot <= attempt.last_valid_height:
+            self.states[attempt.id] = AttemptState.PENDING
+
+    def ask(self, attempt: Attempt) -> AttemptStatus:
+        """Tell what became of an attempt; one that can no longer land is expired from now on."""
+        state = self.states.get(attempt.id, AttemptState.UNKNOWN)
+        if self.slot > attempt.last_valid_height and state in {AttemptState.UNKNOWN, AttemptState.PENDING}:
+            state = self.states[attempt.id] = AttemptState.EXPIRED
+        if state is AttemptState.LANDED:
+            return AttemptStatus(state, fill=Fill(attempt.minimum_out, attempt.id))
+        if state is AttemptState.FAILED:
+            return AttemptStatus(state, failure=Failure.of(self.failures[attempt.id]))
+        return AttemptStatus(state)
+
+    def fail(self, attempt: Attempt, code: FailureCode) -> None:
+        """Let an attempt fail, if it has not ended."""
+        if self.states.get(attempt.id, AttemptState.PENDING) is AttemptState.PENDING:
+            self.states[attempt.id] = AttemptState.FAILED
+            self.failures[attempt.id] = code
+
+    def pending(self) -> list[Attempt]:
+        """Return what can land now."""
+        return [
+            attempt
+            for _order_id, attempt in self.seen.values()
+            if self.states.get(attempt.id) is AttemptState.PENDING and self.slot <= attempt.last_valid_height
+        ]
+
+
+class _Pool:
+    def quote(self, token_in: str, amount_in: int) -> Quote:  # noqa: ARG002 - as every pool's
+        return Quote(Dex.RAYDIUM, "pool", amount_in, 10**6, 1, 1)
+
+
+class Venue:
+    """One process's way to the chain. Fits ``service.venues.venue.Venue``."""
+
+    def __init__(self, process: "Process") -> None:
+        self._process = process
+
+    def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:  # noqa: ARG002 - as every venue's
+        return [PoolRef("pool", Dex.RAYDIUM)]
+
+    def snapshot(self, pool: PoolRef) -> Awaitable[_Pool]:  # noqa: ARG002
+        return self._call("snapshot", None)
+
+    async def prepare(self, swap: Swap) -> Attempt:
+        await self._call("prepare", None)
+        world = self._process.world
+        attempt = Attempt(
+            id=f"{swap.order_id}/{len(world.chain.seen)}",
+            venue=swap.dex,
+            transaction=b"signed",
+            minimum_out=swap.minimum_out,
+            last_valid_height=world.chain.slot + VALID_SLOTS,
+        )
+        world.chain.seen[attempt.id] = (swap.order_id, attempt)
+        return attempt
+
+    async def submit(self, attempt: Attempt) -> AttemptStatus:
+        answer: AttemptStatus = await self._call("submit", attempt)
+        return answer
+
+    async def status(self, attempt: Attempt) -> AttemptStatus:
+        answer: AttemptStatus = await self._call("status", attempt)
+        return answer
+
+    async def outcome(self, attempt: Attempt, timeout_s: float) -> AttemptStatus:  # noqa: ARG002
+        answer: AttemptStatus = await self._call("outcome", attempt)
+        return answer
+
+    async def _call(self, kind: str, attempt: Attempt | None) -> Any:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        call = Call(self._process, kind, _order.get(), attempt, answer)
+        self._process.world.calls.append(call)
+        try:
+            return await answer
+        finally:
+            with suppress(ValueError):
+                self._process.world.calls.remove(call)
+
+
+class _Impatient(Clock):
+    """The store's clock: it does not wait before it writes again what may have been written."""
+
+    async def sleep(self, seconds: float) -> None:  # noqa: ARG002
+        await asyncio.sleep(0)
+
+
+class Process:
+    """A process: a store, an engine, and the tasks it runs."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.store = Store(world.store.database, _Impatient(), world.store.rate_limit)
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.engine = Engine(
+            journal=self.store.journal,
+            claims=self.store.claims,
+            orders=self.store.orders,
+            venue=Venue(self),
+            clock=world.clock,
+            settings=ExecutionSettings(RetryPolicy(MAX_RETRIES, 0), _A_DAY_MS, _A_DAY_MS),
+            look_in=lambda _delay_ms: None,
+        )
+
+    @property
+    def id(self) -> str:
+        return self.store.identity.id
+
+    def execute(self, order_id: str) -> None:
+        """Begin to work on an order, as a job does."""
+        token = _order.set(order_id)
+        task = asyncio.get_running_loop().create_task(self.engine.execute(order_id))
+        _order.reset(token)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def die(self) -> None:
+        """End every task where it is."""
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.engine.let_go()
+        # What had been handed to the driver may be written all the same.
+        await self.store.journal.stop()
+        await self.store.claims.stop()
+
+
+class World:
+    """What outlives an example: a loop, a database. And what does not: the chain, the clock, the calls."""
+
+    def __init__(self, servers: TestServers) -> None:
+        self.runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self.store: Store = self.runner.run(self._stack.enter_async_context(open_store(servers)))
+        self.orders = self.steps = 0
+        self.losses: list[bool] = []
+        self._lose_answers()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin an example: nothing of the one before is left."""
+        self.chain = Chain()
+        self.clock = ManualClock()
+        self.calls: list[Call] = []
+        self.losses.clear()
+        self.processes = [Process(self), Process(self)]
+        for process in self.processes:
+            self.run(process.store.instances.register())
+
+    def _lose_answers(self) -> None:
+        """Have writes of orders meet ``losses``: each is a lost answer, after the commit or without one."""
+        run = self.store.database.run
+
+        async def run_or_lose(query: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+            if not self.losses or query.name not in _WRITES:
+                return await run(query, parameters)
+            if self.losses.pop():
+                await run(query, parameters)
+            raise UnavailableError("the answer was lost", unknown=True)
+
+        self.store.database.run = run_or_lose  # type: ignore[method-assign]
+
+    def run(self, work: Awaitable[Any]) -> Any:
+        """Do something, and let everything run until it waits for the test."""
+        return self.runner.run(self._run(work))
+
+    async def _run(self, work: Awaitable[Any]) -> Any:
+        result = await work
+        while self._busy():  # noqa: ASYNC110 - what is waited for is inside the engine
+            await asyncio.sleep(0.0002)
+        return result
+
+    def _busy(self) -> bool:
+        alive = sum(len(p.tasks) + p.engine.unknown_outcomes for p in self.processes)
+        asking = sum(not call.answer.done() for call in self.calls)
+        asleep = sum(not future.done() for _at, future in self.clock._sleepers)
+        return alive != asking + asleep
+
+    def close(self) -> None:
+        self.runner.run(self._stack.aclose())
+        self.runner.close()
+
+
+def _take(chain: Chain, attempt: Attempt) -> AttemptStatus:
+    chain.arrive(attempt)
+    return chain.ask(attempt)
+
+
+def _take_and_say_nothing(chain: Chain, attempt: Attempt) -> None:
+    chain.arrive(attempt)
+
+
+def _take_later(chain: Chain, attempt: Attempt) -> None:
+    chain.on_the_way.append(attempt)
+
+
+def _refuse(chain: Chain, attempt: Attempt) -> AttemptStatus:
+    chain.fail(attempt, FailureCode.TRANSACTION_REJECTED)
+    return chain.ask(attempt)
+
+
+_SUBMITS: tuple[Callable[[Chain, Attempt], AttemptStatus | None], ...] = (
+    _take,
+    _take_and_say_nothing,
+    _take_later,
+    _refuse,
+    # It is taken, and goes nowhere; it does not arrive.
+    lambda _chain, _attempt: AttemptStatus(AttemptState.UNKNOWN),
+    lambda _chain, _attempt: None,
+)
+"""What may become of a submit: an answer, or none."""
+
+
+@dataclass
+class Life:
+    """What the model thinks of an order."""
+
+    walk: list[str] = field(default_factory=lambda: ["pending"])
+    owner: str | None = None
+    tries: int = 0
+    tx_hash: str | None = None
+    attempts: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        return self.walk[-1]
+
+
+@dataclass
+class Run:
+    """A process's work on an order: under which id, and as how old it knows the order."""
+
+    owner: str
+    version: int
+    status: str
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """Places orders, and has everything happen to them."""
+
+    world: ClassVar[World]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lives: dict[str, Life] = {}
+        self.runs: dict[tuple[Process, str], Run] = {}
+        self.world.begin()
+        self.registered = {process.id for process in self.world.processes}
+        self.heard_of = set(self.registered)
+
+    # What can happen.
+
+    @precondition(lambda self: len(self.lives) < 3)
+    @rule()
+    def place(self) -> None:
+        order_id = self.world.run(self.world.processes[0].store.insert())
+        self.lives[order_id] = Life()
+        self.world.orders += 1
+
+    @precondition(lambda self: self.lives)
+    @rule(which=st.integers(0, 10**6), process=st.integers(0, 1), times=st.integers(1, 2))
+    def deliver(self, which: int, process: int, times: int) -> None:
+        """A wake-up comes, once or twice; nobody says that there is anything to do."""
+        self._deliver(self.world.processes[process], _pick(list(self.lives), which), times)
+
+    @precondition(lambda self: self.world.calls)
+    @rule(which=st.integers(0, 10**6), how=st.integers(0, 10**6))
+    def answer(self, which: int, how: int) -> None:
+        self._answer(_pick(self.world.calls, which), how)
+
+    @precondition(lambda self: self.lives)
+    @rule(which=st.integers(0, 10**6), process=st.integers(0, 1), steps=st.integers(1, 4))
+    def go_on(self, which: int, process: int, steps: int) -> None:
+        """All goes well with an order, for some steps."""
+        order_id = _pick(list(self.lives), which)
+        self._deliver(self.world.processes[process], order_id, 1)
+        for _ in range(steps):
+            for call in [call for call in self.world.calls if call.order_id == order_id]:
+                self._answer(call, 0)
+
+    @precondition(lambda self: self.world.calls)
+    @rule(which=st.integers(0, 10**6), how=st.integers(0, 10**6))
+    def answer_and_die(self, which: int, how: int) -> None:
+        """The process dies while it writes down what it was told: that is durable, or is not."""
+        call = _pick(self.world.calls, which)
+        before = {order_id: _copy(life) for order_id, life in self.lives.items()}
+        give = self._expect(call, how)
+
+        async def answer_and_die() -> None:
+            give()
+            for _ in range(how % 4):
+                await asyncio.sleep(0)
+            await call.process.die()
+
+        self.world.run(answer_and_die())
+        rows = self._read()
+        for order_id, life in before.items():
+            if rows[order_id][2] == len(life.walk):
+                self.lives[order_id] = life
+        self._bury(call.process)
+
+    def _die(self, process: int) -> None:
+        dying = self.world.processes[process]
+        self.world.run(dying.die())
+        self._bury(dying)
+
+    @precondition(lambda self: self.world.calls)
+    @rule(
+        which=st.integers(0, 10**6),
+        how=st.integers(0, 10**6),
+        losses=st.lists(st.booleans(), min_size=1, max_size=3),
+    )
+    def answer_and_lose_answers(self, which: int, how: int, losses: list[bool]) -> None:
+        """PostgreSQL's next answers are lost, after the commit (True) or before: nothing is different."""
+        self.world.losses[:] = losses
+        self._answer(_pick(self.world.calls, which), how)
+
+    def _fall_silent(self, process: int) -> None:
+        """A process has not been heard of for too long, and nobody has judged it yet."""
+        silent = self.world.processes[process].id
+        self.heard_of.discard(silent)
+        self.world.run(self.world.store.database.run(_SILENCE, {"id": silent}))
+
+    def _be_taken_for_dead(self, process: int) -> None:
+        """A process that lives is judged dead, because it was stopped; it does not know yet."""
+        victim, judge = self.world.processes[process], self.world.processes[1 - process]
+        self.registered.discard(victim.id)
+        self.heard_of.discard(victim.id)
+        # What it has claimed since it was judged dead the last time is nobody's either.
+        for life in self.lives.values():
+            if life.owner not in self.registered:
+                life.owner = None
+
+        async def take_over() -> None:
+            await victim.store.instances.leave()
+            await judge.store.instances.release_orphans()
+
+        self.world.run(take_over())
+
+    @rule(
+        process=st.integers(0, 1),
+        what=st.sampled_from(["die", "fall silent", "be taken for dead", "come back", "sweep"]),
+    )
+    def befall(self, process: int, what: str) -> None:
+        match what:
+            case "die":
+                self._die(process)
+            case "fall silent":
+                self._fall_silent(process)
+            case "be taken for dead":
+                self._be_taken_for_dead(process)
+            case "come back":
+                self._come_back(self.world.processes[process])
+            case _:
+                self._sweep(self.world.processes[process])
+
+    @precondition(lambda self: self.world.chain.pending())
+    @rule(which=st.integers(0, 10**6), fate=st.sampled_from(["land", "land", "fail", "reject"]))
+    def execute(self, which: int, fate: str) -> None:
+        chain = self.world.chain
+        attempt = _pick(chain.pending(), which)
+        if fate == "land":
+            chain.states[attempt.id] = AttemptState.LANDED
+        else:
+            failed = FailureCode.TRANSACTION_FAILED
+            chain.fail(attempt, failed if fate == "fail" else FailureCode.TRANSACTION_REJECTED)
+
+    @precondition(lambda self: self.world.chain.on_the_way)
+    @rule(which=st.integers(0, 10**6))
+    def arrive(self, which: int) -> None:
+        """What was sent long ago arrives: it may still land, or may not any more."""
+        attempt = _pick(self.world.chain.on_the_way, which)
+        self.world.chain.on_the_way.remove(attempt)
+        self.world.chain.arrive(attempt)
+
+    @rule(slots=st.integers(1, VALID_SLOTS + 1))
+    def pass_slots(self, slots: int) -> None:
+        self.world.chain.slot += slots
+
+    @rule(seconds=st.integers(1, 20))
+    def wait(self, seconds: int) -> None:
+        """Those who wait before they ask the venue again ask it."""
+        self._wait(seconds)
+
+    # What must be so.
+
+    @invariant()
+    def the_tables_say_what_the_model_says(self) -> None:
+        self.world.steps += 1
+        rows = self._read()
+        for order_id, life in self.lives.items():
+            _id, *row = rows[order_id]
+            assert row == [
+                life.status,
+                len(life.walk),
+                life.tries,
+                life.owner,
+                life.tx_hash,
+                life.walk,
+                life.attempts or None,
+            ]
+
+    @invariant()
+    def nothing_is_executed_twice_and_no_outcome_is_a_guess(self) -> None:
+        chain = self.world.chain
+        for order_id, life in self.lives.items():
+            states = [chain.states.get(attempt, AttemptState.UNKNOWN) for attempt in life.attempts]
+            assert states.count(AttemptState.LANDED) <= 1
+            if life.status == "confirmed":
+                assert states[-1] is AttemptState.LANDED
+            elif life.status != "submitted":
+                assert AttemptState.LANDED not in states
+            # A new attempt, a retry or a failure only when what was sent before can never land.
+            dead = states[:-1] if life.status in {"submitted", "confirmed"} else states
+            assert set(dead) <= {AttemptState.FAILED, AttemptState.EXPIRED}
+            sent = {attempt for attempt, (order, _) in chain.seen.items() if order == order_id}
+            assert {attempt for attempt in sent if attempt in chain.states} <= set(life.attempts)
+
+    def teardown(self) -> None:
+        """Whatever has happened: now that all is well, every order ends."""
+        for process in self.world.processes:
+            self._come_back(process)
+        for _ in range(200):
+            for attempt in self.world.chain.pending():
+                self.world.chain.states[attempt.id] = AttemptState.LANDED
+            if self.world.calls:
+                self._answer(self.world.calls[0], 0)
+            elif all(life.status in _ENDED for life in self.lives.values()) and not self.runs:
+                break
+            else:
+                for process in self.world.processes:
+                    self._sweep(process)
+                self._wait(20)
+                for order_id in self.lives:
+                    self._deliver(self.world.processes[0], order_id, 1)
+            self.the_tables_say_what_the_model_says()
+            self.nothing_is_executed_twice_and_no_outcome_is_a_guess()
+        assert {life.status for life in self.lives.values()} <= _ENDED, self.lives
+        for process in self.world.processes:
+            self.world.run(process.die())
+            self._check_what_was_told(process)
+
+    # How it happens, and what the model expects of it.
+
+    def _deliver(self, process: Process, order_id: str, times: int) -> None:
+        life = self.lives[order_id]
+        running = (process, order_id) in self.runs
+        if not running and life.status not in _ENDED and life.owner in {None, process.id}:
+            if life.status == "pending":
+                life.walk.append("routing")
+                life.tries += 1
+            life.owner = process.id
+            self.runs[process, order_id] = Run(process.id, len(life.walk), life.status)
+
+        async def deliver() -> None:
+            for _ in range(times):
+                process.execute(order_id)
+
+        self.world.run(deliver())
+
+    def _answer(self, call: Call, how: int) -> None:
+        give = self._expect(call, how)
+
+        async def answer() -> None:
+            give()
+
+        self.world.run(answer())
+
+    def _expect(self, call: Call, how: int) -> Callable[[], None]:
+        """Choose an answer, tell the model, and return what gives it; 0 is the best there is."""
+        self.world.calls.remove(call)
+        if call.attempt is None:
+            return self._expect_before_sending(call, away=how % 4 == 3)
+        if call.kind == "submit":
+            status = _SUBMITS[how % len(_SUBMITS)](self.world.chain, call.attempt)
+        else:
+            status = None if how % 4 == 3 else self.world.chain.ask(call.attempt)
+        if status is None:
+            return lambda: call.answer.set_exception(VenueUnavailableError("the answer was lost"))
+        if status.state is AttemptState.LANDED:
+            if self._move(call, "confirmed"):
+                self.lives[call.order_id].tx_hash = call.attempt.id
+        elif status.final:
+            rejected = status.failure and status.failure.code is FailureCode.TRANSACTION_REJECTED
+            self._end_try(call, retry=not rejected)
+        return lambda: call.answer.set_result(status)
+
+    def _expect_before_sending(self, call: Call, *, away: bool) -> Callable[[], None]:
+        run = self.runs[call.process, call.order_id]
+        if away:
+            self._end_try(call, retry=True)
+            return lambda: call.answer.set_exception(VenueUnavailableError("away"))
+        if call.kind == "snapshot":
+            if run.status == "routing":
+                self._move(call, "building")
+            return lambda: call.answer.set_result(_Pool())
+        if run.owner not in self.heard_of:
+            # Who may have been judged dead makes no new attempt.
+            self._drop(call)
+        elif self._move(call, "submitted"):
+            self.lives[call.order_id].attempts.append(f"{call.order_id}/{len(self.world.chain.seen)}")
+        return lambda: call.answer.set_result(None)
+
+    def _move(self, call: Call, status: str) -> bool:
+        """Expect a step, if the order is still the process's; else that it stops working on it."""
+        life, run = self.lives[call.order_id], self.runs[call.process, call.order_id]
+        if (run.owner, run.version) != (life.owner, len(life.walk)):
+            self._drop(call)
+            return False
+        life.walk.append(status)
+        run.version, run.status = len(life.walk), status
+        if status in {"pending", *_ENDED}:
+            life.owner = None
+            self._drop(call)
+        return True
+
+    def _end_try(self, call: Call, *, retry: bool) -> None:
+        self._move(call, "pending" if retry and self.lives[call.order_id].tries <= MAX_RETRIES else "failed")
+
+    def _drop(self, call: Call) -> None:
+        del self.runs[call.process, call.order_id]
+
+    def _release(self, owner: str) -> None:
+        for life in self.lives.values():
+            if life.owner == owner:
+                life.owner = None
+
+    def _bury(self, dead: Process) -> None:
+        """Expect that a dead process's orders are nobody's, and put another in its place."""
+        self._check_what_was_told(dead)
+        place = self.world.processes.index(dead)
+        self._release(dead.id)
+        self.runs = {key: run for key, run in self.runs.items() if key[0] is not dead}
+        born = self.world.processes[place] = Process(self.world)
+
+        async def bury() -> None:
+            await born.store.instances.register()
+            await dead.store.instances.leave()
+
+        self.world.run(bury())
+        self.registered = self.registered - {dead.id} | {born.id}
+        self.heard_of = self.heard_of - {dead.id} | {born.id}
+
+    def _come_back(self, back: Process) -> None:
+        self._release(back.id)
+
+        async def come_back() -> None:
+            await back.store.instances.leave()
+            back.store.identity.renew()
+            await back.store.instances.register()
+
+        self.world.run(come_back())
+        self.registered.add(back.id)
+        self.heard_of.add(back.id)
+
+    def _sweep(self, process: Process) -> None:
+        for order_id, life in self.lives.items():
+            idle = life.owner == process.id and (process, order_id) not in self.runs
+            if idle:
+                life.owner = None
+
+        async def sweep() -> None:
+            instances = process.store.instances
+            await instances.release(await instances.find_idle(process.engine.running))
+
+        self.world.run(sweep())
+
+    def _wait(self, seconds: int) -> None:
+        self.world.run(self.world.clock.advance(seconds))
+
+    def _check_what_was_told(self, process: Process) -> None:
+        """Watchers were told of nothing that is not in the history."""
+        for step in process.store.told:
+            if step.order_id in self.lives:
+                assert self.lives[step.order_id].walk[step.sequence - 1] == step.entry["status"]
+
+    def _read(self) -> dict[str, tuple[Any, ...]]:
+        rows = self.world.run(self.world.store.database.read(_READ, {"ids": list(self.lives)}))
+        return {row[0]: row for row in rows}
+
+
+def _pick(things: Sequence[Any], which: int) -> Any:
+    return things[which % len(things)]
+
+
+def _copy(life: Life) -> Life:
+    return Life(list(life.walk), life.owner, life.tries, life.tx_hash, list(life.attempts))
+
+
+@pytest.fixture
+def world(servers: TestServers) -> Iterator[World]:
+    logging.getLogger("service").setLevel(logging.CRITICAL)
+    world = World(servers)
+    yield world
+    world.close()
+    logging.getLogger("service").setLevel(logging.NOTSET)
+
+
+def _run_examples(world: World, examples: int, steps: int, *, repeatable: bool) -> None:
+    Lifecycle.world = world
+    run_state_machine_as_test(
+        Lifecycle,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            derandomize=repeatable,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    report.add(
+        report.Row(
+            "the engine against a model of the lifecycle", examples, world.orders, note=f"{world.steps} steps"
+        )
+    )
+
+
+def test_the_engine_does_what_the_model_does(world: World) -> None:
+    _run_examples(world, 200, 30, repeatable=True)
+
+
+@pytest.mark.long
+def test_the_engine_does_what_the_model_does_for_long(world: World) -> None:
+    _run_examples(world, 5_000, 50, repeatable=False)

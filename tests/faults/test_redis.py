@@ -1,0 +1,130 @@
+"""Redis dies, forgets everything, cuts its clients off, or is slow: a wake-up call, and no more, is lost."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.judge import wait_until
+from tests.support.own_servers import (
+    Load,
+    OwnServers,
+    judge_after_recovery,
+    share_of_a_core,
+    wait_until_it_works,
+)
+from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.report import Row, add
+
+QUIET = {**NO_DELAYS, "LOG_LEVEL": "WARNING"}
+RECOVERY_S = 5.0
+PAUSE_S = 1.0
+HANG_S = 6.5
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[OwnServers]:
+    servers = OwnServers()
+    yield servers
+    servers.stop()
+
+
+def killed(own: OwnServers, load: Load) -> None:
+    own.end(own.valkey, signal.SIGKILL)
+    load.wait_for_more(lambda: len(load.accepted), 20)
+    own.start_again()
+
+
+def killed_and_emptied(own: OwnServers, load: Load) -> None:
+    own.end(own.valkey, signal.SIGKILL)
+    own.empty_redis()
+    load.wait_for_more(lambda: len(load.accepted), 20)
+    own.start_again()
+
+
+def flushed(own: OwnServers, _load: Load) -> None:
+    with own.redis() as redis:
+        redis.flushall()
+
+
+def cut_off(own: OwnServers, _load: Load) -> None:
+    with own.redis() as redis:
+        for kind in ("normal", "pubsub"):
+            redis.client_kill_filter(_type=kind, skipme=True)
+
+
+def slow(own: OwnServers, load: Load) -> None:
+    with own.redis() as redis:
+        redis.client_pause(round(PAUSE_S * 1000))
+        accepted, until = len(load.accepted), time.monotonic() + PAUSE_S
+        redis.ping()
+        assert time.monotonic() > until - 0.1
+    assert len(load.accepted) > accepted + 5
+
+
+def hung(own: OwnServers, load: Load) -> None:
+    """Stopped for longer than anybody waits for an answer."""
+    assert own.valkey.pid is not None
+    os.kill(own.valkey.pid, signal.SIGSTOP)
+    try:
+        accepted, until = len(load.accepted), time.monotonic() + HANG_S
+        wait_until(lambda: time.monotonic() > until)
+        assert len(load.accepted) > accepted + 50
+    finally:
+        os.kill(own.valkey.pid, signal.SIGCONT)
+
+
+EVENTS = (killed, killed_and_emptied, flushed, cut_off, slow, hung)
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(17, marks=pytest.mark.long)])
+def test_redis_is_hurt_under_load(own: OwnServers, rounds: int) -> None:
+    servers = own.new()
+    promised: list[str] = []
+    slowest_s = 0.0
+    with ServiceProcess({**servers.environment, **QUIET}).wait_until_ready() as service:
+        with Load(service) as load:
+            for event in EVENTS * rounds:
+                before, began = len(service.output.splitlines()), time.monotonic()
+                event(own, load)
+                took_s = wait_until_it_works(service, time.monotonic(), promised)
+                assert took_s < RECOVERY_S, (event.__name__, service.output)
+                slowest_s = max(slowest_s, took_s)
+                lines = service.output.splitlines()[before:]
+                assert len(lines) <= 3 + (time.monotonic() - began), (event.__name__, lines)
+        # Nothing of it was a client's business.
+        assert not load.wrong
+        assert not load.unavailable
+        promised += load.accepted
+        verdict, took_s = judge_after_recovery(servers, promised, time.monotonic(), within_s=RECOVERY_S)
+        assert set(verdict.statuses) == {"confirmed"}
+        assert "Traceback" not in service.output, service.output
+        assert "too long" not in service.output, service.output
+    row = Row("Redis killed, emptied, flushed, cut off, slow, hung", len(EVENTS) * rounds, verdict.orders)
+    row.slowest_recovery_s = max(slowest_s, took_s)
+    add(row)
+
+
+def test_without_redis_a_service_starts_and_hardly_works(own: OwnServers) -> None:
+    servers = own.new()
+    promised: list[str] = []
+    own.end(own.valkey, signal.SIGKILL)
+    try:
+        with ServiceProcess({**servers.environment, **QUIET}).wait_until_ready() as service:
+            with Load(service) as load:
+                load.wait_for_more(lambda: len(load.accepted), 50)
+            promised += load.accepted
+            share = share_of_a_core(service, 2)
+            assert share < 0.2, share
+            own.start_again()
+            returned = time.monotonic()
+            wait_until_it_works(service, returned, promised, within_s=RECOVERY_S)
+            verdict, recovery_s = judge_after_recovery(servers, promised, returned, within_s=RECOVERY_S)
+            assert len(service.output.splitlines()) < 30, service.output
+            assert "Traceback" not in service.output, service.output
+    finally:
+        own.start_again()
+    note = f"{share:.0%} of a core while away"
+    add(Row("Redis away at the start", 1, verdict.orders, slowest_recovery_s=recovery_s, note=note))

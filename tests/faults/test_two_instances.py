@@ -1,0 +1,311 @@
+"""Two instances on one database: one stops for a while and goes on, or dies and nobody says a word."""
+
+import random
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from psycopg2.extensions import connection
+
+from tests.support import report
+from tests.support.judge import audit, judge, wait_until, wait_until_none_is_open
+from tests.support.load import place_many
+from tests.support.process import ServiceProcess
+from tests.support.servers import TestCluster, TestServers
+
+_LIMIT_S = 1.0
+
+SETTINGS = {
+    "QUEUE_RATE_LIMIT": "0",
+    # Fewer than are placed at once: no instance can take them all.
+    "WORKER_CONCURRENCY": "15",
+    "QUOTE_DELAY_MS": "100-300",
+    "EXECUTION_DELAY_MS": "200-600",
+    "LOG_LEVEL": "WARNING",
+}
+
+_TAKEN_OVER_WITHIN_S = 10.0
+_RESTARTED_WITHIN_S = 5.0
+
+# Each instance logs in under a role of its own, so PostgreSQL itself can tell who wrote what.
+_STOPPED, _LIVE = "stopped", "live"
+_WITNESS = """
+DO $$ BEGIN
+    CREATE ROLE stopped SUPERUSER LOGIN;
+    CREATE ROLE live SUPERUSER LOGIN;
+EXCEPTION WHEN duplicate_object THEN NULL;
+END $$;
+CREATE TABLE witness (
+    place bigserial, txid bigint DEFAULT txid_current(), role text DEFAULT session_user, what text,
+    order_id uuid, instance uuid
+);
+CREATE INDEX ON witness (order_id, place);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_TABLE_NAME = 'instances' THEN
+        INSERT INTO witness (what, instance) VALUES (TG_OP, coalesce(NEW.id, OLD.id));
+    ELSIF TG_TABLE_NAME = 'open_orders' THEN
+        INSERT INTO witness (what, order_id, instance) VALUES ('claim', NEW.order_id, NEW.owner);
+    ELSIF TG_TABLE_NAME = 'attempts' THEN
+        INSERT INTO witness (what, order_id) VALUES ('attempt', NEW.order_id);
+    ELSE
+        INSERT INTO witness (what, order_id) VALUES ('step', NEW.id);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER INSERT OR DELETE ON instances FOR EACH ROW EXECUTE FUNCTION note();
+CREATE TRIGGER note AFTER UPDATE ON open_orders FOR EACH ROW
+    WHEN (NEW.owner IS NOT NULL AND NEW.owner IS DISTINCT FROM OLD.owner) EXECUTE FUNCTION note();
+CREATE TRIGGER note AFTER INSERT ON attempts FOR EACH ROW EXECUTE FUNCTION note();
+CREATE TRIGGER note AFTER UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION note();
+"""
+
+
+# Of a role whose instance had been removed, and that had not registered another yet.
+_BY_THE_DEAD = """
+SELECT s.what, s.order_id::text, s.role
+FROM witness AS s
+WHERE s.what IN ('step', 'attempt') AND 'DELETE' = (
+    SELECT i.what
+    FROM witness AS i
+    WHERE i.instance IN (SELECT instance FROM witness WHERE what = 'INSERT' AND role = s.role)
+        AND i.what IN ('INSERT', 'DELETE')
+        AND i.place < s.place
+    ORDER BY i.place DESC
+    LIMIT 1
+)
+"""
+
+# Of an order that another role had claimed since. (A claim and its step are one transaction.)
+_STALE = """
+SELECT s.what, s.order_id::text, s.role
+FROM witness AS s
+WHERE s.what IN ('step', 'attempt') AND s.role IS DISTINCT FROM (
+    SELECT c.role
+    FROM witness AS c
+    WHERE c.order_id = s.order_id AND c.what = 'claim' AND (c.place < s.place OR c.txid = s.txid)
+    ORDER BY c.place DESC
+    LIMIT 1
+)
+"""
+
+_TAKEN_FOR_DEAD = """
+SELECT d.instance
+FROM witness AS d
+JOIN witness AS i ON i.what = 'INSERT' AND i.instance = d.instance
+WHERE d.what = 'DELETE' AND i.role = 'stopped' AND d.role = 'live'
+"""
+
+_ATTEMPTS_OF_BOTH = "SELECT role, count(*) FROM witness WHERE what = 'attempt' GROUP BY role"
+
+
+def _spawn(servers: TestServers, role: str | None = None, **changes: str) -> ServiceProcess:
+    if role is not None:
+        servers = replace(servers, database_url=servers.database_url.replace("user=postgres", f"user={role}"))
+    return ServiceProcess({**SETTINGS, **servers.environment, **changes})
+
+
+def _rows(link: connection, sql: str) -> list[tuple[Any, ...]]:
+    with link.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else []
+
+
+def _migrate(servers: TestServers) -> None:
+    """Make the tables before anybody uses them."""
+    with ServiceProcess(servers.environment, ("migrate",)) as migration:
+        assert migration.process.wait(30) == 0, migration.output
+
+
+def _owned_by(link: connection, instance: str) -> int:
+    with link.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM open_orders WHERE owner = %s", (instance,))
+        [(count,)] = cursor.fetchall()
+    return int(count)
+
+
+def _wait_until_it_owns(link: connection, instance: str) -> None:
+    wait_until(lambda: _owned_by(link, instance) > 0)
+
+
+def _latest_instance(link: connection, role: str) -> str:
+    with link.cursor() as cursor:
+        cursor.execute(
+            "SELECT instance::text FROM witness WHERE what = 'INSERT' AND role = %s"
+            " ORDER BY place DESC LIMIT 1",
+            (role,),
+        )
+        [(instance,)] = cursor.fetchall()
+    return str(instance)
+
+
+def _is_registered(link: connection, instance: str) -> bool:
+    with link.cursor() as cursor:
+        cursor.execute("SELECT FROM instances WHERE id = %s", (instance,))
+        return cursor.rowcount == 1
+
+
+def _stop_for_a_while(link: connection, stopped: subprocess.Popen[bytes], rng: random.Random) -> float:
+    """Stop an instance for three limits; return how long it took until its orders were taken from it."""
+    instance = _latest_instance(link, _STOPPED)
+    _wait_until_it_owns(link, instance)
+    # Anywhere in the life of what it has claimed.
+    time.sleep(rng.uniform(0, 0.4))
+    stopped.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    wait_until(lambda: not _is_registered(link, instance) and not _owned_by(link, instance))
+    took_s = time.monotonic() - began
+    time.sleep(max(0, 3 * _LIMIT_S - took_s))
+    stopped.send_signal(signal.SIGCONT)
+    wait_until(lambda: _latest_instance(link, _STOPPED) != instance)
+    return took_s
+
+
+def _stop_and_go_on(cluster: TestCluster, cycles: int) -> None:
+    servers, rng = cluster.new(), random.Random(cycles)
+    limit = {"INSTANCE_TIMEOUT_MS": f"{_LIMIT_S * 1000:.0f}"}
+    _migrate(servers)
+    promised: list[str] = []
+    slowest = 0.0
+    with servers.connect() as link, _spawn(servers, _STOPPED, **limit) as stopped:
+        _rows(link, _WITNESS)
+        with _spawn(servers, _LIVE, **limit) as live:
+            stopped.wait_until_ready()
+            live.wait_until_ready()
+            for _ in range(cycles):
+                promised += place_many(stopped, 30) + place_many(live, 30)
+                slowest = max(slowest, _stop_for_a_while(link, stopped.process, rng))
+            # The one that came back works on, under its new name.
+            promised += place_many(stopped, 30)
+            _wait_until_it_owns(link, _latest_instance(link, _STOPPED))
+            wait_until_none_is_open(servers, within_s=30)
+            for service in (stopped, live):
+                assert service.process.poll() is None, service.output
+                assert "Traceback" not in service.output, service.output
+            assert len(_rows(link, _TAKEN_FOR_DEAD)) == cycles
+            assert dict(_rows(link, _ATTEMPTS_OF_BOTH)).keys() == {_STOPPED, _LIVE}
+            stale, by_the_dead = _rows(link, _STALE), _rows(link, _BY_THE_DEAD)
+    verdict = judge(servers, promised)
+    assert verdict.clean, verdict
+    assert len(promised) == verdict.orders == 60 * cycles + 30
+    assert stale == []
+    assert by_the_dead == []
+    audit(servers)
+    note = "0 stale writes accepted, 0 attempts by the one taken for dead"
+    report.add(
+        report.Row(
+            "one of two stopped for 3 limits", cycles, verdict.orders, slowest_recovery_s=slowest, note=note
+        )
+    )
+
+
+def test_an_instance_that_was_stopped_changes_nothing_that_was_taken_over(cluster: TestCluster) -> None:
+    _stop_and_go_on(cluster, 1)
+
+
+@pytest.mark.long
+def test_instances_that_are_stopped_fifty_times(cluster: TestCluster) -> None:
+    _stop_and_go_on(cluster, 50)
+
+
+# Orders that outlive their process: what is taken over is seen to be taken over.
+_LASTING = {
+    **SETTINGS,
+    "QUOTE_DELAY_MS": "300-600",
+    "EXECUTION_DELAY_MS": "800-1200",
+}
+
+
+def _instances(servers: TestServers) -> set[str]:
+    with servers.connect() as link:
+        return {instance for (instance,) in _rows(link, "SELECT id::text FROM instances")}
+
+
+def _start(servers: TestServers, running: ExitStack) -> tuple[ServiceProcess, str]:
+    """Start an instance, which ends with ``running`` at the latest, and return it with its id."""
+    before = _instances(servers)
+    service = running.enter_context(ServiceProcess({**_LASTING, **servers.environment}))
+    service.wait_until_ready()
+    [instance] = _instances(servers) - before
+    return service, instance
+
+
+def _wait_until_taken_over(link: connection, dead: str) -> float:
+    """Wait until each order that has not ended is owned by one that lives; return how long that took."""
+    began = time.monotonic()
+    left = f"SELECT order_id FROM open_orders WHERE owner IS NULL OR owner = '{dead}'"  # noqa: S608
+    wait_until(lambda: not _rows(link, left))
+    return time.monotonic() - began
+
+
+def _die_and_leave_it_to_another(servers: TestServers, deaths: int) -> tuple[int, float]:
+    """Kill one of two instances, again and again; no message is sent until the other has its orders."""
+    promised: list[str] = []
+    slowest = 0.0
+    _migrate(servers)
+    with ExitStack() as running, servers.connect() as link:
+        living, survivor = _start(servers, running)
+        for _ in range(deaths):
+            dying, instance = _start(servers, running)
+            promised += place_many(dying, 20, clients=2)
+            # They share the load, and now one of them is gone.
+            _wait_until_it_owns(link, instance)
+            _wait_until_it_owns(link, survivor)
+            dying.kill()
+            slowest = max(slowest, _wait_until_taken_over(link, instance))
+        wait_until_none_is_open(servers, within_s=30)
+        assert living.process.poll() is None, living.output
+    verdict = judge(servers, promised)
+    assert verdict.clean, verdict
+    assert verdict.statuses == {"confirmed": 20 * deaths}
+    return verdict.orders, slowest
+
+
+def _die_and_restart(servers: TestServers, deaths: int) -> tuple[int, float]:
+    """Kill the only instance, again and again; its next start goes on with its orders."""
+    promised: list[str] = []
+    slowest = 0.0
+    _migrate(servers)
+    with ExitStack() as running, servers.connect() as link:
+        service, instance = _start(servers, running)
+        for _ in range(deaths):
+            promised += place_many(service, 20, clients=2)
+            _wait_until_it_owns(link, instance)
+            service.kill()
+            gone = instance
+            service, instance = _start(servers, running)
+            slowest = max(slowest, _wait_until_taken_over(link, gone))
+        wait_until_none_is_open(servers, within_s=30)
+    verdict = judge(servers, promised)
+    assert verdict.clean, verdict
+    assert verdict.statuses == {"confirmed": 20 * deaths}
+    return verdict.orders, slowest
+
+
+def _die_in_lanes(cluster: TestCluster, lanes: int, deaths: int) -> None:
+    """Let several databases go through it at the same time: most of it is waiting."""
+    with ThreadPoolExecutor(2 * lanes) as pool:
+        left = [pool.submit(_die_and_leave_it_to_another, cluster.new(), deaths) for _ in range(lanes)]
+        alone = [pool.submit(_die_and_restart, cluster.new(), deaths) for _ in range(lanes)]
+        for fault, runs, limit_s in (
+            ("a worker dies, another lives", left, _TAKEN_OVER_WITHIN_S),
+            ("a worker dies and starts again", alone, _RESTARTED_WITHIN_S),
+        ):
+            results = [run.result() for run in runs]
+            orders, slowest = sum(orders for orders, _ in results), max(took_s for _, took_s in results)
+            report.add(report.Row(fault, lanes * deaths, orders, slowest_recovery_s=slowest))
+            assert slowest < limit_s, slowest
+
+
+def test_three_workers_die_while_the_queue_stays_idle(cluster: TestCluster) -> None:
+    _die_in_lanes(cluster, lanes=3, deaths=1)
+
+
+@pytest.mark.long
+def test_fifty_workers_die_while_the_queue_stays_idle(cluster: TestCluster) -> None:
+    _die_in_lanes(cluster, lanes=5, deaths=10)
