@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _HEARTBEAT_S = 30.0
 _SEND_TIMEOUT_S = 10.0
 _LOOK_EVERY_S = 1.0
+_CLOSE_TIMEOUT_S = 2.0
 _LARGEST_MESSAGE_IN = 4 * 1024
 
 TOO_SLOW = 4008
@@ -28,9 +29,27 @@ TOO_SLOW = 4008
 class _Stream:
     """A socket, and since when it has been taking a message, if it is taking one."""
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
+    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         self.socket = socket
         self.sending_since: float | None = None
+        self._transport = transport
+
+    def linger(self) -> None:
+        """Let a client that has not taken everything yet have its time for that, but not for ever."""
+        if self._transport is not None and self._transport.get_write_buffer_size() > 0:
+            asyncio.get_running_loop().call_later(_SEND_TIMEOUT_S, self._transport.abort)
+
+    async def cut_off(self, code: int, message: bytes) -> None:
+        """Close the socket; a client that does not take even that loses its connection."""
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                # The close frame waits behind what the client does not take, so it may never see it.
+                await self.socket.close(code=code, message=message, drain=False)
+        except TimeoutError:
+            pass
+        finally:
+            if self._transport is not None:
+                self._transport.abort()
 
 
 class StreamRoutes:
@@ -68,7 +87,7 @@ class StreamRoutes:
             if self._stopping:
                 raise ServiceUnavailableError("The service is stopping; connect again.")
             await socket.prepare(request)
-            stream = _Stream(socket)
+            stream = _Stream(socket, request.transport)
             self._streams.add(stream)
             sender = asyncio.create_task(self._send(stream, watch), name=f"stream {order_id}")
             try:
@@ -77,6 +96,7 @@ class StreamRoutes:
                     pass
             finally:
                 self._streams.discard(stream)
+                stream.linger()
                 sender.cancel()
                 await asyncio.wait([sender])
         return socket
@@ -85,10 +105,7 @@ class StreamRoutes:
         """Close every socket, at the service's stop: clients connect again and resume."""
         self._stopping = True
         await self._watchdog.stop()
-        closing = [
-            stream.socket.close(code=WSCloseCode.SERVICE_RESTART, message=b"restarting")
-            for stream in self._streams
-        ]
+        closing = [stream.cut_off(WSCloseCode.SERVICE_RESTART, b"restarting") for stream in self._streams]
         await asyncio.gather(*closing, return_exceptions=True)
 
     async def _send(self, stream: _Stream, watch: Watch) -> None:
@@ -98,6 +115,7 @@ class StreamRoutes:
                 stream.sending_since = self._clock.monotonic()
                 await stream.socket.send_frame(message, WSMsgType.TEXT)
                 stream.sending_since = None
+            stream.sending_since = self._clock.monotonic()
             await stream.socket.close(code=WSCloseCode.OK)
         except ConnectionError:
             pass  # the client has gone
@@ -110,8 +128,12 @@ class StreamRoutes:
         while True:
             await self._clock.sleep(_LOOK_EVERY_S)
             latest = self._clock.monotonic() - _SEND_TIMEOUT_S
-            for stream in list(self._streams):
-                if stream.sending_since is not None and stream.sending_since < latest:
-                    log.info("a client that does not take its messages is cut off")
-                    # The close frame waits behind what the client does not take, so it may never see it.
-                    await stream.socket.close(code=TOO_SLOW, message=b"too slow", drain=False)
+            slow = [
+                stream
+                for stream in self._streams
+                if stream.sending_since is not None and stream.sending_since < latest
+            ]
+            if slow:
+                log.info("%d clients that do not take their messages are cut off", len(slow))
+                closing = [stream.cut_off(TOO_SLOW, b"too slow") for stream in slow]
+                await asyncio.gather(*closing, return_exceptions=True)

@@ -81,10 +81,19 @@ class Bus:
             async with client.pubsub(ignore_subscribe_messages=True) as channel:
                 await channel.subscribe(self._channel)
                 await self._catch_up()
+                asked = False
                 while True:
                     message = await channel.get_message(timeout=_POLL_S)
                     if message is not None:
-                        self.receive(message["data"])
+                        asked = False
+                        if message["type"] == "message":
+                            self.receive(message["data"])
+                    elif asked:
+                        # A connection that has died without a word looks like one on which nothing is said.
+                        raise TimeoutError("no answer to a ping")
+                    else:
+                        asked = True
+                        await channel.ping()
         finally:
             await client.aclose()
 

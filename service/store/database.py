@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
 
-STATEMENT_TIMEOUT_MS = 5_000
+STATEMENT_TIMEOUT_MS = 3_000
 """PostgreSQL ends a statement that runs longer."""
 
 _ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_MS / 1000 + 1

@@ -28,7 +28,7 @@ QUIET = {**NO_DELAYS, "LOG_LEVEL": "WARNING", "INSERT_TIMEOUT_MS": "500"}
 AT_THE_VENUE = {"EXECUTION_DELAY_MS": "300", "WORKER_CONCURRENCY": "200"}
 RECOVERY_S = 5.0
 END = "SELECT {}(pid) FROM pg_stat_activity WHERE application_name = 'order-execution-engine'"
-STATEMENT_TIMEOUT_S = 5.0
+STATEMENT_TIMEOUT_S = 3.0
 
 
 @pytest.fixture(scope="module")
