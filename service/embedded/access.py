@@ -1,7 +1,7 @@
 """Who the servers run as, and how that user gets at folders it may not walk to.
 
 PostgreSQL refuses to run as root, so root's PostgreSQL runs as `nobody`. But root's data folder is
-by default /root/.local/share/..., and /root is closed to all others. Opening it (chmod) is not ours
+by default in the home of root, which is closed to all others. Opening it (chmod) is not ours
 to do, and keeping the data in another place would take it out of the folder or the volume that was
 asked for. So the data stays in DATA_DIR, owned by `nobody`, and the server is handed the open
 folder: it inherits a descriptor and is told that its data is in /proc/self/fd/N. The kernel goes
