@@ -20,7 +20,7 @@ BAD_FOR_S = 0.7
 
 # A statement that nobody answers is given up after six seconds, and only then can another connection be made:
 # once by those who write orders, and once by the venue, which has connections of its own.
-RECOVERY_S = {Weather.HALF_OPEN: 6.0 + 6.0 + 2.0}
+RECOVERY_S = {Weather.HALF_OPEN: 4.0 + 4.0}
 
 
 @pytest.fixture
