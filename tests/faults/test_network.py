@@ -18,8 +18,8 @@ ROUNDS = [1, pytest.param(20, marks=pytest.mark.long)]
 FAULTS = [weather for weather in Weather if weather is not Weather.FINE]
 BAD_FOR_S = 0.7
 
-# A statement that nobody answers is given up after four seconds, and only then can another connection be made:
-# once by those who write orders, and once by the venue, which has connections of its own.
+# A statement that nobody answers is given up after four seconds, and only then can another connection be
+# made: once by those who write orders, and once by the venue, which has connections of its own.
 RECOVERY_S = {Weather.HALF_OPEN: 4.0 + 4.0}
 
 
