@@ -206,6 +206,7 @@ class Service:
         await self._sweep.stop()
         await self._bus.stop()
         await self.feeds.stop()
+        await self.orders.stop()
         await self.venue.stop()
         await self.link.close()
         await self._database.close()

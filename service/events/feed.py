@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from typing import Self
 
-from service.background import Background
+from service.background import Background, cancel
 from service.clock import Clock
 from service.store.database import UnavailableError
 from service.store.journal import Committed
@@ -122,6 +122,7 @@ class Feeds:
     async def stop(self) -> None:
         """Stop comparing."""
         await self._comparing.stop()
+        await cancel([watched.reading for watched in self._watched.values() if watched.reading is not None])
 
     async def watch(self, order_id: str, after: int = 0) -> Watch | None:
         """Begin to watch an order, after the entry of the given sequence; None when there is no such order.

@@ -105,6 +105,10 @@ class Orders:
             patient=False,
         )
 
+    async def stop(self) -> None:
+        """Wait until every read that was asked for has been answered, unless PostgreSQL is away."""
+        await self._reads.stop()
+
     async def get(self, order_id: str) -> Order | None:
         """Return an order; those asked for at the same time are read together."""
         return await self._reads.submit(order_id)
