@@ -23,7 +23,7 @@ in a local Solana VM: ``tests/golden`` holds what they answered, and which sourc
 from service.venues.amm.errors import AmmError, StateIncompleteError, SwapRefusedError
 from service.venues.amm.meteora_damm_v2 import DammV2Pool
 from service.venues.amm.meteora_dlmm import DlmmPool
-from service.venues.amm.quote import ChainTime, Direction, FeeSide, PoolState, SwapQuote
+from service.venues.amm.quote import ChainTime, Direction, FeeSide, PoolState, Ratio, SwapQuote
 from service.venues.amm.raydium_amm_v4 import AmmV4Pool
 from service.venues.amm.raydium_cpmm import CpmmPool
 
@@ -37,6 +37,7 @@ __all__ = [
     "DlmmPool",
     "FeeSide",
     "PoolState",
+    "Ratio",
     "StateIncompleteError",
     "SwapQuote",
     "SwapRefusedError",

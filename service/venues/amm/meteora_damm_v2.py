@@ -124,17 +124,17 @@ class DammV2Pool:
             AmmError: See the tree in ``errors``.
         """
         check_amount(amount)
-        rate = self._rate(now)
+        rate = self.rate(now)
         price = self.price(direction)
         a_to_b = direction is Direction.A_TO_B
-        fee_on_input = self._fee_on_input(a_to_b=a_to_b)
+        fee_on_input = self.fee_on_input(a_to_b=a_to_b)
         fee = fee_of_gross(amount, rate) if fee_on_input else 0
         net_in = amount - fee
         sqrt_price = self.sqrt_price
         if self.collect_fee_mode == COMPOUNDING:
             gross_out = Product(self.amount_a, self.amount_b).out_for(net_in, a_to_b=a_to_b)
         else:
-            gross_out, sqrt_price = self._range().out_for(net_in, a_to_b=a_to_b)
+            gross_out, sqrt_price = self.price_range().out_for(net_in, a_to_b=a_to_b)
         if not fee_on_input:
             fee = fee_of_gross(gross_out, rate)
         swap = _Swap(a_to_b, fee_on_input, net_in, gross_out, fee, sqrt_price, now.timestamp_s)
@@ -147,22 +147,26 @@ class DammV2Pool:
             AmmError: See the tree in ``errors``.
         """
         check_amount(amount)
-        rate = self._rate(now)
+        rate = self.rate(now)
         price = self.price(direction)
         a_to_b = direction is Direction.A_TO_B
-        fee_on_input = self._fee_on_input(a_to_b=a_to_b)
+        fee_on_input = self.fee_on_input(a_to_b=a_to_b)
         gross_out = amount if fee_on_input else gross_of_net(amount, rate)
         sqrt_price = self.sqrt_price
         if self.collect_fee_mode == COMPOUNDING:
             net_in = Product(self.amount_a, self.amount_b).in_for(gross_out, a_to_b=a_to_b)
         else:
-            net_in, sqrt_price = self._range().in_for(gross_out, a_to_b=a_to_b)
+            net_in, sqrt_price = self.price_range().in_for(gross_out, a_to_b=a_to_b)
         fee = gross_of_net(net_in, rate) - net_in if fee_on_input else gross_out - amount
         swap = _Swap(a_to_b, fee_on_input, net_in, gross_out, fee, sqrt_price, now.timestamp_s)
         return self._quote(price, swap)
 
-    def _rate(self, now: ChainTime) -> int:
-        """Check that the pool swaps now, and return its fee's rate, of 1e9."""
+    def rate(self, now: ChainTime) -> int:
+        """Check that the pool swaps now, and return its fee's rate, of 1e9.
+
+        Raises:
+            AmmError: See the tree in ``errors``.
+        """
         if self.status != ENABLED:
             raise PoolDisabledError(f"the pool's status is {self.status}")
         point = current_point(self.activation_type, now)
@@ -171,24 +175,34 @@ class DammV2Pool:
         variable_rate = self.dynamic_fee.rate() if self.dynamic_fee else 0
         return capped_rate(base_rate, variable_rate, self.fee_version)
 
-    def _fee_on_input(self, *, a_to_b: bool) -> bool:
+    def fee_on_input(self, *, a_to_b: bool) -> bool:
+        """Return whether a swap in this direction pays its fee on the input.
+
+        Raises:
+            UnsupportedPoolError: The collect mode is not known.
+        """
         if self.collect_fee_mode not in (FEE_ON_OUTPUT, FEE_ON_B, COMPOUNDING):
             raise UnsupportedPoolError(f"the collect mode {self.collect_fee_mode} is not known")
         return self.collect_fee_mode != FEE_ON_OUTPUT and not a_to_b
 
-    def _range(self) -> Range:
+    def price_range(self) -> Range:
+        """Return the curve of a pool that does not compound."""
         return Range(self.sqrt_price, self.liquidity, self.sqrt_min_price, self.sqrt_max_price)
 
-    def _amounts(self) -> tuple[int, int]:
-        """Return the pool's amounts, counted for the first time if need be."""
+    def amounts(self) -> tuple[int, int]:
+        """Return the pool's amounts of A and B, counted for the first time if need be.
+
+        Raises:
+            ArithmeticOverflowError: An amount counted does not fit u64.
+        """
         if self.layout_version == 0 and self.collect_fee_mode != COMPOUNDING:
-            return self._range().reserves()
+            return self.price_range().reserves()
         return self.amount_a, self.amount_b
 
     def _quote(self, price: Ratio, swap: _Swap) -> "SwapQuote[DammV2Pool]":
         fee_in, fee_out = (swap.fee, 0) if swap.fee_on_input else (0, swap.fee)
         amount_in = swap.net_in + fee_in
-        amount_a, amount_b = self._amounts()
+        amount_a, amount_b = self.amounts()
         held_in, held_out = (amount_a, amount_b) if swap.a_to_b else (amount_b, amount_a)
         if swap.gross_out > held_out:
             raise InsufficientLiquidityError(f"{swap.gross_out} asked of {held_out} held")

@@ -7,7 +7,7 @@ Source: MeteoraAg/dlmm-sdk commons/src/quote.rs (quote_exact_in, quote_exact_out
 swap_exact_in_quote_at_bin, swap_exact_out_quote_at_bin), extensions/lb_pair.rs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from service.venues.amm.meteora_dlmm_bins import (
     arrays_of,
     fill,
     net_input_for,
+    net_input_to_clear,
     walk,
 )
 from service.venues.amm.meteora_dlmm_fees import (
@@ -77,6 +78,26 @@ class _Start(NamedTuple):
     index_reference: int
     volatility_reference: int
     timestamp_s: int
+
+
+class BinAhead(NamedTuple):
+    """A bin that a swap would come to.
+
+    Attributes:
+        bin_id: The bin.
+        price: Units of Y per unit of X, Q64.64.
+        rate: The fee's rate in it, of 1e9.
+        fee_on_input: Whether the fee is taken from what goes in.
+        capacity: Base units in, with the fee if it is on the input, that clear it.
+        nearing: Whether the next bin may charge less, being nearer to where volatility counts from.
+    """
+
+    bin_id: int
+    price: int
+    rate: int
+    fee_on_input: bool
+    capacity: int
+    nearing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +194,26 @@ class DlmmPool:
             if not left:
                 return self._quote(direction, start, steps)
         raise InsufficientLiquidityError(f"the pool is {left} short of {amount}")
+
+    def ahead(self, direction: Direction, now: ChainTime) -> Iterator[BinAhead]:
+        """Check that the pool swaps, and walk the bins that a swap would clear one after the other.
+
+        Raises:
+            AmmError: See the tree in ``errors``; what the walk itself meets comes from the iterator.
+        """
+        return self._ahead(self._start(direction, now))
+
+    def _ahead(self, start: _Start) -> Iterator[BinAhead]:
+        x_in, orders, fee_on_input = start.x_in, start.orders, start.fee_on_input
+        moving = self.parameters.variable_fee_control > 0
+        for bin_id, bin_ in self._walk(start):
+            price = price_of_bin(bin_id, self.parameters.bin_step)
+            rate = self._rate(start, bin_id)
+            capacity = net_input_to_clear(bin_, price, x_in=x_in, orders=orders)
+            if fee_on_input:
+                capacity += fee_on_net(capacity, rate)
+            to_reference = bin_id - start.index_reference if x_in else start.index_reference - bin_id
+            yield BinAhead(bin_id, price, rate, fee_on_input, capacity, moving and to_reference > 0)
 
     def _start(self, direction: Direction, now: ChainTime) -> _Start:
         """Check that the pool swaps, and set the references for a swap at this time."""

@@ -218,6 +218,20 @@ def _fill_layer(held: int, price: int, net_in: int, *, x_in: bool) -> tuple[int,
     return net_in, amount_bought(net_in, price, x_in=x_in)
 
 
+def net_input_to_clear(bin_: Bin, price: int, *, x_in: bool, orders: bool) -> int:
+    """Return the input without fee that takes all a bin has for a direction, each layer rounded up.
+
+    Raises:
+        ArithmeticOverflowError: A layer's cost does not fit u64.
+    """
+    held = bin_.amount_y if x_in else bin_.amount_x
+    total = amount_needed(held, price, x_in=x_in)
+    if orders and (bin_.open_orders or bin_.begun_orders):
+        for layer in bin_.orders_for(x_in=x_in):
+            total += amount_needed(layer, price, x_in=x_in)
+    return total
+
+
 def net_input_for(bin_: Bin, price: int, gross_out: int, *, x_in: bool) -> int:
     """Return the input without fee that buys an output from a bin holding more than that.
 

@@ -69,7 +69,7 @@ class AmmV4Pool:
             AmmError: See the tree in ``errors``.
         """
         check_amount(amount)
-        price = self._tradable_price(direction, now)
+        price = self.tradable_price(direction, now)
         fee = _ceil_div(amount * self.fee_numerator, self.fee_denominator)
         net_in = amount - fee
         amount_out = net_in * price.out // (price.per + net_in)
@@ -84,7 +84,7 @@ class AmmV4Pool:
             AmmError: See the tree in ``errors``.
         """
         check_amount(amount)
-        price = self._tradable_price(direction, now)
+        price = self.tradable_price(direction, now)
         if amount >= price.out:
             raise InsufficientLiquidityError(f"{amount} asked of a reserve of {price.out}")
         net_in = _ceil_div(price.per * amount, price.out - amount)
@@ -94,8 +94,15 @@ class AmmV4Pool:
             raise AmountTooSmallError(f"{amount} out costs less than one unit, which the program refuses")
         return self._quote(direction, price, amount_in, amount, net_in)
 
-    def _tradable_price(self, direction: Direction, now: ChainTime) -> Ratio:
-        """Return the price, that is the reserves, of a pool that swaps now."""
+    def tradable_price(self, direction: Direction, now: ChainTime) -> Ratio:
+        """Return the price, that is the reserves, of a pool that swaps now.
+
+        Raises:
+            PoolNotOpenError: The pool opens later.
+            PoolDisabledError: Swaps are switched off.
+            UnsupportedPoolError: An order book may hold part of the reserves, or the fee is all.
+            InsufficientLiquidityError: A reserve is empty.
+        """
         if self.status == WAITING_TRADE:
             if now.timestamp_s < self.open_time_s:
                 raise PoolNotOpenError(f"the pool opens at {self.open_time_s}")

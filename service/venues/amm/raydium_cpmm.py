@@ -104,8 +104,8 @@ class CpmmPool:
             AmmError: See the tree in ``errors``.
         """
         check_amount(amount)
-        price = self._tradable_price(direction, now)
-        trade_rate, creator_rate, on_input = self._rates(direction)
+        price = self.tradable_price(direction, now)
+        trade_rate, creator_rate, on_input = self.rates(direction)
         creator_fee = 0
         if on_input:
             rate = trade_rate + creator_rate
@@ -134,8 +134,8 @@ class CpmmPool:
             AmmError: See the tree in ``errors``.
         """
         check_amount(amount)
-        price = self._tradable_price(direction, now)
-        trade_rate, creator_rate, on_input = self._rates(direction)
+        price = self.tradable_price(direction, now)
+        trade_rate, creator_rate, on_input = self.rates(direction)
         gross_out = amount if on_input else _gross_up(amount, creator_rate)
         if gross_out >= price.out:
             raise InsufficientLiquidityError(f"{gross_out} asked of a reserve of {price.out}")
@@ -151,16 +151,26 @@ class CpmmPool:
             _Swap(a_to_b, amount_in, amount, net_in, gross_out, trade_fee, creator_fee, on_input),
         )
 
-    def _tradable_price(self, direction: Direction, now: ChainTime) -> Ratio:
-        """Return the price, that is the reserves, of a pool that swaps now."""
+    def tradable_price(self, direction: Direction, now: ChainTime) -> Ratio:
+        """Return the price, that is the reserves, of a pool that swaps now.
+
+        Raises:
+            PoolDisabledError: Swaps are switched off.
+            PoolNotOpenError: The pool opens later.
+            InsufficientLiquidityError: A reserve is empty.
+        """
         if self.status & SWAP_DISABLED:
             raise PoolDisabledError(f"the pool's status is {self.status}")
         if now.timestamp_s < self.open_time_s:
             raise PoolNotOpenError(f"the pool opens at {self.open_time_s}")
         return self.price(direction)
 
-    def _rates(self, direction: Direction) -> tuple[int, int, bool]:
-        """Return the trade rate, the creator's rate, and whether the latter is on the input."""
+    def rates(self, direction: Direction) -> tuple[int, int, bool]:
+        """Return the trade rate, the creator's rate (ppm), and whether the latter is on the input.
+
+        Raises:
+            UnsupportedPoolError: The rates are none the program swaps with.
+        """
         on = self.creator_fee_on
         if on == CREATOR_FEE_ON_INPUT:
             on_input = True

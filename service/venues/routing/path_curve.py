@@ -1,0 +1,226 @@
+"""A path's output as a function of its input, in the one form that splitting needs.
+
+An optimal split puts every path at the same marginal price p. Over the *level* u = 1/sqrt(p), which rises
+as more is sold, what has gone into a Moebius piece gain * t / (depth + bend * t) is a straight line::
+
+    p = gain * depth / (depth + bend * t)^2   =>   t = (u * sqrt(gain * depth) - depth) / bend
+
+and what has come out is one over 1/u. A straight piece (a DLMM bin) is a jump at its level. So a path is
+a row of knots (level, in, out), and all else is interpolation.
+
+Amounts here are in 2^-32 base units, levels are fixed-point with 128 bits after the point.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from math import isqrt
+from typing import NamedTuple
+
+from service.venues.amm import AmmError
+from service.venues.amm.curve import Segment
+
+UNIT_BITS = 32
+"""A base unit is 2^32: one unit of a dear token may span many bins of the next pool."""
+
+LEVEL_BITS = 128
+
+# A piece's numbers are cut to this width after a composition: prices stay exact to 2^-128.
+_WIDTH = 256
+
+
+class Point(NamedTuple):
+    """How much has gone into a path and come out of it, in 2^-32 base units."""
+
+    sold: int
+    bought: int
+
+
+class Chain:
+    """One pool's pieces, pulled as they are needed and kept, since many paths share a pool."""
+
+    __slots__ = ("_pieces", "_source")
+
+    def __init__(self, pieces: Iterator[Segment]) -> None:
+        self._source: Iterator[Segment] | None = pieces
+        self._pieces: list[Segment] = []
+
+    def piece(self, index: int) -> Segment | None:
+        """Return a piece, its amounts in 2^-32 base units; None beyond the pool's end."""
+        while index >= len(self._pieces):
+            if self._source is None:
+                return None
+            try:
+                gain, depth, bend, length = next(self._source)
+            except (StopIteration, AmmError):
+                # An array of bins that was not loaded ends the pool as its last bin would.
+                self._source = None
+                return None
+            if length:
+                self._pieces.append(Segment(gain << UNIT_BITS, depth << UNIT_BITS, bend, length << UNIT_BITS))
+        return self._pieces[index]
+
+    def __iter__(self) -> Iterator[Segment]:
+        index = 0
+        while (piece := self.piece(index)) is not None:
+            yield piece
+            index += 1
+
+
+def composed(first: Chain, second: Chain) -> Iterator[Segment]:
+    """Yield the pieces of two pools in a row: what the first pays goes into the second.
+
+    With f(t) = a t / (d + b t) and g(y) = A y / (D + B y), g(f(t)) = A a t / (D d + (D b + B a) t). A piece
+    ends where either pool's does.
+    """
+    ones, others = iter(first), iter(second)
+    one, other = next(ones, None), next(others, None)
+    while one is not None and other is not None:
+        paid = _paid(one, one.length)
+        ends_first = paid <= other.length
+        # The input that fills the second's piece: f's inverse, d y / (a - b y).
+        length = (
+            one.length if ends_first else one.depth * other.length // (one.gain - one.bend * other.length)
+        )
+        if length:
+            yield _cut(
+                one.gain * other.gain,
+                one.depth * other.depth,
+                one.bend * other.depth + other.bend * one.gain,
+                length,
+            )
+        if ends_first:
+            one, other = next(ones, None), _rest(other, paid)
+        else:
+            one, other = _rest(one, length), next(others, None)
+
+
+def _paid(piece: Segment, amount: int) -> int:
+    return piece.gain * amount // (piece.depth + piece.bend * amount)
+
+
+def _rest(piece: Segment, amount: int) -> Segment:
+    """Return what is left of a piece: f(s + t) - f(s) = a d t / (D^2 + b D t), with D = d + b s."""
+    gain, depth, bend, length = piece
+    if not bend:
+        return Segment(gain, depth, 0, length - amount)
+    after = depth + bend * amount
+    return _cut(gain * depth, after * after, bend * after, length - amount)
+
+
+def _cut(gain: int, depth: int, bend: int, length: int) -> Segment:
+    excess = max(gain.bit_length(), depth.bit_length()) - _WIDTH
+    if excess > 0:
+        return Segment(gain >> excess, depth >> excess, bend >> excess, length)
+    return Segment(gain, depth, bend, length)
+
+
+def level_of(piece: Segment) -> int:
+    """Return the level at which a piece begins, 1/sqrt(gain/depth)."""
+    return isqrt((piece.depth << 2 * LEVEL_BITS) // piece.gain)
+
+
+class PathCurve:
+    """The knots of a path, as far as they have been asked for.
+
+    Between two knots ``sold`` is linear in the level and ``bought`` in its inverse; two knots of one
+    level are a jump.
+    """
+
+    __slots__ = ("_bought", "_pieces", "_sold", "is_whole", "levels")
+
+    def __init__(self, pieces: Iterator[Segment]) -> None:
+        self._pieces = pieces
+        self.is_whole = False
+        self.levels: list[int] = []
+        self._sold: list[int] = []
+        self._bought: list[int] = []
+        self._pull()
+
+    @property
+    def end(self) -> Point:
+        """All that the knots so far hold."""
+        return Point(self._sold[-1], self._bought[-1]) if self.levels else Point(0, 0)
+
+    def reach_level(self, level: int) -> None:
+        """Pull pieces until the knots go beyond a level, or the path ends."""
+        while not self.is_whole and self.levels[-1] <= level:
+            self._pull()
+
+    def reach_amount(self, side: int, amount: int) -> bool:
+        """Pull pieces until an amount is sold (side 0) or bought (side 1); say whether the path can."""
+        amounts = self._bought if side else self._sold
+        while not self.is_whole and amounts[-1] < amount:
+            self._pull()
+        return bool(amounts) and amounts[-1] >= amount
+
+    def level_for(self, side: int, amount: int) -> int:
+        """Return the level at which an amount that the knots hold is sold (side 0) or bought (side 1)."""
+        amounts = self._bought if side else self._sold
+        index = bisect_left(amounts, amount)
+        if not index:
+            return self.levels[0]
+        low, high = self.levels[index - 1], self.levels[index]
+        done, whole = amount - amounts[index - 1], amounts[index] - amounts[index - 1]
+        return level_between(side, low, high, done, whole)
+
+    def before(self, level: int) -> Point:
+        """Return the point where a level begins, no jump at it made."""
+        index = bisect_left(self.levels, level)
+        if index == len(self.levels):
+            return self.end
+        if not index or self.levels[index] == level:
+            return Point(self._sold[index], self._bought[index])
+        return self._between(index, level)
+
+    def after(self, level: int) -> Point:
+        """Return the point where a level ends, all jumps at it made."""
+        index = bisect_right(self.levels, level)
+        if index == len(self.levels):
+            return self.end
+        if not index or self.levels[index - 1] == level:
+            index = max(index - 1, 0)
+            return Point(self._sold[index], self._bought[index])
+        return self._between(index, level)
+
+    def _between(self, index: int, level: int) -> Point:
+        low, high = self.levels[index - 1], self.levels[index]
+        sold, bought = self._sold[index - 1], self._bought[index - 1]
+        risen, span = level - low, high - low
+        return Point(
+            sold + (self._sold[index] - sold) * risen // span,
+            # The part of the way from 1/low to 1/high that 1/level has come.
+            bought + (self._bought[index] - bought) * risen * high // (level * span),
+        )
+
+    def _pull(self) -> None:
+        piece = next(self._pieces, None)
+        if piece is None:
+            self.is_whole = True
+            return
+        start = level_of(piece)
+        if not self.levels:
+            self._add(start, 0, 0)
+        else:
+            # A composition's rounding may put a piece a hair above where the last one ended.
+            start = max(start, self.levels[-1])
+        sold, bought = self.end
+        if start > self.levels[-1]:
+            self._add(start, sold, bought)
+        length, bent = piece.length, piece.depth + piece.bend * piece.length
+        end = start * bent // piece.depth if piece.bend else start
+        self._add(end, sold + length, bought + piece.gain * length // bent)
+
+    def _add(self, level: int, sold: int, bought: int) -> None:
+        self.levels.append(level)
+        self._sold.append(sold)
+        self._bought.append(bought)
+
+
+def level_between(side: int, low: int, high: int, done: int, whole: int) -> int:
+    """Return the level at a part ``done / whole`` of what lies between two levels.
+
+    What is sold (side 0) is linear in the level, what is bought (side 1) in its inverse.
+    """
+    if side:
+        return low * high * whole // (high * whole - (high - low) * done)
+    return low + (high - low) * done // whole
