@@ -10,49 +10,100 @@ UNION ALL
 SELECT seed FROM paper_market;
 
 -- name: paper_open_pools
--- Make the pools that do not exist yet.
+-- Make the pools that do not exist yet; returns their ids.
 INSERT INTO paper_pools (
-    id, dex, token_a, token_b, fee_ppm, reserve_a, reserve_b, home_a, home_b
-)
-SELECT id, dex, token_a, token_b, fee_ppm, reserve_a, reserve_b, reserve_a, reserve_b
-FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
-    id text, dex text, token_a text, token_b text, fee_ppm integer, reserve_a numeric,
-    reserve_b numeric
-)
-ON CONFLICT DO NOTHING;
-
--- name: paper_get_pools
--- Every pool as it is now.
-SELECT id, dex, token_a, token_b, fee_ppm, reserve_a, reserve_b, home_a, home_b, version
-FROM paper_pools
-ORDER BY id;
-
--- name: paper_submit
--- Take in transactions that can still land; those that are here already stay as they are.
-INSERT INTO paper_transactions (
-    signature, order_id, attempt, venue, pool_id, token_in, token_out, status, amount_in,
-    minimum_out, last_valid_slot, submitted_at, lands_at
+    id, dex, program, token_a, token_b, state, vault_a, vault_b, founded_a, founded_b, opened_slot
 )
 SELECT
-    signature, order_id, attempt, venue, pool_id, token_in, token_out, 'pending', amount_in,
-    minimum_out, last_valid_slot, now(), now() + delay_ms * interval '1 millisecond'
+    id, dex, program, token_a, token_b, state, vault_a, vault_b, vault_a, vault_b, opened_slot
+FROM jsonb_to_recordset(%(pools)s::jsonb) AS row (
+    id text, dex text, program text, token_a text, token_b text, state jsonb, vault_a numeric,
+    vault_b numeric, opened_slot bigint
+)
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: paper_endow_wallets
+-- Make the wallets that do not exist, and give to (or take from) those whose endowment is another now,
+-- as far as they can pay. The leader's to do.
+INSERT INTO paper_wallets AS w (owner, token, balance, endowment)
+SELECT owner, token, endowment, endowment
+FROM jsonb_to_recordset(%(wallets)s::jsonb) AS row (owner text, token text, endowment numeric)
+WHERE EXISTS (SELECT 1 FROM paper_leader WHERE epoch = %(epoch)s)
+ON CONFLICT (owner, token) DO UPDATE
+SET
+    balance = least(w.balance + excluded.endowment - w.endowment, 18446744073709551615),
+    endowment = w.endowment + least(
+        excluded.endowment - w.endowment, 18446744073709551615 - w.balance
+    )
+WHERE excluded.endowment <> w.endowment AND w.balance + excluded.endowment - w.endowment >= 0;
+
+-- name: paper_get_pools
+-- Every pool, and the commit as of which they are so. In the order of their ids.
+SELECT
+    l.epoch, l.sequence, p.id, p.dex, p.program, p.token_a, p.token_b, p.state, p.vault_a, p.vault_b,
+    p.opened_slot
+FROM paper_leader AS l
+CROSS JOIN paper_pools AS p
+ORDER BY p.id COLLATE "C";
+
+-- name: paper_get_wallets
+-- What everybody holds.
+SELECT owner, token, balance FROM paper_wallets;
+
+-- name: paper_lead
+-- Become the market's leader, if it has none that was heard of lately; returns the new epoch.
+UPDATE paper_leader
+SET leader = %(leader)s, epoch = epoch + 1, renewed_at = now()
+WHERE leader IS NULL
+    OR leader = %(leader)s
+    OR %(alone)s
+    OR renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
+RETURNING epoch, sequence;
+
+-- name: paper_renew
+-- Go on leading; returns nothing when the epoch is over.
+UPDATE paper_leader SET renewed_at = now() WHERE epoch = %(epoch)s RETURNING sequence;
+
+-- name: paper_resign
+-- Let another lead at once.
+UPDATE paper_leader SET leader = NULL WHERE epoch = %(epoch)s;
+
+-- name: paper_read_leader
+-- How far the market has come.
+SELECT epoch, sequence FROM paper_leader;
+
+-- name: paper_submit
+-- Take in transactions that can still land; those that are here already stay as they are. A delay puts
+-- the landing into the first slot that begins after it.
+INSERT INTO paper_transactions (
+    signature, order_id, attempt, token_in, token_out, status, maximum_in, minimum_out,
+    last_valid_slot, message, submitted_at, lands_slot
+)
+SELECT
+    signature, order_id, attempt, token_in, token_out, 'pending', maximum_in, minimum_out,
+    last_valid_slot, message, now(),
+    paper_slot(%(slot_ms)s) + CASE
+        WHEN delay_ms = 0 THEN 0
+        ELSE 1 + floor(
+            (extract(epoch FROM now()) * 1000 %% %(slot_ms)s + delay_ms) / %(slot_ms)s
+        )::bigint
+    END
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
-    signature text, order_id uuid, attempt integer, venue text, pool_id text, token_in text,
-    token_out text, amount_in numeric, minimum_out numeric, last_valid_slot bigint, delay_ms integer
+    signature text, order_id uuid, attempt integer, token_in text, token_out text,
+    maximum_in numeric, minimum_out numeric, last_valid_slot bigint, message text, delay_ms integer
 )
 WHERE last_valid_slot >= paper_slot(%(slot_ms)s)
 ON CONFLICT DO NOTHING
-RETURNING signature;
+RETURNING signature, lands_slot;
 
 -- name: paper_refuse
 -- Note that a transaction is refused, under its own key: it can land no more.
 INSERT INTO paper_transactions (
-    signature, order_id, attempt, venue, pool_id, token_in, token_out, status, amount_in, minimum_out,
-    failure, last_valid_slot, submitted_at, settled_at
+    signature, order_id, attempt, status, failure, last_valid_slot, submitted_at, settled_at
 )
 VALUES (
-    %(signature)s, %(order_id)s, %(attempt)s, %(venue)s, %(pool_id)s, %(token_in)s, %(token_out)s,
-    'failed', %(amount_in)s, %(minimum_out)s, %(failure)s, %(last_valid_slot)s, now(), now()
+    %(signature)s, %(order_id)s, %(attempt)s, 'failed', %(failure)s, %(last_valid_slot)s, now(), now()
 )
 ON CONFLICT DO NOTHING;
 
@@ -73,7 +124,7 @@ never_seen AS (
     FROM asked
     WHERE last_valid_slot < paper_slot(%(slot_ms)s)
     ON CONFLICT DO NOTHING
-    RETURNING signature, status, amount_out, failure
+    RETURNING signature, status, amount_in, amount_out, failure
 ),
 too_late AS (
     UPDATE paper_transactions AS t
@@ -82,79 +133,70 @@ too_late AS (
     WHERE t.signature = a.signature
         AND t.status = 'pending'
         AND t.last_valid_slot < paper_slot(%(slot_ms)s)
-    RETURNING t.signature, t.status, t.amount_out, t.failure
+    RETURNING t.signature, t.status, t.amount_in, t.amount_out, t.failure
 )
 SELECT * FROM never_seen
 UNION ALL
 SELECT * FROM too_late
 UNION ALL
-SELECT t.signature, t.status, t.amount_out, t.failure
+SELECT t.signature, t.status, t.amount_in, t.amount_out, t.failure
 FROM asked AS a
 JOIN paper_transactions AS t ON t.signature = a.signature
 WHERE t.signature NOT IN (SELECT signature FROM too_late);
 
--- name: paper_find_stragglers
--- Transactions that should have landed a while ago: their process is gone.
-SELECT
-    signature, order_id::text, attempt, venue, pool_id, token_in, token_out, amount_in, minimum_out,
-    last_valid_slot
+-- name: paper_find_pending
+-- Transactions that wait to be executed, in the order of landing.
+SELECT signature, message, lands_slot
 FROM paper_transactions
-WHERE status = 'pending' AND lands_at < now() - %(late_ms)s * interval '1 millisecond'
-ORDER BY lands_at, signature
-LIMIT 500;
+WHERE status = 'pending'
+ORDER BY lands_slot, submitted_at, signature
+LIMIT 2000;
 
 -- name: paper_settle
--- Execute transactions: the pools move, the transactions land or fail, and the market's own trades are
--- booked. A pool moves only if it is still as its trades were computed on, and only if all of them are
--- still pending and valid; the pools that moved are returned.
+-- Commit what a group of transactions and the market's own traders have done, if this is still the
+-- leader's epoch, and if all of the group are still pending and valid; else nothing at all. Returns the
+-- commit's number.
 WITH results AS (
     SELECT *
     FROM jsonb_to_recordset(%(results)s::jsonb) AS row (
-        signature text, pool_id text, status text, amount_out numeric, failure text
+        signature text, status text, amount_in numeric, amount_out numeric, failure text
     )
 ),
 executable AS (
-    SELECT t.signature, t.pool_id
+    SELECT t.signature
     FROM paper_transactions AS t
     JOIN results AS r ON r.signature = t.signature
     WHERE t.status = 'pending' AND t.last_valid_slot >= paper_slot(%(slot_ms)s)
     ORDER BY t.signature
     FOR UPDATE OF t
 ),
-moved AS (
-    UPDATE paper_pools AS p
-    SET reserve_a = w.reserve_a, reserve_b = w.reserve_b, version = w.version
-    FROM jsonb_to_recordset(%(pools)s::jsonb) AS w (
-        id text, seen_version bigint, version bigint, reserve_a numeric, reserve_b numeric
-    )
-    WHERE p.id = w.id
-        AND p.version = w.seen_version
-        AND NOT EXISTS (
-            SELECT 1
-            FROM results AS r
-            WHERE r.pool_id = p.id AND r.signature NOT IN (SELECT signature FROM executable)
-        )
-    RETURNING p.id
+led AS (
+    UPDATE paper_leader
+    SET sequence = sequence + 1, renewed_at = now()
+    WHERE epoch = %(epoch)s
+        AND (SELECT count(*) FROM executable) = (SELECT count(*) FROM results)
+    RETURNING sequence
 ),
 settled AS (
     UPDATE paper_transactions AS t
-    SET status = r.status, amount_out = r.amount_out, failure = r.failure, settled_at = now()
+    SET
+        status = r.status, amount_in = r.amount_in, amount_out = r.amount_out, failure = r.failure,
+        settled_at = now()
     FROM results AS r
-    JOIN moved AS m ON m.id = r.pool_id
-    WHERE t.signature = r.signature
+    WHERE t.signature = r.signature AND EXISTS (SELECT 1 FROM led)
 ),
-restored AS (
-    INSERT INTO paper_transactions (
-        signature, venue, pool_id, token_in, token_out, status, amount_in, amount_out, minimum_out,
-        submitted_at, settled_at
+moved AS (
+    UPDATE paper_pools AS p
+    SET state = w.state, vault_a = w.vault_a, vault_b = w.vault_b
+    FROM jsonb_to_recordset(%(pools)s::jsonb) AS w (
+        id text, state jsonb, vault_a numeric, vault_b numeric
     )
-    SELECT
-        w.signature, w.venue, w.pool_id, w.token_in, w.token_out, 'landed', w.amount_in, w.amount_out,
-        1, now(), now()
-    FROM jsonb_to_recordset(%(own_trades)s::jsonb) AS w (
-        signature text, venue text, pool_id text, token_in text, token_out text, amount_in numeric,
-        amount_out numeric
-    )
-    JOIN moved AS m ON m.id = w.pool_id
+    WHERE p.id = w.id AND EXISTS (SELECT 1 FROM led)
+),
+paid AS (
+    UPDATE paper_wallets AS h
+    SET balance = w.balance
+    FROM jsonb_to_recordset(%(wallets)s::jsonb) AS w (owner text, token text, balance numeric)
+    WHERE h.owner = w.owner AND h.token = w.token AND EXISTS (SELECT 1 FROM led)
 )
-SELECT id FROM moved;
+SELECT sequence FROM led;

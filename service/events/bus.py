@@ -10,18 +10,15 @@ from collections.abc import Sequence
 import orjson
 
 from service import crash_points
-from service.background import Background
 from service.clock import Clock
 from service.domain.attempt import Fill
 from service.events.feed import Feeds
-from service.events.redis_link import REDIS_AWAY, RedisLink, connect
+from service.events.redis_link import RedisLink
+from service.events.subscription import Subscription
 from service.store.database import UnavailableError
-from service.store.journal import Committed
+from service.store.journal import Committed, Quoted
 
 log = logging.getLogger(__name__)
-
-_PAUSE_WHILE_AWAY_S = 0.5
-_POLL_S = 5.0
 
 
 class Bus:
@@ -41,7 +38,7 @@ class Bus:
         self._clock = clock
         self._channel = channel
         self._sender = sender.encode()
-        self._listener = Background("bus", self._listen_for_ever, clock)
+        self._listener = Subscription(link.url, channel, clock, receive=self.receive, catch_up=self._catch_up)
 
     def start(self) -> None:
         """Begin to listen to the other instances."""
@@ -67,36 +64,6 @@ class Bus:
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             log.warning("bus: a message that is not one of ours (%s)", error, extra={"fault": "bus"})
 
-    async def _listen_for_ever(self) -> None:
-        while True:
-            try:
-                await self._listen()
-            except REDIS_AWAY as error:
-                log.debug("bus: redis is away (%s)", error)
-            await self._clock.sleep(_PAUSE_WHILE_AWAY_S)
-
-    async def _listen(self) -> None:
-        client = connect(self._link.url)
-        try:
-            async with client.pubsub(ignore_subscribe_messages=True) as channel:
-                await channel.subscribe(self._channel)
-                await self._catch_up()
-                asked = False
-                while True:
-                    message = await channel.get_message(timeout=_POLL_S)
-                    if message is not None:
-                        asked = False
-                        if message["type"] == "message":
-                            self.receive(message["data"])
-                    elif asked:
-                        # A connection that has died without a word looks like one on which nothing is said.
-                        raise TimeoutError("no answer to a ping")
-                    else:
-                        asked = True
-                        await channel.ping()
-        finally:
-            await client.aclose()
-
     async def _catch_up(self) -> None:
         """Read what was published while nobody listened here."""
         try:
@@ -111,8 +78,8 @@ def _encode(steps: Sequence[Committed]) -> bytes:
             [
                 step.order_id,
                 step.entry,
-                step.offers,
-                None if step.fill is None else [str(step.fill.amount_out), step.fill.tx_hash],
+                step.quoted and [step.quoted.offers, step.quoted.route],
+                step.fill and [step.fill.amount_in, step.fill.amount_out, step.fill.tx_hash],
             ]
             for step in steps
         ]
@@ -121,6 +88,6 @@ def _encode(steps: Sequence[Committed]) -> bytes:
 
 def _decode(message: bytes) -> list[Committed]:
     return [
-        Committed(order_id, entry, offers, None if fill is None else Fill(int(fill[0]), fill[1]))
-        for order_id, entry, offers, fill in orjson.loads(message)
+        Committed(order_id, entry, quoted and Quoted(*quoted), fill and Fill(*fill))
+        for order_id, entry, quoted, fill in orjson.loads(message)
     ]

@@ -10,53 +10,60 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.domain.attempt import Attempt, AttemptStatus
-from service.domain.failures import FailureCode
-from service.domain.quote import Dex, Quote
+from service.domain.quote import Dex, Route
+from service.venues.amm import ChainTime, PoolState, Ratio
 
 
 class VenueUnavailableError(Exception):
     """The venue did not answer. What was sent may or may not have arrived: ask again by its id."""
 
 
-class QuoteRefusedError(Exception):
-    """A pool cannot quote the amount, and asking again for it now will not help."""
-
-    def __init__(self, code: FailureCode) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class PoolState(Protocol):
-    """A pool at one moment."""
-
-    def quote(self, token_in: str, amount_in: int) -> Quote:
-        """Return what the pool would pay, net of fees, for ``amount_in`` base units.
-
-        Raises:
-            QuoteRefusedError: nothing would be paid, or the pool cannot take so much.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class PoolRef:
-    """A pool that trades a pair."""
+    """A pool that trades a pair: A is the first token of its program's state."""
 
     id: str
     dex: Dex
+    token_a: str
+    token_b: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A pool at one moment, which is also the moment for which it quotes."""
+
+    pool: PoolRef
+    state: PoolState
+    now: ChainTime
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """A pool as it is shown to people.
+
+    ``amount_a`` and ``amount_b`` are base units in the pool's accounts; ``price`` is B per A at the margin,
+    before fees, in base units, None for an empty pool.
+    """
+
+    pool: PoolRef
+    program: str
+    amount_a: int
+    amount_b: int
+    price: Ratio | None
 
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """One swap for an order. Amounts are base units; ``attempt`` numbers the order's tries."""
+    """What an order wants executed: the whole route or nothing, within both limits.
+
+    ``attempt`` numbers the order's tries. ``maximum_in`` and ``minimum_out`` are base units; an exact-in
+    route pays its ``amount_in``, an exact-out route pays out its ``amount_out``.
+    """
 
     order_id: str
     attempt: int
-    dex: Dex
-    pool_id: str
-    token_in: str
-    token_out: str
-    amount_in: int
+    route: Route
+    maximum_in: int
     minimum_out: int
 
 
@@ -64,15 +71,19 @@ class Venue(Protocol):
     """A venue: paper, or a chain."""
 
     def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
-        """Return the pools that trade a pair, in a fixed order."""
+        """Return the pools that trade a pair directly, whichever their A, in a fixed order."""
         ...
 
-    def snapshot(self, pool: PoolRef) -> PoolState | Awaitable[PoolState]:
-        """Return a pool's state: at once where it is at hand, else an awaitable.
+    def snapshot(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]:
+        """Return the state of pools of one DEX: at once where it is at hand, else an awaitable.
 
         Raises:
             VenueUnavailableError: also from the awaitable.
         """
+        ...
+
+    def survey(self) -> tuple[int, Sequence[PoolView]]:
+        """Return the slot, and every pool as it is known here now."""
         ...
 
     async def prepare(self, swap: Swap) -> Attempt:

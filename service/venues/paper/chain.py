@@ -1,15 +1,14 @@
-"""The paper chain: executes transactions against the pools, in the order in which they land.
+"""The paper chain: one instance at a time executes transactions, slot by slot, in the order of landing.
 
-What is due at the same moment executes as one group and one commit. After each fill the market's own
-traders bring the pool's price back home, in the same commit. Every instance runs a chain; two that
-execute the same transaction or move the same pool cannot both commit, and the loser computes again on
-what it then reads.
+The leader holds the market in memory. What is due executes as one group and one commit, which names the
+leader's epoch: one that was stopped, and has been succeeded, lands nothing. Every commit is published with
+its number, so that every instance quotes from memory; a follower that has missed one reads the ledger.
 """
 
 import asyncio
 import heapq
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import psycopg2
@@ -18,265 +17,344 @@ from service import crash_points
 from service.background import Background
 from service.clock import Clock
 from service.domain.attempt import AttemptStatus
-from service.domain.failures import FailureCode
-from service.settings import PPM, FailureRates
-from service.venues.paper.constant_product import ConstantProductPool
-from service.venues.paper.ledger import Execution, Ledger, MarketTrade
-from service.venues.paper.transaction import PaperTransaction, market_signature
-from service.venues.venue import QuoteRefusedError, VenueUnavailableError
+from service.events.redis_link import RedisLink
+from service.events.subscription import Subscription
+from service.settings import FailureRates, Range
+from service.venues.paper import news
+from service.venues.paper.ledger import (
+    Arrival,
+    Edition,
+    Ledger,
+    Submission,
+    Wallets,
+    in_full,
+    json_of,
+    settled,
+)
+from service.venues.paper.market import Execution, Market, PaperPool
+from service.venues.paper.outcomes import Outcomes
+from service.venues.paper.reference import REFERENCE_STEP_SLOTS
+from service.venues.venue import PoolRef, VenueUnavailableError
 
 log = logging.getLogger(__name__)
 
-_RECENT = 10_000
-_REFRESH_S = 1.0
-_LATE_MS = 2_000
+_LEASE_MS = 3_000
+_CHECK_EVERY_S = 1.0
 _PAUSE_AFTER_FAULT_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSettings:
+    """How the chain behaves.
+
+    Attributes:
+        seed: the market's, from which its prices and its luck follow.
+        slot_ms: a slot's length.
+        variance_ppm: how far apart the prices of the two DEXs lie.
+        failure_rates: how many executions fail, for tests and demos.
+        endowments: what each wallet is given, in base units.
+        group_limit: how many transactions execute in one commit.
+        alone: no other instance can be leading.
+    """
+
+    seed: int
+    slot_ms: int
+    variance_ppm: Range
+    failure_rates: FailureRates
+    endowments: Wallets
+    group_limit: int
+    alone: bool
 
 
 @dataclass(order=True, slots=True)
 class _Due:
-    """A transaction in the order of landing: by time, then by arrival."""
+    """A transaction in the order of landing: by slot, then by arrival."""
 
-    at: float
-    arrival: int
-    transaction: PaperTransaction = field(compare=False)
+    slot: int
+    number: int
+    arrival: Arrival = field(compare=False)
 
 
 class Chain:
-    """Executes what has been submitted.
+    """Executes what has been submitted, while it leads; follows while another does.
 
     Args:
         ledger: where pools and transactions are.
-        clock: PostgreSQL's time, and the seeded numbers that decide failures.
-        failure_rates: how many executions fail, for tests and demos.
-        group_limit: how many transactions execute in one commit.
+        clock: PostgreSQL's time.
+        link: to the other instances.
+        channel: the Redis channel that all instances share.
+        settings: see there.
     """
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, failure_rates: FailureRates, *, group_limit: int
+        self, ledger: Ledger, clock: Clock, link: RedisLink, *, channel: str, settings: ChainSettings
     ) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._failure_rates = failure_rates
-        self._group_limit = group_limit
-        self._seed = 0
+        self._link = link
+        self._channel = channel
+        self._settings = settings
+        self._id = clock.new_instance_id()
+        self._news = Subscription(link.url, channel, clock, receive=self._receive, catch_up=self._catch_up)
+        self._executor = Background("paper chain", self._run_for_ever, clock)
+        self._outcomes = Outcomes()
+        # As of which commit `pools` are.
+        self._edition = Edition(0, 0)
+        # While this instance leads: its epoch, the market ahead of its next commit, what is to execute.
+        self._epoch: int | None = None
+        self._market: Market | None = None
+        self._moved_in = -1
         self._due: list[_Due] = []
         self._known: set[str] = set()
         self._arrivals = 0
         self._changed = asyncio.Event()
-        self._waiters: dict[str, list[asyncio.Future[AttemptStatus]]] = {}
-        # What was settled a moment ago, for those who ask just after.
-        self._recent: dict[str, AttemptStatus] = {}
-        self._next_refresh = 0.0
-        self._executor = Background("paper chain", self._execute_for_ever, clock)
-        self.pools: dict[str, ConstantProductPool] = {}
-        """Every pool as last seen, by id."""
+        self._next_check = 0.0
+        self.pools: dict[str, PaperPool] = {}
+        """Every pool as last committed, by id."""
+        self._refs: dict[str, PoolRef] = {}
+        self._refs_by_pair: dict[tuple[str, str], list[PoolRef]] = {}
 
-    async def start(self, seed: int) -> None:
-        """Read the pools and begin to execute.
-
-        Args:
-            seed: the market's, which decides what fails.
-        """
-        self._seed = seed
-        await self._refresh()
+    async def start(self) -> None:
+        """Read the pools, lead if nobody does, and begin to execute."""
+        await self._check()
+        self._news.start()
         self._executor.start()
 
     async def stop(self) -> None:
-        """Stop executing; what is pending lands after the next start."""
+        """Stop executing; what is pending is executed by the next leader."""
+        await self._news.stop()
         await self._executor.stop()
+        epoch, self._epoch = self._epoch, None
+        if epoch is not None:
+            try:
+                await self._ledger.resign(epoch)
+            except VenueUnavailableError as error:
+                log.debug("paper chain: the lease runs out by itself (%s)", error)
 
-    def accept(self, transaction: PaperTransaction, delay_ms: int) -> None:
-        """Execute a pending transaction after a delay; once, however often it is accepted."""
-        if transaction.signature in self._known:
+    @property
+    def leading(self) -> bool:
+        """Whether this instance executes."""
+        return self._epoch is not None
+
+    def refs(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
+        """Return the pools of a pair, in the order of their ids."""
+        return self._refs_by_pair.get((token_in, token_out), ())
+
+    def take_in(self, submissions: Sequence[Submission], arrivals: Sequence[Arrival]) -> None:
+        """Have transactions executed that the ledger has just taken in."""
+        if not arrivals:
             return
-        self._known.add(transaction.signature)
-        self._push(transaction, self._clock.database_time() + delay_ms / 1000 if delay_ms else 0.0)
-        self._changed.set()
+        if self.leading:
+            self._push(arrivals)
+        else:
+            self._tell_others(news.encode_submitted(submissions, arrivals))
 
-    async def settled(self, signature: str, timeout_s: float) -> AttemptStatus | None:
-        """Wait for a transaction to be settled here; None when that does not happen in time."""
-        if signature in self._recent:
-            return self._recent[signature]
-        waiter: asyncio.Future[AttemptStatus] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(signature, []).append(waiter)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await waiter
-        except TimeoutError:
-            return None
-        finally:
-            waiters = self._waiters.get(signature)
-            if waiters is not None:
-                waiters.remove(waiter)
-                if not waiters:
-                    del self._waiters[signature]
+    async def outcome(self, signature: str, timeout_s: float) -> AttemptStatus | None:
+        """Wait for a transaction to be settled; None when that is not heard of here in time."""
+        return await self._outcomes.wait(signature, timeout_s)
 
-    async def _execute_for_ever(self) -> None:
+    async def _run_for_ever(self) -> None:
         while True:
             try:
                 await self._turn()
             except VenueUnavailableError as error:
                 log.warning("paper chain: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
+                # Whether the last commit was made is unknown: begin anew from what the ledger has.
+                self._follow()
                 await self._clock.sleep(_PAUSE_AFTER_FAULT_S)
+            except BaseException:
+                self._follow()
+                raise
 
     async def _turn(self) -> None:
-        """Execute what is due, or wait until something is."""
-        now = self._clock.database_time()
-        if self._clock.monotonic() >= self._next_refresh:
-            await self._refresh()
-        group = self._take_due(now)
-        if group:
-            try:
-                await self._execute(group)
-            except BaseException:
-                self._forget(group)
-                raise
-            return
+        """Do what there is to do in this slot, or wait until there is something."""
         self._changed.clear()
-        wait_s = self._next_refresh - self._clock.monotonic()
-        if self._due:
-            wait_s = min(wait_s, self._due[0].at - now)
+        if self._clock.monotonic() >= self._next_check:
+            await self._check()
+        wait_s = self._next_check - self._clock.monotonic()
+        if self._epoch is not None and self._market is not None:
+            slot = self._ledger.slot_now()
+            if await self._execute_due(self._epoch, self._market, slot):
+                return
+            next_move = (slot // REFERENCE_STEP_SLOTS + 1) * REFERENCE_STEP_SLOTS
+            next_slot = min(next_move, self._due[0].slot) if self._due else next_move
+            wait_s = min(wait_s, self._ledger.seconds_to(next_slot))
         try:
             async with asyncio.timeout(max(wait_s, 0)):
                 await self._changed.wait()
         except TimeoutError:
             pass
 
-    async def _refresh(self) -> None:
-        """See what other instances have moved, and take over what one of them left."""
-        self._next_refresh = self._clock.monotonic() + _REFRESH_S
-        pools = await self._ledger.pools()
-        for pool_id, pool in pools.items():
-            seen = self.pools.get(pool_id)
-            if seen is None or seen.version < pool.version:
-                self.pools[pool_id] = pool
-        for transaction in await self._ledger.stragglers(_LATE_MS):
-            self.accept(transaction, 0)
+    async def _check(self) -> None:
+        """Lead on, or take the lead if nobody has it; else see that nothing was missed."""
+        self._next_check = self._clock.monotonic() + _CHECK_EVERY_S
+        if self._epoch is not None:
+            if await self._ledger.renew(self._epoch):
+                self._push(await self._ledger.pending())
+                return
+            log.warning("paper chain: another instance leads now")
+            self._follow()
+        edition = await self._ledger.lead(self._id, lease_ms=_LEASE_MS, alone=self._settings.alone)
+        if edition is not None:
+            await self._lead(edition)
+        elif self._edition < await self._ledger.edition():
+            await self._read_pools()
 
-    def _take_due(self, now: float) -> list[PaperTransaction]:
-        group: list[PaperTransaction] = []
-        while self._due and self._due[0].at <= now and len(group) < self._group_limit:
-            group.append(heapq.heappop(self._due).transaction)
+    async def _lead(self, edition: Edition) -> None:
+        await self._ledger.endow(edition.epoch, self._settings.endowments)
+        await self._begin_anew()
+        self._due.clear()
+        self._known.clear()
+        self._moved_in = -1
+        self._push(await self._ledger.pending())
+        # Last: with it begins executing.
+        self._epoch = edition.epoch
+        log.info("paper chain: leading, epoch %d", edition.epoch)
+
+    async def _begin_anew(self) -> None:
+        """Take the market as the ledger has it."""
+        settings = self._settings
+        pools = await self._read_pools()
+        self._market = Market(
+            settings.seed,
+            pools,
+            await self._ledger.wallets(),
+            clock=self._clock,
+            slot_ms=settings.slot_ms,
+            variance_ppm=settings.variance_ppm,
+            failure_rates=settings.failure_rates,
+        )
+
+    def _follow(self) -> None:
+        """Lead no more, unless the next check finds that nobody else does."""
+        self._epoch = self._market = None
+        self._next_check = 0.0
+
+    async def _read_pools(self) -> list[PaperPool]:
+        edition, pools = await self._ledger.pools()
+        self._take(edition, pools)
+        return pools
+
+    def _take(self, edition: Edition, pools: Iterable[PaperPool]) -> None:
+        """Quote from now on with pools as of a commit, unless a later one has been heard of meanwhile."""
+        if edition < self._edition:
+            return
+        self._edition = edition
+        for pool in pools:
+            self.pools[pool.id] = pool
+            if pool.id not in self._refs:
+                self._list(pool)
+
+    def _list(self, pool: PaperPool) -> None:
+        ref = self._refs[pool.id] = PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b)
+        for pair in ((pool.token_a, pool.token_b), (pool.token_b, pool.token_a)):
+            # A new list: somebody may be reading the old one.
+            refs = [*self._refs_by_pair.get(pair, ()), ref]
+            self._refs_by_pair[pair] = sorted(refs, key=lambda each: each.id)
+
+    async def _execute_due(self, epoch: int, market: Market, slot: int) -> bool:
+        """Let the market's traders and all that is due act; return whether anything was to be done."""
+        step = slot // REFERENCE_STEP_SLOTS
+        if step != self._moved_in:
+            self._moved_in = step
+            market.move(slot)
+        group = self._take_due(slot)
+        return await self._execute(epoch, market, slot, group)
+
+    def _take_due(self, slot: int) -> list[Arrival]:
+        group: list[Arrival] = []
+        while self._due and self._due[0].slot <= slot and len(group) < self._settings.group_limit:
+            group.append(heapq.heappop(self._due).arrival)
         return group
 
-    async def _execute(self, group: list[PaperTransaction]) -> None:
-        executions: list[Execution] = []
-        own_trades: list[MarketTrade] = []
-        moved: dict[str, ConstantProductPool] = {}
-        for transaction in group:
-            pool = moved.get(transaction.pool_id) or self.pools[transaction.pool_id]
-            execution, pool, trades = self._execute_one(transaction, pool)
-            executions.append(execution)
-            own_trades.extend(trades)
-            moved[pool.id] = pool
-        seen = [(self.pools[pool.id].version, pool) for pool in moved.values()]
+    async def _execute(self, epoch: int, market: Market, slot: int, group: Sequence[Arrival]) -> bool:
+        executions = [market.execute(arrival.transaction, slot) for arrival in group]
+        changes = market.take_changes()
+        if not (executions or changes.pools):
+            return False
+        pools = json_of([in_full(pool) for pool in changes.pools])
         try:
             crash_points.reach("before settle")
-            booked = await self._ledger.settle(executions, seen, own_trades)
+            sequence = await self._ledger.settle(epoch, executions, pools, changes.wallets)
             crash_points.reach("after settle")
-        except psycopg2.Error:
-            # One that cannot be booked must not hold the others: it is tried again after a while, until
-            # it expires.
-            if len(group) > 1:
-                for transaction in group:
-                    await self._execute([transaction])
-            else:
-                log.exception("paper chain: %s cannot be booked", group[0].signature)
-                self._forget(group)
+        except psycopg2.Error as error:
+            await self._settle_one_by_one(epoch, slot, group, error)
+            return True
+        if sequence is None:
+            await self._reconsider(group)
+            return True
+        self._publish(Edition(epoch, sequence), changes.pools, pools, executions)
+        return True
+
+    def _publish(
+        self, edition: Edition, changed: Iterable[PaperPool], pools: str, executions: Sequence[Execution]
+    ) -> None:
+        self._take(edition, changed)
+        self._tell_others(news.encode_commit(edition, pools, executions))
+        self._tell(executions)
+
+    async def _settle_one_by_one(
+        self, epoch: int, slot: int, group: Sequence[Arrival], error: psycopg2.Error
+    ) -> None:
+        """Go on after PostgreSQL refused a group: one that cannot be booked must not hold the others."""
+        await self._begin_anew()
+        if self._market is not None and len(group) > 1:
+            for arrival in group:
+                await self._execute(epoch, self._market, slot, [arrival])
             return
-        self.pools.update((pool_id, moved[pool_id]) for pool_id in booked)
-        for execution in executions:
-            if execution.pool_id in booked:
-                self._tell(execution.signature, execution.status)
-        beaten = [t for t in group if t.pool_id not in booked]
-        if beaten:
-            await self._reconsider(beaten)
+        # Tried again with the next check, until it expires.
+        for arrival in group:
+            log.error("paper chain: %s cannot be booked: %s", arrival.transaction.signature, error)
+            self._known.discard(arrival.transaction.signature)
 
-    def _execute_one(
-        self, transaction: PaperTransaction, pool: ConstantProductPool
-    ) -> tuple[Execution, ConstantProductPool, list[MarketTrade]]:
-        """Execute one transaction on a pool; return what came of it, the pool, the market's trades."""
-        amount_out, failure = self._swap(transaction, pool)
-        execution = Execution(transaction.signature, pool.id, amount_out, failure)
-        if amount_out is None:
-            # The version moves all the same: it is what the next execution's luck is drawn from.
-            return execution, pool.after(transaction.token_in, 0, 0), []
-        pool = pool.after(transaction.token_in, transaction.amount_in, amount_out)
-        restoring = pool.restoring_trade()
-        if restoring is None:
-            return execution, pool, []
-        token, amount = restoring
-        try:
-            quote = pool.quote(token, amount)
-        except QuoteRefusedError:
-            return execution, pool, []
-        pool = pool.after(token, amount, quote.amount_out)
-        trade = MarketTrade(
-            signature=market_signature(pool.id, pool.version),
-            venue=pool.dex,
-            pool_id=pool.id,
-            token_in=token,
-            token_out=pool.other(token),
-            amount_in=amount,
-            amount_out=quote.amount_out,
-        )
-        return execution, pool, [trade]
-
-    def _swap(
-        self, transaction: PaperTransaction, pool: ConstantProductPool
-    ) -> tuple[int | None, FailureCode | None]:
-        failure = self._draw_failure(pool)
-        if failure is not None:
-            return None, failure
-        try:
-            quote = pool.quote(transaction.token_in, transaction.amount_in)
-        except QuoteRefusedError as refusal:
-            return None, refusal.code
-        if quote.amount_out < transaction.minimum_out:
-            return None, FailureCode.SLIPPAGE_EXCEEDED
-        return quote.amount_out, None
-
-    def _draw_failure(self, pool: ConstantProductPool) -> FailureCode | None:
-        rates = self._failure_rates
-        if rates == FailureRates():
-            return None
-        luck = self._clock.seeded(f"luck:{self._seed}:{pool.id}:{pool.version}").randrange(PPM)
-        for rate_ppm, code in (
-            (rates.transient_ppm, FailureCode.TRANSACTION_FAILED),
-            (rates.slippage_ppm, FailureCode.SLIPPAGE_EXCEEDED),
-            (rates.permanent_ppm, FailureCode.TRANSACTION_REJECTED),
-        ):
-            if luck < rate_ppm:
-                return code
-            luck -= rate_ppm
-        return None
-
-    async def _reconsider(self, group: Iterable[PaperTransaction]) -> None:
-        """Tell what became of transactions that were not booked here; those still pending go on."""
-        transactions = list(group)
-        await self._refresh()
+    async def _reconsider(self, group: Sequence[Arrival]) -> None:
+        """Go on after a commit that was not made: the epoch is over, or a transaction was not pending."""
+        self._follow()
+        transactions = [arrival.transaction for arrival in group]
         for transaction, status in zip(transactions, await self._ledger.ask(transactions), strict=True):
             if status.final:
-                self._tell(transaction.signature, status)
-            else:
-                self._push(transaction, 0.0)
+                self._outcomes.tell(transaction.signature, status)
 
-    def _forget(self, group: Iterable[PaperTransaction]) -> None:
-        """Leave it to the ledger which of a group are still pending: the next refresh brings them back."""
-        for transaction in group:
-            self._known.discard(transaction.signature)
-        self._next_refresh = 0.0
+    def _push(self, arrivals: Iterable[Arrival]) -> None:
+        for arrival in arrivals:
+            if arrival.transaction.signature in self._known:
+                continue
+            self._known.add(arrival.transaction.signature)
+            self._arrivals += 1
+            heapq.heappush(self._due, _Due(arrival.lands_slot, self._arrivals, arrival))
+        self._changed.set()
 
-    def _push(self, transaction: PaperTransaction, at: float) -> None:
-        self._arrivals += 1
-        heapq.heappush(self._due, _Due(at, self._arrivals, transaction))
+    def _tell(self, executions: Iterable[Execution]) -> None:
+        for execution in executions:
+            self._known.discard(execution.signature)
+            self._outcomes.tell(execution.signature, settled(execution))
 
-    def _tell(self, signature: str, status: AttemptStatus) -> None:
-        self._known.discard(signature)
-        self._recent[signature] = status
-        if len(self._recent) > _RECENT:
-            del self._recent[next(iter(self._recent))]
-        for waiter in self._waiters.get(signature, ()):
-            if not waiter.done():
-                waiter.set_result(status)
+    def _tell_others(self, message: bytes) -> None:
+        self._link.send("PUBLISH", self._channel, self._id.encode() + message)
+
+    def _receive(self, message: bytes) -> None:
+        """Take another instance's news."""
+        if message.startswith(self._id.encode()):
+            return
+        try:
+            told = news.decode(message[len(self._id) :])
+        except (ValueError, TypeError, LookupError) as error:
+            log.warning("paper chain: a message that is not one of ours (%s)", error, extra={"fault": "news"})
+            return
+        if isinstance(told, news.Submitted):
+            if self.leading:
+                self._push(told.arrivals)
+            return
+        self._tell(told.executions)
+        if told.edition == (self._edition.epoch, self._edition.sequence + 1):
+            self._take(told.edition, told.pools)
+        elif told.edition > self._edition:
+            self._look_now()
+
+    async def _catch_up(self) -> None:
+        self._look_now()
+
+    def _look_now(self) -> None:
+        """Something may have been missed: see what the ledger has."""
+        self._next_check = 0.0
+        self._changed.set()

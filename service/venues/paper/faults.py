@@ -11,7 +11,7 @@ from service.clock import Clock
 from service.domain.attempt import Attempt, AttemptState, AttemptStatus
 from service.settings import PPM
 from service.venues.paper.venue import PaperVenue
-from service.venues.venue import PoolRef, PoolState, Swap, VenueUnavailableError
+from service.venues.venue import PoolRef, PoolView, Snapshot, Swap, VenueUnavailableError
 
 _SLOW_S = 1.0
 _LATE_S = 3.0
@@ -46,11 +46,15 @@ class FaultyVenue:
         """Return the venue's pools."""
         return self._venue.pools(token_in, token_out)
 
-    def snapshot(self, pool: PoolRef) -> PoolState | Awaitable[PoolState]:
-        """Return a pool's state, unless the venue is down."""
+    def snapshot(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]:
+        """Return the state of a DEX's pools, unless it is down."""
         if self._draw() is Fault.DOWN:
             raise VenueUnavailableError("down, on demand")
-        return self._venue.snapshot(pool)
+        return self._venue.snapshot(pools)
+
+    def survey(self) -> tuple[int, Sequence[PoolView]]:
+        """Return every pool."""
+        return self._venue.survey()
 
     async def prepare(self, swap: Swap) -> Attempt:
         """Sign as the venue does: that takes no network."""

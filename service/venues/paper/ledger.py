@@ -3,9 +3,9 @@
 Every method raises ``VenueUnavailableError`` while PostgreSQL is away.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -15,50 +15,55 @@ from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Dex
 from service.store.database import Database, Row, UnavailableError
 from service.store.queries import Query, query
-from service.venues.paper.constant_product import ConstantProductPool
-from service.venues.paper.transaction import PaperTransaction
+from service.venues.paper import pool_json
+from service.venues.paper.market import Execution, PaperPool
+from service.venues.paper.transaction import PaperTransaction, read
 from service.venues.venue import VenueUnavailableError
 
 _FOUND = query("paper_found_market")
 _OPEN_POOLS = query("paper_open_pools")
+_ENDOW_WALLETS = query("paper_endow_wallets")
 _GET_POOLS = query("paper_get_pools")
+_GET_WALLETS = query("paper_get_wallets")
+_LEAD = query("paper_lead")
+_RENEW = query("paper_renew")
+_RESIGN = query("paper_resign")
+_READ_LEADER = query("paper_read_leader")
 _SUBMIT = query("paper_submit")
 _ASK = query("paper_ask")
 _REFUSE = query("paper_refuse")
-_FIND_STRAGGLERS = query("paper_find_stragglers")
+_FIND_PENDING = query("paper_find_pending")
 _SETTLE = query("paper_settle")
 
 _UNKNOWN = AttemptStatus(AttemptState.UNKNOWN)
 _PENDING = AttemptStatus(AttemptState.PENDING)
 _EXPIRED = AttemptStatus(AttemptState.EXPIRED)
 
+Wallets = Mapping[tuple[str, str], int]
+"""Base units by owner and token."""
+
+
+class Edition(NamedTuple):
+    """A commit of the market: its leader's epoch, and its number. Later ones are greater."""
+
+    epoch: int
+    sequence: int
+
+
+class Arrival(NamedTuple):
+    """A transaction that waits, and the first slot in which it may execute."""
+
+    transaction: PaperTransaction
+    lands_slot: int
+
 
 @dataclass(frozen=True, slots=True)
-class Execution:
-    """What executing a transaction came to: an amount out in base units, or a failure's code."""
+class Submission:
+    """A transaction as it arrives: what was signed, and how long it takes to land."""
 
-    signature: str
-    pool_id: str
-    amount_out: int | None
-    failure: FailureCode | None
-
-    @property
-    def status(self) -> AttemptStatus:
-        """What the one who submitted the transaction is told."""
-        return _settled(self.signature, self.amount_out, self.failure)
-
-
-@dataclass(frozen=True, slots=True)
-class MarketTrade:
-    """A trade of the market's own. Amounts are base units."""
-
-    signature: str
-    venue: str
-    pool_id: str
-    token_in: str
-    token_out: str
-    amount_in: int
-    amount_out: int
+    transaction: PaperTransaction
+    message: str
+    delay_ms: int
 
 
 class Ledger:
@@ -73,38 +78,109 @@ class Ledger:
         """Return the slot number: a function of PostgreSQL's time only."""
         return int(self._clock.database_time() * 1000) // self._slot_ms
 
+    def seconds_to(self, slot: int) -> float:
+        """Return how long it is until a slot begins; negative when it has."""
+        return slot * self._slot_ms / 1000 - self._clock.database_time()
+
     async def found_market(self, seed: int) -> int:
         """Make the market with a seed, unless there is one; return the seed it has."""
         rows = await self._run(_FOUND, {"seed": seed})
         found: int = rows[0][0]
         return found
 
-    async def open_pools(self, pools: Sequence[ConstantProductPool]) -> None:
-        """Make the pools that do not exist."""
-        await self._run(_OPEN_POOLS, {"rows": _json([asdict(pool) for pool in pools])})
+    async def open_pools(self, pools: Iterable[PaperPool]) -> set[str]:
+        """Make the pools that do not exist; return their ids."""
+        rows = await self._run(_OPEN_POOLS, {"pools": json_of([in_full(pool) for pool in pools])})
+        return {row[0] for row in rows}
 
-    async def pools(self) -> dict[str, ConstantProductPool]:
-        """Return every pool by id."""
-        pools = {}
-        for pool_id, dex, *state in await self._run(_GET_POOLS):
-            pools[pool_id] = ConstantProductPool(pool_id, Dex(dex), *state)
-        return pools
+    async def endow(self, epoch: int, wallets: Wallets) -> None:
+        """Make the wallets that do not exist, and adjust those whose endowment is another now."""
+        rows = [
+            {"owner": owner, "token": token, "endowment": amount}
+            for (owner, token), amount in wallets.items()
+        ]
+        await self._run(_ENDOW_WALLETS, {"wallets": json_of(rows), "epoch": epoch})
 
-    async def submit(self, arrivals: Sequence[tuple[PaperTransaction, int]]) -> list[AttemptStatus]:
-        """Take in transactions, each to be executed after a delay in milliseconds."""
-        rows = [{**asdict(transaction), "delay_ms": delay} for transaction, delay in arrivals]
-        taken = {row[0] for row in await self._run(_SUBMIT, {"rows": _json(rows), "slot_ms": self._slot_ms})}
-        others = [t for t, _delay in arrivals if t.signature not in taken]
+    async def pools(self) -> tuple[Edition, list[PaperPool]]:
+        """Return every pool, and the commit as of which they are so."""
+        rows = await self._run(_GET_POOLS)
+        edition = Edition(*rows[0][:2]) if rows else Edition(0, 0)
+        return edition, [
+            PaperPool(pool_id, Dex(dex), program, token_a, token_b, pool_json.decode(program, state), *rest)
+            for _epoch, _sequence, pool_id, dex, program, token_a, token_b, state, *rest in rows
+        ]
+
+    async def wallets(self) -> dict[tuple[str, str], int]:
+        """Return what everybody holds, in base units by owner and token."""
+        return {(owner, token): balance for owner, token, balance in await self._run(_GET_WALLETS)}
+
+    async def lead(self, leader: str, *, lease_ms: int, alone: bool) -> Edition | None:
+        """Begin an epoch as the market's leader; None when another leads.
+
+        Args:
+            leader: who.
+            lease_ms: a leader that was not heard of for so long leads no more.
+            alone: there can be no other.
+        """
+        rows = await self._run(_LEAD, {"leader": leader, "lease_ms": lease_ms, "alone": alone})
+        return Edition(*rows[0]) if rows else None
+
+    async def renew(self, epoch: int) -> bool:
+        """Say that the leader of an epoch lives; return False when the epoch is over."""
+        return bool(await self._run(_RENEW, {"epoch": epoch}))
+
+    async def resign(self, epoch: int) -> None:
+        """End an epoch, so that another may begin at once."""
+        await self._run(_RESIGN, {"epoch": epoch})
+
+    async def edition(self) -> Edition:
+        """Return the market's latest commit."""
+        [row] = await self._run(_READ_LEADER)
+        return Edition(*row)
+
+    async def submit(self, submissions: Sequence[Submission]) -> tuple[list[AttemptStatus], list[Arrival]]:
+        """Take in transactions; return what they are now, and those that are new."""
+        rows = [
+            {
+                "signature": t.signature,
+                "order_id": t.order_id,
+                "attempt": t.attempt,
+                "token_in": t.token_in,
+                "token_out": t.token_out,
+                "maximum_in": t.maximum_in,
+                "minimum_out": t.minimum_out,
+                "last_valid_slot": t.last_valid_slot,
+                "message": submission.message,
+                "delay_ms": submission.delay_ms,
+            }
+            for submission in submissions
+            for t in (submission.transaction,)
+        ]
+        taken: dict[str, int] = dict(
+            await self._run(_SUBMIT, {"rows": json_of(rows), "slot_ms": self._slot_ms})
+        )
+        transactions = [submission.transaction for submission in submissions]
+        others = [t for t in transactions if t.signature not in taken]
         known = dict(zip([t.signature for t in others], await self.ask(others), strict=True))
-        return [known.get(transaction.signature, _PENDING) for transaction, _delay in arrivals]
+        arrivals = [Arrival(t, taken[t.signature]) for t in transactions if t.signature in taken]
+        return [known.get(t.signature, _PENDING) for t in transactions], arrivals
 
     async def refuse(self, transaction: PaperTransaction) -> AttemptStatus:
         """Note that a transaction is refused for good, unless it is here already; return what it is."""
-        await self._run(_REFUSE, {**asdict(transaction), "failure": FailureCode.TRANSACTION_REJECTED})
+        await self._run(
+            _REFUSE,
+            {
+                "signature": transaction.signature,
+                "order_id": transaction.order_id,
+                "attempt": transaction.attempt,
+                "last_valid_slot": transaction.last_valid_slot,
+                "failure": FailureCode.TRANSACTION_REJECTED,
+            },
+        )
         [status] = await self.ask([transaction])
         return status
 
-    async def ask(self, transactions: Sequence[PaperTransaction]) -> list[AttemptStatus]:
+    async def ask(self, transactions: Collection[PaperTransaction]) -> list[AttemptStatus]:
         """Return what is known of transactions; those that can no longer land become expired."""
         if not transactions:
             return []
@@ -117,62 +193,63 @@ class Ledger:
             }
             for t in transactions
         ]
-        answers = await self._run(_ASK, {"rows": _json(rows), "slot_ms": self._slot_ms})
+        answers = await self._run(_ASK, {"rows": json_of(rows), "slot_ms": self._slot_ms})
         known = {row[0]: _status(row) for row in answers}
         return [known.get(transaction.signature, _UNKNOWN) for transaction in transactions]
 
-    async def stragglers(self, late_ms: int) -> list[PaperTransaction]:
-        """Return transactions that nobody executed, though their time came ``late_ms`` ago."""
-        return [PaperTransaction(*row) for row in await self._run(_FIND_STRAGGLERS, {"late_ms": late_ms})]
+    async def pending(self) -> list[Arrival]:
+        """Return the transactions that wait to be executed, in the order of landing."""
+        return [
+            Arrival(read(signature, message), lands_slot)
+            for signature, message, lands_slot in await self._run(_FIND_PENDING)
+        ]
 
     async def settle(
         self,
+        epoch: int,
         executions: Sequence[Execution],
-        pools: Sequence[tuple[int, ConstantProductPool]],
-        own_trades: Sequence[MarketTrade],
-    ) -> set[str]:
-        """Book executions, in one commit; all of a pool's are booked, or none.
+        pools: str,
+        wallets: Wallets,
+    ) -> int | None:
+        """Commit a group of executions with all that they changed, or nothing.
 
         Args:
+            epoch: the leader's.
             executions: what became of transactions.
-            pools: the pools they moved, each after the version on which that was computed.
-            own_trades: the market's own trades on these pools.
+            pools: the pools that changed, as JSON; see ``in_full``.
+            wallets: the balances that changed.
 
         Returns:
-            The ids of the pools whose executions were booked.
+            The commit's number; None when the epoch is over, or one of the transactions can no longer
+            be executed.
         """
         rows = await self._run(
             _SETTLE,
             {
                 "slot_ms": self._slot_ms,
-                "results": _json(
+                "epoch": epoch,
+                "results": json_of(
                     [
                         {
                             "signature": execution.signature,
-                            "pool_id": execution.pool_id,
                             "status": "landed" if execution.failure is None else "failed",
+                            "amount_in": execution.amount_in,
                             "amount_out": execution.amount_out,
                             "failure": execution.failure,
                         }
                         for execution in executions
                     ]
                 ),
-                "pools": _json(
+                "pools": pools,
+                "wallets": json_of(
                     [
-                        {
-                            "id": pool.id,
-                            "seen_version": seen_version,
-                            "version": pool.version,
-                            "reserve_a": pool.reserve_a,
-                            "reserve_b": pool.reserve_b,
-                        }
-                        for seen_version, pool in pools
+                        {"owner": owner, "token": token, "balance": balance}
+                        for (owner, token), balance in wallets.items()
                     ]
                 ),
-                "own_trades": _json([asdict(trade) for trade in own_trades]),
             },
         )
-        return {row[0] for row in rows}
+        return rows[0][0] if rows else None
 
     async def _run(self, statement: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         try:
@@ -181,20 +258,54 @@ class Ledger:
             raise VenueUnavailableError(str(error)) from error
 
 
-def _json(rows: list[dict[str, Any]]) -> str:
+def in_full(pool: PaperPool) -> dict[str, Any]:
+    """Return a pool as a row, ready for JSON."""
+    return {
+        "id": pool.id,
+        "dex": pool.dex,
+        "program": pool.program,
+        "token_a": pool.token_a,
+        "token_b": pool.token_b,
+        "state": pool_json.encode(pool.program, pool.state),
+        "vault_a": pool.vault_a,
+        "vault_b": pool.vault_b,
+        "opened_slot": pool.opened_slot,
+    }
+
+
+def from_full(row: Mapping[str, Any]) -> PaperPool:
+    """Return the pool of a row."""
+    return PaperPool(
+        id=row["id"],
+        dex=Dex(row["dex"]),
+        program=row["program"],
+        token_a=row["token_a"],
+        token_b=row["token_b"],
+        state=pool_json.decode(row["program"], row["state"]),
+        vault_a=row["vault_a"],
+        vault_b=row["vault_b"],
+        opened_slot=row["opened_slot"],
+    )
+
+
+def json_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows for a statement that takes them as one JSON array."""
     return orjson.dumps(rows).decode()
 
 
 def _status(row: Row) -> AttemptStatus:
-    signature, status, amount_out, failure = row
+    signature, status, amount_in, amount_out, failure = row
     if status == "pending":
         return _PENDING
     if status == "expired":
         return _EXPIRED
-    return _settled(signature, amount_out, FailureCode(failure) if failure else None)
+    return settled(Execution(signature, amount_in, amount_out, FailureCode(failure) if failure else None))
 
 
-def _settled(signature: str, amount_out: int | None, failure: FailureCode | None) -> AttemptStatus:
-    if amount_out is not None:
-        return AttemptStatus(AttemptState.LANDED, fill=Fill(amount_out, signature))
-    return AttemptStatus(AttemptState.FAILED, failure=Failure.of(failure or FailureCode.TRANSACTION_FAILED))
+def settled(execution: Execution) -> AttemptStatus:
+    """Return what the one who submitted a transaction is told of its execution."""
+    if execution.amount_in is not None and execution.amount_out is not None:
+        fill = Fill(execution.amount_in, execution.amount_out, execution.signature)
+        return AttemptStatus(AttemptState.LANDED, fill=fill)
+    failure = Failure.of(execution.failure or FailureCode.TRANSACTION_FAILED)
+    return AttemptStatus(AttemptState.FAILED, failure=failure)

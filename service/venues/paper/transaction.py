@@ -1,4 +1,4 @@
-"""The paper chain's wire format: a swap as bytes, signed with Ed25519 as on Solana."""
+"""The paper chain's wire format: a swap along a route as bytes, signed with Ed25519 as on Solana."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,42 +8,66 @@ from solders.keypair import Keypair
 from solders.signature import Signature
 
 from service.domain.attempt import Attempt
+from service.domain.quote import SwapMode
 from service.venues.venue import Swap
 
 
 @dataclass(frozen=True, slots=True)
+class PathSwap:
+    """One path of a transaction.
+
+    ``amount`` is base units: what goes into the first pool if the mode is exact-in, what comes out of the
+    last if it is exact-out. ``legs`` are (pool id, token in, token out), in the order of swapping.
+    """
+
+    amount: int
+    legs: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PaperTransaction:
-    """A signed swap: it executes in or before ``last_valid_slot``, or never. Amounts are base units."""
+    """A signed swap: all paths execute, in or before ``last_valid_slot`` and within both limits, or none.
+
+    Amounts are base units.
+    """
 
     signature: str
     order_id: str
     attempt: int
-    venue: str
-    pool_id: str
+    mode: SwapMode
     token_in: str
     token_out: str
-    amount_in: int
+    paths: tuple[PathSwap, ...]
+    maximum_in: int
     minimum_out: int
     last_valid_slot: int
 
 
-class Wallet:
-    """Signs for the paper market's one wallet, whose key follows from the market's seed."""
+class Signer:
+    """Signs for the paper market's one user, whose key follows from the market's seed."""
 
     def __init__(self, seed: int) -> None:
         self._keypair = Keypair.from_seed(hashlib.sha256(f"paper wallet {seed}".encode()).digest())
 
     def sign(self, swap: Swap, last_valid_slot: int) -> Attempt:
         """Return the signed transaction of a swap; its id is the signature, in base58."""
+        route = swap.route
+        exact_in = route.mode is SwapMode.EXACT_IN
         message = orjson.dumps(
             {
                 "order_id": swap.order_id,
                 "attempt": swap.attempt,
-                "venue": swap.dex,
-                "pool_id": swap.pool_id,
-                "token_in": swap.token_in,
-                "token_out": swap.token_out,
-                "amount_in": swap.amount_in,
+                "mode": route.mode,
+                "token_in": route.token_in,
+                "token_out": route.token_out,
+                "paths": [
+                    {
+                        "amount": path.amount_in if exact_in else path.amount_out,
+                        "legs": [(leg.pool_id, leg.token_in, leg.token_out) for leg in path.legs],
+                    }
+                    for path in route.paths
+                ],
+                "maximum_in": swap.maximum_in,
                 "minimum_out": swap.minimum_out,
                 "last_valid_slot": last_valid_slot,
             }
@@ -51,8 +75,9 @@ class Wallet:
         signature = self._keypair.sign_message(message)
         return Attempt(
             id=str(signature),
-            venue=swap.dex,
+            venue=route.venue,
             transaction=bytes(signature) + message,
+            maximum_in=swap.maximum_in,
             minimum_out=swap.minimum_out,
             last_valid_height=last_valid_slot,
         )
@@ -61,9 +86,19 @@ class Wallet:
 def decode(attempt: Attempt) -> PaperTransaction:
     """Read an attempt's bytes: 64 of signature, then the swap."""
     signature = Signature.from_bytes(attempt.transaction[: Signature.LENGTH])
-    return PaperTransaction(signature=str(signature), **orjson.loads(attempt.transaction[Signature.LENGTH :]))
+    return read(str(signature), attempt.transaction[Signature.LENGTH :])
 
 
-def market_signature(pool_id: str, version: int) -> str:
-    """Return the signature under which a trade of the market's own, at a pool's version, is booked."""
-    return str(Signature.from_bytes(hashlib.sha512(f"{pool_id} {version}".encode()).digest()))
+def message_of(attempt: Attempt) -> str:
+    """Return what was signed, which is JSON."""
+    return attempt.transaction[Signature.LENGTH :].decode()
+
+
+def read(signature: str, message: bytes | str) -> PaperTransaction:
+    """Read a swap that was signed with ``signature``."""
+    fields = orjson.loads(message)
+    paths = tuple(
+        PathSwap(path["amount"], tuple((pool, sold, bought) for pool, sold, bought in path["legs"]))
+        for path in fields.pop("paths")
+    )
+    return PaperTransaction(signature=signature, mode=SwapMode(fields.pop("mode")), paths=paths, **fields)

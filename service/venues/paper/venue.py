@@ -1,20 +1,21 @@
 """The paper venue as the engine sees it: quotes after a delay, a submit that is idempotent."""
 
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.clock import Clock
 from service.domain.attempt import Attempt, AttemptStatus
+from service.events.redis_link import RedisLink
 from service.settings import FailureRates, Range
 from service.store.batch import Batcher
 from service.store.database import Database
-from service.venues.paper.chain import Chain
-from service.venues.paper.constant_product import ConstantProductPool
-from service.venues.paper.ledger import Ledger
-from service.venues.paper.market import found_pools
-from service.venues.paper.transaction import PaperTransaction, Wallet, decode
-from service.venues.venue import PoolRef, Swap
+from service.venues.amm import AmmError, ChainTime, Direction, PoolState, Ratio
+from service.venues.paper.chain import Chain, ChainSettings
+from service.venues.paper.founding import found_pools, found_wallets
+from service.venues.paper.ledger import Ledger, Submission
+from service.venues.paper.transaction import Signer, decode, message_of
+from service.venues.venue import PoolRef, PoolView, Snapshot, Swap
 
 log = logging.getLogger(__name__)
 
@@ -31,77 +32,125 @@ class PaperSettings:
     execution_delay_ms: Range
     price_variance_ppm: Range
     failure_rates: FailureRates
+    balances: Mapping[str, int]
     slot_ms: int
     valid_slots: int
     group_limit: int
+    channel: str
+    alone: bool
 
 
 class PaperVenue:
     """A market of its own in the engine's PostgreSQL. Fits ``service.venues.venue.Venue``."""
 
-    def __init__(self, database: Database, clock: Clock, settings: PaperSettings) -> None:
+    def __init__(self, database: Database, clock: Clock, link: RedisLink, settings: PaperSettings) -> None:
         self._clock = clock
+        self._link = link
         self._settings = settings
         self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms)
-        self._chain = Chain(self._ledger, clock, settings.failure_rates, group_limit=settings.group_limit)
         self._submits = Batcher(
             self._submit_group,
             clock=clock,
             name="paper submit",
-            key=lambda arrival: arrival[0].signature,
+            key=lambda submission: submission.transaction.signature,
             largest=settings.group_limit,
         )
-        self._refs: dict[tuple[str, str], list[PoolRef]] = {}
-        self._wallet: Wallet | None = None
+        self._chain: Chain | None = None
+        self._signer: Signer | None = None
 
     async def start(self) -> None:
         """Found the market, if it does not exist, and start its chain."""
-        wanted = self._settings.seed
+        settings = self._settings
+        wanted = settings.seed
         seed = await self._ledger.found_market(self._clock.between(0, 10**9) if wanted is None else wanted)
         if wanted not in {None, seed}:
             log.warning("this database's paper market has seed %d: PAPER_SEED has no effect", seed)
-        pools = found_pools(seed, self._settings.price_variance_ppm, self._clock)
-        await self._ledger.open_pools(pools)
-        await self._chain.start(seed)
-        self._wallet = Wallet(seed)
-        for pool in self._chain.pools.values():
-            ref = PoolRef(pool.id, pool.dex)
-            for pair in ((pool.token_a, pool.token_b), (pool.token_b, pool.token_a)):
-                refs = self._refs.setdefault(pair, [])
-                if ref not in refs:
-                    refs.append(ref)
+        slot = self._ledger.slot_now()
+        await self._ledger.open_pools(
+            found_pools(seed, settings.price_variance_ppm, self._clock, slot, settings.slot_ms)
+        )
+        chain = Chain(
+            self._ledger,
+            self._clock,
+            self._link,
+            channel=settings.channel,
+            settings=ChainSettings(
+                seed=seed,
+                slot_ms=settings.slot_ms,
+                variance_ppm=settings.price_variance_ppm,
+                failure_rates=settings.failure_rates,
+                endowments=found_wallets(settings.balances),
+                group_limit=settings.group_limit,
+                alone=settings.alone,
+            ),
+        )
+        await chain.start()
+        self._chain = chain
+        self._signer = Signer(seed)
 
     async def stop(self) -> None:
-        """Stop the chain; what is pending lands after the next start."""
+        """Stop the chain; what is pending is executed by another instance, or after the next start."""
         await self._submits.stop()
-        await self._chain.stop()
+        if self._chain is not None:
+            await self._chain.stop()
+
+    @property
+    def chain(self) -> Chain:
+        """The market's chain, as this instance sees it."""
+        if self._chain is None:
+            raise RuntimeError("the paper venue has not been started")
+        return self._chain
 
     def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
         """Return the pools that trade a pair, in a fixed order."""
-        return self._refs.get((token_in, token_out), [])
+        return self.chain.refs(token_in, token_out)
 
-    def snapshot(self, pool: PoolRef) -> ConstantProductPool | Awaitable[ConstantProductPool]:
-        """Return a pool as it is now, or, with a quote delay, as it is after that."""
+    def snapshot(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]:
+        """Return pools as they are now, or, with a quote delay, as they are after that."""
         delay = self._settings.quote_delay_ms
         if delay.high == 0:
-            return self._chain.pools[pool.id]
-        return self._snapshot_later(pool, self._clock.between(delay.low, delay.high) / 1000)
+            return self._snapshot(pools)
+        return self._snapshot_later(pools, self._clock.between(delay.low, delay.high) / 1000)
 
-    async def _snapshot_later(self, pool: PoolRef, delay_s: float) -> ConstantProductPool:
+    def survey(self) -> tuple[int, Sequence[PoolView]]:
+        """Return the slot, and every pool as last committed."""
+        pools = self.chain.pools.values()
+        return self._ledger.slot_now(), [
+            PoolView(
+                PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b),
+                pool.program,
+                pool.vault_a,
+                pool.vault_b,
+                _price(pool.state),
+            )
+            for pool in sorted(pools, key=lambda each: each.id)
+        ]
+
+    def _snapshot(self, pools: Sequence[PoolRef]) -> list[Snapshot]:
+        now = self._now()
+        states = self.chain.pools
+        return [Snapshot(pool, states[pool.id].state, now) for pool in pools]
+
+    async def _snapshot_later(self, pools: Sequence[PoolRef], delay_s: float) -> list[Snapshot]:
         await self._clock.sleep(delay_s)
-        return self._chain.pools[pool.id]
+        return self._snapshot(pools)
+
+    def _now(self) -> ChainTime:
+        slot = self._ledger.slot_now()
+        return ChainTime(slot * self._settings.slot_ms // 1000, slot)
 
     async def prepare(self, swap: Swap) -> Attempt:
         """Sign a swap that can land in the next slots."""
-        if self._wallet is None:
+        if self._signer is None:
             raise RuntimeError("the paper venue has not been started")
         last_valid_slot = self._ledger.slot_now() + self._settings.valid_slots
-        return self._wallet.sign(swap, last_valid_slot)
+        return self._signer.sign(swap, last_valid_slot)
 
     async def submit(self, attempt: Attempt) -> AttemptStatus:
         """Send an attempt to the chain; one that is there already stays as it is."""
         delay = self._settings.execution_delay_ms
-        return await self._submits.submit((decode(attempt), self._clock.between(delay.low, delay.high)))
+        delay_ms = self._clock.between(delay.low, delay.high)
+        return await self._submits.submit(Submission(decode(attempt), message_of(attempt), delay_ms))
 
     async def refuse(self, attempt: Attempt) -> AttemptStatus:
         """Refuse an attempt for good, unless the chain has it already."""
@@ -113,21 +162,24 @@ class PaperVenue:
         return status
 
     async def outcome(self, attempt: Attempt, timeout_s: float) -> AttemptStatus:
-        """Wait for an attempt's outcome: told by the chain here, or asked for now and then."""
+        """Wait for an attempt's outcome: told by the chain, or asked for now and then."""
         deadline = self._clock.monotonic() + timeout_s
         while True:
             left_s = deadline - self._clock.monotonic()
-            status = await self._chain.settled(attempt.id, max(0, min(left_s, _ASK_AFTER_S)))
+            status = await self.chain.outcome(attempt.id, max(0, min(left_s, _ASK_AFTER_S)))
             if status is None:
                 status = await self.status(attempt)
             if status.final or left_s <= _ASK_AFTER_S:
                 return status
 
-    async def _submit_group(
-        self, arrivals: list[tuple[PaperTransaction, int]]
-    ) -> list[AttemptStatus | Exception]:
-        statuses = await self._ledger.submit(arrivals)
-        for (transaction, delay_ms), status in zip(arrivals, statuses, strict=True):
-            if not status.final:
-                self._chain.accept(transaction, delay_ms)
+    async def _submit_group(self, submissions: list[Submission]) -> list[AttemptStatus | Exception]:
+        statuses, arrivals = await self._ledger.submit(submissions)
+        self.chain.take_in(submissions, arrivals)
         return list(statuses)
+
+
+def _price(state: PoolState) -> Ratio | None:
+    try:
+        return state.price(Direction.A_TO_B)
+    except AmmError:
+        return None
