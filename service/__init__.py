@@ -8,7 +8,7 @@ The map, from the outside in. Imports go down this list only::
     api/          REST and WebSocket: what a client sends, and what it is told
     jobs/         taskiq on Redis: which order is worked on when
     execution/    one order's life from top to bottom, retries, recovery
-    venues/       where orders execute: the interface, the router, the AMM mathematics, the paper market
+    venues/       where orders execute: the interface, routing, the AMM mathematics, the paper market
     events/       what has been committed, told to those who watch
     store/        PostgreSQL: connections, the journal (group commit), reads, migrations
     domain/       pure: orders, lifecycle, amounts, tokens, quotes, failures

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from service.api.health import HealthRoute
+from service.api.market import MarketRoutes
 from service.api.orders import OrderRoutes
 from service.api.routes import application
 from service.api.stream import StreamRoutes
@@ -27,6 +28,8 @@ from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 from service.venues.paper.faults import Fault, FaultyVenue
 from service.venues.paper.venue import PaperSettings, PaperVenue
+from service.venues.quoting import Quoter
+from service.venues.routing import RouteLimits
 from service.venues.venue import Venue, VenueUnavailableError
 
 log = logging.getLogger(__name__)
@@ -86,16 +89,24 @@ class Service:
             rate_limit=self._rate_limit,
             group_limit=settings.write_group_limit,
         )
-        self.venue = PaperVenue(self._venue_database, self._clock, _paper_settings(settings))
+        self.venue = PaperVenue(
+            self._venue_database, self._clock, self.link, _paper_settings(settings, alone=servers.alone)
+        )
+        venue = _with_faults(self.venue, self._clock, settings)
+        quoter = Quoter(
+            venue,
+            timeout_ms=settings.quote_timeout_ms,
+            limits=RouteLimits(settings.max_route_legs, settings.min_split_gain_bps),
+        )
         self.engine = Engine(
             journal=self._journal,
             claims=self._claims,
             orders=self.orders,
-            venue=_with_faults(self.venue, self._clock, settings),
+            venue=venue,
+            quoter=quoter,
             clock=self._clock,
             settings=ExecutionSettings(
                 retry=RetryPolicy(settings.max_retries, settings.retry_base_delay_ms),
-                quote_timeout_ms=settings.quote_timeout_ms,
                 outcome_timeout_ms=settings.outcome_timeout_ms,
             ),
             look_in=self._look_in,
@@ -136,6 +147,7 @@ class Service:
                 insert_timeout_s=settings.insert_timeout_ms / 1000,
             ),
             self._stream,
+            MarketRoutes(quoter=quoter, venue=venue, clock=self._clock),
             HealthRoute(
                 orders=self.orders,
                 link=self.link,
@@ -220,14 +232,17 @@ def _with_faults(venue: PaperVenue, clock: Clock, settings: Settings) -> Venue:
     return FaultyVenue(venue, clock, {Fault(kind): rate for kind, rate in settings.paper_faults_ppm.items()})
 
 
-def _paper_settings(settings: Settings) -> PaperSettings:
+def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:
     return PaperSettings(
         seed=settings.paper_seed,
         quote_delay_ms=settings.quote_delay_ms,
         execution_delay_ms=settings.execution_delay_ms,
         price_variance_ppm=settings.price_variance_ppm,
         failure_rates=settings.paper_failure_rates,
+        balances=settings.paper_balances,
         slot_ms=settings.slot_ms,
         valid_slots=settings.paper_tx_valid_slots,
         group_limit=settings.write_group_limit,
+        channel=f"{settings.redis_prefix}:market",
+        alone=alone,
     )

@@ -14,6 +14,9 @@ from environs import Env, EnvError, validate
 from marshmallow import ValidationError
 from platformdirs import user_data_path
 
+from service.domain.amounts import InvalidAmountError, parse_amount
+from service.domain.tokens import TOKENS
+
 PPM = 1_000_000
 """Millionths in one: how fractions are held, since no float may touch money."""
 
@@ -57,9 +60,12 @@ class Settings:
     retry_base_delay_ms: int
     quote_delay_ms: Range
     quote_timeout_ms: int
+    max_route_legs: int
+    min_split_gain_bps: int
     execution_delay_ms: Range
     price_variance_ppm: Range
     paper_seed: int | None
+    paper_balances: dict[str, int]
     paper_failure_rates: FailureRates
     paper_faults_ppm: dict[str, int]
     slot_ms: int
@@ -134,9 +140,12 @@ def _read(env: Env) -> Settings:
         retry_base_delay_ms=integer("RETRY_BASE_DELAY_MS", 2_000, 0, 600_000),
         quote_delay_ms=range_of("QUOTE_DELAY_MS", "200-300", _milliseconds),
         quote_timeout_ms=integer("QUOTE_TIMEOUT_MS", 2_000, 1, 60_000),
+        max_route_legs=integer("MAX_ROUTE_LEGS", 4, 1, 8),
+        min_split_gain_bps=integer("MIN_SPLIT_GAIN_BPS", 1, 0, 10_000),
         execution_delay_ms=range_of("EXECUTION_DELAY_MS", "2000-3000", _milliseconds),
         price_variance_ppm=range_of("PRICE_VARIANCE", "0.02-0.05", _ppm),
         paper_seed=parsed("PAPER_SEED", "0", _seed) if seed else None,
+        paper_balances=parsed("PAPER_BALANCES", "", _balances),
         paper_failure_rates=parsed("PAPER_FAILURE_RATE", "0", _failure_rates),
         paper_faults_ppm=parsed("PAPER_FAULTS", "", _faults),
         slot_ms=integer("SLOT_MS", 400, 10, 60_000),
@@ -199,6 +208,20 @@ def _range(text: str, read: Callable[[str], int]) -> Range:
     if low > high:
         raise ValidationError("must go from low to high")
     return Range(low, high)
+
+
+def _balances(text: str) -> dict[str, int]:
+    """Read ``SOL=1000,USDC=50000.5`` as base units by token, or nothing."""
+    balances: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        symbol, _, amount = (word.strip() for word in part.partition("="))
+        if symbol not in TOKENS or symbol in balances:
+            raise ValidationError(f"takes {', '.join(TOKENS)}, each once at most, as token=amount")
+        try:
+            balances[symbol] = 0 if amount == "0" else parse_amount(amount, TOKENS[symbol].decimals)
+        except InvalidAmountError as error:
+            raise ValidationError(f"{symbol}'s amount {error}") from None
+    return balances
 
 
 def _failure_rates(text: str) -> FailureRates:

@@ -8,7 +8,7 @@ WITH landed AS (
         order_id, count(*) AS times, min(signature) AS signature, min(amount_in) AS amount_in,
         min(amount_out) AS amount_out
     FROM paper_transactions
-    WHERE status = 'landed' AND order_id IS NOT NULL
+    WHERE status = 'landed'
     GROUP BY order_id
 ),
 steps AS (
@@ -78,6 +78,18 @@ JOIN orders AS o ON o.id = p.order_id
 LEFT JOIN instances AS i ON i.id = p.owner
 WHERE p.owner IS NOT NULL
     AND coalesce(i.seen_at, o.updated_at) < now() - %(patience_s)s * interval '1 second'
+UNION ALL
+-- Conservation: what pools and wallets hold is what they were given.
+SELECT token, sum(gain) || ' base units of it came from nowhere'
+FROM (
+    SELECT token_a AS token, vault_a - founded_a AS gain FROM paper_pools
+    UNION ALL
+    SELECT token_b, vault_b - founded_b FROM paper_pools
+    UNION ALL
+    SELECT token, balance - endowment FROM paper_wallets
+) AS gains
+GROUP BY token
+HAVING sum(gain) <> 0
 ORDER BY 1, 2;
 
 -- name: count_books
@@ -85,4 +97,4 @@ ORDER BY 1, 2;
 SELECT
     (SELECT count(*) FROM orders),
     (SELECT count(*) FROM open_orders),
-    (SELECT count(*) FROM paper_transactions WHERE status = 'landed' AND order_id IS NOT NULL);
+    (SELECT count(*) FROM paper_transactions WHERE status = 'landed');

@@ -29,16 +29,16 @@ started AS (
     FROM claimed AS c
     WHERE o.id = c.order_id AND o.status = 'pending'
     RETURNING
-        o.id, o.token_in, o.token_out, o.amount_in, o.slippage_bps, o.status, o.version, o.tries,
+        o.id, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps, o.status, o.version, o.tries,
         o.status_history -> -1 AS entry
 )
 SELECT
-    id::text, token_in, token_out, amount_in, slippage_bps, status, version, tries, entry,
+    id::text, token_in, token_out, swap_mode, amount, slippage_bps, status, version, tries, entry,
     NULL AS wait_ms
 FROM started
 UNION ALL
 SELECT
-    o.id::text, o.token_in, o.token_out, o.amount_in, o.slippage_bps, o.status, o.version, o.tries,
+    o.id::text, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps, o.status, o.version, o.tries,
     NULL, NULL
 FROM claimed AS c
 JOIN orders AS o ON o.id = c.order_id
@@ -101,7 +101,7 @@ started AS (
     FROM claimed AS c
     WHERE o.id = c.order_id AND o.status = 'pending'
     RETURNING
-        o.id, o.token_in, o.token_out, o.amount_in, o.slippage_bps, o.status, o.version, o.tries,
+        o.id, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps, o.status, o.version, o.tries,
         o.status_history -> -1 AS entry, o.updated_at, c.slot
 ),
 used AS (
@@ -141,12 +141,12 @@ deferred AS (
     RETURNING p.order_id, extract(epoch FROM p.wake_at - now()) * 1000 AS wait_ms
 )
 SELECT
-    id::text, token_in, token_out, amount_in, slippage_bps, status, version, tries, entry,
+    id::text, token_in, token_out, swap_mode, amount, slippage_bps, status, version, tries, entry,
     NULL::integer AS wait_ms
 FROM started
 UNION ALL
 SELECT
-    o.id::text, o.token_in, o.token_out, o.amount_in, o.slippage_bps, o.status, o.version, o.tries,
+    o.id::text, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps, o.status, o.version, o.tries,
     NULL, NULL
 FROM continued AS c
 JOIN orders AS o ON o.id = c.order_id

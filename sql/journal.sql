@@ -8,7 +8,7 @@ WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, account text, client_order_id text, order_type text, token_in text, token_out text,
-        amount_in numeric, amount_in_text text, slippage_bps integer, write_id text
+        swap_mode text, amount numeric, amount_text text, slippage_bps integer, write_id text
     )
 ),
 named AS (
@@ -22,11 +22,11 @@ named AS (
 ),
 inserted AS (
     INSERT INTO orders (
-        id, account, client_order_id, order_type, token_in, token_out, amount_in, amount_in_text,
+        id, account, client_order_id, order_type, token_in, token_out, swap_mode, amount, amount_text,
         slippage_bps, status, version, status_history, created_at, updated_at
     )
     SELECT
-        id, account, client_order_id, order_type, token_in, token_out, amount_in, amount_in_text,
+        id, account, client_order_id, order_type, token_in, token_out, swap_mode, amount, amount_text,
         slippage_bps, 'pending', 1,
         appended('[]', 'pending', now(), jsonb_build_object('writeId', write_id)),
         now(), now()
@@ -51,7 +51,7 @@ WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, version integer, owner uuid, status text, detail jsonb, retry_in_ms integer,
-        offers jsonb, attempt jsonb, amount_out numeric, tx_hash text
+        offers jsonb, route jsonb, attempt jsonb, amount_in numeric, amount_out numeric, tx_hash text
     )
 ),
 moved AS (
@@ -66,6 +66,7 @@ moved AS (
                 'nextTryAt', rfc3339(now() + w.retry_in_ms * interval '1 millisecond')
             ) END
         ),
+        amount_in = w.amount_in,
         amount_out = w.amount_out,
         tx_hash = w.tx_hash
     FROM wanted AS w
@@ -80,19 +81,19 @@ moved AS (
         ))
     RETURNING
         o.id, o.version, o.created_at, o.status, o.status_history -> -1 AS entry,
-        w.retry_in_ms, w.offers, w.attempt
+        w.retry_in_ms, w.offers, w.route, w.attempt
 ),
 offered AS (
-    INSERT INTO order_quotes (order_id, sequence, offers)
-    SELECT id, version, offers FROM moved WHERE offers IS NOT NULL
+    INSERT INTO order_quotes (order_id, sequence, offers, route)
+    SELECT id, version, offers, route FROM moved WHERE offers IS NOT NULL
 ),
 attempted AS (
     INSERT INTO attempts (
-        id, order_id, sequence, venue, transaction, minimum_out, last_valid_height
+        id, order_id, sequence, venue, transaction, maximum_in, minimum_out, last_valid_height
     )
     SELECT
         attempt ->> 'id', id, version, attempt ->> 'venue', decode(attempt ->> 'transaction', 'base64'),
-        (attempt ->> 'minimum_out')::numeric, (attempt ->> 'last_valid_height')::bigint
+        (attempt ->> 'maximum_in')::numeric, (attempt ->> 'minimum_out')::numeric, (attempt ->> 'last_valid_height')::bigint
     FROM moved
     WHERE attempt IS NOT NULL
 ),

@@ -3,11 +3,11 @@
 -- name: get_orders
 -- Whole orders by id, with the offers of every try.
 SELECT
-    o.id::text, o.client_order_id, o.order_type, o.token_in, o.token_out, o.amount_in,
-    o.amount_in_text, o.slippage_bps, o.status_history, rfc3339(o.created_at), o.amount_out,
-    o.tx_hash,
+    o.id::text, o.client_order_id, o.order_type, o.token_in, o.token_out, o.swap_mode,
+    o.amount, o.amount_text, o.slippage_bps, o.status_history, rfc3339(o.created_at), o.amount_in,
+    o.amount_out, o.tx_hash,
     (
-        SELECT jsonb_object_agg(q.sequence, q.offers)
+        SELECT jsonb_object_agg(q.sequence, jsonb_build_array(q.offers, q.route))
         FROM order_quotes AS q
         WHERE q.order_id = o.id
     )
@@ -62,7 +62,7 @@ SELECT id::text, version FROM orders WHERE id = ANY(%(ids)s::uuid[]);
 
 -- name: get_latest_attempt
 -- The last signed transaction of an order.
-SELECT id, venue, transaction, minimum_out, last_valid_height
+SELECT id, venue, transaction, maximum_in, minimum_out, last_valid_height
 FROM attempts
 WHERE order_id = %(order_id)s
 ORDER BY sequence DESC

@@ -3,21 +3,14 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
-import orjson
 from aiohttp import web
-from marshmallow import Schema, ValidationError
 
-from service.api.problems import (
-    ConflictError,
-    InvalidError,
-    MalformedError,
-    MediaTypeError,
-    NotFoundError,
-    ServiceUnavailableError,
-)
-from service.api.schemas import LIST_QUERY, NEW_ORDER, ORDER, ORDER_LIST, is_uuid
+from service.api.answers import ORDER, ORDER_LIST
+from service.api.fields import is_uuid
+from service.api.messages import json_response, load_body, load_query
+from service.api.problems import ConflictError, NotFoundError, ServiceUnavailableError
+from service.api.requests import LIST_QUERY, NEW_ORDER
 from service.api.views import OrderAt
 from service.clock import Clock
 from service.domain.lifecycle import Status
@@ -43,7 +36,7 @@ class OrderRoutes:
 
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/execute: accept an order; it is durable when this answers 201."""
-        order = NewOrder(id=self.clock.new_order_id(), **await _load_body(request, NEW_ORDER))
+        order = NewOrder(id=self.clock.new_order_id(), **await load_body(request, NEW_ORDER))
         try:
             created_at = await self.journal.insert(order, self.insert_timeout_s)
         except ClientOrderIdTakenError:
@@ -57,7 +50,7 @@ class OrderRoutes:
                 "Whether the order was stored is unknown: look for it under its id.", orderId=order.id
             ) from error
         await self.wake([order.id])
-        return _json(ORDER.dump(OrderAt(_accepted(order, created_at))), HTTPStatus.CREATED)
+        return json_response(ORDER.dump(OrderAt(_accepted(order, created_at))), HTTPStatus.CREATED)
 
     async def get(self, request: web.Request) -> web.Response:
         """GET /api/orders/{orderId}."""
@@ -76,54 +69,16 @@ class OrderRoutes:
         """GET /api/orders?status=&limit=&cursor=, newest first."""
         query = load_query(request, LIST_QUERY)
         page = await self.orders.page(query["status"], query["limit"], query["cursor"])
-        return _json(
+        return json_response(
             ORDER_LIST.dump({"orders": [OrderAt(order) for order in page.orders], "next_cursor": page.next})
         )
 
     async def _answer_again(self, order: NewOrder) -> web.Response:
         """Answer a client that uses its order id again: with the order it names, if that is the same one."""
         there = await self.orders.find_by_client_id(order.client_order_id or "")
-        if there is None or (
-            (there.order_type, there.token_in, there.token_out, there.amount_in, there.slippage_bps)
-            != (order.order_type, order.token_in, order.token_out, order.amount_in, order.slippage_bps)
-        ):
+        if there is None or _request_of(there) != _request_of(order):
             raise ConflictError("This clientOrderId names another order.")
-        return _json(ORDER.dump(OrderAt(there)))
-
-
-def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
-    """Read a query string by its schema.
-
-    Raises:
-        InvalidError: a value, or a name, is not the schema's.
-    """
-    for name in request.query:
-        if len(request.query.getall(name)) > 1:
-            raise InvalidError.of(ValidationError("Given more than once.", name))
-    try:
-        query: dict[str, Any] = schema.load(dict(request.query))
-    except ValidationError as error:
-        raise InvalidError.of(error) from None
-    return query
-
-
-async def _load_body(request: web.Request, schema: Schema) -> dict[str, Any]:
-    if request.content_type != "application/json":
-        raise MediaTypeError("The body must be JSON, with Content-Type: application/json.")
-    if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip", "deflate"}:
-        raise MediaTypeError("The body's Content-Encoding may be gzip or deflate.")
-    try:
-        # Also refuses bad UTF-8, NaN, lone surrogates, and nesting deeper than its stack.
-        body = orjson.loads(await request.read())
-    except (web.RequestPayloadError, ConnectionError) as error:
-        raise MalformedError("The body could not be read.") from error
-    except orjson.JSONDecodeError as error:
-        raise MalformedError(f"The body is not JSON: {error}.") from None
-    try:
-        loaded: dict[str, Any] = schema.load(body)
-    except ValidationError as error:
-        raise InvalidError.of(error) from None
-    return loaded
+        return json_response(ORDER.dump(OrderAt(there)))
 
 
 def _accepted(order: NewOrder, created_at: str) -> Order:
@@ -134,21 +89,30 @@ def _accepted(order: NewOrder, created_at: str) -> Order:
         order_type=order.order_type,
         token_in=order.token_in,
         token_out=order.token_out,
-        amount_in=order.amount_in,
-        amount_in_text=order.amount_in_text,
+        swap_mode=order.swap_mode,
+        amount=order.amount,
+        amount_text=order.amount_text,
         slippage_bps=order.slippage_bps,
         history=({"sequence": 1, "status": Status.PENDING, "timestamp": created_at},),
         created_at=created_at,
         fill=None,
-        offers={},
+        quoted={},
+    )
+
+
+def _request_of(order: NewOrder | Order) -> tuple[object, ...]:
+    """Return what the client asked for."""
+    return (
+        order.order_type,
+        order.token_in,
+        order.token_out,
+        order.swap_mode,
+        order.amount,
+        order.slippage_bps,
     )
 
 
 def _found(order: Order | None) -> web.Response:
     if order is None:
         raise NotFoundError("There is no such order.")
-    return _json(ORDER.dump(OrderAt(order)))
-
-
-def _json(body: Any, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    return web.Response(body=orjson.dumps(body), status=status.value, content_type="application/json")
+    return json_response(ORDER.dump(OrderAt(order)))

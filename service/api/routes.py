@@ -4,6 +4,7 @@ from aiohttp import web
 
 from service.api import problems, specs
 from service.api.health import HealthRoute
+from service.api.market import MarketRoutes
 from service.api.orders import OrderRoutes
 from service.api.stream import StreamRoutes
 
@@ -11,7 +12,9 @@ LARGEST_BODY = 64 * 1024
 """Bytes; an order takes a few hundred."""
 
 
-def application(orders: OrderRoutes, stream: StreamRoutes, health: HealthRoute) -> web.Application:
+def application(
+    orders: OrderRoutes, stream: StreamRoutes, market: MarketRoutes, health: HealthRoute
+) -> web.Application:
     """Return the web application."""
     app = web.Application(middlewares=[problems.middleware], client_max_size=LARGEST_BODY)
     app.add_routes(
@@ -21,6 +24,9 @@ def application(orders: OrderRoutes, stream: StreamRoutes, health: HealthRoute) 
             web.get("/api/orders/by-client-id/{client_order_id}", orders.get_by_client_id),
             web.get("/api/orders/{order_id}", orders.get),
             web.get("/api/orders/{order_id}/ws", stream.stream),
+            web.get("/api/quotes", market.quote),
+            web.get("/api/tokens", market.tokens),
+            web.get("/api/pools", market.pools),
             web.get("/health", health.health),
             web.get("/openapi.json", specs.openapi),
         ]

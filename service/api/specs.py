@@ -9,14 +9,21 @@ from aiohttp import web
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from service.api.problems import CONTENT_TYPE
-from service.api.schemas import (
-    ListQuerySchema,
-    NewOrderSchema,
+from service.api.answers import (
     OrderListSchema,
     OrderSchema,
+    PoolListSchema,
     ProblemSchema,
+    QuoteSchema,
     StatusUpdateSchema,
+    TokenListSchema,
+)
+from service.api.problems import CONTENT_TYPE
+from service.api.requests import (
+    ListQuerySchema,
+    NewOrderSchema,
+    PoolQuerySchema,
+    QuoteQuerySchema,
     StreamQuerySchema,
 )
 
@@ -111,6 +118,38 @@ def document() -> dict[str, Any]:
                     "101": {"description": "Switching to WebSocket."},
                     **_problems("404", "422", "426", "503"),
                 },
+            }
+        },
+    )
+    spec.path(
+        "/api/quotes",
+        operations={
+            "get": {
+                "operationId": "getQuote",
+                "summary": "What the router sees now for an amount; reserves nothing",
+                "parameters": [{"in": "query", "schema": QuoteQuerySchema}],
+                "responses": {"200": _answer("The quote.", QuoteSchema), **_problems("422", "503")},
+            }
+        },
+    )
+    spec.path(
+        "/api/tokens",
+        operations={
+            "get": {
+                "operationId": "listTokens",
+                "summary": "The tokens that can be traded",
+                "responses": {"200": _answer("Every token.", TokenListSchema)},
+            }
+        },
+    )
+    spec.path(
+        "/api/pools",
+        operations={
+            "get": {
+                "operationId": "listPools",
+                "summary": "The pools as they are now",
+                "parameters": [{"in": "query", "schema": PoolQuerySchema}],
+                "responses": {"200": _answer("Pools.", PoolListSchema), **_problems("422")},
             }
         },
     )

@@ -6,9 +6,11 @@ import logging
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from service.api.orders import load_query
+from service.api.answers import STATUS_UPDATE
+from service.api.fields import is_uuid
+from service.api.messages import load_query
 from service.api.problems import NotFoundError, ServiceUnavailableError, UpgradeError
-from service.api.schemas import STATUS_UPDATE, STREAM_QUERY, is_uuid
+from service.api.requests import STREAM_QUERY
 from service.api.views import OrderAt
 from service.background import Background
 from service.clock import Clock

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from service.domain.amounts import format_amount, format_price
+from service.domain.amounts import format_amount, format_price, format_shortfall, parse_amount
+from service.domain.attempt import Fill
 from service.domain.lifecycle import Status
+from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS
 from service.store.journal import Entry
 from service.store.orders import Order
@@ -25,7 +27,10 @@ class OrderAt:
         self.client_order_id = order.client_order_id
         self.token_in = order.token_in
         self.token_out = order.token_out
-        self.amount_in = order.amount_in_text
+        self.swap_mode = order.swap_mode
+        exact_in = order.swap_mode is SwapMode.EXACT_IN
+        self.amount_in = order.amount_text if exact_in else None
+        self.amount_out = None if exact_in else order.amount_text
         self.order_type = order.order_type
         self.slippage_bps = order.slippage_bps
         self.status: str = last["status"]
@@ -33,9 +38,12 @@ class OrderAt:
         self.updated_at: str = last["timestamp"]
         self.attempts = sum(entry["status"] == Status.ROUTING for entry in self.status_history)
         self.venue = _latest(self.status_history, "venue")
-        self.quotes = self._quotes(order)
-        self.amount_out: str | None = None
+        made = [sequence for sequence in order.quoted if sequence <= self.sequence]
+        quoted = order.quoted[max(made)] if made else None
+        self.quotes = quoted and quoted.offers
+        self.route = quoted and quoted.route
         self.executed_price: str | None = None
+        self.realised_slippage: str | None = None
         self.tx_hash: str | None = None
         if self.status == Status.CONFIRMED:
             self._fill(order)
@@ -43,20 +51,30 @@ class OrderAt:
         self.failure_reason: str | None = last["reason"] if failed else None
         self.failure_detail: str | None = last["detail"] if failed else None
 
-    def _quotes(self, order: Order) -> list[Entry] | None:
-        made = [sequence for sequence in order.offers if sequence <= self.sequence]
-        return order.offers[max(made)] if made else None
-
     def _fill(self, order: Order) -> None:
         fill = order.fill
         if fill is None:
             raise ValueError(f"order {order.id} is confirmed and has no fill")
-        token_in, token_out = TOKENS[order.token_in], TOKENS[order.token_out]
-        self.amount_out = format_amount(fill.amount_out, token_out.decimals)
-        self.executed_price = format_price(
-            fill.amount_out, token_out.decimals, order.amount_in, token_in.decimals
-        )
+        decimals_in, decimals_out = TOKENS[order.token_in].decimals, TOKENS[order.token_out].decimals
+        if order.swap_mode is SwapMode.EXACT_OUT:
+            self.amount_in = format_amount(fill.amount_in, decimals_in)
+        self.amount_out = format_amount(fill.amount_out, decimals_out)
+        self.executed_price = format_price(fill.amount_out, decimals_out, fill.amount_in, decimals_in)
+        self.realised_slippage = self._slippage(order, fill)
         self.tx_hash = fill.tx_hash
+
+    def _slippage(self, order: Order, fill: Fill) -> str | None:
+        """Compare the fill with what the attempt that filled it was quoted."""
+        if order.swap_mode is SwapMode.EXACT_IN:
+            token, name, got = order.token_out, "quotedOut", fill.amount_out
+        else:
+            token, name, got = order.token_in, "quotedIn", fill.amount_in
+        text = _latest(self.status_history, name)
+        if text is None:
+            return None  # an order from before quotes were kept
+        quoted = parse_amount(text, TOKENS[token].decimals)
+        worse_by = quoted - got if order.swap_mode is SwapMode.EXACT_IN else got - quoted
+        return format_shortfall(worse_by, quoted)
 
 
 def _latest(history: tuple[Entry, ...], key: str) -> Any:

@@ -9,6 +9,7 @@ U64_MAX = 2**64 - 1
 """The largest amount an SPL token account can hold, in base units."""
 
 PRICE_SIGNIFICANT_DIGITS = 18
+_FRACTION_DECIMALS = 8
 
 _DECIMAL = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?")
 # A u64 has 20 digits and no token more than 19 decimals, so nothing longer can be valid. The
@@ -86,9 +87,29 @@ def format_price(amount_out: int, decimals_out: int, amount_in: int, decimals_in
     return format_amount(quotient, scale)
 
 
+def format_shortfall(shortfall: int, expected: int) -> str:
+    """Write shortfall / expected as a fraction with at most eight decimals, rounded up; it may be negative.
+
+    Args:
+        shortfall: base units by which less came than was expected.
+        expected: base units, greater than zero.
+    """
+    scaled = -(-shortfall * 10**_FRACTION_DECIMALS // expected)
+    sign = "-" if scaled < 0 else ""
+    return sign + format_amount(abs(scaled), _FRACTION_DECIMALS)
+
+
 def minimum_out(quoted_out: int, slippage_bps: int) -> int:
     """Return the least a swap may pay: the quote less the slippage, rounded down; one at least.
 
     Not zero, because a program may execute a swap that pays nothing when the minimum is zero.
     """
     return max(1, quoted_out * (10_000 - slippage_bps) // 10_000)
+
+
+def maximum_in(quoted_in: int, slippage_bps: int) -> int:
+    """Return the most a swap may cost: the quote and the slippage on top, rounded down; a u64 at most.
+
+    Rounded down, so that it never allows more than the client did; never less than the quote.
+    """
+    return min(U64_MAX, quoted_in * (10_000 + slippage_bps) // 10_000)

@@ -10,21 +10,24 @@ from service.domain.failures import Failure
 class Attempt:
     """A signed transaction, durable before its first byte is sent.
 
-    ``id`` is the transaction's signature; ``minimum_out`` is base units; ``last_valid_height`` is
-    the last slot in which it can land.
+    ``id`` is the transaction's signature. It lands whole, paying ``maximum_in`` base units at most and
+    receiving ``minimum_out`` at least, or not at all. ``last_valid_height`` is the last slot in which it
+    can land.
     """
 
     id: str
     venue: str
     transaction: bytes
+    maximum_in: int
     minimum_out: int
     last_valid_height: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """What an order got: base units of the token out, by which transaction."""
+    """What an order paid and got, in base units, by which transaction."""
 
+    amount_in: int
     amount_out: int
     tx_hash: str
 

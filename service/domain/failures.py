@@ -21,6 +21,10 @@ class FailureCode(StrEnum):
     NO_ROUTE = "no_route"
     AMOUNT_TOO_SMALL = "amount_too_small"
     INSUFFICIENT_LIQUIDITY = "insufficient_liquidity"
+    INSUFFICIENT_BALANCE = "insufficient_balance"
+    POOL_DISABLED = "pool_disabled"
+    POOL_NOT_OPEN = "pool_not_open"
+    UNSUPPORTED_POOL = "unsupported_pool"
     QUOTES_UNAVAILABLE = "quotes_unavailable"
     SLIPPAGE_EXCEEDED = "slippage_exceeded"
     TRANSACTION_FAILED = "transaction_failed"
@@ -40,6 +44,14 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
     FailureCode.AMOUNT_TOO_SMALL: _Meaning(Remedy.NONE, "The amount is too small to pay anything out."),
     FailureCode.INSUFFICIENT_LIQUIDITY: _Meaning(
         Remedy.REQUOTE, "No pool holds enough to pay for this amount."
+    ),
+    FailureCode.INSUFFICIENT_BALANCE: _Meaning(
+        Remedy.NONE, "The wallet does not hold enough of the token to sell."
+    ),
+    FailureCode.POOL_DISABLED: _Meaning(Remedy.REQUOTE, "Swaps are switched off on the pool."),
+    FailureCode.POOL_NOT_OPEN: _Meaning(Remedy.REQUOTE, "The pool has not opened yet."),
+    FailureCode.UNSUPPORTED_POOL: _Meaning(
+        Remedy.NONE, "The pool is in a mode that cannot be quoted to the unit."
     ),
     FailureCode.QUOTES_UNAVAILABLE: _Meaning(Remedy.REQUOTE, "No venue answered with a quote in time."),
     FailureCode.SLIPPAGE_EXCEEDED: _Meaning(

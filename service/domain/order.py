@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from service.domain.quote import SwapMode
+
 DEFAULT_SLIPPAGE_BPS = 100
 DEFAULT_ACCOUNT = "default"
 """Whose orders these are, until API keys tell accounts apart."""
@@ -18,15 +20,17 @@ class OrderType(StrEnum):
 class NewOrder:
     """A validated order before it is stored.
 
-    ``amount_in`` is base units of ``token_in``; ``amount_in_text`` is the amount as the client
-    wrote it, which is how it comes back. ``slippage_bps`` is 0 to 10000.
+    ``amount`` is base units of ``token_in``, or of ``token_out`` if the mode is exact-out;
+    ``amount_text`` is the amount as the client wrote it, which is how it comes back. ``slippage_bps`` is
+    0 to 10000.
     """
 
     id: str
     order_type: OrderType
     token_in: str
     token_out: str
-    amount_in: int
-    amount_in_text: str
+    swap_mode: SwapMode
+    amount: int
+    amount_text: str
     slippage_bps: int
     client_order_id: str | None

@@ -8,25 +8,27 @@ the last step: in ``routing`` it quotes again, in ``building`` it quotes and pre
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from service import crash_points
 from service.background import cancel
 from service.clock import Clock
-from service.domain.amounts import minimum_out
+from service.domain.amounts import format_amount
 from service.domain.attempt import Attempt, AttemptState, AttemptStatus, Fill
 from service.domain.failures import Failure, FailureCode
 from service.domain.lifecycle import Status, Trigger, next_status
-from service.domain.quote import Offer, Quote
-from service.execution.offers import in_json, in_words
+from service.domain.quote import Choice, Route
+from service.domain.tokens import TOKENS
+from service.execution.offers import in_words, quoted, refused
 from service.execution.retry import RetryPolicy
 from service.store.claims import Claimed, Claims, Deferred
 from service.store.database import UnavailableError
-from service.store.journal import Journal, SupersededError, Transition
+from service.store.journal import Journal, Quoted, SupersededError, Transition
 from service.store.orders import Orders
-from service.venues.router import NoRouteError, choose, collect_offers
+from service.venues.quoting import Quoter
+from service.venues.routing import NoRouteError
 from service.venues.venue import Swap, Venue, VenueUnavailableError
 
 log = logging.getLogger(__name__)
@@ -44,17 +46,16 @@ class ExecutionSettings:
     """How orders are executed; times in milliseconds."""
 
     retry: RetryPolicy
-    quote_timeout_ms: int
     outcome_timeout_ms: int
 
 
 class _TryFailedError(Exception):
     """This try is over; whether another follows is the retry policy's to say."""
 
-    def __init__(self, failure: Failure, offers: Sequence[Offer] | None = None) -> None:
+    def __init__(self, failure: Failure, quoted: Quoted | None = None) -> None:
         super().__init__(failure.detail)
         self.failure = failure
-        self.offers = offers
+        self.quoted = quoted
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Engine:
         claims: makes orders this process's.
         orders: reads attempts that another process made.
         venue: where orders execute.
+        quoter: finds their routes.
         clock: pauses, write ids, jitter.
         settings: time-outs and the retry policy.
         look_in: called with milliseconds when an order should be looked at after a while: the
@@ -87,6 +89,7 @@ class Engine:
         claims: Claims,
         orders: Orders,
         venue: Venue,
+        quoter: Quoter,
         clock: Clock,
         settings: ExecutionSettings,
         look_in: Callable[[int], None],
@@ -95,6 +98,7 @@ class Engine:
         self._claims = claims
         self._orders = orders
         self._venue = venue
+        self._quoter = quoter
         self._clock = clock
         self._settings = settings
         self._look_in = look_in
@@ -140,15 +144,15 @@ class Engine:
 
     async def _work_on(self, run: _Run) -> None:
         try:
-            quote = attempt = None
+            route = attempt = None
             if run.status is Status.ROUTING:
-                quote = await self._route(run)
+                route = await self._route(run)
             if run.status is Status.BUILDING:
-                attempt = await self._build(run, quote)
+                attempt = await self._build(run, route)
             if run.status is Status.SUBMITTED:
                 await self._settle(run, attempt)
         except _TryFailedError as end:
-            await self._end_try(run, end.failure, end.offers)
+            await self._end_try(run, end.failure, end.quoted)
         except SupersededError:
             log.warning("order %s is no longer this process's", run.order.order_id)
         except Exception:
@@ -159,38 +163,24 @@ class Engine:
             else:
                 await self._end_try(run, Failure.of(FailureCode.INTERNAL_ERROR))
 
-    async def _route(self, run: _Run) -> Quote:
+    async def _route(self, run: _Run) -> Route:
         """Quote the order on every pool, and keep what was offered and what was chosen."""
-        offers, quote = await self._best_quote(run.order)
-        log.info("order %s: %s; %s it is", run.order.order_id, in_words(offers, run.order), quote.dex)
-        await self._move(
-            run,
-            Trigger.QUOTED,
-            detail={"venue": quote.dex},
-            offers=in_json(offers, run.order, chosen=quote),
-        )
-        return quote
+        choice = await self._best_quote(run.order)
+        log.info("order %s: %s", run.order.order_id, in_words(choice))
+        await self._move(run, Trigger.QUOTED, detail={"venue": choice.route.venue}, quoted=quoted(choice))
+        return choice.route
 
-    async def _build(self, run: _Run, quote: Quote | None) -> Attempt:
+    async def _build(self, run: _Run, route: Route | None) -> Attempt:
         """Sign a transaction for the chosen route, and make it durable."""
         order = run.order
-        if quote is None:
-            _offers, quote = await self._best_quote(order)
-        swap = Swap(
-            order_id=order.order_id,
-            attempt=order.tries,
-            dex=quote.dex,
-            pool_id=quote.pool_id,
-            token_in=order.token_in,
-            token_out=order.token_out,
-            amount_in=order.amount_in,
-            minimum_out=minimum_out(quote.amount_out, order.slippage_bps),
-        )
+        if route is None:
+            route = (await self._best_quote(order)).route
         try:
-            attempt = await self._venue.prepare(swap)
+            limits = route.limits(order.slippage_bps)
+            attempt = await self._venue.prepare(Swap(order.order_id, order.tries, route, *limits))
         except VenueUnavailableError as error:
             raise _TryFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
-        await self._move(run, Trigger.PREPARED, detail={"txHash": attempt.id}, attempt=attempt)
+        await self._move(run, Trigger.PREPARED, detail=_promise(attempt, route), attempt=attempt)
         return attempt
 
     async def _settle(self, run: _Run, attempt: Attempt | None) -> None:
@@ -284,37 +274,29 @@ class Engine:
             status = await self._venue.submit(attempt)
         return status
 
-    async def _end_try(self, run: _Run, failure: Failure, offers: Sequence[Offer] | None = None) -> None:
+    async def _end_try(self, run: _Run, failure: Failure, quoted: Quoted | None = None) -> None:
         """Fail the order, or put it back to pending until its next try."""
         order, policy = run.order, self._settings.retry
         delay_ms = policy.delay_ms(failure, order.tries)
         detail = {"attempt": order.tries, "reason": failure.code, "detail": failure.detail}
-        kept = None if offers is None else in_json(offers, order, chosen=None)
         try:
             if delay_ms is None:
-                await self._move(run, Trigger.FAIL, detail=detail, offers=kept)
+                await self._move(run, Trigger.FAIL, detail=detail, quoted=quoted)
                 log.info("order %s: failed after %d tries: %s", order.order_id, order.tries, failure.code)
                 return
             delay_ms += self._clock.between(0, policy.jitter_ms())
-            await self._move(run, Trigger.RETRY, detail=detail, offers=kept, retry_in_ms=delay_ms)
+            await self._move(run, Trigger.RETRY, detail=detail, quoted=quoted, retry_in_ms=delay_ms)
         except SupersededError:
             log.warning("order %s is no longer this process's", order.order_id)
             return
         log.info("order %s: try %d: %s; next in %d ms", order.order_id, order.tries, failure.code, delay_ms)
         self._look_in(delay_ms)
 
-    async def _best_quote(self, order: Claimed) -> tuple[list[Offer], Quote]:
-        offers = await collect_offers(
-            self._venue,
-            order.token_in,
-            order.token_out,
-            order.amount_in,
-            self._settings.quote_timeout_ms / 1000,
-        )
+    async def _best_quote(self, order: Claimed) -> Choice:
         try:
-            return offers, choose(offers)
+            return await self._quoter.best(order.swap_mode, order.token_in, order.token_out, order.amount)
         except NoRouteError as end:
-            raise _TryFailedError(end.failure, offers) from end
+            raise _TryFailedError(end.failure, refused(end.offers, order.token_in, order.token_out)) from end
 
     async def _move(
         self,
@@ -322,7 +304,7 @@ class Engine:
         trigger: Trigger,
         *,
         detail: dict[str, Any],
-        offers: list[dict[str, Any]] | None = None,
+        quoted: Quoted | None = None,
         attempt: Attempt | None = None,
         fill: Fill | None = None,
         retry_in_ms: int | None = None,
@@ -342,7 +324,7 @@ class Engine:
                 status=status,
                 write_id=self._clock.new_write_id(),
                 detail=detail,
-                offers=offers,
+                quoted=quoted,
                 attempt=attempt,
                 fill=fill,
                 retry_in_ms=retry_in_ms,
@@ -350,3 +332,15 @@ class Engine:
         )
         crash_points.reach(_AFTER[status])
         run.status, run.version = status, step.sequence
+
+
+def _promise(attempt: Attempt, route: Route) -> dict[str, Any]:
+    """Return what an attempt was quoted and what it must keep to, for the history."""
+    decimals_in, decimals_out = TOKENS[route.token_in].decimals, TOKENS[route.token_out].decimals
+    return {
+        "txHash": attempt.id,
+        "quotedIn": format_amount(route.amount_in, decimals_in),
+        "quotedOut": format_amount(route.amount_out, decimals_out),
+        "maximumIn": format_amount(attempt.maximum_in, decimals_in),
+        "minimumOut": format_amount(attempt.minimum_out, decimals_out),
+    }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from service import crash_points
 from service.clock import Clock
 from service.domain.lifecycle import Status
+from service.domain.quote import SwapMode
 from service.store.batch import Batcher
 from service.store.database import Database
 from service.store.instances import Identity
@@ -22,13 +23,17 @@ _CLAIM_AT_RATE = query("claim_orders_at_rate")
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An order that is this process's, under the id ``owner``, as it stands. ``amount_in`` is base units."""
+    """An order that is this process's, under the id ``owner``, as it stands.
+
+    ``amount`` is base units of the token whose side ``swap_mode`` fixes.
+    """
 
     order_id: str
     owner: str
     token_in: str
     token_out: str
-    amount_in: int
+    swap_mode: SwapMode
+    amount: int
     slippage_bps: int
     status: Status
     version: int
@@ -101,7 +106,7 @@ class Claims:
         claims: dict[str, Claim] = {}
         committed = []
         for row in answer:
-            order_id, token_in, token_out, amount_in, slippage_bps, *rest = row
+            order_id, token_in, token_out, swap_mode, amount, slippage_bps, *rest = row
             status, version, tries, entry, wait_ms = rest
             if wait_ms is not None:
                 claims[order_id] = Deferred(wait_ms)
@@ -111,7 +116,8 @@ class Claims:
                 owner=owner,
                 token_in=token_in,
                 token_out=token_out,
-                amount_in=amount_in,
+                swap_mode=SwapMode(swap_mode),
+                amount=amount,
                 slippage_bps=slippage_bps,
                 status=Status(status),
                 version=version,

@@ -52,6 +52,14 @@ class ClientOrderIdTakenError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Quoted:
+    """What a try was offered, and the route it chose (None: it found none), in the wire's form."""
+
+    offers: list[Entry]
+    route: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """One step of an order, wanted by ``owner``, who last saw the order at ``version``."""
 
@@ -62,7 +70,7 @@ class Transition:
     write_id: str
     detail: Entry = field(default_factory=dict)
     retry_in_ms: int | None = None
-    offers: list[Entry] | None = None
+    quoted: Quoted | None = None
     attempt: Attempt | None = None
     fill: Fill | None = None
 
@@ -73,7 +81,7 @@ class Committed:
 
     order_id: str
     entry: Entry
-    offers: list[Entry] | None = None
+    quoted: Quoted | None = None
     fill: Fill | None = None
 
     @property
@@ -166,8 +174,9 @@ class Journal:
                 "order_type": order.order_type,
                 "token_in": order.token_in,
                 "token_out": order.token_out,
-                "amount_in": order.amount_in,
-                "amount_in_text": order.amount_in_text,
+                "swap_mode": order.swap_mode,
+                "amount": order.amount,
+                "amount_text": order.amount_text,
                 "slippage_bps": order.slippage_bps,
                 "write_id": self._clock.new_write_id(),
             }
@@ -207,7 +216,7 @@ class Journal:
             if entry is None or entry[WRITE_ID] != transition.write_id:
                 results.append(SupersededError(transition.order_id))
                 continue
-            step = Committed(transition.order_id, public(entry), transition.offers, transition.fill)
+            step = Committed(transition.order_id, public(entry), transition.quoted, transition.fill)
             results.append(step)
             committed.append(step)
         if committed:
@@ -222,7 +231,7 @@ class Journal:
 
 
 def _row(transition: Transition) -> Entry:
-    attempt, fill = transition.attempt, transition.fill
+    attempt, fill, quoted = transition.attempt, transition.fill, transition.quoted
     return {
         "id": transition.order_id,
         "version": transition.version,
@@ -230,16 +239,19 @@ def _row(transition: Transition) -> Entry:
         "status": transition.status,
         "detail": {**transition.detail, WRITE_ID: transition.write_id},
         "retry_in_ms": transition.retry_in_ms,
-        "offers": transition.offers,
+        "offers": quoted and quoted.offers,
+        "route": quoted and quoted.route,
         "attempt": attempt
         and {
             "id": attempt.id,
             "venue": attempt.venue,
             "transaction": base64.b64encode(attempt.transaction).decode(),
-            "minimum_out": str(attempt.minimum_out),
+            "maximum_in": attempt.maximum_in,
+            "minimum_out": attempt.minimum_out,
             "last_valid_height": attempt.last_valid_height,
         },
-        "amount_out": fill and str(fill.amount_out),
+        "amount_in": fill and fill.amount_in,
+        "amount_out": fill and fill.amount_out,
         "tx_hash": fill and fill.tx_hash,
     }
 

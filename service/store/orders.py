@@ -6,9 +6,10 @@ from service.clock import Clock
 from service.domain.attempt import Attempt, Fill
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.order import DEFAULT_ACCOUNT
+from service.domain.quote import SwapMode
 from service.store.batch import Batcher
 from service.store.database import Database, Row
-from service.store.journal import Committed, Entry, public
+from service.store.journal import Committed, Entry, Quoted, public
 from service.store.queries import query
 
 _GET = query("get_orders")
@@ -24,8 +25,9 @@ _LATEST_ATTEMPT = query("get_latest_attempt")
 class Order:
     """An order with all that has happened to it.
 
-    ``amount_in`` is base units, ``amount_in_text`` what the client wrote; times are RFC 3339 in
-    UTC; ``offers`` maps the sequence of a history entry to what the DEXs offered for it.
+    ``amount`` is base units of the token whose side ``swap_mode`` fixes, ``amount_text`` what the client
+    wrote; times are RFC 3339 in UTC; ``quoted`` maps the sequence of a history entry to what was offered
+    for it and what was chosen.
     """
 
     id: str
@@ -33,13 +35,14 @@ class Order:
     order_type: str
     token_in: str
     token_out: str
-    amount_in: int
-    amount_in_text: str
+    swap_mode: SwapMode
+    amount: int
+    amount_text: str
     slippage_bps: int
     history: tuple[Entry, ...]
     created_at: str
     fill: Fill | None
-    offers: dict[int, list[Entry]]
+    quoted: dict[int, Quoted]
 
     @property
     def version(self) -> int:
@@ -60,10 +63,10 @@ class Order:
         """Return the order one step on; ``step`` must be the next one."""
         if step.sequence != self.version + 1:
             raise ValueError(f"step {step.sequence} does not follow version {self.version}")
-        offers = self.offers
-        if step.offers is not None:
-            offers = {**offers, step.sequence: step.offers}
-        return replace(self, history=(*self.history, step.entry), fill=step.fill or self.fill, offers=offers)
+        quoted = self.quoted
+        if step.quoted is not None:
+            quoted = {**quoted, step.sequence: step.quoted}
+        return replace(self, history=(*self.history, step.entry), fill=step.fill or self.fill, quoted=quoted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,20 +166,21 @@ class Orders:
         rows = await self._database.read(_LATEST_ATTEMPT, {"order_id": order_id})
         if not rows:
             return None
-        attempt_id, venue, transaction, minimum_out, last_valid_height = rows[0]
-        return Attempt(attempt_id, venue, bytes(transaction), minimum_out, last_valid_height)
+        attempt_id, venue, transaction, *limits = rows[0]
+        return Attempt(attempt_id, venue, bytes(transaction), *limits)
 
 
 def _order(row: Row) -> Order:
-    *request, history, created_at, amount_out, tx_hash, offers = row
+    *request, history, created_at, amount_in, amount_out, tx_hash, quoted = row
     (
         order_id,
         client_order_id,
         order_type,
         token_in,
         token_out,
-        amount_in,
-        amount_in_text,
+        swap_mode,
+        amount,
+        amount_text,
         slippage_bps,
     ) = request
     return Order(
@@ -185,11 +189,12 @@ def _order(row: Row) -> Order:
         order_type=order_type,
         token_in=token_in,
         token_out=token_out,
-        amount_in=amount_in,
-        amount_in_text=amount_in_text,
+        swap_mode=SwapMode(swap_mode),
+        amount=amount,
+        amount_text=amount_text,
         slippage_bps=slippage_bps,
         history=tuple(public(entry) for entry in history),
         created_at=created_at,
-        fill=Fill(amount_out, tx_hash) if tx_hash is not None else None,
-        offers={int(sequence): offered for sequence, offered in (offers or {}).items()},
+        fill=Fill(amount_in, amount_out, tx_hash) if tx_hash is not None else None,
+        quoted={int(sequence): Quoted(*each) for sequence, each in (quoted or {}).items()},
     )

@@ -1,0 +1,105 @@
+"""The market over REST: what the router sees for an amount, the tokens, the pools."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from service.api.answers import POOL_LIST, QUOTE, TOKEN_LIST
+from service.api.messages import json_response, load_query
+from service.api.problems import InvalidError, ServiceUnavailableError
+from service.api.requests import POOL_QUERY, QUOTE_QUERY
+from service.clock import Clock
+from service.domain.amounts import format_amount, format_price
+from service.domain.failures import FailureCode
+from service.domain.tokens import TOKENS
+from service.execution.offers import quoted
+from service.venues.quoting import Quoter
+from service.venues.routing import NoRouteError
+from service.venues.venue import PoolView, Venue
+
+# The paper market's prices move every two seconds, a chain's with every slot: long enough to decide in.
+_LIFETIME = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class MarketRoutes:
+    """What the routes about the market need."""
+
+    quoter: Quoter
+    venue: Venue
+    clock: Clock
+
+    async def quote(self, request: web.Request) -> web.Response:
+        """GET /api/quotes?tokenIn=&tokenOut=&amountIn= (or amountOut=): nothing is reserved by it."""
+        query = load_query(request, QUOTE_QUERY)
+        try:
+            choice = await self.quoter.best(
+                query["swap_mode"], query["token_in"], query["token_out"], query["amount"]
+            )
+        except NoRouteError as end:
+            raise _no_quote(end) from None
+        route = choice.route
+        decimals_in, decimals_out = TOKENS[route.token_in].decimals, TOKENS[route.token_out].decimals
+        maximum_in, minimum_out = route.limits(query["slippage_bps"])
+        now = datetime.fromtimestamp(self.clock.database_time(), UTC)
+        kept = quoted(choice)
+        return json_response(
+            QUOTE.dump(
+                {
+                    **query,
+                    "amount_in": format_amount(route.amount_in, decimals_in),
+                    "amount_out": format_amount(route.amount_out, decimals_out),
+                    "maximum_in": format_amount(maximum_in, decimals_in),
+                    "minimum_out": format_amount(minimum_out, decimals_out),
+                    "price": format_price(route.amount_out, decimals_out, route.amount_in, decimals_in),
+                    "price_impact": format_amount(route.price_impact_ppm, 6),
+                    "venue": route.venue,
+                    "route": kept.route,
+                    "quotes": kept.offers,
+                    "quoted_at": _rfc3339(now),
+                    "expires_at": _rfc3339(now + _LIFETIME),
+                }
+            )
+        )
+
+    async def tokens(self, _request: web.Request) -> web.Response:
+        """GET /api/tokens."""
+        return json_response(TOKEN_LIST.dump({"tokens": [asdict(token) for token in TOKENS.values()]}))
+
+    async def pools(self, request: web.Request) -> web.Response:
+        """GET /api/pools?venue=&token=: as they are now."""
+        query = load_query(request, POOL_QUERY)
+        slot, views = self.venue.survey()
+        shown = [
+            _pool(view)
+            for view in views
+            if query["venue"] in {None, view.pool.dex}
+            and query["token"] in {None, view.pool.token_a, view.pool.token_b}
+        ]
+        return json_response(POOL_LIST.dump({"slot": slot, "pools": shown}))
+
+
+def _no_quote(end: NoRouteError) -> InvalidError | ServiceUnavailableError:
+    code = end.failure.code
+    kind = ServiceUnavailableError if code is FailureCode.QUOTES_UNAVAILABLE else InvalidError
+    return kind(end.failure.detail, reason=code)
+
+
+def _pool(view: PoolView) -> dict[str, object]:
+    pool = view.pool
+    decimals_a, decimals_b = TOKENS[pool.token_a].decimals, TOKENS[pool.token_b].decimals
+    return {
+        "id": pool.id,
+        "venue": pool.dex,
+        "program": view.program,
+        "token_a": pool.token_a,
+        "token_b": pool.token_b,
+        "amount_a": format_amount(view.amount_a, decimals_a),
+        "amount_b": format_amount(view.amount_b, decimals_b),
+        "price": view.price and format_price(view.price.out, decimals_b, view.price.per, decimals_a),
+    }
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

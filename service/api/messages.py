@@ -1,0 +1,57 @@
+"""Requests read by their schemas, and answers written as JSON."""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+from marshmallow import Schema, ValidationError
+
+from service.api.problems import InvalidError, MalformedError, MediaTypeError
+
+
+def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
+    """Read a query string by its schema.
+
+    Raises:
+        InvalidError: a value, or a name, is not the schema's.
+    """
+    for name in request.query:
+        if len(request.query.getall(name)) > 1:
+            raise InvalidError.of(ValidationError("Given more than once.", name))
+    try:
+        query: dict[str, Any] = schema.load(dict(request.query))
+    except ValidationError as error:
+        raise InvalidError.of(error) from None
+    return query
+
+
+async def load_body(request: web.Request, schema: Schema) -> dict[str, Any]:
+    """Read a JSON body by its schema.
+
+    Raises:
+        MediaTypeError: it is not said to be JSON.
+        MalformedError: it is not JSON.
+        InvalidError: a value, or a name, is not the schema's.
+    """
+    if request.content_type != "application/json":
+        raise MediaTypeError("The body must be JSON, with Content-Type: application/json.")
+    if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip", "deflate"}:
+        raise MediaTypeError("The body's Content-Encoding may be gzip or deflate.")
+    try:
+        # Also refuses bad UTF-8, NaN, lone surrogates, and nesting deeper than its stack.
+        body = orjson.loads(await request.read())
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise MalformedError("The body could not be read.") from error
+    except orjson.JSONDecodeError as error:
+        raise MalformedError(f"The body is not JSON: {error}.") from None
+    try:
+        loaded: dict[str, Any] = schema.load(body)
+    except ValidationError as error:
+        raise InvalidError.of(error) from None
+    return loaded
+
+
+def json_response(body: Any, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    """Return a response of JSON."""
+    return web.Response(body=orjson.dumps(body), status=status.value, content_type="application/json")

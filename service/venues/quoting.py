@@ -1,0 +1,96 @@
+"""Quoting: ask both DEXs at once for the state of every pool that may serve, then route on what came.
+
+A DEX that is slow or fails neither holds nor fails the order while the other answers; that it did not is
+kept among the offers.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Sequence
+
+from service.domain.failures import FailureCode
+from service.domain.quote import Choice, Dex, NoQuote, SwapMode
+from service.venues.routing import HUBS, RouteLimits, best_route
+from service.venues.venue import PoolRef, Snapshot, Venue, VenueUnavailableError
+
+log = logging.getLogger(__name__)
+
+_Answer = Sequence[Snapshot] | None
+"""None: the DEX did not answer."""
+
+
+class Quoter:
+    """Finds the best route for an amount, as the market stands.
+
+    Args:
+        venue: whose pools.
+        timeout_ms: how long each DEX may take to answer.
+        limits: what a route may be made of.
+    """
+
+    def __init__(self, venue: Venue, *, timeout_ms: int, limits: RouteLimits) -> None:
+        self._venue = venue
+        self._timeout_s = timeout_ms / 1000
+        self._limits = limits
+
+    async def best(self, mode: SwapMode, token_in: str, token_out: str, amount: int) -> Choice:
+        """Quote an amount of the token that the mode fixes, in base units.
+
+        Raises:
+            NoRouteError: no pool, and no two in a row, can take it; the error has the offers.
+        """
+        direct = self._venue.pools(token_in, token_out)
+        by_dex: dict[Dex, list[PoolRef]] = defaultdict(list)
+        for pool in (*direct, *self._through_hubs(token_in, token_out)):
+            by_dex[pool.dex].append(pool)
+        answers = await self._ask(by_dex)
+        snapshots = [snapshot for answer in answers.values() for snapshot in answer or ()]
+        unavailable = [
+            NoQuote(pool.dex, pool.id, FailureCode.QUOTES_UNAVAILABLE)
+            for pool in direct
+            if answers[pool.dex] is None
+        ]
+        return best_route(mode, token_in, token_out, amount, snapshots, unavailable, self._limits)
+
+    def _through_hubs(self, token_in: str, token_out: str) -> list[PoolRef]:
+        pools: list[PoolRef] = []
+        for hub in HUBS:
+            if hub not in {token_in, token_out}:
+                first, second = self._venue.pools(token_in, hub), self._venue.pools(hub, token_out)
+                if first and second:
+                    pools += (*first, *second)
+        return pools
+
+    async def _ask(self, by_dex: dict[Dex, list[PoolRef]]) -> dict[Dex, _Answer]:
+        answers = {dex: self._snapshot(pools) for dex, pools in by_dex.items()}
+        if not any(inspect.isawaitable(answer) for answer in answers.values()):
+            # Every state is at hand: no task, no turn of the event loop.
+            return {dex: answer for dex, answer in answers.items() if not inspect.isawaitable(answer)}
+        return dict(
+            zip(
+                answers,
+                await asyncio.gather(*(self._in_time(each) for each in answers.values())),
+                strict=True,
+            )
+        )
+
+    def _snapshot(self, pools: list[PoolRef]) -> _Answer | Awaitable[Sequence[Snapshot]]:
+        try:
+            return self._venue.snapshot(pools)
+        except VenueUnavailableError:
+            return None
+
+    async def _in_time(self, answer: _Answer | Awaitable[Sequence[Snapshot]]) -> _Answer:
+        if not inspect.isawaitable(answer):
+            return answer
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await answer
+        except (VenueUnavailableError, TimeoutError):
+            return None
+        except Exception:
+            # A DEX that cannot be read must not fail the order while another can.
+            log.exception("the state of a DEX's pools could not be had")
+            return None
