@@ -3,9 +3,11 @@
 import logging
 from dataclasses import dataclass
 
+from service.api.changes import ChangeRoutes
 from service.api.health import HealthRoute
 from service.api.market import MarketRoutes
 from service.api.orders import OrderRoutes
+from service.api.paper import PaperRoutes
 from service.api.routes import application
 from service.api.stream import StreamRoutes
 from service.clock import Clock
@@ -15,17 +17,23 @@ from service.events.redis_link import RedisLink
 from service.execution.engine import Engine, ExecutionSettings
 from service.execution.retry import RetryPolicy
 from service.jobs.broker import WakeUpBroker
+from service.jobs.endings import EndingLoop
 from service.jobs.receiver import JobReceiver
 from service.jobs.sweep import WAKE_AFTER_MS, Sweep
 from service.jobs.tasks import Jobs
 from service.settings import Settings
 from service.store.claims import Claims
 from service.store.database import Database, UnavailableError
+from service.store.endings import Endings
 from service.store.instances import Identity, Instances
 from service.store.journal import Journal
+from service.store.leases import Lease
 from service.store.migrations import migrate
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
+from service.store.resting import Resting
+from service.triggers.market import MarketEye
+from service.triggers.watch import LEASE_MS, Triggers
 from service.venues.paper.faults import Fault, FaultyVenue
 from service.venues.paper.venue import PaperSettings, PaperVenue
 from service.venues.quoting import Quoter
@@ -93,10 +101,11 @@ class Service:
             self._venue_database, self._clock, self.link, _paper_settings(settings, alone=servers.alone)
         )
         venue = _with_faults(self.venue, self._clock, settings)
+        route_limits = RouteLimits(settings.max_route_legs, settings.min_split_gain_bps)
         quoter = Quoter(
             venue,
             timeout_ms=settings.quote_timeout_ms,
-            limits=RouteLimits(settings.max_route_legs, settings.min_split_gain_bps),
+            limits=route_limits,
         )
         self.engine = Engine(
             journal=self._journal,
@@ -137,6 +146,19 @@ class Service:
         )
         self.link.on_return(self._sweep.wake_all)
         self._broker.on_group_lost(self._sweep.wake_all)
+        endings = Endings(self._database, self._clock, self._bus.publish)
+        self._ending_loop = EndingLoop(endings, self._clock)
+        resting = Resting(self._database, self._clock, self._bus.publish, wake_after_ms=WAKE_AFTER_MS)
+        self.triggers = Triggers(
+            Lease(self._database, name="triggers", holder=self._clock.new_instance_id(), lease_ms=LEASE_MS),
+            resting,
+            MarketEye(venue, self._clock, route_limits),
+            self._clock,
+            slot_ms=settings.slot_ms,
+            wake=jobs.wake,
+        )
+        self._bus.on_steps(self.triggers.take)
+        venue.on_change(self.triggers.take_change)
         self._stream = StreamRoutes(self.feeds, self._clock)
         self.web = application(
             OrderRoutes(
@@ -146,8 +168,10 @@ class Service:
                 wake=jobs.wake,
                 insert_timeout_s=settings.insert_timeout_ms / 1000,
             ),
+            ChangeRoutes(orders=self.orders, endings=endings, resting=resting, clock=self._clock),
             self._stream,
             MarketRoutes(quoter=quoter, venue=venue, clock=self._clock),
+            PaperRoutes(self.venue),
             HealthRoute(
                 orders=self.orders,
                 link=self.link,
@@ -176,6 +200,8 @@ class Service:
         self._stream.start()
         self._bus.start()
         self._sweep.start()
+        self._ending_loop.start()
+        self.triggers.start()
         # Last: a job must not run before this process is known to the others.
         self._receiver.start()
 
@@ -215,6 +241,8 @@ class Service:
         await self.engine.let_go()
         await self._journal.stop()
         await self._claims.stop()
+        await self.triggers.stop()
+        await self._ending_loop.stop()
         await self._sweep.stop()
         await self._bus.stop()
         await self.feeds.stop()
@@ -245,4 +273,5 @@ def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:
         group_limit=settings.write_group_limit,
         channel=f"{settings.redis_prefix}:market",
         alone=alone,
+        listing_every_s=settings.paper_listing_every_s,
     )

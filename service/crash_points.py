@@ -29,13 +29,28 @@ POINTS = (
     "after pending",
     "before failed",
     "after failed",
+    "before open",
+    "after open",
+    "before expired",
+    "after expired",
+    "before fire",
+    "after fire",
+    "before request cancel",
+    "after request cancel",
+    "before end cancelled",
+    "after end cancelled",
+    "before end expired",
+    "after end expired",
+    "before amend",
+    "after amend",
     "before publish",
     "after publish",
 )
 """Every place there is, about in the order in which an order comes by.
 
 A status stands for the write that moves an order to it (``pending``: a retry), ``submit`` for sending its
-transaction, ``settle`` for the paper chain's commit of its execution.
+transaction, ``settle`` for the paper chain's commit of its execution. ``open`` is the way back to rest,
+``fire`` a trigger's write; cancelling is a request and an end, ``end expired`` the end of one that waited.
 """
 
 

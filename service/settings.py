@@ -68,6 +68,7 @@ class Settings:
     paper_balances: dict[str, int]
     paper_failure_rates: FailureRates
     paper_faults_ppm: dict[str, int]
+    paper_listing_every_s: int
     slot_ms: int
     paper_tx_valid_slots: int
     insert_queue_limit: int
@@ -148,6 +149,7 @@ def _read(env: Env) -> Settings:
         paper_balances=parsed("PAPER_BALANCES", "", _balances),
         paper_failure_rates=parsed("PAPER_FAILURE_RATE", "0", _failure_rates),
         paper_faults_ppm=parsed("PAPER_FAULTS", "", _faults),
+        paper_listing_every_s=integer("PAPER_LISTING_EVERY_S", 0, 0, 86_400),
         slot_ms=integer("SLOT_MS", 400, 10, 60_000),
         paper_tx_valid_slots=integer("PAPER_TX_VALID_SLOTS", 150, 1, 100_000),
         insert_queue_limit=integer("INSERT_QUEUE_LIMIT", 2_000, 1, 1_000_000),

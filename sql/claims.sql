@@ -1,19 +1,25 @@
 -- Starting work on orders, and going on with work that another process left.
 
 -- name: claim_orders
--- Give due orders without an owner to this process: a pending one starts a try (one entry: routing),
--- one that another process left in execution goes on where it stands (no entry). An order that is
--- this process's already is handed out again, so the statement can be repeated.
+-- Give due orders without an owner to this process: a pending one, or an open one that was fired, starts a
+-- try (one entry: routing), one that another process left in execution goes on where it stands (no entry).
+-- One whose time is over starts no more. An order that is this process's already is handed out again, so
+-- the statement can be repeated.
 WITH wanted AS (
     SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, write_id text)
 ),
 claimed AS (
     UPDATE open_orders AS p
-    SET owner = %(owner)s, started = true
+    SET owner = %(owner)s, started = true, resting = false
     FROM wanted AS w
     WHERE p.order_id = w.id
-        AND (p.owner = %(owner)s OR p.owner IS NULL AND p.due_at <= now())
-    RETURNING p.order_id, w.write_id
+        AND (
+            p.owner = %(owner)s
+            OR p.owner IS NULL
+                AND p.due_at <= now()
+                AND (p.started OR p.expires_at IS NULL OR p.expires_at > now())
+        )
+    RETURNING p.order_id, p.fired, w.write_id
 ),
 started AS (
     UPDATE orders AS o
@@ -24,25 +30,28 @@ started AS (
         updated_at = greatest(o.updated_at, now()),
         status_history = appended(
             o.status_history, 'routing', greatest(o.updated_at, now()),
-            jsonb_build_object('attempt', o.tries + 1, 'writeId', c.write_id)
+            coalesce(c.fired, '{}')
+                || jsonb_build_object('attempt', o.tries + 1, 'writeId', c.write_id)
         )
     FROM claimed AS c
-    WHERE o.id = c.order_id AND o.status = 'pending'
-    RETURNING
-        o.id, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps, o.status, o.version, o.tries,
-        o.status_history -> -1 AS entry
+    WHERE o.id = c.order_id AND o.status IN ('pending', 'open')
+    RETURNING o.id, o.status, o.version, o.tries, o.status_history -> -1 AS entry
+),
+handed AS (
+    SELECT id, status, version, tries, entry FROM started
+    UNION ALL
+    SELECT o.id, o.status, o.version, o.tries, NULL
+    FROM claimed AS c
+    JOIN orders AS o ON o.id = c.order_id
+    WHERE o.status NOT IN ('pending', 'open')
 )
 SELECT
-    id::text, token_in, token_out, swap_mode, amount, slippage_bps, status, version, tries, entry,
-    NULL AS wait_ms
-FROM started
-UNION ALL
-SELECT
-    o.id::text, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps, o.status, o.version, o.tries,
-    NULL, NULL
-FROM claimed AS c
-JOIN orders AS o ON o.id = c.order_id
-WHERE o.status <> 'pending';
+    h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
+    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8, h.status, h.version, h.tries,
+    h.tries - p.tries_before, h.entry, NULL::integer AS wait_ms
+FROM handed AS h
+JOIN orders AS o ON o.id = h.id
+JOIN open_orders AS p ON p.order_id = h.id;
 
 -- name: claim_orders_at_rate
 -- claim_orders under the rate limit: a start takes a row of rate_starts that has not been used for
@@ -81,11 +90,14 @@ admitted AS (
 ),
 claimed AS (
     UPDATE open_orders AS p
-    SET owner = %(owner)s, started = true
+    SET owner = %(owner)s, started = true, resting = false
     FROM admitted AS a
     JOIN free ON free.place = a.place
-    WHERE p.order_id = a.id AND p.owner IS NULL AND NOT p.started
-    RETURNING p.order_id, a.write_id, free.slot
+    WHERE p.order_id = a.id
+        AND p.owner IS NULL
+        AND NOT p.started
+        AND (p.expires_at IS NULL OR p.expires_at > now())
+    RETURNING p.order_id, p.fired, a.write_id, free.slot
 ),
 started AS (
     UPDATE orders AS o
@@ -96,13 +108,13 @@ started AS (
         updated_at = greatest(o.updated_at, now()),
         status_history = appended(
             o.status_history, 'routing', greatest(o.updated_at, now()),
-            jsonb_build_object('attempt', o.tries + 1, 'writeId', c.write_id)
+            coalesce(c.fired, '{}')
+                || jsonb_build_object('attempt', o.tries + 1, 'writeId', c.write_id)
         )
     FROM claimed AS c
-    WHERE o.id = c.order_id AND o.status = 'pending'
+    WHERE o.id = c.order_id AND o.status IN ('pending', 'open')
     RETURNING
-        o.id, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps, o.status, o.version, o.tries,
-        o.status_history -> -1 AS entry, o.updated_at, c.slot
+        o.id, o.status, o.version, o.tries, o.status_history -> -1 AS entry, o.updated_at, c.slot
 ),
 used AS (
     UPDATE rate_starts AS r
@@ -139,19 +151,25 @@ deferred AS (
             SELECT 1 FROM admitted AS a JOIN free ON free.place = a.place WHERE a.id = p.order_id
         )
     RETURNING p.order_id, extract(epoch FROM p.wake_at - now()) * 1000 AS wait_ms
+),
+handed AS (
+    SELECT id, status, version, tries, entry FROM started
+    UNION ALL
+    SELECT o.id, o.status, o.version, o.tries, NULL
+    FROM continued AS c
+    JOIN orders AS o ON o.id = c.order_id
 )
 SELECT
-    id::text, token_in, token_out, swap_mode, amount, slippage_bps, status, version, tries, entry,
-    NULL::integer AS wait_ms
-FROM started
+    h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
+    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8, h.status, h.version, h.tries,
+    h.tries - p.tries_before, h.entry, NULL::integer AS wait_ms
+FROM handed AS h
+JOIN orders AS o ON o.id = h.id
+JOIN open_orders AS p ON p.order_id = h.id
 UNION ALL
 SELECT
-    o.id::text, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps, o.status, o.version, o.tries,
-    NULL, NULL
-FROM continued AS c
-JOIN orders AS o ON o.id = c.order_id
-UNION ALL
-SELECT order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ceil(wait_ms)::integer
+    order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    ceil(wait_ms)::integer
 FROM deferred;
 
 -- name: set_rate_limit

@@ -82,3 +82,16 @@ SELECT order_id::text
 FROM open_orders
 WHERE due_at <= now() AND owner = %(owner)s AND NOT order_id = ANY(%(running)s::uuid[])
 LIMIT %(most)s;
+
+-- name: take_lease
+-- Hold an office, or go on holding it: possible when nobody does, or the holder was not heard of for so long.
+INSERT INTO leases AS l (name, holder, renewed_at)
+VALUES (%(name)s, %(holder)s, now())
+ON CONFLICT (name) DO UPDATE
+SET holder = excluded.holder, renewed_at = now()
+WHERE l.holder = excluded.holder OR l.renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
+RETURNING name;
+
+-- name: give_up_lease
+-- Leave an office to others.
+DELETE FROM leases WHERE name = %(name)s AND holder = %(holder)s;

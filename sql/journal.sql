@@ -2,13 +2,15 @@
 -- of its own, and can be repeated: a row that is there already is not written twice.
 
 -- name: insert_orders
--- Accept orders: the order, its place among the open ones, and its client's id, or none of them.
--- A client order id that is taken keeps its order out; the caller reads what is there.
+-- Accept orders: the order, its place among the open ones, and its client's id, or none of them. One that
+-- rests is open at once. A client order id that is taken keeps its order out; the caller reads what is there.
 WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, account text, client_order_id text, order_type text, token_in text, token_out text,
-        swap_mode text, amount numeric, amount_text text, slippage_bps integer, write_id text
+        swap_mode text, amount numeric, amount_text text, slippage_bps integer, time_in_force text,
+        limit_price text, limit_out numeric, sniper_conditions jsonb, expires_at timestamptz,
+        rests boolean, write_id text
     )
 ),
 named AS (
@@ -23,29 +25,40 @@ named AS (
 inserted AS (
     INSERT INTO orders (
         id, account, client_order_id, order_type, token_in, token_out, swap_mode, amount, amount_text,
-        slippage_bps, status, version, status_history, created_at, updated_at
+        slippage_bps, time_in_force, limit_price, limit_out, sniper_conditions, expires_at, status,
+        version, status_history, created_at, updated_at
     )
     SELECT
         id, account, client_order_id, order_type, token_in, token_out, swap_mode, amount, amount_text,
-        slippage_bps, 'pending', 1,
-        appended('[]', 'pending', now(), jsonb_build_object('writeId', write_id)),
+        slippage_bps, time_in_force, limit_price, limit_out, sniper_conditions, expires_at,
+        CASE WHEN rests THEN 'open' ELSE 'pending' END,
+        CASE WHEN rests THEN 2 ELSE 1 END,
+        CASE WHEN rests THEN appended(first, 'open', now(), jsonb_build_object('writeId', write_id)) ELSE first END,
         now(), now()
     FROM wanted
+    CROSS JOIN LATERAL appended('[]', 'pending', now(), jsonb_build_object('writeId', write_id)) AS first
     WHERE client_order_id IS NULL OR id IN (SELECT order_id FROM named)
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, created_at
+    RETURNING id, created_at, status = 'open' AS rests, expires_at
 ),
 opened AS (
     -- The insert's own wake-up is on its way: the sweep need not send one before it can be late.
-    INSERT INTO open_orders (order_id, created_at, due_at, wake_at)
-    SELECT id, created_at, now(), now() + %(wake_after_ms)s * interval '1 millisecond'
+    INSERT INTO open_orders (order_id, created_at, due_at, wake_at, resting, rested_at, expires_at)
+    SELECT
+        id, created_at,
+        CASE WHEN rests THEN 'infinity' ELSE now() END,
+        CASE WHEN rests THEN 'infinity' ELSE now() + %(wake_after_ms)s * interval '1 millisecond' END,
+        rests,
+        CASE WHEN rests THEN now() END,
+        expires_at
     FROM inserted
 )
 SELECT id::text, rfc3339(created_at) FROM inserted;
 
 -- name: append_transitions
 -- Move orders one step each, if they are still at the version that their writer saw and belong to it.
--- A new attempt is not made for a process that may have been judged dead.
+-- A new attempt is not made for a process that may have been judged dead, nor for an order whose time is
+-- over. One that would go back to wait ends instead, if its cancellation was requested or its time is over.
 -- What the step brings with it (offers, an attempt, a fill, an end) is written for the rows that moved.
 WITH wanted AS (
     SELECT *
@@ -53,6 +66,28 @@ WITH wanted AS (
         id uuid, version integer, owner uuid, status text, detail jsonb, retry_in_ms integer,
         offers jsonb, route jsonb, attempt jsonb, amount_in numeric, amount_out numeric, tx_hash text
     )
+),
+locked AS (
+    -- Whoever requests a cancellation writes this row first and reads the status then: with the row
+    -- locked, either the request is seen here or the new status is seen there.
+    SELECT p.order_id, p.cancel_requested, p.expires_at
+    FROM wanted AS w
+    JOIN open_orders AS p ON p.order_id = w.id
+    WHERE w.status IN ('pending', 'open')
+    ORDER BY p.order_id
+    FOR UPDATE OF p
+),
+steps AS (
+    SELECT
+        w.id, w.version, w.owner, w.offers, w.route, w.attempt, w.amount_in, w.amount_out, w.tx_hash,
+        CASE
+            WHEN l.cancel_requested THEN 'cancelled'
+            WHEN l.expires_at <= now() THEN 'expired'
+            ELSE w.status
+        END AS status,
+        w.retry_in_ms, w.detail
+    FROM wanted AS w
+    LEFT JOIN locked AS l ON l.order_id = w.id
 ),
 moved AS (
     UPDATE orders AS o
@@ -62,25 +97,25 @@ moved AS (
         updated_at = greatest(o.updated_at, now()),
         status_history = appended(
             o.status_history, w.status, greatest(o.updated_at, now()),
-            CASE WHEN w.retry_in_ms IS NULL THEN w.detail ELSE w.detail || jsonb_build_object(
+            CASE WHEN w.status = 'pending' THEN w.detail || jsonb_build_object(
                 'nextTryAt', rfc3339(now() + w.retry_in_ms * interval '1 millisecond')
-            ) END
+            ) ELSE w.detail END
         ),
         amount_in = w.amount_in,
         amount_out = w.amount_out,
         tx_hash = w.tx_hash
-    FROM wanted AS w
+    FROM steps AS w
     WHERE o.id = w.id
         AND o.version = w.version
         AND EXISTS (SELECT 1 FROM open_orders AS p WHERE p.order_id = w.id AND p.owner = w.owner)
-        AND (w.attempt IS NULL OR EXISTS (
+        AND (w.attempt IS NULL OR (o.expires_at IS NULL OR o.expires_at > now()) AND EXISTS (
             SELECT 1
             FROM instances AS i
             WHERE i.id = w.owner
                 AND i.seen_at > now() - %(instance_timeout_ms)s * interval '1 millisecond'
         ))
     RETURNING
-        o.id, o.version, o.created_at, o.status, o.status_history -> -1 AS entry,
+        o.id, o.version, o.created_at, o.status, o.status_history -> -1 AS entry, o.tries,
         w.retry_in_ms, w.offers, w.route, w.attempt
 ),
 offered AS (
@@ -93,7 +128,8 @@ attempted AS (
     )
     SELECT
         attempt ->> 'id', id, version, attempt ->> 'venue', decode(attempt ->> 'transaction', 'base64'),
-        (attempt ->> 'maximum_in')::numeric, (attempt ->> 'minimum_out')::numeric, (attempt ->> 'last_valid_height')::bigint
+        (attempt ->> 'maximum_in')::numeric, (attempt ->> 'minimum_out')::numeric,
+        (attempt ->> 'last_valid_height')::bigint
     FROM moved
     WHERE attempt IS NOT NULL
 ),
@@ -102,10 +138,28 @@ waiting AS (
     SET
         owner = NULL,
         started = false,
+        fired = NULL,
         due_at = now() + m.retry_in_ms * interval '1 millisecond',
         wake_at = now() + m.retry_in_ms * interval '1 millisecond'
     FROM moved AS m
     WHERE p.order_id = m.id AND m.status = 'pending'
+),
+rested AS (
+    -- The pause before it may be fired again doubles from 1 s to 5 minutes.
+    UPDATE open_orders AS p
+    SET
+        owner = NULL,
+        started = false,
+        fired = NULL,
+        due_at = 'infinity',
+        wake_at = 'infinity',
+        resting = true,
+        rested_at = now(),
+        not_before = now() + least(2 ^ least(p.returns, 16), 300) * interval '1 second',
+        returns = p.returns + 1,
+        tries_before = m.tries
+    FROM moved AS m
+    WHERE p.order_id = m.id AND m.status = 'open'
 ),
 closed AS (
     DELETE FROM open_orders AS p

@@ -4,7 +4,8 @@
 -- Whole orders by id, with the offers of every try.
 SELECT
     o.id::text, o.client_order_id, o.order_type, o.token_in, o.token_out, o.swap_mode,
-    o.amount, o.amount_text, o.slippage_bps, o.status_history, rfc3339(o.created_at), o.amount_in,
+    o.amount, o.amount_text, o.slippage_bps, o.time_in_force, o.limit_price, o.limit_out,
+    o.sniper_conditions, rfc3339(o.expires_at), o.status_history, rfc3339(o.created_at), o.amount_in,
     o.amount_out, o.tx_hash,
     (
         SELECT jsonb_object_agg(q.sequence, jsonb_build_array(q.offers, q.route))
@@ -24,7 +25,10 @@ WHERE account = %(account)s AND client_order_id = %(client_order_id)s;
 -- A page of ids of all orders, newest first, after a position.
 SELECT id::text, (extract(epoch FROM created_at) * 1000000)::bigint
 FROM orders
-WHERE (created_at, id) < (
+WHERE (%(order_type)s::text IS NULL OR order_type = %(order_type)s)
+    AND (%(token_in)s::text IS NULL OR token_in = %(token_in)s)
+    AND (%(token_out)s::text IS NULL OR token_out = %(token_out)s)
+    AND (created_at, id) < (
     coalesce('epoch'::timestamptz + %(before_us)s * interval '1 microsecond', 'infinity'),
     coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
 )
@@ -37,6 +41,9 @@ SELECT p.order_id::text, (extract(epoch FROM p.created_at) * 1000000)::bigint
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
 WHERE o.status = %(status)s
+    AND (%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
+    AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
+    AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
     AND (p.created_at, p.order_id) < (
         coalesce('epoch'::timestamptz + %(before_us)s * interval '1 microsecond', 'infinity'),
         coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
@@ -46,14 +53,18 @@ LIMIT %(limit)s;
 
 -- name: list_finished_orders
 -- A page of ids of ended orders in one status, newest first, after a position.
-SELECT order_id::text, (extract(epoch FROM created_at) * 1000000)::bigint
-FROM finished_orders
-WHERE status = %(status)s
-    AND (created_at, order_id) < (
+SELECT f.order_id::text, (extract(epoch FROM f.created_at) * 1000000)::bigint
+FROM finished_orders AS f
+JOIN orders AS o ON o.id = f.order_id
+WHERE f.status = %(status)s
+    AND (%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
+    AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
+    AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
+    AND (f.created_at, f.order_id) < (
         coalesce('epoch'::timestamptz + %(before_us)s * interval '1 microsecond', 'infinity'),
         coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
     )
-ORDER BY created_at DESC, order_id DESC
+ORDER BY f.created_at DESC, f.order_id DESC
 LIMIT %(limit)s;
 
 -- name: get_versions

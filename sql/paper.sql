@@ -193,6 +193,16 @@ moved AS (
     )
     WHERE p.id = w.id AND EXISTS (SELECT 1 FROM led)
 ),
+traded AS (
+    INSERT INTO paper_volumes AS v (pool_id, second, volume_a, volume_b)
+    SELECT pool_id, second, volume_a, volume_b
+    FROM jsonb_to_recordset(%(volumes)s::jsonb) AS w (
+        pool_id text, second bigint, volume_a numeric, volume_b numeric
+    )
+    WHERE EXISTS (SELECT 1 FROM led)
+    ON CONFLICT (second, pool_id) DO UPDATE
+    SET volume_a = v.volume_a + excluded.volume_a, volume_b = v.volume_b + excluded.volume_b
+),
 paid AS (
     UPDATE paper_wallets AS h
     SET balance = w.balance
@@ -200,3 +210,54 @@ paid AS (
     WHERE h.owner = w.owner AND h.token = w.token AND EXISTS (SELECT 1 FROM led)
 )
 SELECT sequence FROM led;
+
+-- name: paper_get_volumes
+-- What was traded in the last while, second by second.
+SELECT pool_id, second, volume_a, volume_b
+FROM paper_volumes
+WHERE second >= extract(epoch FROM now())::bigint - %(seconds)s;
+
+-- name: paper_forget_volumes
+-- Volumes that no condition can ask for any more.
+DELETE FROM paper_volumes WHERE second < extract(epoch FROM now())::bigint - %(seconds)s;
+
+-- name: paper_list_pool
+-- List a pool, with the tokens that are new. Whoever leads begins a new epoch, with the pool.
+WITH listed AS (
+    INSERT INTO paper_pools (
+        id, dex, program, token_a, token_b, state, vault_a, vault_b, founded_a, founded_b, opened_slot
+    )
+    SELECT
+        id, dex, program, token_a, token_b, state, vault_a, vault_b, vault_a, vault_b, opened_slot
+    FROM jsonb_to_record(%(pool)s::jsonb) AS row (
+        id text, dex text, program text, token_a text, token_b text, state jsonb, vault_a numeric,
+        vault_b numeric, opened_slot bigint
+    )
+    ON CONFLICT DO NOTHING
+    RETURNING id
+),
+new_tokens AS (
+    INSERT INTO paper_tokens (symbol, mint, decimals)
+    SELECT symbol, mint, decimals
+    FROM jsonb_to_recordset(%(tokens)s::jsonb) AS row (symbol text, mint text, decimals integer)
+    WHERE EXISTS (SELECT 1 FROM listed)
+    ON CONFLICT (symbol) DO NOTHING
+    RETURNING symbol
+),
+wallets AS (
+    INSERT INTO paper_wallets (owner, token, balance, endowment)
+    SELECT owner, symbol, 0, 0
+    FROM new_tokens
+    CROSS JOIN unnest(ARRAY['user', 'traders']) AS owner
+    ON CONFLICT DO NOTHING
+),
+begun AS (
+    UPDATE paper_leader
+    SET leader = NULL, epoch = epoch + 1, sequence = sequence + 1
+    WHERE EXISTS (SELECT 1 FROM listed)
+)
+SELECT id FROM listed;
+
+-- name: paper_get_tokens
+-- The tokens that were listed.
+SELECT symbol, mint, decimals FROM paper_tokens;

@@ -5,7 +5,7 @@ from marshmallow import Schema, fields, validate
 from service.api.fields import AMOUNT, Answer, Cursor, Stored
 from service.domain.failures import FailureCode
 from service.domain.lifecycle import Status
-from service.domain.order import OrderType
+from service.domain.order import OrderType, TimeInForce
 from service.domain.quote import MULTIPLE, Dex, SwapMode
 
 _FRACTION = {"description": "A fraction: 0.01 is 1 %.", **AMOUNT}
@@ -26,6 +26,12 @@ class HistoryEntrySchema(Answer):
     quotedOut = fields.String(metadata=AMOUNT)  # noqa: N815
     maximumIn = fields.String(metadata=AMOUNT)  # noqa: N815
     minimumOut = fields.String(metadata=AMOUNT)  # noqa: N815
+    triggeredBy = fields.Raw(  # noqa: N815
+        metadata={"type": "object", "description": "What fired a resting order: what was seen then."}
+    )
+    amended = fields.Raw(
+        metadata={"type": "object", "description": "Each term that was changed: `from` and `to`."}
+    )
     nextTryAt = fields.String(metadata={"format": "date-time"})  # noqa: N815
 
 
@@ -105,6 +111,12 @@ class OrderSchema(Answer):
     )
     order_type = fields.String(required=True, validate=validate.OneOf(list(OrderType)))
     slippage_bps = fields.Integer(required=True)
+    time_in_force = fields.String(required=True, allow_none=True, validate=validate.OneOf(list(TimeInForce)))
+    limit_price = fields.String(required=True, allow_none=True, metadata=AMOUNT)
+    sniper_conditions = fields.Raw(
+        required=True, allow_none=True, metadata={"type": "object", "description": "As they were sent."}
+    )
+    expires_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
     status = fields.String(required=True, validate=validate.OneOf(list(Status)))
     status_history = Stored(HistoryEntrySchema, many=True, required=True)
     created_at = fields.String(required=True, metadata={"format": "date-time"})
@@ -206,6 +218,24 @@ class PoolListSchema(Answer):
     pools = fields.List(fields.Nested(PoolSchema), required=True)
 
 
+class CancelledOrderSchema(OrderSchema):
+    """An order whose cancellation was requested."""
+
+    cancel_requested = fields.Boolean(
+        required=True,
+        metadata={"description": "It has been submitted: it is cancelled unless its attempt lands."},
+    )
+
+
+class CancelledSchema(Answer):
+    """What became of the orders that a filter named."""
+
+    cancelled = fields.Integer(required=True)
+    cancel_requested = fields.Integer(
+        required=True, metadata={"description": "Submitted: cancelled unless their attempts land."}
+    )
+
+
 class OrderListSchema(Answer):
     """A page of orders, newest first."""
 
@@ -251,7 +281,10 @@ class ProblemSchema(Schema):
 # Building a schema costs more than using it.
 ORDER = OrderSchema()
 ORDER_LIST = OrderListSchema()
+CANCELLED_ORDER = CancelledOrderSchema()
+CANCELLED = CancelledSchema()
 STATUS_UPDATE = StatusUpdateSchema()
 QUOTE = QuoteSchema()
 TOKEN_LIST = TokenListSchema()
+POOL = PoolSchema()
 POOL_LIST = PoolListSchema()

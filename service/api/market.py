@@ -72,7 +72,7 @@ class MarketRoutes:
         query = load_query(request, POOL_QUERY)
         slot, views = self.venue.survey()
         shown = [
-            _pool(view)
+            pool_json(view)
             for view in views
             if query["venue"] in {None, view.pool.dex}
             and query["token"] in {None, view.pool.token_a, view.pool.token_b}
@@ -86,7 +86,8 @@ def _no_quote(end: NoRouteError) -> InvalidError | ServiceUnavailableError:
     return kind(end.failure.detail, reason=code)
 
 
-def _pool(view: PoolView) -> dict[str, object]:
+def pool_json(view: PoolView) -> dict[str, object]:
+    """Return a pool as its schema dumps it."""
     pool = view.pool
     decimals_a, decimals_b = TOKENS[pool.token_a].decimals, TOKENS[pool.token_b].decimals
     return {

@@ -1,24 +1,29 @@
 """Orders over REST: place one, read one, list them."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
+from marshmallow import ValidationError
 
 from service.api.answers import ORDER, ORDER_LIST
 from service.api.fields import is_uuid
 from service.api.messages import json_response, load_body, load_query
-from service.api.problems import ConflictError, NotFoundError, ServiceUnavailableError
+from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.api.requests import LIST_QUERY, NEW_ORDER
+from service.api.terms import read_terms
 from service.api.views import OrderAt
 from service.clock import Clock
 from service.domain.lifecycle import Status
 from service.domain.order import NewOrder
 from service.store.batch import QueueFullError
 from service.store.database import UnavailableError
+from service.store.endings import Filter
 from service.store.journal import ClientOrderIdTakenError, Journal
-from service.store.orders import Order, Orders
+from service.store.orders import Order, Orders, Terms, first_terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class OrderRoutes:
 
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/execute: accept an order; it is durable when this answers 201."""
-        order = NewOrder(id=self.clock.new_order_id(), **await load_body(request, NEW_ORDER))
+        sent = await load_body(request, NEW_ORDER)
+        order = NewOrder(id=self.clock.new_order_id(), **self._complete(sent))
         try:
             created_at = await self.journal.insert(order, self.insert_timeout_s)
         except ClientOrderIdTakenError:
@@ -49,7 +55,8 @@ class OrderRoutes:
             raise ServiceUnavailableError(
                 "Whether the order was stored is unknown: look for it under its id.", orderId=order.id
             ) from error
-        await self.wake([order.id])
+        if not order.rests:
+            await self.wake([order.id])
         return json_response(ORDER.dump(OrderAt(_accepted(order, created_at))), HTTPStatus.CREATED)
 
     async def get(self, request: web.Request) -> web.Response:
@@ -66,17 +73,27 @@ class OrderRoutes:
         return _found(order)
 
     async def list(self, request: web.Request) -> web.Response:
-        """GET /api/orders?status=&limit=&cursor=, newest first."""
+        """GET /api/orders?status=&orderType=&tokenIn=&tokenOut=&limit=&cursor=, newest first."""
         query = load_query(request, LIST_QUERY)
-        page = await self.orders.page(query["status"], query["limit"], query["cursor"])
+        wanted = Filter(query["order_type"], query["token_in"], query["token_out"])
+        page = await self.orders.page(query["status"], wanted, query["limit"], query["cursor"])
         return json_response(
             ORDER_LIST.dump({"orders": [OrderAt(order) for order in page.orders], "next_cursor": page.next})
         )
 
+    def _complete(self, sent: dict[str, Any]) -> dict[str, Any]:
+        """Return what was sent with the terms as they are stored."""
+        try:
+            terms = read_terms(sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
+        except ValidationError as error:
+            raise InvalidError.of(error) from None
+        return {**sent, **asdict(terms)}
+
     async def _answer_again(self, order: NewOrder) -> web.Response:
         """Answer a client that uses its order id again: with the order it names, if that is the same one."""
         there = await self.orders.find_by_client_id(order.client_order_id or "")
-        if there is None or _request_of(there) != _request_of(order):
+        same = there is not None and _request_of(there) == _request_of(order)
+        if there is None or not same or first_terms(there) != _terms_of(order):
             raise ConflictError("This clientOrderId names another order.")
         return json_response(ORDER.dump(OrderAt(there)))
 
@@ -92,7 +109,7 @@ def _accepted(order: NewOrder, created_at: str) -> Order:
         swap_mode=order.swap_mode,
         amount=order.amount,
         amount_text=order.amount_text,
-        slippage_bps=order.slippage_bps,
+        terms=_terms_of(order),
         history=({"sequence": 1, "status": Status.PENDING, "timestamp": created_at},),
         created_at=created_at,
         fill=None,
@@ -102,13 +119,17 @@ def _accepted(order: NewOrder, created_at: str) -> Order:
 
 def _request_of(order: NewOrder | Order) -> tuple[object, ...]:
     """Return what the client asked for."""
-    return (
-        order.order_type,
-        order.token_in,
-        order.token_out,
-        order.swap_mode,
-        order.amount,
+    return (order.order_type, order.token_in, order.token_out, order.swap_mode, order.amount)
+
+
+def _terms_of(order: NewOrder) -> Terms:
+    return Terms(
         order.slippage_bps,
+        order.time_in_force,
+        order.limit_price,
+        order.limit_out,
+        order.sniper_conditions,
+        order.expires_at,
     )
 
 

@@ -85,7 +85,7 @@ class InvalidError(ProblemError):
     @classmethod
     def of(cls, error: ValidationError) -> "InvalidError":
         """Return the problem of what a schema refused, with a pointer to each field."""
-        errors = list(_pointers(error.messages, "#"))
+        errors = list(_pointers(error.normalized_messages(), "#"))
         return cls("The request is not valid.", errors=errors)
 
 

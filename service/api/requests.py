@@ -5,20 +5,36 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
-from service.api.fields import AMOUNT, Cursor, QueryInteger, Request, StrictInteger
+from service.api.fields import AMOUNT, Cursor, QueryInteger, Request, StrictInteger, camel_case
 from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.lifecycle import Status
-from service.domain.order import DEFAULT_SLIPPAGE_BPS, OrderType
+from service.domain.order import DEFAULT_SLIPPAGE_BPS, OrderType, TimeInForce
 from service.domain.quote import Dex, SwapMode
-from service.domain.tokens import TOKENS
+from service.domain.tokens import TOKENS, Token
+from service.venues.paper.listing import NewPool, token_of
+from service.venues.paper.pool_json import PROGRAMS
+
+_TERMS = {
+    OrderType.LIMIT: ("limit_price", "time_in_force", "expires_at"),
+    OrderType.SNIPER: ("sniper_conditions",),
+}
+"""The members that only orders of one type have."""
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 500
 
 
+_SYMBOL = r"^[A-Za-z0-9]{1,16}$"
+
+
 def _known_token(symbol: str) -> None:
     if symbol not in TOKENS:
         raise ValidationError("Unknown token; known are " + ", ".join(TOKENS) + ".")
+
+
+def _is_symbol(text: str) -> None:
+    if not re.fullmatch(_SYMBOL.strip("^$"), text):
+        raise ValidationError("Takes 1 to 16 letters and digits.")
 
 
 def _token(role: str) -> fields.String:
@@ -29,6 +45,50 @@ def _token(role: str) -> fields.String:
 
 def _amount(description: str) -> fields.String:
     return fields.String(load_default=None, allow_none=False, metadata={"description": description, **AMOUNT})
+
+
+def _read_amount(text: str, token: Token, name: str) -> int:
+    try:
+        return parse_amount(text, token.decimals)
+    except InvalidAmountError as error:
+        raise ValidationError(f"The amount {error}.", name) from None
+
+
+def _slippage(**options: Any) -> StrictInteger:
+    return StrictInteger(
+        validate=validate.Range(0, 10_000),
+        metadata={"description": "How much worse than the quote the swap may be, in 1/10000."},
+        **options,
+    )
+
+
+def _limit_price(**options: Any) -> fields.String:
+    return fields.String(
+        allow_none=False,
+        metadata={
+            "description": "Of a limit order: at least so much tokenOut for one tokenIn, fees paid.",
+            **AMOUNT,
+        },
+        **options,
+    )
+
+
+def _expires_at(**options: Any) -> fields.String:
+    return fields.String(
+        metadata={"description": "Of a limit order: when it expires.", "format": "date-time"}, **options
+    )
+
+
+def _conditions(**options: Any) -> fields.Raw:
+    return fields.Raw(
+        allow_none=False,
+        metadata={
+            "type": "object",
+            "description": "Of a sniper order: any of poolCreated, minLiquidity, price, volume, timeWindow; "
+            "all that are given must hold.",
+        },
+        **options,
+    )
 
 
 def _is_client_order_id(text: str) -> None:
@@ -70,22 +130,31 @@ class _SwapRequest(Request):
             mode, name, text, token = SwapMode.EXACT_IN, "amountIn", amount_in, data["token_in"]
         else:
             mode, name, text, token = SwapMode.EXACT_OUT, "amountOut", amount_out, data["token_out"]
-        try:
-            amount = parse_amount(text, TOKENS[token].decimals)
-        except InvalidAmountError as error:
-            raise ValidationError(f"The amount {error}.", name) from None
+        amount = _read_amount(text, TOKENS[token], name)
         return {**data, "swap_mode": mode, "amount": amount, "amount_text": text}
 
 
 class NewOrderSchema(_SwapRequest):
     """POST /api/orders/execute."""
 
-    order_type = fields.Enum(OrderType, by_value=True, required=True)
-    slippage_bps = StrictInteger(
-        load_default=DEFAULT_SLIPPAGE_BPS,
-        validate=validate.Range(0, 10_000),
-        metadata={"description": "How much worse than the quote the swap may be, in 1/10000."},
+    # Only a sniper order may wait for a token that is not listed yet.
+    token_out = fields.String(
+        required=True,
+        validate=_is_symbol,
+        metadata={"description": "Symbol of the token bought.", "pattern": _SYMBOL},
     )
+    order_type = fields.Enum(OrderType, by_value=True, required=True)
+    slippage_bps = _slippage(load_default=DEFAULT_SLIPPAGE_BPS)
+    limit_price = _limit_price(load_default=None)
+    time_in_force = fields.Enum(
+        TimeInForce,
+        by_value=True,
+        load_default=None,
+        allow_none=False,
+        metadata={"description": "Of a limit order; GTC, or GTD if there is an expiresAt."},
+    )
+    expires_at = _expires_at(load_default=None, allow_none=False)
+    sniper_conditions = _conditions(load_default=None)
     client_order_id = fields.String(
         load_default=None,
         validate=_is_client_order_id,
@@ -94,6 +163,61 @@ class NewOrderSchema(_SwapRequest):
             "pattern": "^[A-Za-z0-9._:-]{1,64}$",
         },
     )
+
+    @validates_schema(skip_on_field_errors=True)
+    def check_type(self, data: dict[str, Any], **_options: Any) -> None:
+        """Refuse what an order of the type does not have, and ask for what it must."""
+        kind = data["order_type"]
+        errors = {}
+        if kind is not OrderType.SNIPER:
+            try:
+                _known_token(data["token_out"])
+            except ValidationError as error:
+                errors["tokenOut"] = error.messages
+        for owner, names in _TERMS.items():
+            for name in names:
+                if data[name] is not None and kind is not owner:
+                    errors[camel_case(name)] = [f"Only {owner} orders have it."]
+        needed = {OrderType.LIMIT: "limit_price", OrderType.SNIPER: "sniper_conditions"}.get(kind)
+        if needed and data[needed] is None:
+            errors[camel_case(needed)] = [f"Missing data for required field of {kind} orders."]
+        if data["amount_out"] is not None and kind is not OrderType.MARKET:
+            errors["amountOut"] = ["Only market orders can fix it."]
+        if errors:
+            raise ValidationError(errors)
+
+
+class AmendmentSchema(Request):
+    """PATCH /api/orders/{orderId}: what is left out stays as it is."""
+
+    slippage_bps = _slippage()
+    limit_price = _limit_price()
+    expires_at = _expires_at(allow_none=True)
+    sniper_conditions = _conditions()
+
+    @validates_schema(pass_original=True, skip_on_field_errors=True)
+    def check_any(self, data: dict[str, Any], _sent: Any, **_options: Any) -> None:
+        """Refuse an amendment of nothing."""
+        if not data:
+            raise ValidationError("Give at least one term to change.")
+
+
+class CancelSchema(Request):
+    """POST /api/orders/cancel: which of the open orders are meant."""
+
+    all = fields.Boolean(
+        truthy={True}, falsy=set(), load_default=False, metadata={"description": "Every open order."}
+    )
+    order_type = fields.Enum(OrderType, by_value=True, load_default=None, allow_none=False)
+    token_in = fields.String(load_default=None, allow_none=False, validate=_is_symbol)
+    token_out = fields.String(load_default=None, allow_none=False, validate=_is_symbol)
+
+    @validates_schema(skip_on_field_errors=True)
+    def check_filter(self, data: dict[str, Any], **_options: Any) -> None:
+        """Refuse a filter that says nothing, or two things."""
+        named = any(data[name] is not None for name in ("order_type", "token_in", "token_out"))
+        if named == data["all"]:
+            raise ValidationError("Give either all: true, or at least one of orderType, tokenIn, tokenOut.")
 
 
 class QuoteQuerySchema(_SwapRequest):
@@ -117,10 +241,45 @@ class PoolQuerySchema(Request):
     )
 
 
+class NewPoolSchema(Request):
+    """POST /api/paper/pools: at most one of the tokens may be new."""
+
+    program = fields.String(
+        required=True, validate=validate.OneOf(PROGRAMS, error="Known are " + ", ".join(PROGRAMS) + ".")
+    )
+    token_a = fields.String(required=True, validate=_is_symbol, metadata={"pattern": _SYMBOL})
+    token_b = fields.String(required=True, validate=_is_symbol, metadata={"pattern": _SYMBOL})
+    amount_a = fields.String(required=True, metadata=AMOUNT)
+    amount_b = fields.String(required=True, metadata=AMOUNT)
+    decimals = StrictInteger(
+        load_default=6,
+        validate=validate.Range(0, 12),
+        metadata={"description": "Of the token that is new, if one is."},
+    )
+
+    @post_load
+    def read_pool(self, data: dict[str, Any], **_options: Any) -> dict[str, NewPool]:
+        """Read tokens and amounts."""
+        if data["token_a"] == data["token_b"]:
+            raise ValidationError("Must differ from tokenA.", "tokenB")
+        if not TOKENS.keys() & {data["token_a"], data["token_b"]}:
+            raise ValidationError("One of the two tokens must be known already.", "tokenB")
+        token_a, token_b = (
+            TOKENS.get(data[name]) or token_of(data[name], data["decimals"])
+            for name in ("token_a", "token_b")
+        )
+        amount_a = _read_amount(data["amount_a"], token_a, "amountA")
+        amount_b = _read_amount(data["amount_b"], token_b, "amountB")
+        return {"pool": NewPool(data["program"], token_a, token_b, amount_a, amount_b)}
+
+
 class ListQuerySchema(Request):
     """The query of GET /api/orders."""
 
     status = fields.Enum(Status, by_value=True, load_default=None)
+    order_type = fields.Enum(OrderType, by_value=True, load_default=None)
+    token_in = fields.String(load_default=None, validate=_is_symbol)
+    token_out = fields.String(load_default=None, validate=_is_symbol)
     limit = QueryInteger(load_default=DEFAULT_PAGE, validate=validate.Range(1, LARGEST_PAGE))
     cursor = Cursor(load_default=None, metadata={"type": "string", "description": "nextCursor of a page."})
 
@@ -141,3 +300,6 @@ LIST_QUERY = ListQuerySchema()
 STREAM_QUERY = StreamQuerySchema()
 QUOTE_QUERY = QuoteQuerySchema()
 POOL_QUERY = PoolQuerySchema()
+NEW_POOL = NewPoolSchema()
+AMENDMENT = AmendmentSchema()
+CANCEL = CancelSchema()

@@ -3,9 +3,11 @@
 from aiohttp import web
 
 from service.api import problems, specs
+from service.api.changes import ChangeRoutes
 from service.api.health import HealthRoute
 from service.api.market import MarketRoutes
 from service.api.orders import OrderRoutes
+from service.api.paper import PaperRoutes
 from service.api.stream import StreamRoutes
 
 LARGEST_BODY = 64 * 1024
@@ -13,7 +15,12 @@ LARGEST_BODY = 64 * 1024
 
 
 def application(
-    orders: OrderRoutes, stream: StreamRoutes, market: MarketRoutes, health: HealthRoute
+    orders: OrderRoutes,
+    changes: ChangeRoutes,
+    stream: StreamRoutes,
+    market: MarketRoutes,
+    paper: PaperRoutes,
+    health: HealthRoute,
 ) -> web.Application:
     """Return the web application."""
     app = web.Application(middlewares=[problems.middleware], client_max_size=LARGEST_BODY)
@@ -23,10 +30,14 @@ def application(
             web.get("/api/orders", orders.list),
             web.get("/api/orders/by-client-id/{client_order_id}", orders.get_by_client_id),
             web.get("/api/orders/{order_id}", orders.get),
+            web.patch("/api/orders/{order_id}", changes.amend),
+            web.delete("/api/orders/{order_id}", changes.cancel),
+            web.post("/api/orders/cancel", changes.cancel_many),
             web.get("/api/orders/{order_id}/ws", stream.stream),
             web.get("/api/quotes", market.quote),
             web.get("/api/tokens", market.tokens),
             web.get("/api/pools", market.pools),
+            web.post("/api/paper/pools", paper.list_pool),
             web.get("/health", health.health),
             web.get("/openapi.json", specs.openapi),
         ]

@@ -10,9 +10,12 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
 from service.api.answers import (
+    CancelledOrderSchema,
+    CancelledSchema,
     OrderListSchema,
     OrderSchema,
     PoolListSchema,
+    PoolSchema,
     ProblemSchema,
     QuoteSchema,
     StatusUpdateSchema,
@@ -20,8 +23,11 @@ from service.api.answers import (
 )
 from service.api.problems import CONTENT_TYPE
 from service.api.requests import (
+    AmendmentSchema,
+    CancelSchema,
     ListQuerySchema,
     NewOrderSchema,
+    NewPoolSchema,
     PoolQuerySchema,
     QuoteQuerySchema,
     StreamQuerySchema,
@@ -88,6 +94,42 @@ def document() -> dict[str, Any]:
                 "summary": "Read an order",
                 "parameters": [_ORDER_ID],
                 "responses": {"200": _answer("The order.", OrderSchema), **_problems("404", "503")},
+            },
+            "patch": {
+                "operationId": "amendOrder",
+                "summary": "Give an open order other terms",
+                "parameters": [_ORDER_ID],
+                "requestBody": {"required": True, "content": _json(AmendmentSchema)},
+                "responses": {
+                    "200": _answer("The order as it is now.", OrderSchema),
+                    **_problems("400", "404", "409", "413", "415", "422", "503"),
+                },
+            },
+            "delete": {
+                "operationId": "cancelOrder",
+                "summary": "Cancel an order",
+                "parameters": [_ORDER_ID],
+                "responses": {
+                    "200": _answer("It is cancelled.", CancelledOrderSchema),
+                    "202": _answer(
+                        "It has been submitted: it is cancelled unless it lands.", CancelledOrderSchema
+                    ),
+                    **_problems("404", "409", "503"),
+                },
+            },
+        },
+    )
+    spec.path(
+        "/api/orders/cancel",
+        operations={
+            "post": {
+                "operationId": "cancelOrders",
+                "summary": "Cancel all open orders, or those of a pair or a type",
+                "requestBody": {"required": True, "content": _json(CancelSchema)},
+                "responses": {
+                    "200": _answer("How many.", CancelledSchema),
+                    **_problems("400", "413", "415", "422", "503"),
+                },
             }
         },
     )
@@ -150,6 +192,20 @@ def document() -> dict[str, Any]:
                 "summary": "The pools as they are now",
                 "parameters": [{"in": "query", "schema": PoolQuerySchema}],
                 "responses": {"200": _answer("Pools.", PoolListSchema), **_problems("422")},
+            }
+        },
+    )
+    spec.path(
+        "/api/paper/pools",
+        operations={
+            "post": {
+                "operationId": "listPool",
+                "summary": "List a pool in the paper market, and a token if it is new",
+                "requestBody": {"required": True, "content": _json(NewPoolSchema)},
+                "responses": {
+                    "201": _answer("The pool.", PoolSchema),
+                    **_problems("400", "409", "413", "415", "422", "503"),
+                },
             }
         },
     )

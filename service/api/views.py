@@ -8,7 +8,7 @@ from service.domain.lifecycle import Status
 from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS
 from service.store.journal import Entry
-from service.store.orders import Order
+from service.store.orders import Order, terms_at
 
 
 class OrderAt:
@@ -32,7 +32,12 @@ class OrderAt:
         self.amount_in = order.amount_text if exact_in else None
         self.amount_out = None if exact_in else order.amount_text
         self.order_type = order.order_type
-        self.slippage_bps = order.slippage_bps
+        terms = terms_at(order, self.sequence)
+        self.slippage_bps = terms.slippage_bps
+        self.time_in_force = terms.time_in_force
+        self.limit_price = terms.limit_price
+        self.sniper_conditions = terms.sniper_conditions
+        self.expires_at = terms.expires_at
         self.status: str = last["status"]
         self.created_at = order.created_at
         self.updated_at: str = last["timestamp"]
@@ -47,9 +52,9 @@ class OrderAt:
         self.tx_hash: str | None = None
         if self.status == Status.CONFIRMED:
             self._fill(order)
-        failed = self.status == Status.FAILED
-        self.failure_reason: str | None = last["reason"] if failed else None
-        self.failure_detail: str | None = last["detail"] if failed else None
+        unfilled = self.status in {Status.FAILED, Status.EXPIRED, Status.CANCELLED}
+        self.failure_reason: str | None = last.get("reason") if unfilled else None
+        self.failure_detail: str | None = last.get("detail") if unfilled else None
 
     def _fill(self, order: Order) -> None:
         fill = order.fill

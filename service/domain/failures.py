@@ -30,6 +30,8 @@ class FailureCode(StrEnum):
     TRANSACTION_FAILED = "transaction_failed"
     TRANSACTION_REJECTED = "transaction_rejected"
     ATTEMPT_EXPIRED = "attempt_expired"
+    LIMIT_NOT_REACHED = "limit_not_reached"
+    NOT_FILLED_IMMEDIATELY = "not_filled_immediately"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -63,6 +65,12 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
     FailureCode.TRANSACTION_REJECTED: _Meaning(Remedy.NONE, "The venue rejected the transaction for good."),
     FailureCode.ATTEMPT_EXPIRED: _Meaning(
         Remedy.REQUOTE, "The transaction did not land before its last valid slot."
+    ),
+    FailureCode.LIMIT_NOT_REACHED: _Meaning(
+        Remedy.REQUOTE, "No route pays the limit price for the whole amount any more."
+    ),
+    FailureCode.NOT_FILLED_IMMEDIATELY: _Meaning(
+        Remedy.NONE, "The order was to be filled at once or not at all, and was not."
     ),
     FailureCode.INTERNAL_ERROR: _Meaning(Remedy.REQUOTE, "The engine met an error of its own."),
 }

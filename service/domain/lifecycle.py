@@ -7,7 +7,13 @@
        +----------+-----------+-----------+   retry: another try, later
                   +-----------+-----------+-> failed
 
-``open``, ``cancelled`` and ``expired`` belong to orders that rest.
+    pending -> open -> routing ...            an order that rests until a trigger fires it
+                ^         |
+                +---------+                   rest: the price has gone again
+                                              (open -> open: amended)
+
+Every status that is not an end may be followed by ``cancelled`` and ``expired``; ``submitted`` only when
+the attempt is proved never to land.
 """
 
 from enum import StrEnum
@@ -30,12 +36,17 @@ class Status(StrEnum):
 class Trigger(StrEnum):
     """What happens to an order."""
 
+    REST = "rest"
+    AMEND = "amend"
+    FIRE = "fire"
     START = "start"
     QUOTED = "quoted"
     PREPARED = "prepared"
     LANDED = "landed"
     RETRY = "retry"
     FAIL = "fail"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
 
 
 TERMINAL = frozenset({Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
@@ -46,6 +57,9 @@ IN_EXECUTION = frozenset({Status.ROUTING, Status.BUILDING, Status.SUBMITTED})
 
 _TRANSITIONS: dict[tuple[Status, Trigger], Status] = {
     (Status.PENDING, Trigger.START): Status.ROUTING,
+    (Status.PENDING, Trigger.REST): Status.OPEN,
+    (Status.OPEN, Trigger.AMEND): Status.OPEN,
+    (Status.OPEN, Trigger.FIRE): Status.ROUTING,
     (Status.ROUTING, Trigger.QUOTED): Status.BUILDING,
     (Status.BUILDING, Trigger.PREPARED): Status.SUBMITTED,
     (Status.SUBMITTED, Trigger.LANDED): Status.CONFIRMED,
@@ -53,9 +67,17 @@ _TRANSITIONS: dict[tuple[Status, Trigger], Status] = {
     (Status.ROUTING, Trigger.RETRY): Status.PENDING,
     (Status.BUILDING, Trigger.RETRY): Status.PENDING,
     (Status.SUBMITTED, Trigger.RETRY): Status.PENDING,
+    (Status.ROUTING, Trigger.REST): Status.OPEN,
+    (Status.BUILDING, Trigger.REST): Status.OPEN,
+    (Status.SUBMITTED, Trigger.REST): Status.OPEN,
     (Status.ROUTING, Trigger.FAIL): Status.FAILED,
     (Status.BUILDING, Trigger.FAIL): Status.FAILED,
     (Status.SUBMITTED, Trigger.FAIL): Status.FAILED,
+    **{
+        (status, trigger): end
+        for status in (Status.PENDING, Status.OPEN, Status.ROUTING, Status.BUILDING, Status.SUBMITTED)
+        for trigger, end in ((Trigger.CANCEL, Status.CANCELLED), (Trigger.EXPIRE, Status.EXPIRED))
+    },
 }
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from service.domain.quote import SwapMode
 
@@ -14,6 +15,22 @@ class OrderType(StrEnum):
     """How an order decides when to execute. The values are the API's words."""
 
     MARKET = "market"
+    LIMIT = "limit"
+    SNIPER = "sniper"
+
+
+class TimeInForce(StrEnum):
+    """How long a limit order is tried. A fill is always whole, so the last two mean the same."""
+
+    GTC = "GTC"  # good till cancelled
+    GTD = "GTD"  # good till a date
+    IOC = "IOC"  # immediate or cancel
+    FOK = "FOK"  # fill or kill
+
+    @property
+    def rests(self) -> bool:
+        """Whether the order waits for its price."""
+        return self in {TimeInForce.GTC, TimeInForce.GTD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +40,9 @@ class NewOrder:
     ``amount`` is base units of ``token_in``, or of ``token_out`` if the mode is exact-out;
     ``amount_text`` is the amount as the client wrote it, which is how it comes back. ``slippage_bps`` is
     0 to 10000.
+
+    A limit order has ``limit_price`` as it was written, and ``limit_out``, the base units that the whole
+    amount must pay at least. ``sniper_conditions`` are JSON as sent. ``expires_at`` is RFC 3339.
     """
 
     id: str
@@ -34,3 +54,15 @@ class NewOrder:
     amount_text: str
     slippage_bps: int
     client_order_id: str | None
+    time_in_force: TimeInForce | None = None
+    limit_price: str | None = None
+    limit_out: int | None = None
+    sniper_conditions: dict[str, Any] | None = None
+    expires_at: str | None = None
+
+    @property
+    def rests(self) -> bool:
+        """Whether the order waits for a condition, rather than being executed at once."""
+        if self.time_in_force is not None:
+            return self.time_in_force.rests
+        return self.order_type is OrderType.SNIPER

@@ -1,4 +1,4 @@
-"""The tokens that can be traded."""
+"""The tokens that can be traded: those that were always there, and those that are listed as we go."""
 
 from dataclasses import dataclass
 
@@ -26,3 +26,8 @@ TOKENS: dict[str, Token] = {
         Token("BONK", "DezXAZ8z7PnrnRJjz3wXBoRgixCa6xjnB7YaB1pPB263", 5),
     )
 }
+
+
+def list_token(token: Token) -> None:
+    """Make a token known to this process. Once known it stays as it is: orders were made with it."""
+    TOKENS.setdefault(token.symbol, token)

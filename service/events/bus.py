@@ -5,7 +5,7 @@ the feeds compare with the store.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -38,7 +38,12 @@ class Bus:
         self._clock = clock
         self._channel = channel
         self._sender = sender.encode()
+        self._listeners: list[Callable[[Sequence[Committed]], None]] = [feeds.take]
         self._listener = Subscription(link.url, channel, clock, receive=self.receive, catch_up=self._catch_up)
+
+    def on_steps(self, callback: Callable[[Sequence[Committed]], None]) -> None:
+        """Call back for the steps of every instance. A message may be lost. Must not wait."""
+        self._listeners.append(callback)
 
     def start(self) -> None:
         """Begin to listen to the other instances."""
@@ -51,7 +56,7 @@ class Bus:
     def publish(self, steps: Sequence[Committed]) -> None:
         """Tell everybody of steps that have just been committed here. Never waits."""
         crash_points.reach("before publish")
-        self._feeds.take(steps)
+        self._tell(steps)
         self._link.send("PUBLISH", self._channel, self._sender + _encode(steps))
         crash_points.reach("after publish")
 
@@ -60,9 +65,13 @@ class Bus:
         if message.startswith(self._sender):
             return
         try:
-            self._feeds.take(_decode(message[len(self._sender) :]))
+            self._tell(_decode(message[len(self._sender) :]))
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             log.warning("bus: a message that is not one of ours (%s)", error, extra={"fault": "bus"})
+
+    def _tell(self, steps: Sequence[Committed]) -> None:
+        for listener in self._listeners:
+            listener(steps)
 
     async def _catch_up(self) -> None:
         """Read what was published while nobody listened here."""

@@ -29,7 +29,7 @@ from service.store.journal import Journal, Quoted, SupersededError, Transition
 from service.store.orders import Orders
 from service.venues.quoting import Quoter
 from service.venues.routing import NoRouteError
-from service.venues.venue import Swap, Venue, VenueUnavailableError
+from service.venues.venue import Swap, SwapTooLateError, Venue, VenueUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,10 @@ class _TryFailedError(Exception):
         super().__init__(failure.detail)
         self.failure = failure
         self.quoted = quoted
+
+
+class _TimeOverError(Exception):
+    """The order's time is over, and nothing of it can land any more."""
 
 
 @dataclass(slots=True)
@@ -153,6 +157,8 @@ class Engine:
                 await self._settle(run, attempt)
         except _TryFailedError as end:
             await self._end_try(run, end.failure, end.quoted)
+        except _TimeOverError:
+            await self._expire(run)
         except SupersededError:
             log.warning("order %s is no longer this process's", run.order.order_id)
         except Exception:
@@ -175,11 +181,16 @@ class Engine:
         order = run.order
         if route is None:
             route = (await self._best_quote(order)).route
+        maximum_in, minimum_out = route.limits(order.slippage_bps)
+        if order.limit_out is not None:
+            minimum_out = order.limit_out
+        swap = Swap(order.order_id, order.tries, route, maximum_in, minimum_out, order.expires_at)
         try:
-            limits = route.limits(order.slippage_bps)
-            attempt = await self._venue.prepare(Swap(order.order_id, order.tries, route, *limits))
+            attempt = await self._venue.prepare(swap)
         except VenueUnavailableError as error:
             raise _TryFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
+        except SwapTooLateError as error:
+            raise _TimeOverError from error
         await self._move(run, Trigger.PREPARED, detail=_promise(attempt, route), attempt=attempt)
         return attempt
 
@@ -275,28 +286,47 @@ class Engine:
         return status
 
     async def _end_try(self, run: _Run, failure: Failure, quoted: Quoted | None = None) -> None:
-        """Fail the order, or put it back to pending until its next try."""
+        """End the order, put it back to pending until its next try, or let it rest again."""
         order, policy = run.order, self._settings.retry
-        delay_ms = policy.delay_ms(failure, order.tries)
+        following = policy.after(order, failure)
+        failure, delay_ms = following.failure, following.delay_ms
+        if delay_ms is not None:
+            delay_ms += self._clock.between(0, policy.jitter_ms())
         detail = {"attempt": order.tries, "reason": failure.code, "detail": failure.detail}
         try:
-            if delay_ms is None:
-                await self._move(run, Trigger.FAIL, detail=detail, quoted=quoted)
-                log.info("order %s: failed after %d tries: %s", order.order_id, order.tries, failure.code)
-                return
-            delay_ms += self._clock.between(0, policy.jitter_ms())
-            await self._move(run, Trigger.RETRY, detail=detail, quoted=quoted, retry_in_ms=delay_ms)
+            await self._move(run, following.trigger, detail=detail, quoted=quoted, retry_in_ms=delay_ms)
         except SupersededError:
             log.warning("order %s is no longer this process's", order.order_id)
             return
-        log.info("order %s: try %d: %s; next in %d ms", order.order_id, order.tries, failure.code, delay_ms)
-        self._look_in(delay_ms)
+        log.info("order %s: try %d: %s; now %s", order.order_id, order.tries, failure.code, run.status)
+        if delay_ms is not None:
+            self._look_in(delay_ms)
+
+    async def _expire(self, run: _Run) -> None:
+        try:
+            await self._move(run, Trigger.EXPIRE, detail={})
+        except SupersededError:
+            log.warning("order %s is no longer this process's", run.order.order_id)
 
     async def _best_quote(self, order: Claimed) -> Choice:
+        """Return the best route, if it is one that the order takes.
+
+        Raises:
+            _TryFailedError: there is none.
+            _TimeOverError: the order may not be executed any more.
+        """
         try:
-            return await self._quoter.best(order.swap_mode, order.token_in, order.token_out, order.amount)
+            choice = await self._quoter.best(order.swap_mode, order.token_in, order.token_out, order.amount)
         except NoRouteError as end:
             raise _TryFailedError(end.failure, refused(end.offers, order.token_in, order.token_out)) from end
+        if order.expires_at is not None and order.expires_at <= self._clock.database_time():
+            raise _TimeOverError
+        if order.limit_out is not None and choice.route.amount_out < order.limit_out:
+            raise _TryFailedError(
+                Failure.of(FailureCode.LIMIT_NOT_REACHED),
+                refused(choice.offers, order.token_in, order.token_out),
+            )
+        return choice
 
     async def _move(
         self,
@@ -331,7 +361,8 @@ class Engine:
             )
         )
         crash_points.reach(_AFTER[status])
-        run.status, run.version = status, step.sequence
+        # Not always what was asked for: an order that would wait ends when it was cancelled meanwhile.
+        run.status, run.version = Status(step.entry["status"]), step.sequence
 
 
 def _promise(attempt: Attempt, route: Route) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from service import crash_points
 from service.clock import Clock
 from service.domain.lifecycle import Status
+from service.domain.order import OrderType, TimeInForce
 from service.domain.quote import SwapMode
 from service.store.batch import Batcher
 from service.store.database import Database
@@ -25,19 +26,26 @@ _CLAIM_AT_RATE = query("claim_orders_at_rate")
 class Claimed:
     """An order that is this process's, under the id ``owner``, as it stands.
 
-    ``amount`` is base units of the token whose side ``swap_mode`` fixes.
+    ``amount`` is base units of the token whose side ``swap_mode`` fixes, ``limit_out`` base units that the
+    whole amount must pay at least; ``expires_at`` is seconds since the Unix epoch. ``tries`` are all that
+    have begun, ``tries_since_rest`` those since the order last rested.
     """
 
     order_id: str
     owner: str
+    order_type: OrderType
     token_in: str
     token_out: str
     swap_mode: SwapMode
     amount: int
     slippage_bps: int
+    time_in_force: TimeInForce | None
+    limit_out: int | None
+    expires_at: float | None
     status: Status
     version: int
     tries: int
+    tries_since_rest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +114,29 @@ class Claims:
         claims: dict[str, Claim] = {}
         committed = []
         for row in answer:
-            order_id, token_in, token_out, swap_mode, amount, slippage_bps, *rest = row
-            status, version, tries, entry, wait_ms = rest
+            order_id, order_type, token_in, token_out, swap_mode, amount, slippage_bps, *rest = row
+            time_in_force, limit_out, expires_at, status, version, tries, tries_since_rest, entry, wait_ms = (
+                rest
+            )
             if wait_ms is not None:
                 claims[order_id] = Deferred(wait_ms)
                 continue
             claims[order_id] = Claimed(
                 order_id=order_id,
                 owner=owner,
+                order_type=OrderType(order_type),
                 token_in=token_in,
                 token_out=token_out,
                 swap_mode=SwapMode(swap_mode),
                 amount=amount,
                 slippage_bps=slippage_bps,
+                time_in_force=time_in_force and TimeInForce(time_in_force),
+                limit_out=limit_out,
+                expires_at=expires_at,
                 status=Status(status),
                 version=version,
                 tries=tries,
+                tries_since_rest=tries_since_rest,
             )
             if entry is not None:
                 committed.append(Committed(order_id, public(entry)))

@@ -1,4 +1,4 @@
-"""The journal: the only writer of orders. Every change is one conditional, group-committed write.
+"""The journal: the writer of orders in execution. Every change is one conditional, group-committed write.
 
 ``insert`` accepts an order, ``append`` moves one a step; each returns after its own commit. After a
 lost connection the outcome is unknown: the group is written again, and what did not move is read
@@ -178,6 +178,12 @@ class Journal:
                 "amount": order.amount,
                 "amount_text": order.amount_text,
                 "slippage_bps": order.slippage_bps,
+                "time_in_force": order.time_in_force,
+                "limit_price": order.limit_price,
+                "limit_out": order.limit_out,
+                "sniper_conditions": order.sniper_conditions,
+                "expires_at": order.expires_at,
+                "rests": order.rests,
                 "write_id": self._clock.new_write_id(),
             }
             for order in orders
@@ -187,6 +193,14 @@ class Journal:
             await self._database.run(_INSERT, {"rows": as_json(rows), "wake_after_ms": self._wake_after_ms})
         )
         crash_points.reach("after insert")
+        # Those who trigger want to know; nobody watches an order yet that was not accepted before.
+        opened = [
+            Committed(order.id, {"sequence": 2, "status": Status.OPEN, "timestamp": inserted[order.id]})
+            for order in orders
+            if order.rests and order.id in inserted
+        ]
+        if opened:
+            self._on_commit(opened)
         missing = [order.id for order in orders if order.id not in inserted]
         if missing:
             # Not inserted now: by an earlier write whose answer was lost, or not at all.

@@ -1,6 +1,6 @@
 """Reading orders, and following one as its steps are committed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from service.clock import Clock
 from service.domain.attempt import Attempt, Fill
@@ -9,6 +9,7 @@ from service.domain.order import DEFAULT_ACCOUNT
 from service.domain.quote import SwapMode
 from service.store.batch import Batcher
 from service.store.database import Database, Row
+from service.store.endings import Filter
 from service.store.journal import Committed, Entry, Quoted, public
 from service.store.queries import query
 
@@ -19,6 +20,18 @@ _LIST_OPEN = query("list_open_orders")
 _LIST_FINISHED = query("list_finished_orders")
 _VERSIONS = query("get_versions")
 _LATEST_ATTEMPT = query("get_latest_attempt")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What may be amended while an order is open; ``limit_out`` is base units, the time RFC 3339."""
+
+    slippage_bps: int
+    time_in_force: str | None = None
+    limit_price: str | None = None
+    limit_out: int | None = field(default=None, compare=False)  # follows from the price
+    sniper_conditions: Entry | None = None
+    expires_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +51,7 @@ class Order:
     swap_mode: SwapMode
     amount: int
     amount_text: str
-    slippage_bps: int
+    terms: Terms
     history: tuple[Entry, ...]
     created_at: str
     fill: Fill | None
@@ -66,7 +79,44 @@ class Order:
         quoted = self.quoted
         if step.quoted is not None:
             quoted = {**quoted, step.sequence: step.quoted}
-        return replace(self, history=(*self.history, step.entry), fill=step.fill or self.fill, quoted=quoted)
+        return replace(
+            self,
+            terms=amended(self.terms, step.entry, "to"),
+            history=(*self.history, step.entry),
+            fill=step.fill or self.fill,
+            quoted=quoted,
+        )
+
+
+AMENDABLE = {
+    "slippageBps": "slippage_bps",
+    "timeInForce": "time_in_force",
+    "limitPrice": "limit_price",
+    "sniperConditions": "sniper_conditions",
+    "expiresAt": "expires_at",
+}
+"""The terms that an amendment's history entry names, as it names them, and their names here."""
+
+
+def amended(terms: Terms, entry: Entry, side: str) -> Terms:
+    """Return terms as they were before a history entry (``from``), or are after it (``to``)."""
+    changes = entry.get("amended")
+    if not changes:
+        return terms
+    return replace(terms, **{AMENDABLE[name]: change[side] for name, change in changes.items()})
+
+
+def first_terms(order: Order) -> Terms:
+    """Return an order's terms as it was placed."""
+    return terms_at(order, 1)
+
+
+def terms_at(order: Order, sequence: int) -> Terms:
+    """Return an order's terms as they were at an entry of its history."""
+    terms = order.terms
+    for entry in order.history[: sequence - 1 : -1]:
+        terms = amended(terms, entry, "from")
+    return terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +182,8 @@ class Orders:
         )
         return await self.get(rows[0][0]) if rows else None
 
-    async def page(self, status: Status | None, limit: int, before: Position | None) -> Page:
-        """Return a page of orders, newest first."""
+    async def page(self, status: Status | None, wanted: Filter, limit: int, before: Position | None) -> Page:
+        """Return a page of orders, newest first, in one status (None: any)."""
         statement = _LIST
         if status is not None:
             statement = _LIST_FINISHED if status in TERMINAL else _LIST_OPEN
@@ -141,6 +191,9 @@ class Orders:
             statement,
             {
                 "status": status,
+                "order_type": wanted.order_type,
+                "token_in": wanted.token_in,
+                "token_out": wanted.token_out,
                 "limit": limit + 1,
                 "before_us": before and before.created_us,
                 "before_id": before and before.order_id,
@@ -181,7 +234,7 @@ def _order(row: Row) -> Order:
         swap_mode,
         amount,
         amount_text,
-        slippage_bps,
+        *terms,
     ) = request
     return Order(
         id=order_id,
@@ -192,7 +245,7 @@ def _order(row: Row) -> Order:
         swap_mode=SwapMode(swap_mode),
         amount=amount,
         amount_text=amount_text,
-        slippage_bps=slippage_bps,
+        terms=Terms(*terms),
         history=tuple(public(entry) for entry in history),
         created_at=created_at,
         fill=Fill(amount_in, amount_out, tx_hash) if tx_hash is not None else None,

@@ -21,6 +21,17 @@ _Answer = Sequence[Snapshot] | None
 """None: the DEX did not answer."""
 
 
+def pools_for(venue: Venue, token_in: str, token_out: str) -> list[PoolRef]:
+    """Return the pools that may serve a pair: the direct ones, and those of paths through the hubs."""
+    pools = list(venue.pools(token_in, token_out))
+    for hub in HUBS:
+        if hub not in {token_in, token_out}:
+            first, second = venue.pools(token_in, hub), venue.pools(hub, token_out)
+            if first and second:
+                pools += (*first, *second)
+    return pools
+
+
 class Quoter:
     """Finds the best route for an amount, as the market stands.
 
@@ -43,7 +54,7 @@ class Quoter:
         """
         direct = self._venue.pools(token_in, token_out)
         by_dex: dict[Dex, list[PoolRef]] = defaultdict(list)
-        for pool in (*direct, *self._through_hubs(token_in, token_out)):
+        for pool in pools_for(self._venue, token_in, token_out):
             by_dex[pool.dex].append(pool)
         answers = await self._ask(by_dex)
         snapshots = [snapshot for answer in answers.values() for snapshot in answer or ()]
@@ -53,15 +64,6 @@ class Quoter:
             if answers[pool.dex] is None
         ]
         return best_route(mode, token_in, token_out, amount, snapshots, unavailable, self._limits)
-
-    def _through_hubs(self, token_in: str, token_out: str) -> list[PoolRef]:
-        pools: list[PoolRef] = []
-        for hub in HUBS:
-            if hub not in {token_in, token_out}:
-                first, second = self._venue.pools(token_in, hub), self._venue.pools(hub, token_out)
-                if first and second:
-                    pools += (*first, *second)
-        return pools
 
     async def _ask(self, by_dex: dict[Dex, list[PoolRef]]) -> dict[Dex, _Answer]:
         answers = {dex: self._snapshot(pools) for dex, pools in by_dex.items()}

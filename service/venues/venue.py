@@ -5,13 +5,17 @@ Quoting is pure: a pool's state and an amount give a quote. Executing is prepare
 and ``status`` tells what became of it.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from service.domain.attempt import Attempt, AttemptStatus
 from service.domain.quote import Dex, Route
 from service.venues.amm import ChainTime, PoolState, Ratio
+
+
+class SwapTooLateError(Exception):
+    """No slot that is left before the swap's time is over."""
 
 
 class VenueUnavailableError(Exception):
@@ -42,7 +46,7 @@ class PoolView:
     """A pool as it is shown to people.
 
     ``amount_a`` and ``amount_b`` are base units in the pool's accounts; ``price`` is B per A at the margin,
-    before fees, in base units, None for an empty pool.
+    before fees, in base units, None for an empty pool. ``opened_at`` is seconds since the Unix epoch.
     """
 
     pool: PoolRef
@@ -50,6 +54,29 @@ class PoolView:
     amount_a: int
     amount_b: int
     price: Ratio | None
+    opened_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Traded:
+    """What was traded in a pool in one second since the Unix epoch: base units that went in or came out."""
+
+    pool_id: str
+    second: int
+    volume_a: int
+    volume_b: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarketChange:
+    """What has changed in the market: pools, by id (new ones too), and what was traded."""
+
+    pool_ids: frozenset[str]
+    traded: tuple[Traded, ...]
+
+
+OnMarketChange = Callable[[MarketChange], None]
+"""Told of every change as soon as it can be quoted here. Must not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +84,8 @@ class Swap:
     """What an order wants executed: the whole route or nothing, within both limits.
 
     ``attempt`` numbers the order's tries. ``maximum_in`` and ``minimum_out`` are base units; an exact-in
-    route pays its ``amount_in``, an exact-out route pays out its ``amount_out``.
+    route pays its ``amount_in``, an exact-out route pays out its ``amount_out``. It may land only in slots
+    that end by ``valid_until``, in seconds since the Unix epoch.
     """
 
     order_id: str
@@ -65,6 +93,7 @@ class Swap:
     route: Route
     maximum_in: int
     minimum_out: int
+    valid_until: float | None = None
 
 
 class Venue(Protocol):
@@ -82,6 +111,22 @@ class Venue(Protocol):
         """
         ...
 
+    def known(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:
+        """Return pools as they are known here, without asking anybody."""
+        ...
+
+    def on_change(self, callback: OnMarketChange) -> None:
+        """Call back whenever the market has changed."""
+        ...
+
+    async def traded_since(self, seconds: int) -> Sequence[Traded]:
+        """Return what was traded in the last so many seconds, an hour at most.
+
+        Raises:
+            VenueUnavailableError: nothing was learned.
+        """
+        ...
+
     def survey(self) -> tuple[int, Sequence[PoolView]]:
         """Return the slot, and every pool as it is known here now."""
         ...
@@ -91,6 +136,7 @@ class Venue(Protocol):
 
         Raises:
             VenueUnavailableError: nothing was signed.
+            SwapTooLateError: its time is over before it could land.
         """
         ...
 

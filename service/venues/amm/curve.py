@@ -146,6 +146,9 @@ def _ironed(direction: Direction, bins: Iterator[BinAhead]) -> Iterator[Segment]
     try:
         for bin_ in bins:
             piece = _of_bin(direction, bin_)
+            if not held and not bin_.nearing:
+                yield piece
+                continue
             merged = False
             while held and held[-1].gain * piece.depth < piece.gain * held[-1].depth:
                 piece, merged = _merged(held.pop(), piece), True

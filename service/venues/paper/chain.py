@@ -17,6 +17,7 @@ from service import crash_points
 from service.background import Background
 from service.clock import Clock
 from service.domain.attempt import AttemptStatus
+from service.domain.tokens import TOKENS, list_token
 from service.events.redis_link import RedisLink
 from service.events.subscription import Subscription
 from service.settings import FailureRates, Range
@@ -34,13 +35,17 @@ from service.venues.paper.ledger import (
 from service.venues.paper.market import Execution, Market, PaperPool
 from service.venues.paper.outcomes import Outcomes
 from service.venues.paper.reference import REFERENCE_STEP_SLOTS
-from service.venues.venue import PoolRef, VenueUnavailableError
+from service.venues.venue import MarketChange, OnMarketChange, PoolRef, Traded, VenueUnavailableError
 
 log = logging.getLogger(__name__)
 
 _LEASE_MS = 3_000
 _CHECK_EVERY_S = 1.0
 _PAUSE_AFTER_FAULT_S = 0.2
+_FORGET_EVERY_S = 60.0
+
+VOLUMES_KEPT_S = 3_600
+"""For how long it is known what was traded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +89,18 @@ class Chain:
         link: to the other instances.
         channel: the Redis channel that all instances share.
         settings: see there.
+        on_change: told of every commit, as soon as it is quoted from here.
     """
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, link: RedisLink, *, channel: str, settings: ChainSettings
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        link: RedisLink,
+        *,
+        channel: str,
+        settings: ChainSettings,
+        on_change: OnMarketChange,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -113,6 +126,8 @@ class Chain:
         """Every pool as last committed, by id."""
         self._refs: dict[str, PoolRef] = {}
         self._refs_by_pair: dict[tuple[str, str], list[PoolRef]] = {}
+        self._on_change = on_change
+        self._next_forgetting = 0.0
 
     async def start(self) -> None:
         """Read the pools, lead if nobody does, and begin to execute."""
@@ -135,6 +150,12 @@ class Chain:
     def leading(self) -> bool:
         """Whether this instance executes."""
         return self._epoch is not None
+
+    async def announce_listing(self) -> None:
+        """See, and have the other instances see, that the ledger has a new pool."""
+        await self._read_pools()
+        self._tell_others(news.encode_listed())
+        self._look_now()
 
     def refs(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
         """Return the pools of a pair, in the order of their ids."""
@@ -191,14 +212,20 @@ class Chain:
         if self._epoch is not None:
             if await self._ledger.renew(self._epoch):
                 self._push(await self._ledger.pending())
+                await self._forget_volumes()
                 return
-            log.warning("paper chain: another instance leads now")
+            log.info("paper chain: the epoch is over")
             self._follow()
         edition = await self._ledger.lead(self._id, lease_ms=_LEASE_MS, alone=self._settings.alone)
         if edition is not None:
             await self._lead(edition)
         elif self._edition < await self._ledger.edition():
             await self._read_pools()
+
+    async def _forget_volumes(self) -> None:
+        if self._clock.monotonic() >= self._next_forgetting:
+            self._next_forgetting = self._clock.monotonic() + _FORGET_EVERY_S
+            await self._ledger.forget_volumes(VOLUMES_KEPT_S)
 
     async def _lead(self, edition: Edition) -> None:
         await self._ledger.endow(edition.epoch, self._settings.endowments)
@@ -232,10 +259,13 @@ class Chain:
 
     async def _read_pools(self) -> list[PaperPool]:
         edition, pools = await self._ledger.pools()
+        if any(pool.token_a not in TOKENS or pool.token_b not in TOKENS for pool in pools):
+            for token in await self._ledger.tokens():
+                list_token(token)
         self._take(edition, pools)
         return pools
 
-    def _take(self, edition: Edition, pools: Iterable[PaperPool]) -> None:
+    def _take(self, edition: Edition, pools: Sequence[PaperPool], traded: Sequence[Traded] = ()) -> None:
         """Quote from now on with pools as of a commit, unless a later one has been heard of meanwhile."""
         if edition < self._edition:
             return
@@ -244,6 +274,7 @@ class Chain:
             self.pools[pool.id] = pool
             if pool.id not in self._refs:
                 self._list(pool)
+        self._on_change(MarketChange(frozenset(pool.id for pool in pools), tuple(traded)))
 
     def _list(self, pool: PaperPool) -> None:
         ref = self._refs[pool.id] = PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b)
@@ -273,9 +304,11 @@ class Chain:
         if not (executions or changes.pools):
             return False
         pools = json_of([in_full(pool) for pool in changes.pools])
+        second = market.now(slot).timestamp_s
+        traded = [Traded(pool_id, second, *volumes) for pool_id, volumes in changes.volumes.items()]
         try:
             crash_points.reach("before settle")
-            sequence = await self._ledger.settle(epoch, executions, pools, changes.wallets)
+            sequence = await self._ledger.settle(epoch, executions, pools, changes.wallets, traded)
             crash_points.reach("after settle")
         except psycopg2.Error as error:
             await self._settle_one_by_one(epoch, slot, group, error)
@@ -283,15 +316,11 @@ class Chain:
         if sequence is None:
             await self._reconsider(group)
             return True
-        self._publish(Edition(epoch, sequence), changes.pools, pools, executions)
-        return True
-
-    def _publish(
-        self, edition: Edition, changed: Iterable[PaperPool], pools: str, executions: Sequence[Execution]
-    ) -> None:
-        self._take(edition, changed)
-        self._tell_others(news.encode_commit(edition, pools, executions))
+        edition = Edition(epoch, sequence)
+        self._take(edition, changes.pools, traded)
+        self._tell_others(news.encode_commit(edition, pools, executions, traded))
         self._tell(executions)
+        return True
 
     async def _settle_one_by_one(
         self, epoch: int, slot: int, group: Sequence[Arrival], error: psycopg2.Error
@@ -345,9 +374,12 @@ class Chain:
             if self.leading:
                 self._push(told.arrivals)
             return
+        if isinstance(told, news.Listed):
+            self._look_now()
+            return
         self._tell(told.executions)
         if told.edition == (self._edition.epoch, self._edition.sequence + 1):
-            self._take(told.edition, told.pools)
+            self._take(told.edition, told.pools, told.traded)
         elif told.edition > self._edition:
             self._look_now()
 

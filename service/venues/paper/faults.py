@@ -11,7 +11,15 @@ from service.clock import Clock
 from service.domain.attempt import Attempt, AttemptState, AttemptStatus
 from service.settings import PPM
 from service.venues.paper.venue import PaperVenue
-from service.venues.venue import PoolRef, PoolView, Snapshot, Swap, VenueUnavailableError
+from service.venues.venue import (
+    OnMarketChange,
+    PoolRef,
+    PoolView,
+    Snapshot,
+    Swap,
+    Traded,
+    VenueUnavailableError,
+)
 
 _SLOW_S = 1.0
 _LATE_S = 3.0
@@ -51,6 +59,18 @@ class FaultyVenue:
         if self._draw() is Fault.DOWN:
             raise VenueUnavailableError("down, on demand")
         return self._venue.snapshot(pools)
+
+    def known(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:
+        """Return pools as they are known here."""
+        return self._venue.known(pools)
+
+    def on_change(self, callback: OnMarketChange) -> None:
+        """Call back whenever the market has changed."""
+        self._venue.on_change(callback)
+
+    async def traded_since(self, seconds: int) -> Sequence[Traded]:
+        """Return what was traded lately."""
+        return await self._venue.traded_since(seconds)
 
     def survey(self) -> tuple[int, Sequence[PoolView]]:
         """Return every pool."""

@@ -62,12 +62,17 @@ _LISTINGS = (
     _Listing("JUP", "RAY", 100_000),
 )
 
-_SHORT_NAMES = {
+SHORT_NAMES = {
     RAYDIUM_CPMM: "cpmm",
     RAYDIUM_AMM_V4: "amm-v4",
     METEORA_DLMM: "dlmm",
     METEORA_DAMM_V2: "damm-v2",
 }
+"""What a pool's id says of its program."""
+
+# Of a DLMM pool that is listed later: what its bins span, since no reference bounds its price.
+_LISTED_BIN_STEP = 25
+_LISTED_REACH_PPM = 300_000
 
 _STABLE = {"USDC", "USDT"}
 
@@ -110,7 +115,7 @@ def found_pools(seed: int, variance_ppm: Range, clock: Clock, slot: int, slot_ms
     reference = Reference(seed, variance_ppm, clock)
     return [
         PaperPool(
-            f"{dex}:{listing.token_a}-{listing.token_b}:{_SHORT_NAMES[program]}",
+            f"{dex}:{listing.token_a}-{listing.token_b}:{SHORT_NAMES[program]}",
             dex,
             program,
             listing.token_a,
@@ -122,6 +127,31 @@ def found_pools(seed: int, variance_ppm: Range, clock: Clock, slot: int, slot_ms
         for listing in _LISTINGS
         for dex, program, state in _found_pair(listing, seed, reference, clock, slot, slot_ms)
     ]
+
+
+def found_state(
+    program: str, token_a: str, token_b: str, amount_a: int, amount_b: int, timestamp_s: int
+) -> PoolState:
+    """Return a pool of a program that holds about these amounts, in base units, and trades at their ratio.
+
+    Args:
+        program: One of ``pool_json.PROGRAMS``.
+        token_a: The pool's first token, which need not have a reference price.
+        token_b: Its second.
+        amount_a: Base units of the first.
+        amount_b: Base units of the second.
+        timestamp_s: Unix time.
+    """
+    price = Ratio(amount_b, amount_a)
+    listing = _Listing(token_a, token_b, 0, _LISTED_BIN_STEP)
+    founding = _Founding(listing, price, price, amount_b, timestamp_s)
+    if program == RAYDIUM_CPMM:
+        return _found_cpmm(founding)
+    if program == RAYDIUM_AMM_V4:
+        return AmmV4Pool(amount_a, amount_b)
+    if program == METEORA_DAMM_V2:
+        return _found_damm_v2(founding)
+    return _found_dlmm(founding, _LISTED_REACH_PPM)
 
 
 def found_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, str], int]:
@@ -156,7 +186,7 @@ def _found_pair(
                 yield dex, RAYDIUM_CPMM, _found_cpmm(newer)
                 yield dex, RAYDIUM_AMM_V4, AmmV4Pool(older.amount_a, older.amount_b)
             case Dex.METEORA, True:
-                yield dex, METEORA_DLMM, _found_dlmm(older)
+                yield dex, METEORA_DLMM, _found_dlmm(older, _reach_ppm(token_a, token_b))
                 yield dex, METEORA_DAMM_V2, _found_damm_v2(newer)
             case Dex.RAYDIUM, False:
                 yield dex, RAYDIUM_CPMM, _found_cpmm(whole)
@@ -228,11 +258,10 @@ _PRESETS = {
 _MARGIN_BINS = 60
 
 
-def _found_dlmm(founding: _Founding) -> DlmmPool:
-    """Spread the liquidity evenly over the bins, as many dollars in each."""
-    listing = founding.listing
-    step = listing.bin_step
-    reach = _reach_ppm(listing.token_a, listing.token_b) // (step * 100) + _MARGIN_BINS
+def _found_dlmm(founding: _Founding, reach_ppm: int) -> DlmmPool:
+    """Spread the liquidity evenly over the bins, as many dollars in each, as far as the price may reach."""
+    step = founding.listing.bin_step
+    reach = reach_ppm // (step * 100) + _MARGIN_BINS
     middle = _bin_at(founding.mean_price, step)
     active = _bin_at(founding.price, step)
     share = 2 * founding.amount_b // (2 * reach + 1)

@@ -4,7 +4,7 @@ Every method raises ``VenueUnavailableError`` while PostgreSQL is away.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import orjson
@@ -13,12 +13,13 @@ from service.clock import Clock
 from service.domain.attempt import AttemptState, AttemptStatus, Fill
 from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Dex
+from service.domain.tokens import Token
 from service.store.database import Database, Row, UnavailableError
 from service.store.queries import Query, query
 from service.venues.paper import pool_json
 from service.venues.paper.market import Execution, PaperPool
 from service.venues.paper.transaction import PaperTransaction, read
-from service.venues.venue import VenueUnavailableError
+from service.venues.venue import Traded, VenueUnavailableError
 
 _FOUND = query("paper_found_market")
 _OPEN_POOLS = query("paper_open_pools")
@@ -34,6 +35,10 @@ _ASK = query("paper_ask")
 _REFUSE = query("paper_refuse")
 _FIND_PENDING = query("paper_find_pending")
 _SETTLE = query("paper_settle")
+_GET_VOLUMES = query("paper_get_volumes")
+_FORGET_VOLUMES = query("paper_forget_volumes")
+_LIST_POOL = query("paper_list_pool")
+_GET_TOKENS = query("paper_get_tokens")
 
 _UNKNOWN = AttemptStatus(AttemptState.UNKNOWN)
 _PENDING = AttemptStatus(AttemptState.PENDING)
@@ -81,6 +86,14 @@ class Ledger:
     def seconds_to(self, slot: int) -> float:
         """Return how long it is until a slot begins; negative when it has."""
         return slot * self._slot_ms / 1000 - self._clock.database_time()
+
+    def seconds_at(self, slot: int) -> int:
+        """Return when a slot begins, in whole seconds since the Unix epoch."""
+        return slot * self._slot_ms // 1000
+
+    def last_slot_by(self, time_s: float) -> int:
+        """Return the last slot that ends by a time, in seconds since the Unix epoch."""
+        return int(time_s * 1000) // self._slot_ms - 1
 
     async def found_market(self, seed: int) -> int:
         """Make the market with a seed, unless there is one; return the seed it has."""
@@ -210,6 +223,7 @@ class Ledger:
         executions: Sequence[Execution],
         pools: str,
         wallets: Wallets,
+        traded: Sequence[Traded],
     ) -> int | None:
         """Commit a group of executions with all that they changed, or nothing.
 
@@ -218,6 +232,7 @@ class Ledger:
             executions: what became of transactions.
             pools: the pools that changed, as JSON; see ``in_full``.
             wallets: the balances that changed.
+            traded: what was traded, by anyone.
 
         Returns:
             The commit's number; None when the epoch is over, or one of the transactions can no longer
@@ -241,6 +256,7 @@ class Ledger:
                     ]
                 ),
                 "pools": pools,
+                "volumes": json_of([asdict(each) for each in traded]),
                 "wallets": json_of(
                     [
                         {"owner": owner, "token": token, "balance": balance}
@@ -250,6 +266,29 @@ class Ledger:
             },
         )
         return rows[0][0] if rows else None
+
+    async def traded_since(self, seconds: int) -> list[Traded]:
+        """Return what was traded in the last so many seconds."""
+        return [Traded(*row) for row in await self._run(_GET_VOLUMES, {"seconds": seconds})]
+
+    async def forget_volumes(self, seconds: int) -> None:
+        """Forget what was traded longer ago."""
+        await self._run(_FORGET_VOLUMES, {"seconds": seconds})
+
+    async def list_pool(self, pool: PaperPool, tokens: Iterable[Token]) -> bool:
+        """List a pool, and tokens if they are new; return False when there is a pool of this id."""
+        rows = await self._run(
+            _LIST_POOL,
+            {
+                "pool": orjson.dumps(in_full(pool)).decode(),
+                "tokens": json_of([asdict(token) for token in tokens]),
+            },
+        )
+        return bool(rows)
+
+    async def tokens(self) -> list[Token]:
+        """Return the tokens that were listed."""
+        return [Token(*row) for row in await self._run(_GET_TOKENS)]
 
     async def _run(self, statement: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         try:

@@ -13,6 +13,7 @@ from service.domain.failures import FailureCode
 from service.venues.paper.ledger import Arrival, Edition, Submission, from_full
 from service.venues.paper.market import Execution, PaperPool
 from service.venues.paper.transaction import read
+from service.venues.venue import Traded
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Commit:
     edition: Edition
     pools: list[PaperPool]
     executions: list[Execution]
+    traded: list[Traded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,21 @@ class Submitted:
     arrivals: list[Arrival]
 
 
-def encode_commit(edition: Edition, pools: str, executions: Sequence[Execution]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """There is a new pool."""
+
+
+def encode_commit(
+    edition: Edition, pools: str, executions: Sequence[Execution], traded: Sequence[Traded]
+) -> bytes:
     """Write a commit; ``pools`` is JSON already."""
     return orjson.dumps(
         {
             "edition": list(edition),
             "pools": orjson.Fragment(pools),
             "executions": [[e.signature, e.amount_in, e.amount_out, e.failure] for e in executions],
+            "traded": [[t.pool_id, t.second, t.volume_a, t.volume_b] for t in traded],
         }
     )
 
@@ -55,7 +65,12 @@ def encode_submitted(submissions: Sequence[Submission], arrivals: Sequence[Arriv
     )
 
 
-def decode(message: bytes) -> Commit | Submitted:
+def encode_listed() -> bytes:
+    """Write that there is a new pool."""
+    return orjson.dumps({"listed": True})
+
+
+def decode(message: bytes) -> Commit | Submitted | Listed:
     """Read a message.
 
     Raises:
@@ -66,6 +81,8 @@ def decode(message: bytes) -> Commit | Submitted:
         return Submitted(
             [Arrival(read(signature, text), slot) for signature, text, slot in news["submitted"]]
         )
+    if "listed" in news:
+        return Listed()
     return Commit(
         Edition(*news["edition"]),
         [from_full(row) for row in news["pools"]],
@@ -73,4 +90,5 @@ def decode(message: bytes) -> Commit | Submitted:
             Execution(signature, amount_in, amount_out, failure and FailureCode(failure))
             for signature, amount_in, amount_out, failure in news["executions"]
         ],
+        [Traded(*each) for each in news["traded"]],
     )

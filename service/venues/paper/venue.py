@@ -14,8 +14,19 @@ from service.venues.amm import AmmError, ChainTime, Direction, PoolState, Ratio
 from service.venues.paper.chain import Chain, ChainSettings
 from service.venues.paper.founding import found_pools, found_wallets
 from service.venues.paper.ledger import Ledger, Submission
+from service.venues.paper.listing import Listings, NewPool
+from service.venues.paper.pool import PaperPool
 from service.venues.paper.transaction import Signer, decode, message_of
-from service.venues.venue import PoolRef, PoolView, Snapshot, Swap
+from service.venues.venue import (
+    MarketChange,
+    OnMarketChange,
+    PoolRef,
+    PoolView,
+    Snapshot,
+    Swap,
+    SwapTooLateError,
+    Traded,
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +49,7 @@ class PaperSettings:
     group_limit: int
     channel: str
     alone: bool
+    listing_every_s: int
 
 
 class PaperVenue:
@@ -57,6 +69,8 @@ class PaperVenue:
         )
         self._chain: Chain | None = None
         self._signer: Signer | None = None
+        self._callbacks: list[OnMarketChange] = []
+        self._listings: Listings | None = None
 
     async def start(self) -> None:
         """Found the market, if it does not exist, and start its chain."""
@@ -83,14 +97,19 @@ class PaperVenue:
                 group_limit=settings.group_limit,
                 alone=settings.alone,
             ),
+            on_change=self._tell_of,
         )
         await chain.start()
         self._chain = chain
+        self._listings = Listings(self._ledger, chain, self._clock, every_s=settings.listing_every_s)
+        self._listings.start()
         self._signer = Signer(seed)
 
     async def stop(self) -> None:
         """Stop the chain; what is pending is executed by another instance, or after the next start."""
         await self._submits.stop()
+        if self._listings is not None:
+            await self._listings.stop()
         if self._chain is not None:
             await self._chain.stop()
 
@@ -109,31 +128,52 @@ class PaperVenue:
         """Return pools as they are now, or, with a quote delay, as they are after that."""
         delay = self._settings.quote_delay_ms
         if delay.high == 0:
-            return self._snapshot(pools)
+            return self.known(pools)
         return self._snapshot_later(pools, self._clock.between(delay.low, delay.high) / 1000)
+
+    def on_change(self, callback: OnMarketChange) -> None:
+        """Call back whenever the market has changed."""
+        self._callbacks.append(callback)
+
+    def _tell_of(self, change: MarketChange) -> None:
+        for callback in self._callbacks:
+            callback(change)
+
+    async def traded_since(self, seconds: int) -> Sequence[Traded]:
+        """Return what was traded in the last so many seconds, an hour at most."""
+        return await self._ledger.traded_since(seconds)
 
     def survey(self) -> tuple[int, Sequence[PoolView]]:
         """Return the slot, and every pool as last committed."""
         pools = self.chain.pools.values()
-        return self._ledger.slot_now(), [
-            PoolView(
-                PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b),
-                pool.program,
-                pool.vault_a,
-                pool.vault_b,
-                _price(pool.state),
-            )
-            for pool in sorted(pools, key=lambda each: each.id)
-        ]
+        return self._ledger.slot_now(), [self.view(pool) for pool in sorted(pools, key=lambda each: each.id)]
 
-    def _snapshot(self, pools: Sequence[PoolRef]) -> list[Snapshot]:
+    async def list_pool(self, wanted: NewPool) -> PaperPool:
+        """List a pool in the running market; see ``Listings.list_pool``."""
+        if self._listings is None:
+            raise RuntimeError("the paper venue has not been started")
+        return await self._listings.list_pool(wanted)
+
+    def view(self, pool: PaperPool) -> PoolView:
+        """Return a pool as it is shown to people."""
+        return PoolView(
+            PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b),
+            pool.program,
+            pool.vault_a,
+            pool.vault_b,
+            _price(pool.state),
+            pool.opened_slot * self._settings.slot_ms / 1000,
+        )
+
+    def known(self, pools: Sequence[PoolRef]) -> list[Snapshot]:
+        """Return pools as last committed."""
         now = self._now()
         states = self.chain.pools
         return [Snapshot(pool, states[pool.id].state, now) for pool in pools]
 
     async def _snapshot_later(self, pools: Sequence[PoolRef], delay_s: float) -> list[Snapshot]:
         await self._clock.sleep(delay_s)
-        return self._snapshot(pools)
+        return self.known(pools)
 
     def _now(self) -> ChainTime:
         slot = self._ledger.slot_now()
@@ -143,7 +183,12 @@ class PaperVenue:
         """Sign a swap that can land in the next slots."""
         if self._signer is None:
             raise RuntimeError("the paper venue has not been started")
-        last_valid_slot = self._ledger.slot_now() + self._settings.valid_slots
+        slot = self._ledger.slot_now()
+        last_valid_slot = slot + self._settings.valid_slots
+        if swap.valid_until is not None:
+            last_valid_slot = min(last_valid_slot, self._ledger.last_slot_by(swap.valid_until))
+            if last_valid_slot < slot:
+                raise SwapTooLateError
         return self._signer.sign(swap, last_valid_slot)
 
     async def submit(self, attempt: Attempt) -> AttemptStatus:

@@ -8,7 +8,7 @@ from service.domain.quote import Leg, NoQuote, Offer, Path, PoolQuote, Route, Sw
 from service.venues.amm import AmmError, Direction, SwapQuote
 from service.venues.amm.curve import segments
 from service.venues.amm.quote import MILLION
-from service.venues.routing.path_curve import Chain, level_of
+from service.venues.routing.path_curve import Chain, PathCurve, level_of
 from service.venues.venue import Snapshot
 
 _CODES = {
@@ -58,6 +58,7 @@ class Hop:
     refusal: FailureCode | None = None
     _chain: Chain | None = field(default=None, repr=False)
     _level: int | None = None
+    _curve: PathCurve | None = field(default=None, repr=False)
 
     @property
     def chain(self) -> Chain:
@@ -75,11 +76,24 @@ class Hop:
     def level(self) -> int | None:
         """The level of the first unit, see ``path_curve``; None if the pool does not trade."""
         if self._level is None:
-            piece = self.chain.piece(0)
+            piece = self.chain.first
             if piece is None:
                 return None
             self._level = level_of(piece)
         return self._level
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether the pool has no bins: its curve is one piece."""
+        piece = self.chain.first
+        return piece is not None and piece.bend > 0
+
+    @property
+    def curve(self) -> PathCurve:
+        """The pool's curve as a path of its own."""
+        if self._curve is None:
+            self._curve = PathCurve(iter(self.chain))
+        return self._curve
 
     def quote(self, mode: SwapMode, amount: int) -> SwapQuote[object]:
         """Quote an amount, of what goes in or of what comes out.

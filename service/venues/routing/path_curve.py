@@ -24,7 +24,7 @@ UNIT_BITS = 32
 
 LEVEL_BITS = 128
 
-# A piece's numbers are cut to this width after a composition: prices stay exact to 2^-128.
+# The rest of a piece is cut to this width, or its numbers would double with every cut.
 _WIDTH = 256
 
 
@@ -41,28 +41,29 @@ class Chain:
     __slots__ = ("_pieces", "_source")
 
     def __init__(self, pieces: Iterator[Segment]) -> None:
-        self._source: Iterator[Segment] | None = pieces
+        self._source = pieces
         self._pieces: list[Segment] = []
 
-    def piece(self, index: int) -> Segment | None:
-        """Return a piece, its amounts in 2^-32 base units; None beyond the pool's end."""
-        while index >= len(self._pieces):
-            if self._source is None:
-                return None
-            try:
-                gain, depth, bend, length = next(self._source)
-            except (StopIteration, AmmError):
-                # An array of bins that was not loaded ends the pool as its last bin would.
-                self._source = None
-                return None
-            if length:
-                self._pieces.append(Segment(gain << UNIT_BITS, depth << UNIT_BITS, bend, length << UNIT_BITS))
-        return self._pieces[index]
+    @property
+    def first(self) -> Segment | None:
+        """The first piece, its amounts in 2^-32 base units; None if the pool does not trade."""
+        return next(iter(self), None)
 
     def __iter__(self) -> Iterator[Segment]:
+        pieces, source = self._pieces, self._source
         index = 0
-        while (piece := self.piece(index)) is not None:
-            yield piece
+        while True:
+            if index == len(pieces):
+                try:
+                    gain, depth, bend, length = next(source)
+                except (StopIteration, AmmError):
+                    # An array of bins that was not loaded ends the pool as its last bin would.
+                    self._source = iter(())
+                    return
+                if not length:
+                    continue
+                pieces.append(Segment(gain << UNIT_BITS, depth << UNIT_BITS, bend, length << UNIT_BITS))
+            yield pieces[index]
             index += 1
 
 
@@ -75,27 +76,18 @@ def composed(first: Chain, second: Chain) -> Iterator[Segment]:
     ones, others = iter(first), iter(second)
     one, other = next(ones, None), next(others, None)
     while one is not None and other is not None:
-        paid = _paid(one, one.length)
+        a, d, b, length = one
+        paid = a * length // (d + b * length)
         ends_first = paid <= other.length
-        # The input that fills the second's piece: f's inverse, d y / (a - b y).
-        length = (
-            one.length if ends_first else one.depth * other.length // (one.gain - one.bend * other.length)
-        )
+        if not ends_first:
+            # What fills the second's piece: f's inverse, d y / (a - b y).
+            length = d * other.length // (a - b * other.length)
         if length:
-            yield _cut(
-                one.gain * other.gain,
-                one.depth * other.depth,
-                one.bend * other.depth + other.bend * one.gain,
-                length,
-            )
+            yield Segment(a * other.gain, d * other.depth, b * other.depth + other.bend * a, length)
         if ends_first:
             one, other = next(ones, None), _rest(other, paid)
         else:
             one, other = _rest(one, length), next(others, None)
-
-
-def _paid(piece: Segment, amount: int) -> int:
-    return piece.gain * amount // (piece.depth + piece.bend * amount)
 
 
 def _rest(piece: Segment, amount: int) -> Segment:
@@ -104,14 +96,11 @@ def _rest(piece: Segment, amount: int) -> Segment:
     if not bend:
         return Segment(gain, depth, 0, length - amount)
     after = depth + bend * amount
-    return _cut(gain * depth, after * after, bend * after, length - amount)
-
-
-def _cut(gain: int, depth: int, bend: int, length: int) -> Segment:
+    gain, depth, bend = gain * depth, after * after, bend * after
     excess = max(gain.bit_length(), depth.bit_length()) - _WIDTH
     if excess > 0:
-        return Segment(gain >> excess, depth >> excess, bend >> excess, length)
-    return Segment(gain, depth, bend, length)
+        gain, depth, bend = gain >> excess, depth >> excess, bend >> excess
+    return Segment(gain, depth, bend, length - amount)
 
 
 def level_of(piece: Segment) -> int:
@@ -146,11 +135,16 @@ class PathCurve:
         while not self.is_whole and self.levels[-1] <= level:
             self._pull()
 
-    def reach_amount(self, side: int, amount: int) -> bool:
-        """Pull pieces until an amount is sold (side 0) or bought (side 1); say whether the path can."""
+    def reach_amount(self, side: int, amount: int, pieces: int | None = None) -> bool:
+        """Pull pieces until an amount is sold (side 0) or bought (side 1), at most so many at a time.
+
+        Returns:
+            Whether the knots hold the amount.
+        """
         amounts = self._bought if side else self._sold
-        while not self.is_whole and amounts[-1] < amount:
+        while not self.is_whole and amounts[-1] < amount and pieces != 0:
             self._pull()
+            pieces = None if pieces is None else pieces - 1
         return bool(amounts) and amounts[-1] >= amount
 
     def level_for(self, side: int, amount: int) -> int:
@@ -162,6 +156,27 @@ class PathCurve:
         low, high = self.levels[index - 1], self.levels[index]
         done, whole = amount - amounts[index - 1], amounts[index] - amounts[index - 1]
         return level_between(side, low, high, done, whole)
+
+    def ending_at(self, side: int, amount: int) -> "PathCurve":
+        """Return the path as if it could not take more than an amount, which the knots hold."""
+        cut = PathCurve(iter(()))
+        amounts = self._bought if side else self._sold
+        index = bisect_left(amounts, amount)
+        if not index or amount <= 0:
+            return cut
+        level = self.level_for(side, amount)
+        if self.levels[index - 1] == self.levels[index]:
+            done, whole = amount - amounts[index - 1], amounts[index] - amounts[index - 1]
+            sold, bought = (
+                each[index - 1] + (each[index] - each[index - 1]) * done // whole
+                for each in (self._sold, self._bought)
+            )
+        else:
+            sold, bought = self._between(index, level)
+        cut.levels = [*self.levels[:index], level]
+        cut._sold = [*self._sold[:index], sold]
+        cut._bought = [*self._bought[:index], bought]
+        return cut
 
     def before(self, level: int) -> Point:
         """Return the point where a level begins, no jump at it made."""
@@ -182,6 +197,17 @@ class PathCurve:
             return Point(self._sold[index], self._bought[index])
         return self._between(index, level)
 
+    def surplus(self, level: int) -> int:
+        """Return the most that F(x) - p x comes to at a level's price p = 1/level^2, divided by p.
+
+        It is 2^-32 base units of what is sold: what the path pays at prices above p, more than p.
+        """
+        if not self.levels or self.levels[0] >= level:
+            return 0
+        self.reach_level(level)
+        sold, bought = self.before(level)
+        return max(0, (bought * level * level >> 2 * LEVEL_BITS) - sold)
+
     def _between(self, index: int, level: int) -> Point:
         low, high = self.levels[index - 1], self.levels[index]
         sold, bought = self._sold[index - 1], self._bought[index - 1]
@@ -197,23 +223,25 @@ class PathCurve:
         if piece is None:
             self.is_whole = True
             return
-        start = level_of(piece)
-        if not self.levels:
-            self._add(start, 0, 0)
+        # Once for every bin that is looked at, so written out.
+        gain, depth, bend, length = piece
+        levels, sold, bought = self.levels, self._sold, self._bought
+        level = isqrt((depth << 2 * LEVEL_BITS) // gain)
+        if not levels:
+            levels.append(level)
+            sold.append(0)
+            bought.append(0)
+        elif level > levels[-1]:
+            levels.append(level)
+            sold.append(sold[-1])
+            bought.append(bought[-1])
         else:
-            # A composition's rounding may put a piece a hair above where the last one ended.
-            start = max(start, self.levels[-1])
-        sold, bought = self.end
-        if start > self.levels[-1]:
-            self._add(start, sold, bought)
-        length, bent = piece.length, piece.depth + piece.bend * piece.length
-        end = start * bent // piece.depth if piece.bend else start
-        self._add(end, sold + length, bought + piece.gain * length // bent)
-
-    def _add(self, level: int, sold: int, bought: int) -> None:
-        self.levels.append(level)
-        self._sold.append(sold)
-        self._bought.append(bought)
+            # A rounding may put a piece a hair above where the last one ended.
+            level = levels[-1]
+        bent = depth + bend * length
+        levels.append(level * bent // depth if bend else level)
+        sold.append(sold[-1] + length)
+        bought.append(bought[-1] + gain * length // bent)
 
 
 def level_between(side: int, low: int, high: int, done: int, whole: int) -> int:

@@ -1,7 +1,6 @@
 """The ways from one token to another: one pool, or two in a row through a hub."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from service.domain.failures import FailureCode
 from service.venues.routing.exact import Hop, Hops, hop_of
@@ -12,26 +11,53 @@ HUBS = ("SOL", "USDC")
 """The tokens through which a pair may be traded in two swaps."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     """A path that may be part of a route.
 
     Attributes:
         hops: Its pools.
-        curve: What it pays.
+        level: Where it starts, see ``path_curve``.
         pools: The pools' places among the snapshots, by which paths that share one are told.
+        is_smooth: Whether there are no bins in it: its curve is a piece or two.
     """
 
-    hops: Hops
-    curve: PathCurve
-    pools: frozenset[int]
+    __slots__ = ("_curve", "hops", "is_smooth", "level", "pools")
 
-    @classmethod
-    def of(cls, hops: Hops) -> "Candidate":
-        """Return a path with its curve, of which only the beginning is worked out."""
-        chains = [hop.chain for hop in hops]
-        pieces = iter(chains[0]) if len(chains) == 1 else composed(*chains)
-        return cls(hops, PathCurve(pieces), frozenset(hop.place for hop in hops))
+    def __init__(self, hops: Hops, level: int) -> None:
+        self.hops = hops
+        self.level = level
+        self.pools = frozenset(hop.place for hop in hops)
+        self.is_smooth = all(hop.is_smooth for hop in hops)
+        self._curve = hops[0].curve if len(hops) == 1 else None
+
+    @property
+    def curve(self) -> PathCurve:
+        """What it pays. Two pools are composed when this is first asked for."""
+        if self._curve is None:
+            first, second = self.hops
+            self._curve = PathCurve(composed(first.chain, second.chain))
+        return self._curve
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether the curve was asked for, so that asking again costs little."""
+        return self._curve is not None
+
+    def surplus_bound(self, level: int) -> int:
+        """Return no less than the curve's surplus at a level, from the pools' own curves.
+
+        With f and g concave, g(f(x)) <= g'(0) f(x) and g(f(x)) <= g(f'(0) x): either pool is taken to
+        trade all at its first price, which moves the price at which the other one ends.
+        """
+        if len(self.hops) == 1 or self.is_composed:
+            return self.curve.surplus(level)
+        if self.level >= level:
+            return 0
+        first, second = self.hops
+        first_level, second_level = first.level or 0, second.level or 0
+        of_first = first.curve.surplus((level << LEVEL_BITS) // second_level + 1)
+        of_second = second.curve.surplus((level << LEVEL_BITS) // first_level + 1)
+        return min(of_first, (of_second * first_level * first_level >> 2 * LEVEL_BITS) + 1)
 
 
 class Ways:
@@ -47,22 +73,30 @@ class Ways:
             if through_hubs and hub not in (token_in, token_out)
         ]
 
-    def better_than(self, level: int | None) -> Iterator[Hops]:
+    def better_than(self, level: int | None) -> Iterator[Candidate]:
         """Yield the paths whose first unit is better than a level; all that trade, if there is none.
 
         A path that starts no better than others end cannot improve on them, their prices only fall.
         """
         for hop in self.direct:
-            start = hop.level
-            if start is not None and (level is None or start < level):
-                yield (hop,)
-        for firsts, seconds in self._hubs:
-            for first in firsts:
-                for second in seconds:
-                    if first.level is None or second.level is None:
-                        continue
-                    if level is None or first.level * second.level >> LEVEL_BITS < level:
-                        yield (first, second)
+            if hop.level is not None and (level is None or hop.level < level):
+                yield Candidate((hop,), hop.level)
+        for sides in self._hubs:
+            firsts, seconds = ([(hop.level, hop) for hop in side if hop.level is not None] for side in sides)
+            if not firsts or not seconds:
+                continue
+            best = min(start for start, _ in seconds)
+            for first_level, first in firsts:
+                if level is not None and first_level * best >> LEVEL_BITS >= level:
+                    continue
+                for second_level, second in seconds:
+                    start = first_level * second_level >> LEVEL_BITS
+                    if level is None or start < level:
+                        yield Candidate((first, second), start)
+
+    def all_direct(self) -> list[Candidate]:
+        """Return the direct pools that trade."""
+        return [Candidate((hop,), hop.level) for hop in self.direct if hop.level is not None]
 
     @property
     def exist(self) -> bool:

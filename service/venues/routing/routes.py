@@ -15,14 +15,22 @@ from service.venues.amm.quote import Ratio
 from service.venues.routing.exact import Hop, RefusedError, path_of, route_of
 from service.venues.routing.path_curve import UNIT_BITS
 from service.venues.routing.paths import Candidate, Ways
-from service.venues.routing.search import best_set
-from service.venues.routing.split import BOUGHT, SOLD, split
+from service.venues.routing.search import Found, best_set, quick_set
+from service.venues.routing.split import BOUGHT, SOLD, Split, split
 from service.venues.venue import Snapshot
 
 _BASIS_POINTS = 10_000
 
 # Where no pool trades the pair, so many paths are quoted to find the best on its own.
 _SINGLES_QUOTED = 4
+
+
+# So many pieces of the best pool are looked at for the fast exit, before other ways to start.
+_PIECES_AT_FIRST = 8
+
+
+# What is taken off a share that was refused, at the first time and the second: 2^-20 of it, then 2^-10.
+_CUTS = (20, 10)
 
 
 class NoRouteError(Exception):
@@ -90,8 +98,8 @@ def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot])
     It is of the pools' curves, without roundings: base units out per base unit in. None if no pool trades.
     """
     best: Ratio | None = None
-    for hops in Ways(token_in, token_out, snapshots).better_than(None):
-        pieces = [piece for hop in hops if (piece := hop.chain.piece(0)) is not None]
+    for candidate in Ways(token_in, token_out, snapshots).better_than(None):
+        pieces = [piece for hop in candidate.hops if (piece := hop.chain.first) is not None]
         price = Ratio(prod(piece.gain for piece in pieces), prod(piece.depth for piece in pieces))
         if best is None or price.out * best.per > best.out * price.per:
             best = price
@@ -130,58 +138,92 @@ class _Router:
 
     def _better_than(self, single: Hop) -> Route | None:
         """Return the best route where one pool takes the whole; None if that one is the best."""
-        whole = self._amount << UNIT_BITS
-        alone = Candidate.of((single,))
-        reached = alone.curve.reach_amount(self._side, whole)
-        level = alone.curve.level_for(self._side, whole) if reached else None
-        others = [hops for hops in self._ways.better_than(level) if hops[0] is not single]
-        if not others:
-            return None
-        candidates = [alone, *(Candidate.of(hops) for hops in others)]
-        candidates.sort(key=lambda candidate: (len(candidate.hops), sorted(candidate.pools)))
-        return self._best(candidates, (candidates.index(alone),) if reached else ())
+        whole, max_legs = self._amount << UNIT_BITS, self._limits.max_legs
+        curve = single.curve
+        level = None
+        if curve.reach_amount(self._side, whole, pieces=_PIECES_AT_FIRST):
+            level = curve.level_for(self._side, whole)
+            # The fast exit: nothing starts better than where this pool ends.
+            if all(candidate.hops == (single,) for candidate in self._ways.better_than(level)):
+                return None
+        candidates = self._ways.all_direct()
+        # Where no set without bins takes the whole, the single pool does.
+        start = self._quick(candidates, max_legs) or tuple(
+            place for place, candidate in enumerate(candidates) if candidate.hops == (single,)
+        )
+        found = best_set(candidates, self._side, self._amount, max_legs, start, level)
+        if found is not None:
+            start, level = found.chosen, found.split.level
+        through_hubs = [each for each in self._ways.better_than(level) if len(each.hops) > 1]
+        if through_hubs:
+            candidates += through_hubs
+            found = best_set(candidates, self._side, self._amount, max_legs, start, level)
+        return self._route(candidates, found)
 
     def _without_single_pool(self) -> tuple[list[Route], Route | None]:
         """Return the best paths through a hub that take the whole alone, and the best route of any."""
-        candidates = [Candidate.of(hops) for hops in self._ways.better_than(None)]
-        costs = []
-        for place, candidate in enumerate(candidates):
-            alone = split([candidate.curve], self._side, self._amount)
-            if len(candidate.hops) > 1 and alone is not None:
-                costs.append((alone.other if self._side == BOUGHT else -alone.other, place))
-        singles = []
-        for _, place in sorted(costs)[:_SINGLES_QUOTED]:
-            path = self._path(candidates[place], self._amount)
-            if path is not None:
-                singles.append((self._cost(path), place, route_of(self._mode, [path])))
-        singles.sort(key=lambda single: single[:2])
-        better = self._best(candidates, (singles[0][1],) if singles else ()) if candidates else None
-        return [route for _, _, route in singles[:2]], better
+        candidates = list(self._ways.better_than(None))
+        max_legs = self._limits.max_legs
+        start = self._quick(candidates, max_legs)
+        better = self._route(candidates, best_set(candidates, self._side, self._amount, max_legs, start))
+        simple: list[Route] = []
+        left = [candidate for candidate in candidates if len(candidate.hops) > 1]
+        for _ in range(_SINGLES_QUOTED):
+            # Two legs at most: each set is one path.
+            found = best_set(left, self._side, self._amount, 2, self._quick(left, 2))
+            if found is None:
+                break
+            path = self._path(left.pop(found.chosen[0]), self._amount)
+            if isinstance(path, Path):
+                simple.append(route_of(self._mode, [path]))
+                # Where a longer route is better than the first, the second does not matter.
+                if len(simple) == 2 or (better is not None and self._gains(better, simple[0])):
+                    break
+        simple.sort(key=self._cost)
+        return simple, better
 
-    def _best(self, candidates: Sequence[Candidate], start: tuple[int, ...]) -> Route | None:
-        """Return the best set of paths as a route; a path that refuses its share is left out of it."""
-        found = best_set(candidates, self._side, self._amount, self._limits.max_legs, start)
+    def _quick(self, candidates: Sequence[Candidate], max_legs: int) -> tuple[int, ...]:
+        return quick_set(candidates, self._side, self._amount, max_legs)
+
+    def _route(self, candidates: Sequence[Candidate], found: Found | None) -> Route | None:
+        """Quote a split as a route.
+
+        A path that cannot pay its share to the unit, though its curve can, gets a smaller one, in the end
+        none, and the others what it leaves.
+        """
         if found is None:
             return None
         chosen = [candidates[place] for place in found.chosen]
-        shares: Sequence[int] | None = found.split.shares
+        curves = [candidate.curve for candidate in chosen]
+        refusals = [0] * len(chosen)
+        shares: Split | None = found.split
         while shares is not None:
-            taking = [(one, share) for one, share in zip(chosen, shares, strict=True) if share]
-            paths = [self._path(one, share) for one, share in taking]
-            whole = [path for path in paths if path is not None]
-            if len(whole) == len(paths):
-                return route_of(self._mode, whole)
-            chosen = [one for (one, _), path in zip(taking, paths, strict=True) if path is not None]
-            again = split([one.curve for one in chosen], self._side, self._amount)
-            shares = None if again is None else again.shares
+            answers = [
+                self._path(one, share) for one, share in zip(chosen, shares.shares, strict=True) if share
+            ]
+            paths = [answer for answer in answers if isinstance(answer, Path)]
+            if len(paths) == len(answers):
+                return route_of(self._mode, paths)
+            taking = [place for place, share in enumerate(shares.shares) if share]
+            for place, answer in zip(taking, answers, strict=True):
+                if isinstance(answer, Path):
+                    continue
+                left = 0
+                if answer is FailureCode.INSUFFICIENT_LIQUIDITY and refusals[place] < len(_CUTS):
+                    share = shares.shares[place]
+                    # Every bin may round a unit or two away.
+                    left = share - (share >> _CUTS[refusals[place]]) - 2 * len(curves[place].levels)
+                refusals[place] += 1
+                curves[place] = curves[place].ending_at(self._side, max(left, 0) << UNIT_BITS)
+            shares = split(curves, self._side, self._amount)
         return None
 
-    def _path(self, candidate: Candidate, share: int) -> Path | None:
+    def _path(self, candidate: Candidate, share: int) -> Path | FailureCode:
         try:
             return path_of(candidate.hops, self._mode, share)
         except RefusedError as refusal:
             self._refusals.append(refusal.reason)
-            return None
+            return refusal.reason
 
     def _cost(self, one: PoolQuote | Path | Route) -> int:
         """Return what orders quotes of one amount: the less the better."""

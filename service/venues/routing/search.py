@@ -11,12 +11,12 @@ what it costs, with the same surpluses.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.venues.routing.path_curve import LEVEL_BITS, UNIT_BITS
+from service.venues.routing.path_curve import UNIT_BITS
 from service.venues.routing.paths import Candidate
-from service.venues.routing.split import BOUGHT, SOLD, Split, split
+from service.venues.routing.split import BOUGHT, Split, split
 
-SOLVED_MAX = 160
-"""More sets than this are not solved; the 162 sets of one to four out of eight pools nearly are."""
+SOLVED_MAX = 162
+"""More sets than this are not solved: all those of one to four out of eight pools are, if need be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,12 @@ class Found:
 
 
 def best_set(
-    candidates: Sequence[Candidate], side: int, amount: int, max_legs: int, start: Sequence[int] = ()
+    candidates: Sequence[Candidate],
+    side: int,
+    amount: int,
+    max_legs: int,
+    start: tuple[int, ...] = (),
+    likely_level: int | None = None,
 ) -> Found | None:
     """Return the set of pool-disjoint paths that splits an amount best.
 
@@ -39,33 +44,66 @@ def best_set(
         amount: Base units.
         max_legs: How many pools the set may go through in all.
         start: A set that is known to be good, or nothing.
+        likely_level: As ``split`` takes it.
 
     Returns:
         The optimum of the curves, unless ``SOLVED_MAX`` sets were solved before that was proven;
         None if no set takes the whole amount.
     """
     solved: list[frozenset[int]] = []
-    best = _solve(candidates, tuple(start), side, amount) if start else None
+    best = _solve(candidates, start, side, amount, likely_level) if start else None
     if best is None:
         best = _by_capacity(candidates, side, amount, max_legs)
         if best is None:
             return None
     solved.append(frozenset(best.chosen))
+    known = _Surpluses(candidates, best.split.level)
     while len(solved) < SOLVED_MAX:
-        gains = _surpluses(candidates, best.split.level)
-        floor = sum(gains[index] for index in best.chosen)
-        chosen = _Richest(candidates, gains, max_legs, solved, floor).find()
+        floor = sum(known.values[index] for index in best.chosen)
+        chosen = _Richest(candidates, known.values, max_legs, solved, floor).find()
         if chosen is None:
             break
+        if known.settle(chosen):
+            continue
         solved.append(frozenset(chosen))
-        found = _solve(candidates, chosen, side, amount)
+        found = _solve(candidates, chosen, side, amount, best.split.level)
         if found is not None and _is_better(found.split, best.split, side):
             best = found
+            known = _Surpluses(candidates, best.split.level)
     return best
 
 
-def _solve(candidates: Sequence[Candidate], chosen: tuple[int, ...], side: int, amount: int) -> Found | None:
-    found = split([candidates[index].curve for index in chosen], side, amount)
+def quick_set(candidates: Sequence[Candidate], side: int, amount: int, max_legs: int) -> tuple[int, ...]:
+    """Return a set to start from that costs little to find: the best of the paths without bins.
+
+    Where it ends, no bin needs to be looked at beyond. It is empty if these paths cannot take the amount.
+    """
+    places = [place for place, candidate in enumerate(candidates) if candidate.is_smooth]
+    smooth = [candidates[place] for place in places]
+    found = best_set(smooth, side, amount, max_legs, _first_to_start(smooth, max_legs))
+    return () if found is None else tuple(places[place] for place in found.chosen)
+
+
+def _first_to_start(candidates: Sequence[Candidate], max_legs: int) -> tuple[int, ...]:
+    """Return a set of pool-disjoint paths that start well."""
+    chosen: list[int] = []
+    pools: frozenset[int] = frozenset()
+    for place in sorted(range(len(candidates)), key=lambda place: candidates[place].level):
+        added = candidates[place].pools
+        if len(pools) + len(added) <= max_legs and not pools & added:
+            chosen.append(place)
+            pools |= added
+    return tuple(sorted(chosen))
+
+
+def _solve(
+    candidates: Sequence[Candidate],
+    chosen: tuple[int, ...],
+    side: int,
+    amount: int,
+    likely_level: int | None = None,
+) -> Found | None:
+    found = split([candidates[index].curve for index in chosen], side, amount, likely_level)
     return None if found is None else Found(chosen, found)
 
 
@@ -83,23 +121,28 @@ def _by_capacity(candidates: Sequence[Candidate], side: int, amount: int, max_le
     return None if chosen is None else _solve(candidates, chosen, side, amount)
 
 
-def _surpluses(candidates: Sequence[Candidate], level: int) -> list[int]:
-    """Return every path's surplus at a level's price p = 1/level^2, times 1/p; zero if it would not trade.
+class _Surpluses:
+    """The paths' surpluses at a level, or bounds on them where a path's curve was not needed yet.
 
-    One 2^-32 of a unit is added for a path that would: a bin at that very price has no surplus, but it
-    takes part, since what the others leave is sold in it.
+    One 2^-32 of a unit is added for a path that would trade: a bin at that very price has no surplus,
+    but it takes part, since what the others leave is sold in it.
     """
-    square = level * level
-    surpluses = []
-    for candidate in candidates:
-        curve = candidate.curve
-        if curve.levels[0] > level:
-            surpluses.append(0)
-            continue
-        curve.reach_level(level)
-        sold, bought = curve.before(level)
-        surpluses.append(max(0, (bought * square >> 2 * LEVEL_BITS) - sold) + 1)
-    return surpluses
+
+    def __init__(self, candidates: Sequence[Candidate], level: int) -> None:
+        self._candidates = candidates
+        self._level = level
+        self._is_bound = [not candidate.is_composed for candidate in candidates]
+        self.values = [
+            candidate.surplus_bound(level) + 1 if candidate.level <= level else 0 for candidate in candidates
+        ]
+
+    def settle(self, places: Sequence[int]) -> bool:
+        """Replace some paths' bounds by their surpluses; say whether there were bounds among them."""
+        bounds = [place for place in places if self._is_bound[place]]
+        for place in bounds:
+            self._is_bound[place] = False
+            self.values[place] = self._candidates[place].curve.surplus(self._level) + 1
+        return bool(bounds)
 
 
 class _Richest:

@@ -7,6 +7,7 @@ the level is found among the knots and by one interpolation between two of them:
 For an exact output the same holds of what is bought, which is linear in 1/u.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,20 +38,24 @@ class Split:
     other: int
 
 
-def split(curves: Sequence[PathCurve], side: int, amount: int) -> Split | None:
+def split(
+    curves: Sequence[PathCurve], side: int, amount: int, likely_level: int | None = None
+) -> Split | None:
     """Split an amount so that most is bought (side 0: it is sold) or least sold (side 1: it is bought).
 
     Args:
         curves: The paths, which share no pool.
         side: Which side ``amount`` is of.
         amount: Base units, positive.
+        likely_level: Where the split is not likely to end above. It saves pulling pieces that lie
+            higher, and changes nothing else.
 
     Returns:
         The split; of paths that are equally good the first is filled first. None if the paths together
         cannot take the amount.
     """
     whole = amount << UNIT_BITS
-    levels = _levels(curves, side, whole)
+    levels = _levels(curves, side, whole, likely_level)
     index = _first_enough(curves, side, whole, levels)
     if index is None:
         return None
@@ -75,18 +80,24 @@ def split(curves: Sequence[PathCurve], side: int, amount: int) -> Split | None:
     return Split(_in_units(parts, rooms, amount), level, _other_side(before, side, whole, level))
 
 
-def _levels(curves: Sequence[PathCurve], side: int, whole: int) -> list[int]:
-    """Return the levels of all knots up to where one path alone takes the whole, ascending."""
-    cap: int | None = None
-    for curve in curves:
-        if cap is not None:
-            curve.reach_level(cap)
-        elif curve.reach_amount(side, whole):
-            # Two more than where it does: the interpolation rounds down.
-            cap = curve.level_for(side, whole) + 2
+def _levels(curves: Sequence[PathCurve], side: int, whole: int, likely_level: int | None) -> list[int]:
+    """Return the levels of all knots, ascending, up to one at which the paths take the whole."""
+    cap = None
+    if likely_level is not None:
+        for curve in curves:
+            curve.reach_level(likely_level)
+        if sum(curve.after(likely_level)[side] for curve in curves) >= whole:
+            cap = likely_level
+    if cap is None:
+        for curve in curves:
+            if cap is not None:
+                curve.reach_level(cap)
+            elif curve.reach_amount(side, whole):
+                # Two more than where it takes the whole: the interpolation rounds down.
+                cap = curve.level_for(side, whole) + 2
     if cap is None:
         return sorted(level for curve in curves for level in curve.levels)
-    below = [level for curve in curves for level in curve.levels if level < cap]
+    below = [level for curve in curves for level in curve.levels[: bisect_left(curve.levels, cap)]]
     below.sort()
     below.append(cap)
     return below

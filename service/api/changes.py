@@ -1,0 +1,99 @@
+"""Changing orders over REST: cancel one, cancel many, amend an open one."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from aiohttp import web
+from marshmallow import ValidationError
+
+from service.api.answers import CANCELLED, CANCELLED_ORDER, ORDER
+from service.api.fields import is_uuid
+from service.api.messages import json_response, load_body
+from service.api.problems import ConflictError, InvalidError, NotFoundError
+from service.api.requests import AMENDMENT, CANCEL
+from service.api.terms import amend_terms
+from service.api.views import OrderAt
+from service.clock import Clock
+from service.domain.lifecycle import Status
+from service.store.endings import Endings, Filter
+from service.store.orders import AMENDABLE, Order, Orders, Terms
+from service.store.resting import Amendment, Resting
+
+_READINGS = 3
+_NOT_OPEN = "Only an open order can be amended; this one is {}."
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRoutes:
+    """What the routes that change orders need."""
+
+    orders: Orders
+    endings: Endings
+    resting: Resting
+    clock: Clock
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """DELETE /api/orders/{orderId}: 200, cancelled; 202, submitted and cancelled unless it lands."""
+        order_id = request.match_info["order_id"].lower()
+        if is_uuid(order_id):
+            await self.endings.cancel(order_id)
+        order = await self._get(order_id)
+        view = CANCELLED_ORDER.dump(OrderAt(order))
+        if order.status is Status.CANCELLED:
+            return json_response({**view, "cancelRequested": False})
+        if not order.ended:
+            return json_response({**view, "cancelRequested": True}, HTTPStatus.ACCEPTED)
+        raise ConflictError(f"The order has ended: it is {order.status}.")
+
+    async def cancel_many(self, request: web.Request) -> web.Response:
+        """POST /api/orders/cancel: all open orders, or those of a pair, or of a type."""
+        sent = await load_body(request, CANCEL)
+        wanted = Filter(sent["order_type"], sent["token_in"], sent["token_out"])
+        cancelled, requested = await self.endings.cancel_matching(wanted)
+        return json_response(CANCELLED.dump({"cancelled": cancelled, "cancel_requested": requested}))
+
+    async def amend(self, request: web.Request) -> web.Response:
+        """PATCH /api/orders/{orderId}: other terms for an open order."""
+        sent = await load_body(request, AMENDMENT)
+        order_id = request.match_info["order_id"].lower()
+        for _ in range(_READINGS):
+            order = await self._get(order_id)
+            if order.status is not Status.OPEN:
+                raise ConflictError(_NOT_OPEN.format(order.status))
+            try:
+                terms = amend_terms(order, sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
+            except ValidationError as error:
+                raise InvalidError.of(error) from None
+            amendment = _amendment(order, terms)
+            if not amendment.detail["amended"]:
+                return json_response(ORDER.dump(OrderAt(order)))
+            step = await self.resting.amend(amendment)
+            if step is not None:
+                return json_response(ORDER.dump(OrderAt(order.after(step))))
+        raise ConflictError("The order is being changed by others, or has been triggered; read it again.")
+
+    async def _get(self, order_id: str) -> Order:
+        order = await self.orders.get(order_id) if is_uuid(order_id) else None
+        if order is None:
+            raise NotFoundError("There is no such order.")
+        return order
+
+
+def _amendment(order: Order, terms: Terms) -> Amendment:
+    changes = {
+        name: {"from": getattr(order.terms, field), "to": getattr(terms, field)}
+        for name, field in AMENDABLE.items()
+        if getattr(order.terms, field) != getattr(terms, field)
+    }
+    return Amendment(
+        order_id=order.id,
+        version=order.version,
+        slippage_bps=terms.slippage_bps,
+        time_in_force=terms.time_in_force,
+        limit_price=terms.limit_price,
+        limit_out=terms.limit_out,
+        sniper_conditions=terms.sniper_conditions,
+        expires_at=terms.expires_at,
+        detail={"amended": changes},
+    )

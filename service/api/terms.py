@@ -1,0 +1,108 @@
+"""What a resting order rests for: the terms of limit and sniper orders, read and checked."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from marshmallow import ValidationError
+
+from service.api.fields import camel_case
+from service.domain.amounts import InvalidAmountError
+from service.domain.condition_parser import ConditionError, parse_conditions
+from service.domain.limits import limit_out
+from service.domain.order import OrderType, TimeInForce
+from service.domain.timestamps import InvalidTimestampError, format_timestamp, parse_timestamp
+from service.domain.tokens import TOKENS
+from service.store.orders import Order, Terms
+
+_OWNERS = {
+    "limit_price": OrderType.LIMIT,
+    "expires_at": OrderType.LIMIT,
+    "sniper_conditions": OrderType.SNIPER,
+}
+
+
+def read_terms(sent: dict[str, Any], now: datetime) -> Terms:
+    """Read the terms of a new order, whose members the schema has checked one by one.
+
+    Raises:
+        ValidationError: they make no order.
+    """
+    terms = Terms(sent["slippage_bps"], limit_price=sent["limit_price"])
+    if sent["order_type"] is OrderType.SNIPER:
+        return _with_conditions(terms, sent["sniper_conditions"], now)
+    if sent["order_type"] is OrderType.LIMIT:
+        terms = replace(terms, time_in_force=sent["time_in_force"])
+        terms = _with_expiry(terms, sent["expires_at"], now)
+        return _with_limit(terms, sent["limit_price"], sent["amount"], sent["token_in"], sent["token_out"])
+    return terms
+
+
+def amend_terms(order: Order, sent: dict[str, Any], now: datetime) -> Terms:
+    """Return an order's terms after an amendment.
+
+    Raises:
+        ValidationError: the order has no such term, or cannot have it like that.
+    """
+    wrong = [name for name, owner in _OWNERS.items() if name in sent and order.order_type != owner]
+    if wrong:
+        raise ValidationError({camel_case(name): [f"Only {_OWNERS[name]} orders have it."] for name in wrong})
+    terms = replace(order.terms, slippage_bps=sent.get("slippage_bps", order.terms.slippage_bps))
+    if "limit_price" in sent:
+        terms = _with_limit(terms, sent["limit_price"], order.amount, order.token_in, order.token_out)
+    if "expires_at" in sent:
+        terms = _with_expiry(replace(terms, time_in_force=None), sent["expires_at"], now)
+    if "sniper_conditions" in sent:
+        terms = _with_conditions(terms, sent["sniper_conditions"], now)
+    return terms
+
+
+def _with_limit(terms: Terms, price: str, amount_in: int, token_in: str, token_out: str) -> Terms:
+    decimals_in, decimals_out = TOKENS[token_in].decimals, TOKENS[token_out].decimals
+    try:
+        out = limit_out(amount_in, price, decimals_in, decimals_out)
+    except InvalidAmountError as error:
+        raise ValidationError(f"The price {error}.", "limitPrice") from None
+    return replace(terms, limit_price=price, limit_out=out)
+
+
+def _with_expiry(terms: Terms, text: str | None, now: datetime) -> Terms:
+    """Set when a limit order expires; without a time in force it follows from that."""
+    in_force = terms.time_in_force or (TimeInForce.GTC if text is None else TimeInForce.GTD)
+    if in_force == TimeInForce.GTD and text is None:
+        raise ValidationError("Missing data for required field of GTD orders.", "expiresAt")
+    if in_force != TimeInForce.GTD and text is not None:
+        raise ValidationError(f"A {in_force} order has no expiresAt.", "expiresAt")
+    at = None if text is None else _future(text, now, "expiresAt")
+    return replace(terms, time_in_force=in_force, expires_at=at)
+
+
+def _with_conditions(terms: Terms, conditions: Any, now: datetime) -> Terms:
+    try:
+        parsed = parse_conditions(conditions, now)
+    except ConditionError as error:
+        raise ValidationError(_nested(f"sniperConditions/{error.pointer}", error.detail)) from None
+    expires_at = parsed.expires_at
+    return replace(
+        terms,
+        sniper_conditions=conditions,
+        expires_at=None if expires_at is None else format_timestamp(expires_at),
+    )
+
+
+def _future(text: str, now: datetime, name: str) -> str:
+    try:
+        at = parse_timestamp(text)
+    except InvalidTimestampError as error:
+        raise ValidationError(f"The time {error}.", name) from None
+    if at <= now:
+        raise ValidationError("Must be in the future.", name)
+    return format_timestamp(at)
+
+
+def _nested(pointer: str, detail: str) -> dict[str, Any]:
+    """Return a message under the members that a pointer names."""
+    messages: Any = [detail]
+    for name in reversed(pointer.strip("/").split("/")):
+        messages = {name: messages}
+    return dict(messages)

@@ -1,0 +1,170 @@
+"""Sniper conditions as clients send them: JSON in, ``SniperConditions`` out, nothing let through unread."""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from service.domain.amounts import InvalidAmountError
+from service.domain.conditions import (
+    LONGEST_VOLUME_S,
+    Kind,
+    LiquidityUnit,
+    MinLiquidity,
+    PoolCreated,
+    PriceRange,
+    SniperConditions,
+    TimeWindow,
+    Volume,
+)
+from service.domain.limits import PlainNumber, parse_number
+from service.domain.quote import Dex
+
+_ANY_VENUE = "any"
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+T = TypeVar("T")
+Object = dict[str, Any]
+
+
+class ConditionError(ValueError):
+    """The conditions are not valid.
+
+    Attributes:
+        pointer: Where, relative to the conditions, such as ``price/above`` (RFC 6901 without the leading
+            slash); empty for the whole.
+        detail: Why, for the client.
+    """
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(f"{pointer}: {detail}" if pointer else detail)
+        self.pointer = pointer
+        self.detail = detail
+
+
+def parse_conditions(data: Any, now: datetime | None) -> SniperConditions:
+    """Read conditions as they were sent.
+
+    Args:
+        data: What came as ``sniperConditions``, of any type.
+        now: PostgreSQL's time, with a time zone, after which the time window must end; None for
+            conditions that were checked before they were stored, whose window may be over meanwhile.
+
+    Raises:
+        ConditionError: Not valid; the first fault that was found.
+    """
+    given = _object(data, "", {kind.value for kind in Kind})
+
+    def read(kind: Kind, reader: Callable[[Any, str], T]) -> T | None:
+        return reader(given[kind], kind) if kind in given else None
+
+    return SniperConditions(
+        read(Kind.POOL_CREATED, _pool_created),
+        read(Kind.MIN_LIQUIDITY, _min_liquidity),
+        read(Kind.PRICE, _price),
+        read(Kind.VOLUME, _volume),
+        read(Kind.TIME_WINDOW, lambda window, at: _time_window(window, at, now)),
+    )
+
+
+def parse_time(text: str) -> datetime:
+    """Read a time of RFC 3339, to the microsecond, into UTC.
+
+    Raises:
+        ValueError: It is none, has no offset, or is out of the years 1 to 9999; the message says so.
+    """
+    if not _RFC3339.fullmatch(text):
+        raise ValueError('must be a time of RFC 3339 such as "2030-01-31T12:00:00Z"')
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("is no date and time of the calendar") from None
+
+
+def _pool_created(data: Any, at: str) -> PoolCreated:
+    given = _object(data, at, {"venue"})
+    venue = _choice(_required(given, "venue", at), f"{at}/venue", [*Dex, _ANY_VENUE])
+    return PoolCreated(None if venue == _ANY_VENUE else Dex(venue))
+
+
+def _min_liquidity(data: Any, at: str) -> MinLiquidity:
+    given = _object(data, at, {"amount", "unit"})
+    amount = _number(_required(given, "amount", at), f"{at}/amount")
+    unit = _choice(given.get("unit", LiquidityUnit.TOKEN_OUT), f"{at}/unit", list(LiquidityUnit))
+    return MinLiquidity(amount, LiquidityUnit(unit))
+
+
+def _price(data: Any, at: str) -> PriceRange:
+    given = _object(data, at, {"above", "below"})
+    above = _number(given["above"], f"{at}/above") if "above" in given else None
+    below = _number(given["below"], f"{at}/below") if "below" in given else None
+    if above and below and not above.is_below(below.digits, 10**below.scale):
+        raise ConditionError(f"{at}/below", "Must be more than above.")
+    return PriceRange(above, below)
+
+
+def _volume(data: Any, at: str) -> Volume:
+    given = _object(data, at, {"amount", "seconds"})
+    amount = _number(_required(given, "amount", at), f"{at}/amount")
+    seconds = _required(given, "seconds", at)
+    # True is an int to Python.
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= LONGEST_VOLUME_S:
+        raise ConditionError(f"{at}/seconds", f"Must be a whole number from 1 to {LONGEST_VOLUME_S}.")
+    return Volume(amount, seconds)
+
+
+def _time_window(data: Any, at: str, now: datetime | None) -> TimeWindow:
+    given = _object(data, at, {"notBefore", "notAfter"})
+    not_before = _time(given["notBefore"], f"{at}/notBefore") if "notBefore" in given else None
+    not_after = _time(given["notAfter"], f"{at}/notAfter") if "notAfter" in given else None
+    if not_after is not None:
+        if not_before is not None and not_after <= not_before:
+            raise ConditionError(f"{at}/notAfter", "Must be later than notBefore.")
+        if now is not None and not_after <= now:
+            raise ConditionError(f"{at}/notAfter", "Must be in the future.")
+    return TimeWindow(not_before, not_after)
+
+
+def _object(data: Any, at: str, known: set[str]) -> Object:
+    if not isinstance(data, dict):
+        raise ConditionError(at, "Must be an object.")
+    for name in data:
+        if name not in known:
+            escaped = str(name).replace("~", "~0").replace("/", "~1")
+            raise ConditionError(f"{at}/{escaped}" if at else escaped, "Unknown field.")
+    if not data:
+        raise ConditionError(at, "Must have one at least of " + ", ".join(sorted(known)) + ".")
+    return data
+
+
+def _required(given: Object, name: str, at: str) -> Any:
+    if name not in given:
+        raise ConditionError(f"{at}/{name}", "Missing data for required field.")
+    return given[name]
+
+
+def _number(value: Any, at: str) -> PlainNumber:
+    try:
+        return parse_number(_string(value, at))
+    except InvalidAmountError as error:
+        raise ConditionError(at, f"The amount {error}.") from None
+
+
+def _time(value: Any, at: str) -> datetime:
+    text = _string(value, at)
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise ConditionError(at, f"The time {error}.") from None
+
+
+def _choice(value: Any, at: str, known: Sequence[str]) -> str:
+    if not isinstance(value, str) or value not in known:
+        raise ConditionError(at, "Must be one of " + ", ".join(known) + ".")
+    return value
+
+
+def _string(value: Any, at: str) -> str:
+    if not isinstance(value, str):
+        raise ConditionError(at, "Must be a string.")
+    return value

@@ -1,0 +1,230 @@
+"""Sniper conditions: what must hold, all at once, before an order executes.
+
+.. code-block:: text
+
+    poolCreated   {"venue": "raydium" | "meteora" | "any"}
+    minLiquidity  {"amount": "50000", "unit": "tokenOut" | "usd"}       unit: tokenOut by default
+    price         {"above": "1.5", "below": "2"}                        one of them, or both
+    volume        {"amount": "1000", "seconds": 60}                     seconds: 1 to 3600
+    timeWindow    {"notBefore": RFC 3339, "notAfter": RFC 3339}         one of them, or both
+
+Amounts are decimal strings in display units and stay as sent: the token may be listed later than the order
+is placed, so its decimals are asked for only when the market is compared. All comparisons are exact.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from service.domain.amounts import format_amount, format_price
+from service.domain.limits import PlainNumber
+from service.domain.quote import Dex
+
+LONGEST_VOLUME_S = 3_600
+"""The longest time over which volume is counted, in seconds."""
+
+USD_DECIMALS = 6
+"""Dollars are counted in base units of USDC."""
+
+
+class LiquidityUnit(StrEnum):
+    """In what liquidity is told. The values are the API's words."""
+
+    TOKEN_OUT = "tokenOut"  # noqa: S105 - a token to trade
+    USD = "usd"
+
+
+class Kind(StrEnum):
+    """The conditions, in the order in which they are looked at. The values are the API's words."""
+
+    TIME_WINDOW = "timeWindow"
+    POOL_CREATED = "poolCreated"
+    MIN_LIQUIDITY = "minLiquidity"
+    PRICE = "price"
+    VOLUME = "volume"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCreated:
+    """A direct pool of the pair opened after the order was accepted; ``dex`` None: on any DEX."""
+
+    dex: Dex | None
+
+
+@dataclass(frozen=True, slots=True)
+class MinLiquidity:
+    """The pair's direct pools together hold so much, in display units."""
+
+    amount: PlainNumber
+    unit: LiquidityUnit
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRange:
+    """The best marginal price, tokenOut for one tokenIn in display units, is strictly between these."""
+
+    above: PlainNumber | None
+    below: PlainNumber | None
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """So much of tokenOut, in display units, was traded in the direct pools in the last seconds."""
+
+    amount: PlainNumber
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWindow:
+    """Not before the one time, and before the other. In UTC."""
+
+    not_before: datetime | None
+    not_after: datetime | None
+
+
+class Opened(NamedTuple):
+    """A pool, and when it opened: seconds since the Unix epoch, the beginning of the slot in which it did."""
+
+    at: float
+    pool_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairFacts:
+    """What the market knows of a pair at one moment, for (tokenIn, tokenOut) and in base units.
+
+    Attributes:
+        decimals_in: Decimal places of tokenIn.
+        decimals_out: Decimal places of tokenOut.
+        price: tokenOut per tokenIn at the best first unit, net of fees, as (out, per); None if nothing
+            trades.
+        liquidity_out: tokenOut that the direct pools hold together.
+        liquidity_usd: Twice the worth of the tokenIn that they hold, in base units of USDC, as a quotient
+            with a positive denominator; None if tokenIn has no price in USDC.
+        newest: On each DEX, the direct pool that opened last.
+        volume_out: What was traded of tokenOut in the direct pools in the last so many seconds.
+    """
+
+    decimals_in: int
+    decimals_out: int
+    price: tuple[int, int] | None
+    liquidity_out: int
+    liquidity_usd: tuple[int, int] | None
+    newest: Mapping[Dex, Opened]
+    volume_out: Callable[[int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class SniperConditions:
+    """What must hold, all of it; one at least is given, and None asks for nothing."""
+
+    pool_created: PoolCreated | None = None
+    min_liquidity: MinLiquidity | None = None
+    price: PriceRange | None = None
+    volume: Volume | None = None
+    time_window: TimeWindow | None = None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the time window ends, and the order with it."""
+        return self.time_window.not_after if self.time_window else None
+
+    @property
+    def not_before(self) -> datetime | None:
+        """When the time window begins."""
+        return self.time_window.not_before if self.time_window else None
+
+
+def holds(conditions: SniperConditions, facts: PairFacts, accepted_at: float, now: datetime) -> bool:
+    """Return whether all conditions hold.
+
+    Args:
+        conditions: The order's.
+        facts: What the market knows of its pair.
+        accepted_at: When the slot began in which the order was accepted, in seconds since the Unix epoch.
+        now: PostgreSQL's time, with a time zone.
+    """
+    return unmet(conditions, facts, accepted_at, now) is None
+
+
+def unmet(conditions: SniperConditions, facts: PairFacts, accepted_at: float, now: datetime) -> Kind | None:
+    """Return the first condition that does not hold; None if all do. Arguments as of ``holds``."""
+    if conditions.time_window is not None and not _is_within(conditions.time_window, now):
+        return Kind.TIME_WINDOW
+    if conditions.pool_created is not None and not created_pool(conditions.pool_created, facts, accepted_at):
+        return Kind.POOL_CREATED
+    if conditions.min_liquidity is not None and not _is_liquid(conditions.min_liquidity, facts):
+        return Kind.MIN_LIQUIDITY
+    if conditions.price is not None and not _is_priced(conditions.price, facts):
+        return Kind.PRICE
+    if conditions.volume is not None and not _is_traded(conditions.volume, facts):
+        return Kind.VOLUME
+    return None
+
+
+def observed(conditions: SniperConditions, facts: PairFacts, accepted_at: float) -> dict[str, Any]:
+    """Return what triggered an order, ready for JSON: the price, and what each condition is about.
+
+    ``price``; ``poolId``; ``liquidity`` {amount, unit}; ``volume`` {amount, seconds}: display units, rounded
+    down.
+    """
+    seen: dict[str, Any] = {}
+    if facts.price is not None:
+        seen["price"] = format_price(facts.price[0], facts.decimals_out, facts.price[1], facts.decimals_in)
+    if conditions.pool_created is not None:
+        pool = created_pool(conditions.pool_created, facts, accepted_at)
+        seen["poolId"] = pool and pool.pool_id
+    if conditions.min_liquidity is not None:
+        unit = conditions.min_liquidity.unit
+        held, decimals = facts.liquidity_out, facts.decimals_out
+        if unit is LiquidityUnit.USD:
+            numerator, denominator = facts.liquidity_usd or (0, 1)
+            held, decimals = numerator // denominator, USD_DECIMALS
+        seen["liquidity"] = {"amount": format_amount(held, decimals), "unit": unit.value}
+    if conditions.volume is not None:
+        seconds = conditions.volume.seconds
+        traded = format_amount(facts.volume_out(seconds), facts.decimals_out)
+        seen["volume"] = {"amount": traded, "seconds": seconds}
+    return seen
+
+
+def created_pool(created: PoolCreated, facts: PairFacts, accepted_at: float) -> Opened | None:
+    """Return the pool that opened last since an order was accepted, where it may be; None if none did.
+
+    One that opened in the very slot counts: which of the two came first is not known, and the order must
+    not wait for ever for a pool that is there.
+    """
+    newest = [opened for dex, opened in facts.newest.items() if created.dex in {None, dex}]
+    return max((opened for opened in newest if opened.at >= accepted_at), default=None)
+
+
+def _is_within(window: TimeWindow, now: datetime) -> bool:
+    return (window.not_before is None or now >= window.not_before) and (
+        window.not_after is None or now < window.not_after
+    )
+
+
+def _is_liquid(least: MinLiquidity, facts: PairFacts) -> bool:
+    if least.unit is LiquidityUnit.TOKEN_OUT:
+        return not least.amount.is_above(facts.liquidity_out, 10**facts.decimals_out)
+    if facts.liquidity_usd is None:
+        return False
+    numerator, denominator = facts.liquidity_usd
+    return not least.amount.is_above(numerator, denominator * 10**USD_DECIMALS)
+
+
+def _is_priced(prices: PriceRange, facts: PairFacts) -> bool:
+    if facts.price is None:
+        return False
+    numerator = facts.price[0] * 10**facts.decimals_in
+    denominator = facts.price[1] * 10**facts.decimals_out
+    return (prices.above is None or prices.above.is_below(numerator, denominator)) and (
+        prices.below is None or prices.below.is_above(numerator, denominator)
+    )
+
+
+def _is_traded(volume: Volume, facts: PairFacts) -> bool:
+    return not volume.amount.is_above(facts.volume_out(volume.seconds), 10**facts.decimals_out)

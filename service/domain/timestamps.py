@@ -1,0 +1,31 @@
+"""Timestamps: RFC 3339 with an offset, as clients write them; UTC with Z, as the service does."""
+
+import re
+from datetime import UTC, datetime
+
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+class InvalidTimestampError(ValueError):
+    """The text is not a time; the message says why, for the client."""
+
+
+def parse_timestamp(text: str) -> datetime:
+    """Read a time, to the microsecond.
+
+    Raises:
+        InvalidTimestampError: it is not RFC 3339 (section 5.6) with an offset, or no such time exists.
+    """
+    if not _RFC3339.fullmatch(text):
+        raise InvalidTimestampError('must be a time with an offset, such as "2030-01-31T12:00:00Z"')
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidTimestampError("is no time of any calendar") from error
+
+
+def format_timestamp(at: datetime) -> str:
+    """Write a time in UTC, to the microsecond, in the form of all the service's times."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

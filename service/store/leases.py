@@ -1,0 +1,37 @@
+"""Leases: an office that one process at a time holds, for as long as it says so."""
+
+from service.store.database import Database
+from service.store.queries import query
+
+_TAKE = query("take_lease")
+_GIVE_UP = query("give_up_lease")
+
+
+class Lease:
+    """One office.
+
+    Every method raises ``UnavailableError`` while PostgreSQL is away.
+
+    Args:
+        database: where offices are.
+        name: the office's.
+        holder: a UUID, new at each start of the process.
+        lease_ms: a holder that was not heard of for so long holds it no more.
+    """
+
+    def __init__(self, database: Database, *, name: str, holder: str, lease_ms: int) -> None:
+        self._database = database
+        self._name = name
+        self._holder = holder
+        self._lease_ms = lease_ms
+
+    async def take(self) -> bool:
+        """Hold the office, or go on holding it; return whether that is so."""
+        rows = await self._database.run(
+            _TAKE, {"name": self._name, "holder": self._holder, "lease_ms": self._lease_ms}
+        )
+        return bool(rows)
+
+    async def give_up(self) -> None:
+        """Leave the office to others."""
+        await self._database.run(_GIVE_UP, {"name": self._name, "holder": self._holder})

@@ -1,0 +1,144 @@
+"""Orders that rest: read by those who trigger them, fired, and amended."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from service import crash_points
+from service.clock import Clock
+from service.domain.order import OrderType
+from service.store.database import Database, Row
+from service.store.journal import WRITE_ID, Committed, Entry, OnCommit, as_json, public
+from service.store.queries import query
+
+_SCAN = query("scan_resting")
+_GET = query("get_resting")
+_FIND_RESTED = query("find_rested")
+_FIRE = query("fire_orders")
+_AMEND = query("amend_order")
+
+_PAGE = 2_000
+_BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class RestingOrder:
+    """An open order, as those who trigger need it.
+
+    ``amount_in`` and ``limit_out`` are base units; times are seconds since the Unix epoch.
+    """
+
+    order_id: str
+    version: int
+    order_type: OrderType
+    token_in: str
+    token_out: str
+    amount_in: int
+    limit_out: int | None
+    sniper_conditions: dict[str, Any] | None
+    created_at: float
+    not_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """An order whose condition holds as it stood at a version, and what was seen, for its history."""
+
+    order_id: str
+    version: int
+    observed: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """An open order's terms from now on, and what is said of the change in its history."""
+
+    order_id: str
+    version: int
+    slippage_bps: int
+    time_in_force: str | None
+    limit_price: str | None
+    limit_out: int | None
+    sniper_conditions: dict[str, Any] | None
+    expires_at: str | None
+    detail: Entry
+
+
+class Resting:
+    """The orders that rest.
+
+    Every method raises ``UnavailableError`` while PostgreSQL is away.
+
+    Args:
+        database: where orders are.
+        clock: for write ids.
+        on_commit: told of amendments.
+        wake_after_ms: when the sweep sends a wake-up for an order that was fired and whose own was lost.
+    """
+
+    def __init__(self, database: Database, clock: Clock, on_commit: OnCommit, *, wake_after_ms: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._on_commit = on_commit
+        self._wake_after_ms = wake_after_ms
+
+    async def scan(self) -> AsyncGenerator[list[RestingOrder], None]:
+        """Read all orders that rest and were not fired, page by page."""
+        after = _BEFORE_ALL
+        while True:
+            rows = await self._database.read(_SCAN, {"after": after, "limit": _PAGE})
+            if rows:
+                yield [_resting(row) for row in rows]
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1][0]
+
+    async def get(self, order_ids: Sequence[str]) -> list[RestingOrder]:
+        """Return those of some orders that rest and were not fired."""
+        return [_resting(row) for row in await self._database.read(_GET, {"ids": list(order_ids)})]
+
+    async def rested_within(self, within_ms: int) -> list[str]:
+        """Return the ids of orders that began to rest, or were amended, in the last while."""
+        return [row[0] for row in await self._database.read(_FIND_RESTED, {"within_ms": within_ms})]
+
+    async def fire(self, orders: Sequence[Fired]) -> list[str]:
+        """Make orders due, those that still rest as they were seen; return their ids."""
+        rows = [{"id": each.order_id, "version": each.version, "observed": each.observed} for each in orders]
+        fired = await self._database.run(_FIRE, {"rows": as_json(rows), "wake_after_ms": self._wake_after_ms})
+        return [row[0] for row in fired]
+
+    async def amend(self, amendment: Amendment) -> Committed | None:
+        """Amend an open order; None when it is not open any more, or not as it was seen.
+
+        After a lost answer (``UnavailableError.unknown``) it may have been amended.
+        """
+        detail = {**amendment.detail, WRITE_ID: self._clock.new_write_id()}
+        conditions = amendment.sniper_conditions
+        crash_points.reach("before amend")
+        rows = await self._database.run(
+            _AMEND,
+            {
+                "id": amendment.order_id,
+                "version": amendment.version,
+                "slippage_bps": amendment.slippage_bps,
+                "time_in_force": amendment.time_in_force,
+                "limit_price": amendment.limit_price,
+                "limit_out": amendment.limit_out,
+                "sniper_conditions": None if conditions is None else orjson.dumps(conditions).decode(),
+                "expires_at": amendment.expires_at,
+                "detail": orjson.dumps(detail).decode(),
+            },
+        )
+        crash_points.reach("after amend")
+        if not rows:
+            return None
+        step = Committed(amendment.order_id, public(rows[0][0]))
+        self._on_commit([step])
+        return step
+
+
+def _resting(row: Row) -> RestingOrder:
+    order_id, version, order_type, *rest = row
+    return RestingOrder(order_id, version, OrderType(order_type), *rest)

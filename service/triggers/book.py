@@ -1,0 +1,319 @@
+"""The limit orders that rest in one process, indexed so that a change of the market touches few of them.
+
+Orders of a pair whose amounts are alike, within an eighth, share a bucket, sorted by price. What a route
+pays for one unit falls as the amount grows. So what can be paid for a bucket's smallest amount tells which
+of its orders are concerned, if any, and those lie next to each other; what can be paid for an order's own
+amount tells whether it is worth an exact quote. These are upper bounds (``ceiling``) and cost microseconds,
+so nothing has to be assumed about how the market has moved: an order that can be paid is always found. The
+exact quote alone decides.
+
+A few orders lie between the bound and the quote, for the sake of roundings and because a route is split
+only for a gain. Such an order is quoted again when the bound has risen by what its quote fell short; a
+handful are, in turn, with every change all the same.
+"""
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.domain.amounts import U64_MAX
+from service.domain.limits import KEY_BITS, price_key
+
+Pair = tuple[str, str]
+"""tokenIn and tokenOut."""
+
+ROTATION = 4
+"""How many orders that were quoted in vain are, with every change, quoted again whatever the bound says."""
+
+# An order is tested in about a microsecond.
+_TESTS_BETWEEN_BREATHS = 256
+
+# The leading bits of an amount that make its bucket.
+_BUCKET_BITS = 4
+
+# The order of arrival, below the bits of a price's key: a number that no two orders share.
+_ARRIVAL_BITS = 48
+
+
+class PairPrices(Protocol):
+    """A pair's market at one moment; see ``prices.MarketPrices``. All amounts are base units."""
+
+    def bound(self, amount: int) -> int:
+        """Return what an amount can be paid at most; the more it was asked about, the closer."""
+        ...
+
+    def least_bound(self, amount: int) -> int:
+        """Return the same as closely as can be told."""
+        ...
+
+    def reaches(self, amount: int, out: int) -> bool:
+        """Return whether an amount may be paid so much; False is certain."""
+        ...
+
+    def pays(self, amount: int, enough: int) -> int | None:
+        """Return what an amount is paid by an exact quote, the best or one that is enough; None: nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RestingLimit:
+    """A limit order that rests.
+
+    Attributes:
+        amount_in: Base units of ``token_in``, positive.
+        limit_out: Base units of ``token_out`` that it must be paid at least, see ``limits.limit_out``.
+        version: Of the order as it stands: fences its firing.
+        not_before: It does not fire earlier, in seconds since the Unix epoch by PostgreSQL's clock; 0 for
+            an order that may at once.
+    """
+
+    order_id: str
+    token_in: str
+    token_out: str
+    amount_in: int
+    limit_out: int
+    version: int
+    not_before: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FiredLimit:
+    """An order that has left the book, and the base units that an exact quote pays for its whole amount."""
+
+    order: RestingLimit
+    amount_out: int
+
+
+class _Place:
+    """An order's place in the book.
+
+    ``rank`` is its place in its bucket: its price's key, then its arrival; -1 while it waits for its time,
+    and after it has gone. ``needed`` is what the bound must reach before it is quoted (again).
+    """
+
+    __slots__ = ("needed", "order", "quoted", "rank")
+
+    def __init__(self, order: RestingLimit) -> None:
+        self.order = order
+        self.rank = -1
+        self.needed = order.limit_out
+        self.quoted = 0
+
+
+class _Bucket:
+    """Orders of a pair with amounts from ``floor`` to an eighth more, the lowest limit first."""
+
+    __slots__ = ("floor", "places")
+
+    def __init__(self, floor: int) -> None:
+        self.floor = floor
+        self.places: list[_Place] = []
+
+    @property
+    def lowest_key(self) -> int:
+        return self.places[0].rank >> _ARRIVAL_BITS
+
+    def remove(self, place: _Place) -> None:
+        del self.places[bisect_left(self.places, place.rank, key=_rank)]
+
+    def payable(self, prices: PairPrices) -> list[_Place]:
+        """Return the orders with limits that can be paid for the smallest amount: no others can be paid."""
+        # It may have been emptied meanwhile.
+        if not self.places or not prices.reaches(self.floor, self.lowest_key * self.floor >> KEY_BITS):
+            return []
+        highest_key = price_key(prices.bound(self.floor) + 1, self.floor)
+        end = bisect_left(self.places, highest_key + 1 << _ARRIVAL_BITS, key=_rank)
+        return self.places[:end]
+
+
+class LimitBook:
+    """The resting limit orders of one process.
+
+    For one event loop: calls do not block, and the book may change while a ``nominate`` is suspended.
+
+    Args:
+        rotation: See ``ROTATION``.
+    """
+
+    def __init__(self, *, rotation: int = ROTATION) -> None:
+        self._rotation = rotation
+        self._places: dict[str, _Place] = {}
+        self._pairs: dict[Pair, dict[int, _Bucket]] = {}
+        self._waiting: list[tuple[float, int, _Place]] = []
+        self._arrivals = 0
+        self._changes = 0
+
+    def __len__(self) -> int:
+        """Return how many orders rest, those that wait for their time too."""
+        return len(self._places)
+
+    def __contains__(self, order_id: object) -> bool:
+        """Return whether an order rests."""
+        return order_id in self._places
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs of which some order may fire."""
+        return tuple(self._pairs)
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next order that waits may fire, by PostgreSQL's clock; None if none waits."""
+        while self._waiting and not self._waits(self._waiting[0]):
+            heapq.heappop(self._waiting)
+        return self._waiting[0][0] if self._waiting else None
+
+    def add(self, order: RestingLimit) -> bool:
+        """Let an order rest, in place of an earlier version of it.
+
+        No ``nominate`` that has begun knows of it: have it examined, should the market pay it already.
+
+        Returns:
+            False if it rests in this version or a later one, and nothing was changed.
+        """
+        known = self._places.get(order.order_id)
+        if known is not None:
+            if known.order.version >= order.version:
+                return False
+            self.discard(order.order_id)
+        place = self._places[order.order_id] = _Place(order)
+        if order.not_before > 0:
+            self._arrivals += 1
+            heapq.heappush(self._waiting, (order.not_before, self._arrivals, place))
+        else:
+            self._enter(place)
+        return True
+
+    def discard(self, order_id: str) -> None:
+        """Take an order out, if it rests."""
+        place = self._places.pop(order_id, None)
+        if place is None:
+            return
+        if place.rank < 0:
+            # Its entry among those that wait goes when its time comes, or when most there have gone.
+            if len(self._waiting) > 2 * len(self._places) + 64:
+                self._waiting = [entry for entry in self._waiting if self._waits(entry)]
+                heapq.heapify(self._waiting)
+            return
+        pair, floor = _pair(place.order), _floor(place.order.amount_in)
+        bucket = self._pairs[pair][floor]
+        bucket.remove(place)
+        place.rank = -1
+        if not bucket.places:
+            del self._pairs[pair][floor]
+            if not self._pairs[pair]:
+                del self._pairs[pair]
+
+    def admit(self, now: float) -> list[RestingLimit]:
+        """Let orders in whose time has come.
+
+        Args:
+            now: PostgreSQL's time.
+
+        Returns:
+            Those orders, to be examined: the market may have come to their prices while they waited.
+        """
+        admitted = []
+        while self._waiting and self._waiting[0][0] <= now:
+            entry = heapq.heappop(self._waiting)
+            if self._waits(entry):
+                self._enter(entry[2])
+                admitted.append(entry[2].order)
+        return admitted
+
+    def reset(self, pair: Pair) -> None:
+        """Forget what quotes fell short of, for pools have come or gone."""
+        for bucket in self._pairs.get(pair, {}).values():
+            for place in bucket.places:
+                place.needed = place.order.limit_out
+
+    def nominate(self, pair: Pair, prices: PairPrices) -> Iterator[FiredLimit | None]:
+        """Take out, one by one, the orders of a pair that the market pays.
+
+        Args:
+            pair: Whose market has changed.
+            prices: As it is now.
+
+        Yields:
+            Each order that fires, as soon as it is known; None where the caller may pause: after each
+            bucket, after each exact quote in vain, and after every few hundred tests in between.
+        """
+        self._changes += 1
+        change = self._changes
+        passed_over: list[_Place] = []
+        tests = 0
+        for bucket in list(self._pairs.get(pair, {}).values()):
+            for place in bucket.payable(prices):
+                tests += 1
+                if not tests % _TESTS_BETWEEN_BREATHS:
+                    yield None
+                if place.rank < 0:
+                    continue  # gone meanwhile
+                if prices.reaches(place.order.amount_in, place.needed):
+                    yield self._quote(place, prices, change)
+                elif place.needed > place.order.limit_out and _may_be_paid(place, prices):
+                    passed_over.append(place)
+            yield None
+        for place in heapq.nsmallest(self._rotation, passed_over, key=lambda each: each.quoted):
+            if place.rank >= 0:
+                yield self._quote(place, prices, change)
+
+    def examine(self, order_id: str, prices: PairPrices) -> FiredLimit | None:
+        """Take one order out if the market pays it; None if it does not, or if no such order may fire now.
+
+        Args:
+            order_id: Which.
+            prices: Its pair's, as they are now.
+        """
+        place = self._places.get(order_id)
+        if place is None or place.rank < 0 or not _may_be_paid(place, prices):
+            return None
+        return self._quote(place, prices, self._changes)
+
+    def _quote(self, place: _Place, prices: PairPrices, change: int) -> FiredLimit | None:
+        order = place.order
+        paid = prices.pays(order.amount_in, order.limit_out)
+        if paid is not None and paid >= order.limit_out:
+            self.discard(order.order_id)
+            return FiredLimit(order, paid)
+        bound = prices.least_bound(order.amount_in)
+        # As much higher as the quote lies below the bound; if there was none, any rise.
+        needed = order.limit_out * bound // paid if paid else bound + 1
+        place.needed = min(max(needed, order.limit_out), U64_MAX)
+        place.quoted = change
+        return None
+
+    def _enter(self, place: _Place) -> None:
+        order = place.order
+        self._arrivals += 1
+        place.rank = price_key(order.limit_out, order.amount_in) << _ARRIVAL_BITS | self._arrivals
+        buckets = self._pairs.setdefault(_pair(order), {})
+        floor = _floor(order.amount_in)
+        bucket = buckets.get(floor)
+        if bucket is None:
+            bucket = buckets[floor] = _Bucket(floor)
+        insort(bucket.places, place, key=_rank)
+
+    def _waits(self, entry: tuple[float, int, _Place]) -> bool:
+        place = entry[2]
+        return place.rank < 0 and self._places.get(place.order.order_id) is place
+
+
+def _may_be_paid(place: _Place, prices: PairPrices) -> bool:
+    return prices.reaches(place.order.amount_in, place.order.limit_out)
+
+
+def _rank(place: _Place) -> int:
+    return place.rank
+
+
+def _pair(order: RestingLimit) -> Pair:
+    return order.token_in, order.token_out
+
+
+def _floor(amount: int) -> int:
+    """Return the smallest amount of an amount's bucket: its leading bits, and zeros."""
+    cut = max(0, amount.bit_length() - _BUCKET_BITS)
+    return amount >> cut << cut

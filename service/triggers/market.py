@@ -1,0 +1,115 @@
+"""The market as triggers see it: what has changed, prices and facts of a pair, from memory."""
+
+from collections import defaultdict
+from collections.abc import Collection
+
+from service.clock import Clock
+from service.domain.conditions import LONGEST_VOLUME_S, PairFacts
+from service.domain.tokens import TOKENS
+from service.triggers.facts import PairPools, VolumeTape, facts_of
+from service.triggers.prices import MarketPrices
+from service.venues.amm import Ratio
+from service.venues.quoting import pools_for
+from service.venues.routing import RouteLimits, marginal_price
+from service.venues.venue import MarketChange, Snapshot, Venue
+
+Pair = tuple[str, str]
+"""tokenIn and tokenOut."""
+
+_DOLLAR = "USDC"
+
+
+class MarketEye:
+    """Keeps what changes, and tells what a pair's market is like now.
+
+    Args:
+        venue: whose market.
+        clock: PostgreSQL's time.
+        limits: what bounds a route.
+    """
+
+    def __init__(self, venue: Venue, clock: Clock, limits: RouteLimits) -> None:
+        self._venue = venue
+        self._clock = clock
+        self._limits = limits
+        self._tapes: dict[str, VolumeTape] = defaultdict(VolumeTape)
+        self._known: set[str] = set()
+        self._changed: set[str] = set()
+        self._look_again: set[Pair] = set()
+        self._new_pools = False
+        self._pools_of: dict[Pair, frozenset[str]] = {}
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is something that ``take_changed`` has not told yet."""
+        return bool(self._changed or self._look_again)
+
+    async def begin(self) -> None:
+        """Learn what was traded in the last hour.
+
+        Raises:
+            VenueUnavailableError: it could not be learned.
+        """
+        self._tapes.clear()
+        for traded in sorted(await self._venue.traded_since(LONGEST_VOLUME_S), key=lambda each: each.second):
+            self._tapes[traded.pool_id].add(traded.second, traded.volume_a, traded.volume_b)
+        _slot, views = self._venue.survey()
+        self._changed = {view.pool.id for view in views}
+        self._new_pools = True
+
+    def take(self, change: MarketChange) -> None:
+        """Take note of a change."""
+        self._changed |= change.pool_ids
+        if not change.pool_ids <= self._known:
+            self._known |= change.pool_ids
+            self._new_pools = True
+        for traded in change.traded:
+            self._tapes[traded.pool_id].add(traded.second, traded.volume_a, traded.volume_b)
+
+    def look_again(self, pair: Pair) -> None:
+        """Have a pair count as changed."""
+        self._look_again.add(pair)
+
+    def take_changed(self, pairs: Collection[Pair]) -> tuple[set[Pair], bool]:
+        """Return those pairs that have changed since the last call, and whether there are new pools."""
+        new_pools, self._new_pools = self._new_pools, False
+        changed, self._changed = self._changed, set()
+        again, self._look_again = self._look_again, set()
+        if new_pools:
+            self._pools_of.clear()
+        moved = {pair for pair in pairs if pair in again or not changed.isdisjoint(self._pools(pair))}
+        return moved, new_pools
+
+    def prices(self, pair: Pair) -> MarketPrices:
+        """Return what a pair's orders can be paid now."""
+        return MarketPrices(*pair, self._snapshots(pair), self._limits)
+
+    def facts(self, pair: Pair) -> PairFacts | None:
+        """Return what sniper conditions are held against; None while a token of the pair is not listed."""
+        token_in, token_out = pair
+        if token_in not in TOKENS or token_out not in TOKENS:
+            return None
+        _slot, views = self._venue.survey()
+        known = PairPools(
+            token_in,
+            token_out,
+            TOKENS[token_in].decimals,
+            TOKENS[token_out].decimals,
+            views,
+            self._tapes,
+        )
+        in_dollars = None if token_in == _DOLLAR else self._price((token_in, _DOLLAR))
+        return facts_of(known, self._price(pair), in_dollars, int(self._clock.database_time()))
+
+    def _price(self, pair: Pair) -> Ratio | None:
+        return marginal_price(*pair, self._snapshots(pair))
+
+    def _snapshots(self, pair: Pair) -> list[Snapshot]:
+        return list(self._venue.known(pools_for(self._venue, *pair)))
+
+    def _pools(self, pair: Pair) -> frozenset[str]:
+        pools = self._pools_of.get(pair)
+        if pools is None:
+            pools = frozenset(pool.id for pool in pools_for(self._venue, *pair))
+            self._pools_of[pair] = pools
+        return pools

@@ -1,0 +1,84 @@
+"""The sniper orders that rest in one process, by pair."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from service.domain.condition_parser import parse_conditions
+from service.domain.conditions import PairFacts, SniperConditions, holds, observed
+from service.store.resting import Fired, RestingOrder
+
+Pair = tuple[str, str]
+
+_TESTS_BETWEEN_BREATHS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Sniper:
+    order_id: str
+    version: int
+    pair: Pair
+    created_at: float
+    conditions: SniperConditions
+
+
+class Snipers:
+    """Sniper orders whose conditions have not held yet."""
+
+    def __init__(self) -> None:
+        self._snipers: dict[str, _Sniper] = {}
+        self._by_pair: dict[Pair, dict[str, _Sniper]] = {}
+
+    def __len__(self) -> int:
+        """Return how many rest."""
+        return len(self._snipers)
+
+    @property
+    def pairs(self) -> set[Pair]:
+        """The pairs that are watched."""
+        return set(self._by_pair)
+
+    def add(self, order: RestingOrder) -> None:
+        """Let an order rest, in place of an earlier version of it."""
+        self.discard(order.order_id)
+        sniper = _Sniper(
+            order.order_id,
+            order.version,
+            (order.token_in, order.token_out),
+            order.created_at,
+            parse_conditions(order.sniper_conditions, None),
+        )
+        self._snipers[order.order_id] = sniper
+        self._by_pair.setdefault(sniper.pair, {})[order.order_id] = sniper
+
+    def discard(self, order_id: str) -> None:
+        """Take an order out, if it rests."""
+        sniper = self._snipers.pop(order_id, None)
+        if sniper is None:
+            return
+        of_pair = self._by_pair[sniper.pair]
+        del of_pair[order_id]
+        if not of_pair:
+            del self._by_pair[sniper.pair]
+
+    def nominate(self, pair: Pair, facts: PairFacts, slot_s: float, now_s: float) -> Iterator[Fired | None]:
+        """Take out, one by one, the orders of a pair whose conditions hold.
+
+        Args:
+            pair: Whose.
+            facts: Its market as it is now.
+            slot_s: A slot's length: what opened in the very slot of an order's acceptance counts as later.
+            now_s: PostgreSQL's time, in seconds since the Unix epoch.
+
+        Yields:
+            Each order that fires; None where the caller may pause.
+        """
+        now = datetime.fromtimestamp(now_s, UTC)
+        for number, sniper in enumerate([*self._by_pair.get(pair, {}).values()]):
+            if number % _TESTS_BETWEEN_BREATHS == 0:
+                yield None
+            accepted_at = sniper.created_at // slot_s * slot_s
+            if holds(sniper.conditions, facts, accepted_at, now):
+                seen = observed(sniper.conditions, facts, accepted_at)
+                self.discard(sniper.order_id)
+                yield Fired(sniper.order_id, sniper.version, {"triggeredBy": seen})

@@ -1,0 +1,311 @@
+"""Watches the market for the orders that rest, and has those executed whose condition holds.
+
+One instance at a time does, by lease. It knows every resting order from memory, built from the store when
+it takes the lease; steps that are committed anywhere keep it true, and a look into the store every few
+seconds finds what was not heard of. An order fires by one conditional write that makes it due as it stood
+at a version: whoever watches, and however often, it fires once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
+
+from service import crash_points
+from service.background import Background
+from service.clock import Clock
+from service.domain.lifecycle import Status
+from service.domain.order import OrderType
+from service.store.database import UnavailableError
+from service.store.journal import Committed
+from service.store.leases import Lease
+from service.store.resting import Fired, Resting, RestingOrder
+from service.triggers.book import LimitBook, RestingLimit
+from service.triggers.market import MarketEye, Pair
+from service.triggers.seen import seen_price
+from service.triggers.snipers import Snipers
+from service.venues.venue import MarketChange, VenueUnavailableError
+
+log = logging.getLogger(__name__)
+
+LEASE_MS = 3_000
+_RENEW_EVERY_S = 1.0
+_COMPARE_EVERY_S = 5.0
+_COMPARE_WITHIN_MS = 30_000
+# Changes of the market that come closer together are looked at together.
+_LOOK_EVERY_S = 0.05
+_LONGEST_TURN_S = 0.005
+_MOST_TOGETHER = 200
+_PAUSE_AFTER_FAULT_S = 0.5
+
+
+class Triggers:
+    """Fires limit and sniper orders.
+
+    Args:
+        lease: the office of the one who does.
+        resting: the store's side of it.
+        market: what can be quoted without asking.
+        clock: PostgreSQL's time; paces.
+        slot_ms: the market's slot; conditions of time are looked at once in each.
+        wake: has somebody work on orders.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        resting: Resting,
+        market: MarketEye,
+        clock: Clock,
+        *,
+        slot_ms: int,
+        wake: Callable[[list[str]], Awaitable[None]],
+    ) -> None:
+        self._lease = lease
+        self._resting = resting
+        self._market = market
+        self._clock = clock
+        self._slot_s = slot_ms / 1000
+        self._wake = wake
+        self._watching = False
+        self._limits = LimitBook()
+        self._snipers = Snipers()
+        self._to_load: set[str] = set()
+        self._news = asyncio.Event()
+        self._next_renewal = self._next_comparison = self._next_slot = 0.0
+        self._looked_at = 0.0
+        self._loop = Background("triggers", self._run_for_ever, clock)
+
+    @property
+    def watching(self) -> bool:
+        """Whether this instance is the one that fires."""
+        return self._watching
+
+    @property
+    def resting(self) -> int:
+        """How many orders this instance watches for."""
+        return len(self._limits) + len(self._snipers)
+
+    def start(self) -> None:
+        """Begin to watch, if nobody else does."""
+        self._loop.start()
+
+    async def stop(self) -> None:
+        """Stop watching, and leave it to others."""
+        await self._loop.stop()
+        if self._watching:
+            self._watching = False
+            try:
+                await self._lease.give_up()
+            except UnavailableError as error:
+                log.debug("triggers: the lease runs out by itself (%s)", error)
+
+    def take(self, steps: Iterable[Committed]) -> None:
+        """Take note of steps that have been committed, here or elsewhere."""
+        if not self._watching:
+            return
+        for step in steps:
+            if step.entry["status"] == Status.OPEN:
+                self._to_load.add(step.order_id)
+                self._news.set()
+            else:
+                self._forget(step.order_id)
+
+    def take_change(self, change: MarketChange) -> None:
+        """Take note of a change of the market."""
+        self._market.take(change)
+        self._news.set()
+
+    def _forget(self, order_id: str) -> None:
+        self._limits.discard(order_id)
+        self._snipers.discard(order_id)
+
+    async def _run_for_ever(self) -> None:
+        while True:
+            try:
+                await self._turn()
+            except (UnavailableError, VenueUnavailableError) as error:
+                log.warning("triggers: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
+                await self._clock.sleep(_PAUSE_AFTER_FAULT_S)
+
+    async def _turn(self) -> None:
+        """Look at what is new, and wait for more."""
+        await self._hold_the_lease()
+        if self._watching:
+            await self._load_what_changed()
+            self._looked_at = self._clock.monotonic()
+            await self._look()
+        self._news.clear()
+        now = self._clock.monotonic()
+        due_in_s = self._next_renewal - now
+        if self._watching:
+            if self._to_load or self._market.changed:
+                due_in_s = 0
+            if self._snipers.pairs:
+                due_in_s = min(due_in_s, self._slot_s)
+            if self._limits.next_due is not None:
+                due_in_s = min(due_in_s, self._limits.next_due - self._clock.database_time())
+        await self._wait(max(due_in_s, 0))
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+        await self._clock.sleep(self._looked_at + _LOOK_EVERY_S - self._clock.monotonic())
+
+    async def _hold_the_lease(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._next_renewal:
+            return
+        held = await self._lease.take()
+        self._next_renewal = now + _RENEW_EVERY_S
+        if held and not self._watching:
+            await self._begin()
+        elif not held and self._watching:
+            log.warning("triggers: another instance watches now")
+            self._watching = False
+
+    async def _begin(self) -> None:
+        """Build the books from the store, page by page, while steps are noted already."""
+        self._limits, self._snipers = LimitBook(), Snipers()
+        self._to_load.clear()
+        self._watching = True
+        try:
+            await self._market.begin()
+            began = self._clock.monotonic()
+            async with aclosing(self._resting.scan()) as pages:
+                async for page in pages:
+                    await self._add_all(page)
+        except BaseException:
+            self._watching = False
+            raise
+        self._next_comparison = self._clock.monotonic() + _COMPARE_EVERY_S
+        log.info(
+            "triggers: watching for %d orders, read in %.1f s", self.resting, self._clock.monotonic() - began
+        )
+
+    async def _load_what_changed(self) -> None:
+        if self._clock.monotonic() >= self._next_comparison:
+            self._next_comparison = self._clock.monotonic() + _COMPARE_EVERY_S
+            self._to_load.update(await self._resting.rested_within(_COMPARE_WITHIN_MS))
+        while self._to_load:
+            some = [self._to_load.pop() for _ in range(min(len(self._to_load), 10 * _MOST_TOGETHER))]
+            try:
+                there = await self._resting.get(some)
+            except BaseException:
+                self._to_load.update(some)
+                raise
+            for order_id in {*some}.difference(order.order_id for order in there):
+                self._forget(order_id)
+            added = await self._add_all(there)
+            await self._examine([order for order in added if order.not_before <= self._clock.database_time()])
+
+    async def _add_all(self, orders: Sequence[RestingOrder]) -> list[RestingLimit]:
+        """Let orders into the books, breathing now and then; return the limits that are new there."""
+        added = []
+        breath = self._clock.monotonic()
+        for order in orders:
+            if order.order_type is OrderType.SNIPER:
+                self._snipers.add(order)
+                self._market.look_again((order.token_in, order.token_out))
+            elif order.limit_out is not None:
+                limit = RestingLimit(
+                    order.order_id,
+                    order.token_in,
+                    order.token_out,
+                    order.amount_in,
+                    order.limit_out,
+                    order.version,
+                    order.not_before,
+                )
+                if self._limits.add(limit):
+                    added.append(limit)
+            if self._clock.monotonic() - breath > _LONGEST_TURN_S:
+                await asyncio.sleep(0)
+                breath = self._clock.monotonic()
+        return added
+
+    async def _look(self) -> None:
+        """Look at the pairs whose market has changed, and at orders whose time has come."""
+        await self._examine(self._limits.admit(self._clock.database_time()))
+        pairs = {*self._limits.pairs, *self._snipers.pairs}
+        changed, new_pools = self._market.take_changed(pairs)
+        for pair in changed:
+            if new_pools:
+                self._limits.reset(pair)
+            await self._look_at_limits(pair)
+        now = self._clock.monotonic()
+        every_pair = now >= self._next_slot
+        if every_pair:
+            # Time alone may make conditions hold.
+            self._next_slot = now + self._slot_s
+        for pair in self._snipers.pairs if every_pair else self._snipers.pairs & changed:
+            await self._look_at_snipers(pair)
+
+    async def _look_at_limits(self, pair: Pair) -> None:
+        prices = self._market.prices(pair)
+        firing: list[Fired] = []
+        breath = self._clock.monotonic()
+        for fired in self._limits.nominate(pair, prices):
+            if fired is not None:
+                firing.append(_of_limit(fired.order, fired.amount_out))
+            if len(firing) == _MOST_TOGETHER:
+                await self._fire(firing)
+                firing = []
+            if self._clock.monotonic() - breath > _LONGEST_TURN_S:
+                await asyncio.sleep(0)
+                breath = self._clock.monotonic()
+        await self._fire(firing)
+
+    async def _examine(self, limits: Sequence[RestingLimit]) -> None:
+        """Look at single orders that came into the book while their market stands still."""
+        firing: list[Fired] = []
+        by_pair: dict[Pair, list[RestingLimit]] = {}
+        for limit in limits:
+            by_pair.setdefault((limit.token_in, limit.token_out), []).append(limit)
+        for pair, orders in by_pair.items():
+            prices = self._market.prices(pair)
+            breath = self._clock.monotonic()
+            for order in orders:
+                fired = self._limits.examine(order.order_id, prices)
+                if fired is not None:
+                    firing.append(_of_limit(fired.order, fired.amount_out))
+                if self._clock.monotonic() - breath > _LONGEST_TURN_S:
+                    await asyncio.sleep(0)
+                    breath = self._clock.monotonic()
+        await self._fire(firing)
+
+    async def _look_at_snipers(self, pair: Pair) -> None:
+        facts = self._market.facts(pair)
+        if facts is None:
+            return
+        firing = []
+        breath = self._clock.monotonic()
+        for fired in self._snipers.nominate(pair, facts, self._slot_s, self._clock.database_time()):
+            if fired is not None:
+                firing.append(fired)
+            if self._clock.monotonic() - breath > _LONGEST_TURN_S:
+                await asyncio.sleep(0)
+                breath = self._clock.monotonic()
+        await self._fire(firing)
+
+    async def _fire(self, orders: Sequence[Fired]) -> None:
+        """Have orders executed; those that are not as they were seen are read again."""
+        if not orders:
+            return
+        wanted = {order.order_id for order in orders}
+        # Whatever becomes of the write, the store knows which of them still rest.
+        self._to_load |= wanted
+        crash_points.reach("before fire")
+        fired = await self._resting.fire(orders)
+        crash_points.reach("after fire")
+        self._to_load -= set(fired)
+        await self._wake(fired)
+        log.info("triggers: %d orders fired", len(fired))
+
+
+def _of_limit(order: RestingLimit, paid: int) -> Fired:
+    price = seen_price(paid, order.token_out, order.amount_in, order.token_in)
+    return Fired(order.order_id, order.version, {"triggeredBy": {"price": price}})

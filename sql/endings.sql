@@ -1,0 +1,84 @@
+-- Orders that end without having been filled: cancelled, or expired.
+
+-- name: request_cancel
+-- Note that orders are to be cancelled. Whoever does this reads their status only afterwards.
+UPDATE open_orders SET cancel_requested = true WHERE order_id = ANY(%(ids)s::uuid[]);
+
+-- name: request_cancel_matching
+-- The same of all open orders of an account that match a filter (null: any); returns their ids.
+UPDATE open_orders AS p
+SET cancel_requested = true
+FROM orders AS o
+WHERE o.id = p.order_id
+    AND o.account = %(account)s
+    AND (%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
+    AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
+    AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
+RETURNING p.order_id::text;
+
+-- name: end_cancelled
+-- Cancel orders of which it was requested, wherever nothing has been sent: whoever is at work on one finds
+-- its version gone. What has been submitted stays, until its outcome is known.
+WITH flagged AS (
+    SELECT order_id
+    FROM open_orders
+    WHERE cancel_requested AND (%(ids)s::uuid[] IS NULL OR order_id = ANY(%(ids)s::uuid[]))
+    ORDER BY order_id
+    LIMIT %(most)s
+    FOR UPDATE
+),
+moved AS (
+    UPDATE orders AS o
+    SET
+        status = 'cancelled',
+        version = o.version + 1,
+        updated_at = greatest(o.updated_at, now()),
+        status_history = appended(
+            o.status_history, 'cancelled', greatest(o.updated_at, now()),
+            jsonb_build_object('writeId', %(write_id)s)
+        )
+    FROM flagged AS f
+    WHERE o.id = f.order_id AND o.status IN ('pending', 'open', 'routing', 'building')
+    RETURNING o.id, o.created_at, o.status, o.status_history -> -1 AS entry
+),
+closed AS (
+    DELETE FROM open_orders AS p USING moved AS m WHERE p.order_id = m.id
+),
+finished AS (
+    INSERT INTO finished_orders (status, created_at, order_id)
+    SELECT status, created_at, id FROM moved
+)
+SELECT id::text, entry FROM moved;
+
+-- name: end_expired
+-- Let orders expire that wait and whose time is over.
+WITH over AS (
+    SELECT order_id
+    FROM open_orders
+    WHERE expires_at <= now() AND owner IS NULL AND NOT started
+    ORDER BY expires_at
+    LIMIT %(most)s
+    FOR UPDATE SKIP LOCKED
+),
+moved AS (
+    UPDATE orders AS o
+    SET
+        status = 'expired',
+        version = o.version + 1,
+        updated_at = greatest(o.updated_at, now()),
+        status_history = appended(
+            o.status_history, 'expired', greatest(o.updated_at, now()),
+            jsonb_build_object('writeId', %(write_id)s)
+        )
+    FROM over
+    WHERE o.id = over.order_id AND o.status IN ('pending', 'open')
+    RETURNING o.id, o.created_at, o.status, o.status_history -> -1 AS entry
+),
+closed AS (
+    DELETE FROM open_orders AS p USING moved AS m WHERE p.order_id = m.id
+),
+finished AS (
+    INSERT INTO finished_orders (status, created_at, order_id)
+    SELECT status, created_at, id FROM moved
+)
+SELECT id::text, entry FROM moved;
