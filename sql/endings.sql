@@ -5,15 +5,26 @@
 UPDATE open_orders SET cancel_requested = true WHERE order_id = ANY(%(ids)s::uuid[]);
 
 -- name: request_cancel_matching
--- The same of all open orders of an account that match a filter (null: any); returns their ids.
+-- The same of open orders of an account that match a filter (null: any), that were placed before a time,
+-- and of which it has not been requested; so many of them. Returns their ids.
+WITH wanted AS (
+    SELECT p.order_id
+    FROM open_orders AS p
+    JOIN orders AS o ON o.id = p.order_id
+    WHERE NOT p.cancel_requested
+        AND p.created_at <= to_timestamp(%(placed_by)s)
+        AND o.account = %(account)s
+        AND (%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
+        AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
+        AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
+    ORDER BY p.order_id
+    LIMIT %(most)s
+    FOR UPDATE OF p
+)
 UPDATE open_orders AS p
 SET cancel_requested = true
-FROM orders AS o
-WHERE o.id = p.order_id
-    AND o.account = %(account)s
-    AND (%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
-    AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
-    AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
+FROM wanted AS w
+WHERE p.order_id = w.order_id
 RETURNING p.order_id::text;
 
 -- name: end_cancelled

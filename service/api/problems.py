@@ -85,7 +85,8 @@ class InvalidError(ProblemError):
     @classmethod
     def of(cls, error: ValidationError) -> "InvalidError":
         """Return the problem of what a schema refused, with a pointer to each field."""
-        errors = list(_pointers(error.normalized_messages(), "#"))
+        messages = error.normalized_messages()  # type: ignore[no-untyped-call]
+        errors = list(_pointers(messages, "#"))
         return cls("The request is not valid.", errors=errors)
 
 

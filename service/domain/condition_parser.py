@@ -1,8 +1,7 @@
 """Sniper conditions as clients send them: JSON in, ``SniperConditions`` out, nothing let through unread."""
 
-import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 
 from service.domain.amounts import InvalidAmountError
@@ -19,9 +18,9 @@ from service.domain.conditions import (
 )
 from service.domain.limits import PlainNumber, parse_number
 from service.domain.quote import Dex
+from service.domain.timestamps import InvalidTimestampError, parse_timestamp
 
 _ANY_VENUE = "any"
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 T = TypeVar("T")
 Object = dict[str, Any]
@@ -65,20 +64,6 @@ def parse_conditions(data: Any, now: datetime | None) -> SniperConditions:
         read(Kind.VOLUME, _volume),
         read(Kind.TIME_WINDOW, lambda window, at: _time_window(window, at, now)),
     )
-
-
-def parse_time(text: str) -> datetime:
-    """Read a time of RFC 3339, to the microsecond, into UTC.
-
-    Raises:
-        ValueError: It is none, has no offset, or is out of the years 1 to 9999; the message says so.
-    """
-    if not _RFC3339.fullmatch(text):
-        raise ValueError('must be a time of RFC 3339 such as "2030-01-31T12:00:00Z"')
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError("is no date and time of the calendar") from None
 
 
 def _pool_created(data: Any, at: str) -> PoolCreated:
@@ -153,8 +138,8 @@ def _number(value: Any, at: str) -> PlainNumber:
 def _time(value: Any, at: str) -> datetime:
     text = _string(value, at)
     try:
-        return parse_time(text)
-    except ValueError as error:
+        return parse_timestamp(text)
+    except InvalidTimestampError as error:
         raise ConditionError(at, f"The time {error}.") from None
 
 

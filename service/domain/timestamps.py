@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 
 _RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
 
 
@@ -21,7 +21,7 @@ def parse_timestamp(text: str) -> datetime:
     if not _RFC3339.fullmatch(text):
         raise InvalidTimestampError('must be a time with an offset, such as "2030-01-31T12:00:00Z"')
     try:
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+        return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise InvalidTimestampError("is no time of any calendar") from error
 

@@ -57,20 +57,24 @@ class Endings:
 
     async def cancel_matching(self, wanted: Filter) -> tuple[int, int]:
         """Cancel all open orders that match; return how many are cancelled, and how many may yet land."""
-        rows = await self._run(
-            _REQUEST_MATCHING,
-            {
-                "account": DEFAULT_ACCOUNT,
-                "order_type": wanted.order_type,
-                "token_in": wanted.token_in,
-                "token_out": wanted.token_out,
-            },
-        )
-        requested = [row[0] for row in rows]
-        cancelled = 0
-        for start in range(0, len(requested), _MOST):
-            cancelled += await self.end_cancelled(requested[start : start + _MOST])
-        return cancelled, len(requested) - cancelled
+        cancelled = requested = 0
+        placed_by = self._clock.database_time()
+        while True:
+            rows = await self._run(
+                _REQUEST_MATCHING,
+                {
+                    "account": DEFAULT_ACCOUNT,
+                    "order_type": wanted.order_type,
+                    "token_in": wanted.token_in,
+                    "token_out": wanted.token_out,
+                    "placed_by": placed_by,
+                    "most": _MOST,
+                },
+            )
+            if not rows:
+                return cancelled, requested - cancelled
+            requested += len(rows)
+            cancelled += await self.end_cancelled([row[0] for row in rows])
 
     async def end_cancelled(self, order_ids: list[str] | None = None) -> int:
         """End orders whose cancellation was requested, these or any; return how many ended."""

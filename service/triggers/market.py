@@ -1,7 +1,7 @@
 """The market as triggers see it: what has changed, prices and facts of a pair, from memory."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from service.clock import Clock
 from service.domain.conditions import LONGEST_VOLUME_S, PairFacts
@@ -11,7 +11,7 @@ from service.triggers.prices import MarketPrices
 from service.venues.amm import Ratio
 from service.venues.quoting import pools_for
 from service.venues.routing import RouteLimits, marginal_price
-from service.venues.venue import MarketChange, Snapshot, Venue
+from service.venues.venue import MarketChange, Snapshot, Traded, Venue
 
 Pair = tuple[str, str]
 """tokenIn and tokenOut."""
@@ -33,6 +33,8 @@ class MarketEye:
         self._clock = clock
         self._limits = limits
         self._tapes: dict[str, VolumeTape] = defaultdict(VolumeTape)
+        # What is told while the past is being read.
+        self._heard: list[Traded] | None = None
         self._known: set[str] = set()
         self._changed: set[str] = set()
         self._look_again: set[Pair] = set()
@@ -50,9 +52,16 @@ class MarketEye:
         Raises:
             VenueUnavailableError: it could not be learned.
         """
+        heard: list[Traded] = []
+        self._heard = heard
+        try:
+            past = await self._venue.traded_since(LONGEST_VOLUME_S)
+        finally:
+            self._heard = None
+        known = {(traded.pool_id, traded.second) for traded in past}
+        since = [traded for traded in heard if (traded.pool_id, traded.second) not in known]
         self._tapes.clear()
-        for traded in sorted(await self._venue.traded_since(LONGEST_VOLUME_S), key=lambda each: each.second):
-            self._tapes[traded.pool_id].add(traded.second, traded.volume_a, traded.volume_b)
+        self._note(sorted([*past, *since], key=lambda traded: traded.second))
         _slot, views = self._venue.survey()
         self._changed = {view.pool.id for view in views}
         self._new_pools = True
@@ -63,7 +72,12 @@ class MarketEye:
         if not change.pool_ids <= self._known:
             self._known |= change.pool_ids
             self._new_pools = True
-        for traded in change.traded:
+        if self._heard is not None:
+            self._heard.extend(change.traded)
+        self._note(change.traded)
+
+    def _note(self, trades: Iterable[Traded]) -> None:
+        for traded in trades:
             self._tapes[traded.pool_id].add(traded.second, traded.volume_a, traded.volume_b)
 
     def look_again(self, pair: Pair) -> None:

@@ -61,13 +61,13 @@ class Snipers:
         if not of_pair:
             del self._by_pair[sniper.pair]
 
-    def nominate(self, pair: Pair, facts: PairFacts, slot_s: float, now_s: float) -> Iterator[Fired | None]:
+    def nominate(self, pair: Pair, facts: PairFacts, slot_ms: int, now_s: float) -> Iterator[Fired | None]:
         """Take out, one by one, the orders of a pair whose conditions hold.
 
         Args:
             pair: Whose.
             facts: Its market as it is now.
-            slot_s: A slot's length: what opened in the very slot of an order's acceptance counts as later.
+            slot_ms: A slot's length: what opened in the very slot of an order's acceptance counts as later.
             now_s: PostgreSQL's time, in seconds since the Unix epoch.
 
         Yields:
@@ -77,7 +77,7 @@ class Snipers:
         for number, sniper in enumerate([*self._by_pair.get(pair, {}).values()]):
             if number % _TESTS_BETWEEN_BREATHS == 0:
                 yield None
-            accepted_at = sniper.created_at // slot_s * slot_s
+            accepted_at = int(sniper.created_at * 1000) // slot_ms * slot_ms / 1000
             if holds(sniper.conditions, facts, accepted_at, now):
                 seen = observed(sniper.conditions, facts, accepted_at)
                 self.discard(sniper.order_id)

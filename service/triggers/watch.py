@@ -65,6 +65,7 @@ class Triggers:
         self._resting = resting
         self._market = market
         self._clock = clock
+        self._slot_ms = slot_ms
         self._slot_s = slot_ms / 1000
         self._wake = wake
         self._watching = False
@@ -126,6 +127,9 @@ class Triggers:
                 await self._turn()
             except (UnavailableError, VenueUnavailableError) as error:
                 log.warning("triggers: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
+                # What others did meanwhile may not have been heard of: begin anew.
+                self._watching = False
+                self._next_renewal = 0.0
                 await self._clock.sleep(_PAUSE_AFTER_FAULT_S)
 
     async def _turn(self) -> None:
@@ -283,7 +287,7 @@ class Triggers:
             return
         firing = []
         breath = self._clock.monotonic()
-        for fired in self._snipers.nominate(pair, facts, self._slot_s, self._clock.database_time()):
+        for fired in self._snipers.nominate(pair, facts, self._slot_ms, self._clock.database_time()):
             if fired is not None:
                 firing.append(fired)
             if self._clock.monotonic() - breath > _LONGEST_TURN_S:

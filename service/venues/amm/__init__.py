@@ -5,6 +5,7 @@ after the swap. Integers only. A pool in a mode that is not reproduced exactly i
 approximated.
 
     quote.py                     the shape all pools share; the one definition of price impact
+    curve.py                     a pool's output as a function of its input, for routing and arbitrage
     errors.py                    why a swap is not quoted
     integers.py, fixed_point.py  widths, roundings, powers
     activation.py                when a Meteora pool opens

@@ -1,0 +1,331 @@
+"""Sniper conditions: read strictly, compared exactly; and the facts that they are held against."""
+
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from service.domain.condition_parser import ConditionError, parse_conditions
+from service.domain.conditions import Kind, Opened, PairFacts, holds, observed, unmet
+from service.domain.quote import Dex
+from service.triggers.facts import PairPools, VolumeTape, facts_of
+from service.venues.amm import Ratio
+from service.venues.venue import PoolRef, PoolView
+
+NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
+ACCEPTED = 1_800_000_000.0
+
+EVERYTHING: dict[str, Any] = {
+    "poolCreated": {"venue": "meteora"},
+    "minLiquidity": {"amount": "50000", "unit": "usd"},
+    "price": {"above": "1.5", "below": "2"},
+    "volume": {"amount": "1000", "seconds": 60},
+    "timeWindow": {"notBefore": "2027-01-15T12:00:00Z", "notAfter": "2027-01-15T14:00:00.5+01:00"},
+}
+
+
+def facts(**changes: Any) -> PairFacts:
+    """Return facts of a pair with 9 and 6 decimals in which ``EVERYTHING`` just holds."""
+    given: dict[str, Any] = {
+        "decimals_in": 9,
+        "decimals_out": 6,
+        "price": (1_600, 1_000_000),  # 1.6 in display units
+        "liquidity_out": 30_000 * 10**6,
+        "liquidity_usd": (50_000 * 10**6, 1),
+        "newest": {Dex.METEORA: Opened(ACCEPTED, "new"), Dex.RAYDIUM: Opened(0, "old")},
+        "volume_out": {60: 1_000 * 10**6}.__getitem__,
+    }
+    return PairFacts(**(given | changes))
+
+
+def met(data: dict[str, Any], now: datetime = NOW, **changes: Any) -> bool:
+    return holds(parse_conditions(data, None), facts(**changes), ACCEPTED, now)
+
+
+def test_all_must_hold() -> None:
+    conditions = parse_conditions(EVERYTHING, NOW)
+    assert holds(conditions, facts(), ACCEPTED, NOW)
+    assert conditions.not_before == NOW
+    assert conditions.expires_at == NOW + timedelta(hours=1, seconds=0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (Kind.POOL_CREATED, {"newest": {Dex.METEORA: Opened(ACCEPTED - 0.4, "new")}}),
+        (Kind.POOL_CREATED, {"newest": {Dex.RAYDIUM: Opened(ACCEPTED + 9, "new")}}),
+        (Kind.MIN_LIQUIDITY, {"liquidity_usd": (50_000 * 10**6 - 1, 1)}),
+        (Kind.MIN_LIQUIDITY, {"liquidity_usd": (50_000 * 10**6 * 3 - 1, 3)}),
+        (Kind.MIN_LIQUIDITY, {"liquidity_usd": None}),
+        (Kind.PRICE, {"price": (1_500, 1_000_000)}),
+        (Kind.PRICE, {"price": (2_000, 1_000_000)}),
+        (Kind.PRICE, {"price": None}),
+        (Kind.VOLUME, {"volume_out": {60: 1_000 * 10**6 - 1}.__getitem__}),
+    ],
+)
+def test_what_is_missed_by_a_hair_does_not_hold(kind: Kind, changes: dict[str, Any]) -> None:
+    conditions = parse_conditions(EVERYTHING, NOW)
+    assert unmet(conditions, facts(**changes), ACCEPTED, NOW) is kind
+    assert not holds(conditions, facts(**changes), ACCEPTED, NOW)
+
+
+def test_the_time_window_is_looked_at_first_and_ends_before_its_end() -> None:
+    conditions = parse_conditions(EVERYTHING, NOW)
+    moment = timedelta(microseconds=1)
+    assert unmet(conditions, facts(price=None), ACCEPTED, NOW - moment) is Kind.TIME_WINDOW
+    end = NOW + timedelta(hours=1, seconds=0.5)
+    assert holds(conditions, facts(), ACCEPTED, end - moment)
+    assert unmet(conditions, facts(), ACCEPTED, end) is Kind.TIME_WINDOW
+
+
+def test_a_condition_alone_asks_for_nothing_else() -> None:
+    nothing: dict[str, Any] = {"price": None, "liquidity_usd": None, "liquidity_out": 0, "newest": {}}
+    assert met({"timeWindow": {"notBefore": "2027-01-15T12:00:00Z"}}, **nothing)
+    assert met({"timeWindow": {"notAfter": "2027-01-15T12:00:01Z"}}, **nothing)
+    assert met({"poolCreated": {"venue": "any"}}, newest={Dex.RAYDIUM: Opened(ACCEPTED + 1, "x")})
+    assert met({"price": {"above": "1.59"}})
+    assert not met({"price": {"above": "1.6"}})
+    assert met({"price": {"below": "1.60000000000000000000000001"}})
+    assert not met({"price": {"below": "1.6"}})
+    assert met({"minLiquidity": {"amount": "30000"}})
+    assert not met({"minLiquidity": {"amount": "30000.000000000001"}})
+    assert not met(
+        {"minLiquidity": {"amount": "30000", "unit": "tokenOut"}}, liquidity_out=30_000 * 10**6 - 1
+    )
+
+
+def test_what_was_observed_is_ready_for_json() -> None:
+    seen = observed(parse_conditions(EVERYTHING, NOW), facts(), ACCEPTED)
+    assert orjson.loads(orjson.dumps(seen)) == {
+        "price": "1.6",
+        "poolId": "new",
+        "liquidity": {"amount": "50000", "unit": "usd"},
+        "volume": {"amount": "1000", "seconds": 60},
+    }
+    window = parse_conditions({"timeWindow": EVERYTHING["timeWindow"]}, NOW)
+    assert observed(window, facts(price=None), ACCEPTED) == {}
+
+
+def test_of_several_new_pools_the_latest_is_named() -> None:
+    newest = {Dex.METEORA: Opened(ACCEPTED + 1, "later"), Dex.RAYDIUM: Opened(ACCEPTED, "soon")}
+    conditions = parse_conditions({"poolCreated": {"venue": "any"}}, NOW)
+    assert observed(conditions, facts(newest=newest), ACCEPTED)["poolId"] == "later"
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """Return ``EVERYTHING`` with a value put somewhere."""
+    data: dict[str, Any] = orjson.loads(orjson.dumps(EVERYTHING))
+    *parents, name = path.split("/")
+    place = data
+    for parent in parents:
+        place = place[parent]
+    place[name] = value
+    return data
+
+
+@pytest.mark.parametrize("data", [None, [], "x", 1, True, {}])
+def test_conditions_are_an_object_and_one_at_least(data: Any) -> None:
+    with pytest.raises(ConditionError) as failure:
+        parse_conditions(data, NOW)
+    assert failure.value.pointer == ""
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("data", [None, [], "x", 1, {}])
+def test_each_condition_is_an_object_that_says_something(kind: Kind, data: Any) -> None:
+    with pytest.raises(ConditionError) as failure:
+        parse_conditions({kind: data}, NOW)
+    assert failure.value.pointer == kind
+
+
+BAD_NUMBERS: list[Any] = [
+    None,
+    1,
+    1.5,
+    True,
+    [],
+    "0",
+    "0.0",
+    "-1",
+    "1e3",
+    "NaN",
+    "Infinity",
+    "",
+    "1" * 65,
+    "1 ",
+    "\u0661",
+]
+NUMBERS = ["minLiquidity/amount", "price/above", "price/below", "volume/amount"]
+BAD_TIMES: list[Any] = [
+    None,
+    1_800_000_000,
+    "2027-01-15",
+    "2027-01-15T12:00:00",
+    "2027-01-15 12:00:00Z",
+    "2027-01-15t12:00:00z",
+    "20270115T120000Z",
+    "2027-02-30T12:00:00Z",
+    "2027-01-15T24:00:00Z",
+    "2027-01-15T12:00:60Z",
+    "2027-01-15T12:00:00+25:00",
+    "9999-12-31T23:59:59-01:00",
+    "0001-01-01T00:00:00+01:00",
+    "2027-01-15T12:00:00Z\n",
+]
+
+
+BAD_VENUES: list[Any] = [None, 1, "", "orca", "Raydium", ["raydium"], {}]
+BAD_UNITS: list[Any] = [None, 1, "USD", "tokenIn", []]
+BAD_SECONDS: list[Any] = [None, 0, -1, 3_601, 1.0, "60", True, float("nan")]
+INVALID: list[tuple[str, Any]] = [
+    *((path, value) for path in NUMBERS for value in BAD_NUMBERS),
+    *((f"timeWindow/{name}", value) for name in ("notBefore", "notAfter") for value in BAD_TIMES),
+    *(("poolCreated/venue", value) for value in BAD_VENUES),
+    *(("minLiquidity/unit", value) for value in BAD_UNITS),
+    *(("volume/seconds", value) for value in BAD_SECONDS),
+    ("price/below", "1.5"),
+    ("price/below", "1.49"),
+    ("timeWindow/notAfter", "2027-01-15T12:00:00Z"),
+    ("timeWindow/notAfter", "2027-01-15T11:59:59Z"),
+    ("surprise", {}),
+    ("price/over", "1"),
+    ("poolCreated/dex", "raydium"),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), INVALID)
+def test_what_is_not_valid_is_refused_where_it_is(path: str, value: Any) -> None:
+    with pytest.raises(ConditionError) as failure:
+        parse_conditions(changed(path, value), NOW)
+    assert failure.value.pointer == path
+    assert failure.value.detail.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "path", ["poolCreated/venue", "minLiquidity/amount", "volume/amount", "volume/seconds"]
+)
+def test_what_is_required_is_missed(path: str) -> None:
+    kind, name = path.split("/")
+    given = {key: value for key, value in EVERYTHING[kind].items() if key != name} or {"x": 1}
+    with pytest.raises(ConditionError) as failure:
+        parse_conditions({kind: given}, NOW)
+    assert failure.value.pointer.startswith(kind)
+
+
+def test_a_strange_name_is_escaped_in_the_pointer() -> None:
+    with pytest.raises(ConditionError) as failure:
+        parse_conditions({"a/b~c": {}}, NOW)
+    assert failure.value.pointer == "a~1b~0c"
+
+
+def test_a_window_must_end_in_the_future_unless_it_was_stored() -> None:
+    over = {"timeWindow": {"notAfter": "2027-01-15T12:00:00Z"}}
+    with pytest.raises(ConditionError):
+        parse_conditions(over, NOW)
+    assert parse_conditions(over, None).expires_at == NOW
+    assert parse_conditions(over, NOW - timedelta(seconds=1)).expires_at == NOW
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text("aZ1.-:~/\u0661", max_size=8)
+    | st.sampled_from(["1", "any"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["venue", "amount", "seconds", "above", "notAfter", "x"]), inner)
+    ),
+)
+
+
+@given(st.dictionaries(st.sampled_from([*Kind, "x"]), anything))
+def test_whatever_comes_is_read_or_refused(data: dict[str, Any]) -> None:
+    try:
+        parsed = parse_conditions(data, NOW)
+    except ConditionError:
+        return
+    unmet(parsed, facts(volume_out=lambda _seconds: 0), ACCEPTED, NOW)
+
+
+def view(pool_id: str, pair: tuple[str, str], amounts: tuple[int, int], opened_at: float = 0) -> PoolView:
+    dex = Dex(pool_id.split(":", maxsplit=1)[0])
+    return PoolView(PoolRef(pool_id, dex, *pair), "program", *amounts, None, opened_at)
+
+
+def test_facts_are_of_the_direct_pools_whichever_token_is_their_first() -> None:
+    tapes = {"raydium:1": VolumeTape(), "meteora:1": VolumeTape(), "raydium:2": VolumeTape()}
+    for tape, volume in zip(tapes.values(), (7, 70, 700), strict=True):
+        tape.add(1_000, volume, 11 * volume)
+    pools = PairPools(
+        "SOL",
+        "NEW",
+        9,
+        6,
+        [
+            view("raydium:1", ("SOL", "NEW"), (100, 2_000), 5),
+            view("meteora:1", ("NEW", "SOL"), (3_000, 50), 8),
+            view("meteora:2", ("SOL", "NEW"), (1, 1), 9),
+            view("raydium:2", ("SOL", "USDC"), (10**9, 10**9), 99),
+        ],
+        tapes,
+    )
+    made = facts_of(pools, Ratio(20, 1), Ratio(3, 2), 1_000)
+    assert made.price == (20, 1)
+    assert made.liquidity_out == 2_000 + 3_000 + 1
+    assert made.liquidity_usd == (2 * (100 + 50 + 1) * 3, 2)
+    assert made.newest == {Dex.RAYDIUM: (5, "raydium:1"), Dex.METEORA: (9, "meteora:2")}
+    assert made.volume_out(60) == 11 * 7 + 70
+    assert facts_of(pools, None, None, 1_000).liquidity_usd is None
+
+
+def test_a_dollar_is_a_dollar() -> None:
+    pools = PairPools("USDC", "NEW", 6, 6, [view("raydium:1", ("NEW", "USDC"), (5, 70))], {})
+    made = facts_of(pools, None, None, 0)
+    assert made.liquidity_usd == (140, 1)
+    assert made.volume_out(60) == 0
+
+
+def test_a_pair_without_pools_has_facts_too() -> None:
+    made = facts_of(PairPools("SOL", "NEW", 9, 0, [], {}), None, None, 0)
+    assert (made.price, made.liquidity_out, made.liquidity_usd, made.newest) == (None, 0, None, {})
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 900), st.integers(0, 100), st.integers(0, 100)), max_size=60), st.data()
+)
+def test_a_window_is_the_sum_of_its_seconds(trades: list[tuple[int, int, int]], data: st.DataObject) -> None:
+    tape, kept, second = VolumeTape(), [], 1_000
+    for pause, volume_a, volume_b in trades:
+        second += pause
+        tape.add(second, volume_a, volume_b)
+        kept.append((second, volume_a, volume_b))
+        seconds = data.draw(st.integers(1, 3_600))
+        now = second + data.draw(st.integers(0, 4_000))
+        window = [(a, b) for at, a, b in kept if at >= now - seconds]
+        assert tape.total(seconds, now) == (sum(a for a, _ in window), sum(b for _, b in window))
+
+
+def test_a_late_trade_counts_when_it_is_heard_of() -> None:
+    tape = VolumeTape()
+    tape.add(100, 1, 1)
+    tape.add(90, 2, 2)
+    assert tape.total(5, 100) == (3, 3)
+
+
+def test_a_tape_stays_short_and_forgets_nothing_of_the_last_hour() -> None:
+    tape, draw = VolumeTape(), Random(1)
+    second, hour = 0, deque[int]()
+    for _ in range(30_000):
+        second += draw.choice((0, 1, 1, 1, 2))
+        tape.add(second, 1, 2)
+        hour.append(second)
+        while hour[0] < second - 3_600:
+            hour.popleft()
+        assert len(tape) <= 2 * 3_601 + 1
+        assert tape.total(3_600, second) == (len(hour), 2 * len(hour))
