@@ -1,169 +1,604 @@
-"""What the paper market starts with, its tokens, and the transactions its wallet signs."""
+"""The paper market: what a transaction does to pools and wallets, and what it never does."""
 
-from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import combinations
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service.clock import Clock
 from service.domain.amounts import U64_MAX
-from service.domain.quote import Dex
-from service.domain.tokens import TOKENS, Token
-from service.settings import PPM, Range
-from service.venues.paper import market
-from service.venues.paper.market import found_pools
-from service.venues.paper.transaction import Wallet, decode, market_signature
-from service.venues.venue import Swap
-from solders.pubkey import Pubkey
-from solders.signature import Signature
+from service.domain.failures import FailureCode
+from service.domain.quote import Dex, SwapMode
+from service.settings import PPM, FailureRates, Range
+from service.venues.amm import (
+    AmmV4Pool,
+    ChainTime,
+    CpmmPool,
+    DammV2Pool,
+    Direction,
+    DlmmPool,
+    PoolState,
+    SwapQuote,
+)
+from service.venues.amm.meteora_damm_v2_fees import BaseFee
+from service.venues.amm.meteora_dlmm_bins import Bin
+from service.venues.amm.meteora_dlmm_fees import DlmmParameters
+from service.venues.amm.quote import Ratio
+from service.venues.paper.market import BAND_PPM, TRADERS, USER, Changes, Execution, Market
+from service.venues.paper.pool import PaperPool, owed
+from service.venues.paper.pool_json import PROGRAMS
+
+from tests.support.market import (
+    EVERY_OUTCOME,
+    SLOT,
+    SLOT_MS,
+    VARIANCE,
+    Crowd,
+    Leg,
+    a_market,
+    a_transaction,
+    band_ppm,
+    distance_ppm,
+)
 
 MODEST = settings(max_examples=25, deadline=None)
 
-SOL, USDC = "SOL", "USDC"
+EXACT_IN, EXACT_OUT = SwapMode.EXACT_IN, SwapMode.EXACT_OUT
+DAY_SLOTS = 24 * 3_600_000 // SLOT_MS
 
-VARIANCE = Range(20_000, 50_000)
-SWAP = Swap(
-    order_id="0190a8f5-0000-7000-8000-000000000000",
-    attempt=2,
-    dex=Dex.METEORA,
-    pool_id="meteora:SOL-USDC",
-    token_in=SOL,
-    token_out=USDC,
-    amount_in=U64_MAX,
-    minimum_out=1,
+# One pool of each program, all of them of the same pair; A is SOL.
+POOLS = {
+    "raydium_cpmm": "raydium:SOL-BONK:cpmm",
+    "raydium_amm_v4": "raydium:SOL-BONK:amm-v4",
+    "meteora_dlmm": "meteora:SOL-BONK:dlmm",
+    "meteora_damm_v2": "meteora:SOL-BONK:damm-v2",
+}
+of_every_program = pytest.mark.parametrize("pool_id", POOLS.values(), ids=POOLS.keys())
+
+SELL: dict[str, tuple[Leg, ...]] = {pool_id: ((pool_id, "SOL", "BONK"),) for pool_id in POOLS.values()}
+BUY: dict[str, tuple[Leg, ...]] = {pool_id: ((pool_id, "BONK", "SOL"),) for pool_id in POOLS.values()}
+
+ONE_SOL = 10**9
+
+
+@dataclass(frozen=True)
+class Picture:
+    """All that a market is, for comparing."""
+
+    pools: Mapping[str, PaperPool]
+    wallets: Mapping[tuple[str, str], int]
+
+    @classmethod
+    def of(cls, market: Market) -> "Picture":
+        return cls(dict(market.pools), dict(market.wallets))
+
+
+def changed_pool(market: Market, pool_id: str, **changes: Any) -> Market:
+    """Return the market with a pool's state changed."""
+    pools = [
+        replace(pool, state=replace(pool.state, **changes)) if pool.id == pool_id else pool  # type: ignore[type-var]
+        for pool in market.pools.values()
+    ]
+    return a_market(pools=pools)
+
+
+def fails(market: Market, transaction: Any, slot: int = SLOT) -> FailureCode | None:
+    """Execute, check that a failure leaves no trace, and return it."""
+    before = Picture.of(market)
+    execution = market.execute(transaction, slot)
+    if execution.failure is not None:
+        assert execution == Execution(transaction.signature, None, None, execution.failure)
+        assert Picture.of(market) == before
+        assert market.take_changes() == Changes([], {}, {})
+    return execution.failure
+
+
+# --- what an execution pays and gets
+
+
+@of_every_program
+@pytest.mark.parametrize("legs", [SELL, BUY], ids=["sell", "buy"])
+def test_an_exact_input_gets_what_the_pool_quotes(pool_id: str, legs: dict[str, tuple[Leg, ...]]) -> None:
+    market = a_market()
+    pool = market.pools[pool_id]
+    direction = Direction.A_TO_B if legs is SELL else Direction.B_TO_A
+    quote = pool.state.quote_exact_in(direction, 10**10, market.now(SLOT))
+    execution = market.execute(a_transaction((10**10, legs[pool_id]), minimum_out=quote.amount_out), SLOT)
+    assert execution == Execution("signature", 10**10, quote.amount_out, None)
+
+
+@of_every_program
+def test_an_exact_output_costs_what_the_pool_quotes(pool_id: str) -> None:
+    market = a_market()
+    quote = market.pools[pool_id].state.quote_exact_out(Direction.B_TO_A, ONE_SOL, market.now(SLOT))
+    transaction = a_transaction(
+        (ONE_SOL, BUY[pool_id]), mode=EXACT_OUT, maximum_in=quote.amount_in, minimum_out=ONE_SOL
+    )
+    execution = market.execute(transaction, SLOT)
+    assert execution == Execution("signature", quote.amount_in, ONE_SOL, None)
+
+
+TWO_LEGS: tuple[Leg, ...] = (
+    ("meteora:SOL-JUP:dlmm", "JUP", "SOL"),
+    ("raydium:SOL-BONK:cpmm", "SOL", "BONK"),
 )
 
-seeds = st.integers(0, 10**18 - 1)
+
+def test_two_legs_chain_and_touch_nothing_in_between() -> None:
+    market = a_market()
+    now, before = market.now(SLOT), dict(market.wallets)
+    first, second = (market.pools[pool_id].state for pool_id, _, _ in TWO_LEGS)
+    between = first.quote_exact_in(Direction.B_TO_A, 10**8, now).amount_out
+    amount_out = second.quote_exact_in(Direction.A_TO_B, between, now).amount_out
+    assert market.execute(a_transaction((10**8, TWO_LEGS)), SLOT).amount_out == amount_out
+    gains = {token: market.wallets[USER, token] - before[USER, token] for token in ("JUP", "SOL", "BONK")}
+    assert gains == {"JUP": -(10**8), "SOL": 0, "BONK": amount_out}
 
 
-# Written out a second time: most typing errors in a key leave 32 bytes of another one.
-MINTS = {
-    "SOL": ("So11111111111111111111111111111111111111112", 9),
-    "USDC": ("EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v", 6),
-    "USDT": ("Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB", 6),
-    "JUP": ("JUPyiwrYJFskUPiHa7hkeR8VUtAeFoSYbKedZNsDvCN", 6),
-    "RAY": ("4k3Dyjzvzp8eMZWUXbBCjEvwSkkk59S5iCNLY3QrkX6R", 6),
-    "BONK": ("DezXAZ8z7PnrnRJjz3wXBoRgixCa6xjnB7YaB1pPB263", 5),
+def test_an_exact_output_of_two_legs_is_worked_out_from_its_end() -> None:
+    market = a_market()
+    now = market.now(SLOT)
+    first, second = (market.pools[pool_id].state for pool_id, _, _ in TWO_LEGS)
+    between = second.quote_exact_out(Direction.A_TO_B, 10**9, now).amount_in
+    amount_in = first.quote_exact_out(Direction.B_TO_A, between, now).amount_in
+    execution = market.execute(a_transaction((10**9, TWO_LEGS), mode=EXACT_OUT), SLOT)
+    assert execution == Execution("signature", amount_in, 10**9, None)
+
+
+def test_paths_add_up_and_the_limits_are_for_all_of_them() -> None:
+    market = a_market()
+    amounts = dict(zip(POOLS.values(), (10**9, 10**10, 10**11, 10**8), strict=True))
+    quotes = {
+        pool_id: market.pools[pool_id].state.quote_exact_in(Direction.A_TO_B, amount, market.now(SLOT))
+        for pool_id, amount in amounts.items()
+    }
+    total = sum(quote.amount_out for quote in quotes.values())
+    paths = [(amount, SELL[pool_id]) for pool_id, amount in amounts.items()]
+    assert fails(market, a_transaction(*paths, minimum_out=total + 1)) is FailureCode.SLIPPAGE_EXCEEDED
+    execution = market.execute(a_transaction(*paths, minimum_out=total), SLOT)
+    assert execution == Execution("signature", sum(amounts.values()), total, None)
+
+
+def test_a_second_path_through_a_pool_meets_what_the_first_has_left() -> None:
+    pool_id = POOLS["raydium_amm_v4"]
+    market = a_market()
+    state, now = market.pools[pool_id].state, market.now(SLOT)
+    first = state.quote_exact_in(Direction.A_TO_B, 10**12, now)
+    second = first.next_state().quote_exact_in(Direction.A_TO_B, 10**12, now)
+    execution = market.execute(a_transaction((10**12, SELL[pool_id]), (10**12, SELL[pool_id])), SLOT)
+    assert execution.amount_out == first.amount_out + second.amount_out
+
+
+@dataclass(frozen=True)
+class Generous:
+    """A pool that pays a unit more than it is asked for, one for one."""
+
+    def price(self, _direction: Direction) -> Ratio:
+        return Ratio(1, 1)
+
+    def quote_exact_in(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[Generous]":
+        return self.quote_exact_out(direction, amount, now)
+
+    def quote_exact_out(self, _direction: Direction, amount: int, _now: ChainTime) -> "SwapQuote[Generous]":
+        return SwapQuote(amount, amount + 1, 0, 0, 0, lambda: self)
+
+
+def test_what_is_left_over_between_two_legs_is_the_users() -> None:
+    market = a_market()
+    pool = PaperPool("a", Dex.RAYDIUM, "raydium_cpmm", "WIF", "SOL", Generous(), 0, 10**6, SLOT)
+    market = a_market(pools=[*market.pools.values(), pool], user={"WIF": 10**6, "SOL": 7})
+    path = (("a", "WIF", "SOL"), SELL["raydium:SOL-BONK:cpmm"][0])
+    execution = market.execute(a_transaction((10**4, path), mode=EXACT_OUT), SLOT)
+    assert execution.amount_out == 10**4
+    assert market.wallets[USER, "SOL"] == 8
+
+
+# --- why an execution fails
+
+
+@of_every_program
+def test_slippage(pool_id: str) -> None:
+    market = a_market()
+    state, now = market.pools[pool_id].state, market.now(SLOT)
+    paid = state.quote_exact_in(Direction.A_TO_B, ONE_SOL, now).amount_out
+    cost = state.quote_exact_out(Direction.A_TO_B, 10**9, now).amount_in
+    code = FailureCode.SLIPPAGE_EXCEEDED
+    assert fails(market, a_transaction((ONE_SOL, SELL[pool_id]), minimum_out=paid + 1)) is code
+    assert fails(market, a_transaction((ONE_SOL, SELL[pool_id]), maximum_in=ONE_SOL - 1)) is code
+    exact_out = a_transaction((10**9, SELL[pool_id]), mode=EXACT_OUT, maximum_in=cost - 1)
+    assert fails(market, exact_out) is code
+    assert fails(market, replace(exact_out, maximum_in=cost)) is None
+
+
+@of_every_program
+@pytest.mark.parametrize("mode", SwapMode)
+def test_a_wallet_pays_no_more_than_it_holds(pool_id: str, mode: SwapMode) -> None:
+    state = a_market().pools[pool_id].state
+    cost = state.quote_exact_out(Direction.A_TO_B, 10**9, a_market().now(SLOT)).amount_in
+    transaction = a_transaction((cost if mode is EXACT_IN else 10**9, SELL[pool_id]), mode=mode)
+    market = a_market(user={"SOL": cost - 1})
+    assert fails(market, transaction) is FailureCode.INSUFFICIENT_BALANCE
+    market = a_market(user={"SOL": cost})
+    assert fails(market, transaction) is None
+    assert market.wallets[USER, "SOL"] == 0
+
+
+def test_a_wallet_holds_no_more_than_an_account_can() -> None:
+    legs = SELL[POOLS["raydium_cpmm"]]
+    market = a_market(user={"BONK": U64_MAX - 5})
+    assert fails(market, a_transaction((ONE_SOL, legs))) is FailureCode.INSUFFICIENT_LIQUIDITY
+
+
+@of_every_program
+def test_too_small(pool_id: str) -> None:
+    assert fails(a_market(), a_transaction((1, BUY[pool_id]))) is FailureCode.AMOUNT_TOO_SMALL
+    assert fails(a_market(), a_transaction((0, SELL[pool_id]))) is FailureCode.AMOUNT_TOO_SMALL
+
+
+@of_every_program
+def test_too_large(pool_id: str) -> None:
+    market = a_market()
+    more_than_all = market.pools[pool_id].vault_b + 1
+    transaction = a_transaction((more_than_all, SELL[pool_id]), mode=EXACT_OUT)
+    assert fails(market, transaction) is FailureCode.INSUFFICIENT_LIQUIDITY
+    # More than fits into the pool's account.
+    transaction = a_transaction((U64_MAX, SELL[pool_id]))
+    assert fails(market, transaction) is FailureCode.INSUFFICIENT_LIQUIDITY
+
+
+OFF: list[tuple[str, dict[str, int], FailureCode]] = [
+    ("raydium_cpmm", {"status": 4}, FailureCode.POOL_DISABLED),
+    ("raydium_cpmm", {"open_time_s": 2**40}, FailureCode.POOL_NOT_OPEN),
+    ("raydium_cpmm", {"creator_fee_on": 3}, FailureCode.UNSUPPORTED_POOL),
+    ("raydium_amm_v4", {"status": 2}, FailureCode.POOL_DISABLED),
+    ("raydium_amm_v4", {"status": 7, "open_time_s": 2**40}, FailureCode.POOL_NOT_OPEN),
+    ("raydium_amm_v4", {"status": 1}, FailureCode.UNSUPPORTED_POOL),
+    ("meteora_dlmm", {"status": 1}, FailureCode.POOL_DISABLED),
+    ("meteora_dlmm", {"pair_type": 1, "activation_point": 2**40}, FailureCode.POOL_NOT_OPEN),
+    ("meteora_dlmm", {"pair_type": 9}, FailureCode.UNSUPPORTED_POOL),
+    ("meteora_damm_v2", {"status": 1}, FailureCode.POOL_DISABLED),
+    ("meteora_damm_v2", {"activation_point": 2**40}, FailureCode.POOL_NOT_OPEN),
+    ("meteora_damm_v2", {"collect_fee_mode": 3}, FailureCode.UNSUPPORTED_POOL),
+]
+
+
+@pytest.mark.parametrize(("program", "changes", "code"), OFF)
+def test_a_pool_that_does_not_swap(program: str, changes: dict[str, int], code: FailureCode) -> None:
+    market = changed_pool(a_market(), POOLS[program], **changes)
+    assert fails(market, a_transaction((ONE_SOL, SELL[POOLS[program]]))) is code
+    # The traders cannot either; they leave it alone, and do not fail.
+    market.move(SLOT + DAY_SLOTS)
+    assert POOLS[program] not in market.take_changes().volumes
+
+
+def test_a_pool_opens_in_its_slot() -> None:
+    pool_id = POOLS["meteora_dlmm"]
+    market = changed_pool(a_market(), pool_id, pair_type=1, activation_point=SLOT + 1)
+    assert fails(market, a_transaction((ONE_SOL, SELL[pool_id])), SLOT) is FailureCode.POOL_NOT_OPEN
+    assert fails(market, a_transaction((ONE_SOL, SELL[pool_id])), SLOT + 1) is None
+
+
+def test_bins_that_were_not_loaded_are_liquidity_that_is_not_there() -> None:
+    pool_id = POOLS["meteora_dlmm"]
+    state = a_market().pools[pool_id].state
+    assert isinstance(state, DlmmPool)
+    index = state.active_id // 70
+    market = changed_pool(a_market(), pool_id, arrays={index: state.arrays[index]})
+    transaction = a_transaction((10**13, SELL[pool_id]))
+    assert fails(market, transaction) is FailureCode.INSUFFICIENT_LIQUIDITY
+
+
+CPMM = POOLS["raydium_cpmm"]
+NO_ROUTES: dict[str, Iterable[Leg]] = {
+    "unknown pool": [("raydium:SOL-BONK:gone", "SOL", "BONK")],
+    "another pair's pool": [("raydium:SOL-USDC:cpmm", "SOL", "BONK")],
+    "unknown token": [(CPMM, "SOL", "WIF")],
+    "gap": [("raydium:SOL-USDC:cpmm", "SOL", "USDC"), (CPMM, "SOL", "BONK")],
+    "circle": [(CPMM, "SOL", "BONK"), (CPMM, "BONK", "SOL")],
 }
 
 
-@pytest.mark.parametrize("symbol", TOKENS)
-def test_a_mint_is_the_public_key_of_its_token(symbol: str) -> None:
-    token = TOKENS[symbol]
-    assert token == Token(symbol, *MINTS[symbol])
-    key = Pubkey.from_string(token.mint)
-    assert len(bytes(key)) == 32
-    assert str(key) == token.mint
+@pytest.mark.parametrize("mode", SwapMode)
+@pytest.mark.parametrize("legs", NO_ROUTES.values(), ids=NO_ROUTES.keys())
+def test_no_route(legs: Iterable[Leg], mode: SwapMode) -> None:
+    assert fails(a_market(), a_transaction((ONE_SOL, legs), mode=mode)) is FailureCode.NO_ROUTE
 
 
-def test_no_two_tokens_share_a_mint() -> None:
-    assert len({token.mint for token in TOKENS.values()}) == len(TOKENS)
+def test_no_route_for_a_path_that_is_not_the_transactions() -> None:
+    good = a_transaction((ONE_SOL, SELL[CPMM]))
+    for bad in (replace(good, token_in="USDC"), replace(good, token_out="USDC"), replace(good, paths=())):
+        assert fails(a_market(), bad) is FailureCode.NO_ROUTE
 
 
-def test_each_pair_has_a_pool_on_each_dex() -> None:
-    pools = found_pools(1, VARIANCE, Clock())
-    assert len(pools) == 30
-    assert len({pool.id for pool in pools}) == 30
-    assert {(pool.dex, frozenset({pool.token_a, pool.token_b})) for pool in pools} == {
-        (dex, frozenset(pair)) for dex in Dex for pair in combinations(TOKENS, 2)
-    }
+@pytest.mark.parametrize("mode", SwapMode)
+def test_one_path_that_fails_undoes_the_others(mode: SwapMode) -> None:
+    # `fails` compares the whole market with what it was before.
+    good = [(ONE_SOL, SELL[pool_id]) for pool_id in POOLS.values()]
+    gone = (ONE_SOL, NO_ROUTES["unknown pool"])
+    assert fails(a_market(), a_transaction(*good, gone, mode=mode)) is FailureCode.NO_ROUTE
+    assert fails(a_market(), a_transaction(*good, (0, SELL[CPMM]), mode=mode)) is FailureCode.AMOUNT_TOO_SMALL
 
 
-@MODEST
-@given(seeds)
-def test_the_same_seed_founds_the_same_pools(seed: int) -> None:
-    assert found_pools(seed, VARIANCE, Clock()) == found_pools(seed, VARIANCE, Clock(seed=3))
-
-
-def test_another_seed_founds_other_pools() -> None:
-    one, other = found_pools(1, VARIANCE, Clock()), found_pools(2, VARIANCE, Clock())
-    assert all(a != b for a, b in zip(one, other, strict=True))
-
-
-@MODEST
-@given(seeds, st.sampled_from([Range(0, 0), VARIANCE, Range(0, PPM), Range(PPM, PPM)]))
-def test_a_pairs_prices_start_the_variance_apart_around_the_reference(seed: int, variance: Range) -> None:
-    prices: dict[tuple[str, str], list[Fraction]] = defaultdict(list)
-    for pool in found_pools(seed, variance, Clock()):
-        reference = Fraction(market._PRICES[pool.token_a], 10 ** TOKENS[pool.token_a].decimals) / Fraction(
-            market._PRICES[pool.token_b], 10 ** TOKENS[pool.token_b].decimals
-        )
-        prices[pool.token_a, pool.token_b].append(Fraction(pool.reserve_b, pool.reserve_a) / reference)
-    rounding = Fraction(2, PPM)
-    for pair in prices.values():
-        low, high = sorted(pair)
-        assert variance.low - 2 <= (high - low) * PPM <= variance.high + 2
-        assert low - rounding <= 1 <= high + rounding
-        assert abs((low + high) / 2 - 1) <= rounding
-
-
-@MODEST
-@given(seeds)
-def test_a_founded_pool_is_at_home_and_can_trade(seed: int) -> None:
-    for pool in found_pools(seed, VARIANCE, Clock()):
-        assert (pool.home_a, pool.home_b, pool.version) == (pool.reserve_a, pool.reserve_b, 1)
-        assert 0 < pool.reserve_a < U64_MAX // 1_000
-        assert 0 < pool.reserve_b < U64_MAX // 1_000
-        assert 0 < pool.fee_ppm < PPM
-        assert pool.restoring_trade() is None
-
-
-def test_every_token_has_a_price_and_every_depth_a_pair() -> None:
-    assert market._PRICES.keys() == TOKENS.keys()
-    assert all(pair <= TOKENS.keys() and len(pair) == 2 for pair in market._DEPTHS)
-
-
-@MODEST
-@given(
-    amount_in=st.integers(1, U64_MAX),
-    minimum_out=st.integers(1, U64_MAX),
-    attempt=st.integers(1, 11),
-    slot=st.integers(0, 2**63 - 1),
+@pytest.mark.parametrize(
+    ("rates", "code"),
+    [
+        (FailureRates(transient_ppm=PPM), FailureCode.TRANSACTION_FAILED),
+        (FailureRates(slippage_ppm=PPM), FailureCode.SLIPPAGE_EXCEEDED),
+        (FailureRates(permanent_ppm=PPM), FailureCode.TRANSACTION_REJECTED),
+    ],
 )
-def test_a_signed_transaction_reads_as_the_swap_it_is(
-    amount_in: int, minimum_out: int, attempt: int, slot: int
-) -> None:
-    swap = replace(SWAP, amount_in=amount_in, minimum_out=minimum_out, attempt=attempt)
-    signed = Wallet(seed=1).sign(swap, slot)
-    read = decode(signed)
-    assert (signed.id, signed.venue, signed.minimum_out, signed.last_valid_height) == (
-        read.signature,
-        read.venue,
-        read.minimum_out,
-        read.last_valid_slot,
+def test_failures_on_demand(rates: FailureRates, code: FailureCode) -> None:
+    assert fails(a_market(rates=rates), a_transaction((ONE_SOL, SELL[CPMM]))) is code
+
+
+def test_a_signatures_luck_is_its_own_for_ever() -> None:
+    rates = FailureRates(100_000, 200_000, 300_000)
+    draw = Random(1)
+    signatures = [str(number) for number in range(1_000)]
+    runs: list[dict[str, FailureCode | None]] = []
+    for _ in range(2):
+        market = a_market(rates=rates)
+        draw.shuffle(signatures)
+        runs.append(
+            {
+                signature: market.execute(
+                    a_transaction((10**6, SELL[CPMM]), signature=signature), SLOT
+                ).failure
+                for signature in signatures
+            }
+        )
+    assert runs[0] == runs[1]
+    codes = list(runs[0].values())
+    assert 60 < codes.count(FailureCode.TRANSACTION_FAILED) < 140
+    assert 150 < codes.count(FailureCode.SLIPPAGE_EXCEEDED) < 250
+    assert 240 < codes.count(FailureCode.TRANSACTION_REJECTED) < 360
+
+
+# --- what the market's own traders do
+
+
+@of_every_program
+@pytest.mark.parametrize("legs", [SELL, BUY], ids=["sell", "buy"])
+def test_traders_bring_a_pool_back_at_once(pool_id: str, legs: dict[str, tuple[Leg, ...]]) -> None:
+    market = a_market()
+    pool, token = market.pools[pool_id], legs[pool_id][0][1]
+    held = pool.vault_a if token == "SOL" else pool.vault_b
+    before = dict(market.wallets)
+    execution = market.execute(a_transaction((held // 10, legs[pool_id])), SLOT)
+    assert execution.failure is None
+    assert abs(distance_ppm(market, market.pools[pool_id], SLOT)) <= band_ppm(pool)
+    assert market.wallets[TRADERS, token] > before[TRADERS, token]
+    changes = market.take_changes()
+    assert {owner for owner, _ in changes.wallets} == {USER, TRADERS}
+    # Theirs is as large as the user's, or nearly.
+    volumes = dict(zip(("SOL", "BONK"), changes.volumes[pool_id], strict=True))
+    assert execution.amount_in is not None
+    assert execution.amount_in * 17 // 10 < volumes[token] < execution.amount_in * 21 // 10
+
+
+def test_what_is_off_by_less_than_the_band_is_left() -> None:
+    market = a_market()
+    pool = market.pools[CPMM]
+    market.execute(a_transaction((pool.vault_a * BAND_PPM // 3 // PPM, SELL[CPMM])), SLOT)
+    assert {owner for owner, _ in market.take_changes().wallets} == {USER}
+
+
+def test_traders_do_what_their_wallet_allows() -> None:
+    market = a_market()
+    pool = market.pools[CPMM]
+    poor = Market(
+        1,
+        market.pools.values(),
+        {**market.wallets, (TRADERS, "BONK"): 1_000_000},
+        clock=market._clock,
+        slot_ms=SLOT_MS,
+        variance_ppm=VARIANCE,
+        failure_rates=FailureRates(),
     )
-    assert (read.order_id, read.attempt, read.pool_id) == (swap.order_id, attempt, swap.pool_id)
-    assert (read.token_in, read.token_out, read.amount_in) == (SOL, USDC, amount_in)
-    assert (read.venue, read.minimum_out, read.last_valid_slot) == (Dex.METEORA, minimum_out, slot)
+    poor.execute(a_transaction((pool.vault_a // 10, SELL[CPMM])), SLOT)
+    assert poor.wallets[TRADERS, "BONK"] == 0
+    assert distance_ppm(poor, poor.pools[CPMM], SLOT) < -10_000
 
 
-def test_an_attempts_id_is_the_signature_of_its_bytes_in_base58() -> None:
-    wallet = Wallet(seed=1)
-    signed = wallet.sign(SWAP, 100)
-    signature = Signature.from_string(signed.id)
-    assert bytes(signature) == signed.transaction[:64]
-    assert signature.verify(wallet._keypair.pubkey(), signed.transaction[64:])
+@pytest.mark.parametrize("variance", [VARIANCE, Range(300, 300)], ids=["percents", "basis points"])
+def test_the_dexes_prices_lie_the_variance_apart(variance: Range) -> None:
+    market = a_market(variance=variance)
+    pairs = {(pool.token_a, pool.token_b) for pool in market.pools.values()}
+    for slot in range(SLOT, SLOT + DAY_SLOTS, DAY_SLOTS // 97):
+        market.move(slot)
+        for pair in pairs:
+            spread = market.reference.spread(*pair)
+            assert variance.low <= spread.ppm <= variance.high
+            dear: list[tuple[Fraction, int]] = []
+            cheap: list[tuple[Fraction, int]] = []
+            for pool in market.pools_of(*pair):
+                assert abs(distance_ppm(market, pool, slot)) <= band_ppm(pool)
+                price = Fraction(*pool.state.price(Direction.A_TO_B))
+                (dear if pool.dex is spread.dearer else cheap).append((price, band_ppm(pool)))
+            for one, one_band in dear:
+                for other, other_band in cheap:
+                    apart = (one - other) / (one + other) * 2 * PPM
+                    assert abs(apart - spread.ppm) <= (one_band + other_band) * Fraction(101, 100) + 2
 
 
-def test_signing_is_repeatable_and_every_difference_gives_another_id() -> None:
-    ids = [
-        Wallet(1).sign(SWAP, 100).id,
-        Wallet(2).sign(SWAP, 100).id,
-        Wallet(1).sign(SWAP, 101).id,
-        Wallet(1).sign(replace(SWAP, attempt=3), 100).id,
-        Wallet(1).sign(replace(SWAP, minimum_out=2), 100).id,
+def test_in_a_day_no_pool_leaves_its_range() -> None:
+    market = a_market(seed=2)
+    for slot in range(SLOT, SLOT + DAY_SLOTS, DAY_SLOTS // 151):
+        market.move(slot)
+        for pool in market.pools.values():
+            assert abs(distance_ppm(market, pool, slot)) <= band_ppm(pool)
+            if isinstance(pool.state, DlmmPool):
+                # There is something to buy on either side.
+                for direction in Direction:
+                    quote = pool.state.quote_exact_in(direction, 10**7, market.now(slot))
+                    assert quote.price_impact_ppm < 20_000
+
+
+def test_a_pool_that_cannot_reach_its_target_goes_as_far_as_it_can() -> None:
+    pool_id = POOLS["meteora_damm_v2"]
+    state = a_market().pools[pool_id].state
+    assert isinstance(state, DammV2Pool)
+    # Its range ends a little above its price, and the reference will rise above that.
+    top = state.sqrt_price * 1_001 // 1_000
+    market = changed_pool(a_market(), pool_id, sqrt_max_price=top)
+    for slot in range(SLOT, SLOT + DAY_SLOTS, 2_000):
+        market.move(slot)
+        moved = market.pools[pool_id].state
+        assert isinstance(moved, DammV2Pool)
+        assert moved.sqrt_price <= top
+    assert market.shortfalls() == []
+
+
+def test_a_step_moves_nothing_twice() -> None:
+    market = a_market()
+    market.move(SLOT + 1_000)
+    assert market.take_changes().pools
+    market.move(SLOT + 1_004)
+    assert market.take_changes() == Changes([], {}, {})
+
+
+# --- the books
+
+
+def test_a_crowd_makes_nothing_and_loses_nothing() -> None:
+    crowd = Crowd(a_market(user={"BONK": 10**14, "RAY": 10**12}))
+    crowd.trade(2_000)
+    crowd.check_books()
+    assert crowd.outcomes.keys() == EVERY_OUTCOME | PROGRAMS.keys()
+    assert all(count >= 20 for count in crowd.outcomes.values()), crowd.outcomes
+
+
+def test_the_same_trades_have_the_same_fills() -> None:
+    one, other = Crowd(a_market(seed=5), seed=3), Crowd(a_market(seed=5), seed=3)
+    other.market = a_market(seed=5, pools=reversed(list(other.market.pools.values())))
+    for crowd in (one, other):
+        crowd.trade(200)
+    assert one.executions == other.executions
+    assert Picture.of(one.market) == Picture.of(other.market)
+
+
+def test_a_market_goes_on_where_another_stopped() -> None:
+    # As after a change of leader: pools and wallets are all that there is to hand over.
+    one = Crowd(a_market(), seed=9)
+    one.trade(50)
+    old = one.market
+    new = Market(
+        1,
+        old.pools.values(),
+        old.wallets,
+        clock=old._clock,
+        slot_ms=SLOT_MS,
+        variance_ppm=VARIANCE,
+        failure_rates=FailureRates(),
+    )
+    for slot in range(one.slot, one.slot + 40):
+        executions = []
+        for market in (old, new):
+            market.move(slot)
+            executions.append(market.execute(a_transaction((10**11, SELL[CPMM])), slot))
+        assert executions[0] == executions[1]
+    assert Picture.of(old) == Picture.of(new)
+
+
+def test_volumes_are_what_anybody_swapped_and_are_told_once() -> None:
+    market = a_market()
+    paid = market.execute(a_transaction((10**6, SELL[CPMM])), SLOT)
+    cost = market.execute(a_transaction((10**6, BUY[CPMM])), SLOT)
+    assert paid.amount_out is not None
+    assert cost.amount_out is not None
+    volumes = {CPMM: (10**6 + cost.amount_out, paid.amount_out + 10**6)}
+    changes = market.take_changes()
+    assert changes.volumes == volumes
+    assert changes.pools == [market.pools[CPMM]]
+    assert changes.wallets == {key: market.wallets[key] for key in ((USER, "SOL"), (USER, "BONK"))}
+    assert market.take_changes() == Changes([], {}, {})
+
+
+BINS = {-1: Bin(0, 100, 20, 3), 0: Bin(7, 8), 1: Bin(500, 0, 60, 4, orders_ask=True)}
+OWED: list[tuple[PoolState, tuple[int, int]]] = [
+    (CpmmPool(100, 200, 2_500, protocol_fees_0=3, fund_fees_1=4), (100, 200)),
+    (AmmV4Pool(100, 200, need_take_pnl_coin=5), (100, 200)),
+    (DammV2Pool(1, 1, 1, 1, 100, 200, BaseFee(1), protocol_fee_a=3, protocol_fee_b=4), (103, 204)),
+    (
+        replace(DlmmPool.of_bins(DlmmParameters(1, 1), 0, BINS.items()), protocol_fee_x=9, protocol_fee_y=5),
+        (7 + 500 + 60 + 4 + 9, 100 + 20 + 3 + 8 + 5),
+    ),
+]
+
+
+@pytest.mark.parametrize(("state", "holds"), OWED)
+def test_what_a_state_owes(state: PoolState, holds: tuple[int, int]) -> None:
+    assert owed(state) == holds
+
+
+def test_a_vault_that_holds_too_little_is_told() -> None:
+    pools = [
+        replace(pool, vault_b=pool.vault_b - 1) if pool.id in POOLS.values() else pool
+        for pool in a_market().pools.values()
     ]
-    assert len(set(ids)) == len(ids)
-    assert Wallet(1).sign(SWAP, 100).id == ids[0]
+    told = a_market(pools=pools).shortfalls()
+    assert sorted(text.split(" ")[0] for text in told) == sorted(POOLS.values())
 
 
-def test_the_markets_own_trades_have_signatures_of_their_own() -> None:
-    signatures = {
-        market_signature(pool, version) for pool in ("raydium:A-B", "meteora:A-B") for version in (1, 2, 11)
+def test_pools_of_a_pair_are_the_same_both_ways_and_in_order() -> None:
+    market = a_market(pools=reversed(list(a_market().pools.values())))
+    pools = market.pools_of("SOL", "BONK")
+    assert [pool.id for pool in pools] == sorted(POOLS.values())
+    assert market.pools_of("BONK", "SOL") == pools
+    assert market.pools_of("JUP", "BONK") == ()
+    assert market.tokens == ("BONK", "JUP", "RAY", "SOL", "USDC", "USDT")
+    assert list(market.pools) == sorted(market.pools)
+
+
+def test_a_listing_mints_what_its_vaults_hold() -> None:
+    market = a_market()
+    market.move(SLOT)
+    before = market.totals()
+    pool = PaperPool(
+        "a", Dex.RAYDIUM, "raydium_cpmm", "JUP", "BONK", CpmmPool(10**9, 10**15, 2_500), 10**9, 10**15, SLOT
+    )
+    assert market.add_pool(pool) == {"JUP": 10**9, "BONK": 10**15}
+    assert market.totals() == {
+        **before,
+        "JUP": before["JUP"] + 10**9,
+        "BONK": before["BONK"] + 10**15,
     }
-    assert len(signatures) == 6
-    assert all(len(bytes(Signature.from_string(each))) == 64 for each in signatures)
-    assert market_signature("raydium:A-B", 1) in signatures
+    assert market.pools_of("BONK", "JUP") == (pool,)
+    assert market.take_changes() == Changes([pool], {}, {})
+    # Its price was anything; now it is the market's.
+    market.move(SLOT)
+    assert abs(distance_ppm(market, market.pools["a"], SLOT)) <= BAND_PPM
+    with pytest.raises(ValueError, match="there is a pool a"):
+        market.add_pool(pool)
+    with pytest.raises(ValueError, match="b owes"):
+        market.add_pool(replace(pool, id="b", vault_a=10**9 - 1))
+
+
+def test_a_pool_of_a_token_without_a_price_is_nobodys_to_bring_back() -> None:
+    market = a_market(user={"WIF": 10**9})
+    pool = PaperPool(
+        "a", Dex.RAYDIUM, "raydium_cpmm", "WIF", "SOL", CpmmPool(10**9, 10**9, 2_500), 10**9, 10**9, SLOT
+    )
+    market.add_pool(pool)
+    market.move(SLOT)
+    assert market.pools["a"] == pool
+    assert market.execute(a_transaction((10**8, [("a", "WIF", "SOL")])), SLOT).failure is None
+    assert market.take_changes().volumes["a"][0] == 10**8
+
+
+@MODEST
+@given(st.integers(0, 10**12), st.integers(10, 60_000))
+def test_time_is_counted_in_slots(slot: int, slot_ms: int) -> None:
+    market = Market(
+        1,
+        [],
+        {},
+        clock=a_market()._clock,
+        slot_ms=slot_ms,
+        variance_ppm=VARIANCE,
+        failure_rates=FailureRates(),
+    )
+    assert market.now(slot) == ChainTime(slot * slot_ms // 1_000, slot)

@@ -1,0 +1,97 @@
+"""Median time to find a route: ``python -m tests.bench.routing``."""
+
+from statistics import median
+from timeit import repeat
+from typing import NamedTuple
+
+from service.domain.quote import Dex, SwapMode
+from service.venues.amm import AmmV4Pool, ChainTime, CpmmPool, DammV2Pool, DlmmPool, PoolState
+from service.venues.amm.meteora_damm_v2_fees import BaseFee
+from service.venues.amm.meteora_dlmm_bins import Bin
+from service.venues.amm.meteora_dlmm_fees import DlmmParameters
+from service.venues.routing import RouteLimits, best_route
+from service.venues.venue import PoolRef, Snapshot
+
+NOW = ChainTime(1_800_000_000)
+ROUNDS, ROUTES = 9, 30
+DEEP = 10**13
+
+
+def dlmm_pool(depth: int, bin_step: int, bins: int = 200) -> DlmmPool:
+    """Return a pool around the price one, half of its bins on either side."""
+    held = depth // bins
+    by_id = {
+        bin_id: Bin(amount_x=held if bin_id >= 0 else 0, amount_y=held if bin_id <= 0 else 0)
+        for bin_id in range(-bins // 2, bins // 2 + 1)
+    }
+    parameters = DlmmParameters(bin_step, 10_000, variable_fee_control=40_000)
+    return DlmmPool.of_bins(parameters, 0, by_id.items())
+
+
+def damm_v2_pool(depth: int) -> DammV2Pool:
+    return DammV2Pool(depth << 64, 1 << 64, 1 << 50, 1 << 78, depth, depth, BaseFee(2_500_000))
+
+
+def pools_of(pair: tuple[str, str], depth: int) -> list[Snapshot]:
+    """Return five pools of a pair: two of Raydium, three of Meteora, all about the price one."""
+    states: list[tuple[Dex, PoolState]] = [
+        (Dex.RAYDIUM, CpmmPool(depth, depth, 2_500, 120_000, 40_000)),
+        (Dex.RAYDIUM, AmmV4Pool(depth // 2, depth * 5_005 // 10_000)),
+        (Dex.METEORA, dlmm_pool(depth, 10)),
+        (Dex.METEORA, dlmm_pool(depth // 3, 25)),
+        (Dex.METEORA, damm_v2_pool(depth * 2)),
+    ]
+    return [
+        Snapshot(PoolRef(f"{pair[0]}-{pair[1]}-{number}", dex, *pair), state, NOW)
+        for number, (dex, state) in enumerate(states)
+    ]
+
+
+DIRECT = pools_of(("JUP", "BONK"), DEEP)
+HUBS = [
+    snapshot
+    for pair in (("SOL", "JUP"), ("SOL", "BONK"), ("JUP", "USDC"), ("BONK", "USDC"))
+    for snapshot in pools_of(pair, DEEP)
+]
+
+
+class Case(NamedTuple):
+    name: str
+    snapshots: list[Snapshot]
+    amount: int
+    limit_ms: float
+
+
+CASES = [
+    Case("one pool wins, direct", DIRECT, 10**7, 0.25),
+    Case("one pool wins, hubs looked at", DIRECT + HUBS, 10**7, 0.25),
+    Case("split, 1 % of the depth", DIRECT, DEEP // 100, 1),
+    Case("split, 10 % of the depth", DIRECT, DEEP // 10, 1),
+    Case("split, 30 % of the depth", DIRECT, DEEP * 3 // 10, 1),
+    Case("hubs, 1 % of the depth", DIRECT + HUBS, DEEP // 100, 3),
+    Case("hubs, 10 % of the depth", DIRECT + HUBS, DEEP // 10, 3),
+    Case("hubs, 30 % of the depth", DIRECT + HUBS, DEEP * 3 // 10, 3),
+    Case("hubs only, one path wins", HUBS, 10**7, 3),
+    Case("hubs only, 1 % of the depth", HUBS, DEEP // 100, 3),
+    Case("hubs only, 10 % of the depth", HUBS, DEEP // 10, 3),
+]
+
+
+def main() -> None:
+    print(f"{'order':30} {'legs':>5} {'exact in':>9} {'exact out':>9} {'limit':>9}   us, median")
+    for name, snapshots, amount, limit_ms in CASES:
+        times_us = []
+        legs = 0
+        for mode in SwapMode:
+
+            def route(mode: SwapMode = mode) -> int:
+                choice = best_route(mode, "JUP", "BONK", amount, snapshots, (), RouteLimits())  # noqa: B023
+                return len(choice.route.legs)
+
+            legs = max(legs, route())
+            times_us.append(median(repeat(route, number=ROUTES, repeat=ROUNDS)) / ROUTES * 1e6)
+        print(f"{name:30} {legs:5} {times_us[0]:9.0f} {times_us[1]:9.0f} {limit_ms * 1000:9.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""A paper market for tests, and a crowd that trades in it at random."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+from random import Random
+
+from service.clock import Clock
+from service.domain.amounts import U64_MAX
+from service.domain.failures import FailureCode
+from service.domain.quote import SwapMode
+from service.domain.tokens import TOKENS
+from service.settings import PPM, FailureRates, Range
+from service.venues.amm import Direction, DlmmPool
+from service.venues.paper.founding import found_pools, found_wallets
+from service.venues.paper.market import BAND_PPM, Execution, Market
+from service.venues.paper.pool import PaperPool, shortfall
+from service.venues.paper.transaction import PaperTransaction, PathSwap
+
+SLOT = 4_500_000_000
+"""A slot in the year 2027."""
+SLOT_MS = 400
+VARIANCE = Range(20_000, 50_000)
+
+Leg = tuple[str, str, str]
+
+
+@lru_cache
+def founded(seed: int = 1, variance: Range = VARIANCE) -> tuple[PaperPool, ...]:
+    """Return the pools that a seed founds at ``SLOT``; they are immutable, so once will do."""
+    return tuple(found_pools(seed, variance, Clock(seed=1), SLOT, SLOT_MS))
+
+
+def a_market(
+    seed: int = 1,
+    *,
+    pools: Iterable[PaperPool] | None = None,
+    user: Mapping[str, int] | None = None,
+    variance: Range = VARIANCE,
+    rates: FailureRates | None = None,
+) -> Market:
+    """Return a market as it is founded at ``SLOT``; with its pools, or with other ones."""
+    return Market(
+        seed,
+        founded(seed, variance) if pools is None else pools,
+        found_wallets(user),
+        clock=Clock(seed=1),
+        slot_ms=SLOT_MS,
+        variance_ppm=variance,
+        failure_rates=rates or FailureRates(),
+    )
+
+
+def a_transaction(
+    *paths: tuple[int, Iterable[Leg]],
+    mode: SwapMode = SwapMode.EXACT_IN,
+    maximum_in: int = U64_MAX,
+    minimum_out: int = 1,
+    signature: str = "signature",
+) -> PaperTransaction:
+    """Return a transaction along paths, each an amount and its legs."""
+    swaps = tuple(PathSwap(amount, tuple(legs)) for amount, legs in paths)
+    legs = swaps[0].legs
+    return PaperTransaction(
+        signature, "order", 1, mode, legs[0][1], legs[-1][2], swaps, maximum_in, minimum_out, U64_MAX
+    )
+
+
+def distance_ppm(market: Market, pool: PaperPool, slot: int) -> Fraction:
+    """Return how far a pool's price is from its target, in millionths of it, signed."""
+    target = market.reference.target(pool.dex, pool.token_a, pool.token_b, slot)
+    assert target is not None
+    return (Fraction(*pool.state.price(Direction.A_TO_B)) / Fraction(*target) - 1) * PPM
+
+
+def band_ppm(pool: PaperPool) -> int:
+    """Return how far from its target a pool's price may be left."""
+    if isinstance(pool.state, DlmmPool):
+        return pool.state.parameters.bin_step * 100
+    return BAND_PPM
+
+
+@dataclass
+class Crowd:
+    """Trades at random, checks the market after every trade, and keeps books of its own.
+
+    The books follow ``take_changes`` only, so a change that is not told shows in them.
+    """
+
+    market: Market
+    seed: int = 1
+    slot: int = SLOT
+    executions: list[Execution] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._draw = Random(self.seed)
+        self._tokens = list(TOKENS)
+        self._legs = {
+            (sold, bought): [(pool.id, sold, bought) for pool in self.market.pools_of(sold, bought)]
+            for sold in TOKENS
+            for bought in TOKENS
+        }
+        self._totals = self.market.totals()
+        self._pools = dict(self.market.pools)
+        self._wallets = dict(self.market.wallets)
+
+    def trade(self, times: int) -> None:
+        """Let time pass and trade, so many times."""
+        for _ in range(times):
+            self.slot += self._draw.choice((0, 0, 0, 1, 7, 100))
+            self.market.move(self.slot)
+            self._check()
+            transaction = self._transaction()
+            execution = self.market.execute(transaction, self.slot)
+            self.executions.append(execution)
+            changed = self._check()
+            self._judge(transaction, execution, changed=changed)
+
+    def check_books(self) -> None:
+        """Check that all changes were told, and that every vault can pay."""
+        assert self._pools == self.market.pools
+        assert self._wallets == self.market.wallets
+        assert self.market.shortfalls() == []
+
+    def _transaction(self) -> PaperTransaction:
+        draw = self._draw
+        token_in, token_out = draw.sample(self._tokens, 2)
+        candidates = [[leg] for leg in self._legs[token_in, token_out]]
+        for between in self._tokens:
+            firsts, seconds = self._legs[token_in, between], self._legs[between, token_out]
+            if firsts and seconds:
+                candidates.append([draw.choice(firsts), draw.choice(seconds)])
+        paths = draw.sample(candidates, min(draw.choice((1, 1, 1, 2, 3)), len(candidates)))
+        if draw.random() < 0.02:
+            paths[-1] = [("raydium:gone", token_in, token_out)]
+        mode = draw.choice(list(SwapMode))
+        limits = draw.choice([(U64_MAX, 1)] * 8 + [(U64_MAX, U64_MAX), (1, 1)])
+        return a_transaction(
+            *((draw.randint(1, 9) * 10 ** draw.randint(0, 16), legs) for legs in paths),
+            mode=mode,
+            maximum_in=limits[0],
+            minimum_out=limits[1],
+            signature=str(len(self.executions)),
+        )
+
+    def _check(self) -> bool:
+        """Check that nothing was made or lost, and that vaults can pay; return whether anything changed."""
+        assert self.market.totals() == self._totals
+        changes = self.market.take_changes()
+        assert {pool.id for pool in changes.pools} == changes.volumes.keys()
+        for pool in changes.pools:
+            assert shortfall(pool) is None
+            assert 0 < pool.vault_a <= U64_MAX
+            assert 0 < pool.vault_b <= U64_MAX
+            self._pools[pool.id] = pool
+        assert all(0 <= balance <= U64_MAX for balance in changes.wallets.values())
+        self._wallets |= changes.wallets
+        return bool(changes.pools or changes.wallets)
+
+    def _judge(self, transaction: PaperTransaction, execution: Execution, *, changed: bool) -> None:
+        assert execution.signature == transaction.signature
+        if execution.failure is not None:
+            assert not changed
+            assert execution.amount_in is execution.amount_out is None
+            self.outcomes[execution.failure] += 1
+            return
+        assert changed
+        assert execution.amount_in is not None
+        assert execution.amount_out is not None
+        assert 0 < execution.amount_in <= transaction.maximum_in
+        assert execution.amount_out >= transaction.minimum_out
+        fixed = sum(path.amount for path in transaction.paths)
+        exact_in = transaction.mode is SwapMode.EXACT_IN
+        assert (execution.amount_in if exact_in else execution.amount_out) == fixed
+        self.outcomes[transaction.mode] += 1
+        for path in transaction.paths:
+            self.outcomes[f"{len(path.legs)} legs"] += 1
+            for pool_id, _, _ in path.legs:
+                self.outcomes[self.market.pools[pool_id].program] += 1
+
+
+EVERY_OUTCOME = {
+    *SwapMode,
+    "1 legs",
+    "2 legs",
+    FailureCode.SLIPPAGE_EXCEEDED,
+    FailureCode.NO_ROUTE,
+    FailureCode.AMOUNT_TOO_SMALL,
+    FailureCode.INSUFFICIENT_LIQUIDITY,
+    FailureCode.INSUFFICIENT_BALANCE,
+}
+"""What a crowd's trades come to, beside the programs that they go through."""

@@ -1,0 +1,193 @@
+"""Pools as JSON: back to the last field, whichever reader it went through, and quickly."""
+
+import json
+from collections.abc import Iterator
+from timeit import repeat
+from typing import Any, TypeAlias
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from service.clock import Clock
+from service.domain.quote import Dex
+from service.venues.amm import AmmV4Pool, CpmmPool, DammV2Pool, DlmmPool, PoolState
+from service.venues.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
+from service.venues.amm.meteora_dlmm_bins import BINS_PER_ARRAY, EMPTY_BIN, Bin, BinArray
+from service.venues.amm.meteora_dlmm_fees import DlmmParameters, Volatility
+from service.venues.paper.founding import found_pools
+from service.venues.paper.pool_json import (
+    METEORA_DAMM_V2,
+    METEORA_DLMM,
+    PROGRAMS,
+    RAYDIUM_AMM_V4,
+    RAYDIUM_CPMM,
+    decode,
+    encode,
+)
+
+from tests.support.market import SLOT, SLOT_MS, VARIANCE
+
+MODEST = settings(max_examples=60, deadline=None)
+DOUBLE = 2**53
+
+Case: TypeAlias = tuple[str, PoolState]
+
+numbers = st.integers(-(2**70), 2**128 - 1) | st.integers(DOUBLE - 2, DOUBLE + 2) | st.integers(-9, 9)
+
+
+def dlmm_pool(
+    bins: dict[int, Bin], also_loaded: set[int], liquid: list[int], plain: dict[str, Any]
+) -> DlmmPool:
+    pool = DlmmPool.of_bins(
+        plain.pop("parameters"), plain.pop("active_id"), bins.items(), plain.pop("volatility")
+    )
+    empty = {index: BinArray(index, (EMPTY_BIN,) * BINS_PER_ARRAY) for index in also_loaded}
+    return DlmmPool(
+        pool.parameters, pool.active_id, {**empty, **pool.arrays}, tuple(liquid), pool.volatility, **plain
+    )
+
+
+cases = (
+    st.tuples(st.just(RAYDIUM_CPMM), st.builds(CpmmPool, *[numbers] * 7, st.booleans(), *[numbers] * 8))
+    | st.tuples(st.just(RAYDIUM_AMM_V4), st.builds(AmmV4Pool, *[numbers] * 8))
+    | st.tuples(
+        st.just(METEORA_DAMM_V2),
+        st.builds(
+            DammV2Pool,
+            *[numbers] * 6,
+            st.builds(BaseFee, *[numbers] * 5),
+            st.none() | st.builds(DynamicFee, *[numbers] * 11),
+            *[numbers] * 10,
+        ),
+    )
+    | st.tuples(
+        st.just(METEORA_DLMM),
+        st.builds(
+            dlmm_pool,
+            st.dictionaries(
+                st.integers(-443_636, 443_636), st.builds(Bin, *[numbers] * 4, st.booleans()), max_size=12
+            ),
+            st.sets(st.integers(-6_338, 6_338), max_size=3),
+            st.lists(st.integers(-6_338, 6_338), max_size=4),
+            st.fixed_dictionaries(
+                {
+                    "parameters": st.builds(DlmmParameters, *[numbers] * 11, st.booleans()),
+                    "active_id": numbers,
+                    "volatility": st.builds(Volatility, *[numbers] * 4),
+                    "protocol_fee_x": numbers,
+                    "protocol_fee_y": numbers,
+                    "status": numbers,
+                    "pair_type": numbers,
+                    "activation_type": numbers,
+                    "activation_point": numbers,
+                }
+            ),
+        ),
+    )
+)
+
+
+def by_orjson(values: Any) -> Any:
+    return orjson.loads(orjson.dumps(values))
+
+
+def by_doubles(values: Any) -> Any:
+    """Read as JavaScript and most of the world does: every number is a double."""
+    return json.loads(json.dumps(values), parse_int=lambda text: int(float(text)))
+
+
+@MODEST
+@given(cases)
+def test_a_state_comes_back_as_it_was(case: Case) -> None:
+    program, state = case
+    encoded = encode(program, state)
+    for values in (encoded, by_orjson(encoded), by_doubles(encoded)):
+        decoded = decode(program, values)
+        assert decoded == state
+        assert type(decoded) is type(state)
+        assert encode(program, decoded) == encoded
+
+
+def leaves(values: Any) -> Iterator[Any]:
+    if isinstance(values, dict):
+        values = list(values.values())
+    if isinstance(values, list):
+        for value in values:
+            yield from leaves(value)
+    else:
+        yield values
+
+
+@MODEST
+@given(cases)
+def test_no_number_is_more_than_a_double_holds_and_none_is_one(case: Case) -> None:
+    for leaf in leaves(encode(*case)):
+        assert type(leaf) in {int, str, bool, type(None)}
+        assert type(leaf) is not int or abs(leaf) <= DOUBLE
+        assert type(leaf) is not str or abs(int(leaf)) > DOUBLE
+
+
+def test_the_programs_and_whose_they_are() -> None:
+    assert PROGRAMS == {
+        "raydium_cpmm": Dex.RAYDIUM,
+        "raydium_amm_v4": Dex.RAYDIUM,
+        "meteora_dlmm": Dex.METEORA,
+        "meteora_damm_v2": Dex.METEORA,
+    }
+
+
+def test_every_pool_of_the_market_comes_back_as_it_was() -> None:
+    for pool in found_pools(1, VARIANCE, Clock(seed=1), SLOT, SLOT_MS):
+        assert decode(pool.program, by_orjson(encode(pool.program, pool.state))) == pool.state
+        assert PROGRAMS[pool.program] is pool.dex
+
+
+def test_a_bin_that_was_emptied_costs_nothing_and_an_array_of_such_bins_stays_known() -> None:
+    parameters = DlmmParameters(10, 10_000)
+    pool = DlmmPool.of_bins(parameters, 0, {0: Bin(), 3: Bin(7, 0), 75: Bin()}.items())
+    encoded = encode(METEORA_DLMM, pool)
+    assert encoded["bins"] == [3, 7, 0]
+    assert encoded["orders"] == []
+    assert encoded["arrays"] == [0, 1]
+    assert decode(METEORA_DLMM, encoded) == pool
+
+
+def test_an_order_needs_no_liquidity_beside_it_and_a_side_no_order() -> None:
+    bins = {1: Bin(0, 0, 5, 4), 2: Bin(1, 0, 0, 0, orders_ask=True), 3: Bin(0, 0, 0, 0, orders_ask=True)}
+    pool = DlmmPool.of_bins(DlmmParameters(10, 10_000), 0, bins.items())
+    encoded = encode(METEORA_DLMM, pool)
+    assert encoded["bins"] == [2, 1, 0]
+    assert encoded["orders"] == [1, 5, 4, 0, 2, 0, 0, 1, 3, 0, 0, 1]
+    assert decode(METEORA_DLMM, by_orjson(encoded)) == pool
+
+
+def test_an_empty_bin_is_the_empty_bin_which_a_walk_passes_over_quickly() -> None:
+    pool = DlmmPool.of_bins(DlmmParameters(10, 10_000), 0, {3: Bin(7, 0)}.items())
+    decoded = decode(METEORA_DLMM, encode(METEORA_DLMM, pool))
+    assert isinstance(decoded, DlmmPool)
+    assert sum(bin_ is EMPTY_BIN for bin_ in decoded.arrays[0].bins) == BINS_PER_ARRAY - 1
+
+
+PLAIN: list[Case] = [(RAYDIUM_CPMM, CpmmPool(1, 1, 1)), (RAYDIUM_AMM_V4, AmmV4Pool(1, 1))]
+
+
+@pytest.mark.parametrize(("program", "pool"), PLAIN)
+def test_a_field_too_few_or_too_many_is_no_pool(program: str, pool: PoolState) -> None:
+    values = encode(program, pool)
+    with pytest.raises(TypeError):
+        decode(program, {**values, "more": 1})
+    del values["status"]
+    with pytest.raises(TypeError):
+        decode(program, values)
+    with pytest.raises(KeyError):
+        decode("serum", values)
+
+
+def test_two_hundred_bins_are_written_in_150_us() -> None:
+    bins = {
+        bin_id: Bin(10**13 if bin_id >= 0 else 0, 10**17 if bin_id <= 0 else 0) for bin_id in range(-100, 100)
+    }
+    pool = DlmmPool.of_bins(DlmmParameters(10, 10_000), 0, bins.items())
+    runs = repeat(lambda: encode(METEORA_DLMM, pool), number=20, repeat=20)
+    assert min(runs) / 20 < 150e-6

@@ -1,0 +1,333 @@
+"""Routes: never worse than one pool, within their limits, and executable to the unit leg by leg."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from service.domain.failures import FailureCode
+from service.domain.quote import Choice, Dex, NoQuote, PoolQuote, Route, SwapMode
+from service.venues.amm import AmmV4Pool, ChainTime, CpmmPool, Direction, DlmmPool, PoolState
+from service.venues.amm.integers import U64_MAX
+from service.venues.amm.meteora_dlmm_bins import Bin
+from service.venues.amm.meteora_dlmm_fees import DlmmParameters
+from service.venues.routing import NoRouteError, RouteLimits, best_route, marginal_price
+from service.venues.venue import PoolRef, Snapshot
+
+from tests.unit.test_split import random_problem
+
+NOW = ChainTime(1_800_000_000)
+MODEST = settings(max_examples=60, deadline=None)
+LIMITS = RouteLimits()
+IN, OUT = SwapMode.EXACT_IN, SwapMode.EXACT_OUT
+DEEP = 10**12
+
+seeds = st.integers(0, 10**6)
+
+
+def snapshot(name: str, state: PoolState, pair: tuple[str, str] = ("JUP", "BONK")) -> Snapshot:
+    return Snapshot(PoolRef(name, Dex.RAYDIUM, *pair), state, NOW)
+
+
+def cpmm(depth: int = DEEP, other: int | None = None, fee: int = 2_500) -> CpmmPool:
+    return CpmmPool(depth, depth if other is None else other, fee, 120_000, 40_000)
+
+
+def route(
+    snapshots: Sequence[Snapshot],
+    amount: int,
+    mode: SwapMode = IN,
+    limits: RouteLimits = LIMITS,
+    pair: tuple[str, str] = ("JUP", "BONK"),
+) -> Choice:
+    return best_route(mode, *pair, amount, snapshots, (), limits)
+
+
+def execute(choice: Choice, snapshots: Sequence[Snapshot]) -> tuple[int, int]:
+    """Execute a route on the states, leg by leg, as the venue does; return what it took and paid."""
+    states = {each.pool.id: each.state for each in snapshots}
+    sides = {each.pool.id: each.pool for each in snapshots}
+    taken = paid = 0
+    for path in choice.route.paths:
+        exact_in = choice.route.mode is IN
+        amount = path.amount_in if exact_in else path.amount_out
+        for leg in path.legs if exact_in else reversed(path.legs):
+            a_to_b = sides[leg.pool_id].token_a == leg.token_in
+            direction = Direction.A_TO_B if a_to_b else Direction.B_TO_A
+            state = states[leg.pool_id]
+            quoted = (state.quote_exact_in if exact_in else state.quote_exact_out)(direction, amount, NOW)
+            assert (quoted.amount_in, quoted.amount_out) == (leg.amount_in, leg.amount_out)
+            states[leg.pool_id] = quoted.next_state()
+            amount = quoted.amount_out if exact_in else quoted.amount_in
+        taken += path.amount_in if exact_in else amount
+        paid += amount if exact_in else path.amount_out
+    return taken, paid
+
+
+@MODEST
+@given(seeds, st.integers(1, 5), st.sampled_from([0, 1, 50]))
+def test_a_route_keeps_its_limits_and_executes_as_quoted(seed: int, max_legs: int, gain_bps: int) -> None:
+    problem = random_problem(seed)
+    limits = RouteLimits(max_legs, gain_bps)
+    try:
+        choice = route(problem.snapshots, problem.amount, problem.mode, limits)
+    except NoRouteError:
+        return
+    chosen = choice.route
+    assert 1 <= len(chosen.legs) <= max_legs
+    assert len({leg.pool_id for leg in chosen.legs}) == len(chosen.legs)
+    assert (chosen.token_in, chosen.token_out) == ("JUP", "BONK")
+    for path in chosen.paths:
+        tokens = [path.legs[0].token_in, *(leg.token_out for leg in path.legs)]
+        assert tokens in (["JUP", "BONK"], ["JUP", "USDC", "BONK"])
+        for one, other in zip(path.legs, path.legs[1:], strict=False):
+            assert (one.amount_out, one.token_out) == (other.amount_in, other.token_in)
+    fixed = chosen.amount_in if problem.mode is IN else chosen.amount_out
+    assert fixed == problem.amount
+    assert execute(choice, problem.snapshots) == (chosen.amount_in, chosen.amount_out)
+    _check_gain(choice, gain_bps)
+    assert route(problem.snapshots, problem.amount, problem.mode, limits) == choice
+
+
+def _check_gain(choice: Choice, gain_bps: int) -> None:
+    quotes = [offer for offer in choice.offers if isinstance(offer, PoolQuote)]
+    if not quotes:
+        return
+    chosen = choice.route
+    if chosen.mode is IN:
+        best = max(quote.amount_out for quote in quotes)
+        gained, of = chosen.amount_out - best, best
+    else:
+        best = min(quote.amount_in for quote in quotes)
+        gained, of = best - chosen.amount_in, best
+    if len(chosen.legs) == 1:
+        assert gained == 0
+    else:
+        assert gained * 10_000 > of * gain_bps
+        assert choice.runner_up is not None
+        assert best == (choice.runner_up.amount_out if chosen.mode is IN else choice.runner_up.amount_in)
+
+
+@MODEST
+@given(seeds, st.sampled_from(SwapMode))
+def test_more_ways_are_never_worse(seed: int, mode: SwapMode) -> None:
+    random = Random(seed)
+    problem = random_problem(seed)
+    fewer = random.sample(list(problem.snapshots), random.randint(1, len(problem.snapshots)))
+    limits = RouteLimits(4, 0)
+    try:
+        one = route(fewer, problem.amount, mode, limits).route
+        other = route(problem.snapshots, problem.amount, mode, limits).route
+    except NoRouteError:
+        return
+    # But for roundings: the curves, by which sets of paths are compared, have none.
+    slack = 50 + 50 * max(one.amount_in, one.amount_out) // min(one.amount_in, one.amount_out)
+    if mode is IN:
+        assert other.amount_out + slack + one.amount_out // 10**6 >= one.amount_out
+    else:
+        assert other.amount_in <= one.amount_in + slack + one.amount_in // 10**6
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+@pytest.mark.parametrize("amount", [1, 2, 3, 1_000, 10**6, U64_MAX // 2, U64_MAX])
+def test_any_amount_is_routed_or_refused_by_name(mode: SwapMode, amount: int) -> None:
+    pools = [snapshot("one", cpmm()), snapshot("two", AmmV4Pool(DEEP, DEEP)), snapshot("three", cpmm(50))]
+    refused = None
+    try:
+        chosen = route(pools, amount, mode).route
+        assert (chosen.amount_in if mode is IN else chosen.amount_out) == amount
+    except NoRouteError as error:
+        refused = error
+    if refused is not None:
+        assert refused.failure.code in {FailureCode.AMOUNT_TOO_SMALL, FailureCode.INSUFFICIENT_LIQUIDITY}
+        assert len(refused.offers) == 3
+
+
+def test_two_equal_pools_take_half_each() -> None:
+    pools = [snapshot("one", cpmm()), snapshot("two", cpmm())]
+    choice = route(pools, DEEP // 10)
+    assert [leg.amount_in for leg in choice.route.legs] == [DEEP // 20, DEEP // 20]
+    assert choice.runner_up is not None
+    assert choice.runner_up.legs[0].pool_id == "one"
+
+
+def test_an_odd_unit_goes_to_the_first_of_equals() -> None:
+    pools = [snapshot("one", cpmm()), snapshot("two", cpmm())]
+    assert [leg.amount_in for leg in route(pools, DEEP // 10 + 1).route.legs] == [DEEP // 20 + 1, DEEP // 20]
+
+
+def test_equal_bins_are_filled_in_order() -> None:
+    def pool() -> DlmmPool:
+        bins = {bin_id: Bin(0, 10**9) for bin_id in range(-5, 1)}
+        return DlmmPool.of_bins(DlmmParameters(10, 10_000), 0, bins.items())
+
+    pools = [snapshot(name, pool()) for name in ("one", "two", "three")]
+    choice = route(pools, 15 * 10**8)
+    capacity = next(iter(pool().ahead(Direction.A_TO_B, NOW))).capacity
+    assert [leg.amount_in for leg in choice.route.legs] == [capacity, 15 * 10**8 - capacity]
+
+
+def test_a_small_order_goes_to_one_pool_and_the_next_is_the_runner_up() -> None:
+    pools = [snapshot("dear", cpmm(fee=10_000)), snapshot("good", cpmm(fee=100)), snapshot("fair", cpmm())]
+    choice = route(pools, 10**6)
+    assert [leg.pool_id for leg in choice.route.legs] == ["good"]
+    assert choice.runner_up is not None
+    assert [leg.pool_id for leg in choice.runner_up.legs] == ["fair"]
+
+
+def test_the_only_pool_has_no_runner_up() -> None:
+    assert route([snapshot("only", cpmm())], 10**6).runner_up is None
+
+
+def test_a_split_needs_its_gain() -> None:
+    pools = [snapshot("one", cpmm()), snapshot("two", cpmm())]
+    # Half of 0.1 % of impact is gained.
+    assert len(route(pools, DEEP // 1_000, limits=RouteLimits(4, 4)).route.legs) == 2
+    assert len(route(pools, DEEP // 1_000, limits=RouteLimits(4, 6)).route.legs) == 1
+
+
+def test_a_split_reaches_what_no_pool_holds_alone() -> None:
+    pools = [snapshot("one", cpmm()), snapshot("two", cpmm())]
+    choice = route(pools, DEEP + 10**6, OUT)
+    assert choice.route.amount_out == DEEP + 10**6
+    assert choice.runner_up is None
+    assert {offer.reason for offer in choice.offers if isinstance(offer, NoQuote)} == {
+        FailureCode.INSUFFICIENT_LIQUIDITY
+    }
+    with pytest.raises(NoRouteError) as caught:
+        route(pools, 2 * DEEP + 1, OUT)
+    assert caught.value.failure.code is FailureCode.INSUFFICIENT_LIQUIDITY
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+@pytest.mark.parametrize("collect_fee_mode", [0, 1])
+def test_a_pool_is_emptied_but_for_its_roundings(mode: SwapMode, collect_fee_mode: int) -> None:
+    # By its curve the pool pays a few units more than its bins do, each of which rounds.
+    bins = [(bin_id, Bin(0, 10**9 + 7 * bin_id)) for bin_id in range(-60, 1)]
+    parameters = DlmmParameters(10, 1_000, collect_fee_mode=collect_fee_mode)
+    pools = [snapshot("bins", DlmmPool.of_bins(parameters, 0, bins)), snapshot("deep", cpmm())]
+    first, second = route(pools, DEEP // 2, mode).route.legs
+    assert (first.pool_id, second.pool_id) == ("bins", "deep")
+    held = sum(bin_.amount_y for _, bin_ in bins)
+    assert held * 99_999 // 100_000 < first.amount_out + first.fee_out <= held
+
+
+HUB_POOLS = [
+    snapshot("jup-usdc", cpmm(fee=100), ("JUP", "USDC")),
+    snapshot("bonk-usdc", cpmm(fee=100), ("BONK", "USDC")),
+    snapshot("sol-jup", cpmm(fee=500), ("SOL", "JUP")),
+    snapshot("sol-bonk", cpmm(fee=500), ("SOL", "BONK")),
+]
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+def test_without_a_direct_pool_the_way_is_through_a_hub(mode: SwapMode) -> None:
+    choice = route(HUB_POOLS, 10**6, mode)
+    assert [leg.pool_id for leg in choice.route.legs] == ["jup-usdc", "bonk-usdc"]
+    assert choice.offers == ()
+    assert choice.runner_up is not None
+    assert [leg.pool_id for leg in choice.runner_up.legs] == ["sol-jup", "sol-bonk"]
+    execute(choice, HUB_POOLS)
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+def test_a_large_order_mixes_direct_pools_and_hubs(mode: SwapMode) -> None:
+    pools = [snapshot("direct", cpmm()), *HUB_POOLS]
+    choice = route(pools, DEEP // 5, mode, RouteLimits(5))
+    assert {path.legs[0].pool_id for path in choice.route.paths} == {"direct", "jup-usdc", "sol-jup"}
+    assert execute(choice, pools) == (choice.route.amount_in, choice.route.amount_out)
+    assert len(route(pools, DEEP // 5, mode, RouteLimits(4)).route.legs) == 3
+    assert [leg.pool_id for leg in route(pools, DEEP // 5, mode, RouteLimits(1)).route.legs] == ["direct"]
+
+
+def test_a_bin_that_has_not_been_cleared_takes_what_a_better_path_leaves() -> None:
+    # The bin's price is the route's last: at it, the bin itself gains nothing.
+    wide = DlmmPool.of_bins(DlmmParameters(10, 10_000), 0, [(0, Bin(0, 10 * DEEP))])
+    pools = [snapshot("wide", wide), *HUB_POOLS[:2]]
+    paths = route(pools, DEEP // 2, limits=RouteLimits(4, 0)).route.paths
+    assert [path.legs[0].pool_id for path in paths] == ["wide", "jup-usdc"]
+
+
+def test_two_paths_do_not_share_a_pool() -> None:
+    pools = [*HUB_POOLS[:2], snapshot("bonk-usdc-2", cpmm(fee=100), ("BONK", "USDC"))]
+    choice = route(pools, DEEP // 5)
+    assert len(choice.route.paths) == 1
+
+
+def test_a_hub_itself_is_traded_through_the_other_hub() -> None:
+    pools = [
+        snapshot("sol-usdc", cpmm(), ("SOL", "USDC")),
+        snapshot("usdc-jup", cpmm(), ("USDC", "JUP")),
+    ]
+    choice = route(pools, 10**6, pair=("SOL", "JUP"))
+    assert [leg.pool_id for leg in choice.route.legs] == ["sol-usdc", "usdc-jup"]
+
+
+def test_impact_is_weighted_and_compounds() -> None:
+    direct = route([snapshot("one", cpmm()), snapshot("two", cpmm())], DEEP // 10).route
+    assert direct.price_impact_ppm == direct.legs[0].price_impact_ppm
+    row = route(HUB_POOLS[:2], DEEP // 10).route
+    first, second = (leg.price_impact_ppm for leg in row.legs)
+    kept = (10**6 - first) * (10**6 - second)
+    assert row.price_impact_ppm == 10**6 - kept // 10**6
+
+
+@pytest.mark.parametrize(
+    ("states", "unavailable", "code"),
+    [
+        ([], [], FailureCode.NO_ROUTE),
+        ([], [FailureCode.QUOTES_UNAVAILABLE], FailureCode.QUOTES_UNAVAILABLE),
+        ([replace(cpmm(), status=4)], [], FailureCode.POOL_DISABLED),
+        ([replace(cpmm(), open_time_s=NOW.timestamp_s + 1)], [], FailureCode.POOL_NOT_OPEN),
+        ([cpmm(fee=0)], [], FailureCode.UNSUPPORTED_POOL),
+        ([cpmm(fee=0), replace(cpmm(), status=4)], [], FailureCode.POOL_DISABLED),
+        ([cpmm(DEEP, 5)], [], FailureCode.AMOUNT_TOO_SMALL),
+        ([cpmm(DEEP, 5)], [FailureCode.QUOTES_UNAVAILABLE], FailureCode.QUOTES_UNAVAILABLE),
+    ],
+)
+def test_without_a_route_the_failure_is_one_that_may_pass(
+    states: list[PoolState], unavailable: list[FailureCode], code: FailureCode
+) -> None:
+    pools = [snapshot(str(number), state) for number, state in enumerate(states)]
+    missing = [NoQuote(Dex.METEORA, "away", reason) for reason in unavailable]
+    with pytest.raises(NoRouteError) as caught:
+        best_route(IN, "JUP", "BONK", 1_000, pools, missing, LIMITS)
+    assert caught.value.failure.code is code
+    assert len(caught.value.offers) == len(pools) + len(missing)
+
+
+def test_a_pool_that_is_off_is_an_offer_and_no_more() -> None:
+    pools = [snapshot("off", replace(cpmm(fee=1), status=4)), snapshot("on", cpmm()), snapshot("too", cpmm())]
+    missing = [NoQuote(Dex.METEORA, "away", FailureCode.QUOTES_UNAVAILABLE)]
+    choice = best_route(IN, "JUP", "BONK", DEEP // 10, pools, missing, LIMITS)
+    assert [offer.pool_id for offer in choice.offers] == ["off", "on", "too", "away"]
+    assert {leg.pool_id for leg in choice.route.legs} == {"on", "too"}
+
+
+def test_the_marginal_price_is_the_best_of_direct_and_two_hop_paths() -> None:
+    pools = [snapshot("direct", cpmm(fee=2_500)), *HUB_POOLS]
+    price = marginal_price("JUP", "BONK", pools)
+    assert price is not None
+    # Two fees of 0.01 % through USDC are less than one of 0.25 %.
+    assert price.out * 10_000**2 == price.per * 9_999**2
+    assert marginal_price("JUP", "WIF", pools) is None
+    assert marginal_price("JUP", "BONK", [snapshot("off", replace(cpmm(), status=4))]) is None
+
+
+def test_the_best_four_of_eight_pools_are_found() -> None:
+    random = Random(5)
+    pools = [
+        snapshot(str(number), cpmm(random.randint(DEEP // 9, DEEP), fee=random.choice([100, 2_500, 10_000])))
+        for number in range(8)
+    ]
+
+    def best_of(chosen: list[Snapshot]) -> Route:
+        return route(chosen, DEEP // 5, limits=RouteLimits(4, 0)).route
+
+    found = best_of(pools)
+    fours = [best_of(list(four)) for four in combinations(pools, 4)]
+    assert len(found.legs) == 4
+    assert found == max(fours, key=lambda each: each.amount_out)
