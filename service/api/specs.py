@@ -232,7 +232,26 @@ def document() -> dict[str, Any]:
             }
         },
     )
-    return spec.to_dict()
+    whole = spec.to_dict()
+    _drop_null_defaults(whole)
+    # What no schema can say of two members.
+    whole["components"]["schemas"]["NewOrder"]["oneOf"] = [
+        {"required": ["amountIn"]},
+        {"required": ["amountOut"]},
+    ]
+    return whole
+
+
+def _drop_null_defaults(node: Any) -> None:
+    """Take out defaults that only say that a member may be left out: null is not one of its values."""
+    if isinstance(node, dict):
+        if "default" in node and node["default"] is None:
+            del node["default"]
+        for child in node.values():
+            _drop_null_defaults(child)
+    elif isinstance(node, list):
+        for child in node:
+            _drop_null_defaults(child)
 
 
 def _version() -> str:

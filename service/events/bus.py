@@ -97,6 +97,11 @@ def _encode(steps: Sequence[Committed]) -> bytes:
 
 def _decode(message: bytes) -> list[Committed]:
     return [
-        Committed(order_id, entry, quoted and Quoted(*quoted), fill and Fill(*fill))
+        Committed(
+            order_id,
+            entry,
+            None if quoted is None else Quoted(*quoted),
+            None if fill is None else Fill(int(fill[0]), int(fill[1]), fill[2]),
+        )
         for order_id, entry, quoted, fill in orjson.loads(message)
     ]

@@ -10,12 +10,15 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Sequence
 
-from service.domain.failures import FailureCode
+from service.domain.failures import Failure, FailureCode, Remedy
 from service.domain.quote import Choice, Dex, NoQuote, SwapMode
-from service.venues.routing import HUBS, RouteLimits, best_route
+from service.venues.routing import HUBS, NoRouteError, RouteLimits, best_route
 from service.venues.venue import PoolRef, Snapshot, Venue, VenueUnavailableError
 
 log = logging.getLogger(__name__)
+
+# Which must not fail the order while another DEX can be read.
+_NOT_READ = "the state of a DEX's pools could not be had"
 
 _Answer = Sequence[Snapshot] | None
 """None: the DEX did not answer."""
@@ -63,7 +66,13 @@ class Quoter:
             for pool in direct
             if answers[pool.dex] is None
         ]
-        return best_route(mode, token_in, token_out, amount, snapshots, unavailable, self._limits)
+        try:
+            return best_route(mode, token_in, token_out, amount, snapshots, unavailable, self._limits)
+        except NoRouteError as end:
+            if end.failure.remedy is Remedy.NONE and None in answers.values():
+                # What was not seen may be the way.
+                raise NoRouteError(Failure.of(FailureCode.QUOTES_UNAVAILABLE), end.offers) from end
+            raise
 
     async def _ask(self, by_dex: dict[Dex, list[PoolRef]]) -> dict[Dex, _Answer]:
         answers = {dex: self._snapshot(pools) for dex, pools in by_dex.items()}
@@ -83,6 +92,9 @@ class Quoter:
             return self._venue.snapshot(pools)
         except VenueUnavailableError:
             return None
+        except Exception:
+            log.exception(_NOT_READ)
+            return None
 
     async def _in_time(self, answer: _Answer | Awaitable[Sequence[Snapshot]]) -> _Answer:
         if not inspect.isawaitable(answer):
@@ -93,6 +105,5 @@ class Quoter:
         except (VenueUnavailableError, TimeoutError):
             return None
         except Exception:
-            # A DEX that cannot be read must not fail the order while another can.
-            log.exception("the state of a DEX's pools could not be had")
+            log.exception(_NOT_READ)
             return None

@@ -16,15 +16,31 @@ from service.domain.lifecycle import (
 # Written out here a second time: a change of the machine has to be made twice, on purpose.
 EXPECTED = {
     ("pending", "start"): "routing",
+    ("pending", "rest"): "open",
+    ("pending", "cancel"): "cancelled",
+    ("pending", "expire"): "expired",
+    ("open", "amend"): "open",
+    ("open", "fire"): "routing",
+    ("open", "cancel"): "cancelled",
+    ("open", "expire"): "expired",
     ("routing", "quoted"): "building",
     ("routing", "retry"): "pending",
     ("routing", "fail"): "failed",
+    ("routing", "rest"): "open",
+    ("routing", "cancel"): "cancelled",
+    ("routing", "expire"): "expired",
     ("building", "prepared"): "submitted",
     ("building", "retry"): "pending",
     ("building", "fail"): "failed",
+    ("building", "rest"): "open",
+    ("building", "cancel"): "cancelled",
+    ("building", "expire"): "expired",
     ("submitted", "landed"): "confirmed",
     ("submitted", "retry"): "pending",
     ("submitted", "fail"): "failed",
+    ("submitted", "rest"): "open",
+    ("submitted", "cancel"): "cancelled",
+    ("submitted", "expire"): "expired",
 }
 
 
@@ -72,6 +88,18 @@ def test_a_try_may_fail_at_every_step_of_execution(status: Status) -> None:
 @pytest.mark.parametrize("status", Status)
 def test_what_may_follow_a_status_is_what_its_triggers_lead_to(status: Status) -> None:
     assert next_statuses(status) == {after for (before, _), after in EXPECTED.items() if before == status}
+
+
+def test_an_order_rests_before_its_first_try_and_between_tries() -> None:
+    status, life = Status.PENDING, ["pending"]
+    for trigger in (
+        *(Trigger.REST, Trigger.AMEND, Trigger.FIRE, Trigger.QUOTED, Trigger.REST),
+        *(Trigger.FIRE, Trigger.QUOTED, Trigger.PREPARED, Trigger.LANDED),
+    ):
+        status = next_status(status, trigger)
+        life.append(status.value)
+    assert life[:6] == ["pending", "open", "open", "routing", "building", "open"]
+    assert life[6:] == ["routing", "building", "submitted", "confirmed"]
 
 
 def test_only_a_landed_attempt_confirms() -> None:
