@@ -6,7 +6,12 @@
 -- One whose time is over starts no more. An order that is this process's already is handed out again, so
 -- the statement can be repeated.
 WITH wanted AS (
-    SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, write_id text)
+    -- In one order, as by all who lock several.
+    SELECT row.id, row.write_id
+    FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, write_id text)
+    JOIN open_orders AS p ON p.order_id = row.id
+    ORDER BY p.order_id
+    FOR UPDATE OF p
 ),
 claimed AS (
     UPDATE open_orders AS p

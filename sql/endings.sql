@@ -5,14 +5,15 @@
 UPDATE open_orders SET cancel_requested = true WHERE order_id = ANY(%(ids)s::uuid[]);
 
 -- name: request_cancel_matching
--- The same of open orders of an account that match a filter (null: any), that were placed before a time,
--- and of which it has not been requested; so many of them. Returns their ids.
+-- The same of the open orders of an account that match a filter (null: any), a page at a time in the order
+-- of their ids; those that were placed until the first page was read (null: this is the first). Returns
+-- their ids, and that time.
 WITH wanted AS (
     SELECT p.order_id
     FROM open_orders AS p
     JOIN orders AS o ON o.id = p.order_id
-    WHERE NOT p.cancel_requested
-        AND p.created_at <= to_timestamp(%(placed_by)s)
+    WHERE p.order_id > %(after)s::uuid
+        AND p.created_at <= coalesce(%(until)s::timestamptz, now())
         AND o.account = %(account)s
         AND (%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
         AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
@@ -25,18 +26,29 @@ UPDATE open_orders AS p
 SET cancel_requested = true
 FROM wanted AS w
 WHERE p.order_id = w.order_id
-RETURNING p.order_id::text;
+RETURNING p.order_id::text, coalesce(%(until)s::timestamptz, now())::text;
+
+-- name: count_cancelled
+-- How many of some orders are cancelled, and how many may still be.
+SELECT
+    count(*) FILTER (WHERE status = 'cancelled'),
+    count(*) FILTER (WHERE status NOT IN ('cancelled', 'confirmed', 'failed', 'expired'))
+FROM orders
+WHERE id = ANY(%(ids)s::uuid[]);
 
 -- name: end_cancelled
 -- Cancel orders of which it was requested, wherever nothing has been sent: whoever is at work on one finds
 -- its version gone. What has been submitted stays, until its outcome is known.
 WITH flagged AS (
-    SELECT order_id
-    FROM open_orders
-    WHERE cancel_requested AND (%(ids)s::uuid[] IS NULL OR order_id = ANY(%(ids)s::uuid[]))
-    ORDER BY order_id
+    SELECT p.order_id
+    FROM open_orders AS p
+    JOIN orders AS o ON o.id = p.order_id
+    WHERE p.cancel_requested
+        AND (%(ids)s::uuid[] IS NULL OR p.order_id = ANY(%(ids)s::uuid[]))
+        AND o.status IN ('pending', 'open', 'routing', 'building')
+    ORDER BY p.order_id
     LIMIT %(most)s
-    FOR UPDATE
+    FOR UPDATE OF p
 ),
 moved AS (
     UPDATE orders AS o

@@ -43,13 +43,16 @@ inserted AS (
 ),
 opened AS (
     -- The insert's own wake-up is on its way: the sweep need not send one before it can be late.
-    INSERT INTO open_orders (order_id, created_at, due_at, wake_at, resting, rested_at, expires_at)
+    INSERT INTO open_orders (
+        order_id, created_at, due_at, wake_at, resting, rested_at, rested_version, expires_at
+    )
     SELECT
         id, created_at,
         CASE WHEN rests THEN 'infinity' ELSE now() END,
         CASE WHEN rests THEN 'infinity' ELSE now() + %(wake_after_ms)s * interval '1 millisecond' END,
         rests,
         CASE WHEN rests THEN now() END,
+        CASE WHEN rests THEN 2 END,
         expires_at
     FROM inserted
 )
@@ -155,6 +158,7 @@ rested AS (
         wake_at = 'infinity',
         resting = true,
         rested_at = now(),
+        rested_version = m.version,
         not_before = now() + least(2 ^ least(p.returns, 16), 300) * interval '1 second',
         returns = p.returns + 1,
         tries_before = m.tries

@@ -26,10 +26,13 @@ RETURNING id;
 -- name: paper_endow_wallets
 -- Make the wallets that do not exist, and give to (or take from) those whose endowment is another now,
 -- as far as they can pay. The leader's to do.
+WITH led AS (
+    SELECT 1 FROM paper_leader WHERE epoch = %(epoch)s FOR UPDATE
+)
 INSERT INTO paper_wallets AS w (owner, token, balance, endowment)
 SELECT owner, token, endowment, endowment
 FROM jsonb_to_recordset(%(wallets)s::jsonb) AS row (owner text, token text, endowment numeric)
-WHERE EXISTS (SELECT 1 FROM paper_leader WHERE epoch = %(epoch)s)
+WHERE EXISTS (SELECT 1 FROM led)
 ON CONFLICT (owner, token) DO UPDATE
 SET
     balance = least(w.balance + excluded.endowment - w.endowment, 18446744073709551615),

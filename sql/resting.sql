@@ -1,56 +1,81 @@
 -- Orders that rest until a trigger fires them.
 
 -- name: scan_resting
--- All resting orders that no trigger has fired, a page at a time in the order of their ids.
+-- All resting orders that may be fired, a page at a time in the order of their ids.
 SELECT
     o.id::text, o.version, o.order_type, o.token_in, o.token_out, o.amount, o.limit_out,
     o.sniper_conditions, extract(epoch FROM o.created_at)::float8,
     coalesce(extract(epoch FROM p.not_before), 0)::float8
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
-WHERE p.order_id > %(after)s::uuid AND p.resting AND p.fired IS NULL
-ORDER BY p.order_id
-LIMIT %(limit)s;
-
--- name: get_resting
--- Those of some orders that rest and that no trigger has fired.
-SELECT
-    o.id::text, o.version, o.order_type, o.token_in, o.token_out, o.amount, o.limit_out,
-    o.sniper_conditions, extract(epoch FROM o.created_at)::float8,
-    coalesce(extract(epoch FROM p.not_before), 0)::float8
-FROM open_orders AS p
-JOIN orders AS o ON o.id = p.order_id
-WHERE p.order_id = ANY(%(ids)s::uuid[]) AND p.resting AND p.fired IS NULL;
-
--- name: find_rested
--- Orders that began to rest, or were amended, in the last while.
-SELECT order_id::text
-FROM open_orders
-WHERE resting AND rested_at > now() - %(within_ms)s * interval '1 millisecond';
-
--- name: fire_orders
--- Have orders executed that rest and whose condition was seen to hold, as they stood at a version. Each is
--- due from now on; what was seen goes into its history when its try begins.
-UPDATE open_orders AS p
-SET
-    fired = w.observed,
-    due_at = now(),
-    wake_at = now() + %(wake_after_ms)s * interval '1 millisecond'
-FROM jsonb_to_recordset(%(rows)s::jsonb) AS w (id uuid, version integer, observed jsonb)
-JOIN orders AS o ON o.id = w.id
-WHERE p.order_id = w.id
+WHERE p.order_id > %(after)s::uuid
     AND p.resting
     AND p.fired IS NULL
     AND NOT p.cancel_requested
     AND (p.expires_at IS NULL OR p.expires_at > now())
-    AND o.status = 'open'
-    AND o.version = w.version
+ORDER BY p.order_id
+LIMIT %(limit)s;
+
+-- name: get_resting
+-- Those of some orders that rest and may be fired.
+SELECT
+    o.id::text, o.version, o.order_type, o.token_in, o.token_out, o.amount, o.limit_out,
+    o.sniper_conditions, extract(epoch FROM o.created_at)::float8,
+    coalesce(extract(epoch FROM p.not_before), 0)::float8
+FROM open_orders AS p
+JOIN orders AS o ON o.id = p.order_id
+WHERE p.order_id = ANY(%(ids)s::uuid[])
+    AND p.resting
+    AND p.fired IS NULL
+    AND NOT p.cancel_requested
+    AND (p.expires_at IS NULL OR p.expires_at > now());
+
+-- name: find_rested
+-- Orders that began to rest, or were amended, in the last while, and at which version.
+SELECT order_id::text, rested_version
+FROM open_orders
+WHERE resting AND fired IS NULL AND rested_at > now() - %(within_ms)s * interval '1 millisecond'
+ORDER BY rested_at DESC
+LIMIT %(limit)s;
+
+-- name: fire_orders
+-- Have orders executed that rest and whose condition was seen to hold, as they stood at a version. Each is
+-- due from now on; what was seen goes into its history when its try begins. Everything that is asked stands
+-- in the locked row: one that was amended meanwhile has another version in it.
+WITH seen AS (
+    SELECT p.order_id, w.observed
+    FROM jsonb_to_recordset(%(rows)s::jsonb) AS w (id uuid, version integer, observed jsonb)
+    JOIN open_orders AS p ON p.order_id = w.id
+    WHERE p.resting
+        AND p.rested_version = w.version
+        AND p.fired IS NULL
+        AND NOT p.cancel_requested
+        AND (p.expires_at IS NULL OR p.expires_at > now())
+    ORDER BY p.order_id
+    FOR UPDATE OF p
+)
+UPDATE open_orders AS p
+SET
+    fired = s.observed,
+    due_at = now(),
+    wake_at = now() + %(wake_after_ms)s * interval '1 millisecond'
+FROM seen AS s
+WHERE p.order_id = s.order_id
 RETURNING p.order_id::text;
 
 -- name: amend_order
--- Give an open order other terms, if it is still as its writer saw it. It may be fired at once, if it had
--- been: that is undone.
-WITH moved AS (
+-- Give an open order other terms, if it is still as its writer saw it. If it was fired on its old terms and
+-- no try has begun, it rests again. Its place among the open orders is locked first, as by all who take
+-- both.
+WITH place AS (
+    SELECT order_id
+    FROM open_orders
+    WHERE order_id = %(id)s
+        AND NOT cancel_requested
+        AND (expires_at IS NULL OR expires_at > now())
+    FOR UPDATE
+),
+moved AS (
     UPDATE orders AS o
     SET
         version = o.version + 1,
@@ -64,25 +89,19 @@ WITH moved AS (
         limit_out = %(limit_out)s,
         sniper_conditions = %(sniper_conditions)s::jsonb,
         expires_at = %(expires_at)s
-    WHERE o.id = %(id)s
-        AND o.version = %(version)s
-        AND o.status = 'open'
-        AND EXISTS (
-            SELECT 1
-            FROM open_orders AS p
-            WHERE p.order_id = o.id
-                AND NOT p.cancel_requested
-                AND (p.expires_at IS NULL OR p.expires_at > now())
-        )
-    RETURNING o.id, o.status_history -> -1 AS entry, o.expires_at
+    FROM place
+    WHERE o.id = place.order_id AND o.version = %(version)s AND o.status = 'open'
+    RETURNING o.id, o.version, o.status_history -> -1 AS entry, o.expires_at
 ),
 rested AS (
     UPDATE open_orders AS p
     SET
         due_at = 'infinity',
         wake_at = 'infinity',
+        resting = true,
         fired = NULL,
         rested_at = now(),
+        rested_version = m.version,
         not_before = NULL,
         returns = 0,
         expires_at = m.expires_at

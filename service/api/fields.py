@@ -33,6 +33,15 @@ class StrictInteger(fields.Integer):
         return super()._deserialize(value, attr, data, **options)
 
 
+class StrictTrue(fields.Boolean):
+    """True, and nothing that only looks like it, such as 1."""
+
+    def _deserialize(self, value: Any, *_where: Any, **_options: Any) -> bool:
+        if value is not True:
+            raise self.make_error("invalid", input=value)
+        return True
+
+
 class QueryInteger(fields.Integer):
     """A whole number in a query string: digits, and nothing that int() would also take."""
 

@@ -42,7 +42,10 @@ class OrderRoutes:
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/execute: accept an order; it is durable when this answers 201."""
         sent = await load_body(request, NEW_ORDER)
-        order = NewOrder(id=self.clock.new_order_id(), **self._complete(sent))
+        try:
+            order = self._new_order(sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
+        except ValidationError as error:
+            return await self._answer_late(sent, InvalidError.of(error))
         try:
             created_at = await self.journal.insert(order, self.insert_timeout_s)
         except ClientOrderIdTakenError:
@@ -81,13 +84,21 @@ class OrderRoutes:
             ORDER_LIST.dump({"orders": [OrderAt(order) for order in page.orders], "next_cursor": page.next})
         )
 
-    def _complete(self, sent: dict[str, Any]) -> dict[str, Any]:
-        """Return what was sent with the terms as they are stored."""
+    def _new_order(self, sent: dict[str, Any], now: datetime | None) -> NewOrder:
+        """Return the order that was sent, with its terms as they are stored; see ``read_terms``."""
+        return NewOrder(id=self.clock.new_order_id(), **{**sent, **asdict(read_terms(sent, now))})
+
+    async def _answer_late(self, sent: dict[str, Any], refusal: InvalidError) -> web.Response:
+        """Refuse an order, unless it was placed while its time had not come: then the client asks again."""
+        if sent["client_order_id"] is None:
+            raise refusal
         try:
-            terms = read_terms(sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
-        except ValidationError as error:
-            raise InvalidError.of(error) from None
-        return {**sent, **asdict(terms)}
+            order = self._new_order(sent, None)
+        except ValidationError:
+            raise refusal from None
+        if await self.orders.find_by_client_id(sent["client_order_id"]) is None:
+            raise refusal
+        return await self._answer_again(order)
 
     async def _answer_again(self, order: NewOrder) -> web.Response:
         """Answer a client that uses its order id again: with the order it names, if that is the same one."""

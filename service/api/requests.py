@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
-from service.api.fields import AMOUNT, Cursor, QueryInteger, Request, StrictInteger, camel_case
+from service.api.fields import AMOUNT, Cursor, QueryInteger, Request, StrictInteger, StrictTrue, camel_case
 from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.lifecycle import Status
 from service.domain.order import DEFAULT_SLIPPAGE_BPS, OrderType, TimeInForce
@@ -24,7 +24,8 @@ DEFAULT_PAGE = 100
 LARGEST_PAGE = 500
 
 
-_SYMBOL = r"^[A-Za-z0-9]{1,16}$"
+_SYMBOL_CHARACTERS = "[A-Za-z0-9]{1,16}"
+_SYMBOL = f"^{_SYMBOL_CHARACTERS}$"
 
 
 def _known_token(symbol: str) -> None:
@@ -33,7 +34,7 @@ def _known_token(symbol: str) -> None:
 
 
 def _is_symbol(text: str) -> None:
-    if not re.fullmatch(_SYMBOL.strip("^$"), text):
+    if not re.fullmatch(_SYMBOL_CHARACTERS, text):
         raise ValidationError("Takes 1 to 16 letters and digits.")
 
 
@@ -205,9 +206,7 @@ class AmendmentSchema(Request):
 class CancelSchema(Request):
     """POST /api/orders/cancel: which of the open orders are meant."""
 
-    all = fields.Boolean(
-        truthy={True}, falsy=set(), load_default=False, metadata={"description": "Every open order."}
-    )
+    all = StrictTrue(load_default=False, metadata={"description": "Every open order."})
     order_type = fields.Enum(OrderType, by_value=True, load_default=None, allow_none=False)
     token_in = fields.String(load_default=None, allow_none=False, validate=_is_symbol)
     token_out = fields.String(load_default=None, allow_none=False, validate=_is_symbol)

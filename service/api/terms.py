@@ -22,8 +22,12 @@ _OWNERS = {
 }
 
 
-def read_terms(sent: dict[str, Any], now: datetime) -> Terms:
+def read_terms(sent: dict[str, Any], now: datetime | None) -> Terms:
     """Read the terms of a new order, whose members the schema has checked one by one.
+
+    Args:
+        sent: the order.
+        now: PostgreSQL's time; None: whether its time is over does not matter.
 
     Raises:
         ValidationError: they make no order.
@@ -38,7 +42,7 @@ def read_terms(sent: dict[str, Any], now: datetime) -> Terms:
     return terms
 
 
-def amend_terms(order: Order, sent: dict[str, Any], now: datetime) -> Terms:
+def amend_terms(order: Order, sent: dict[str, Any], now: datetime | None) -> Terms:
     """Return an order's terms after an amendment.
 
     Raises:
@@ -66,7 +70,7 @@ def _with_limit(terms: Terms, price: str, amount_in: int, token_in: str, token_o
     return replace(terms, limit_price=price, limit_out=out)
 
 
-def _with_expiry(terms: Terms, text: str | None, now: datetime) -> Terms:
+def _with_expiry(terms: Terms, text: str | None, now: datetime | None) -> Terms:
     """Set when a limit order expires; without a time in force it follows from that."""
     in_force = terms.time_in_force or (TimeInForce.GTC if text is None else TimeInForce.GTD)
     if in_force == TimeInForce.GTD and text is None:
@@ -77,11 +81,13 @@ def _with_expiry(terms: Terms, text: str | None, now: datetime) -> Terms:
     return replace(terms, time_in_force=in_force, expires_at=at)
 
 
-def _with_conditions(terms: Terms, conditions: Any, now: datetime) -> Terms:
+def _with_conditions(terms: Terms, conditions: Any, now: datetime | None) -> Terms:
     try:
         parsed = parse_conditions(conditions, now)
     except ConditionError as error:
-        raise ValidationError(_nested(f"sniperConditions/{error.pointer}", error.detail)) from None
+        steps = error.pointer.split("/") if error.pointer else []
+        path = ["sniperConditions", *(step.replace("~1", "/").replace("~0", "~") for step in steps)]
+        raise ValidationError(_nested(path, error.detail)) from None
     expires_at = parsed.expires_at
     return replace(
         terms,
@@ -90,19 +96,19 @@ def _with_conditions(terms: Terms, conditions: Any, now: datetime) -> Terms:
     )
 
 
-def _future(text: str, now: datetime, name: str) -> str:
+def _future(text: str, now: datetime | None, name: str) -> str:
     try:
         at = parse_timestamp(text)
     except InvalidTimestampError as error:
         raise ValidationError(f"The time {error}.", name) from None
-    if at <= now:
+    if now is not None and at <= now:
         raise ValidationError("Must be in the future.", name)
     return format_timestamp(at)
 
 
-def _nested(pointer: str, detail: str) -> dict[str, Any]:
-    """Return a message under the members that a pointer names."""
+def _nested(path: list[str], detail: str) -> dict[str, Any]:
+    """Return a message under the members that a path names."""
     messages: Any = [detail]
-    for name in reversed(pointer.strip("/").split("/")):
+    for name in reversed(path):
         messages = {name: messages}
     return dict(messages)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from service import crash_points
@@ -316,12 +317,14 @@ class Engine:
             _TimeOverError: the order may not be executed any more.
         """
         try:
-            choice = await self._quoter.best(order.swap_mode, order.token_in, order.token_out, order.amount)
+            choice = await self._quoter.best_of_latest(
+                order.swap_mode, order.token_in, order.token_out, order.amount, good=partial(_is_paid, order)
+            )
         except NoRouteError as end:
             raise _TryFailedError(end.failure, refused(end.offers, order.token_in, order.token_out)) from end
         if order.expires_at is not None and order.expires_at <= self._clock.database_time():
             raise _TimeOverError
-        if order.limit_out is not None and choice.route.amount_out < order.limit_out:
+        if not _is_paid(order, choice):
             raise _TryFailedError(
                 Failure.of(FailureCode.LIMIT_NOT_REACHED),
                 refused(choice.offers, order.token_in, order.token_out),
@@ -363,6 +366,11 @@ class Engine:
         crash_points.reach(_AFTER[status])
         # Not always what was asked for: an order that would wait ends when it was cancelled meanwhile.
         run.status, run.version = Status(step.entry["status"]), step.sequence
+
+
+def _is_paid(order: Claimed, choice: Choice) -> bool:
+    """Return whether a route pays what the order asks for, if it asks for anything."""
+    return order.limit_out is None or choice.route.amount_out >= order.limit_out
 
 
 def _promise(attempt: Attempt, route: Route) -> dict[str, Any]:

@@ -13,7 +13,7 @@ _EVERY_S = 0.4
 
 
 class EndingLoop:
-    """Looks twice a second for orders that should have ended. Every instance may: no order ends twice.
+    """Looks every 0.4 s for orders that should have ended. Every instance may: no order ends twice.
 
     Args:
         endings: ends them.

@@ -37,6 +37,7 @@ STATEMENT_TIMEOUT_MS = 3_000
 _ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_MS / 1000 + 1
 _CONNECT_TIMEOUT_S = 3
 _A_DAY_S = 86_400.0
+_CONFLICTS = 4
 _RECONNECT_PAUSE_S = 0.2
 
 # RuntimeError is uvloop's, of a socket that libpq has closed and opened anew underneath it.
@@ -149,6 +150,18 @@ class Database:
             if not error.unknown:
                 raise
             return await self.run(query, parameters)
+
+    async def run_through_conflicts(
+        self, query: Query, parameters: Mapping[str, Any] | None = None
+    ) -> list[Row]:
+        """Run a statement, and again if it conflicts with those who work on the same rows."""
+        for _ in range(_CONFLICTS):
+            try:
+                return await self.run(query, parameters)
+            except UnavailableError as error:
+                if error.unknown:
+                    raise
+        return await self.run(query, parameters)
 
     async def close(self) -> None:
         """Close the idle connections; those lent are closed when they come back."""

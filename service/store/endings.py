@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from service import crash_points
 from service.clock import Clock
 from service.domain.order import DEFAULT_ACCOUNT
-from service.store.database import Database, Row, UnavailableError
+from service.store.database import Database
 from service.store.journal import Committed, OnCommit, public
 from service.store.queries import Query, query
 
 _REQUEST = query("request_cancel")
 _REQUEST_MATCHING = query("request_cancel_matching")
+_COUNT_CANCELLED = query("count_cancelled")
 _END_CANCELLED = query("end_cancelled")
 _END_EXPIRED = query("end_expired")
 
-_MOST = 1_000
-_CONFLICTS = 5
+# As much as keeps the event loop, and everybody else, waiting for a few milliseconds only.
+_MOST = 200
+_BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +53,37 @@ class Endings:
     async def cancel(self, order_id: str) -> None:
         """Cancel an order, or see to it that it is cancelled as soon as its attempt has failed."""
         crash_points.reach("before request cancel")
-        await self._run(_REQUEST, {"ids": [order_id]})
+        await self._database.run_through_conflicts(_REQUEST, {"ids": [order_id]})
         crash_points.reach("after request cancel")
         await self.end_cancelled([order_id])
 
     async def cancel_matching(self, wanted: Filter) -> tuple[int, int]:
         """Cancel all open orders that match; return how many are cancelled, and how many may yet land."""
         cancelled = requested = 0
-        placed_by = self._clock.database_time()
+        after, until = _BEFORE_ALL, None
         while True:
-            rows = await self._run(
+            rows = await self._database.run_through_conflicts(
                 _REQUEST_MATCHING,
                 {
                     "account": DEFAULT_ACCOUNT,
                     "order_type": wanted.order_type,
                     "token_in": wanted.token_in,
                     "token_out": wanted.token_out,
-                    "placed_by": placed_by,
+                    "after": after,
+                    "until": until,
                     "most": _MOST,
                 },
             )
             if not rows:
-                return cancelled, requested - cancelled
-            requested += len(rows)
-            cancelled += await self.end_cancelled([row[0] for row in rows])
+                return cancelled, requested
+            order_ids = sorted(row[0] for row in rows)
+            after, until = order_ids[-1], rows[0][1]
+            await self.end_cancelled(order_ids)
+            # Some may have been ended by others, or have landed meanwhile.
+            [(now_cancelled, still_open)] = await self._database.run_through_conflicts(
+                _COUNT_CANCELLED, {"ids": order_ids}
+            )
+            cancelled, requested = cancelled + now_cancelled, requested + still_open
 
     async def end_cancelled(self, order_ids: list[str] | None = None) -> int:
         """End orders whose cancellation was requested, these or any; return how many ended."""
@@ -91,19 +100,9 @@ class Endings:
         return ended
 
     async def _end(self, statement: Query, parameters: dict[str, object]) -> int:
-        rows = await self._run(
+        rows = await self._database.run_through_conflicts(
             statement, {**parameters, "most": _MOST, "write_id": self._clock.new_write_id()}
         )
         if rows:
             self._on_commit([Committed(order_id, public(entry)) for order_id, entry in rows])
         return len(rows)
-
-    async def _run(self, statement: Query, parameters: dict[str, object]) -> list[Row]:
-        """Run a statement, again after a conflict with those who work on the same orders."""
-        for left in reversed(range(_CONFLICTS)):
-            try:
-                return await self._database.run(statement, parameters)
-            except UnavailableError as error:
-                if error.unknown or not left:
-                    raise
-        raise AssertionError

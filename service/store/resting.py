@@ -19,7 +19,8 @@ _FIND_RESTED = query("find_rested")
 _FIRE = query("fire_orders")
 _AMEND = query("amend_order")
 
-_PAGE = 2_000
+_PAGE = 500
+_MOST_RECENT = 10_000
 _BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 
 
@@ -99,14 +100,16 @@ class Resting:
         """Return those of some orders that rest and were not fired."""
         return [_resting(row) for row in await self._database.read(_GET, {"ids": list(order_ids)})]
 
-    async def rested_within(self, within_ms: int) -> list[str]:
-        """Return the ids of orders that began to rest, or were amended, in the last while."""
-        return [row[0] for row in await self._database.read(_FIND_RESTED, {"within_ms": within_ms})]
+    async def rested_within(self, within_ms: int) -> dict[str, int]:
+        """Return the orders that began to rest, or were amended, in the last while, and their versions."""
+        return dict(await self._database.read(_FIND_RESTED, {"within_ms": within_ms, "limit": _MOST_RECENT}))
 
     async def fire(self, orders: Sequence[Fired]) -> list[str]:
         """Make orders due, those that still rest as they were seen; return their ids."""
         rows = [{"id": each.order_id, "version": each.version, "observed": each.observed} for each in orders]
-        fired = await self._database.run(_FIRE, {"rows": as_json(rows), "wake_after_ms": self._wake_after_ms})
+        fired = await self._database.run_through_conflicts(
+            _FIRE, {"rows": as_json(rows), "wake_after_ms": self._wake_after_ms}
+        )
         return [row[0] for row in fired]
 
     async def amend(self, amendment: Amendment) -> Committed | None:
@@ -117,7 +120,7 @@ class Resting:
         detail = {**amendment.detail, WRITE_ID: self._clock.new_write_id()}
         conditions = amendment.sniper_conditions
         crash_points.reach("before amend")
-        rows = await self._database.run(
+        rows = await self._database.run_through_conflicts(
             _AMEND,
             {
                 "id": amendment.order_id,

@@ -153,6 +153,11 @@ class LimitBook:
         """Return whether an order rests."""
         return order_id in self._places
 
+    def version(self, order_id: str) -> int | None:
+        """Return at which version an order rests here; None if it does not."""
+        place = self._places.get(order_id)
+        return None if place is None else place.order.version
+
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """The pairs of which some order may fire."""

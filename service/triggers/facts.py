@@ -9,8 +9,6 @@ from service.domain.quote import Dex
 from service.venues.amm import Ratio
 from service.venues.venue import PoolView
 
-__all__ = ["PairFacts", "PairPools", "VolumeTape", "facts_of"]
-
 _USDC = "USDC"
 
 # What is out of every window is cut off when it is as much as what is in one: each entry is moved once.

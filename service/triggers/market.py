@@ -6,17 +6,19 @@ from collections.abc import Collection, Iterable
 from service.clock import Clock
 from service.domain.conditions import LONGEST_VOLUME_S, PairFacts
 from service.domain.tokens import TOKENS
+from service.triggers.book import Pair
 from service.triggers.facts import PairPools, VolumeTape, facts_of
 from service.triggers.prices import MarketPrices
 from service.venues.amm import Ratio
 from service.venues.quoting import pools_for
 from service.venues.routing import RouteLimits, marginal_price
-from service.venues.venue import MarketChange, Snapshot, Traded, Venue
+from service.venues.venue import MarketChange, PoolView, Snapshot, Traded, Venue
 
-Pair = tuple[str, str]
-"""tokenIn and tokenOut."""
+Survey = dict[frozenset[str], list[PoolView]]
+"""Pools by their two tokens."""
 
 _DOLLAR = "USDC"
+_SPARE_PAIRS = 100
 
 
 class MarketEye:
@@ -39,6 +41,7 @@ class MarketEye:
         self._changed: set[str] = set()
         self._look_again: set[Pair] = set()
         self._new_pools = False
+        self._missed = False
         self._pools_of: dict[Pair, frozenset[str]] = {}
 
     @property
@@ -46,28 +49,46 @@ class MarketEye:
         """Whether there is something that ``take_changed`` has not told yet."""
         return bool(self._changed or self._look_again)
 
+    @property
+    def missed(self) -> bool:
+        """Whether something was traded that was not heard of: ``read_past`` tells."""
+        return self._missed
+
     async def begin(self) -> None:
+        """Learn what the market is like.
+
+        Raises:
+            VenueUnavailableError: it could not be learned.
+        """
+        await self.read_past()
+        _slot, views = self._venue.survey()
+        self._changed = {view.pool.id for view in views}
+        self._new_pools = True
+
+    async def read_past(self) -> None:
         """Learn what was traded in the last hour.
 
         Raises:
             VenueUnavailableError: it could not be learned.
         """
+        self._missed = False
         heard: list[Traded] = []
         self._heard = heard
         try:
             past = await self._venue.traded_since(LONGEST_VOLUME_S)
+        except BaseException:
+            self._missed = True
+            raise
         finally:
             self._heard = None
         known = {(traded.pool_id, traded.second) for traded in past}
         since = [traded for traded in heard if (traded.pool_id, traded.second) not in known]
         self._tapes.clear()
         self._note(sorted([*past, *since], key=lambda traded: traded.second))
-        _slot, views = self._venue.survey()
-        self._changed = {view.pool.id for view in views}
-        self._new_pools = True
 
     def take(self, change: MarketChange) -> None:
         """Take note of a change."""
+        self._missed = self._missed or not change.complete
         self._changed |= change.pool_ids
         if not change.pool_ids <= self._known:
             self._known |= change.pool_ids
@@ -89,7 +110,7 @@ class MarketEye:
         new_pools, self._new_pools = self._new_pools, False
         changed, self._changed = self._changed, set()
         again, self._look_again = self._look_again, set()
-        if new_pools:
+        if new_pools or len(self._pools_of) > 2 * len(pairs) + _SPARE_PAIRS:
             self._pools_of.clear()
         moved = {pair for pair in pairs if pair in again or not changed.isdisjoint(self._pools(pair))}
         return moved, new_pools
@@ -98,18 +119,24 @@ class MarketEye:
         """Return what a pair's orders can be paid now."""
         return MarketPrices(*pair, self._snapshots(pair), self._limits)
 
-    def facts(self, pair: Pair) -> PairFacts | None:
+    def survey(self) -> Survey:
+        """Return every pool that is known now, by pair."""
+        by_pair: Survey = defaultdict(list)
+        for view in self._venue.survey()[1]:
+            by_pair[frozenset((view.pool.token_a, view.pool.token_b))].append(view)
+        return by_pair
+
+    def facts(self, pair: Pair, survey: Survey) -> PairFacts | None:
         """Return what sniper conditions are held against; None while a token of the pair is not listed."""
         token_in, token_out = pair
         if token_in not in TOKENS or token_out not in TOKENS:
             return None
-        _slot, views = self._venue.survey()
         known = PairPools(
             token_in,
             token_out,
             TOKENS[token_in].decimals,
             TOKENS[token_out].decimals,
-            views,
+            survey.get(frozenset(pair), ()),
             self._tapes,
         )
         in_dollars = None if token_in == _DOLLAR else self._price((token_in, _DOLLAR))

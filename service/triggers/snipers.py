@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from service.domain.condition_parser import parse_conditions
 from service.domain.conditions import PairFacts, SniperConditions, holds, observed
 from service.store.resting import Fired, RestingOrder
-
-Pair = tuple[str, str]
+from service.triggers.book import Pair
 
 _TESTS_BETWEEN_BREATHS = 64
 
@@ -38,8 +37,18 @@ class Snipers:
         """The pairs that are watched."""
         return set(self._by_pair)
 
-    def add(self, order: RestingOrder) -> None:
-        """Let an order rest, in place of an earlier version of it."""
+    def add(self, order: RestingOrder) -> bool:
+        """Let an order rest, in place of an earlier version of it.
+
+        Returns:
+            False if it rests in this version already.
+
+        Raises:
+            ConditionError: its conditions cannot be read.
+        """
+        known = self._snipers.get(order.order_id)
+        if known is not None and known.version == order.version:
+            return False
         self.discard(order.order_id)
         sniper = _Sniper(
             order.order_id,
@@ -50,6 +59,12 @@ class Snipers:
         )
         self._snipers[order.order_id] = sniper
         self._by_pair.setdefault(sniper.pair, {})[order.order_id] = sniper
+        return True
+
+    def version(self, order_id: str) -> int | None:
+        """Return at which version an order rests here; None if it does not."""
+        sniper = self._snipers.get(order_id)
+        return None if sniper is None else sniper.version
 
     def discard(self, order_id: str) -> None:
         """Take an order out, if it rests."""

@@ -7,6 +7,7 @@ at a version: whoever watches, and however often, it fires once.
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -14,14 +15,15 @@ from contextlib import aclosing
 from service import crash_points
 from service.background import Background
 from service.clock import Clock
+from service.domain.condition_parser import ConditionError
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType
 from service.store.database import UnavailableError
 from service.store.journal import Committed
 from service.store.leases import Lease
 from service.store.resting import Fired, Resting, RestingOrder
-from service.triggers.book import LimitBook, RestingLimit
-from service.triggers.market import MarketEye, Pair
+from service.triggers.book import LimitBook, Pair, RestingLimit
+from service.triggers.market import MarketEye, Survey
 from service.triggers.seen import seen_price
 from service.triggers.snipers import Snipers
 from service.venues.venue import MarketChange, VenueUnavailableError
@@ -74,7 +76,7 @@ class Triggers:
         self._to_load: set[str] = set()
         self._news = asyncio.Event()
         self._next_renewal = self._next_comparison = self._next_slot = 0.0
-        self._looked_at = 0.0
+        self._looked_at = self._breathed_at = 0.0
         self._loop = Background("triggers", self._run_for_ever, clock)
 
     @property
@@ -94,12 +96,10 @@ class Triggers:
     async def stop(self) -> None:
         """Stop watching, and leave it to others."""
         await self._loop.stop()
-        if self._watching:
-            self._watching = False
-            try:
-                await self._lease.give_up()
-            except UnavailableError as error:
-                log.debug("triggers: the lease runs out by itself (%s)", error)
+        try:
+            await self._lease.give_up()
+        except UnavailableError as error:
+            log.debug("triggers: the lease runs out by itself (%s)", error)
 
     def take(self, steps: Iterable[Committed]) -> None:
         """Take note of steps that have been committed, here or elsewhere."""
@@ -126,17 +126,25 @@ class Triggers:
             try:
                 await self._turn()
             except (UnavailableError, VenueUnavailableError) as error:
-                log.warning("triggers: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
-                # What others did meanwhile may not have been heard of: begin anew.
-                self._watching = False
-                self._next_renewal = 0.0
+                log.warning("triggers: beginning anew (%s)", error, extra={"fault": "triggers"})
+                self._forget_everything()
                 await self._clock.sleep(_PAUSE_AFTER_FAULT_S)
+            except BaseException:
+                self._forget_everything()
+                raise
+
+    def _forget_everything(self) -> None:
+        """Have the books built anew: orders may have left them, or been missed, on the way to a fault."""
+        self._watching = False
+        self._next_renewal = 0.0
 
     async def _turn(self) -> None:
         """Look at what is new, and wait for more."""
         await self._hold_the_lease()
         if self._watching:
             await self._load_what_changed()
+            if self._market.missed:
+                await self._market.read_past()
             self._looked_at = self._clock.monotonic()
             await self._look()
         self._news.clear()
@@ -186,21 +194,33 @@ class Triggers:
             self._watching = False
             raise
         self._next_comparison = self._clock.monotonic() + _COMPARE_EVERY_S
+        # What rests may rest for long: to look through it again and again for garbage would hold up the
+        # event loop for as long as reading it did.
+        gc.freeze()
         log.info(
             "triggers: watching for %d orders, read in %.1f s", self.resting, self._clock.monotonic() - began
         )
 
+    async def _breathe(self) -> None:
+        """Let others run, if they have been waiting for long enough."""
+        if self._clock.monotonic() - self._breathed_at > _LONGEST_TURN_S:
+            await asyncio.sleep(0)
+            self._breathed_at = self._clock.monotonic()
+
     async def _load_what_changed(self) -> None:
         if self._clock.monotonic() >= self._next_comparison:
             self._next_comparison = self._clock.monotonic() + _COMPARE_EVERY_S
-            self._to_load.update(await self._resting.rested_within(_COMPARE_WITHIN_MS))
-        while self._to_load:
-            some = [self._to_load.pop() for _ in range(min(len(self._to_load), 10 * _MOST_TOGETHER))]
-            try:
-                there = await self._resting.get(some)
-            except BaseException:
-                self._to_load.update(some)
-                raise
+            recent = await self._resting.rested_within(_COMPARE_WITHIN_MS)
+            self._to_load.update(
+                order_id
+                for order_id, version in recent.items()
+                if version not in {self._limits.version(order_id), self._snipers.version(order_id)}
+            )
+        # What comes back while these are loaded is for the next turn: others want theirs.
+        left, self._to_load = [*self._to_load], set()
+        for start in range(0, len(left), _MOST_TOGETHER):
+            some = left[start : start + _MOST_TOGETHER]
+            there = await self._resting.get(some)
             for order_id in {*some}.difference(order.order_id for order in there):
                 self._forget(order_id)
             added = await self._add_all(there)
@@ -209,11 +229,9 @@ class Triggers:
     async def _add_all(self, orders: Sequence[RestingOrder]) -> list[RestingLimit]:
         """Let orders into the books, breathing now and then; return the limits that are new there."""
         added = []
-        breath = self._clock.monotonic()
         for order in orders:
             if order.order_type is OrderType.SNIPER:
-                self._snipers.add(order)
-                self._market.look_again((order.token_in, order.token_out))
+                self._add_sniper(order)
             elif order.limit_out is not None:
                 limit = RestingLimit(
                     order.order_id,
@@ -226,10 +244,16 @@ class Triggers:
                 )
                 if self._limits.add(limit):
                     added.append(limit)
-            if self._clock.monotonic() - breath > _LONGEST_TURN_S:
-                await asyncio.sleep(0)
-                breath = self._clock.monotonic()
+            await self._breathe()
         return added
+
+    def _add_sniper(self, order: RestingOrder) -> None:
+        try:
+            if self._snipers.add(order):
+                self._market.look_again((order.token_in, order.token_out))
+        except ConditionError:
+            # It was read when it was placed; should it be none to this version, the others go on.
+            log.exception("triggers: the conditions of order %s cannot be read", order.order_id)
 
     async def _look(self) -> None:
         """Look at the pairs whose market has changed, and at orders whose time has come."""
@@ -237,6 +261,7 @@ class Triggers:
         pairs = {*self._limits.pairs, *self._snipers.pairs}
         changed, new_pools = self._market.take_changed(pairs)
         for pair in changed:
+            await self._breathe()
             if new_pools:
                 self._limits.reset(pair)
             await self._look_at_limits(pair)
@@ -245,22 +270,23 @@ class Triggers:
         if every_pair:
             # Time alone may make conditions hold.
             self._next_slot = now + self._slot_s
-        for pair in self._snipers.pairs if every_pair else self._snipers.pairs & changed:
-            await self._look_at_snipers(pair)
+        sniped = self._snipers.pairs if every_pair else self._snipers.pairs & changed
+        if sniped:
+            survey = self._market.survey()
+            for pair in sniped:
+                await self._breathe()
+                await self._look_at_snipers(pair, survey)
 
     async def _look_at_limits(self, pair: Pair) -> None:
         prices = self._market.prices(pair)
         firing: list[Fired] = []
-        breath = self._clock.monotonic()
         for fired in self._limits.nominate(pair, prices):
             if fired is not None:
                 firing.append(_of_limit(fired.order, fired.amount_out))
             if len(firing) == _MOST_TOGETHER:
                 await self._fire(firing)
                 firing = []
-            if self._clock.monotonic() - breath > _LONGEST_TURN_S:
-                await asyncio.sleep(0)
-                breath = self._clock.monotonic()
+            await self._breathe()
         await self._fire(firing)
 
     async def _examine(self, limits: Sequence[RestingLimit]) -> None:
@@ -270,29 +296,24 @@ class Triggers:
         for limit in limits:
             by_pair.setdefault((limit.token_in, limit.token_out), []).append(limit)
         for pair, orders in by_pair.items():
+            await self._breathe()
             prices = self._market.prices(pair)
-            breath = self._clock.monotonic()
             for order in orders:
                 fired = self._limits.examine(order.order_id, prices)
                 if fired is not None:
                     firing.append(_of_limit(fired.order, fired.amount_out))
-                if self._clock.monotonic() - breath > _LONGEST_TURN_S:
-                    await asyncio.sleep(0)
-                    breath = self._clock.monotonic()
+                await self._breathe()
         await self._fire(firing)
 
-    async def _look_at_snipers(self, pair: Pair) -> None:
-        facts = self._market.facts(pair)
+    async def _look_at_snipers(self, pair: Pair, survey: Survey) -> None:
+        facts = self._market.facts(pair, survey)
         if facts is None:
             return
         firing = []
-        breath = self._clock.monotonic()
         for fired in self._snipers.nominate(pair, facts, self._slot_ms, self._clock.database_time()):
             if fired is not None:
                 firing.append(fired)
-            if self._clock.monotonic() - breath > _LONGEST_TURN_S:
-                await asyncio.sleep(0)
-                breath = self._clock.monotonic()
+            await self._breathe()
         await self._fire(firing)
 
     async def _fire(self, orders: Sequence[Fired]) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import inspect
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from service.domain.failures import Failure, FailureCode, Remedy
 from service.domain.quote import Choice, Dex, NoQuote, SwapMode
@@ -73,6 +73,37 @@ class Quoter:
                 # What was not seen may be the way.
                 raise NoRouteError(Failure.of(FailureCode.QUOTES_UNAVAILABLE), end.offers) from end
             raise
+
+    async def best_of_latest(
+        self,
+        mode: SwapMode,
+        token_in: str,
+        token_out: str,
+        amount: int,
+        good: Callable[[Choice], bool],
+    ) -> Choice:
+        """Quote as ``best`` does, and once more if that is no good and the market has moved on unheard.
+
+        For orders that were fired by what another instance saw.
+
+        Raises:
+            NoRouteError: see ``best``.
+        """
+        try:
+            choice = await self.best(mode, token_in, token_out, amount)
+        except NoRouteError:
+            if not await self._refreshed():
+                raise
+        else:
+            if good(choice) or not await self._refreshed():
+                return choice
+        return await self.best(mode, token_in, token_out, amount)
+
+    async def _refreshed(self) -> bool:
+        try:
+            return await self._venue.refresh()
+        except VenueUnavailableError:
+            return False
 
     async def _ask(self, by_dex: dict[Dex, list[PoolRef]]) -> dict[Dex, _Answer]:
         answers = {dex: self._snapshot(pools) for dex, pools in by_dex.items()}

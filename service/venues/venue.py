@@ -69,10 +69,14 @@ class Traded:
 
 @dataclass(frozen=True, slots=True)
 class MarketChange:
-    """What has changed in the market: pools, by id (new ones too), and what was traded."""
+    """What has changed in the market: pools, by id (new ones too), and what was traded.
+
+    ``complete``: nothing was missed before it; else ``traded_since`` tells what was.
+    """
 
     pool_ids: frozenset[str]
     traded: tuple[Traded, ...]
+    complete: bool = True
 
 
 OnMarketChange = Callable[[MarketChange], None]
@@ -113,6 +117,14 @@ class Venue(Protocol):
 
     def known(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:
         """Return pools as they are known here, without asking anybody."""
+        ...
+
+    async def refresh(self) -> bool:
+        """Learn what has changed and was not heard of; return whether anything had.
+
+        Raises:
+            VenueUnavailableError: nothing was learned.
+        """
         ...
 
     def on_change(self, callback: OnMarketChange) -> None:

@@ -35,6 +35,39 @@ UPDATE paper_transactions
 SET status = 'failed', failure = 'transaction_failed', settled_at = now()
 WHERE status = 'pending';
 
+-- Of those it had not seen yet the same is noted, so that their orders learn it when they ask; and what was
+-- signed is put into the form in which it can be asked after.
+INSERT INTO paper_transactions (
+    signature, order_id, attempt, status, failure, last_valid_slot, submitted_at, settled_at
+)
+SELECT a.id, a.order_id, o.tries, 'failed', 'transaction_failed', a.last_valid_height, now(), now()
+FROM attempts AS a
+JOIN orders AS o ON o.id = a.order_id
+WHERE o.status = 'submitted'
+ON CONFLICT DO NOTHING;
+UPDATE attempts AS a
+SET transaction = substring(a.transaction FOR 64) || convert_to(jsonb_build_object(
+    'order_id', old -> 'order_id',
+    'attempt', old -> 'attempt',
+    'mode', 'exactIn',
+    'token_in', old -> 'token_in',
+    'token_out', old -> 'token_out',
+    'paths', jsonb_build_array(jsonb_build_object(
+        'amount', old -> 'amount_in',
+        'legs', jsonb_build_array(jsonb_build_array(old -> 'pool_id', old -> 'token_in', old -> 'token_out'))
+    )),
+    'maximum_in', old -> 'amount_in',
+    'minimum_out', old -> 'minimum_out',
+    'last_valid_slot', old -> 'last_valid_slot'
+)::text, 'UTF8')
+FROM (
+    SELECT s.id, convert_from(substring(s.transaction FROM 65), 'UTF8')::jsonb AS old
+    FROM attempts AS s
+    JOIN orders AS o ON o.id = s.order_id
+    WHERE o.status = 'submitted'
+) AS message
+WHERE a.id = message.id;
+
 ALTER TABLE paper_transactions
     DROP COLUMN venue,
     DROP COLUMN pool_id,

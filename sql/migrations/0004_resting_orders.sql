@@ -31,6 +31,7 @@ ALTER TABLE orders
 ALTER TABLE open_orders
     ADD COLUMN resting boolean NOT NULL DEFAULT false,
     ADD COLUMN rested_at timestamptz,                          -- when it began to rest, or was amended
+    ADD COLUMN rested_version integer,                         -- the order's version then: fences its firing
     ADD COLUMN not_before timestamptz,                         -- no trigger fires it before
     ADD COLUMN returns integer NOT NULL DEFAULT 0,             -- how often it has come back to rest
     ADD COLUMN tries_before integer NOT NULL DEFAULT 0,        -- tries that were over when it last rested
@@ -38,6 +39,10 @@ ALTER TABLE open_orders
     ADD COLUMN expires_at timestamptz,                         -- the order's
     ADD COLUMN cancel_requested boolean NOT NULL DEFAULT false,
     ADD CONSTRAINT open_orders_resting CHECK (NOT resting OR owner IS NULL AND rested_at IS NOT NULL);
+
+-- For lists by type and by pair; none of these columns ever changes.
+CREATE INDEX orders_by_type ON orders (order_type, created_at DESC, id DESC);
+CREATE INDEX orders_by_pair ON orders (token_in, token_out, created_at DESC, id DESC);
 
 CREATE INDEX open_orders_expiry ON open_orders (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX open_orders_cancelled ON open_orders (order_id) WHERE cancel_requested;

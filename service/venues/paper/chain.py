@@ -151,6 +151,13 @@ class Chain:
         """Whether this instance executes."""
         return self._epoch is not None
 
+    async def refresh(self) -> bool:
+        """Read the pools, if the ledger has a commit that was not heard of; return whether it had."""
+        if self._edition >= await self._ledger.edition():
+            return False
+        await self._read_pools()
+        return True
+
     async def announce_listing(self) -> None:
         """See, and have the other instances see, that the ledger has a new pool."""
         await self._read_pools()
@@ -219,8 +226,8 @@ class Chain:
         edition = await self._ledger.lead(self._id, lease_ms=_LEASE_MS, alone=self._settings.alone)
         if edition is not None:
             await self._lead(edition)
-        elif self._edition < await self._ledger.edition():
-            await self._read_pools()
+        else:
+            await self.refresh()
 
     async def _forget_volumes(self) -> None:
         if self._clock.monotonic() >= self._next_forgetting:
@@ -262,10 +269,17 @@ class Chain:
         if any(pool.token_a not in TOKENS or pool.token_b not in TOKENS for pool in pools):
             for token in await self._ledger.tokens():
                 list_token(token)
-        self._take(edition, pools)
+        self._take(edition, pools, complete=False)
         return pools
 
-    def _take(self, edition: Edition, pools: Sequence[PaperPool], traded: Sequence[Traded] = ()) -> None:
+    def _take(
+        self,
+        edition: Edition,
+        pools: Sequence[PaperPool],
+        traded: Sequence[Traded] = (),
+        *,
+        complete: bool = True,
+    ) -> None:
         """Quote from now on with pools as of a commit, unless a later one has been heard of meanwhile."""
         if edition < self._edition:
             return
@@ -274,7 +288,7 @@ class Chain:
             self.pools[pool.id] = pool
             if pool.id not in self._refs:
                 self._list(pool)
-        self._on_change(MarketChange(frozenset(pool.id for pool in pools), tuple(traded)))
+        self._on_change(MarketChange(frozenset(pool.id for pool in pools), tuple(traded), complete))
 
     def _list(self, pool: PaperPool) -> None:
         ref = self._refs[pool.id] = PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b)

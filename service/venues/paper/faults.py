@@ -64,6 +64,10 @@ class FaultyVenue:
         """Return pools as they are known here."""
         return self._venue.known(pools)
 
+    async def refresh(self) -> bool:
+        """Learn what was not heard of."""
+        return await self._venue.refresh()
+
     def on_change(self, callback: OnMarketChange) -> None:
         """Call back whenever the market has changed."""
         self._venue.on_change(callback)

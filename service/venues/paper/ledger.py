@@ -97,9 +97,11 @@ class Ledger:
 
     async def found_market(self, seed: int) -> int:
         """Make the market with a seed, unless there is one; return the seed it has."""
-        rows = await self._run(_FOUND, {"seed": seed})
-        found: int = rows[0][0]
-        return found
+        while True:
+            rows = await self._run(_FOUND, {"seed": seed})
+            for (found,) in rows:
+                return int(found)
+            # Another instance was making it at that moment.
 
     async def open_pools(self, pools: Iterable[PaperPool]) -> set[str]:
         """Make the pools that do not exist; return their ids."""

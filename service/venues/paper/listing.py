@@ -20,6 +20,9 @@ from service.venues.venue import VenueUnavailableError
 
 log = logging.getLogger(__name__)
 
+# Every instance knows every pool, and the leader looks at each of them in every step.
+_MOST_POOLS = 1_000
+
 _DEMO_DECIMALS = 6
 _DEMO_SUPPLY = 1_000_000 * 10**_DEMO_DECIMALS
 _DEMO_SOL = 500 * 10**9
@@ -83,6 +86,8 @@ class Listings:
             CannotListError: it exists already, or its program cannot make it.
             VenueUnavailableError: it may have been listed.
         """
+        if len(self._chain.pools) >= _MOST_POOLS:
+            raise CannotListError(f"The market has {_MOST_POOLS} pools, as many as it can.")
         slot = self._ledger.slot_now()
         pair = (wanted.token_a.symbol, wanted.token_b.symbol)
         dex = PROGRAMS[wanted.program]

@@ -131,6 +131,10 @@ class PaperVenue:
             return self.known(pools)
         return self._snapshot_later(pools, self._clock.between(delay.low, delay.high) / 1000)
 
+    async def refresh(self) -> bool:
+        """Read the pools anew, if a commit has not been heard of here."""
+        return await self.chain.refresh()
+
     def on_change(self, callback: OnMarketChange) -> None:
         """Call back whenever the market has changed."""
         self._callbacks.append(callback)
