@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from service.clock import Clock
@@ -145,7 +146,7 @@ async def test_orders_of_the_first_release_go_on(
     assert await audit_now(servers) == []
 
 
-async def _all_ended(client: Client, order_ids: list[str]) -> dict[str, dict[str, object]]:
+async def _all_ended(client: Client, order_ids: list[str]) -> dict[str, dict[str, Any]]:
     ended = {}
     for order_id in order_ids:
         async with client.ws_connect(f"/api/orders/{order_id}/ws") as socket:
