@@ -84,14 +84,22 @@ WHERE due_at <= now() AND owner = %(owner)s AND NOT order_id = ANY(%(running)s::
 LIMIT %(most)s;
 
 -- name: take_lease
--- Hold an office, or go on holding it: possible when nobody does, or the holder was not heard of for so long.
+-- Hold an office, or go on holding it: possible when nobody does, or the holder was not heard of for so
+-- long. Returns the epoch, which is the same only for one who has held it all the time.
 INSERT INTO leases AS l (name, holder, renewed_at)
 VALUES (%(name)s, %(holder)s, now())
 ON CONFLICT (name) DO UPDATE
-SET holder = excluded.holder, renewed_at = now()
+SET
+    holder = excluded.holder,
+    renewed_at = now(),
+    epoch = CASE
+        WHEN l.holder = excluded.holder
+            AND l.renewed_at >= now() - %(lease_ms)s * interval '1 millisecond' THEN l.epoch
+        ELSE l.epoch + 1
+    END
 WHERE l.holder = excluded.holder OR l.renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
-RETURNING name;
+RETURNING epoch;
 
 -- name: give_up_lease
 -- Leave an office to others.
-DELETE FROM leases WHERE name = %(name)s AND holder = %(holder)s;
+UPDATE leases SET renewed_at = '-infinity' WHERE name = %(name)s AND holder = %(holder)s;

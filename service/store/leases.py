@@ -25,12 +25,16 @@ class Lease:
         self._holder = holder
         self._lease_ms = lease_ms
 
-    async def take(self) -> bool:
-        """Hold the office, or go on holding it; return whether that is so."""
+    async def take(self) -> int | None:
+        """Hold the office, or go on holding it; None when another does.
+
+        Returns:
+            The epoch: the same as before only if nobody else can have held it in between.
+        """
         rows = await self._database.run(
             _TAKE, {"name": self._name, "holder": self._holder, "lease_ms": self._lease_ms}
         )
-        return bool(rows)
+        return rows[0][0] if rows else None
 
     async def give_up(self) -> None:
         """Leave the office to others."""

@@ -71,6 +71,8 @@ class Triggers:
         self._slot_s = slot_ms / 1000
         self._wake = wake
         self._watching = False
+        # Of the lease, while it is held.
+        self._epoch: int | None = None
         self._limits = LimitBook()
         self._snipers = Snipers()
         self._to_load: set[str] = set()
@@ -96,6 +98,8 @@ class Triggers:
     async def stop(self) -> None:
         """Stop watching, and leave it to others."""
         await self._loop.stop()
+        if self._epoch is None:
+            return
         try:
             await self._lease.give_up()
         except UnavailableError as error:
@@ -171,13 +175,14 @@ class Triggers:
         now = self._clock.monotonic()
         if now < self._next_renewal:
             return
-        held = await self._lease.take()
+        before, self._epoch = self._epoch, await self._lease.take()
         self._next_renewal = now + _RENEW_EVERY_S
-        if held and not self._watching:
-            await self._begin()
-        elif not held and self._watching:
-            log.warning("triggers: another instance watches now")
+        if self._epoch is None:
+            if self._watching:
+                log.warning("triggers: another instance watches now")
             self._watching = False
+        elif self._epoch != before or not self._watching:
+            await self._begin()
 
     async def _begin(self) -> None:
         """Build the books from the store, page by page, while steps are noted already."""

@@ -17,9 +17,11 @@ ALTER TABLE orders
     ADD CONSTRAINT orders_limit_kept CHECK (amount_out >= limit_out),
     ADD CONSTRAINT orders_time_in_force CHECK (time_in_force IN ('GTC', 'GTD', 'IOC', 'FOK')),
     ADD CONSTRAINT orders_expiry CHECK (
-        order_type = 'limit' AND (time_in_force = 'GTD') = (expires_at IS NOT NULL)
-        OR order_type = 'sniper'
-        OR expires_at IS NULL
+        CASE order_type
+            WHEN 'limit' THEN (time_in_force = 'GTD') = (expires_at IS NOT NULL)
+            WHEN 'market' THEN expires_at IS NULL
+            ELSE true
+        END
     ),
     ADD CONSTRAINT orders_sniper CHECK ((order_type = 'sniper') = (sniper_conditions IS NOT NULL)),
     ADD CONSTRAINT orders_exact_out CHECK (swap_mode = 'exactIn' OR order_type = 'market'),
@@ -52,6 +54,7 @@ CREATE INDEX open_orders_rested ON open_orders (rested_at) WHERE resting;
 CREATE TABLE leases (
     name       text PRIMARY KEY,
     holder     uuid NOT NULL,
+    epoch      bigint NOT NULL DEFAULT 1,  -- changes whenever somebody else may have held it in between
     renewed_at timestamptz NOT NULL
 ) WITH (fillfactor = 20);
 

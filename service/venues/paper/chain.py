@@ -137,9 +137,10 @@ class Chain:
 
     async def stop(self) -> None:
         """Stop executing; what is pending is executed by the next leader."""
+        epoch = self._epoch
         await self._news.stop()
         await self._executor.stop()
-        epoch, self._epoch = self._epoch, None
+        self._epoch = None
         if epoch is not None:
             try:
                 await self._ledger.resign(epoch)
