@@ -51,8 +51,10 @@ coverage: $(VENV)/.dev ## Run all tests and report what they cover
 	@$(BIN)/coverage run -m pytest -q
 	@$(BIN)/coverage report
 
-bench: $(VENV)/.dev ## Measure orders per second and CPU per order, beside a row-by-row baseline
+bench: $(VENV)/.dev ## Measure orders per second and CPU per order beside a baseline, and what 100,000 resting orders cost
 	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench.triggers
+	@$(BIN)/python -m tests.bench.resting
 
 faults: $(VENV)/.dev ## Run the long fault tests, and print what they did and found
 	@$(BIN)/python -m pytest -q -m long -o faulthandler_timeout=0 tests

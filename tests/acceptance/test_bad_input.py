@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
-from service.api.schemas import ProblemSchema
+from service.api.answers import ProblemSchema
 
 from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER, Client
@@ -209,7 +209,7 @@ async def test_the_stream_without_a_websocket_is_426(client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nowhere", 404), ("GET", EXECUTE, 404), ("DELETE", EXECUTE, 405), ("POST", "/health", 405)],
+    [("GET", "/nowhere", 404), ("GET", EXECUTE, 404), ("PUT", EXECUTE, 405), ("POST", "/health", 405)],
 )
 async def test_what_does_not_exist_is_a_problem_too(
     client: Client, method: str, path: str, status: int

@@ -20,7 +20,7 @@ import pytest
 from environs import Env
 from service import settings
 from service.api import specs
-from service.api.schemas import NEW_ORDER
+from service.api.requests import AMENDMENT, NEW_ORDER, NEW_POOL
 from service.clock import Clock
 from service.domain.failures import FailureCode, Remedy, describe
 from service.settings import Settings
@@ -209,11 +209,13 @@ def test_the_readme_s_first_order_runs_as_it_is_told(
     assert said.splitlines()[-1] == told.splitlines()[-1]
 
 
-def test_the_readme_s_orders_are_valid() -> None:
-    bodies = re.findall(r"-d '(\{.+?\})'", (PROJECT / "README.md").read_text())
-    assert bodies
-    for body in bodies:
-        NEW_ORDER.load(json.loads(body))
+def test_the_readme_s_bodies_are_valid() -> None:
+    schemas = {"orders/execute": NEW_ORDER, "paper/pools": NEW_POOL, "orders/ORDER_ID": AMENDMENT}
+    readme = (PROJECT / "README.md").read_text()
+    sent = re.findall(r"curl [^\n]*/api/([A-Za-z_/]+)[^`]*?-d '(\{.+?\})'", readme, re.DOTALL)
+    assert {path for path, _body in sent} == set(schemas)
+    for path, body in sent:
+        schemas[path].load(json.loads(body))
 
 
 def test_links_within_the_documents_lead_somewhere() -> None:

@@ -5,11 +5,23 @@ from fractions import Fraction
 
 import pytest
 from aiohttp.web import Application
-from service.api.schemas import OrderListSchema, OrderSchema
+from service.api.answers import OrderListSchema, OrderSchema
 from solders.signature import Signature
 
 from tests.conftest import service_on
-from tests.support.orders import LIFE, MARKET_ORDER, Client, execute, get, place, statuses
+from tests.support.orders import (
+    LIFE,
+    MARKET_ORDER,
+    Client,
+    Json,
+    execute,
+    get,
+    order_of,
+    place,
+    statuses,
+    watch,
+)
+from tests.support.paper import quiet_slot_ms
 from tests.support.servers import TestCluster, TestServers
 
 Start = Callable[..., Awaitable[Client]]
@@ -37,16 +49,27 @@ async def test_a_market_order_goes_through_its_life_once_each(start: Start) -> N
     assert OrderSchema().validate(order) == {}
 
 
-async def test_the_better_offer_is_taken_and_both_are_kept(start: Start) -> None:
-    client = await start()
+async def test_the_best_offer_is_taken_and_all_are_kept(start: Start, servers: TestServers) -> None:
+    client = await start(SLOT_MS=str(quiet_slot_ms(servers)))
     order = await execute(client)
-    offers = {offer["venue"]: offer for offer in order["quotes"]}
-    assert set(offers) == {"raydium", "meteora"}
-    best = max(offers.values(), key=lambda offer: Fraction(offer["amountOut"]))
-    assert best["chosen"]
-    assert order["venue"] == best["venue"]
+    offers = order["quotes"]
+    assert {offer["venue"] for offer in offers} == {"raydium", "meteora"}
+    assert len({offer["poolId"] for offer in offers}) == len(offers) == 4
+    assert all(offer["amountIn"] == "1.5" for offer in offers)
+    best = max(offers, key=lambda offer: Fraction(offer["amountOut"]))
+    assert [offer for offer in offers if offer["chosen"]] == [best]
+    assert order["venue"] == order["route"]["venue"] == best["venue"]
+    [path] = order["route"]["paths"]
+    [leg] = path["legs"]
+    assert (leg["poolId"], leg["amountOut"]) == (best["poolId"], best["amountOut"])
+    # What it beat is the second best.
+    second = max((o for o in offers if o is not best), key=lambda offer: Fraction(offer["amountOut"]))
+    beat = order["route"]["beat"]
+    assert (beat["venue"], beat["poolIds"]) == (second["venue"], [second["poolId"]])
+    assert beat["amountOut"] == second["amountOut"]
     # Nobody else trades, so the pool pays just what it quoted.
     assert order["amountOut"] == best["amountOut"]
+    assert order["realisedSlippage"] == "0"
 
 
 async def test_the_fill_is_that_of_the_venue_s_ledger(start: Start, servers: TestServers) -> None:
@@ -56,42 +79,176 @@ async def test_the_fill_is_that_of_the_venue_s_ledger(start: Start, servers: Tes
     assert Fraction(order["executedPrice"]) == Fraction(order["amountOut"]) / 2
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
-            "SELECT signature, status, attempt, venue, amount_in, amount_out FROM paper_transactions"
-            " WHERE order_id = %s",
+            "SELECT signature, status, attempt, amount_in, amount_out, maximum_in, minimum_out,"
+            " message::jsonb FROM paper_transactions WHERE order_id = %s",
             (order["id"],),
         )
-        [(signature, status, attempt, venue, amount_in, amount_out)] = cursor.fetchall()
-    assert (signature, status, attempt, venue) == (order["txHash"], "landed", 1, order["venue"])
-    assert amount_in == 2 * 10**9
+        [(signature, status, attempt, amount_in, amount_out, maximum_in, minimum_out, message)] = (
+            cursor.fetchall()
+        )
+        cursor.execute("SELECT venue FROM attempts WHERE order_id = %s", (order["id"],))
+        assert cursor.fetchall() == [(order["venue"],)]
+    assert (signature, status, attempt) == (order["txHash"], "landed", 1)
+    assert amount_in == maximum_in == 2 * 10**9
     assert Fraction(order["amountOut"]) == Fraction(int(amount_out), 10**6)
+    submitted = order["statusHistory"][3]
+    assert (submitted["quotedIn"], submitted["maximumIn"]) == ("2", "2")
+    assert Fraction(submitted["minimumOut"]) == Fraction(int(minimum_out), 10**6)
+    quoted = Fraction(submitted["quotedOut"])
+    assert int(minimum_out) == quoted * 10**6 * 99 // 100
+    # What was signed is what is shown.
+    legs = [[leg["poolId"], leg["tokenIn"], leg["tokenOut"]] for leg in order["route"]["paths"][0]["legs"]]
+    assert [path["legs"] for path in message["paths"]] == [legs]
 
 
-async def test_the_market_brings_the_pool_back_in_the_same_commit(start: Start, servers: TestServers) -> None:
-    client = await start()
+async def test_the_market_brings_the_pools_back_in_the_same_commit(
+    start: Start, servers: TestServers
+) -> None:
+    client = await start(SLOT_MS=str(quiet_slot_ms(servers)))
+    before = await market_of(client)
     order = await execute(client, amountIn="5000")
     with servers.connect() as link, link.cursor() as cursor:
-        cursor.execute(
-            "SELECT order_id IS NULL, token_in, settled_at FROM paper_transactions"
-            " WHERE pool_id = (SELECT pool_id FROM paper_transactions WHERE signature = %s)"
-            " ORDER BY order_id NULLS LAST",
-            (order["txHash"],),
-        )
-        (own, sold, landed_at), (market, bought, restored_at) = cursor.fetchall()
-    assert (own, sold, market, bought) == (False, "SOL", True, "USDC")
-    assert landed_at == restored_at
+        cursor.execute("SELECT sequence FROM paper_leader")
+        # One commit: the order, and those who trade the prices back.
+        assert cursor.fetchall() == [(1,)]
+        cursor.execute("SELECT count(*) FROM paper_wallets WHERE owner = 'traders' AND balance <> endowment")
+        assert cursor.fetchall() == [(2,)]
+    after = await market_of(client)
+    moved = {leg["poolId"] for path in order["route"]["paths"] for leg in path["legs"]}
+    assert {pool_id for pool_id in after if after[pool_id] != before[pool_id]} == moved
+    for pool_id in moved:
+        price, was = Fraction(after[pool_id]["price"]), Fraction(before[pool_id]["price"])
+        # A bin of DLMM's, which is the widest of what traders leave alone.
+        assert abs(price / was - 1) < Fraction(2, 1_000), pool_id
     again = await execute(client, amountIn="5000")
-    assert abs(Fraction(again["amountOut"]) / Fraction(order["amountOut"]) - 1) < Fraction(1, 10_000)
+    assert abs(Fraction(again["amountOut"]) / Fraction(order["amountOut"]) - 1) < Fraction(5, 1_000)
 
 
-async def test_the_same_seed_and_orders_give_the_same_fills(
+async def market_of(client: Client) -> dict[str, Json]:
+    """Return every pool by id."""
+    async with client.get("/api/pools") as answer:
+        return {pool["id"]: pool for pool in (await answer.json())["pools"]}
+
+
+async def test_the_same_seed_time_and_orders_give_the_same_fills(
     cluster: TestCluster, aiohttp_client: Callable[[Application], Awaitable[Client]]
 ) -> None:
     fills = []
-    for _ in range(2):
-        client = await aiohttp_client(service_on(cluster.new(), PAPER_SEED="42").web)
-        fills.append([(await execute(client, amountIn=amount))["amountOut"] for amount in ("1", "700", "3")])
+    first = cluster.new()
+    # One slot for both: prices, and fees that move, follow from it.
+    slot_ms = str(quiet_slot_ms(first))
+    for servers in (first, cluster.new()):
+        client = await aiohttp_client(service_on(servers, PAPER_SEED="42", SLOT_MS=slot_ms).web)
+        orders = [await execute(client, amountIn=amount) for amount in ("1", "70000", "3")]
+        orders.append(await execute(client, tokenIn="JUP", tokenOut="BONK", amountOut="12345"))
+        fills.append([(order["amountIn"], order["amountOut"]) for order in orders])
         await client.close()
     assert fills[0] == fills[1]
+
+
+async def test_an_exact_out_order_pays_out_just_what_was_asked_for(start: Start) -> None:
+    client = await start()
+    placed = await place(client, amountOut="150.000001", slippageBps=50)
+    assert (placed["swapMode"], placed["amountIn"], placed["amountOut"]) == ("exactOut", None, "150.000001")
+    messages = await watch(client, placed["id"])
+    assert [message["status"] for message in messages] == LIFE
+    for message in messages[:-1]:
+        seen = message["order"]
+        assert (seen["amountIn"], seen["amountOut"]) == (None, "150.000001")
+        assert seen["executedPrice"] is None
+    order = await get(client, placed["id"])
+    assert messages[-1]["order"] == order
+    assert OrderSchema().validate(order) == {}
+    submitted = order["statusHistory"][3]
+    assert (submitted["quotedOut"], submitted["minimumOut"]) == ("150.000001", "150.000001")
+    quoted, most, paid = (
+        Fraction(t) for t in (submitted["quotedIn"], submitted["maximumIn"], order["amountIn"])
+    )
+    assert most == quoted * 10**9 * 10_050 // 10_000 / Fraction(10**9)
+    assert 0 < paid <= most
+    assert order["amountOut"] == "150.000001"
+    assert abs(Fraction(order["realisedSlippage"]) - (paid - quoted) / quoted) < Fraction(1, 10**8)
+    assert Fraction(order["executedPrice"]) <= Fraction("150.000001") / paid
+    assert all(offer["amountOut"] == "150.000001" for offer in order["quotes"])
+
+
+async def test_an_exact_out_order_is_placed_once_by_its_client_order_id(start: Start) -> None:
+    client = await start()
+    placed = await place(client, amountOut="1.50", clientOrderId="buy-1")
+    body = order_of(amountOut="1.5", clientOrderId="buy-1")
+    async with client.post("/api/orders/execute", json=body) as again:
+        assert again.status == 200
+        assert (await again.json())["id"] == placed["id"]
+    # The same number, on the other side of the swap, is another order.
+    async with client.post(
+        "/api/orders/execute", json=order_of(amountIn="1.5", clientOrderId="buy-1")
+    ) as other:
+        assert other.status == 409
+
+
+async def test_more_than_the_wallet_holds_fails_once(start: Start) -> None:
+    client = await start(PAPER_BALANCES="SOL=1.5", RETRY_BASE_DELAY_MS="20")
+    poor = await execute(client, amountIn="1.500000001")
+    assert statuses(poor) == ["pending", "routing", "building", "submitted", "failed"]
+    assert (poor["failureReason"], poor["attempts"]) == ("insufficient_balance", 1)
+    assert (poor["amountOut"], poor["txHash"], poor["executedPrice"]) == (None, None, None)
+    assert (await execute(client, amountIn="1.5"))["status"] == "confirmed"
+    # Of what it bought it has more than enough; of what it sold nothing is left.
+    assert (await execute(client, amountIn="0.0001"))["failureReason"] == "insufficient_balance"
+    assert (await execute(client, tokenIn="USDC", tokenOut="SOL", amountIn="1"))["status"] == "confirmed"
+    buy = await execute(client, amountOut="100000")
+    assert (buy["failureReason"], buy["attempts"], buy["amountIn"]) == ("insufficient_balance", 1, None)
+
+
+async def test_a_pair_without_a_pool_is_filled_in_two_swaps(start: Start) -> None:
+    client = await start()
+    order = await execute(client, tokenIn="JUP", tokenOut="BONK", amountIn="100")
+    assert statuses(order) == LIFE
+    assert order["quotes"] == []
+    for path in order["route"]["paths"]:
+        first, second = path["legs"]
+        assert (first["tokenIn"], second["tokenOut"]) == ("JUP", "BONK")
+        assert first["tokenOut"] == second["tokenIn"]
+        assert first["tokenOut"] in {"SOL", "USDC"}
+        assert first["amountOut"] == second["amountIn"]
+    assert Fraction(order["amountOut"]) > 0
+    assert OrderSchema().validate(order) == {}
+
+
+async def test_a_large_order_is_split(start: Start, servers: TestServers) -> None:
+    client = await start(SLOT_MS=str(quiet_slot_ms(servers)), PAPER_SEED="7")
+    order = await execute(client, amountIn="20000")
+    route = order["route"]
+    legs = [leg for path in route["paths"] for leg in path["legs"]]
+    assert {leg["venue"] for leg in legs} == {"raydium", "meteora"}
+    assert order["venue"] == route["venue"] == "multiple"
+    assert len({leg["poolId"] for leg in legs}) == len(legs) <= 4
+    assert sum(Fraction(path["amountIn"]) for path in route["paths"]) == 20_000
+    assert sum(Fraction(path["amountOut"]) for path in route["paths"]) == Fraction(route["amountOut"])
+    # It beat the best single pool, by more than a basis point.
+    best = max(Fraction(offer["amountOut"]) for offer in order["quotes"])
+    assert Fraction(route["beat"]["amountOut"]) == best
+    assert Fraction(route["amountOut"]) > best * Fraction(10_001, 10_000)
+    assert {offer["poolId"] for offer in order["quotes"] if offer["chosen"]} <= {
+        leg["poolId"] for leg in legs
+    }
+    # All of it in one transaction.
+    assert order["amountOut"] == route["amountOut"]
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM paper_transactions WHERE order_id = %s", (order["id"],))
+        assert cursor.fetchall() == [(1,)]
+    await client.close()
+    single = await start(SLOT_MS=str(quiet_slot_ms(servers)), MAX_ROUTE_LEGS="1")
+    assert (await execute(single, amountIn="20000"))["venue"] in {"raydium", "meteora"}
+
+
+async def test_more_than_all_pools_hold_waits_and_then_fails(start: Start) -> None:
+    client = await start(MAX_RETRIES="1", RETRY_BASE_DELAY_MS="20")
+    order = await execute(client, amountOut="18446744073709")
+    assert statuses(order) == ["pending", "routing", "pending", "routing", "failed"]
+    assert order["failureReason"] == "insufficient_liquidity"
+    assert {offer["reason"] for offer in order["quotes"]} == {"insufficient_liquidity"}
+    assert order["route"] is None
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--watched", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    cluster = TestCluster()
+    cluster = TestCluster(durable=True)
     runs: dict[str, list[Figures]] = {}
     try:
         with _rig(cluster) as engine, _rig(cluster, WRITE_GROUP_LIMIT="1") as baseline:

@@ -26,12 +26,23 @@ from hypothesis.stateful import (
 from service.clock import Clock
 from service.domain.attempt import Attempt, AttemptState, AttemptStatus, Fill
 from service.domain.failures import Failure, FailureCode
-from service.domain.quote import Dex, Quote
+from service.domain.quote import Dex
 from service.execution.engine import Engine, ExecutionSettings
 from service.execution.retry import RetryPolicy
 from service.store.database import Row, UnavailableError
 from service.store.queries import Query
-from service.venues.venue import PoolRef, Swap, VenueUnavailableError
+from service.venues.amm import ChainTime, CpmmPool
+from service.venues.quoting import Quoter
+from service.venues.routing import RouteLimits
+from service.venues.venue import (
+    OnMarketChange,
+    PoolRef,
+    PoolView,
+    Snapshot,
+    Swap,
+    Traded,
+    VenueUnavailableError,
+)
 
 from tests.support import report
 from tests.support.clock import ManualClock
@@ -61,6 +72,12 @@ _SILENCE = Query(
 )
 
 _WRITES = {"insert_orders", "claim_orders", "append_transitions"}
+
+_POOL = Snapshot(
+    PoolRef("pool", Dex.RAYDIUM, "SOL", "USDC"),
+    CpmmPool(10**13, 10**12, trade_fee_rate=2_500),
+    ChainTime(1_800_000_000, 1),
+)
 
 _order: ContextVar[str] = ContextVar("order")
 
@@ -97,7 +114,7 @@ class Chain:
         if self.slot > attempt.last_valid_height and state in {AttemptState.UNKNOWN, AttemptState.PENDING}:
             state = self.states[attempt.id] = AttemptState.EXPIRED
         if state is AttemptState.LANDED:
-            return AttemptStatus(state, fill=Fill(attempt.minimum_out, attempt.id))
+            return AttemptStatus(state, fill=Fill(attempt.maximum_in, attempt.minimum_out, attempt.id))
         if state is AttemptState.FAILED:
             return AttemptStatus(state, failure=Failure.of(self.failures[attempt.id]))
         return AttemptStatus(state)
@@ -117,11 +134,6 @@ class Chain:
         ]
 
 
-class _Pool:
-    def quote(self, token_in: str, amount_in: int) -> Quote:  # noqa: ARG002 - as every pool's
-        return Quote(Dex.RAYDIUM, "pool", amount_in, 10**6, 1, 1)
-
-
 class Venue:
     """One process's way to the chain. Fits ``service.venues.venue.Venue``."""
 
@@ -129,18 +141,34 @@ class Venue:
         self._process = process
 
     def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:  # noqa: ARG002 - as every venue's
-        return [PoolRef("pool", Dex.RAYDIUM)]
+        return [_POOL.pool]
 
-    def snapshot(self, pool: PoolRef) -> Awaitable[_Pool]:  # noqa: ARG002
+    def snapshot(self, pools: Sequence[PoolRef]) -> Awaitable[Sequence[Snapshot]]:  # noqa: ARG002
         return self._call("snapshot", None)
+
+    def known(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:  # noqa: ARG002
+        return [_POOL]
+
+    async def refresh(self) -> bool:
+        return False
+
+    def on_change(self, callback: OnMarketChange) -> None:
+        """Nobody waits for a price here."""
+
+    async def traded_since(self, seconds: int) -> Sequence[Traded]:  # noqa: ARG002
+        return []
+
+    def survey(self) -> tuple[int, Sequence[PoolView]]:
+        return self._process.world.chain.slot, []
 
     async def prepare(self, swap: Swap) -> Attempt:
         await self._call("prepare", None)
         world = self._process.world
         attempt = Attempt(
             id=f"{swap.order_id}/{len(world.chain.seen)}",
-            venue=swap.dex,
+            venue=swap.route.venue,
             transaction=b"signed",
+            maximum_in=swap.maximum_in,
             minimum_out=swap.minimum_out,
             last_valid_height=world.chain.slot + VALID_SLOTS,
         )
@@ -184,13 +212,15 @@ class Process:
         self.world = world
         self.store = Store(world.store.database, _Impatient(), world.store.rate_limit)
         self.tasks: set[asyncio.Task[None]] = set()
+        venue = Venue(self)
         self.engine = Engine(
             journal=self.store.journal,
             claims=self.store.claims,
             orders=self.store.orders,
-            venue=Venue(self),
+            venue=venue,
+            quoter=Quoter(venue, timeout_ms=_A_DAY_MS, limits=RouteLimits()),
             clock=world.clock,
-            settings=ExecutionSettings(RetryPolicy(MAX_RETRIES, 0), _A_DAY_MS, _A_DAY_MS),
+            settings=ExecutionSettings(RetryPolicy(MAX_RETRIES, 0), _A_DAY_MS),
             look_in=lambda _delay_ms: None,
         )
 
@@ -586,7 +616,7 @@ class Lifecycle(RuleBasedStateMachine):
         if call.kind == "snapshot":
             if run.status == "routing":
                 self._move(call, "building")
-            return lambda: call.answer.set_result(_Pool())
+            return lambda: call.answer.set_result([_POOL])
         if run.owner not in self.heard_of:
             # Who may have been judged dead makes no new attempt.
             self._drop(call)

@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import psycopg2
 import pytest
+from service.domain.amounts import U64_MAX
 from service.domain.attempt import Attempt, Fill
 from service.domain.lifecycle import Status
+from service.domain.quote import SwapMode
 from service.store.claims import Claimed
 from service.store.database import Row, UnavailableError
-from service.store.journal import ClientOrderIdTakenError, Committed, SupersededError
+from service.store.journal import ClientOrderIdTakenError, Committed, Quoted, SupersededError
 
 from tests.support.servers import TestServers
 from tests.support.store import Store, open_store
@@ -120,8 +123,8 @@ async def test_a_commit_whose_answer_is_lost_is_known_by_its_write_id(
 async def test_an_attempt_and_its_order_move_together(store: Store) -> None:
     claim = await store.start()
     building = await store.journal.append(store.step(claim, Status.BUILDING))
-    attempt = Attempt("signature", "raydium", b"\x00bytes\xff", 99, 123)
-    stale = store.step(claim, Status.SUBMITTED, attempt=Attempt("other", "raydium", b"", 1, 1))
+    attempt = Attempt("signature", "raydium", b"\x00bytes\xff", 101, 99, 123)
+    stale = store.step(claim, Status.SUBMITTED, attempt=Attempt("other", "raydium", b"", 1, 1, 1))
     with pytest.raises(SupersededError):
         await store.journal.append(stale)
     assert await store.orders.latest_attempt(claim.order_id) is None
@@ -136,7 +139,7 @@ async def test_a_process_that_may_be_dead_makes_no_new_attempt(store: Store, ser
     building = await store.journal.append(store.step(claim, Status.BUILDING))
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("UPDATE instances SET seen_at = now() - interval '1 hour'")
-    attempt = Attempt("signature", "raydium", b"", 99, 123)
+    attempt = Attempt("signature", "raydium", b"", 101, 99, 123)
     submitted = store.step(claim, Status.SUBMITTED, version=building.sequence, attempt=attempt)
     with pytest.raises(SupersededError):
         await store.journal.append(submitted)
@@ -148,13 +151,46 @@ async def test_an_ended_order_is_listed_and_no_longer_open(store: Store, servers
     claim = await store.start()
     for version, status in ((2, Status.BUILDING), (3, Status.SUBMITTED)):
         await store.journal.append(store.step(claim, status, version=version))
-    await store.journal.append(store.step(claim, Status.CONFIRMED, version=4, fill=Fill(7, "hash")))
+    await store.journal.append(store.step(claim, Status.CONFIRMED, version=4, fill=Fill(8, 7, "hash")))
     order = await store.orders.get(claim.order_id)
     assert order is not None
-    assert (order.ended, order.fill) == (True, Fill(7, "hash"))
+    assert (order.ended, order.fill) == (True, Fill(8, 7, "hash"))
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("SELECT (SELECT count(*) FROM open_orders), (SELECT count(*) FROM finished_orders)")
         assert cursor.fetchone() == (0, 1)
+
+
+async def test_what_a_try_was_offered_is_kept_with_it(store: Store) -> None:
+    claim = await store.start()
+    refused = Quoted([{"venue": "raydium", "poolId": "p", "reason": "amount_too_small"}], None)
+    waiting = await store.journal.append(
+        store.step(claim, Status.PENDING, retry_in_ms=0, detail={"reason": "x"}, quoted=refused)
+    )
+    again = await store.claims.claim(claim.order_id)
+    assert isinstance(again, Claimed)
+    chosen = Quoted(
+        [{"venue": "raydium", "poolId": "p", "amountOut": "7"}], {"venue": "raydium", "paths": []}
+    )
+    building = await store.journal.append(
+        store.step(claim, Status.BUILDING, version=again.version, quoted=chosen)
+    )
+    assert (waiting.quoted, building.quoted) == (refused, chosen)
+    order = await store.orders.get(claim.order_id)
+    assert order is not None
+    assert order.quoted == {waiting.sequence: refused, building.sequence: chosen}
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+async def test_an_order_comes_back_as_it_was_placed(store: Store, mode: SwapMode) -> None:
+    placed = replace(store.new_order(), swap_mode=mode, amount=U64_MAX, amount_text="18446744073.709551615")
+    await store.journal.insert(placed, 5)
+    claim = await store.claims.claim(placed.id)
+    assert isinstance(claim, Claimed)
+    assert (claim.swap_mode, claim.amount) == (mode, U64_MAX)
+    order = await store.orders.get(placed.id)
+    assert order is not None
+    assert (order.swap_mode, order.amount, order.amount_text) == (mode, U64_MAX, placed.amount_text)
+    assert type(order.amount) is type(claim.amount) is int
 
 
 async def test_a_waiting_retry_is_nobody_s_and_not_due(store: Store) -> None:

@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import service.audit
+from service.clock import Clock
+from service.store.database import Database
+
 from tests.support.process import ServiceProcess
 from tests.support.servers import TestServers
 
@@ -41,8 +45,8 @@ def judge(servers: TestServers, promised: Iterable[str] = ()) -> Verdict:
     """Compare every order with the venue's ledger; ``promised`` orders must exist."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
-            "SELECT o.id::text, o.status, o.version, o.status_history, o.amount_out, o.tx_hash,"
-            " coalesce(jsonb_agg(jsonb_build_array(t.signature, t.amount_out::text))"
+            "SELECT o.id::text, o.status, o.version, o.status_history, o.amount_in, o.amount_out, o.tx_hash,"
+            " coalesce(jsonb_agg(jsonb_build_array(t.signature, t.amount_in::text, t.amount_out::text))"
             "   FILTER (WHERE t.status = 'landed'), '[]'),"
             " bool_or(t.status = 'pending')"
             " FROM orders AS o LEFT JOIN paper_transactions AS t ON t.order_id = o.id GROUP BY o.id"
@@ -69,9 +73,10 @@ def _judge_order(  # noqa: PLR0917 - a row of the query
     status: str,
     version: int,
     history: list[dict[str, Any]],
+    amount_in: int | None,
     amount_out: int | None,
     tx_hash: str | None,
-    landed: list[tuple[str, str]],
+    landed: list[tuple[str, str, str]],
     may_land: bool | None,
 ) -> None:
     verdict.statuses[status] += 1
@@ -79,8 +84,9 @@ def _judge_order(  # noqa: PLR0917 - a row of the query
         verdict.unfinished.append(f"{order_id} is {status}")
     if len(landed) > 1:
         verdict.twice.append(f"{order_id} landed {len(landed)} times")
-    if status == "confirmed" and [(tx_hash, str(amount_out))] != [tuple(fill) for fill in landed]:
-        verdict.untrue.append(f"{order_id} is confirmed with {tx_hash}, the ledger says {landed}")
+    filled = tx_hash, str(amount_in), str(amount_out)
+    if status == "confirmed" and [filled] != [tuple(fill) for fill in landed]:
+        verdict.untrue.append(f"{order_id} is confirmed with {filled}, the ledger says {landed}")
     if status == "failed" and (landed or may_land):
         verdict.untrue.append(f"{order_id} is failed, and has landed or may")
     walk = [entry["status"] for entry in history]
@@ -134,6 +140,16 @@ def wait_until_none_is_open(servers: TestServers, *, within_s: float) -> float:
         )
         time.sleep(0.05)
     return time.monotonic() - began
+
+
+async def audit_now(servers: TestServers) -> list[str]:
+    """Return what the audit finds wrong with the books."""
+    database = Database(servers.database_url, size=1, clock=Clock())
+    try:
+        report = await service.audit.audit(database)
+    finally:
+        await database.close()
+    return [finding.what for finding in report.findings]
 
 
 def audit(servers: TestServers) -> dict[str, Any]:

@@ -46,6 +46,10 @@ _MIXED = (
     {"tokenIn": "USDC", "tokenOut": "SOL", "amountIn": "250", "slippageBps": 50},
     {"tokenIn": "SOL", "tokenOut": "BONK", "amountIn": "0.3", "slippageBps": 500},
     {"tokenIn": "JUP", "tokenOut": "RAY", "amountIn": "40"},
+    {"tokenIn": "USDC", "tokenOut": "SOL", "amountOut": "1.25"},
+    # In two swaps, and over both DEXs.
+    {"tokenIn": "JUP", "tokenOut": "BONK", "amountIn": "40"},
+    {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "20000"},
     # Not worth the smallest unit of what it buys: it fails for good.
     {"tokenIn": "BONK", "tokenOut": "SOL", "amountIn": "0.00001"},
     {"tokenIn": "USDT", "tokenOut": "USDC", "amountIn": "1000", "slippageBps": 1},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from service.clock import Clock
 from service.domain.lifecycle import Status
 from service.domain.order import NewOrder, OrderType
+from service.domain.quote import SwapMode
 from service.store.claims import Claimed, Claims
 from service.store.database import Database
 from service.store.instances import Identity, Instances
@@ -62,8 +63,9 @@ class Store:
             order_type=OrderType.MARKET,
             token_in="SOL",
             token_out="USDC",
-            amount_in=10**9,
-            amount_in_text="1",
+            swap_mode=SwapMode.EXACT_IN,
+            amount=10**9,
+            amount_text="1",
             slippage_bps=100,
             client_order_id=client_order_id,
         )

@@ -11,6 +11,8 @@ from service.domain.amounts import (
     InvalidAmountError,
     format_amount,
     format_price,
+    format_shortfall,
+    maximum_in,
     minimum_out,
     parse_amount,
 )
@@ -180,3 +182,57 @@ def test_the_minimum_out_is_the_floor_and_at_least_one(quoted: int, slippage_bps
 )
 def test_the_minimum_out_of_a_quote(quoted: int, slippage_bps: int, least: int) -> None:
     assert minimum_out(quoted, slippage_bps) == least
+
+
+@MODEST
+@given(quoted=amounts, slippage_bps=st.integers(0, 10_000))
+def test_the_maximum_in_is_the_floor_and_never_less_than_the_quote(quoted: int, slippage_bps: int) -> None:
+    most = maximum_in(quoted, slippage_bps)
+    exact = Fraction(quoted * (10_000 + slippage_bps), 10_000)
+    assert most == min(U64_MAX, exact // 1)
+    assert most >= quoted
+
+
+@pytest.mark.parametrize(
+    ("quoted", "slippage_bps", "most"),
+    [
+        (10_000, 100, 10_100),
+        (999, 50, 1_003),
+        (1, 100, 1),
+        (1, 10_000, 2),
+        (7, 0, 7),
+        (U64_MAX, 0, U64_MAX),
+        (U64_MAX, 1, U64_MAX),
+        (U64_MAX // 2, 10_000, U64_MAX - 1),
+    ],
+)
+def test_the_maximum_in_of_a_quote(quoted: int, slippage_bps: int, most: int) -> None:
+    assert maximum_in(quoted, slippage_bps) == most
+
+
+@MODEST
+@given(shortfall=st.integers(-U64_MAX, U64_MAX), expected=amounts)
+def test_a_shortfall_is_a_fraction_rounded_up_at_eight_decimals(shortfall: int, expected: int) -> None:
+    text = format_shortfall(shortfall, expected)
+    above = Fraction(text) - Fraction(shortfall, expected)
+    assert 0 <= above < Fraction(1, 10**8)
+    assert AMOUNT.fullmatch(text.removeprefix("-"))
+    assert text != "-0"
+
+
+@pytest.mark.parametrize(
+    ("shortfall", "expected", "text"),
+    [
+        (0, 1, "0"),
+        (1, 100, "0.01"),
+        (-1, 100, "-0.01"),
+        (1, 3, "0.33333334"),
+        (-1, 3, "-0.33333333"),
+        (1, U64_MAX, "0.00000001"),
+        (-1, U64_MAX, "0"),
+        (5, 5, "1"),
+        (-10, 5, "-2"),
+    ],
+)
+def test_a_shortfall_in_digits(shortfall: int, expected: int, text: str) -> None:
+    assert format_shortfall(shortfall, expected) == text

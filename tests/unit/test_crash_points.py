@@ -9,6 +9,8 @@ import pytest
 from service import crash_points
 from service.domain.lifecycle import Status
 
+from tests.support.resting import RESTING_POINTS
+
 
 @pytest.fixture
 def kills(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
@@ -45,3 +47,10 @@ def test_every_place_is_in_the_code_and_every_one_in_the_code_is_known() -> None
     known = set(crash_points.POINTS)
     assert reached <= known
     assert known <= reached | moves
+
+
+def test_the_fault_tests_know_every_place() -> None:
+    # They take those of orders that rest from their list, and all others from the service's.
+    assert set(RESTING_POINTS) <= set(crash_points.POINTS)
+    for what in ("open", "expired", "fire", "request cancel", "end cancelled", "end expired", "amend"):
+        assert {f"before {what}", f"after {what}"} <= set(RESTING_POINTS)

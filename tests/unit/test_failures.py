@@ -11,7 +11,10 @@ MODEST = settings(max_examples=50, deadline=None)
 PERMANENT = {
     FailureCode.NO_ROUTE,
     FailureCode.AMOUNT_TOO_SMALL,
+    FailureCode.INSUFFICIENT_BALANCE,
+    FailureCode.UNSUPPORTED_POOL,
     FailureCode.TRANSACTION_REJECTED,
+    FailureCode.NOT_FILLED_IMMEDIATELY,
 }
 PASSING = set(FailureCode) - PERMANENT
 

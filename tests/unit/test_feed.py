@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from service.domain.attempt import Fill
+from service.domain.quote import SwapMode
 from service.events.feed import Feeds, Watch
 from service.store.database import UnavailableError
 from service.store.journal import Committed
-from service.store.orders import Order, Orders
+from service.store.orders import Order, Orders, Terms
 
 from tests.support.clock import ManualClock, settle
 
@@ -30,13 +31,14 @@ def order_at(version: int, order_id: str = "one") -> Order:
         order_type="market",
         token_in="SOL",
         token_out="USDC",
-        amount_in=1,
-        amount_in_text="0.000000001",
-        slippage_bps=100,
+        swap_mode=SwapMode.EXACT_IN,
+        amount=1,
+        amount_text="0.000000001",
+        terms=Terms(slippage_bps=100),
         history=tuple(step.entry for step in STEPS[:version]),
         created_at="2026-11-22T10:00:00.000Z",
-        fill=Fill(1, "sig") if version == len(LIFE) else None,
-        offers={},
+        fill=Fill(1, 1, "sig") if version == len(LIFE) else None,
+        quoted={},
     )
 
 

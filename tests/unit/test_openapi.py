@@ -1,21 +1,31 @@
 """The OpenAPI document is valid, lists every route, and is true of what goes in and out."""
 
 import re
+from dataclasses import asdict
 from typing import Any, cast
 
 import pytest
 from marshmallow import ValidationError
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
+from service.api.answers import ORDER, ORDER_LIST, POOL_LIST, QUOTE, STATUS_UPDATE, TOKEN_LIST
+from service.api.changes import ChangeRoutes
 from service.api.health import HealthRoute
+from service.api.market import MarketRoutes
 from service.api.orders import OrderRoutes
+from service.api.paper import PaperRoutes
+from service.api.requests import NEW_ORDER
 from service.api.routes import application
-from service.api.schemas import NEW_ORDER, ORDER, ORDER_LIST, STATUS_UPDATE
 from service.api.specs import document
 from service.api.stream import StreamRoutes
 from service.api.views import OrderAt
-from service.store.journal import Entry
-from service.store.orders import Order, Position
+from service.domain.attempt import Fill
+from service.domain.failures import FailureCode
+from service.domain.quote import Choice, Dex, Leg, NoQuote, Path, PoolQuote, Route, SwapMode
+from service.domain.tokens import TOKENS
+from service.execution.offers import quoted, refused
+from service.store.journal import Entry, Quoted
+from service.store.orders import Order, Position, Terms
 
 ORDER_ID = "0190a8f5-0000-7000-8000-000000000000"
 NOW = "2026-11-22T10:00:00.000Z"
@@ -35,33 +45,57 @@ FAILED: tuple[Entry, ...] = (
         "detail": "Less than the minimum.",
     },
 )
-OFFERS: list[Entry] = [
+CONFIRMED: tuple[Entry, ...] = (
+    *FAILED[:3],
     {
-        "venue": "raydium",
-        "poolId": "raydium:SOL-USDC",
-        "amountOut": "149.25",
-        "fee": "0.0025",
-        "priceImpact": "0.000012",
-        "chosen": True,
+        "sequence": 4,
+        "status": "submitted",
+        "timestamp": NOW,
+        "txHash": "5sig",
+        "quotedIn": "1.5",
+        "quotedOut": "225.5",
+        "maximumIn": "1.5",
+        "minimumOut": "223.245",
     },
-    {"venue": "meteora", "reason": "quotes_unavailable"},
-]
+    {"sequence": 5, "status": "confirmed", "timestamp": NOW, "txHash": "5sig"},
+)
 
 
-def an_order() -> Order:
+def a_choice(mode: SwapMode = SwapMode.EXACT_IN) -> Choice:
+    """Return a route with everything that a route can have: a split, two hops, fees on either side."""
+    one = Leg(Dex.RAYDIUM, "raydium:1", "SOL", "USDC", 10**9, 150_000_000, 2_500_000, 0, 12)
+    two = Leg(Dex.METEORA, "meteora:2", "SOL", "USDT", 5 * 10**8, 76_000_000, 0, 200_000, 0)
+    three = Leg(Dex.METEORA, "meteora:3", "USDT", "USDC", 76_000_000, 75_500_000, 1, 1, 1_000_000)
+    return Choice(
+        offers=(
+            PoolQuote(Dex.RAYDIUM, "raydium:1", 15 * 10**8, 224_000_000, 3_750_000, 0, 18),
+            NoQuote(Dex.METEORA, "meteora:1", FailureCode.QUOTES_UNAVAILABLE),
+        ),
+        route=Route(mode, "SOL", "USDC", (Path((one,)), Path((two, three))), 2_000),
+        runner_up=Route(mode, "SOL", "USDC", (Path((one,)),), 12),
+    )
+
+
+def an_order(
+    history: tuple[Entry, ...] = FAILED,
+    kept: Quoted | None = None,
+    mode: SwapMode = SwapMode.EXACT_IN,
+    fill: Fill | None = None,
+) -> Order:
     return Order(
         id=ORDER_ID,
         client_order_id=None,
         order_type="market",
         token_in="SOL",
         token_out="USDC",
-        amount_in=1_500_000_000,
-        amount_in_text="1.50",
-        slippage_bps=100,
-        history=FAILED,
+        swap_mode=mode,
+        amount=1_500_000_000,
+        amount_text="1.50",
+        terms=Terms(slippage_bps=100),
+        history=history,
         created_at=NOW,
-        fill=None,
-        offers={3: OFFERS},
+        fill=fill,
+        quoted={3: kept or quoted(a_choice(mode))},
     )
 
 
@@ -93,7 +127,10 @@ def test_the_document_lists_exactly_the_routes_there_are() -> None:
     unused: Any = None
     app = application(
         OrderRoutes(journal=unused, orders=unused, clock=unused, wake=unused, insert_timeout_s=1),
+        ChangeRoutes(orders=unused, endings=unused, resting=unused, clock=unused),
         StreamRoutes(unused, unused),
+        MarketRoutes(quoter=unused, venue=unused, clock=unused),
+        PaperRoutes(unused),
         HealthRoute(orders=unused, link=unused, executing=unused, unknown_outcomes=unused),
     )
     served = {
@@ -129,7 +166,11 @@ def test_every_operation_has_a_name_of_its_own_and_a_summary() -> None:
         {"amountIn": 1},
         {"amountIn": "-1"},
         {"amountIn": "1e3"},
-        {"tokenIn": "DOGE"},
+        {"amountIn": None},
+        {"amountOut": "1"},
+        {"amountOut": None},
+        # Which tokens there are changes while it runs: /api/tokens tells.
+        {"tokenIn": 1},
         {"orderType": "stop"},
         {"price": "1"},
         {"clientOrderId": ""},
@@ -146,11 +187,89 @@ def test_the_document_takes_the_orders_that_the_service_takes(changes: dict[str,
         assert is_valid("NewOrder", order)
 
 
+@pytest.mark.parametrize(
+    "amounts", [{}, {"amountOut": "1.50"}, {"amountOut": "x"}, {"amountOut": 1}], ids=str
+)
+def test_the_document_takes_an_amount_on_either_side_and_wants_one(amounts: dict[str, Any]) -> None:
+    order = {name: value for name, value in NEW.items() if name != "amountIn"} | amounts
+    try:
+        NEW_ORDER.load(order)
+    except ValidationError:
+        assert not is_valid("NewOrder", order)
+    else:
+        assert is_valid("NewOrder", order)
+
+
+def test_the_defaults_of_the_document_are_ones_that_it_takes() -> None:
+    schemas = document()["components"]["schemas"]
+    for schema in schemas.values():
+        for name, member in schema["properties"].items():
+            if "default" in member:
+                assert OAS31Validator(member).is_valid(member["default"]), name
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+@pytest.mark.parametrize("kept", [quoted(a_choice()), refused(a_choice().offers, "SOL", "USDC")])
 @pytest.mark.parametrize("sequence", range(1, 5))
-def test_an_order_is_as_the_document_says_at_each_sequence(sequence: int) -> None:
-    view = OrderAt(an_order(), sequence)
+def test_an_order_is_as_the_document_says_at_each_sequence(
+    sequence: int, kept: Quoted, mode: SwapMode
+) -> None:
+    view = OrderAt(an_order(kept=kept, mode=mode), sequence)
     assert is_valid("Order", ORDER.dump(view))
     assert is_valid("StatusUpdate", STATUS_UPDATE.dump(view))
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+@pytest.mark.parametrize("got", [225_500_000, 225_000_000, 226_000_000])
+def test_a_filled_order_is_as_the_document_says(mode: SwapMode, got: int) -> None:
+    order = an_order(CONFIRMED, mode=mode, fill=Fill(1_500_000_001, got, "5sig"))
+    for sequence in range(1, 6):
+        assert is_valid("Order", ORDER.dump(OrderAt(order, sequence)))
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+def test_a_quote_is_as_the_document_says(mode: SwapMode) -> None:
+    kept = quoted(a_choice(mode))
+    assert kept.route is not None
+    quote = QUOTE.dump(
+        {
+            "token_in": "SOL",
+            "token_out": "USDC",
+            "swap_mode": mode,
+            "slippage_bps": 100,
+            "amount_in": "1.5",
+            "amount_out": "225.5",
+            "maximum_in": "1.5",
+            "minimum_out": "223.245",
+            "price": "150.333333333333333",
+            "price_impact": "0.002",
+            "venue": "multiple",
+            "route": kept.route,
+            "quotes": kept.offers,
+            "quoted_at": NOW,
+            "expires_at": NOW,
+        }
+    )
+    assert is_valid("Quote", quote)
+    assert not is_valid("Quote", {**quote, "route": None})
+    assert not is_valid("Quote", {**quote, "route": {**kept.route, "paths": None}})
+
+
+def test_tokens_and_pools_are_as_the_document_says() -> None:
+    tokens = [asdict(token) for token in TOKENS.values()]
+    assert is_valid("TokenList", TOKEN_LIST.dump({"tokens": tokens}))
+    pool = {
+        "id": "raydium:SOL-USDC:cpmm",
+        "venue": Dex.RAYDIUM,
+        "program": "raydium-cpmm",
+        "token_a": "SOL",
+        "token_b": "USDC",
+        "amount_a": "1",
+        "amount_b": "150",
+        "price": "150",
+    }
+    assert is_valid("PoolList", POOL_LIST.dump({"slot": 1, "pools": [pool, {**pool, "price": None}]}))
+    assert not is_valid("PoolList", POOL_LIST.dump({"slot": 1, "pools": [{**pool, "venue": "orca"}]}))
 
 
 def test_a_page_is_as_the_document_says() -> None:
@@ -160,7 +279,9 @@ def test_a_page_is_as_the_document_says() -> None:
         )
 
 
-@pytest.mark.parametrize("field", ["id", "status", "quotes", "txHash"])
+@pytest.mark.parametrize(
+    "field", ["id", "status", "swapMode", "quotes", "route", "txHash", "realisedSlippage"]
+)
 def test_an_order_without_one_of_its_fields_is_not_what_the_document_says(field: str) -> None:
     order = ORDER.dump(OrderAt(an_order()))
     del order[field]

@@ -11,8 +11,6 @@ from marshmallow import ValidationError
 from psycopg2.extensions import parse_dsn
 from service.api.problems import InvalidError
 from service.api.specs import document
-from service.domain.failures import FailureCode
-from service.domain.quote import Dex, NoQuote
 from service.events.bus import Bus
 from service.events.redis_link import RedisLink
 from service.settings import InvalidSettingError, load
@@ -25,7 +23,6 @@ from tests.unit.test_batch import make as make_batcher
 from tests.unit.test_bus import HERE, THERE, Instance
 from tests.unit.test_feed import STEPS, make, see
 from tests.unit.test_openapi import NEW, is_valid
-from tests.unit.test_router import METEORA, RAYDIUM, Pool, Pools, offers_of, quote
 from tests.unit.test_sweep import World
 
 
@@ -39,7 +36,9 @@ async def test_nothing_is_kept_of_watchers_that_left_while_another_stays() -> No
     assert kept == 1
 
 
-@pytest.mark.parametrize("body", [b'[["a",{},null,[]]]', b'[["a",{},null,["1"]]]'])
+@pytest.mark.parametrize(
+    "body", [b'[["a",{},null,[]]]', b'[["a",{},null,["1"]]]', b'[["a",{},null,["1","1"]]]']
+)
 def test_a_message_with_half_a_fill_is_dropped(body: bytes) -> None:
     there = Instance(THERE)
     there.bus.receive(HERE.encode() + body)
@@ -50,7 +49,7 @@ def test_a_message_with_half_a_fill_is_dropped(body: bytes) -> None:
 async def test_a_message_whose_entry_is_no_entry_is_dropped(entry: bytes) -> None:
     _, feeds = make(one=1)
     watcher = await see(feeds)
-    bus = Bus(cast("RedisLink", None), feeds, ManualClock(), channel="c", sender=THERE)
+    bus = Bus(cast("RedisLink", Instance(THERE)), feeds, ManualClock(), channel="c", sender=THERE)
     try:
         bus.receive(HERE.encode() + b'[["one",' + entry + b",null,null]]")
     finally:
@@ -169,17 +168,6 @@ def test_an_env_file_that_is_not_utf_8_is_told(tmp_path: Path, monkeypatch: pyte
     (tmp_path / ".env").write_bytes(b"HOST=\xff\n")
     with mock.patch.dict(os.environ), pytest.raises(InvalidSettingError):
         load()
-
-
-async def test_an_unexpected_error_of_one_pool_does_not_fail_the_others() -> None:
-    async def bad() -> Pool:
-        raise RuntimeError("cannot decode the account")
-
-    venue = Pools({RAYDIUM: bad(), METEORA: Pool(METEORA, 910)})
-    assert await offers_of(venue) == [
-        NoQuote(Dex.RAYDIUM, FailureCode.QUOTES_UNAVAILABLE),
-        quote(METEORA, 910),
-    ]
 
 
 def test_the_document_lists_itself() -> None:

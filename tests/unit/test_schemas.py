@@ -8,16 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
-from service.api.schemas import LIST_QUERY, NEW_ORDER, STREAM_QUERY, Cursor, camel_case, is_uuid
+from service.api.fields import Cursor, camel_case, is_uuid
+from service.api.requests import LIST_QUERY, NEW_ORDER, POOL_QUERY, QUOTE_QUERY, STREAM_QUERY
 from service.domain.amounts import U64_MAX
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType
+from service.domain.quote import Dex, SwapMode
 from service.domain.tokens import TOKENS
 from service.store.orders import Position
 
 MODEST = settings(max_examples=50, deadline=None)
 
 ORDER: dict[str, Any] = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.50", "orderType": "market"}
+BUY: dict[str, Any] = {"tokenIn": "SOL", "tokenOut": "USDC", "amountOut": "1.50", "orderType": "market"}
+QUERY = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.50"}
 ORDER_ID = "0190a8f5-0000-7000-8000-000000000000"
 
 WRONG_KINDS = [None, True, False, [], {}, ["SOL"], {"a": 1}, 0, 1, -1, 1.5, 10**30, "", " "]
@@ -41,18 +45,45 @@ def test_an_order_is_read_with_its_defaults_and_its_amount_kept_as_sent() -> Non
     assert NEW_ORDER.load(ORDER) == {
         "token_in": "SOL",
         "token_out": "USDC",
-        "amount_in": 1_500_000_000,
-        "amount_in_text": "1.50",
+        "swap_mode": SwapMode.EXACT_IN,
+        "amount": 1_500_000_000,
+        "amount_text": "1.50",
         "order_type": OrderType.MARKET,
         "slippage_bps": 100,
+        "limit_price": None,
+        "time_in_force": None,
+        "expires_at": None,
+        "sniper_conditions": None,
         "client_order_id": None,
     }
+
+
+def test_an_amount_out_is_read_in_units_of_the_token_bought() -> None:
+    loaded = NEW_ORDER.load(BUY)
+    assert (loaded["swap_mode"], loaded["amount"], loaded["amount_text"]) == (
+        SwapMode.EXACT_OUT,
+        1_500_000,
+        "1.50",
+    )
 
 
 @pytest.mark.parametrize("field", ORDER)
 def test_a_field_that_is_missing_is_named(field: str) -> None:
     rest = {name: value for name, value in ORDER.items() if name != field}
-    assert errors_of(NEW_ORDER, rest) == {field: ["Missing data for required field."]}
+    [(name, [message])] = errors_of(NEW_ORDER, rest).items()
+    assert name == field
+    assert message.startswith("Missing data for required field")
+    assert ("amountOut" in message) == (field == "amountIn")
+
+
+@pytest.mark.parametrize("body", [{**ORDER, "amountOut": "1"}, {**BUY, "amountIn": "1"}, {**ORDER, **BUY}])
+def test_an_order_that_fixes_both_sides_is_refused(body: dict[str, Any]) -> None:
+    assert errors_of(NEW_ORDER, body) == {"amountOut": ["Give amountIn or amountOut, not both."]}
+
+
+@pytest.mark.parametrize("value", [None, "", "x", 1])
+def test_an_amount_beside_the_other_is_refused_whatever_it_is(value: object) -> None:
+    assert "amountOut" in errors_of(NEW_ORDER, {**ORDER, "amountOut": value})
 
 
 @pytest.mark.parametrize(
@@ -68,6 +99,11 @@ def test_a_field_of_the_wrong_kind_is_named(field: str, value: Any) -> None:
     assert list(errors_of(NEW_ORDER, {**ORDER, field: value})) == [field]
 
 
+@pytest.mark.parametrize("value", WRONG_KINDS)
+def test_an_amount_out_of_the_wrong_kind_is_named(value: Any) -> None:
+    assert list(errors_of(NEW_ORDER, {**BUY, "amountOut": value})) == ["amountOut"]
+
+
 @pytest.mark.parametrize(
     "amount",
     [
@@ -76,15 +112,29 @@ def test_a_field_of_the_wrong_kind_is_named(field: str, value: Any) -> None:
     ],
 )
 def test_a_bad_amount_is_named_and_explained(amount: str) -> None:
-    [message] = errors_of(NEW_ORDER, {**ORDER, "amountIn": amount})["amountIn"]
-    assert message.startswith("The amount ")
+    for request, field in ((ORDER, "amountIn"), (BUY, "amountOut")):
+        [message] = errors_of(NEW_ORDER, {**request, field: amount})[field]
+        assert message.startswith("The amount ")
+
+
+def test_an_amount_is_held_against_the_decimals_of_its_own_token() -> None:
+    fine = {"tokenIn": "BONK", "tokenOut": "SOL", "orderType": "market"}
+    assert NEW_ORDER.load({**fine, "amountOut": "0.000000001"})["amount"] == 1
+    [message] = errors_of(NEW_ORDER, {**fine, "amountIn": "0.000001"})["amountIn"]
+    assert "5 decimals" in message
 
 
 @pytest.mark.parametrize("field", ["tokenIn", "tokenOut"])
-@pytest.mark.parametrize("token", ["DOGE", "sol", "SOL ", "\uff33\uff2f\uff2c", "SOL\0", "SOL\n"])
+@pytest.mark.parametrize("token", ["DOGE", "sol"])
 def test_an_unknown_token_is_told_which_are_known(field: str, token: str) -> None:
     [message] = errors_of(NEW_ORDER, {**ORDER, field: token})[field]
     assert all(symbol in message for symbol in TOKENS)
+
+
+@pytest.mark.parametrize("field", ["tokenIn", "tokenOut"])
+@pytest.mark.parametrize("token", ["SOL ", "\uff33\uff2f\uff2c", "SOL\0", "SOL\n", "x" * 17])
+def test_what_is_no_symbol_is_refused(field: str, token: str) -> None:
+    assert list(errors_of(NEW_ORDER, {**ORDER, field: token})) == [field]
 
 
 def test_a_token_is_not_swapped_for_itself() -> None:
@@ -95,7 +145,9 @@ def test_an_unknown_field_is_refused() -> None:
     assert errors_of(NEW_ORDER, {**ORDER, "price": "1"}) == {"price": ["Unknown field."]}
 
 
-@pytest.mark.parametrize("name", ["token_in", "amount_in", "amount_in_text", "order_type", "id"])
+@pytest.mark.parametrize(
+    "name", ["token_in", "amount_in", "amount", "amount_text", "swap_mode", "swapMode", "order_type", "id"]
+)
 def test_a_field_has_no_second_name(name: str) -> None:
     assert list(errors_of(NEW_ORDER, {**ORDER, name: "SOL"})) == [name]
 
@@ -127,7 +179,7 @@ def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
     assert errors_of(NEW_ORDER, body) == {"_schema": ["Invalid input type."]}
 
 
-fields = st.sampled_from([*ORDER, "slippageBps", "clientOrderId"])
+fields = st.sampled_from([*ORDER, "amountOut", "slippageBps", "clientOrderId"])
 
 
 @MODEST
@@ -138,21 +190,29 @@ def test_whatever_a_body_holds_it_is_read_or_refused(body: Any) -> None:
     except ValidationError:
         return
     assert loaded["token_in"] != loaded["token_out"]
-    assert 1 <= loaded["amount_in"] <= U64_MAX
+    assert 1 <= loaded["amount"] <= U64_MAX
+    assert loaded["swap_mode"] is (SwapMode.EXACT_IN if "amountIn" in body else SwapMode.EXACT_OUT)
     assert type(loaded["slippage_bps"]) is int
 
 
+EVERY_ORDER = {
+    "status": None,
+    "order_type": None,
+    "token_in": None,
+    "token_out": None,
+    "limit": 100,
+    "cursor": None,
+}
+
+
 def test_a_list_query_has_defaults() -> None:
-    assert LIST_QUERY.load({}) == {"status": None, "limit": 100, "cursor": None}
+    assert LIST_QUERY.load({}) == EVERY_ORDER
 
 
 @pytest.mark.parametrize("status", Status)
 def test_orders_are_listed_by_each_status(status: Status) -> None:
-    assert LIST_QUERY.load({"status": status.value, "limit": "500"}) == {
-        "status": status,
-        "limit": 500,
-        "cursor": None,
-    }
+    listed = LIST_QUERY.load({"status": status.value, "limit": "500"})
+    assert listed == {**EVERY_ORDER, "status": status, "limit": 500}
 
 
 @pytest.mark.parametrize(
@@ -179,6 +239,72 @@ def test_whatever_a_query_holds_it_is_read_or_refused(query: dict[str, str]) -> 
     except ValidationError:
         return
     assert 1 <= loaded["limit"] <= 500
+
+
+def test_a_quote_is_asked_for_as_an_order_is_placed() -> None:
+    assert QUOTE_QUERY.load(QUERY) == {
+        "token_in": "SOL",
+        "token_out": "USDC",
+        "swap_mode": SwapMode.EXACT_IN,
+        "amount": 1_500_000_000,
+        "amount_text": "1.50",
+        "slippage_bps": 100,
+    }
+    assert QUOTE_QUERY.load({**QUERY, "slippageBps": "0"})["slippage_bps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        *(({"slippageBps": text}, "slippageBps") for text in ("", "-1", "10001", "1.5", "+1", "01", "x")),
+        *(({"amountIn": text}, "amountIn") for text in ("", "0", "1e3", "-1", "\uff11", "9" * 5_000)),
+        ({"amountOut": "1"}, "amountOut"),
+        ({"tokenIn": "DOGE"}, "tokenIn"),
+        ({"tokenOut": ""}, "tokenOut"),
+        ({"tokenOut": "SOL"}, "tokenOut"),
+        ({"orderType": "market"}, "orderType"),
+        ({"clientOrderId": "a"}, "clientOrderId"),
+    ],
+)
+def test_a_bad_value_in_the_query_for_a_quote_is_named(changes: dict[str, str], field: str) -> None:
+    assert list(errors_of(QUOTE_QUERY, {**QUERY, **changes})) == [field]
+
+
+quote_names = st.sampled_from(["tokenIn", "tokenOut", "amountIn", "amountOut", "slippageBps"])
+
+
+@MODEST
+@given(
+    st.dictionaries(quote_names, st.sampled_from(["SOL", "BONK", "1.5", "0", "100"]) | st.text(max_size=8))
+)
+def test_whatever_a_query_for_a_quote_holds_it_is_read_or_refused(query: dict[str, str]) -> None:
+    try:
+        loaded = QUOTE_QUERY.load(query)
+    except ValidationError:
+        return
+    assert loaded["token_in"] != loaded["token_out"]
+    assert 1 <= loaded["amount"] <= U64_MAX
+    assert 0 <= loaded["slippage_bps"] <= 10_000
+
+
+def test_pools_are_asked_for_by_venue_and_token() -> None:
+    assert POOL_QUERY.load({}) == {"venue": None, "token": None}
+    assert POOL_QUERY.load({"venue": "meteora", "token": "BONK"}) == {"venue": Dex.METEORA, "token": "BONK"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("venue", ""),
+        ("venue", "orca"),
+        ("venue", "multiple"),
+        ("token", ""),
+        ("token", "DOGE"),
+        ("limit", "1"),
+    ],
+)
+def test_a_bad_value_in_the_query_for_pools_is_named(name: str, value: str) -> None:
+    assert list(errors_of(POOL_QUERY, {name: value})) == [name]
 
 
 @pytest.mark.parametrize(("text", "after"), [("0", 0), ("7", 7), ("999999999", 999_999_999)])
@@ -222,4 +348,8 @@ def test_no_other_form_of_a_uuid_is(text: str) -> None:
 
 
 def test_names_are_in_camel_case() -> None:
-    assert [camel_case(n) for n in ("id", "token_in", "amount_in_text")] == ["id", "tokenIn", "amountInText"]
+    assert [camel_case(n) for n in ("id", "token_in", "client_order_id")] == [
+        "id",
+        "tokenIn",
+        "clientOrderId",
+    ]

@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 from service import settings
+from service.domain.amounts import U64_MAX
 from service.settings import PPM, FailureRates, InvalidSettingError, Range, load
 
 MODEST = hypothesis_settings(max_examples=80, deadline=None)
@@ -41,6 +42,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (loaded.quote_delay_ms, loaded.execution_delay_ms) == (Range(200, 300), Range(2_000, 3_000))
     assert (loaded.price_variance_ppm, loaded.paper_seed) == (Range(20_000, 50_000), None)
     assert loaded.paper_failure_rates == FailureRates(0, 0, 0)
+    assert (loaded.slot_ms, loaded.paper_tx_valid_slots, loaded.paper_balances) == (400, 150, {})
+    assert (loaded.max_route_legs, loaded.min_split_gain_bps) == (4, 1)
     assert loaded.log_level == "INFO"
 
 
@@ -86,6 +89,7 @@ def test_another_file_can_be_read_instead(tmp_path: Path) -> None:
     [
         *("HOST", "PORT", "DATA_DIR", "DATABASE_URL", "REDIS_URL", "REDIS_PREFIX", "LOG_LEVEL", "PAPER_SEED"),
         *("QUOTE_DELAY_MS", "PRICE_VARIANCE", "PAPER_FAILURE_RATE", "MAX_RETRIES", "QUEUE_RATE_LIMIT"),
+        *("PAPER_BALANCES", "MAX_ROUTE_LEGS", "MIN_SPLIT_GAIN_BPS", "SLOT_MS", "PAPER_TX_VALID_SLOTS"),
     ],
 )
 def test_an_empty_value_is_no_value(name: str, value: str) -> None:
@@ -122,7 +126,27 @@ def test_an_empty_value_is_no_value(name: str, value: str) -> None:
         ("REDIS_URL", ["localhost:6379", "http://redis"]),
         ("LOG_LEVEL", ["TRACE", "20"]),
         ("INSTANCE_TIMEOUT_MS", ["499"]),
-        ("SLOT_MS", ["9"]),
+        ("SLOT_MS", ["9", "60001"]),
+        ("PAPER_TX_VALID_SLOTS", ["0", "100001"]),
+        ("MAX_ROUTE_LEGS", ["0", "9", "two"]),
+        ("MIN_SPLIT_GAIN_BPS", ["-1", "10001", "0.5"]),
+        (
+            "PAPER_BALANCES",
+            [
+                "1000",
+                "SOL",
+                "SOL=",
+                "=1",
+                "DOGE=1",
+                "sol=1",
+                "SOL=-1",
+                "SOL=1e9",
+                "SOL=0.0000000001",
+                "SOL=18446744073.709551616",
+                "SOL=1,SOL=2",
+                "SOL=1;USDC=2",
+            ],
+        ),
     ],
 )
 def test_a_value_that_cannot_be_used_names_its_setting(name: str, values: list[str]) -> None:
@@ -166,6 +190,16 @@ def test_a_password_is_not_repeated_in_an_error() -> None:
             "paper_failure_rates",
             FailureRates(500_000, 500_000, 0),
         ),
+        ("MAX_ROUTE_LEGS", "1", "max_route_legs", 1),
+        ("MIN_SPLIT_GAIN_BPS", "0", "min_split_gain_bps", 0),
+        (
+            "PAPER_BALANCES",
+            "SOL=1000,USDC=50000.5",
+            "paper_balances",
+            {"SOL": 10**12, "USDC": 50_000_500_000},
+        ),
+        ("PAPER_BALANCES", " BONK = 0 , JUP = 0.000001 ", "paper_balances", {"BONK": 0, "JUP": 1}),
+        ("PAPER_BALANCES", "SOL=18446744073.709551615", "paper_balances", {"SOL": 2**64 - 1}),
         ("DATABASE_URL", "postgresql://db/e", "database_url", "postgresql://db/e"),
     ],
 )
@@ -189,3 +223,13 @@ def test_whatever_a_rate_says_it_stays_between_none_and_all(text: str) -> None:
     except ValidationError:
         return
     assert 0 <= rates.transient_ppm + rates.slippage_ppm + rates.permanent_ppm <= PPM
+
+
+@MODEST
+@given(st.text("SOLUDC=.,0123456789 ", max_size=24))
+def test_whatever_the_balances_say_they_fit_an_account(text: str) -> None:
+    try:
+        balances = settings._balances(text)
+    except ValidationError:
+        return
+    assert all(0 <= amount <= U64_MAX for amount in balances.values())

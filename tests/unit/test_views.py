@@ -3,17 +3,22 @@
 from typing import Any
 
 import pytest
-from service.api.schemas import ORDER, ORDER_LIST, STATUS_UPDATE
+from service.api.answers import ORDER, ORDER_LIST, STATUS_UPDATE
 from service.api.views import OrderAt
 from service.domain.attempt import Fill
 from service.domain.lifecycle import TERMINAL, Status
-from service.store.journal import Committed, Entry
-from service.store.orders import Order, Position
+from service.domain.quote import SwapMode
+from service.store.journal import Committed, Entry, Quoted
+from service.store.orders import Order, Position, Terms
 
 ORDER_ID = "0190a8f5-0000-7000-8000-000000000000"
-FILL = Fill(amount_out=149_250_000, tx_hash="5sig")
-OFFERS_1: list[Entry] = [{"venue": "raydium", "amountOut": "149", "chosen": True}]
-OFFERS_2: list[Entry] = [{"venue": "meteora", "amountOut": "148", "chosen": True}]
+FILL = Fill(amount_in=10**9, amount_out=149_250_000, tx_hash="5sig")
+QUOTED_1 = Quoted(
+    [{"venue": "raydium", "amountOut": "149", "chosen": True}], {"venue": "raydium", "amountOut": "149"}
+)
+QUOTED_2 = Quoted(
+    [{"venue": "meteora", "amountOut": "148", "chosen": True}], {"venue": "meteora", "amountOut": "148"}
+)
 
 
 def entry(sequence: int, status: str, **detail: Any) -> Entry:
@@ -32,17 +37,20 @@ RETRIED = (
     entry(1, "pending"),
     entry(2, "routing", attempt=1),
     entry(3, "building", venue="raydium"),
-    entry(4, "submitted", txHash="4sig"),
+    entry(4, "submitted", txHash="4sig", quotedIn="1", quotedOut="149"),
     entry(5, "pending", attempt=1, nextTryAt="2026-11-22T10:00:07.000Z", **SLIPPED),
     entry(6, "routing", attempt=2),
     entry(7, "building", venue="meteora"),
-    entry(8, "submitted", txHash="5sig"),
+    entry(8, "submitted", txHash="5sig", quotedIn="1", quotedOut="150"),
     entry(9, "confirmed", txHash="5sig"),
 )
 
 
 def an_order(
-    *history: Entry, fill: Fill | None = None, offers: dict[int, list[Entry]] | None = None
+    *history: Entry,
+    fill: Fill | None = None,
+    quoted: dict[int, Quoted] | None = None,
+    swap_mode: SwapMode = SwapMode.EXACT_IN,
 ) -> Order:
     return Order(
         id=ORDER_ID,
@@ -50,17 +58,18 @@ def an_order(
         order_type="market",
         token_in="SOL",
         token_out="USDC",
-        amount_in=10**9,
-        amount_in_text="1.00",
-        slippage_bps=50,
+        swap_mode=swap_mode,
+        amount=10**9 if swap_mode is SwapMode.EXACT_IN else 10**6,
+        amount_text="1.00",
+        terms=Terms(slippage_bps=50),
         history=history,
         created_at="2026-11-22T10:00:01.000Z",
         fill=fill,
-        offers=offers or {},
+        quoted=quoted or {},
     )
 
 
-FILLED = an_order(*RETRIED, fill=FILL, offers={3: OFFERS_1, 7: OFFERS_2})
+FILLED = an_order(*RETRIED, fill=FILL, quoted={3: QUOTED_1, 7: QUOTED_2})
 
 
 @pytest.mark.parametrize("sequence", range(1, 10))
@@ -70,11 +79,15 @@ def test_an_order_is_cut_at_each_sequence(sequence: int) -> None:
     assert view["statusHistory"] == RETRIED[:sequence]
     assert (view["status"], view["updatedAt"]) == (last["status"], last["timestamp"])
     assert view["attempts"] == (0 if sequence < 2 else 1 if sequence < 6 else 2)
-    assert view["quotes"] == (None if sequence < 3 else OFFERS_1 if sequence < 7 else OFFERS_2)
+    quoted = None if sequence < 3 else QUOTED_1 if sequence < 7 else QUOTED_2
+    assert view["quotes"] == (quoted and quoted.offers)
+    assert view["route"] == (quoted and quoted.route)
     assert view["venue"] == (None if sequence < 3 else "raydium" if sequence < 7 else "meteora")
     assert view["txHash"] == ("5sig" if sequence == 9 else None)
     assert view["amountOut"] == ("149.25" if sequence == 9 else None)
     assert view["executedPrice"] == ("149.25" if sequence == 9 else None)
+    # Of the 150 that the second try was quoted, 0.75 are missing.
+    assert view["realisedSlippage"] == ("0.005" if sequence == 9 else None)
     assert view["failureReason"] is None
 
 
@@ -84,6 +97,7 @@ def test_what_the_client_said_stands_in_every_view() -> None:
         assert view["id"] == view["orderId"] == ORDER_ID
         assert (view["clientOrderId"], view["orderType"], view["slippageBps"]) == ("mine-1", "market", 50)
         assert (view["tokenIn"], view["tokenOut"], view["amountIn"]) == ("SOL", "USDC", "1.00")
+        assert view["swapMode"] == "exactIn"
         assert view["createdAt"] == "2026-11-22T10:00:01.000Z"
 
 
@@ -102,8 +116,53 @@ def test_without_a_sequence_the_order_is_as_it_is_now() -> None:
 
 
 def test_a_price_is_rounded_down_at_18_digits() -> None:
-    third = an_order(*RETRIED, fill=Fill(1, "5sig"))
-    assert ORDER.dump(OrderAt(third))["executedPrice"] == "0.000001"
+    third = an_order(*RETRIED, fill=Fill(3 * 10**9, 10**6, "5sig"))
+    assert ORDER.dump(OrderAt(third))["executedPrice"] == "0.333333333333333333"
+
+
+def test_an_exact_out_order_says_what_it_paid_when_it_has() -> None:
+    bought = an_order(*RETRIED, fill=Fill(10**7, 10**6, "5sig"), swap_mode=SwapMode.EXACT_OUT)
+    for sequence in range(1, 9):
+        view = ORDER.dump(OrderAt(bought, sequence))
+        assert (view["swapMode"], view["amountIn"], view["amountOut"]) == ("exactOut", None, "1.00")
+    view = ORDER.dump(OrderAt(bought))
+    assert (view["amountIn"], view["amountOut"], view["executedPrice"]) == ("0.01", "1", "100")
+    # Quoted was 1 SOL, a hundred times as much as it paid.
+    assert view["realisedSlippage"] == "-0.99"
+
+
+@pytest.mark.parametrize(
+    ("mode", "fill", "slippage"),
+    [
+        (SwapMode.EXACT_IN, Fill(10**9, 150_000_000, "5sig"), "0"),
+        (SwapMode.EXACT_IN, Fill(10**9, 150_000_015, "5sig"), "-0.0000001"),
+        (SwapMode.EXACT_IN, Fill(10**9, 149_999_999, "5sig"), "0.00000001"),
+        (SwapMode.EXACT_OUT, Fill(10**9, 10**6, "5sig"), "0"),
+        (SwapMode.EXACT_OUT, Fill(1_010_000_000, 10**6, "5sig"), "0.01"),
+    ],
+)
+def test_the_realised_slippage_is_worse_upwards_on_either_side(
+    mode: SwapMode, fill: Fill, slippage: str
+) -> None:
+    assert ORDER.dump(OrderAt(an_order(*RETRIED, fill=fill, swap_mode=mode)))["realisedSlippage"] == slippage
+
+
+def test_an_order_from_before_quotes_were_kept_has_no_realised_slippage() -> None:
+    history = tuple({k: v for k, v in e.items() if not k.startswith("quoted")} for e in RETRIED)
+    view = ORDER.dump(OrderAt(an_order(*history, fill=FILL)))
+    assert view["executedPrice"] == "149.25"
+    assert view["realisedSlippage"] is None
+
+
+def test_offers_without_a_route_are_shown() -> None:
+    refused = Quoted([{"venue": "raydium", "poolId": "p", "reason": "amount_too_small"}], None)
+    failed = an_order(
+        *RETRIED[:2],
+        entry(3, "failed", attempt=1, reason="amount_too_small", detail="Too small."),
+        quoted={3: refused},
+    )
+    view = ORDER.dump(OrderAt(failed))
+    assert (view["quotes"], view["route"]) == (refused.offers, None)
 
 
 def test_a_confirmed_order_without_a_fill_is_a_fault() -> None:
@@ -137,7 +196,7 @@ def test_an_order_follows_its_steps_one_by_one() -> None:
             Committed(
                 ORDER_ID,
                 each,
-                offers={3: OFFERS_1, 7: OFFERS_2}.get(each["sequence"]),
+                quoted={3: QUOTED_1, 7: QUOTED_2}.get(each["sequence"]),
                 fill=FILL if each["status"] == "confirmed" else None,
             )
         )
@@ -155,6 +214,6 @@ def test_a_step_that_is_not_the_next_is_refused(sequence: int) -> None:
 
 def test_a_step_changes_a_copy() -> None:
     before = an_order(*RETRIED[:2])
-    after = before.after(Committed(ORDER_ID, RETRIED[2], offers=OFFERS_1))
-    assert (before.version, before.status, before.offers) == (2, Status.ROUTING, {})
-    assert (after.version, after.status, after.offers) == (3, Status.BUILDING, {3: OFFERS_1})
+    after = before.after(Committed(ORDER_ID, RETRIED[2], quoted=QUOTED_1))
+    assert (before.version, before.status, before.quoted) == (2, Status.ROUTING, {})
+    assert (after.version, after.status, after.quoted) == (3, Status.BUILDING, {3: QUOTED_1})

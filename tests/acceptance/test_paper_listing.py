@@ -1,0 +1,200 @@
+"""A token and a pool are listed while the paper market runs, and can be traded from then on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from aiohttp.web import Application
+from service.api.answers import PoolSchema
+from service.domain.tokens import TOKENS
+from service.venues.paper.pool_json import PROGRAMS
+
+from tests.conftest import service_on
+from tests.support.gem_market import GEM_POOL, buy, forget_listed_tokens, list_pool, poll, quoted, rows, sell
+from tests.support.orders import Client, Json, execute
+from tests.support.servers import TestServers
+
+__all__ = ["forget_listed_tokens"]  # a fixture: pytest finds it here
+
+Start = Callable[..., Awaitable[Client]]
+
+
+async def get(client: Client, path: str) -> Any:
+    async with client.get(path) as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_a_pool_of_every_program_is_listed_and_traded_both_ways(start: Start, program: str) -> None:
+    client = await start()
+    pool = await list_pool(client, program=program)
+    assert PoolSchema().validate(pool) == {}
+    assert (pool["venue"], pool["program"]) == (PROGRAMS[program], program)
+    assert (pool["tokenA"], pool["tokenB"]) == ("GEM", "USDC")
+    # Bins of equal worth hold less of what is dearer in them.
+    about = Fraction(1, 4) if program == "meteora_dlmm" else Fraction(1, 100)
+    for side, wanted in (("amountA", 1_000_000), ("amountB", 100_000)):
+        assert abs(Fraction(pool[side]) / wanted - 1) < about
+    assert abs(Fraction(pool["price"]) - Fraction(1, 10)) < Fraction(1, 1000)
+    [token] = [token for token in (await get(client, "/api/tokens"))["tokens"] if token["symbol"] == "GEM"]
+    assert token["decimals"] == 6
+    assert [each["id"] for each in (await get(client, "/api/pools?token=GEM"))["pools"]] == [pool["id"]]
+    out = await quoted(client, "50")
+    assert 480 < out < 500
+    bought = await buy(client, "50")
+    assert (bought["status"], bought["venue"]) == ("confirmed", PROGRAMS[program])
+    assert Fraction(bought["amountOut"]) == out
+    assert (await sell(client, bought["amountOut"]))["status"] == "confirmed"
+
+
+async def test_a_token_is_traded_by_way_of_another(start: Start) -> None:
+    client = await start()
+    await list_pool(client)
+    order = await execute(client, tokenIn="SOL", tokenOut="GEM", amountIn="1")
+    assert order["status"] == "confirmed"
+    assert [leg["tokenOut"] for leg in order["route"]["paths"][0]["legs"]] == ["USDC", "GEM"]
+
+
+async def test_a_token_s_decimals_are_those_it_is_listed_with(start: Start, servers: TestServers) -> None:
+    client = await start()
+    pool = await list_pool(client, decimals=0, amountA="5000", amountB="1000")
+    assert pool["amountA"] == "5000"
+    # Listed again with another pool, it stays what it is.
+    second = await list_pool(client, program="meteora_damm_v2", decimals=9, amountA="5000", amountB="1000")
+    assert Fraction(second["amountA"]) in {5000, 4999}
+    assert rows(servers, "SELECT symbol, decimals FROM paper_tokens") == [("GEM", 0)]
+    order = await buy(client, "100")
+    assert order["amountOut"].isdecimal()
+
+
+async def test_a_pool_that_exists_is_not_listed_twice(start: Start, servers: TestServers) -> None:
+    client = await start()
+    await list_pool(client)
+    async with client.post("/api/paper/pools", json={**GEM_POOL, "amountA": "1"}) as answer:
+        assert answer.status == 409
+    async with client.post(
+        "/api/paper/pools", json={**GEM_POOL, "tokenA": "SOL", "amountA": "100", "amountB": "20000"}
+    ) as answer:
+        assert answer.status == 409
+    assert rows(servers, "SELECT count(*) FROM paper_pools WHERE token_a = 'GEM'") == [(1,)]
+
+
+async def test_one_of_many_who_list_the_same_pool_does(start: Start) -> None:
+    client = await start()
+
+    async def try_to() -> int:
+        async with client.post("/api/paper/pools", json=GEM_POOL) as answer:
+            return answer.status
+
+    assert sorted(await asyncio.gather(*(try_to() for _ in range(8)))) == [201, *[409] * 7]
+
+
+async def test_a_token_that_two_list_at_once_has_one_number_of_decimals(
+    start: Start, servers: TestServers
+) -> None:
+    client = await start()
+
+    async def try_to(program: str, decimals: int) -> tuple[int, Json]:
+        body = {**GEM_POOL, "program": program, "decimals": decimals}
+        async with client.post("/api/paper/pools", json=body) as answer:
+            return answer.status, await answer.json()
+
+    answers = await asyncio.gather(try_to("raydium_cpmm", 6), try_to("raydium_amm_v4", 9))
+    assert {status for status, _body in answers} <= {201, 409, 422}
+    pools = (await get(client, "/api/pools?token=GEM"))["pools"]
+    assert pools
+    for pool in pools:
+        assert Fraction(pool["amountA"]) == 1_000_000
+    [(decimals,)] = rows(servers, "SELECT decimals FROM paper_tokens")
+    assert decimals == TOKENS["GEM"].decimals
+
+
+async def test_what_is_no_pool_is_refused_with_a_pointer(start: Start, servers: TestServers) -> None:
+    client = await start()
+    refused: list[tuple[Json, str | None]] = [
+        ({"program": "orca"}, "#/program"),
+        ({"program": None}, "#/program"),
+        ({"tokenA": "GE M"}, "#/tokenA"),
+        ({"tokenA": ""}, "#/tokenA"),
+        ({"tokenA": "G" * 17}, "#/tokenA"),
+        ({"tokenA": 7}, "#/tokenA"),
+        ({"tokenB": "GEM"}, "#/tokenB"),
+        ({"tokenB": "GOLD"}, "#/tokenB"),
+        ({"amountA": "0"}, "#/amountA"),
+        ({"amountA": "-1"}, "#/amountA"),
+        ({"amountA": 1}, "#/amountA"),
+        ({"amountA": "1.0000001"}, "#/amountA"),
+        ({"amountB": "99999999999999999999"}, "#/amountB"),
+        ({"decimals": 13}, "#/decimals"),
+        ({"decimals": -1}, "#/decimals"),
+        ({"decimals": "6"}, "#/decimals"),
+        ({"decimals": True}, "#/decimals"),
+        ({"id": "x"}, "#/id"),
+        # No program can hold a price so far out.
+        ({"program": "meteora_damm_v2", "amountA": "0.000001", "amountB": "18446744073709"}, None),
+    ]
+    for changes, pointer in refused:
+        async with client.post("/api/paper/pools", json={**GEM_POOL, **changes}) as answer:
+            body = await answer.json()
+            if pointer is None:
+                assert answer.status in {201, 422}, (changes, body)
+                continue
+            assert answer.status == 422, (changes, body)
+            assert [error["pointer"] for error in body["errors"]] == [pointer], changes
+    assert rows(servers, "SELECT count(*) FROM paper_tokens") in ([(0,)], [(1,)])
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_amounts_at_the_edges_are_listed_or_refused_and_never_break_the_market(
+    start: Start, program: str
+) -> None:
+    client = await start()
+    for number, (amount_a, amount_b) in enumerate(
+        [
+            ("0.000001", "0.000001"),
+            ("0.000001", "18446744073709.551615"),
+            ("18446744073709.551615", "0.000001"),
+            ("18446744073709.551615", "18446744073709.551615"),
+            ("1000", "0.000001"),
+        ]
+    ):
+        body = {
+            **GEM_POOL,
+            "program": program,
+            "tokenA": f"EDGE{number}",
+            "amountA": amount_a,
+            "amountB": amount_b,
+        }
+        async with client.post("/api/paper/pools", json=body) as answer:
+            assert answer.status in {201, 422}, await answer.json()
+    assert (await execute(client))["status"] == "confirmed"
+    await get(client, "/api/pools")
+
+
+async def test_what_was_listed_is_there_after_a_restart(
+    servers: TestServers, aiohttp_client: Callable[[Application], Awaitable[Client]]
+) -> None:
+    first = await aiohttp_client(service_on(servers).web)
+    pool = await list_pool(first, decimals=3)
+    bought = await buy(first, "10")
+    await first.close()
+    del TOKENS["GEM"]
+    second = await aiohttp_client(service_on(servers).web)
+    assert TOKENS["GEM"].decimals == 3
+    [there] = (await get(second, "/api/pools?token=GEM"))["pools"]
+    assert there["id"] == pool["id"]
+    assert (await get(second, f"/api/orders/{bought['id']}"))["amountOut"] == bought["amountOut"]
+    assert (await sell(second, bought["amountOut"]))["status"] == "confirmed"
+
+
+async def test_listings_come_by_themselves_if_asked_for(start: Start, servers: TestServers) -> None:
+    client = await start(PAPER_LISTING_EVERY_S="1")
+    await poll(lambda: rows(servers, "SELECT count(*) FROM paper_tokens") == [(2,)])
+    assert rows(servers, "SELECT symbol FROM paper_tokens ORDER BY 1") == [("NEW1",), ("NEW2",)]
+    pools = (await get(client, "/api/pools?token=NEW1"))["pools"]
+    assert [pool["venue"] for pool in pools] == ["raydium"]
+    order = await execute(client, tokenIn="SOL", tokenOut="NEW1", amountIn="0.1")
+    assert order["status"] == "confirmed"

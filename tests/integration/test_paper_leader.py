@@ -1,0 +1,576 @@
+"""One instance executes on the paper market at a time; all quote the same, and nothing is lost."""
+
+import asyncio
+import itertools
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from service.domain.attempt import AttemptState
+from service.domain.tokens import TOKENS
+from service.settings import Range
+from service.store.queries import Query
+from service.venues.paper import chain
+from service.venues.paper.founding import ENDOWMENT
+from service.venues.paper.ledger import Arrival, Edition, Submission
+from service.venues.paper.market import Market
+from service.venues.paper.transaction import decode, message_of
+from service.venues.venue import VenueUnavailableError
+
+from tests.support.judge import audit_now, wait_until_none_is_open
+from tests.support.orders import Client, Json, place
+from tests.support.paper import NO_REDIS, SOL, Rig, open_rig, settings, until
+from tests.support.servers import TestServers
+
+Start = Callable[..., Awaitable[Client]]
+
+USER_SELLS = [
+    ("SOL", "USDC", SOL),
+    ("USDC", "SOL", 10**9),
+    ("JUP", "BONK", 10**8),
+    ("SOL", "USDC", 20_000 * SOL),
+]
+
+
+@asynccontextmanager
+async def open_rigs(servers: TestServers, number: int, **changes: Any) -> AsyncIterator[list[Rig]]:
+    """Start venues on one database, the first of which leads."""
+    async with AsyncExitStack() as stack:
+        rigs = [await stack.enter_async_context(open_rig(servers, **changes)) for _ in range(number)]
+        assert [rig.leading for rig in rigs] == [True] + [False] * (number - 1)
+        yield rigs
+
+
+@asynccontextmanager
+async def open_mortal(servers: TestServers, **changes: Any) -> AsyncIterator[Rig]:
+    """Start a venue that dies without a word, at the end if not before."""
+    rig = Rig(servers, settings(servers, **changes))
+    await rig.start()
+    try:
+        yield rig
+    finally:
+        await rig.die()
+
+
+def ask(servers: TestServers, statement: str, *values: object) -> Any:
+    """Return the one value, or row, that a statement finds."""
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute(statement, values)
+        row = cursor.fetchone()
+    assert row is not None
+    return row[0] if len(row) == 1 else row
+
+
+def do(servers: TestServers, statement: str) -> None:
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def stored_edition(servers: TestServers) -> Edition:
+    return Edition(*ask(servers, "SELECT epoch, sequence FROM paper_leader"))
+
+
+def balances(servers: TestServers, owner: str = "user") -> dict[str, int]:
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("SELECT token, balance FROM paper_wallets WHERE owner = %s", (owner,))
+        return {token: int(balance) for token, balance in cursor.fetchall()}
+
+
+def gains(servers: TestServers) -> dict[str, int]:
+    """Return by token what came from nowhere, or went there: nothing, ever."""
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("SELECT token_a, token_b, vault_a - founded_a, vault_b - founded_b FROM paper_pools")
+        pools = cursor.fetchall()
+        cursor.execute("SELECT token, balance - endowment FROM paper_wallets")
+        wallets = cursor.fetchall()
+    total = dict.fromkeys(TOKENS, 0)
+    for token_a, token_b, gain_a, gain_b in pools:
+        total[token_a] += int(gain_a)
+        total[token_b] += int(gain_b)
+    for token, gain in wallets:
+        total[token] += int(gain)
+    return {token: gain for token, gain in total.items() if gain}
+
+
+@pytest.fixture
+def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no instance look into the ledger by itself: what it hears of, it hears of from others."""
+    monkeypatch.setattr(chain, "_CHECK_EVERY_S", 3_600.0)
+
+
+class Gate:
+    """Holds an instance's statements of a name, as if it had been stopped in the middle."""
+
+    def __init__(self, rig: Rig, *names: str) -> None:
+        self._names = names
+        self._open = asyncio.Event()
+        self.reached = asyncio.Event()
+        rig.meddle(self._before)
+
+    async def _before(self, query: Query) -> None:
+        if query.name in self._names:
+            self.reached.set()
+            await self._open.wait()
+
+    def open(self) -> None:
+        self._open.set()
+
+
+# --- followers
+
+
+async def test_one_leads_and_the_others_quote_what_it_has_committed(
+    servers: TestServers, no_checks: None
+) -> None:
+    async with open_rigs(servers, 3) as rigs:
+        leader, *followers = rigs
+        for token_in, token_out, amount in USER_SELLS:
+            assert (await leader.trade(amount, token_in, token_out)).state is AttemptState.LANDED
+            assert leader.edition == stored_edition(servers)
+            await until(lambda: {rig.edition for rig in rigs} == {leader.edition})
+            for follower in followers:
+                assert follower.pools == leader.pools
+                assert (await follower.quote()).route == (await leader.quote()).route
+        assert [rig.leading for rig in rigs] == [True, False, False]
+
+
+async def test_a_follower_without_redis_catches_up_from_the_ledger(servers: TestServers) -> None:
+    async with open_rigs(servers, 2, redis_url=NO_REDIS) as [leader, follower]:
+        for _ in range(2):
+            await leader.trade()
+            took_s = await until(lambda: follower.edition == leader.edition)
+            assert took_s < 2.5
+            assert follower.pools == leader.pools
+
+
+async def test_news_that_were_missed_are_read(servers: TestServers, no_checks: None) -> None:
+    async with open_rigs(servers, 2) as [leader, follower]:
+        receive = follower.venue.chain._news._receive
+        follower.venue.chain._news._receive = lambda _message: None
+        await leader.trade()
+        follower.venue.chain._news._receive = receive
+        assert follower.edition < leader.edition
+        # The next commit's number says that one is missing.
+        await leader.trade()
+        await until(lambda: follower.edition == leader.edition)
+        assert follower.pools == leader.pools
+
+
+@pytest.mark.parametrize("message", [b"", b"x" * 60, b"{}", b'{"edition":[1]}', b'{"submitted":[["a"]]}'])
+async def test_what_is_none_of_the_markets_news_is_dropped(
+    servers: TestServers, message: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_rig(servers) as rig:
+        rig.venue.chain._receive(b"0" * 36 + message)
+        assert "not one of ours" in caplog.text
+        assert (await rig.trade()).fill is not None
+
+
+async def test_what_is_submitted_at_a_follower_lands_without_anybody_looking(
+    servers: TestServers, no_checks: None
+) -> None:
+    async with open_rigs(servers, 2) as [leader, follower]:
+        status = await follower.trade()
+        assert status.fill is not None
+        await until(lambda: follower.edition == leader.edition)
+        assert leader.edition.sequence == 1
+
+
+async def test_what_is_submitted_at_a_follower_without_redis_lands_soon(servers: TestServers) -> None:
+    async with open_rigs(servers, 2, redis_url=NO_REDIS) as [leader, follower]:
+        attempt = await follower.prepare()
+        await follower.venue.submit(attempt)
+        landed = "SELECT count(*) FROM paper_transactions WHERE status = 'landed'"
+        assert await until(lambda: ask(servers, landed) == 1) < 2.5
+        assert (await follower.venue.outcome(attempt, 10)).fill is not None
+        assert leader.edition.sequence == 1
+
+
+async def test_what_both_submit_lands_once(servers: TestServers) -> None:
+    async with open_rigs(servers, 2) as [leader, follower]:
+        attempts = [await leader.prepare(SOL + number) for number in range(40)]
+        before = balances(servers)
+        await asyncio.gather(
+            *(rig.venue.submit(attempt) for attempt in attempts for rig in (leader, follower))
+        )
+        statuses = await asyncio.gather(*(follower.venue.outcome(attempt, 10) for attempt in attempts))
+        fills = [status.fill for status in statuses if status.fill]
+        assert [fill.tx_hash for fill in fills] == [attempt.id for attempt in attempts]
+        after = balances(servers)
+        assert before["SOL"] - after["SOL"] == sum(fill.amount_in for fill in fills)
+        assert after["USDC"] - before["USDC"] == sum(fill.amount_out for fill in fills)
+        assert gains(servers) == {}
+
+
+# --- takeover
+
+
+async def test_a_leader_that_stops_is_succeeded_at_once(servers: TestServers) -> None:
+    async with open_rigs(servers, 2) as [leader, other]:
+        await leader.trade()
+        await leader.venue.stop()
+        # At its next look, which is a second away at most; the lease would be three.
+        assert await until(lambda: other.leading) < 2
+        assert (await other.trade()).fill is not None
+        assert stored_edition(servers) == Edition(2, 2)
+
+
+async def test_a_start_after_a_stop_leads_at_once(servers: TestServers) -> None:
+    epochs = []
+    for _ in range(3):
+        async with open_rig(servers) as rig:
+            assert rig.leading
+            epochs.append(rig.edition.epoch)
+            assert (await rig.trade()).fill is not None
+    assert epochs == [1, 2, 3]
+    assert stored_edition(servers).sequence == 3
+
+
+async def test_a_leader_that_dies_without_a_word_is_succeeded_after_its_lease(servers: TestServers) -> None:
+    async with open_mortal(servers, slot_ms=50) as dead, open_rig(servers, slot_ms=50) as survivor:
+        assert (dead.leading, survivor.leading) == (True, False)
+        await dead.trade()
+        died_at = time.monotonic()
+        await dead.die()
+        slot, _views = survivor.venue.survey()
+        # What is submitted while nobody leads waits.
+        attempt = await survivor.prepare()
+        assert (await survivor.venue.submit(attempt)).state is AttemptState.PENDING
+        assert not survivor.leading
+        await until(lambda: survivor.leading, 10)
+        took_s = time.monotonic() - died_at
+        assert 1.5 < took_s < 8
+        assert (await survivor.venue.outcome(attempt, 10)).fill is not None
+        # Slots are a function of time only: as many have passed as there were.
+        passed = survivor.venue.survey()[0] - slot
+        assert int(took_s * 1000) // 50 <= passed <= (time.monotonic() - died_at) * 1000 / 50 + 2
+        assert survivor.edition.epoch == 2
+
+
+async def test_a_leader_that_was_suspended_and_succeeded_lands_nothing(
+    servers: TestServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_rigs(servers, 2) as [suspended, successor]:
+        settle = suspended.venue._ledger.settle
+        answers: list[int | None] = []
+
+        async def note(*arguments: Any) -> int | None:
+            answers.append(await settle(*arguments))
+            return answers[-1]
+
+        monkeypatch.setattr(suspended.venue._ledger, "settle", note)
+        before = suspended.pools
+        attempt = await suspended.prepare(20_000 * SOL)
+        gate = Gate(suspended, "paper_settle", "paper_renew", "paper_read_leader", "paper_get_pools")
+        await suspended.venue.submit(attempt)
+        await gate.reached.wait()
+        market = suspended.venue.chain._market
+        assert market is not None
+        assert dict(market.pools) != before  # executed, in memory
+        do(servers, "UPDATE paper_leader SET renewed_at = now() - interval '1 minute'")
+        await until(lambda: successor.leading)
+        landed = await successor.venue.outcome(attempt, 10)
+        assert landed.fill is not None
+        later = await successor.trade(3 * SOL)
+        gate.open()
+        # It learns that its epoch is over, and has what the other one made of the market.
+        await until(lambda: suspended.edition == successor.edition)
+        assert answers == [None]
+        assert not suspended.leading
+        assert suspended.venue.chain._market is None
+        assert suspended.pools == successor.pools
+        assert await suspended.venue.outcome(attempt, 10) == landed
+        assert (await suspended.trade()).fill is not None
+    assert later.fill is not None
+    assert ask(servers, "SELECT count(*) FROM paper_transactions WHERE status = 'landed'") == 3
+    assert gains(servers) == {}
+
+
+async def test_only_one_of_many_takes_over(servers: TestServers) -> None:
+    async with open_rigs(servers, 4) as [leader, *others]:
+        await leader.venue.stop()
+        await until(lambda: any(rig.leading for rig in others))
+        assert sum(rig.leading for rig in others) == 1
+        assert (await others[0].trade()).fill is not None
+        assert stored_edition(servers).epoch == 2
+        await until(lambda: len({rig.edition for rig in others}) == 1)
+
+
+# --- groups and delays
+
+
+async def test_without_a_delay_what_waits_executes_as_one_group_and_one_commit(servers: TestServers) -> None:
+    async with open_rig(servers) as rig:
+        attempts = [await rig.prepare(SOL + number) for number in range(101)]
+        gate = Gate(rig, "paper_settle")
+        await rig.venue.submit(attempts[0])
+        await gate.reached.wait()
+        await asyncio.gather(*map(rig.venue.submit, attempts[1:]))
+        gate.open()
+        statuses = await asyncio.gather(*(rig.venue.outcome(attempt, 10) for attempt in attempts))
+        assert all(status.fill for status in statuses)
+        assert rig.edition.sequence == 2
+    commits = "SELECT count(DISTINCT xmin::text), count(DISTINCT settled_at) FROM paper_transactions"
+    assert ask(servers, commits) == (2, 2)
+
+
+async def test_with_a_delay_each_lands_in_the_first_slot_after_it(
+    servers: TestServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executed: dict[str, int] = {}
+    execute = Market.execute
+
+    def note(market: Market, transaction: Any, slot: int) -> Any:
+        executed[transaction.signature] = slot
+        return execute(market, transaction, slot)
+
+    monkeypatch.setattr(Market, "execute", note)
+    async with open_rig(servers, slot_ms=50, execution_delay_ms=Range(130, 130)) as rig:
+        attempts = [await rig.prepare(SOL + number) for number in range(12)]
+        for attempt in attempts:
+            assert (await rig.venue.submit(attempt)).state is AttemptState.PENDING
+            await rig.clock.sleep(0.01)
+        statuses = await asyncio.gather(*(rig.venue.outcome(attempt, 10) for attempt in attempts))
+        assert all(status.fill for status in statuses)
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute(
+            "SELECT signature, lands_slot,"
+            " floor((extract(epoch FROM submitted_at) * 1000 + 130) / 50)::bigint + 1,"
+            " floor(extract(epoch FROM settled_at) * 1000 / 50)::bigint FROM paper_transactions"
+        )
+        rows = cursor.fetchall()
+    assert len(rows) == 12
+    for signature, lands_slot, first_slot, settled_slot in rows:
+        assert lands_slot == first_slot
+        assert lands_slot <= executed[signature] <= settled_slot
+    # Neither all at once nor, but for a slow machine, any later than it must be.
+    assert len({lands_slot for _signature, lands_slot, *_rest in rows}) > 1
+    late = [executed[signature] - lands_slot for signature, lands_slot, *_rest in rows]
+    assert sorted(late)[len(late) // 2] == 0
+
+
+async def test_transactions_land_in_the_order_of_their_slots_and_then_of_arrival(
+    servers: TestServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    execute = Market.execute
+
+    def note(market: Market, transaction: Any, slot: int) -> Any:
+        order.append(transaction.signature)
+        return execute(market, transaction, slot)
+
+    monkeypatch.setattr(Market, "execute", note)
+    async with open_rig(servers, slot_ms=200, execution_delay_ms=Range(1, 700)) as rig:
+        attempts = [await rig.prepare(SOL + number) for number in range(30)]
+        for attempt in attempts:
+            await rig.venue.submit(attempt)
+        await asyncio.gather(*(rig.venue.outcome(attempt, 10) for attempt in attempts))
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("SELECT signature FROM paper_transactions ORDER BY lands_slot, submitted_at")
+        assert order == [signature for (signature,) in cursor.fetchall()]
+
+
+# --- what survives
+
+
+async def test_pools_wallets_and_what_is_pending_survive_a_restart(servers: TestServers) -> None:
+    async with open_rig(servers) as rig:
+        assert (await rig.trade()).fill is not None
+        pending = [await rig.prepare(SOL), await rig.prepare(20_000 * SOL)]
+        gate = Gate(rig, "paper_settle")
+        for attempt in pending:
+            assert (await rig.venue.submit(attempt)).state is AttemptState.PENDING
+        await gate.reached.wait()
+    async with open_rig(servers) as quiet:
+        statuses = [await quiet.venue.outcome(attempt, 10) for attempt in pending]
+        assert all(status.fill for status in statuses)
+        market = quiet.venue.chain._market
+        assert market is not None
+        pools, wallets, edition = quiet.pools, dict(market.wallets), quiet.edition
+    async with open_rig(servers) as again:
+        market = again.venue.chain._market
+        assert market is not None
+        assert (again.pools, dict(market.wallets)) == (pools, wallets)
+        assert again.edition == Edition(edition.epoch + 1, edition.sequence)
+        assert [await again.venue.status(attempt) for attempt in pending] == statuses
+    assert gains(servers) == {}
+
+
+async def test_a_crash_between_two_commits_leaves_whole_ones(servers: TestServers) -> None:
+    async with open_mortal(servers) as rig:
+        done = await rig.trade()
+        attempt = await rig.prepare(20_000 * SOL)
+        gate = Gate(rig, "paper_settle")
+        await rig.venue.submit(attempt)
+        await gate.reached.wait()
+    assert ask(servers, "SELECT status FROM paper_transactions WHERE signature = %s", attempt.id) == "pending"
+    do(servers, "UPDATE paper_leader SET leader = NULL")
+    async with open_rig(servers) as other:
+        assert (await other.venue.outcome(attempt, 10)).fill is not None
+    assert done.fill is not None
+    assert gains(servers) == {}
+
+
+async def test_a_changed_balance_is_given_or_taken_at_the_next_start(servers: TestServers) -> None:
+    async def start_with(**held: int) -> dict[str, int]:
+        async with open_rig(servers, balances=held) as rig:
+            await until(lambda: rig.leading)
+            assert (await rig.trade(1_000, "SOL", "BONK")).state in {AttemptState.LANDED, AttemptState.FAILED}
+        assert gains(servers) == {}
+        return balances(servers)
+
+    first = await start_with()
+    assert first["SOL"] == ENDOWMENT - 1_000
+    poorer = await start_with(SOL=5_000, USDC=7)
+    # The first start's trade has cost 1,000 already, and this one's costs as much.
+    assert (poorer["SOL"], poorer["USDC"]) == (5_000 - 2_000, 7)
+    richer = await start_with(SOL=10**12)
+    assert (richer["SOL"], richer["USDC"]) == (10**12 - 3_000, ENDOWMENT)
+    same = await start_with(SOL=10**12)
+    assert same["SOL"] == 10**12 - 4_000
+    # More cannot be taken than is there: it stays, and is taken when there is enough.
+    assert (await start_with(SOL=3_999))["SOL"] == 10**12 - 5_000
+    assert (await start_with(SOL=2**64 - 1))["SOL"] == 2**64 - 1 - 6_000
+
+
+async def test_another_owners_wallet_is_left_alone_by_a_balance(servers: TestServers) -> None:
+    async with open_rig(servers, balances={"SOL": 1}):
+        pass
+    assert set(balances(servers, "traders").values()) == {ENDOWMENT}
+    assert balances(servers) == {**dict.fromkeys(TOKENS, ENDOWMENT), "SOL": 1}
+
+
+# --- faults
+
+
+async def test_a_group_that_postgresql_refuses_holds_nobody_else(
+    servers: TestServers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that cannot be booked fails alone: its neighbours land."""
+    caplog.set_level(logging.CRITICAL)
+    async with open_rig(servers) as rig:
+        good = [await rig.prepare(SOL + number) for number in range(3)]
+        bad = await rig.prepare(4 * SOL)
+        do(
+            servers,
+            "ALTER TABLE paper_transactions ADD CONSTRAINT refused CHECK"
+            f" (status <> 'landed' OR signature <> '{bad.id}')",
+        )
+        await asyncio.gather(*map(rig.venue.submit, [*good[:2], bad, *good[2:]]))
+        statuses = [await rig.venue.outcome(attempt, 10) for attempt in good]
+        assert all(status.fill for status in statuses)
+        assert (await rig.venue.status(bad)).state is AttemptState.PENDING
+        do(servers, "ALTER TABLE paper_transactions DROP CONSTRAINT refused")
+        assert (await rig.venue.outcome(bad, 10)).fill is not None
+    assert gains(servers) == {}
+
+
+async def test_a_leader_whose_postgresql_was_away_begins_anew(servers: TestServers) -> None:
+    async with open_rig(servers) as rig:
+        attempt = await rig.prepare()
+
+        async def away(query: Query) -> None:
+            if query.name.startswith("paper_"):
+                raise VenueUnavailableError("away")
+
+        rig.meddle(away)
+        with pytest.raises(VenueUnavailableError):
+            await rig.venue.submit(attempt)
+        rig.leave_alone()
+        assert (await rig.trade()).fill is not None
+        await rig.venue.submit(attempt)
+        assert (await rig.venue.outcome(attempt, 10)).fill is not None
+
+
+async def test_what_is_heard_of_again_after_it_has_landed_lands_no_more(servers: TestServers) -> None:
+    async with open_rig(servers) as rig:
+        attempt = await rig.prepare(20_000 * SOL)
+        await rig.venue.submit(attempt)
+        landed = await rig.venue.outcome(attempt, 10)
+        before, pools = balances(servers), rig.pools
+        arrival = Arrival(decode(attempt), 0)
+        rig.venue.chain.take_in([Submission(arrival.transaction, message_of(attempt), 0)], [arrival])
+        # What it did in memory was not committed: the leader takes the market as it is, and goes on.
+        await until(lambda: stored_edition(servers).epoch == 2 and rig.leading)
+        market = rig.venue.chain._market
+        assert market is not None
+        assert (balances(servers), rig.pools, dict(market.pools)) == (before, pools, pools)
+        assert await rig.venue.status(attempt) == landed
+        assert (await rig.trade()).fill is not None
+    assert gains(servers) == {}
+
+
+# --- heavy mixed trading
+
+_MIXED: list[Json] = [
+    {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.5"},
+    {"tokenIn": "USDC", "tokenOut": "SOL", "amountIn": "2500", "slippageBps": 50},
+    {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "25000"},
+    {"tokenIn": "SOL", "tokenOut": "USDC", "amountOut": "1000.000001"},
+    {"tokenIn": "USDC", "tokenOut": "BONK", "amountOut": "1000000", "slippageBps": 300},
+    {"tokenIn": "JUP", "tokenOut": "BONK", "amountIn": "400"},
+    {"tokenIn": "RAY", "tokenOut": "BONK", "amountOut": "5000000"},
+    {"tokenIn": "USDT", "tokenOut": "USDC", "amountIn": "100000", "slippageBps": 1},
+    {"tokenIn": "USDC", "tokenOut": "USDT", "amountIn": "100000", "slippageBps": 0},
+    # Not worth the smallest unit of what it buys.
+    {"tokenIn": "BONK", "tokenOut": "SOL", "amountIn": "0.00001"},
+    # More than there is.
+    {"tokenIn": "SOL", "tokenOut": "USDC", "amountOut": "18446744073709"},
+    {"tokenIn": "RAY", "tokenOut": "USDC", "amountIn": "1000"},
+]
+
+
+async def trade_heavily(servers: TestServers, clients: list[Client], orders: int) -> None:
+    rng = random.Random(4)
+    for client, group in zip(itertools.cycle(clients), range(0, orders, 20), strict=False):
+        assert group < orders
+        await asyncio.gather(*(place(client, **rng.choice(_MIXED)) for _ in range(20)))
+    await asyncio.to_thread(wait_until_none_is_open, servers, within_s=40)
+
+
+async def test_after_heavy_mixed_trading_nothing_is_missing(start: Start, servers: TestServers) -> None:
+    environment = {
+        "SLOT_MS": "20",
+        "EXECUTION_DELAY_MS": "0-60",
+        "QUOTE_DELAY_MS": "0-5",
+        "PAPER_FAILURE_RATE": "transient=0.1,slippage=0.05,permanent=0.02",
+        "PAPER_BALANCES": "RAY=5000",
+        "RETRY_BASE_DELAY_MS": "20",
+        "WORKER_CONCURRENCY": "50",
+        "PAPER_SEED": "11",
+        "LOG_LEVEL": "ERROR",
+    }
+    clients = [await start(**environment), await start(**environment)]
+    logging.getLogger("service").setLevel(logging.ERROR)
+    try:
+        await trade_heavily(servers, clients, 400)
+    finally:
+        logging.getLogger("service").setLevel(logging.NOTSET)
+    statuses = dict.fromkeys(("confirmed", "failed"), 0)
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("SELECT status, count(*) FROM orders GROUP BY status")
+        statuses.update(cursor.fetchall())
+        cursor.execute("SELECT count(DISTINCT swap_mode), count(DISTINCT amount_in) FROM orders")
+        assert (cursor.fetchone() or (0,))[0] == 2
+    assert statuses.keys() == {"confirmed", "failed"}
+    assert sum(statuses.values()) == 400
+    assert min(statuses.values()) > 10
+    assert gains(servers) == {}
+    assert await audit_now(servers) == []
+    # The audit is no formality: one unit is found, in a wallet or in a pool's.
+    for client in clients:
+        await client.close()
+    for spoil, mend in (
+        ("UPDATE paper_wallets SET balance = balance {} 1 WHERE owner = 'traders' AND token = 'USDC'", "+-"),
+        ("UPDATE paper_wallets SET balance = balance {} 1 WHERE owner = 'user' AND token = 'SOL'", "-+"),
+        ("UPDATE paper_pools SET vault_b = vault_b {} 1 WHERE id = 'meteora:SOL-BONK:dlmm'", "+-"),
+    ):
+        do(servers, spoil.format(mend[0]))
+        [finding] = await audit_now(servers)
+        assert finding.endswith("1 base units of it came from nowhere"), finding
+        do(servers, spoil.format(mend[1]))
+    assert await audit_now(servers) == []

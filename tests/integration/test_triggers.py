@@ -1,0 +1,348 @@
+"""Who watches, what he hears of and what he does not: every order fires, and none fires twice."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from service.app import Service
+from service.store.database import UnavailableError
+from service.store.resting import Fired
+
+from tests.conftest import service_on
+from tests.support.gem_market import (
+    FIRED_LIFE,
+    best_price,
+    buy,
+    ended,
+    following,
+    forget_listed_tokens,
+    limit,
+    list_pool,
+    open_state,
+    poll,
+    rows,
+    sell,
+    sniper,
+    until_status,
+)
+from tests.support.orders import Client, Json, get, statuses
+from tests.support.paper import NO_REDIS
+from tests.support.servers import TestServers
+
+__all__ = ["forget_listed_tokens"]  # a fixture: pytest finds it here
+
+NEVER = "1000"
+"""A limit that nobody pays."""
+
+
+@dataclass
+class Instance:
+    """A service, and a client of it."""
+
+    service: Service
+    client: Client
+
+    @property
+    def watching(self) -> bool:
+        return self.service.triggers.watching
+
+    async def die(self) -> None:
+        """Stop watching without a word."""
+        await self.service.triggers._loop.stop()
+
+
+Begin = Callable[..., Awaitable[Instance]]
+
+
+@pytest.fixture
+def begin(servers: TestServers, aiohttp_client: Any) -> Begin:
+    """Return a starter of instances on the same servers."""
+
+    async def begin(*, redis: bool = True, **environment: str) -> Instance:
+        service = service_on(servers if redis else replace(servers, redis_url=NO_REDIS), **environment)
+        return Instance(service, await aiohttp_client(service.web))
+
+    return begin
+
+
+async def two(begin: Begin, **second: Any) -> tuple[Instance, Instance]:
+    """Start two instances of which the first watches; GEM is traded, and has been bought."""
+    first = await begin()
+    await poll(lambda: first.watching)
+    other = await begin(**second)
+    await list_pool(first.client)
+    await buy(first.client, "5000")
+    return first, other
+
+
+def firings(servers: TestServers) -> dict[str, int]:
+    """Return how often each order that rested has begun to be executed."""
+    return dict(
+        rows(
+            servers,
+            "SELECT id::text, (SELECT count(*)::int FROM jsonb_array_elements(status_history) AS entry"
+            " WHERE entry ->> 'status' = 'routing') FROM orders WHERE order_type <> 'market'",
+        )
+    )
+
+
+async def test_one_of_two_watches_and_hears_what_the_other_accepts(
+    begin: Begin, servers: TestServers
+) -> None:
+    first, other = await two(begin)
+    price = await best_price(first.client)
+    assert (first.watching, other.watching) == (True, False)
+    paid = await limit(other.client, price)
+    assert statuses(await ended(other.client, paid, within_s=1)) == FIRED_LIFE
+    near = await limit(other.client, price * Fraction(101, 100))
+    wish = await sniper(other.client, {"price": {"above": str(float(price) * 1.01)}})
+    for each in (near, wish):
+        await until_status(first.client, each, "open")
+    await sell(other.client, "20000")
+    for each in (near, wish):
+        assert statuses(await ended(first.client, each, within_s=2)) == FIRED_LIFE
+    assert set(firings(servers).values()) == {1}
+
+
+async def test_what_is_cancelled_elsewhere_is_forgotten(begin: Begin) -> None:
+    first, other = await two(begin)
+    placed = [await limit(other.client, NEVER) for _ in range(3)]
+    placed.append(await sniper(other.client, {"price": {"above": NEVER}}))
+    await poll(lambda: first.service.triggers.resting == 4)
+    for each in placed:
+        async with other.client.delete(f"/api/orders/{each['id']}") as answer:
+            assert answer.status == 200
+    await poll(lambda: first.service.triggers.resting == 0)
+    assert other.service.triggers.resting == 0
+
+
+async def test_what_is_amended_elsewhere_is_known(begin: Begin) -> None:
+    first, other = await two(begin)
+    placed = await limit(first.client, NEVER)
+    async with other.client.patch(f"/api/orders/{placed['id']}", json={"limitPrice": "5"}) as answer:
+        assert answer.status == 200
+    assert statuses(await ended(first.client, placed, within_s=2)) == ["pending", "open", *FIRED_LIFE[1:]]
+
+
+async def test_without_redis_it_takes_some_seconds(begin: Begin, servers: TestServers) -> None:
+    first, other = await two(begin, redis=False)
+    paid = await limit(other.client, "5")
+    wish = await sniper(other.client, {"price": {"above": "5"}})
+    amended = await limit(first.client, NEVER)
+    async with other.client.patch(f"/api/orders/{amended['id']}", json={"limitPrice": "5"}) as answer:
+        assert answer.status == 200
+    for each in (paid, wish, amended):
+        assert statuses(await ended(first.client, each, within_s=7))[-4:] == FIRED_LIFE[2:]
+    assert set(firings(servers).values()) == {1}
+
+
+async def test_another_takes_over_at_once_from_one_that_stops(begin: Begin) -> None:
+    first, other = await two(begin)
+    placed = await limit(other.client, await best_price(first.client) * Fraction(101, 100))
+    await first.client.close()
+    assert await poll(lambda: other.watching, within_s=2) < 2
+    await sell(other.client, "20000")
+    assert statuses(await ended(other.client, placed, within_s=2)) == FIRED_LIFE
+
+
+async def test_another_takes_over_within_ten_seconds_from_one_that_dies(
+    begin: Begin, servers: TestServers
+) -> None:
+    first, other = await two(begin)
+    price = await best_price(first.client)
+    near = [await limit(first.client, price * Fraction(1000 + number, 1000)) for number in range(1, 6)]
+    fired = await limit(first.client, price)
+    assert statuses(await ended(first.client, fired)) == FIRED_LIFE
+    await first.die()
+    await sell(other.client, "30000")
+    assert await poll(lambda: other.watching, within_s=10) < 10
+    for each in near:
+        assert statuses(await ended(other.client, each)) == FIRED_LIFE
+    assert set(firings(servers).values()) == {1}
+
+
+async def test_two_that_both_believe_they_watch_fire_once(
+    begin: Begin, servers: TestServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other = await two(begin)
+
+    async def held() -> int:
+        return 1
+
+    monkeypatch.setattr(other.service.triggers._lease, "take", held)
+    await poll(lambda: first.watching and other.watching)
+    price = await best_price(first.client)
+    placed = [
+        await limit(instance.client, price * Fraction(1000 + number, 1000), amountIn="1")
+        for number in range(1, 11)
+        for instance in (first, other)
+    ]
+    placed += [
+        await sniper(first.client, {"price": {"above": str(float(price) * 1.02)}}, amountIn="1")
+        for _ in range(5)
+    ]
+    await sell(first.client, "40000")
+    for each in placed:
+        assert statuses(await ended(first.client, each)) == FIRED_LIFE
+    assert set(firings(servers).values()) == {1}
+
+
+async def test_one_who_was_stopped_for_long_learns_what_he_has_missed(
+    begin: Begin, servers: TestServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = await begin(redis=False)
+    await poll(lambda: stopped.watching)
+    take, go_on = stopped.service.triggers._lease.take, asyncio.Event()
+
+    async def wait_and_take() -> int | None:
+        await go_on.wait()
+        return await take()
+
+    monkeypatch.setattr(stopped.service.triggers._lease, "take", wait_and_take)
+    other = await begin()
+    await list_pool(other.client)
+    await buy(other.client, "5000")
+    await poll(lambda: other.watching)
+    near = await limit(other.client, await best_price(other.client) * Fraction(101, 100))
+    await until_status(other.client, near, "open")
+    rows(servers, "UPDATE open_orders SET rested_at = now() - interval '1 hour'")
+    # The other is gone again, and its lease with it, before the stopped one goes on.
+    await other.service.triggers.stop()
+    go_on.set()
+    await sell(other.client, "20000")
+    assert statuses(await ended(other.client, near, within_s=8)) == FIRED_LIFE
+
+
+async def test_a_pause_ends_by_itself(begin: Begin, servers: TestServers) -> None:
+    instance = await begin(PAPER_FAILURE_RATE="slippage=1")
+    await list_pool(instance.client)
+    placed = await limit(instance.client, "5")
+    rested_at: list[str] = []
+    fired_at: list[str] = []
+    async with following(instance.client, placed) as follower:
+        await follower.until("open")
+        for _ in range(2):
+            order = await follower.until("open")
+            rested_at.append(order["updatedAt"])
+            fired_at.append((await follower.until("routing"))["updatedAt"])
+    pauses = [
+        rows(servers, "SELECT extract(epoch FROM %s::timestamptz - %s::timestamptz)::float8", fired, rested)[
+            0
+        ][0]
+        for rested, fired in zip(rested_at, fired_at, strict=True)
+    ]
+    assert 1 <= pauses[0] < 1.6
+    assert 2 <= pauses[1] < 2.6
+
+
+async def test_nothing_fires_before_its_pause_is_over(begin: Begin, servers: TestServers) -> None:
+    first, other = await two(begin)
+    placed = await limit(first.client, await best_price(first.client) * Fraction(101, 100))
+    await until_status(first.client, placed, "open")
+    rows(servers, "UPDATE open_orders SET not_before = now() + interval '2 seconds'")
+    # Another, to whom the book is new, keeps to it as well.
+    await first.die()
+    await first.service.triggers._lease.give_up()
+    await poll(lambda: other.watching)
+    not_before = (await open_state(servers, placed))["not_before"]
+    await sell(other.client, "20000")
+    order = await ended(other.client, placed)
+    [routing] = [entry for entry in order["statusHistory"] if entry["status"] == "routing"]
+    assert rows(servers, "SELECT %s::timestamptz >= %s::timestamptz", routing["timestamp"], not_before) == [
+        (True,)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("committed", "error"),
+    [
+        (True, UnavailableError("the answer was lost", unknown=True)),
+        (False, UnavailableError("it was never sent", unknown=False)),
+        (False, RuntimeError("an error of its own")),
+    ],
+)
+async def test_a_firing_that_fails_is_made_good(
+    begin: Begin, servers: TestServers, monkeypatch: pytest.MonkeyPatch, committed: bool, error: Exception
+) -> None:
+    instance = await begin()
+    await list_pool(instance.client)
+    await buy(instance.client, "5000")
+    price = await best_price(instance.client)
+    placed = [
+        await limit(instance.client, price * Fraction(101, 100)),
+        await sniper(instance.client, {"price": {"above": str(float(price) * 1.02)}}),
+    ]
+    await poll(lambda: instance.service.triggers.resting == 2)
+    # They have rested for so long that no look for new ones finds them.
+    rows(servers, "UPDATE open_orders SET rested_at = now() - interval '1 hour'")
+    fire = instance.service.triggers._resting.fire
+    lost: list[Sequence[Fired]] = []
+
+    async def fire_and_lose(orders: Sequence[Fired]) -> list[str]:
+        if lost:
+            return await fire(orders)
+        lost.append(orders)
+        if committed:
+            await fire(orders)
+        raise error
+
+    monkeypatch.setattr(instance.service.triggers._resting, "fire", fire_and_lose)
+    await sell(instance.client, "20000")
+    for each in placed:
+        assert statuses(await ended(instance.client, each, within_s=8)) == FIRED_LIFE
+    assert lost
+    assert set(firings(servers).values()) == {1}
+
+
+async def test_an_error_of_its_own_forgets_no_order(
+    begin: Begin, servers: TestServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await begin()
+    await list_pool(instance.client)
+    broken: list[bool] = []
+    wake = instance.service.triggers._wake
+
+    async def break_once(order_ids: list[str]) -> None:
+        if not broken:
+            broken.append(True)
+            raise RuntimeError("on purpose")
+        await wake(order_ids)
+
+    monkeypatch.setattr(instance.service.triggers, "_wake", break_once)
+    placed = [await limit(instance.client, "5") for _ in range(3)]
+    for each in placed:
+        assert statuses(await ended(instance.client, each, within_s=8)) == FIRED_LIFE
+    assert broken
+
+
+async def test_a_wake_up_that_is_lost_is_sent_again(
+    begin: Begin, servers: TestServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await begin()
+    await list_pool(instance.client)
+
+    async def lose(_order_ids: list[str]) -> None:
+        pass
+
+    monkeypatch.setattr(instance.service.triggers, "_wake", lose)
+    placed = await limit(instance.client, "5")
+    assert statuses(await ended(instance.client, placed, within_s=8)) == FIRED_LIFE
+    assert firings(servers) == {placed["id"]: 1}
+
+
+async def test_listing_on_one_instance_is_seen_on_the_other(begin: Begin) -> None:
+    first = await begin()
+    await poll(lambda: first.watching)
+    other = await begin()
+    placed: list[Json] = [
+        await sniper(each.client, {"poolCreated": {"venue": "any"}}) for each in (first, other)
+    ]
+    await list_pool(other.client)
+    for each in placed:
+        for instance in (first, other):
+            assert statuses(await ended(instance.client, each, within_s=3)) == FIRED_LIFE
+            order = await get(instance.client, each["id"])
+            assert order["amountOut"]

@@ -1,0 +1,476 @@
+"""Venue cards: what every venue must do, whichever it is. See tests/support/stands.py for how to add one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+import pytest_asyncio
+from service.clock import Clock
+from service.domain.amounts import U64_MAX
+from service.domain.attempt import Attempt, AttemptState, AttemptStatus
+from service.domain.failures import FailureCode
+from service.domain.quote import MULTIPLE, Choice, Dex, Leg, NoQuote, Path, PoolQuote, Route, SwapMode
+from service.venues.quoting import Quoter
+from service.venues.routing import NoRouteError, RouteLimits
+from service.venues.venue import PoolRef, PoolView, Snapshot, Swap, VenueUnavailableError
+
+from tests.support.servers import TestCluster, TestServers
+from tests.support.stands import STANDS, Stand, StandKind
+
+# One venue serves all cards that leave it as they found it.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_PATIENCE_S = 20
+_SHORT_S = 0.05
+
+EXACT_IN, EXACT_OUT = SwapMode
+
+both_modes = pytest.mark.parametrize("mode", SwapMode)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Somebody who trades on a venue."""
+
+    stand: Stand
+    clock: Clock
+
+    async def quote(
+        self, amount: int | None = None, mode: SwapMode = EXACT_IN, pair: tuple[str, str] | None = None
+    ) -> Choice:
+        """Return the best route for an amount of what is sold, or bought; for the good swap if not told."""
+        token_in, token_out = pair or (self.stand.token_in, self.stand.token_out)
+        quoter = Quoter(self.stand.venue, timeout_ms=5_000, limits=RouteLimits())
+        if amount is None:
+            amount = self.stand.amount
+            if mode is EXACT_OUT:
+                return await self.quote((await self.quote()).route.amount_out, mode)
+        return await quoter.best(mode, token_in, token_out, amount)
+
+    async def sign(self, route: Route, limits: tuple[int, int] | None = None, number: int = 1) -> Attempt:
+        """Sign a swap for an order of its own, that costs and pays what was quoted if not told."""
+        maximum_in, minimum_out = limits or route.limits(0)
+        order_id = self.clock.new_order_id()
+        return await self.stand.venue.prepare(Swap(order_id, number, route, maximum_in, minimum_out))
+
+    async def good(self) -> Attempt:
+        """Sign the good swap."""
+        return await self.sign((await self.quote()).route)
+
+    async def execute(self, attempt: Attempt) -> AttemptStatus:
+        """Submit an attempt and wait for what becomes of it."""
+        status = await self.stand.venue.submit(attempt)
+        assert status.state in {AttemptState.PENDING, AttemptState.UNKNOWN} or status.final
+        return await self.stand.venue.outcome(attempt, _PATIENCE_S)
+
+    def pools(self) -> dict[str, PoolView]:
+        """Return every pool as it is shown."""
+        return {view.pool.id: view for view in self.stand.venue.survey()[1]}
+
+    def amounts(self) -> dict[str, tuple[int, int]]:
+        """Return what every pool holds."""
+        return {pool_id: (view.amount_a, view.amount_b) for pool_id, view in self.pools().items()}
+
+    def whole(self, ref: PoolRef, mode: SwapMode, amount: int, pair: tuple[str, str] | None = None) -> Route:
+        """Return a route through one pool that nobody has quoted, and that would be content with anything."""
+        token_in, token_out = pair or (self.stand.token_in, self.stand.token_out)
+        amount_in, amount_out = (amount, 1) if mode is EXACT_IN else (U64_MAX, amount)
+        leg = Leg(ref.dex, ref.id, token_in, token_out, amount_in, amount_out, 0, 0, 0)
+        return Route(mode, token_in, token_out, (Path((leg,)),), 0)
+
+    def direct(self) -> Sequence[PoolRef]:
+        """Return the pools of the good swap's pair."""
+        return self.stand.venue.pools(self.stand.token_in, self.stand.token_out)
+
+
+@pytest.fixture(scope="module", params=STANDS)
+def kind(request: pytest.FixtureRequest) -> StandKind:
+    name: str = request.param
+    return STANDS[name]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def desk(kind: StandKind, cluster: TestCluster) -> AsyncIterator[Desk]:
+    async with kind(cluster.new()) as stand:
+        yield Desk(stand, Clock())
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own(kind: StandKind, servers: TestServers) -> AsyncIterator[Desk]:
+    """Return a desk whose venue the test may change."""
+    async with kind(servers) as stand:
+        yield Desk(stand, Clock())
+
+
+def failed(status: AttemptStatus, code: FailureCode) -> bool:
+    """Return whether an attempt has failed for good with this code, and traded nothing."""
+    assert status.failure is not None, status
+    assert status.failure.code is code, status
+    return status.state is AttemptState.FAILED and status.fill is None
+
+
+# --- quote
+
+
+async def test_a_pair_has_pools_on_both_dexs_whichever_is_sold(desk: Desk) -> None:
+    stand = desk.stand
+    refs = desk.direct()
+    assert {ref.dex for ref in refs} == set(Dex)
+    assert all({ref.token_a, ref.token_b} == {stand.token_in, stand.token_out} for ref in refs)
+    assert list(stand.venue.pools(stand.token_out, stand.token_in)) == list(refs)
+    assert list(stand.venue.pools(stand.far_in, stand.far_out)) == []
+    assert list(stand.venue.pools(stand.token_in, stand.token_in)) == []
+
+
+async def test_a_snapshot_has_the_state_of_each_pool_in_order(desk: Desk) -> None:
+    for dex in Dex:
+        refs = [ref for ref in desk.direct() if ref.dex is dex]
+        answer = desk.stand.venue.snapshot(refs)
+        snapshots: Sequence[Snapshot] = answer if isinstance(answer, Sequence) else await answer
+        assert [snapshot.pool for snapshot in snapshots] == refs
+
+
+async def test_the_survey_shows_every_pool_that_can_be_traded(desk: Desk) -> None:
+    shown = desk.pools()
+    slot, _views = desk.stand.venue.survey()
+    assert slot > 0
+    for ref in desk.direct():
+        view = shown[ref.id]
+        assert view.pool == ref
+        assert view.program
+        assert min(view.amount_a, view.amount_b) > 0
+        assert view.price is not None
+        assert min(view.price) > 0
+
+
+@both_modes
+async def test_every_pool_of_a_pair_offers(desk: Desk, mode: SwapMode) -> None:
+    choice = await desk.quote(mode=mode)
+    quotes = [offer for offer in choice.offers if isinstance(offer, PoolQuote)]
+    assert {quote.pool_id for quote in quotes} == {ref.id for ref in desk.direct()}
+    route = choice.route
+    assert route.mode is mode
+    if mode is EXACT_IN:
+        assert route.amount_in == desk.stand.amount
+        assert route.amount_out >= max(quote.amount_out for quote in quotes)
+    else:
+        assert route.amount_in <= min(quote.amount_in for quote in quotes)
+    assert choice.runner_up is not None
+
+
+@both_modes
+async def test_too_little_is_not_quoted(desk: Desk, mode: SwapMode) -> None:
+    stand = desk.stand
+    pair = (stand.dust_in, stand.dust_out) if mode is EXACT_IN else (stand.dust_out, stand.dust_in)
+    if mode is EXACT_OUT:
+        # One unit of the cheap token costs a unit of the dear one: bought too dear, but bought.
+        assert (await desk.quote(1, mode, pair)).route.amount_in == 1
+        return
+    with pytest.raises(NoRouteError) as end:
+        await desk.quote(1, mode, pair)
+    assert end.value.failure.code is FailureCode.AMOUNT_TOO_SMALL
+    assert all(isinstance(offer, NoQuote) for offer in end.value.offers)
+
+
+async def test_more_than_all_pools_hold_is_not_quoted(desk: Desk) -> None:
+    with pytest.raises(NoRouteError) as end:
+        await desk.quote(U64_MAX, EXACT_OUT)
+    assert end.value.failure.code is FailureCode.INSUFFICIENT_LIQUIDITY
+    assert {offer.pool_id for offer in end.value.offers} == {ref.id for ref in desk.direct()}
+
+
+# --- prepare
+
+
+@both_modes
+async def test_preparing_signs_and_sends_nothing(desk: Desk, mode: SwapMode) -> None:
+    before = desk.pools()
+    route = (await desk.quote(mode=mode)).route
+    limits = route.limits(100)
+    attempt = await desk.sign(route, limits)
+    assert (attempt.maximum_in, attempt.minimum_out) == limits
+    assert attempt.venue == route.venue
+    assert attempt.transaction
+    assert attempt.last_valid_height >= desk.stand.venue.survey()[0]
+    assert (await desk.stand.venue.status(attempt)).state is AttemptState.UNKNOWN
+    assert desk.pools() == before
+
+
+async def test_every_try_of_every_order_has_an_id_of_its_own(desk: Desk) -> None:
+    route = (await desk.quote()).route
+    order_id = desk.clock.new_order_id()
+    swaps = [Swap(order_id, number, route, *route.limits(0)) for number in (1, 2)]
+    swaps.append(replace(swaps[0], order_id=desk.clock.new_order_id()))
+    attempts = [await desk.stand.venue.prepare(swap) for swap in swaps]
+    assert len({attempt.id for attempt in attempts}) == 3
+
+
+# --- submit
+
+
+@both_modes
+async def test_a_pool_that_nobody_moved_pays_what_it_quoted(desk: Desk, mode: SwapMode) -> None:
+    route = (await desk.quote(mode=mode)).route
+    attempt = await desk.sign(route)
+    status = await desk.execute(attempt)
+    assert status.state is AttemptState.LANDED
+    assert status.fill is not None
+    assert (status.fill.amount_in, status.fill.amount_out) == (route.amount_in, route.amount_out)
+    assert status.fill.tx_hash == attempt.id
+    assert await desk.stand.venue.status(attempt) == status
+
+
+async def test_exact_out_pays_out_just_so_and_costs_no_more_than_the_maximum(desk: Desk) -> None:
+    wanted = (await desk.quote()).route.amount_out
+    for _ in range(3):
+        route = (await desk.quote(wanted, EXACT_OUT)).route
+        attempt = await desk.sign(route, route.limits(50))
+        status = await desk.execute(attempt)
+        assert status.fill is not None
+        assert status.fill.amount_out == wanted
+        assert 0 < status.fill.amount_in <= attempt.maximum_in
+
+
+async def test_submitting_again_changes_nothing(desk: Desk) -> None:
+    venue, attempt = desk.stand.venue, await desk.good()
+    await asyncio.gather(*(venue.submit(attempt) for _ in range(5)))
+    first = await venue.outcome(attempt, _PATIENCE_S)
+    assert first.state is AttemptState.LANDED
+    landed = desk.pools()
+    assert await venue.submit(attempt) == first
+    assert await venue.outcome(attempt, _SHORT_S) == first
+    # Whatever was sent before this one has had its turn.
+    assert (await desk.execute(await desk.good())).fill is not None
+    assert await venue.status(attempt) == first
+    assert desk.pools().keys() == landed.keys()
+
+
+async def test_a_failed_attempt_that_is_submitted_again_stays_failed(desk: Desk) -> None:
+    route = (await desk.quote()).route
+    attempt = await desk.sign(route, (route.amount_in, 2 * route.amount_out))
+    first = await desk.execute(attempt)
+    assert failed(first, FailureCode.SLIPPAGE_EXCEEDED)
+    assert await desk.stand.venue.submit(attempt) == first
+
+
+async def test_many_at_once_land_once_each(desk: Desk) -> None:
+    route = (await desk.quote()).route
+    attempts = [await desk.sign(route, (route.amount_in, 1)) for _ in range(20)]
+    statuses = await asyncio.gather(*map(desk.execute, attempts))
+    assert [status.fill and status.fill.tx_hash for status in statuses] == [a.id for a in attempts]
+
+
+# --- a lost answer, and status by id
+
+
+async def test_after_a_lost_answer_the_status_tells(desk: Desk) -> None:
+    attempt = await desk.good()
+    async with desk.stand.losing_answers():
+        with pytest.raises(VenueUnavailableError):
+            await desk.stand.venue.submit(attempt)
+    assert (await desk.stand.venue.status(attempt)).state in {AttemptState.PENDING, AttemptState.LANDED}
+    status = await desk.stand.venue.outcome(attempt, _PATIENCE_S)
+    assert status.fill is not None
+    assert status.fill.tx_hash == attempt.id
+
+
+async def test_after_a_lost_answer_sending_again_lands_once(desk: Desk) -> None:
+    attempt = await desk.good()
+    async with desk.stand.losing_answers():
+        with pytest.raises(VenueUnavailableError):
+            await desk.stand.venue.submit(attempt)
+    status = await desk.execute(attempt)
+    assert status.state is AttemptState.LANDED
+    landed = desk.pools()
+    assert await desk.stand.venue.submit(attempt) == status
+    assert desk.pools() == landed
+
+
+async def test_an_attempt_that_was_never_sent_is_unknown_and_may_be_sent(desk: Desk) -> None:
+    venue, attempt = desk.stand.venue, await desk.good()
+    for _ in range(2):
+        assert await venue.status(attempt) == AttemptStatus(AttemptState.UNKNOWN)
+    assert (await venue.outcome(attempt, _SHORT_S)).state is AttemptState.UNKNOWN
+    assert (await desk.execute(attempt)).state is AttemptState.LANDED
+
+
+# --- expiry
+
+
+async def test_expired_is_final_and_a_late_submit_does_not_land(
+    kind: StandKind, servers: TestServers
+) -> None:
+    async with kind(servers, short_lived=True) as stand:
+        desk = Desk(stand, Clock())
+        attempt = await desk.good()
+        async with asyncio.timeout(_PATIENCE_S):
+            while stand.venue.survey()[0] <= attempt.last_valid_height:  # noqa: ASYNC110 - a chain's time
+                await asyncio.sleep(0.005)
+        expired = await stand.venue.status(attempt)
+        assert expired == AttemptStatus(AttemptState.EXPIRED)
+        assert expired.final
+        # The submit that was still on its way finds that it is too late.
+        assert await stand.venue.submit(attempt) == expired
+        assert await stand.venue.outcome(attempt, _SHORT_S) == expired
+        assert await stand.venue.status(attempt) == expired
+
+
+async def test_what_is_submitted_too_late_expires_unasked(kind: StandKind, servers: TestServers) -> None:
+    async with kind(servers, short_lived=True) as stand:
+        desk = Desk(stand, Clock())
+        attempt = await desk.good()
+        async with asyncio.timeout(_PATIENCE_S):
+            while stand.venue.survey()[0] <= attempt.last_valid_height + 1:  # noqa: ASYNC110 - a chain's time
+                await asyncio.sleep(0.005)
+        assert (await stand.venue.submit(attempt)).state is AttemptState.EXPIRED
+
+
+# --- slippage
+
+
+@both_modes
+async def test_worse_than_the_limit_is_not_traded(desk: Desk, mode: SwapMode) -> None:
+    before = desk.pools()
+    route = (await desk.quote(mode=mode)).route
+    worse = 1 if mode is EXACT_IN else 0
+    limits = (route.amount_in - 1 + worse, route.amount_out + worse)
+    status = await desk.execute(await desk.sign(route, limits))
+    assert failed(status, FailureCode.SLIPPAGE_EXCEEDED)
+    assert desk.pools() == before
+
+
+# --- too small, too large, more than there is
+
+
+async def test_too_small_an_amount_fails_with_its_reason(desk: Desk) -> None:
+    stand = desk.stand
+    before = desk.pools()
+    pair = stand.dust_in, stand.dust_out
+    for ref in stand.venue.pools(*pair):
+        attempt = await desk.sign(desk.whole(ref, EXACT_IN, 1, pair), (1, 1))
+        assert failed(await desk.execute(attempt), FailureCode.AMOUNT_TOO_SMALL), ref
+    assert desk.pools() == before
+
+
+@both_modes
+async def test_too_large_an_amount_fails_with_its_reason(desk: Desk, mode: SwapMode) -> None:
+    before = desk.pools()
+    for ref in desk.direct():
+        attempt = await desk.sign(desk.whole(ref, mode, U64_MAX), (U64_MAX, 1))
+        assert failed(await desk.execute(attempt), FailureCode.INSUFFICIENT_LIQUIDITY), ref
+    assert desk.pools() == before
+
+
+@both_modes
+async def test_more_than_the_wallet_holds_is_not_sold(
+    kind: StandKind, servers: TestServers, mode: SwapMode
+) -> None:
+    async with kind(servers, balance=1_000) as stand:
+        desk = Desk(stand, Clock())
+        before = desk.pools()
+        route = (await desk.quote(mode=mode)).route
+        assert failed(await desk.execute(await desk.sign(route)), FailureCode.INSUFFICIENT_BALANCE)
+        assert desk.pools() == before
+
+
+async def test_the_wallet_is_sold_to_its_last_unit_and_no_further(
+    kind: StandKind, servers: TestServers
+) -> None:
+    async with kind(servers, balance=2 * 10**9) as stand:
+        desk = Desk(stand, Clock())
+        for left in (1, 0):
+            route = (await desk.quote(10**9)).route
+            assert (await desk.execute(await desk.sign(route))).fill is not None, left
+        route = (await desk.quote(10_000)).route
+        status = await desk.execute(await desk.sign(route, (10_000, 1)))
+        assert failed(status, FailureCode.INSUFFICIENT_BALANCE)
+
+
+# --- a pool that is off
+
+
+async def test_a_pool_that_is_off_offers_its_reason_and_the_others_trade(own: Desk) -> None:
+    [leg] = (await own.quote()).route.legs
+    await own.stand.switch_off(leg.pool_id)
+    choice = await own.quote()
+    reasons = {offer.pool_id: offer.reason for offer in choice.offers if isinstance(offer, NoQuote)}
+    assert reasons == {leg.pool_id: FailureCode.POOL_DISABLED}
+    assert leg.pool_id not in {each.pool_id for each in choice.route.legs}
+    assert (await own.execute(await own.sign(choice.route))).state is AttemptState.LANDED
+
+
+async def test_an_attempt_through_a_pool_that_is_off_fails_with_its_reason(own: Desk) -> None:
+    route = (await own.quote()).route
+    attempt = await own.sign(route, (route.amount_in, 1))
+    [leg] = route.legs
+    await own.stand.switch_off(leg.pool_id)
+    before = own.pools()
+    assert failed(await own.execute(attempt), FailureCode.POOL_DISABLED)
+    assert own.pools() == before
+
+
+# --- routes of more than one swap
+
+
+@both_modes
+async def test_a_split_over_both_dexs_lands_whole(desk: Desk, mode: SwapMode) -> None:
+    route = (await desk.quote(desk.stand.large_amount)).route
+    if mode is EXACT_OUT:
+        route = (await desk.quote(route.amount_out, mode)).route
+    assert route.venue == MULTIPLE
+    assert {leg.dex for leg in route.legs} == set(Dex)
+    before = desk.amounts()
+    attempt = await desk.sign(route)
+    assert attempt.venue == MULTIPLE
+    status = await desk.execute(attempt)
+    assert status.fill is not None
+    assert (status.fill.amount_in, status.fill.amount_out) == (route.amount_in, route.amount_out)
+    after = desk.amounts()
+    assert {leg.pool_id for leg in route.legs} <= {pool for pool in after if after[pool] != before[pool]}
+
+
+@pytest.mark.parametrize("which", [0, -1], ids=["first", "last"])
+async def test_a_split_lands_not_at_all_if_one_leg_cannot(own: Desk, which: int) -> None:
+    route = (await own.quote(own.stand.large_amount)).route
+    attempt = await own.sign(route, (route.amount_in, 1))
+    await own.stand.switch_off(route.legs[which].pool_id)
+    before = own.pools()
+    assert failed(await own.execute(attempt), FailureCode.POOL_DISABLED)
+    assert own.pools() == before
+
+
+async def test_a_split_is_held_against_the_limit_as_a_whole(desk: Desk) -> None:
+    route = (await desk.quote(desk.stand.large_amount)).route
+    before = desk.pools()
+    status = await desk.execute(await desk.sign(route, (route.amount_in, route.amount_out + 1)))
+    assert failed(status, FailureCode.SLIPPAGE_EXCEEDED)
+    assert desk.pools() == before
+
+
+@both_modes
+async def test_two_in_a_row_land_where_no_pool_trades_the_pair(desk: Desk, mode: SwapMode) -> None:
+    stand = desk.stand
+    pair = stand.far_in, stand.far_out
+    choice = await desk.quote(stand.far_amount, pair=pair)
+    if mode is EXACT_OUT:
+        choice = await desk.quote(choice.route.amount_out, mode, pair)
+    assert choice.offers == ()
+    route = choice.route
+    assert all(len(path.legs) == 2 for path in route.paths)
+    before = desk.amounts()
+    status = await desk.execute(await desk.sign(route))
+    assert status.fill is not None
+    assert (status.fill.amount_in, status.fill.amount_out) == (route.amount_in, route.amount_out)
+    after = desk.amounts()
+    assert {leg.pool_id for leg in route.legs} <= {pool for pool in after if after[pool] != before[pool]}
+
+
+async def test_two_in_a_row_land_not_at_all_if_the_second_cannot(own: Desk) -> None:
+    stand = own.stand
+    route = (await own.quote(stand.far_amount, pair=(stand.far_in, stand.far_out))).route
+    attempt = await own.sign(route, (route.amount_in, 1))
+    await stand.switch_off(route.paths[0].legs[1].pool_id)
+    before = own.pools()
+    assert failed(await own.execute(attempt), FailureCode.POOL_DISABLED)
+    assert own.pools() == before

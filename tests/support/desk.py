@@ -1,0 +1,137 @@
+"""The store with those who end, fire and amend orders, and two processes that do so at once."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from service.domain.attempt import Attempt, Fill
+from service.domain.lifecycle import Status
+from service.domain.order import NewOrder, OrderType, TimeInForce
+from service.store.claims import Claimed
+from service.store.endings import Endings
+from service.store.journal import Committed
+from service.store.resting import Amendment, Fired, Resting
+
+from tests.support.gem_market import rows
+from tests.support.interleaving import Actor, interleave
+from tests.support.servers import TestServers
+from tests.support.store import Store
+
+
+class Desk:
+    """A store, with those who end, fire and amend."""
+
+    def __init__(self, servers: TestServers, store: Store) -> None:
+        self.servers = servers
+        self.store = store
+        self.told: list[Committed] = []
+        self.endings = Endings(store.database, store.clock, self.told.extend)
+        self.resting = Resting(store.database, store.clock, self.told.extend, wake_after_ms=5_000)
+
+    async def place(self, **changes: Any) -> NewOrder:
+        """Store a limit order, which rests unless changed."""
+        order = replace(
+            self.store.new_order(),
+            **{
+                "order_type": OrderType.LIMIT,
+                "time_in_force": TimeInForce.GTC,
+                "limit_price": "100",
+                "limit_out": 100_000_000,
+                **changes,
+            },
+        )
+        await self.store.journal.insert(order, 5)
+        return order
+
+    async def fired(self, **changes: Any) -> NewOrder:
+        """Store a limit order and have it fired."""
+        order = await self.place(**changes)
+        assert await self.resting.fire([Fired(order.id, 2, {"triggeredBy": {"price": "1"}})]) == [order.id]
+        return order
+
+    async def come_to(self, *statuses: Status, **changes: Any) -> Claimed:
+        """Store a limit order and lead it, from `routing`, through statuses; return it as it stands."""
+        order = await self.fired(**changes)
+        claim = await self.store.claims.claim(order.id)
+        assert isinstance(claim, Claimed)
+        for status in statuses:
+            await self.step(claim, status)
+            claim = replace(claim, status=status, version=claim.version + 1)
+        return claim
+
+    async def step(self, claim: Claimed, status: Status) -> Committed:
+        """Take an order a step on, with all that belongs to it."""
+        extra: dict[str, object] = {}
+        if status is Status.SUBMITTED:
+            extra["attempt"] = Attempt(f"tx-{claim.order_id}", "paper", b"bytes", 10**9, 100_000_000, 10**12)
+        if status is Status.CONFIRMED:
+            extra["fill"] = Fill(10**9, 100_000_000, f"tx-{claim.order_id}")
+        if status is Status.PENDING:
+            extra["retry_in_ms"] = 60_000
+        if status in {Status.PENDING, Status.OPEN, Status.FAILED, Status.EXPIRED}:
+            extra["detail"] = {"attempt": claim.tries, "reason": "slippage_exceeded", "detail": "Too little."}
+        return await self.store.journal.append(self.store.step(claim, status, **extra))
+
+    def amendment(self, order_id: str, version: int = 2, **changes: Any) -> Amendment:
+        """Return an amendment of an open order's limit."""
+        return Amendment(
+            order_id=order_id,
+            version=version,
+            **{
+                "slippage_bps": 100,
+                "time_in_force": "GTC",
+                "limit_price": "200",
+                "limit_out": 200_000_000,
+                "sniper_conditions": None,
+                "expires_at": None,
+                "detail": {"amended": {"limitPrice": {"from": "100", "to": "200"}}},
+                **changes,
+            },
+        )
+
+    def stands(self, order_id: str) -> tuple[str, list[str], bool | None, int]:
+        """Return what has become of an order.
+
+        Its status, its history's, whether its cancellation is noted (None: it is not open any more), and
+        how many attempts it has.
+        """
+        [row] = rows(
+            self.servers,
+            "SELECT o.status, jsonb_path_query_array(o.status_history, '$[*].status'), p.cancel_requested,"
+            " (SELECT count(*) FROM attempts AS a WHERE a.order_id = o.id)"
+            " FROM orders AS o LEFT JOIN open_orders AS p ON p.order_id = o.id WHERE o.id = %s",
+            order_id,
+        )
+        return row
+
+    def finished(self, order_id: str) -> list[str]:
+        """Return under which statuses an order is listed among those that have ended."""
+        found = rows(self.servers, "SELECT status FROM finished_orders WHERE order_id = %s", order_id)
+        return [status for (status,) in found]
+
+
+async def race(
+    servers: TestServers,
+    schedule: str,
+    first: Desk,
+    one: Callable[[], Awaitable[object]],
+    second: Desk,
+    other: Callable[[], Awaitable[object]],
+) -> tuple[list[object], int]:
+    """Have two processes do something at once.
+
+    Returns:
+        What came of each, and how often one of them was given up for the other.
+    """
+    actors = [Actor(servers), Actor(servers)]
+    runs = [first.store.database.run, second.store.database.run]
+    try:
+        for actor, desk in zip(actors, (first, second), strict=True):
+            actor.replace(desk.store.database)
+        outcomes = await interleave(servers, schedule, actors, [one, other])
+    finally:
+        for run, desk in zip(runs, (first, second), strict=True):
+            desk.store.database.run = run  # type: ignore[method-assign]
+        for actor in actors:
+            actor.close()
+    return outcomes, sum(actor.deadlocks for actor in actors)

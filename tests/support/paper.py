@@ -1,0 +1,200 @@
+"""The paper venue without the rest of the service, as one process has it, on a test's servers."""
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from service.clock import Clock
+from service.domain.attempt import Attempt, AttemptStatus
+from service.domain.quote import Choice, Leg, Path, Route, SwapMode
+from service.events.redis_link import RedisLink
+from service.settings import FailureRates, Range
+from service.store.database import Database, Row
+from service.store.migrations import migrate
+from service.store.queries import Query
+from service.venues.paper.ledger import Edition
+from service.venues.paper.market import PaperPool
+from service.venues.paper.venue import PaperSettings, PaperVenue
+from service.venues.quoting import Quoter
+from service.venues.routing import RouteLimits
+from service.venues.venue import Swap, Venue
+
+from tests.support.servers import TestServers
+
+NO_REDIS = "unix:///nowhere/redis.sock"
+
+SOL, USDC = 10**9, 10**6
+"""Base units in one."""
+
+SOLD, BOUGHT = "SOL", "USDC"
+"""What is traded, if nothing is said."""
+
+
+@functools.cache
+def quiet_slot_ms(_servers: TestServers) -> int:
+    """Return a slot's length, a minute at most, so that the slot of now is the slot of a test's end too.
+
+    Then prices move by what is traded and by nothing else. It is the same for all who share the servers.
+    """
+    now_ms = time.time_ns() // 1_000_000
+    return max(range(60_000, 30_000, -500), key=lambda slot_ms: -now_ms % slot_ms)
+
+
+def settings(servers: TestServers, **changes: Any) -> PaperSettings:
+    """Return the settings of a market without delays, on which nothing moves but what is traded."""
+    values: dict[str, Any] = {
+        "seed": 7,
+        "quote_delay_ms": Range(0, 0),
+        "execution_delay_ms": Range(0, 0),
+        "price_variance_ppm": Range(20_000, 50_000),
+        "failure_rates": FailureRates(),
+        "balances": {},
+        "slot_ms": quiet_slot_ms(servers),
+        "valid_slots": 1_000,
+        "group_limit": 500,
+        "channel": f"{servers.redis_prefix}:market",
+        "alone": False,
+        "listing_every_s": 0,
+        **changes,
+    }
+    return PaperSettings(**values)
+
+
+async def until(condition: Callable[[], bool], within_s: float = 20) -> float:
+    """Wait until a condition holds, fail when it does not in time, and return how long it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < within_s, "it did not come to that in time"
+        await asyncio.sleep(0.005)
+    return time.monotonic() - began
+
+
+def quoter(venue: Venue) -> Quoter:
+    """Return a router on a venue, with the default limits."""
+    return Quoter(venue, timeout_ms=5_000, limits=RouteLimits())
+
+
+def by_hand(
+    mode: SwapMode, amount: int, *paths: tuple[PaperPool, ...], token_in: str, token_out: str
+) -> Route:
+    """Return a route along pools that nobody has quoted: each path takes the amount."""
+    made = []
+    for pools in paths:
+        token, legs = token_in, []
+        for pool in pools:
+            bought = pool.token_b if token == pool.token_a else pool.token_a
+            legs.append(Leg(pool.dex, pool.id, token, bought, amount, amount, 0, 0, 0))
+            token = bought
+        made.append(Path(tuple(legs)))
+    return Route(mode, token_in, token_out, tuple(made), 0)
+
+
+class Rig:
+    """A venue on a database, as one process has it.
+
+    Args:
+        servers: Where.
+        settings: The market's.
+        redis_url: Not the servers' own.
+    """
+
+    def __init__(self, servers: TestServers, settings: PaperSettings, redis_url: str | None = None) -> None:
+        self.settings = settings
+        self.clock = Clock()
+        self.database = Database(servers.database_url, size=3, clock=self.clock)
+        self.link = RedisLink(redis_url or servers.redis_url, self.clock)
+        self.venue = PaperVenue(self.database, self.clock, self.link, settings)
+        self.run = self.database.run
+
+    async def start(self) -> None:
+        """Start the venue, on a schema that is up to date."""
+        await migrate(self.database)
+        self.link.start()
+        await self.venue.start()
+
+    async def stop(self) -> None:
+        """Stop in order."""
+        await self.venue.stop()
+        await self.close()
+
+    async def die(self) -> None:
+        """End every task where it is: nobody is told."""
+        chain = self.venue.chain
+        await chain._executor.stop()
+        await chain._news.stop()
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.link.close()
+        await self.database.close()
+
+    @property
+    def leading(self) -> bool:
+        """Whether this process executes."""
+        return self.venue.chain.leading
+
+    @property
+    def edition(self) -> Edition:
+        """As of which commit it quotes."""
+        return self.venue.chain._edition
+
+    @property
+    def pools(self) -> dict[str, PaperPool]:
+        """What it quotes with."""
+        return dict(self.venue.chain.pools)
+
+    async def quote(
+        self,
+        amount: int = SOL,
+        token_in: str = SOLD,
+        token_out: str = BOUGHT,
+        mode: SwapMode = SwapMode.EXACT_IN,
+    ) -> Choice:
+        """Return the best route."""
+        return await quoter(self.venue).best(mode, token_in, token_out, amount)
+
+    async def prepare(self, amount: int = SOL, token_in: str = SOLD, token_out: str = BOUGHT) -> Attempt:
+        """Sign a good swap for an order of its own, whatever it pays."""
+        route = (await self.quote(amount, token_in, token_out)).route
+        return await self.sign(route)
+
+    async def sign(self, route: Route, maximum_in: int | None = None, minimum_out: int = 1) -> Attempt:
+        """Sign a swap along a route for an order of its own."""
+        most = route.amount_in if maximum_in is None else maximum_in
+        return await self.venue.prepare(Swap(self.clock.new_order_id(), 1, route, most, minimum_out))
+
+    async def trade(self, amount: int = SOL, token_in: str = SOLD, token_out: str = BOUGHT) -> AttemptStatus:
+        """Have a good swap executed, and return what became of it."""
+        attempt = await self.prepare(amount, token_in, token_out)
+        await self.venue.submit(attempt)
+        return await self.venue.outcome(attempt, 10)
+
+    def meddle(self, before: Callable[[Query], Awaitable[None]]) -> None:
+        """Have something awaited before each statement of this process; it may hold or fail it."""
+
+        async def run(query: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+            await before(query)
+            return await self.run(query, parameters)
+
+        self.database.run = run  # type: ignore[method-assign]
+
+    def leave_alone(self) -> None:
+        """Meddle no more."""
+        self.database.run = self.run  # type: ignore[method-assign]
+
+
+@asynccontextmanager
+async def open_rig(
+    servers: TestServers, *, redis_url: str | None = None, **changes: Any
+) -> AsyncIterator[Rig]:
+    """Start a venue, and stop it at the end."""
+    rig = Rig(servers, settings(servers, **changes), redis_url)
+    await rig.start()
+    try:
+        yield rig
+    finally:
+        await rig.stop()

@@ -1,0 +1,418 @@
+"""Limit and sniper orders of every kind, as a client places, amends and cancels them.
+
+Each life of a service has a token of its own, which nobody trades back: listing its second pool makes the
+orders payable that wait for it. What a client has been told decides which ends each order may come to.
+"""
+
+import http.client
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from tests.support.orders import Json
+from tests.support.process import ServiceProcess
+
+FIRST_PRICE = 2_000
+"""Of a life's token: so many for one SOL, in its first pool."""
+SECOND_PRICE = 3_400
+"""The same in its second pool."""
+
+_SUPPLY = 1_000_000
+
+RESTING_POINTS = {
+    "before fire": 4,
+    "after fire": 4,
+    "before open": 1,
+    "after open": 1,
+    "before expired": 1,
+    "after expired": 1,
+    "before request cancel": 4,
+    "after request cancel": 4,
+    "before end cancelled": 6,
+    "after end cancelled": 6,
+    "before end expired": 6,
+    "after end expired": 6,
+    "before amend": 4,
+    "after amend": 4,
+}
+"""The crash points at which only orders that rest, are cancelled or expire come by, and how often."""
+
+
+class Kind(StrEnum):
+    """What an order is, and what will become of it."""
+
+    MARKET = "market"
+    PAID = "limit, payable at once"
+    LATER = "limit, payable when the second pool is listed"
+    NEVER = "limit, never payable"
+    GTD_PAID = "limit with a time, payable at once"
+    GTD_LATER = "limit with a time, payable when the second pool is listed"
+    GTD_NEVER = "limit with a time, never payable"
+    IOC_PAID = "immediate, payable"
+    FOK_NEVER = "immediate, not payable"
+    SNIPE_POOL = "sniper of a pool that will be listed"
+    SNIPE_PRICE = "sniper of the second pool's price"
+    SNIPE_TIME = "sniper that waits for a time"
+    SNIPE_NEVER = "sniper of a price that never comes"
+    SNIPE_UNTIL = "sniper that never holds, until a time"
+
+
+ENDS: dict[Kind, frozenset[str]] = {
+    Kind.MARKET: frozenset({"confirmed"}),
+    Kind.PAID: frozenset({"confirmed"}),
+    Kind.LATER: frozenset({"confirmed"}),
+    Kind.NEVER: frozenset({"open"}),
+    Kind.GTD_PAID: frozenset({"confirmed", "expired"}),
+    Kind.GTD_LATER: frozenset({"confirmed", "expired"}),
+    Kind.GTD_NEVER: frozenset({"expired"}),
+    # Its one try may meet a failure of the market's.
+    Kind.IOC_PAID: frozenset({"confirmed", "expired"}),
+    Kind.FOK_NEVER: frozenset({"expired"}),
+    Kind.SNIPE_POOL: frozenset({"confirmed"}),
+    Kind.SNIPE_PRICE: frozenset({"confirmed"}),
+    Kind.SNIPE_TIME: frozenset({"confirmed"}),
+    Kind.SNIPE_NEVER: frozenset({"open"}),
+    Kind.SNIPE_UNTIL: frozenset({"expired"}),
+}
+"""Where orders come to rest when all that they wait for has happened and nobody cancels or amends them."""
+
+IMMEDIATE = {Kind.IOC_PAID, Kind.FOK_NEVER}
+
+
+@dataclass(eq=False)
+class Tracked:
+    """An order, and where it may come to rest by what its client has been told."""
+
+    kind: Kind
+    body: Json
+    may: frozenset[str]
+    id: str | None = None
+    story: list[str] = field(default_factory=list)
+    """What its client did, and what came back."""
+
+    @property
+    def name(self) -> str:
+        """The client's own id of it."""
+        name: str = self.body["clientOrderId"]
+        return name
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request came to; ``status`` 0: nothing came back."""
+
+    status: int
+    body: Json
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it may have been done, or may not."""
+        return self.status in {0, 503}
+
+
+class Client:
+    """One keep-alive connection to a service that may die at any time."""
+
+    def __init__(self, service: ServiceProcess) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+
+    def ask(self, method: str, path: str, body: Json | None = None) -> Answer:
+        """Send a request and wait for its answer."""
+        content = None if body is None else json.dumps(body)
+        try:
+            self._connection.request(method, path, content, {"Content-Type": "application/json"})
+            answer = self._connection.getresponse()
+            return Answer(answer.status, json.loads(answer.read()))
+        except (OSError, http.client.HTTPException, ValueError):
+            self._connection.close()
+            return Answer(0, {})
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+
+def rfc3339(seconds_ahead: float) -> str:
+    """Return the time so far ahead as the API has it."""
+    at = datetime.now(UTC) + timedelta(seconds=seconds_ahead)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class Book:
+    """What the clients of one database know of it, from one life of its service to the next.
+
+    ``wrong`` holds every answer that the contract does not know.
+    """
+
+    rng: random.Random
+    sent: list[Tracked] = field(default_factory=list)
+    orders: list[Tracked] = field(default_factory=list)
+    """Those that were accepted, as far as is known."""
+    unsent: list[Tracked] = field(default_factory=list)
+    unlisted: list[Json] = field(default_factory=list)
+    cancelled: set[str] = field(default_factory=set)
+    """Ids of orders of which a client was told that they are cancelled."""
+    counts: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    """One for each life."""
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def new_token(self) -> str:
+        """Return a symbol that nobody has used."""
+        self.tokens.append(f"K{len(self.tokens) + 1}")
+        return self.tokens[-1]
+
+    def count(self, what: str) -> None:
+        """Count something that was done."""
+        with self._lock:
+            self.counts[what] = self.counts.get(what, 0) + 1
+
+    def mixed(self, token: str, kinds: Iterable[Kind]) -> list[Tracked]:
+        """Return an order of each kind for a life's token."""
+        return [self._order(kind, token) for kind in kinds]
+
+    def _order(self, kind: Kind, token: str) -> Tracked:
+        rng = self.rng
+        body: Json = {
+            "clientOrderId": f"r-{rng.getrandbits(80):020x}",
+            "tokenIn": "SOL",
+            "tokenOut": token,
+            "amountIn": f"0.00{rng.randint(10, 99)}",
+            # Others trade the same small pools at the same time.
+            "slippageBps": 2_000,
+        }
+        soon = rng.uniform(0.3, 2.5)
+        match kind:
+            case Kind.MARKET:
+                body |= {"orderType": "market", "tokenOut": "USDC"}
+            case Kind.PAID:
+                body |= {"orderType": "limit", "tokenOut": "USDC", "limitPrice": str(rng.randint(50, 90))}
+            case Kind.LATER | Kind.GTD_LATER:
+                body |= {"orderType": "limit", "limitPrice": f"{rng.randint(2_200, 2_900)}.5"}
+            case Kind.NEVER | Kind.GTD_NEVER:
+                body |= {"orderType": "limit", "limitPrice": f"{rng.randint(9_000, 99_000)}"}
+            case Kind.GTD_PAID:
+                body |= {"orderType": "limit", "limitPrice": "1000"}
+            case Kind.IOC_PAID:
+                body |= {"orderType": "limit", "limitPrice": "1000.25", "timeInForce": "IOC"}
+            case Kind.FOK_NEVER:
+                body |= {"orderType": "limit", "limitPrice": "9000", "timeInForce": "FOK"}
+            case _:
+                body |= {"orderType": "sniper", "sniperConditions": self._conditions(kind, soon)}
+        if kind in {Kind.GTD_NEVER, Kind.GTD_PAID, Kind.GTD_LATER}:
+            body["expiresAt"] = rfc3339(soon)
+        return Tracked(kind, body, ENDS[kind])
+
+    def _conditions(self, kind: Kind, soon: float) -> Json:
+        match kind:
+            case Kind.SNIPE_POOL:
+                return {"poolCreated": {"venue": "any"}}
+            case Kind.SNIPE_PRICE:
+                return {"price": {"above": "2300"}, "minLiquidity": {"amount": "1000", "unit": "tokenOut"}}
+            case Kind.SNIPE_TIME:
+                return {"timeWindow": {"notBefore": rfc3339(soon)}}
+            case Kind.SNIPE_NEVER:
+                return {"price": {"above": "50000"}}
+            case Kind.SNIPE_UNTIL:
+                return {"price": {"above": "50000"}, "timeWindow": {"notAfter": rfc3339(soon)}}
+        raise AssertionError(kind)
+
+    def astray(self, statuses: Mapping[str, str]) -> list[str]:
+        """Return, in words, which orders are not where they may be."""
+        return [
+            f"{order.id} ({order.kind}) is {statuses[order.id]}, may be {sorted(order.may)}: {order.story}"
+            for order in self.orders
+            if order.id is not None and statuses[order.id] not in order.may
+        ]
+
+    # What a client does. Each is one request, and takes note of what came back.
+
+    def list_pool(self, client: Client, pool: Json) -> bool:
+        """List a pool; return whether it is there."""
+        answer = client.ask("POST", "/api/paper/pools", pool)
+        if answer.status in {201, 409}:
+            self.count("pools listed")
+            return True
+        if not answer.unknown:
+            self._note("list", answer)
+        with self._lock:
+            self.unlisted.append(pool)
+        return False
+
+    def place(self, client: Client, order: Tracked) -> None:
+        """Place an order; one that got no answer is looked up, and placed again, by ``place_again``."""
+        with self._lock:
+            if order not in self.sent:
+                self.sent.append(order)
+        answer = client.ask("POST", "/api/orders/execute", order.body)
+        if answer.status in {200, 201}:
+            self._placed(order, answer)
+        elif answer.status == 422 and _times_are_over(order.body):
+            return  # it took so long to ask
+        else:
+            if not answer.unknown:
+                self._note(f"place {order.kind}", answer)
+            with self._lock:
+                self.unsent.append(order)
+
+    def place_again(self, client: Client, order: Tracked) -> None:
+        """Place an order again that got no answer, unless it is there."""
+        answer = client.ask("GET", f"/api/orders/by-client-id/{order.name}")
+        order.story.append(f"looked up: {answer.status}")
+        if answer.status == 200:
+            self._placed(order, answer)
+        elif answer.status != 404:
+            with self._lock:
+                self.unsent.append(order)
+        else:
+            if order.kind in {Kind.GTD_NEVER, Kind.GTD_PAID, Kind.GTD_LATER}:
+                order.body["expiresAt"] = rfc3339(0.5)
+            self.place(client, order)
+
+    def _placed(self, order: Tracked, answer: Answer) -> None:
+        order.id = answer.body.get("orderId") or answer.body["id"]
+        order.story.append(f"placed: {answer.status}")
+        with self._lock:
+            self.orders.append(order)
+        self.count("orders placed")
+
+    def cancel(self, client: Client, order: Tracked) -> None:
+        """Cancel an order."""
+        answer = client.ask("DELETE", f"/api/orders/{order.id}")
+        order.story.append(f"cancel: {answer.status}")
+        self.count("cancellations")
+        if answer.unknown:
+            order.may |= {"cancelled"}
+        elif answer.status == 200:
+            with self._lock:
+                self.cancelled.add(order.id or "")
+            order.may = frozenset({"cancelled"})
+        elif answer.status == 202 and answer.body["cancelRequested"] is True:
+            order.may = (order.may | {"confirmed", "cancelled"}) - {"open"}
+        elif answer.status == 409:
+            # It has ended: the judge sees where.
+            order.may = frozenset({"confirmed", "expired", "failed"})
+        else:
+            self._note("cancel", answer)
+
+    def cancel_token(self, client: Client, token: str) -> None:
+        """Cancel all orders for a token."""
+        with self._lock:
+            there = [order for order in self.orders if order.body["tokenOut"] == token]
+        answer = client.ask("POST", "/api/orders/cancel", {"tokenOut": token})
+        self.count("cancellations by filter")
+        with self._lock:
+            # Those that were on their way may have been there in time.
+            meant = [order for order in self.sent if order.body["tokenOut"] == token]
+        for order in meant:
+            order.story.append(f"cancel by filter: {answer.status}")
+            order.may |= {"cancelled"}
+        if answer.status == 200:
+            for order in there:
+                order.may -= {"open"}
+        if answer.status != 200 and not answer.unknown:
+            self._note("cancel by filter", answer)
+
+    def amend(self, client: Client, order: Tracked) -> None:
+        """Give an order other terms: such as can be met, or others that cannot."""
+        met = self.rng.random() < 0.5
+        change: Json
+        reached = {"confirmed"} if met else ENDS[order.kind]
+        match order.kind:
+            case Kind.NEVER:
+                change = {"limitPrice": "1000.125" if met else "8888.5"}
+            case Kind.GTD_NEVER:
+                change = {"expiresAt": None if met else rfc3339(0.7)}
+                reached = {"open"} if met else {"expired"}
+            case Kind.SNIPE_NEVER:
+                change = {"sniperConditions": {"price": {"above": "1000" if met else "60000"}}}
+            case _:
+                change = {"limitPrice": f"{self.rng.randint(2_200, 2_900)}.25"}
+                reached = ENDS[order.kind]
+        answer = client.ask("PATCH", f"/api/orders/{order.id}", change)
+        order.story.append(f"amend to {change}: {answer.status}")
+        self.count("amendments")
+        if answer.status == 200:
+            cancelled = order.may & {"cancelled"}
+            order.may = frozenset(reached) | cancelled
+        elif answer.unknown:
+            order.may |= reached
+        elif answer.status != 409:
+            self._note(f"amend {order.kind}", answer)
+
+    def _note(self, what: str, answer: Answer) -> None:
+        with self._lock:
+            self.wrong.append(f"{what}: {answer.status} {answer.body}")
+
+
+def first_pool(token: str) -> Json:
+    """Return the pool with which a token is listed."""
+    return _pool("raydium_cpmm", token, FIRST_PRICE)
+
+
+def second_pool(token: str) -> Json:
+    """Return the pool that pays more."""
+    return _pool("meteora_damm_v2", token, SECOND_PRICE)
+
+
+def third_pool(token: str) -> Json:
+    """Return one more, for those who wait for any."""
+    return _pool("raydium_amm_v4", token, SECOND_PRICE)
+
+
+def _pool(program: str, token: str, price: int) -> Json:
+    sol = _SUPPLY / price
+    return {
+        "program": program,
+        "tokenA": token,
+        "tokenB": "SOL",
+        "amountA": str(_SUPPLY),
+        "amountB": f"{sol:.6f}",
+    }
+
+
+def _times_are_over(body: Json) -> bool:
+    window = body.get("sniperConditions", {}).get("timeWindow", {})
+    times = [body.get("expiresAt"), window.get("notAfter")]
+    return any(at is not None and datetime.fromisoformat(at) <= datetime.now(UTC) for at in times)
+
+
+Step = Callable[[Client], Any]
+
+
+def run_steps(service: ServiceProcess, steps: list[Step], *, clients: int = 4) -> None:
+    """Have several clients take steps, one after the other each, until all are taken."""
+    left = list(reversed(steps))
+    lock = threading.Lock()
+
+    def work() -> None:
+        client = Client(service)
+        try:
+            while True:
+                with lock:
+                    if not left:
+                        return
+                    step = left.pop()
+                step(client)
+        finally:
+            client.close()
+
+    with ThreadPoolExecutor(clients) as pool:
+        for done in [pool.submit(work) for _ in range(clients)]:
+            done.result()
+
+
+def pause(seconds: float) -> Step:
+    """Return a step that waits."""
+    return lambda _client: time.sleep(seconds)

@@ -1,0 +1,262 @@
+"""Quoting: both DEXs are asked at once, and one that does not answer costs an order only its offers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
+
+import pytest
+from service.domain.failures import FailureCode
+from service.domain.quote import Choice, Dex, NoQuote, SwapMode
+from service.venues.amm import ChainTime, CpmmPool
+from service.venues.quoting import Quoter
+from service.venues.routing import NoRouteError, RouteLimits
+from service.venues.venue import PoolRef, Snapshot, Venue, VenueUnavailableError
+
+NOW = ChainTime(1_800_000_000, 4_500_000_000)
+SOL, USDC = 10**9, 10**6
+SOLD, BOUGHT = "SOL", "USDC"
+
+RAYDIUM = PoolRef("raydium:SOL-USDC", Dex.RAYDIUM, "SOL", "USDC")
+METEORA = PoolRef("meteora:SOL-USDC", Dex.METEORA, "SOL", "USDC")
+SECOND = PoolRef("meteora:SOL-USDC:2", Dex.METEORA, "SOL", "USDC")
+
+Answer = Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]
+Way = Callable[[Sequence[Snapshot]], Answer]
+
+
+def pool(usdc: int, sol: int = 10_000) -> CpmmPool:
+    """Return a pool that holds so much, in display units."""
+    return CpmmPool(sol * SOL, usdc * USDC, trade_fee_rate=2_500)
+
+
+class Pools:
+    """A venue's side of quoting: ``ways`` are how its DEXs answer, at once where nothing is said."""
+
+    def __init__(self, states: dict[PoolRef, CpmmPool], ways: dict[Dex, Way] | None = None) -> None:
+        self._states = states
+        self._ways = ways or {}
+        self.asked: list[tuple[Dex, list[str]]] = []
+        self.news: dict[PoolRef, CpmmPool] = {}
+        self.away = False
+
+    def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
+        return [ref for ref in self._states if {ref.token_a, ref.token_b} == {token_in, token_out}]
+
+    def snapshot(self, pools: Sequence[PoolRef]) -> Answer:
+        [dex] = {ref.dex for ref in pools}
+        self.asked.append((dex, [ref.id for ref in pools]))
+        snapshots = [Snapshot(ref, self._states[ref], NOW) for ref in pools]
+        return self._ways[dex](snapshots) if dex in self._ways else snapshots
+
+    async def refresh(self) -> bool:
+        if self.away:
+            raise VenueUnavailableError("away")
+        news, self.news = self.news, {}
+        self._states = {**self._states, **news}
+        return bool(news)
+
+
+async def soon(snapshots: Sequence[Snapshot]) -> Sequence[Snapshot]:
+    return snapshots
+
+
+async def never(_snapshots: Sequence[Snapshot]) -> Sequence[Snapshot]:
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError
+
+
+async def away(_snapshots: Sequence[Snapshot]) -> Sequence[Snapshot]:
+    raise VenueUnavailableError("away")
+
+
+async def broken(_snapshots: Sequence[Snapshot]) -> Sequence[Snapshot]:
+    raise RuntimeError("cannot decode the account")
+
+
+def away_at_once(_snapshots: Sequence[Snapshot]) -> Answer:
+    raise VenueUnavailableError("away")
+
+
+def broken_at_once(_snapshots: Sequence[Snapshot]) -> Answer:
+    raise RuntimeError("cannot decode the account")
+
+
+def best(venue: Pools, token_in: str = SOLD, token_out: str = BOUGHT, amount: int = SOL) -> Awaitable[Choice]:
+    # No time at all: whoever is not ready at once is too slow, and no test has to wait for it.
+    quoter = Quoter(cast("Venue", venue), timeout_ms=0, limits=RouteLimits(4, 1))
+    return quoter.best(SwapMode.EXACT_IN, token_in, token_out, amount)
+
+
+def offers(choice: Choice) -> dict[str, FailureCode | None]:
+    """Return by pool why it did not quote; None: it did."""
+    return {offer.pool_id: offer.reason if isinstance(offer, NoQuote) else None for offer in choice.offers}
+
+
+def chosen(choice: Choice) -> list[str]:
+    return [leg.pool_id for leg in choice.route.legs]
+
+
+BOTH = {METEORA: pool(1_510_000), RAYDIUM: pool(1_500_000), SECOND: pool(1_400_000)}
+
+
+def test_states_at_hand_are_quoted_without_a_task_or_a_turn_of_the_loop() -> None:
+    with pytest.raises(StopIteration) as done:  # no loop runs here: the first wait would fail
+        cast("asyncio.Future[Choice]", best(Pools(BOTH))).send(None)  # type: ignore[attr-defined]
+    choice: Choice = done.value.value
+    assert offers(choice) == {METEORA.id: None, RAYDIUM.id: None, SECOND.id: None}
+    assert chosen(choice) == [METEORA.id]
+
+
+async def test_states_that_come_soon_are_quoted_just_so() -> None:
+    at_hand = await best(Pools(BOTH))
+    assert await best(Pools(BOTH, {Dex.RAYDIUM: soon})) == at_hand
+    assert await best(Pools(BOTH, dict.fromkeys(Dex, soon))) == at_hand
+
+
+async def test_a_dex_is_asked_once_for_all_of_its_pools() -> None:
+    venue = Pools(BOTH)
+    await best(venue)
+    assert sorted(venue.asked) == [(Dex.METEORA, [METEORA.id, SECOND.id]), (Dex.RAYDIUM, [RAYDIUM.id])]
+
+
+@pytest.mark.parametrize("dex", Dex)
+@pytest.mark.parametrize(
+    "way", [never, away, broken, away_at_once, broken_at_once], ids=lambda way: way.__name__
+)
+@pytest.mark.parametrize("others", [None, soon], ids=["others at hand", "others soon"])
+async def test_a_dex_that_does_not_answer_neither_holds_nor_fails_the_order(
+    dex: Dex, way: Way, others: Way | None
+) -> None:
+    ways = {**({} if others is None else dict.fromkeys(Dex, others)), dex: way}
+    choice = await best(Pools(BOTH, ways))
+    assert offers(choice) == {
+        ref.id: FailureCode.QUOTES_UNAVAILABLE if ref.dex is dex else None for ref in BOTH
+    }
+    # As if the other DEX were all there is.
+    rest = {ref: state for ref, state in BOTH.items() if ref.dex is not dex}
+    assert choice.route == (await best(Pools(rest))).route
+
+
+async def test_an_unexpected_error_of_a_dex_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    await best(Pools(BOTH, {Dex.METEORA: broken}))
+    assert "cannot decode the account" in caplog.text
+
+
+async def test_both_dexs_are_asked_before_either_is_waited_for() -> None:
+    venue = Pools(BOTH)
+
+    async def when_both_are_asked(snapshots: Sequence[Snapshot]) -> Sequence[Snapshot]:
+        assert len(venue.asked) == 2
+        return snapshots
+
+    venue._ways.update(dict.fromkeys(Dex, when_both_are_asked))
+    assert set(offers(await best(venue)).values()) == {None}
+
+
+async def test_the_time_of_both_dexs_runs_at_once() -> None:
+    turns = 0
+
+    async def count(snapshots: Sequence[Snapshot]) -> Sequence[Snapshot]:
+        nonlocal turns
+        turns += 1
+        while turns < 2:  # noqa: ASYNC110 - each goes on when the other has begun
+            await asyncio.sleep(0)
+        return snapshots
+
+    quoter = Quoter(
+        cast("Venue", Pools(BOTH, dict.fromkeys(Dex, count))), timeout_ms=10_000, limits=RouteLimits()
+    )
+    choice = await quoter.best(SwapMode.EXACT_IN, "SOL", "USDC", SOL)
+    assert set(offers(choice).values()) == {None}
+
+
+@pytest.mark.parametrize("way", [never, away, broken])
+async def test_no_answer_at_all_is_a_reason_that_may_pass(way: Way) -> None:
+    with pytest.raises(NoRouteError) as end:
+        await best(Pools(BOTH, dict.fromkeys(Dex, way)))
+    assert end.value.failure.code is FailureCode.QUOTES_UNAVAILABLE
+    assert [(type(offer), offer.pool_id) for offer in end.value.offers] == [(NoQuote, ref.id) for ref in BOTH]
+
+
+async def test_a_pair_that_no_pool_trades_has_no_route_and_nobody_is_asked() -> None:
+    venue = Pools(BOTH)
+    with pytest.raises(NoRouteError) as end:
+        await best(venue, "JUP", "BONK")
+    assert (end.value.failure.code, list(end.value.offers)) == (FailureCode.NO_ROUTE, [])
+    assert venue.asked == []
+
+
+JUP_SOL = PoolRef("raydium:JUP-SOL", Dex.RAYDIUM, "JUP", "SOL")
+SOL_BONK = PoolRef("meteora:SOL-BONK", Dex.METEORA, "SOL", "BONK")
+JUP_BONK = PoolRef("raydium:JUP-BONK", Dex.RAYDIUM, "JUP", "BONK")
+HUB = {
+    JUP_SOL: CpmmPool(10**12, 10**12, trade_fee_rate=2_500),
+    SOL_BONK: CpmmPool(10**12, 10**14, trade_fee_rate=2_500),
+    METEORA: pool(1_500_000),
+}
+
+
+async def test_pools_on_the_way_through_a_hub_are_asked_for_too_and_no_others() -> None:
+    venue = Pools(HUB)
+    choice = await best(venue, "JUP", "BONK", 10**6)
+    assert chosen(choice) == [JUP_SOL.id, SOL_BONK.id]
+    assert choice.offers == ()
+    assert sorted(venue.asked) == [(Dex.METEORA, [SOL_BONK.id]), (Dex.RAYDIUM, [JUP_SOL.id])]
+
+
+@pytest.mark.parametrize("dexes", [[Dex.RAYDIUM], [Dex.METEORA], [*Dex]], ids=str)
+@pytest.mark.parametrize("way", [never, away, away_at_once])
+async def test_a_way_through_a_hub_that_cannot_be_seen_now_may_be_there_later(
+    dexes: list[Dex], way: Way
+) -> None:
+    with pytest.raises(NoRouteError) as end:
+        await best(Pools(HUB, dict.fromkeys(dexes, way)), "JUP", "BONK", 10**6)
+    assert end.value.failure.code is FailureCode.QUOTES_UNAVAILABLE
+
+
+async def test_only_direct_pools_are_among_the_offers_of_a_dex_that_is_away() -> None:
+    venue = Pools({**HUB, JUP_BONK: CpmmPool(10**12, 10**13, trade_fee_rate=2_500)}, {Dex.METEORA: never})
+    choice = await best(venue, "JUP", "BONK", 10**6)
+    assert offers(choice) == {JUP_BONK.id: None}
+    assert chosen(choice) == [JUP_BONK.id]
+
+
+# --- once more, of the latest states
+
+
+async def best_of_latest(venue: Pools, at_least: int, token_out: str = BOUGHT) -> Choice:
+    quoter = Quoter(cast("Venue", venue), timeout_ms=0, limits=RouteLimits(4, 1))
+    return await quoter.best_of_latest(
+        SwapMode.EXACT_IN, SOLD, token_out, SOL, lambda choice: choice.route.amount_out >= at_least
+    )
+
+
+async def test_what_is_good_is_taken_as_it_is() -> None:
+    venue = Pools({METEORA: pool(1_500_000)})
+    venue.news = {METEORA: pool(3_000_000)}
+    assert (await best_of_latest(venue, 149 * USDC)).route.amount_out < 150 * USDC
+    assert len(venue.asked) == 1
+
+
+async def test_what_is_no_good_is_quoted_anew_if_the_market_has_moved_on_unheard() -> None:
+    venue = Pools({METEORA: pool(1_500_000)})
+    assert (await best_of_latest(venue, 200 * USDC)).route.amount_out < 150 * USDC
+    assert len(venue.asked) == 1
+    venue.news = {METEORA: pool(3_000_000)}
+    assert (await best_of_latest(venue, 200 * USDC)).route.amount_out > 200 * USDC
+
+
+async def test_a_pool_that_was_not_heard_of_may_be_the_route() -> None:
+    venue = Pools({METEORA: pool(1_500_000)})
+    with pytest.raises(NoRouteError):
+        await best_of_latest(venue, 1, "BONK")
+    venue.news = {SOL_BONK: HUB[SOL_BONK]}
+    assert chosen(await best_of_latest(venue, 1, "BONK")) == [SOL_BONK.id]
+
+
+async def test_a_ledger_that_is_away_changes_nothing() -> None:
+    venue = Pools({METEORA: pool(1_500_000)})
+    venue.away = True
+    assert (await best_of_latest(venue, 200 * USDC)).route.amount_out < 150 * USDC
+    with pytest.raises(NoRouteError):
+        await best_of_latest(venue, 1, "BONK")

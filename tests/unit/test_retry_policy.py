@@ -1,0 +1,106 @@
+"""What follows a failed try, for every kind of order and every failure."""
+
+import pytest
+from service.domain.failures import Failure, FailureCode, Remedy
+from service.domain.lifecycle import Status, Trigger
+from service.domain.order import OrderType, TimeInForce
+from service.domain.quote import SwapMode
+from service.execution.retry import Next, RetryPolicy
+from service.store.claims import Claimed
+
+POLICY = RetryPolicy(max_retries=3, base_delay_ms=2_000)
+PRICE_IS_GONE = {
+    FailureCode.LIMIT_NOT_REACHED,
+    FailureCode.SLIPPAGE_EXCEEDED,
+    FailureCode.INSUFFICIENT_LIQUIDITY,
+    FailureCode.NO_ROUTE,
+    FailureCode.AMOUNT_TOO_SMALL,
+    FailureCode.POOL_DISABLED,
+    FailureCode.POOL_NOT_OPEN,
+    FailureCode.UNSUPPORTED_POOL,
+}
+"""What the market can make good; a limit order waits for that."""
+
+FOR_GOOD = {code for code in FailureCode if Failure.of(code).remedy is Remedy.NONE}
+
+
+def an_order(
+    kind: OrderType = OrderType.MARKET,
+    time_in_force: TimeInForce | None = None,
+    *,
+    tries: int = 1,
+    before: int = 0,
+) -> Claimed:
+    """Return an order that has failed so many times since it last rested."""
+    return Claimed(
+        order_id="order",
+        owner="worker",
+        order_type=kind,
+        token_in="SOL",
+        token_out="USDC",
+        swap_mode=SwapMode.EXACT_IN,
+        amount=10**9,
+        slippage_bps=100,
+        time_in_force=time_in_force,
+        limit_out=None if time_in_force is None else 1,
+        expires_at=None,
+        status=Status.ROUTING,
+        version=3,
+        tries=before + tries,
+        tries_since_rest=tries,
+    )
+
+
+@pytest.mark.parametrize("kind", [OrderType.MARKET, OrderType.SNIPER])
+@pytest.mark.parametrize("code", FailureCode)
+def test_market_orders_and_snipers_are_tried_again_unless_it_is_for_good(
+    kind: OrderType, code: FailureCode
+) -> None:
+    failure = Failure.of(code)
+    delays = [POLICY.after(an_order(kind, tries=tries), failure) for tries in (1, 2, 3, 4)]
+    if code in FOR_GOOD:
+        assert delays == [Next(Trigger.FAIL, failure)] * 4
+    else:
+        retries = [Next(Trigger.RETRY, failure, delay_ms) for delay_ms in (2_000, 4_000, 8_000)]
+        assert delays == [*retries, Next(Trigger.FAIL, failure)]
+
+
+@pytest.mark.parametrize("time_in_force", [TimeInForce.GTC, TimeInForce.GTD])
+@pytest.mark.parametrize("code", FailureCode)
+def test_a_limit_order_whose_price_is_gone_rests_however_often(
+    time_in_force: TimeInForce, code: FailureCode
+) -> None:
+    failure = Failure.of(code)
+    for tries in (1, 4, 100):
+        following = POLICY.after(an_order(OrderType.LIMIT, time_in_force, tries=tries), failure)
+        if code in PRICE_IS_GONE:
+            assert following == Next(Trigger.REST, failure)
+        elif code in FOR_GOOD or tries > 3:
+            assert following == Next(Trigger.FAIL, failure)
+        else:
+            assert following == Next(Trigger.RETRY, failure, 2_000 << tries - 1)
+
+
+def test_tries_of_before_the_last_rest_do_not_count() -> None:
+    order = an_order(OrderType.LIMIT, TimeInForce.GTC, tries=1, before=50)
+    failure = Failure.of(FailureCode.TRANSACTION_FAILED)
+    assert POLICY.after(order, failure) == Next(Trigger.RETRY, failure, 2_000)
+
+
+@pytest.mark.parametrize("time_in_force", [TimeInForce.IOC, TimeInForce.FOK])
+@pytest.mark.parametrize("code", FailureCode)
+def test_now_or_never_ends_with_whatever_fails_first(time_in_force: TimeInForce, code: FailureCode) -> None:
+    failure = Failure.of(code)
+    following = POLICY.after(an_order(OrderType.LIMIT, time_in_force), failure)
+    assert (following.trigger, following.delay_ms) == (Trigger.EXPIRE, None)
+    assert following.failure.code is FailureCode.NOT_FILLED_IMMEDIATELY
+    # Why it was not is told as well.
+    assert failure.detail in following.failure.detail
+
+
+def test_without_retries_the_first_failure_is_the_end() -> None:
+    policy = RetryPolicy(max_retries=0, base_delay_ms=2_000)
+    failure = Failure.of(FailureCode.TRANSACTION_FAILED)
+    assert policy.after(an_order(), failure) == Next(Trigger.FAIL, failure)
+    gone = Failure.of(FailureCode.LIMIT_NOT_REACHED)
+    assert policy.after(an_order(OrderType.LIMIT, TimeInForce.GTC), gone) == Next(Trigger.REST, gone)

@@ -1,0 +1,317 @@
+"""The terms of limit and sniper orders: read with the order, amended, and shown as they were."""
+
+import math
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from marshmallow import ValidationError
+from service.api.problems import InvalidError
+from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
+from service.api.terms import amend_terms, read_terms
+from service.domain.lifecycle import Status
+from service.domain.quote import SwapMode
+from service.domain.tokens import TOKENS
+from service.store.journal import Committed
+from service.store.orders import Order, Terms, amended, first_terms, terms_at
+
+NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
+LIMIT: dict[str, Any] = {
+    "tokenIn": "SOL",
+    "tokenOut": "USDC",
+    "amountIn": "2",
+    "orderType": "limit",
+    "limitPrice": "150.25",
+}
+SNIPER: dict[str, Any] = {
+    "tokenIn": "SOL",
+    "tokenOut": "GEM",
+    "amountIn": "2",
+    "orderType": "sniper",
+    "sniperConditions": {"price": {"above": "1.50"}},
+}
+LATER = "2027-01-15T13:00:00Z"
+
+
+def read(body: dict[str, Any], now: datetime = NOW) -> Terms:
+    return read_terms(NEW_ORDER.load(body), now)
+
+
+def pointers(error: ValidationError) -> list[str]:
+    """Return where the client is told that something is wrong."""
+    return [each["pointer"] for each in InvalidError.of(error).errors or ()]
+
+
+def refused(body: dict[str, Any]) -> list[str]:
+    """Return where an order is wrong."""
+    with pytest.raises(ValidationError) as caught:
+        read(body)
+    return pointers(caught.value)
+
+
+def an_order(body: dict[str, Any]) -> Order:
+    """Return an order as it was stored."""
+    sent = NEW_ORDER.load(body)
+    at = "2027-01-15T12:00:00.000000Z"
+    return Order(
+        id="order",
+        client_order_id=None,
+        order_type=sent["order_type"],
+        token_in=sent["token_in"],
+        token_out=sent["token_out"],
+        swap_mode=SwapMode.EXACT_IN,
+        amount=sent["amount"],
+        amount_text=sent["amount_text"],
+        terms=read_terms(sent, NOW),
+        history=(
+            {"sequence": 1, "status": Status.PENDING, "timestamp": at},
+            {"sequence": 2, "status": Status.OPEN, "timestamp": at},
+        ),
+        created_at=at,
+        fill=None,
+        quoted={},
+    )
+
+
+def test_a_limit_order_is_good_till_cancelled_unless_it_says_otherwise() -> None:
+    assert read(LIMIT) == Terms(100, "GTC", "150.25", 300_500_000)
+    assert read(LIMIT).limit_out == 300_500_000
+    for time_in_force in ("GTC", "IOC", "FOK"):
+        assert read({**LIMIT, "timeInForce": time_in_force}).time_in_force == time_in_force
+
+
+def test_a_time_makes_it_good_till_then() -> None:
+    for changes in ({"expiresAt": LATER}, {"expiresAt": LATER, "timeInForce": "GTD"}):
+        terms = read({**LIMIT, **changes})
+        assert (terms.time_in_force, terms.expires_at) == ("GTD", "2027-01-15T13:00:00.000000Z")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("2027-01-15T12:00:00.000001Z", "2027-01-15T12:00:00.000001Z"),
+        ("2027-01-15T14:00:01+02:00", "2027-01-15T12:00:01.000000Z"),
+        ("2027-01-15T12:00:00.1234567Z", "2027-01-15T12:00:00.123456Z"),
+        ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59.000000Z"),
+    ],
+)
+def test_a_time_is_kept_in_utc_to_the_microsecond(text: str, kept: str) -> None:
+    assert read({**LIMIT, "expiresAt": text}).expires_at == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"expiresAt": "2027-01-15T12:00:00Z"}, "expiresAt"),
+        ({"expiresAt": "2027-01-15T13:00:00+01:00"}, "expiresAt"),
+        ({"expiresAt": "2027-02-30T13:00:00Z"}, "expiresAt"),
+        ({"expiresAt": "0001-01-01T00:00:00+23:59"}, "expiresAt"),
+        ({"expiresAt": "tomorrow"}, "expiresAt"),
+        ({"expiresAt": ""}, "expiresAt"),
+        ({"timeInForce": "GTD"}, "expiresAt"),
+        ({"timeInForce": "GTC", "expiresAt": LATER}, "expiresAt"),
+        ({"timeInForce": "IOC", "expiresAt": LATER}, "expiresAt"),
+        ({"timeInForce": "FOK", "expiresAt": LATER}, "expiresAt"),
+        ({"timeInForce": None}, "timeInForce"),
+        ({"timeInForce": "gtc"}, "timeInForce"),
+        ({"limitPrice": "9223372036854.775808"}, "limitPrice"),
+        ({"limitPrice": "1" * 65}, "limitPrice"),
+        ({"limitPrice": "+1"}, "limitPrice"),
+        ({"limitPrice": " 1"}, "limitPrice"),
+        ({"limitPrice": "\N{ARABIC-INDIC DIGIT ONE}"}, "limitPrice"),
+    ],
+)
+def test_what_makes_no_limit_order_is_refused(changes: dict[str, Any], where: str) -> None:
+    assert refused({**LIMIT, **changes}) == [f"#/{where}"]
+
+
+def test_the_largest_amount_can_still_be_asked_for() -> None:
+    assert read({**LIMIT, "amountIn": "1", "limitPrice": "18446744073709.551615"}).limit_out == 2**64 - 1
+    more = {**LIMIT, "amountIn": "1", "limitPrice": "18446744073709.5516150001"}
+    assert refused(more) == ["#/limitPrice"]
+
+
+@given(
+    amount=st.integers(1, 10**15),
+    digits=st.integers(1, 10**12),
+    scale=st.integers(0, 12),
+    tokens=st.permutations(["SOL", "USDC", "BONK", "JUP"]),
+)
+def test_the_least_that_is_paid_is_rounded_up(
+    amount: int, digits: int, scale: int, tokens: list[str]
+) -> None:
+    token_in, token_out = TOKENS[tokens[0]], TOKENS[tokens[1]]
+    price = Fraction(digits, 10**scale)
+    whole, part = divmod(digits, 10**scale)
+    text = f"{whole}.{part:0{scale}}" if scale else str(whole)
+    amount_text = f"{amount // 10**token_in.decimals}.{amount % 10**token_in.decimals:0{token_in.decimals}}"
+    body = {**LIMIT, "tokenIn": token_in.symbol, "tokenOut": token_out.symbol, "amountIn": amount_text}
+    least = math.ceil(Fraction(amount, 10**token_in.decimals) * price * 10**token_out.decimals)
+    if least > 2**64 - 1:
+        assert refused({**body, "limitPrice": text}) == ["#/limitPrice"]
+    else:
+        assert read({**body, "limitPrice": text}).limit_out == least
+
+
+def test_a_sniper_ends_with_its_window() -> None:
+    assert read(SNIPER) == Terms(100, sniper_conditions=SNIPER["sniperConditions"])
+    window = {"timeWindow": {"notAfter": "2027-01-15T14:00:00.5+01:00"}}
+    terms = read({**SNIPER, "sniperConditions": window, "slippageBps": 7})
+    assert terms == Terms(7, sniper_conditions=window, expires_at="2027-01-15T13:00:00.500000Z")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "pointer"),
+    [
+        ({}, ""),
+        ([], ""),
+        ({"price": {"above": 1}}, "/price/above"),
+        ({"a/b~1c": 1}, "/a~1b~01c"),
+        ({"timeWindow": {"notAfter": "2027-01-15T12:00:00Z"}}, "/timeWindow/notAfter"),
+    ],
+)
+def test_conditions_are_refused_where_they_are_wrong(conditions: Any, pointer: str) -> None:
+    assert refused({**SNIPER, "sniperConditions": conditions}) == [f"#/sniperConditions{pointer}"]
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({**LIMIT, "amountOut": "1", "amountIn": ...}, "amountOut"),
+        ({**SNIPER, "amountOut": "1", "amountIn": ...}, "amountOut"),
+        ({**LIMIT, "limitPrice": ...}, "limitPrice"),
+        ({**SNIPER, "sniperConditions": ...}, "sniperConditions"),
+        ({**LIMIT, "tokenOut": "GEM"}, "tokenOut"),
+        ({**LIMIT, "sniperConditions": {"price": {"above": "1"}}}, "sniperConditions"),
+        ({**SNIPER, "limitPrice": "1"}, "limitPrice"),
+        ({**SNIPER, "timeInForce": "GTC"}, "timeInForce"),
+        ({**SNIPER, "expiresAt": LATER}, "expiresAt"),
+        ({**SNIPER, "tokenIn": "GEM", "tokenOut": "SOL"}, "tokenIn"),
+        ({**SNIPER, "tokenOut": "GE-M"}, "tokenOut"),
+        ({**SNIPER, "tokenOut": "GEM\n"}, "tokenOut"),
+        ({**LIMIT, "orderType": "market"}, "limitPrice"),
+        ({**LIMIT, "orderType": "LIMIT"}, "orderType"),
+    ],
+)
+def test_an_order_of_one_kind_has_no_terms_of_another(body: dict[str, Any], where: str) -> None:
+    found = refused({name: value for name, value in body.items() if value is not ...})
+    assert set(found) == {f"#/{where}"}
+
+
+def amend(order: Order, **sent: Any) -> Terms:
+    return amend_terms(order, AMENDMENT.load(sent), NOW)
+
+
+def test_what_is_not_named_stays_as_it_is() -> None:
+    order = an_order({**LIMIT, "expiresAt": LATER})
+    before = order.terms
+    assert amend(order, slippageBps=7) == Terms(7, "GTD", "150.25", None, None, before.expires_at)
+    changed = amend(order, limitPrice="151")
+    assert (changed.limit_price, changed.limit_out, changed.expires_at) == (
+        "151",
+        302_000_000,
+        before.expires_at,
+    )
+    assert amend(order, limitPrice="150.25") == before
+
+
+def test_an_expiry_comes_and_goes_with_its_time_in_force() -> None:
+    order = an_order(LIMIT)
+    assert (amend(order, expiresAt=LATER).time_in_force, amend(order, expiresAt=None).time_in_force) == (
+        "GTD",
+        "GTC",
+    )
+    timed = an_order({**LIMIT, "expiresAt": LATER})
+    without = amend(timed, expiresAt=None)
+    assert (without.time_in_force, without.expires_at) == ("GTC", None)
+
+
+def test_a_sniper_s_end_follows_its_window() -> None:
+    order = an_order({**SNIPER, "sniperConditions": {"timeWindow": {"notAfter": LATER}}})
+    assert order.terms.expires_at is not None
+    assert amend(order, slippageBps=1).expires_at == order.terms.expires_at
+    assert amend(order, sniperConditions={"price": {"above": "1"}}).expires_at is None
+
+
+@pytest.mark.parametrize(
+    ("body", "sent", "where"),
+    [
+        (LIMIT, {"sniperConditions": {"price": {"above": "1"}}}, "sniperConditions"),
+        (SNIPER, {"limitPrice": "1"}, "limitPrice"),
+        (SNIPER, {"expiresAt": LATER}, "expiresAt"),
+        (SNIPER, {"expiresAt": None}, "expiresAt"),
+        (LIMIT, {"expiresAt": "2027-01-15T12:00:00Z"}, "expiresAt"),
+        (LIMIT, {"limitPrice": "0"}, "limitPrice"),
+        (LIMIT, {"limitPrice": None}, "limitPrice"),
+        (LIMIT, {"slippageBps": 10_001}, "slippageBps"),
+        (LIMIT, {"slippageBps": None}, "slippageBps"),
+        (LIMIT, {"timeInForce": "IOC"}, "timeInForce"),
+        (LIMIT, {"tokenOut": "USDT"}, "tokenOut"),
+        (LIMIT, {}, ""),
+    ],
+)
+def test_what_is_no_amendment_is_refused(body: dict[str, Any], sent: dict[str, Any], where: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        amend(an_order(body), **sent)
+    assert pointers(caught.value) == [f"#/{where}".rstrip("/")]
+
+
+def test_each_entry_shows_the_terms_of_its_time() -> None:
+    order = an_order(LIMIT)
+    prices = ["150.25", "150.25"]
+    for number, price in enumerate(("151", "149", "152"), start=3):
+        change = {"limitPrice": {"from": order.terms.limit_price, "to": price}}
+        entry = {"sequence": number, "status": Status.OPEN, "timestamp": order.created_at, "amended": change}
+        order = order.after(Committed(order.id, entry))
+        assert order.terms.limit_price == price
+        prices.append(price)
+    assert [terms_at(order, sequence).limit_price for sequence in range(1, 6)] == prices
+    assert first_terms(order) == read(LIMIT)
+    assert terms_at(order, 5) == order.terms
+
+
+def test_an_entry_without_an_amendment_changes_no_terms() -> None:
+    terms = Terms(100, "GTC", "1")
+    for entry in ({"status": "open"}, {"status": "open", "amended": {}}):
+        assert amended(terms, entry, "from") is terms
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"all": False},
+        {"all": 1},
+        {"all": 1.0},
+        {"all": "true"},
+        {"all": None},
+        {"all": True, "tokenIn": "SOL"},
+        {"orderType": None},
+        {"orderType": "stop"},
+        {"tokenIn": "S OL"},
+        {"tokenIn": ""},
+        {"side": "buy"},
+        [],
+        None,
+    ],
+)
+def test_a_filter_to_cancel_by_must_say_one_thing(body: Any) -> None:
+    with pytest.raises(ValidationError):
+        CANCEL.load(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"all": True},
+        {"orderType": "limit"},
+        {"tokenIn": "SOL"},
+        {"tokenOut": "GEM"},
+        {"tokenIn": "SOL", "tokenOut": "GEM", "orderType": "sniper"},
+    ],
+)
+def test_a_filter_to_cancel_by(body: dict[str, Any]) -> None:
+    CANCEL.load(body)
