@@ -32,7 +32,8 @@ SELECT o.id::text, 'confirmed with other amounts, or by another transaction, tha
 FROM orders AS o
 JOIN landed AS l ON l.order_id = o.id
 WHERE o.status = 'confirmed'
-    AND (o.tx_hash, o.amount_in, o.amount_out) <> (l.signature, l.amount_in, l.amount_out)
+    AND (o.tx_hash, o.amount_in, o.amount_out)
+        IS DISTINCT FROM (l.signature, l.amount_in, l.amount_out)
 UNION ALL
 SELECT o.id::text, o.status || ', and has landed'
 FROM orders AS o

@@ -3,7 +3,7 @@
 -- name: claim_orders
 -- Give due orders without an owner to this process: a pending one, or an open one that was fired, starts a
 -- try (one entry: routing), one that another process left in execution goes on where it stands (no entry).
--- One whose time is over starts no more. An order that is this process's already is handed out again, so
+-- One whose time is over starts no more, and nobody who was judged dead is given any. An order that is this process's already is handed out again, so
 -- the statement can be repeated.
 WITH wanted AS (
     -- In one order, as by all who lock several.
@@ -18,6 +18,7 @@ claimed AS (
     SET owner = %(owner)s, started = true, resting = false
     FROM wanted AS w
     WHERE p.order_id = w.id
+        AND EXISTS (SELECT 1 FROM instances AS i WHERE i.id = %(owner)s)
         AND (
             p.owner = %(owner)s
             OR p.owner IS NULL
@@ -99,6 +100,7 @@ claimed AS (
     FROM admitted AS a
     JOIN free ON free.place = a.place
     WHERE p.order_id = a.id
+        AND EXISTS (SELECT 1 FROM instances AS i WHERE i.id = %(owner)s)
         AND p.owner IS NULL
         AND NOT p.started
         AND (p.expires_at IS NULL OR p.expires_at > now())
@@ -132,6 +134,7 @@ continued AS (
     SET owner = %(owner)s
     FROM wanted AS w
     WHERE p.order_id = w.id
+        AND EXISTS (SELECT 1 FROM instances AS i WHERE i.id = %(owner)s)
         AND p.started
         AND (p.owner = %(owner)s OR p.owner IS NULL AND p.due_at <= now())
     RETURNING p.order_id

@@ -61,7 +61,7 @@ SELECT id::text, rfc3339(created_at) FROM inserted;
 -- name: append_transitions
 -- Move orders one step each, if they are still at the version that their writer saw and belong to it.
 -- A new attempt is not made for a process that may have been judged dead, nor for an order whose time is
--- over. One that would go back to wait ends instead, if its cancellation was requested or its time is over.
+-- over. One that does not land ends as cancelled if that was requested, and as expired if its time is over.
 -- What the step brings with it (offers, an attempt, a fill, an end) is written for the rows that moved.
 WITH wanted AS (
     SELECT *
@@ -76,7 +76,7 @@ locked AS (
     SELECT p.order_id, p.cancel_requested, p.expires_at
     FROM wanted AS w
     JOIN open_orders AS p ON p.order_id = w.id
-    WHERE w.status IN ('pending', 'open')
+    WHERE w.status IN ('pending', 'open', 'failed', 'expired')
     ORDER BY p.order_id
     FOR UPDATE OF p
 ),

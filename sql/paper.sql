@@ -225,8 +225,19 @@ WHERE second >= extract(epoch FROM now())::bigint - %(seconds)s;
 DELETE FROM paper_volumes WHERE second < extract(epoch FROM now())::bigint - %(seconds)s;
 
 -- name: paper_list_pool
--- List a pool, with the tokens that are new. Whoever leads begins a new epoch, with the pool.
-WITH listed AS (
+-- List a pool, with the tokens that are new. Whoever leads begins a new epoch, with the pool. Returns
+-- whether its tokens are as everybody has them, and whether there was no such pool.
+WITH wanted AS (
+    SELECT symbol, mint, decimals
+    FROM jsonb_to_recordset(%(tokens)s::jsonb) AS row (symbol text, mint text, decimals integer)
+),
+agreed AS (
+    INSERT INTO paper_tokens AS t (symbol, mint, decimals)
+    SELECT symbol, mint, decimals FROM wanted
+    ON CONFLICT (symbol) DO UPDATE SET mint = t.mint WHERE t.decimals = excluded.decimals
+    RETURNING symbol
+),
+listed AS (
     INSERT INTO paper_pools (
         id, dex, program, token_a, token_b, state, vault_a, vault_b, founded_a, founded_b, opened_slot
     )
@@ -236,21 +247,14 @@ WITH listed AS (
         id text, dex text, program text, token_a text, token_b text, state jsonb, vault_a numeric,
         vault_b numeric, opened_slot bigint
     )
+    WHERE (SELECT count(*) FROM agreed) = (SELECT count(*) FROM wanted)
     ON CONFLICT DO NOTHING
     RETURNING id
-),
-new_tokens AS (
-    INSERT INTO paper_tokens (symbol, mint, decimals)
-    SELECT symbol, mint, decimals
-    FROM jsonb_to_recordset(%(tokens)s::jsonb) AS row (symbol text, mint text, decimals integer)
-    WHERE EXISTS (SELECT 1 FROM listed)
-    ON CONFLICT (symbol) DO NOTHING
-    RETURNING symbol
 ),
 wallets AS (
     INSERT INTO paper_wallets (owner, token, balance, endowment)
     SELECT owner, symbol, 0, 0
-    FROM new_tokens
+    FROM agreed
     CROSS JOIN unnest(ARRAY['user', 'traders']) AS owner
     ON CONFLICT DO NOTHING
 ),
@@ -259,7 +263,9 @@ begun AS (
     SET leader = NULL, epoch = epoch + 1, sequence = sequence + 1
     WHERE EXISTS (SELECT 1 FROM listed)
 )
-SELECT id FROM listed;
+SELECT
+    (SELECT count(*) FROM agreed) = (SELECT count(*) FROM wanted),
+    EXISTS (SELECT 1 FROM listed);
 
 -- name: paper_get_tokens
 -- The tokens that were listed.

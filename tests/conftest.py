@@ -31,9 +31,11 @@ def cluster() -> Iterator[TestCluster]:
 
 
 @pytest.fixture
-def servers(cluster: TestCluster) -> TestServers:
+def servers(cluster: TestCluster) -> Iterator[TestServers]:
     """Return a database of the test's own, and a Redis prefix."""
-    return cluster.new()
+    servers = cluster.new()
+    yield servers
+    cluster.drop(servers)
 
 
 def service_on(servers: TestServers, **environment: str) -> Service:

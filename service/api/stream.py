@@ -29,11 +29,12 @@ TOO_SLOW = 4008
 
 
 class _Stream:
-    """A socket, and since when it has been taking a message, if it is taking one."""
+    """A socket, and since when it has been taking a message, if it is; whether all has been said."""
 
     def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         self.socket = socket
         self.sending_since: float | None = None
+        self.ending = False
         self._transport = transport
 
     def linger(self) -> None:
@@ -99,6 +100,9 @@ class StreamRoutes:
             finally:
                 self._streams.discard(stream)
                 stream.linger()
+                if stream.ending:
+                    # Reading ends when closing begins; cut short, that would look like a fault to the client.
+                    await asyncio.wait([sender], timeout=_CLOSE_TIMEOUT_S)
                 sender.cancel()
                 await asyncio.wait([sender])
         return socket
@@ -118,6 +122,7 @@ class StreamRoutes:
                 await stream.socket.send_frame(message, WSMsgType.TEXT)
                 stream.sending_since = None
             stream.sending_since = self._clock.monotonic()
+            stream.ending = True
             await stream.socket.close(code=WSCloseCode.OK)
         except ConnectionError:
             pass  # the client has gone

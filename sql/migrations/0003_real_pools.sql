@@ -78,7 +78,10 @@ ALTER TABLE paper_transactions
     ADD COLUMN message text,       -- what was signed
     ADD COLUMN lands_slot bigint,  -- it executes in this slot, or a later one
     ADD CONSTRAINT paper_transactions_limits CHECK (
-        status <> 'landed' OR amount_out >= minimum_out AND amount_in <= coalesce(maximum_in, amount_in)
+        status <> 'landed'
+        OR amount_in IS NOT NULL
+            AND amount_in <= coalesce(maximum_in, amount_in)
+            AND amount_out >= minimum_out
     ),
     ADD CONSTRAINT paper_transactions_pending CHECK (
         status <> 'pending' OR message IS NOT NULL AND lands_slot IS NOT NULL

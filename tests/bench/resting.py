@@ -95,6 +95,7 @@ def _measure(servers: TestServers, orders: int, rounds: int, posts: int) -> None
         _say("CPU of a market change that crosses none", busy_ms - idle_ms, "ms", _CHANGE_MS, extra)
         _measure_crossing(servers, service, rounds)
         _measure_accepting(servers, service, rounds, posts)
+        _say("how often it read all of them", len(_BEGAN.findall(service.output)), "", 1)
         _stop(service)
     _measure_takeover(servers)
 

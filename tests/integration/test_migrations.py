@@ -10,11 +10,17 @@ from service.clock import Clock
 from service.store.database import Database
 from service.store.migrations import Migration, MigrationError, load, migrate
 
-from tests.support.servers import TestServers
+from tests.support.servers import TestCluster, TestServers
 
 FIRST = Migration(1, "first", "CREATE TABLE first (n integer); INSERT INTO first VALUES (1)")
 SECOND = Migration(2, "second", "ALTER TABLE first ADD COLUMN m text DEFAULT '100%'")
 BROKEN = Migration(2, "broken", "INSERT INTO first VALUES (2); SELECT 1 / 0")
+
+
+@pytest.fixture
+def servers(cluster: TestCluster) -> TestServers:
+    """Return a database that knows no schema yet."""
+    return cluster.new(empty=True)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from solders.signature import Signature
 
 from tests.conftest import Client
 from tests.support.judge import audit_now
-from tests.support.servers import TestServers
+from tests.support.servers import TestCluster, TestServers
 
 _FIRST_RELEASE = 2
 
@@ -118,6 +118,12 @@ def _write_the_first_release_s(servers: TestServers) -> dict[str, str]:
 def _signature(number: int) -> Signature:
     """Return a signature, another for each number."""
     return Signature.from_bytes(bytes([number]) * Signature.LENGTH)
+
+
+@pytest.fixture
+def servers(cluster: TestCluster) -> TestServers:
+    """Return a database that knows no schema yet."""
+    return cluster.new(empty=True)
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ class ChainSettings:
         failure_rates: how many executions fail, for tests and demos.
         endowments: what each wallet is given, in base units.
         group_limit: how many transactions execute in one commit.
+        longest_delay_ms: what a transaction takes to land at most.
         alone: no other instance can be leading.
     """
 
@@ -68,6 +69,7 @@ class ChainSettings:
     failure_rates: FailureRates
     endowments: Wallets
     group_limit: int
+    longest_delay_ms: int
     alone: bool
 
 
@@ -360,12 +362,15 @@ class Chain:
                 self._outcomes.tell(transaction.signature, status)
 
     def _push(self, arrivals: Iterable[Arrival]) -> None:
+        latest = self._ledger.slot_now() + self._settings.longest_delay_ms // self._settings.slot_ms + 2
         for arrival in arrivals:
             if arrival.transaction.signature in self._known:
                 continue
             self._known.add(arrival.transaction.signature)
             self._arrivals += 1
-            heapq.heappush(self._due, _Due(arrival.lands_slot, self._arrivals, arrival))
+            # One that was submitted when slots had another length waits no longer than any.
+            slot = min(arrival.lands_slot, latest)
+            heapq.heappush(self._due, _Due(slot, self._arrivals, arrival))
         self._changed.set()
 
     def _tell(self, executions: Iterable[Execution]) -> None:

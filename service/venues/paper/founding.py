@@ -151,7 +151,7 @@ def found_state(
         return AmmV4Pool(amount_a, amount_b)
     if program == METEORA_DAMM_V2:
         return _found_damm_v2(founding)
-    return _found_dlmm(founding, _LISTED_REACH_PPM)
+    return _listed_dlmm(founding)
 
 
 def found_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, str], int]:
@@ -272,6 +272,25 @@ def _found_dlmm(founding: _Founding, reach_ppm: int) -> DlmmPool:
             bins[bin_id] = Bin(worth // 2, share // 2)
         else:
             bins[bin_id] = Bin(amount_x=worth) if bin_id > active else Bin(amount_y=share)
+    return DlmmPool.of_bins(
+        DlmmParameters(step, **_PRESETS[step]._asdict()),
+        active,
+        bins.items(),
+        Volatility(index_reference=active, last_update_s=founding.timestamp_s),
+    )
+
+
+def _listed_dlmm(founding: _Founding) -> DlmmPool:
+    """Put all of A evenly above the price and all of B evenly below it."""
+    step = founding.listing.bin_step
+    reach = _LISTED_REACH_PPM // (step * 100)
+    active = _bin_at(founding.price, step)
+    # The active bin holds half a share of each.
+    share_a, share_b = (2 * amount // (2 * reach + 1) for amount in (founding.amount_a, founding.amount_b))
+    bins = {active: Bin(share_a // 2, share_b // 2)}
+    for distance in range(1, reach + 1):
+        bins[active + distance] = Bin(amount_x=share_a)
+        bins[active - distance] = Bin(amount_y=share_b)
     return DlmmPool.of_bins(
         DlmmParameters(step, **_PRESETS[step]._asdict()),
         active,

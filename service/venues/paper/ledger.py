@@ -277,16 +277,21 @@ class Ledger:
         """Forget what was traded longer ago."""
         await self._run(_FORGET_VOLUMES, {"seconds": seconds})
 
-    async def list_pool(self, pool: PaperPool, tokens: Iterable[Token]) -> bool:
-        """List a pool, and tokens if they are new; return False when there is a pool of this id."""
-        rows = await self._run(
+    async def list_pool(self, pool: PaperPool, tokens: Iterable[Token]) -> tuple[bool, bool]:
+        """List a pool, and tokens if they are new.
+
+        Returns:
+            Whether the tokens are as everybody has them, and whether there was no pool of this id; the pool
+            is listed if both hold.
+        """
+        [(agreed, listed)] = await self._run(
             _LIST_POOL,
             {
                 "pool": orjson.dumps(in_full(pool)).decode(),
                 "tokens": json_of([asdict(token) for token in tokens]),
             },
         )
-        return bool(rows)
+        return agreed, listed
 
     async def tokens(self) -> list[Token]:
         """Return the tokens that were listed."""

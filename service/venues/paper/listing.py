@@ -33,7 +33,7 @@ class CannotListError(Exception):
 
 
 class PoolExistsError(CannotListError):
-    """There is such a pool already."""
+    """There is such a pool, or such a token, already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,10 @@ class Listings:
             slot,
         )
         tokens = [token for token in (wanted.token_a, wanted.token_b) if token.symbol not in TOKENS]
-        if not await self._ledger.list_pool(pool, tokens):
+        agreed, listed = await self._ledger.list_pool(pool, tokens)
+        if not agreed:
+            raise PoolExistsError("The token has been listed meanwhile, with other decimals.")
+        if not listed:
             raise PoolExistsError(f"There is a pool {pool.id} already.")
         log.info("paper market: %s is listed", pool.id)
         await self._chain.announce_listing()

@@ -95,6 +95,7 @@ class PaperVenue:
                 failure_rates=settings.failure_rates,
                 endowments=found_wallets(settings.balances),
                 group_limit=settings.group_limit,
+                longest_delay_ms=settings.execution_delay_ms.high,
                 alone=settings.alone,
             ),
             on_change=self._tell_of,
