@@ -150,7 +150,13 @@ class Service:
         self._ending_loop = EndingLoop(endings, self._clock)
         resting = Resting(self._database, self._clock, self._bus.publish, wake_after_ms=WAKE_AFTER_MS)
         self.triggers = Triggers(
-            Lease(self._database, name="triggers", holder=self._clock.new_instance_id(), lease_ms=LEASE_MS),
+            Lease(
+                self._database,
+                name="triggers",
+                holder=self._clock.new_instance_id(),
+                lease_ms=LEASE_MS,
+                alone=servers.alone,
+            ),
             resting,
             MarketEye(venue, self._clock, route_limits),
             self._clock,

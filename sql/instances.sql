@@ -97,7 +97,9 @@ SET
             AND l.renewed_at >= now() - %(lease_ms)s * interval '1 millisecond' THEN l.epoch
         ELSE l.epoch + 1
     END
-WHERE l.holder = excluded.holder OR l.renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
+WHERE l.holder = excluded.holder
+    OR %(alone)s
+    OR l.renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
 RETURNING epoch;
 
 -- name: give_up_lease

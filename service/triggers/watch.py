@@ -73,13 +73,15 @@ class Triggers:
         self._watching = False
         # Of the lease, while it is held.
         self._epoch: int | None = None
+        self._built_for: int | None = None
         self._limits = LimitBook()
         self._snipers = Snipers()
         self._to_load: set[str] = set()
         self._news = asyncio.Event()
-        self._next_renewal = self._next_comparison = self._next_slot = 0.0
+        self._next_comparison = self._next_slot = 0.0
         self._looked_at = self._breathed_at = 0.0
         self._loop = Background("triggers", self._run_for_ever, clock)
+        self._holder = Background("triggers' lease", self._hold_the_lease, clock)
 
     @property
     def watching(self) -> bool:
@@ -93,10 +95,12 @@ class Triggers:
 
     def start(self) -> None:
         """Begin to watch, if nobody else does."""
+        self._holder.start()
         self._loop.start()
 
     async def stop(self) -> None:
         """Stop watching, and leave it to others."""
+        await self._holder.stop()
         await self._loop.stop()
         if self._epoch is None:
             return
@@ -140,11 +144,28 @@ class Triggers:
     def _forget_everything(self) -> None:
         """Have the books built anew: orders may have left them, or been missed, on the way to a fault."""
         self._watching = False
-        self._next_renewal = 0.0
+
+    async def _hold_the_lease(self) -> None:
+        """Say again and again that this instance watches, however long a look at the market takes."""
+        while True:
+            try:
+                epoch = await self._lease.take()
+            except UnavailableError as error:
+                log.debug("triggers: the lease is renewed later (%s)", error)
+                epoch = None
+            if epoch != self._epoch:
+                self._epoch = epoch
+                self._news.set()
+            await self._clock.sleep(_RENEW_EVERY_S)
 
     async def _turn(self) -> None:
         """Look at what is new, and wait for more."""
-        await self._hold_the_lease()
+        if self._epoch is None:
+            if self._watching:
+                log.warning("triggers: another instance watches now")
+            self._watching = False
+        elif self._epoch != self._built_for or not self._watching:
+            await self._begin(self._epoch)
         if self._watching:
             await self._load_what_changed()
             if self._market.missed:
@@ -152,16 +173,18 @@ class Triggers:
             self._looked_at = self._clock.monotonic()
             await self._look()
         self._news.clear()
-        now = self._clock.monotonic()
-        due_in_s = self._next_renewal - now
-        if self._watching:
-            if self._to_load or self._market.changed:
-                due_in_s = 0
-            if self._snipers.pairs:
-                due_in_s = min(due_in_s, self._slot_s)
-            if self._limits.next_due is not None:
-                due_in_s = min(due_in_s, self._limits.next_due - self._clock.database_time())
-        await self._wait(max(due_in_s, 0))
+        await self._wait(self._idle_s() if self._watching else _RENEW_EVERY_S)
+
+    def _idle_s(self) -> float:
+        """Return for how long there is nothing to do, unless there is news."""
+        if self._to_load or self._market.changed or self._epoch != self._built_for:
+            return 0
+        idle_s = self._next_comparison - self._clock.monotonic()
+        if self._snipers.pairs:
+            idle_s = min(idle_s, self._slot_s)
+        if self._limits.next_due is not None:
+            idle_s = min(idle_s, self._limits.next_due - self._clock.database_time())
+        return max(idle_s, 0)
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -171,33 +194,22 @@ class Triggers:
             pass
         await self._clock.sleep(self._looked_at + _LOOK_EVERY_S - self._clock.monotonic())
 
-    async def _hold_the_lease(self) -> None:
-        now = self._clock.monotonic()
-        if now < self._next_renewal:
-            return
-        before, self._epoch = self._epoch, await self._lease.take()
-        self._next_renewal = now + _RENEW_EVERY_S
-        if self._epoch is None:
-            if self._watching:
-                log.warning("triggers: another instance watches now")
-            self._watching = False
-        elif self._epoch != before or not self._watching:
-            await self._begin()
+    async def _begin(self, epoch: int) -> None:
+        """Build the books from the store, page by page, while steps are noted already.
 
-    async def _begin(self) -> None:
-        """Build the books from the store, page by page, while steps are noted already."""
+        Only while the lease is held in this epoch: else what is read is for another, or to be read anew.
+        """
         self._limits, self._snipers = LimitBook(), Snipers()
         self._to_load.clear()
-        self._watching = True
-        try:
-            await self._market.begin()
-            began = self._clock.monotonic()
-            async with aclosing(self._resting.scan()) as pages:
-                async for page in pages:
-                    await self._add_all(page)
-        except BaseException:
-            self._watching = False
-            raise
+        self._watching, self._built_for = True, epoch
+        await self._market.begin()
+        began = self._clock.monotonic()
+        async with aclosing(self._resting.scan()) as pages:
+            async for page in pages:
+                if self._epoch != epoch:
+                    self._watching = False
+                    return
+                await self._add_all(page)
         self._next_comparison = self._clock.monotonic() + _COMPARE_EVERY_S
         # What rests may rest for long: to look through it again and again for garbage would hold up the
         # event loop for as long as reading it did.

@@ -51,6 +51,7 @@ class Instance:
 
     async def die(self) -> None:
         """Stop watching without a word."""
+        await self.service.triggers._holder.stop()
         await self.service.triggers._loop.stop()
 
 
