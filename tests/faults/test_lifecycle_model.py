@@ -449,7 +449,6 @@ class Lifecycle(RuleBasedStateMachine):
         victim, judge = self.world.processes[process], self.world.processes[1 - process]
         self.registered.discard(victim.id)
         self.heard_of.discard(victim.id)
-        # What it has claimed since it was judged dead the last time is nobody's either.
         for life in self.lives.values():
             if life.owner not in self.registered:
                 life.owner = None
@@ -568,7 +567,9 @@ class Lifecycle(RuleBasedStateMachine):
     def _deliver(self, process: Process, order_id: str, times: int) -> None:
         life = self.lives[order_id]
         running = (process, order_id) in self.runs
-        if not running and life.status not in _ENDED and life.owner in {None, process.id}:
+        # Who was judged dead is given no order, until it comes back under a new id.
+        may = process.id in self.registered and life.owner in {None, process.id}
+        if not running and life.status not in _ENDED and may:
             if life.status == "pending":
                 life.walk.append("routing")
                 life.tries += 1
