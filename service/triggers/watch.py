@@ -162,7 +162,7 @@ class Triggers:
         """Look at what is new, and wait for more."""
         if self._epoch is None:
             if self._watching:
-                log.warning("triggers: another instance watches now")
+                log.warning("triggers: not watching any more, until the lease is held again")
             self._watching = False
         elif self._epoch != self._built_for or not self._watching:
             await self._begin(self._epoch)
