@@ -184,7 +184,8 @@ class Engine:
             route = (await self._best_quote(order)).route
         maximum_in, minimum_out = route.limits(order.slippage_bps)
         if order.limit_out is not None:
-            minimum_out = order.limit_out
+            # Never below the limit, and never further below the quote than the client allows.
+            minimum_out = max(minimum_out, order.limit_out)
         swap = Swap(order.order_id, order.tries, route, maximum_in, minimum_out, order.expires_at)
         try:
             attempt = await self._venue.prepare(swap)

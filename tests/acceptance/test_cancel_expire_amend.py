@@ -517,7 +517,7 @@ async def test_an_amended_order_fires_on_its_new_terms(start: Start, servers: Te
     client = await start()
     await list_pool(client)
     price = await best_price(client)
-    placed = await limit(client, NEVER)
+    placed = await limit(client, NEVER, slippageBps=10_000)
     await until_status(client, placed, "open")
     await amend(client, placed, limitPrice=str(float(price) * 2))
     await amend(client, placed, limitPrice="9")

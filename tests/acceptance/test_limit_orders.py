@@ -10,6 +10,8 @@ import pytest
 from aiohttp.test_utils import TestClient
 from aiohttp.web import Application
 from service.api.answers import OrderSchema
+from service.app import Service
+from service.venues.venue import Swap
 
 from tests.conftest import service_on
 from tests.support.gem_market import (
@@ -132,13 +134,54 @@ async def test_one_unit_short_rests_until_the_market_moves(market: Client, serve
 async def test_the_minimum_is_the_limit_rounded_up_to_the_unit(
     market: Client, servers: TestServers, amount: str, price: str
 ) -> None:
-    order = await ended(market, await limit(market, price, amountIn=amount))
+    # With any slippage allowed, only the limit binds.
+    order = await ended(market, await limit(market, price, amountIn=amount, slippageBps=10_000))
     least = math.ceil(Fraction(amount) * Fraction(price) * UNIT)
     assert statuses(order) == FIRED_LIFE
     assert [minimum for minimum, _height in attempts(servers, order)] == [least]
     assert rows(servers, "SELECT limit_out FROM orders WHERE id = %s", order["id"]) == [(least,)]
     assert Fraction(order["statusHistory"][4]["minimumOut"]) == Fraction(least, UNIT)
     assert Fraction(order["amountOut"]) >= Fraction(amount) * Fraction(price)
+
+
+@pytest.mark.parametrize("time_in_force", ["GTC", "IOC"])
+@pytest.mark.parametrize("slippage_bps", [0, 30, 5_000])
+async def test_the_minimum_is_the_higher_of_the_limit_and_what_the_slippage_allows(
+    market: Client, servers: TestServers, slippage_bps: int, time_in_force: str
+) -> None:
+    quote = await quoted(market)
+    price = in_words(quote / 100 * Fraction(3, 4))  # a quarter below the quote
+    placed = await limit(market, price, slippageBps=slippage_bps, timeInForce=time_in_force)
+    order = await ended(market, placed)
+    assert order["status"] == "confirmed"
+    by_slippage = math.floor(quote * UNIT * (10_000 - slippage_bps) / 10_000)
+    by_limit = math.ceil(100 * Fraction(price) * UNIT)
+    assert (by_slippage > by_limit) == (slippage_bps < 2_500)
+    assert [minimum for minimum, _height in attempts(servers, order)] == [max(by_slippage, by_limit)]
+
+
+async def test_a_price_that_slips_further_than_is_allowed_sends_it_back_to_rest(
+    make_service: Callable[..., Service], aiohttp_client: Any
+) -> None:
+    service = make_service()
+    client = await aiohttp_client(service.web)
+    await list_pool(client)
+    prepare, go_on = service.venue.prepare, asyncio.Event()
+
+    async def hold_the_smaller_one(swap: Swap) -> Any:
+        if swap.maximum_in == 100 * UNIT:
+            await go_on.wait()
+        return await prepare(swap)
+
+    service.venue.prepare = hold_the_smaller_one  # type: ignore[method-assign]
+    placed = await limit(client, "1")  # a tenth of what is paid now
+    await until_status(client, placed, "building")
+    await buy(client, "10000")  # a USDC is paid a sixth less
+    go_on.set()
+    async with following(client, placed) as follower:
+        await follower.until("submitted")
+        order = await follower.until("open")
+    assert order["statusHistory"][-1]["reason"] == "slippage_exceeded"
 
 
 async def test_decimals_of_both_tokens_count(start: Start, servers: TestServers) -> None:
