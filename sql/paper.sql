@@ -1,13 +1,11 @@
 -- The paper venue's own statements: none touches the engine's tables.
 
 -- name: paper_found_market
--- Make the market with a seed, unless there is one; returns the seed that it has.
-WITH founded AS (
-    INSERT INTO paper_market (seed) VALUES (%(seed)s) ON CONFLICT DO NOTHING RETURNING seed
-)
-SELECT seed FROM founded
-UNION ALL
-SELECT seed FROM paper_market;
+-- Make the market with a seed and a slot length, unless there is one; returns those that it has.
+INSERT INTO paper_market AS m (seed, slot_ms)
+VALUES (%(seed)s, %(slot_ms)s)
+ON CONFLICT (only_row) DO UPDATE SET slot_ms = coalesce(m.slot_ms, excluded.slot_ms)
+RETURNING seed, slot_ms;
 
 -- name: paper_open_pools
 -- Make the pools that do not exist yet; returns their ids.

@@ -1,11 +1,17 @@
 """A start that fails says why, and leaves nothing behind."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from service import app
 from service.app import Service
+from service.settings import InvalidSettingError
 from service.store.migrations import MigrationError
+
+from tests.support.gem_market import rows
+from tests.support.orders import Client
+from tests.support.process import ServiceProcess
+from tests.support.servers import TestServers
 
 
 async def test_a_start_that_fails_tells_its_own_reason(
@@ -20,3 +26,38 @@ async def test_a_start_that_fails_tells_its_own_reason(
         await service.start()
     await service.stop()
     await service.stop()
+
+
+async def test_a_market_keeps_its_slot_length(
+    start: Callable[..., Awaitable[Client]], make_service: Callable[..., Service], servers: TestServers
+) -> None:
+    await start(SLOT_MS="50")
+    # Beside the one that runs, and after it.
+    for _ in range(2):
+        other = make_service(SLOT_MS="400")
+        with pytest.raises(InvalidSettingError, match=r"^SLOT_MS is 400, .* 50 ms: set SLOT_MS=50$"):
+            await other.start()
+        await other.stop()
+    await start(SLOT_MS="50")
+    assert rows(servers, "SELECT slot_ms FROM paper_market") == [(50,)]
+
+
+async def test_a_market_from_before_slot_lengths_were_kept_takes_the_first_that_is_said(
+    start: Callable[..., Awaitable[Client]], make_service: Callable[..., Service], servers: TestServers
+) -> None:
+    rows(servers, "INSERT INTO paper_market (seed) VALUES (1)")
+    await start(SLOT_MS="50")
+    with pytest.raises(InvalidSettingError, match="SLOT_MS"):
+        await make_service(SLOT_MS="51").start()
+
+
+def test_a_start_with_another_slot_length_names_the_setting(
+    spawn: Callable[..., ServiceProcess], servers: TestServers
+) -> None:
+    spawn(SLOT_MS="50").stop()
+    with ServiceProcess({**servers.environment, "SLOT_MS": "400"}) as process:
+        assert process.process.wait(30) == 1
+        errors = [line for line in process.output.splitlines() if line.startswith("error: ")]
+        assert "Traceback" not in process.output
+    assert len(errors) == 1, errors
+    assert errors[0].startswith("error: SLOT_MS is 400")

@@ -95,13 +95,10 @@ class Ledger:
         """Return the last slot that ends by a time, in seconds since the Unix epoch."""
         return int(time_s * 1000) // self._slot_ms - 1
 
-    async def found_market(self, seed: int) -> int:
-        """Make the market with a seed, unless there is one; return the seed it has."""
-        while True:
-            rows = await self._run(_FOUND, {"seed": seed})
-            for (found,) in rows:
-                return int(found)
-            # Another instance was making it at that moment.
+    async def found_market(self, seed: int) -> tuple[int, int]:
+        """Make the market with a seed, unless there is one; return its seed and its slots' length in ms."""
+        [(found, slot_ms)] = await self._run(_FOUND, {"seed": seed, "slot_ms": self._slot_ms})
+        return found, slot_ms
 
     async def open_pools(self, pools: Iterable[PaperPool]) -> set[str]:
         """Make the pools that do not exist; return their ids."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from service.clock import Clock
 from service.domain.attempt import Attempt, AttemptStatus
 from service.events.redis_link import RedisLink
-from service.settings import FailureRates, Range
+from service.settings import FailureRates, InvalidSettingError, Range
 from service.store.batch import Batcher
 from service.store.database import Database
 from service.venues.amm import AmmError, ChainTime, Direction, PoolState, Ratio
@@ -73,12 +73,14 @@ class PaperVenue:
         self._listings: Listings | None = None
 
     async def start(self) -> None:
-        """Found the market, if it does not exist, and start its chain."""
+        """Found the market, if it does not exist, and start its chain.
+
+        Raises:
+            InvalidSettingError: the market's slots have another length.
+            VenueUnavailableError: PostgreSQL is away.
+        """
         settings = self._settings
-        wanted = settings.seed
-        seed = await self._ledger.found_market(self._clock.between(0, 10**9) if wanted is None else wanted)
-        if wanted not in {None, seed}:
-            log.warning("this database's paper market has seed %d: PAPER_SEED has no effect", seed)
+        seed = await self._found()
         slot = self._ledger.slot_now()
         await self._ledger.open_pools(
             found_pools(seed, settings.price_variance_ppm, self._clock, slot, settings.slot_ms)
@@ -105,6 +107,22 @@ class PaperVenue:
         self._listings = Listings(self._ledger, chain, self._clock, every_s=settings.listing_every_s)
         self._listings.start()
         self._signer = Signer(seed)
+
+    async def _found(self) -> int:
+        """Found the market, if it does not exist, and return its seed."""
+        settings, wanted = self._settings, self._settings.seed
+        seed, slot_ms = await self._ledger.found_market(
+            self._clock.between(0, 10**9) if wanted is None else wanted
+        )
+        if slot_ms != settings.slot_ms:
+            # Pools and transactions keep slot numbers, which tell a time only with the slots' length.
+            raise InvalidSettingError(
+                f"SLOT_MS is {settings.slot_ms}, but this database's paper market was made with slots of"
+                f" {slot_ms} ms: set SLOT_MS={slot_ms}"
+            )
+        if wanted not in {None, seed}:
+            log.warning("this database's paper market has seed %d: PAPER_SEED has no effect", seed)
+        return seed
 
     async def stop(self) -> None:
         """Stop the chain; what is pending is executed by another instance, or after the next start."""
