@@ -231,7 +231,15 @@ WITH wanted AS (
 ),
 agreed AS (
     INSERT INTO paper_tokens AS t (symbol, mint, decimals)
-    SELECT symbol, mint, decimals FROM wanted
+    SELECT symbol, mint, decimals
+    FROM wanted AS w
+    WHERE NOT EXISTS (
+        SELECT 1
+        FROM paper_tokens AS known
+        WHERE lower(known.symbol COLLATE "C") = lower(w.symbol COLLATE "C")
+            AND known.symbol <> w.symbol
+            AND NOT known.look_alike
+    )
     ON CONFLICT (symbol) DO UPDATE SET mint = t.mint WHERE t.decimals = excluded.decimals
     RETURNING symbol
 ),

@@ -1,16 +1,20 @@
-"""What schemas are made of: fields that are stricter than marshmallow's, and the two kinds of schemas."""
+"""What schemas are made of: fields that are stricter than marshmallow's, and the kinds of schemas."""
 
 import base64
 import binascii
 import re
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields
+from marshmallow import RAISE, Schema, ValidationError, fields, pre_load
 
+from service.domain.tokens import LONGEST_SYMBOL, find_token, look_alike, nearest_symbol
 from service.store.orders import Position
 
 AMOUNT = {"pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?$"}
 """The form of an amount, as the document tells it."""
+
+_SYMBOL = f"[A-Za-z0-9]{{1,{LONGEST_SYMBOL}}}"
+_MINT = "[1-9A-HJ-NP-Za-km-z]{32,44}"
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -33,13 +37,55 @@ class StrictInteger(fields.Integer):
         return super()._deserialize(value, attr, data, **options)
 
 
-class StrictTrue(fields.Boolean):
-    """True, and nothing that only looks like it, such as 1."""
+class StrictBoolean(fields.Boolean):
+    """True or false, and nothing that only looks like it, such as 1."""
 
     def _deserialize(self, value: Any, *_where: Any, **_options: Any) -> bool:
-        if value is not True:
+        if not isinstance(value, bool):
             raise self.make_error("invalid", input=value)
-        return True
+        return value
+
+
+class TokenName(fields.String):
+    """A token, named by its symbol or by its mint's address; read as its symbol.
+
+    Args:
+        description: what the token is there for.
+        listed: whether it must be known already; else any symbol will do, as it may be listed later.
+        options: see marshmallow.
+    """
+
+    def __init__(self, description: str, *, listed: bool = True, **options: Any) -> None:
+        metadata = {"description": description, "pattern": f"^({_SYMBOL}|{_MINT})$"}
+        super().__init__(metadata=metadata, **options)
+        self._listed = listed
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> str:
+        name = super()._deserialize(value, attr, data, **options)
+        token = find_token(name)
+        if token is not None:
+            return token.symbol
+        if not self._listed and re.fullmatch(_SYMBOL, name):
+            return name
+        raise unknown_token(name)
+
+
+def unknown_token(name: str) -> ValidationError:
+    """Return the refusal of a name that no token has; it tells the nearest symbol there is."""
+    near = nearest_symbol(name)
+    hint = "GET /api/tokens lists them." if near is None else f"Did you mean {near}?"
+    return ValidationError(f"Unknown token. {hint}")
+
+
+def not_a_look_alike(symbol: str) -> None:
+    """Refuse a symbol that is a known one in other letters: no such token can ever be listed.
+
+    Raises:
+        ValidationError: it is.
+    """
+    token = look_alike(symbol)
+    if token is not None:
+        raise ValidationError(f"Symbols are unique without regard to case. Did you mean {token.symbol}?")
 
 
 class QueryInteger(fields.Integer):
@@ -72,7 +118,15 @@ class Cursor(fields.Field[Position]):
 
 
 class Request(Schema):
-    """What a client says, in camelCase; what is not known is refused."""
+    """What a client says, in camelCase; what is not known is refused, and null is as if left out.
+
+    Attributes:
+        has_nulls: whether a client can write null at all; in a query it cannot.
+        meant_nulls: members in which null is a value of its own.
+    """
+
+    has_nulls = True
+    meant_nulls: frozenset[str] = frozenset()
 
     class Meta:
         unknown = RAISE
@@ -81,6 +135,15 @@ class Request(Schema):
         """Name fields in camelCase on the wire."""
         if field_obj.data_key is None:
             field_obj.data_key = camel_case(field_name)
+        field_obj.allow_none = self.has_nulls and not field_obj.required
+
+    @pre_load
+    def leave_out_nulls(self, data: Any, **_options: Any) -> Any:
+        """Take out the members that are null, so that a required one is missed."""
+        if not isinstance(data, dict):
+            return data  # which will be said
+        known = {field.data_key for field in self.load_fields.values()} - self.meant_nulls
+        return {name: value for name, value in data.items() if value is not None or name not in known}
 
 
 class Answer(Schema):

@@ -14,7 +14,7 @@ from service.api.fields import is_uuid
 from service.api.messages import json_response, load_body, load_query
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.api.requests import LIST_QUERY, NEW_ORDER
-from service.api.terms import read_terms
+from service.api.terms import read_terms, values
 from service.api.views import OrderAt
 from service.clock import Clock
 from service.domain.lifecycle import Status
@@ -104,7 +104,7 @@ class OrderRoutes:
         """Answer a client that uses its order id again: with the order it names, if that is the same one."""
         there = await self.orders.find_by_client_id(order.client_order_id or "")
         same = there is not None and _request_of(there) == _request_of(order)
-        if there is None or not same or first_terms(there) != _terms_of(order):
+        if there is None or not same or values(first_terms(there)) != values(_terms_of(order)):
             raise ConflictError("This clientOrderId names another order.")
         return json_response(ORDER.dump(OrderAt(there)))
 

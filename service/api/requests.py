@@ -5,7 +5,18 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
-from service.api.fields import AMOUNT, Cursor, QueryInteger, Request, StrictInteger, StrictTrue, camel_case
+from service.api.fields import (
+    AMOUNT,
+    Cursor,
+    QueryInteger,
+    Request,
+    StrictBoolean,
+    StrictInteger,
+    TokenName,
+    camel_case,
+    not_a_look_alike,
+    unknown_token,
+)
 from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.lifecycle import Status
 from service.domain.order import DEFAULT_SLIPPAGE_BPS, OrderType, TimeInForce
@@ -24,28 +35,16 @@ DEFAULT_PAGE = 100
 LARGEST_PAGE = 500
 
 
-_SYMBOL_CHARACTERS = "[A-Za-z0-9]{1,16}"
-_SYMBOL = f"^{_SYMBOL_CHARACTERS}$"
+def _token(role: str, **options: Any) -> TokenName:
+    return TokenName(f"Symbol or mint address of the token {role}.", required=True, **options)
 
 
-def _known_token(symbol: str) -> None:
-    if symbol not in TOKENS:
-        raise ValidationError("Unknown token; known are " + ", ".join(TOKENS) + ".")
-
-
-def _is_symbol(text: str) -> None:
-    if not re.fullmatch(_SYMBOL_CHARACTERS, text):
-        raise ValidationError("Takes 1 to 16 letters and digits.")
-
-
-def _token(role: str) -> fields.String:
-    return fields.String(
-        required=True, validate=_known_token, metadata={"description": f"Symbol of the token {role}."}
-    )
+def _any_token(role: str) -> TokenName:
+    return TokenName(f"Symbol or mint address of the token {role}.", listed=False, load_default=None)
 
 
 def _amount(description: str) -> fields.String:
-    return fields.String(load_default=None, allow_none=False, metadata={"description": description, **AMOUNT})
+    return fields.String(load_default=None, metadata={"description": description, **AMOUNT})
 
 
 def _read_amount(text: str, token: Token, name: str) -> int:
@@ -65,7 +64,6 @@ def _slippage(**options: Any) -> StrictInteger:
 
 def _limit_price(**options: Any) -> fields.String:
     return fields.String(
-        allow_none=False,
         metadata={
             "description": "Of a limit order: at least so much tokenOut for one tokenIn, fees paid.",
             **AMOUNT,
@@ -82,7 +80,6 @@ def _expires_at(**options: Any) -> fields.String:
 
 def _conditions(**options: Any) -> fields.Raw:
     return fields.Raw(
-        allow_none=False,
         metadata={
             "type": "object",
             "description": "Of a sniper order: any of poolCreated, minLiquidity, price, volume, timeWindow; "
@@ -96,6 +93,8 @@ def _is_client_order_id(text: str) -> None:
     # The document's pattern, read with Python's eyes: its $ would let a line feed pass.
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text):
         raise ValidationError("Takes 1 to 64 of A-Z a-z 0-9 . _ : -")
+    if text in {".", ".."}:
+        raise ValidationError('"." and ".." cannot be read back: clients take them out of a URL\'s path.')
 
 
 class _SwapRequest(Request):
@@ -111,7 +110,7 @@ class _SwapRequest(Request):
         """Refuse a swap of no amount, or of two."""
         if not isinstance(sent, dict):
             return  # which has been said
-        given = [name for name in ("amountIn", "amountOut") if name in sent]
+        given = [name for name in ("amountIn", "amountOut") if sent.get(name) is not None]
         if not given:
             raise ValidationError("Missing data for required field; give it, or amountOut.", "amountIn")
         if len(given) > 1:
@@ -139,11 +138,7 @@ class NewOrderSchema(_SwapRequest):
     """POST /api/orders/execute."""
 
     # Only a sniper order may wait for a token that is not listed yet.
-    token_out = fields.String(
-        required=True,
-        validate=_is_symbol,
-        metadata={"description": "Symbol of the token bought.", "pattern": _SYMBOL},
-    )
+    token_out = _token("bought", listed=False)
     order_type = fields.Enum(OrderType, by_value=True, required=True)
     slippage_bps = _slippage(load_default=DEFAULT_SLIPPAGE_BPS)
     limit_price = _limit_price(load_default=None)
@@ -151,17 +146,16 @@ class NewOrderSchema(_SwapRequest):
         TimeInForce,
         by_value=True,
         load_default=None,
-        allow_none=False,
         metadata={"description": "Of a limit order; GTC, or GTD if there is an expiresAt."},
     )
-    expires_at = _expires_at(load_default=None, allow_none=False)
+    expires_at = _expires_at(load_default=None)
     sniper_conditions = _conditions(load_default=None)
     client_order_id = fields.String(
         load_default=None,
         validate=_is_client_order_id,
         metadata={
             "description": "The client's own id of the order, unique for good.",
-            "pattern": "^[A-Za-z0-9._:-]{1,64}$",
+            "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,64}$",
         },
     )
 
@@ -170,11 +164,8 @@ class NewOrderSchema(_SwapRequest):
         """Refuse what an order of the type does not have, and ask for what it must."""
         kind = data["order_type"]
         errors = {}
-        if kind is not OrderType.SNIPER:
-            try:
-                _known_token(data["token_out"])
-            except ValidationError as error:
-                errors["tokenOut"] = error.messages
+        if kind is not OrderType.SNIPER and data["token_out"] not in TOKENS:
+            errors["tokenOut"] = unknown_token(data["token_out"]).messages
         for owner, names in _TERMS.items():
             for name in names:
                 if data[name] is not None and kind is not owner:
@@ -189,11 +180,13 @@ class NewOrderSchema(_SwapRequest):
 
 
 class AmendmentSchema(Request):
-    """PATCH /api/orders/{orderId}: what is left out stays as it is."""
+    """PATCH /api/orders/{orderId}: what is left out stays as it is; an expiresAt of null ends the expiry."""
+
+    meant_nulls = frozenset({"expiresAt"})
 
     slippage_bps = _slippage()
     limit_price = _limit_price()
-    expires_at = _expires_at(allow_none=True)
+    expires_at = _expires_at()
     sniper_conditions = _conditions()
 
     @validates_schema(pass_original=True, skip_on_field_errors=True)
@@ -206,10 +199,10 @@ class AmendmentSchema(Request):
 class CancelSchema(Request):
     """POST /api/orders/cancel: which of the open orders are meant."""
 
-    all = StrictTrue(load_default=False, metadata={"description": "Every open order."})
-    order_type = fields.Enum(OrderType, by_value=True, load_default=None, allow_none=False)
-    token_in = fields.String(load_default=None, allow_none=False, validate=_is_symbol)
-    token_out = fields.String(load_default=None, allow_none=False, validate=_is_symbol)
+    all = StrictBoolean(load_default=False, metadata={"description": "Every open order."})
+    order_type = fields.Enum(OrderType, by_value=True, load_default=None)
+    token_in = _any_token("sold")
+    token_out = _any_token("bought")
 
     @validates_schema(skip_on_field_errors=True)
     def check_filter(self, data: dict[str, Any], **_options: Any) -> None:
@@ -222,6 +215,8 @@ class CancelSchema(Request):
 class QuoteQuerySchema(_SwapRequest):
     """The query of GET /api/quotes."""
 
+    has_nulls = False
+
     slippage_bps = QueryInteger(
         load_default=DEFAULT_SLIPPAGE_BPS,
         validate=validate.Range(0, 10_000),
@@ -232,12 +227,10 @@ class QuoteQuerySchema(_SwapRequest):
 class PoolQuerySchema(Request):
     """The query of GET /api/pools."""
 
+    has_nulls = False
+
     venue = fields.Enum(Dex, by_value=True, load_default=None)
-    token = fields.String(
-        load_default=None,
-        validate=_known_token,
-        metadata={"description": "Only pools that trade this token."},
-    )
+    token = TokenName("Only pools that trade this token, named by symbol or mint address.", load_default=None)
 
 
 class NewPoolSchema(Request):
@@ -246,8 +239,8 @@ class NewPoolSchema(Request):
     program = fields.String(
         required=True, validate=validate.OneOf(PROGRAMS, error="Known are " + ", ".join(PROGRAMS) + ".")
     )
-    token_a = fields.String(required=True, validate=_is_symbol, metadata={"pattern": _SYMBOL})
-    token_b = fields.String(required=True, validate=_is_symbol, metadata={"pattern": _SYMBOL})
+    token_a = _token("A", listed=False, validate=not_a_look_alike)
+    token_b = _token("B", listed=False, validate=not_a_look_alike)
     amount_a = fields.String(required=True, metadata=AMOUNT)
     amount_b = fields.String(required=True, metadata=AMOUNT)
     decimals = StrictInteger(
@@ -275,16 +268,20 @@ class NewPoolSchema(Request):
 class ListQuerySchema(Request):
     """The query of GET /api/orders."""
 
+    has_nulls = False
+
     status = fields.Enum(Status, by_value=True, load_default=None)
     order_type = fields.Enum(OrderType, by_value=True, load_default=None)
-    token_in = fields.String(load_default=None, validate=_is_symbol)
-    token_out = fields.String(load_default=None, validate=_is_symbol)
+    token_in = _any_token("sold")
+    token_out = _any_token("bought")
     limit = QueryInteger(load_default=DEFAULT_PAGE, validate=validate.Range(1, LARGEST_PAGE))
     cursor = Cursor(load_default=None, metadata={"type": "string", "description": "nextCursor of a page."})
 
 
 class StreamQuerySchema(Request):
     """The query of GET /api/orders/{orderId}/ws."""
+
+    has_nulls = False
 
     after = QueryInteger(
         data_key="from",

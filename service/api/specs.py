@@ -236,8 +236,11 @@ def document() -> dict[str, Any]:
     _drop_null_defaults(whole)
     # What no schema can say of two members.
     whole["components"]["schemas"]["NewOrder"]["oneOf"] = [
-        {"required": ["amountIn"]},
-        {"required": ["amountOut"]},
+        {
+            "required": [fixed],
+            "properties": {fixed: {"type": "string"}, other: {"type": "null"}},
+        }
+        for fixed, other in (("amountIn", "amountOut"), ("amountOut", "amountIn"))
     ]
     return whole
 

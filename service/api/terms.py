@@ -6,10 +6,10 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from service.api.fields import camel_case
+from service.api.fields import camel_case, not_a_look_alike
 from service.domain.amounts import InvalidAmountError
-from service.domain.condition_parser import ConditionError, parse_conditions
-from service.domain.limits import limit_out
+from service.domain.condition_parser import ConditionError, parse_conditions, refuse_impossible
+from service.domain.limits import limit_out, parse_number
 from service.domain.order import OrderType, TimeInForce
 from service.domain.timestamps import InvalidTimestampError, format_timestamp, parse_timestamp
 from service.domain.tokens import TOKENS
@@ -27,14 +27,17 @@ def read_terms(sent: dict[str, Any], now: datetime | None) -> Terms:
 
     Args:
         sent: the order.
-        now: PostgreSQL's time; None: whether its time is over does not matter.
+        now: PostgreSQL's time; None: it was accepted before, and what has changed since does not matter:
+            its time may be over, its token listed.
 
     Raises:
         ValidationError: they make no order.
     """
     terms = Terms(sent["slippage_bps"], limit_price=sent["limit_price"])
     if sent["order_type"] is OrderType.SNIPER:
-        return _with_conditions(terms, sent["sniper_conditions"], now)
+        if now is not None:
+            _refuse_look_alike(sent["token_out"])
+        return _with_conditions(terms, sent["sniper_conditions"], sent["token_in"], sent["token_out"], now)
     if sent["order_type"] is OrderType.LIMIT:
         terms = replace(terms, time_in_force=sent["time_in_force"])
         terms = _with_expiry(terms, sent["expires_at"], now)
@@ -57,8 +60,31 @@ def amend_terms(order: Order, sent: dict[str, Any], now: datetime | None) -> Ter
     if "expires_at" in sent:
         terms = _with_expiry(replace(terms, time_in_force=None), sent["expires_at"], now)
     if "sniper_conditions" in sent:
-        terms = _with_conditions(terms, sent["sniper_conditions"], now)
-    return terms
+        terms = _with_conditions(terms, sent["sniper_conditions"], order.token_in, order.token_out, now)
+    return _unless_equal(order.terms, terms)
+
+
+def values(terms: Terms) -> dict[str, object]:
+    """Return terms by value, by their names: what only the notation tells apart is equal.
+
+    Prices and amounts may have needless zeros, times other offsets, conditions another order, nulls, and
+    defaults given or left out.
+    """
+    return {
+        "slippage_bps": terms.slippage_bps,
+        "time_in_force": terms.time_in_force,
+        "limit_price": None if terms.limit_price is None else parse_number(terms.limit_price),
+        "sniper_conditions": (
+            None if terms.sniper_conditions is None else parse_conditions(terms.sniper_conditions, None)
+        ),
+        "expires_at": None if terms.expires_at is None else parse_timestamp(terms.expires_at),
+    }
+
+
+def _unless_equal(before: Terms, after: Terms) -> Terms:
+    """Return terms of which those that are equal in value are as they were written before."""
+    old, new = values(before), values(after)
+    return replace(after, **{name: getattr(before, name) for name in new if new[name] == old[name]})
 
 
 def _with_limit(terms: Terms, price: str, amount_in: int, token_in: str, token_out: str) -> Terms:
@@ -76,14 +102,20 @@ def _with_expiry(terms: Terms, text: str | None, now: datetime | None) -> Terms:
     if in_force == TimeInForce.GTD and text is None:
         raise ValidationError("Missing data for required field of GTD orders.", "expiresAt")
     if in_force != TimeInForce.GTD and text is not None:
-        raise ValidationError(f"A {in_force} order has no expiresAt.", "expiresAt")
+        raise ValidationError("Only GTD orders have it.", "expiresAt")
     at = None if text is None else _future(text, now, "expiresAt")
     return replace(terms, time_in_force=in_force, expires_at=at)
 
 
-def _with_conditions(terms: Terms, conditions: Any, now: datetime | None) -> Terms:
+def _with_conditions(
+    terms: Terms, conditions: Any, token_in: str, token_out: str, now: datetime | None
+) -> Terms:
+    listed = TOKENS.get(token_out)
     try:
         parsed = parse_conditions(conditions, now)
+        if now is not None:
+            decimals_out = None if listed is None else listed.decimals
+            refuse_impossible(parsed, TOKENS[token_in].decimals, decimals_out)
     except ConditionError as error:
         steps = error.pointer.split("/") if error.pointer else []
         path = ["sniperConditions", *(step.replace("~1", "/").replace("~0", "~") for step in steps)]
@@ -94,6 +126,13 @@ def _with_conditions(terms: Terms, conditions: Any, now: datetime | None) -> Ter
         sniper_conditions=conditions,
         expires_at=None if expires_at is None else format_timestamp(expires_at),
     )
+
+
+def _refuse_look_alike(token_out: str) -> None:
+    try:
+        not_a_look_alike(token_out)
+    except ValidationError as error:
+        raise ValidationError({"tokenOut": error.messages}) from None
 
 
 def _future(text: str, now: datetime | None, name: str) -> str:

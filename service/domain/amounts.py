@@ -12,13 +12,28 @@ PRICE_SIGNIFICANT_DIGITS = 18
 _FRACTION_DECIMALS = 8
 
 _DECIMAL = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?")
-# A u64 has 20 digits and no token more than 19 decimals, so nothing longer can be valid. The
-# bound also keeps int() away from inputs of thousands of digits.
-_LONGEST = 64
+# The bound keeps int() away from inputs of thousands of digits. Without needless zeros an amount has 40
+# digits at most: a u64 has 20, and no token more than 19 decimals.
+LONGEST_NUMBER = 64
+"""Characters of a decimal number at most, zeros included."""
 
 
 class InvalidAmountError(ValueError):
     """The text is not an amount of the token; the message says why, for the client."""
+
+
+def split_decimal(text: str) -> tuple[str, str]:
+    """Split a plain decimal number into its whole part and its fraction, which never ends in a zero.
+
+    Raises:
+        InvalidAmountError: not a plain decimal number, or too long.
+    """
+    if len(text) > LONGEST_NUMBER:
+        raise InvalidAmountError(f"is longer than {LONGEST_NUMBER} characters")
+    match = _DECIMAL.fullmatch(text)
+    if match is None:
+        raise InvalidAmountError('must be a plain decimal number such as "1.5"')
+    return match[1], (match[2] or "").rstrip("0")
 
 
 def parse_amount(text: str, decimals: int) -> int:
@@ -32,14 +47,10 @@ def parse_amount(text: str, decimals: int) -> int:
         The amount in base units, from 1 to 2**64 - 1.
 
     Raises:
-        InvalidAmountError: not a plain decimal number, zero, finer than a base unit, or over u64.
+        InvalidAmountError: not a plain decimal number, zero, finer than a base unit, or over u64. Zeros
+            past the token's decimals make an amount no finer.
     """
-    if len(text) > _LONGEST:
-        raise InvalidAmountError("is longer than any amount can be")
-    match = _DECIMAL.fullmatch(text)
-    if match is None:
-        raise InvalidAmountError('must be a plain decimal number such as "1.5"')
-    whole, fraction = match[1], match[2] or ""
+    whole, fraction = split_decimal(text)
     if len(fraction) > decimals:
         raise InvalidAmountError(f"has more than the token's {decimals} decimals")
     amount = int(whole + fraction.ljust(decimals, "0"))

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from service.domain.amounts import InvalidAmountError
+from service.domain.amounts import U64_MAX, InvalidAmountError
 from service.domain.conditions import (
     LONGEST_VOLUME_S,
+    USD_DECIMALS,
     Kind,
     LiquidityUnit,
     MinLiquidity,
@@ -21,6 +22,9 @@ from service.domain.quote import Dex
 from service.domain.timestamps import InvalidTimestampError, parse_timestamp
 
 _ANY_VENUE = "any"
+
+# With more, not even one display unit would fit a token account.
+_MOST_DECIMALS = 19
 
 T = TypeVar("T")
 Object = dict[str, Any]
@@ -52,7 +56,8 @@ def parse_conditions(data: Any, now: datetime | None) -> SniperConditions:
     Raises:
         ConditionError: Not valid; the first fault that was found.
     """
-    given = _object(data, "", {kind.value for kind in Kind})
+    kinds = {kind.value for kind in Kind}
+    given = _any_of(_object(data, "", kinds), "", kinds)
 
     def read(kind: Kind, reader: Callable[[Any, str], T]) -> T | None:
         return reader(given[kind], kind) if kind in given else None
@@ -64,6 +69,40 @@ def parse_conditions(data: Any, now: datetime | None) -> SniperConditions:
         read(Kind.VOLUME, _volume),
         read(Kind.TIME_WINDOW, lambda window, at: _time_window(window, at, now)),
     )
+
+
+def refuse_impossible(conditions: SniperConditions, decimals_in: int, decimals_out: int | None) -> None:
+    """Refuse conditions that no market can meet: an order with them would rest for ever.
+
+    Args:
+        conditions: As they were parsed.
+        decimals_in: Decimal places of tokenIn.
+        decimals_out: Decimal places of tokenOut; None while it is not listed, when it may have any.
+
+    Raises:
+        ConditionError: An amount is more than a token account can hold, or no amount that one can hold
+            is traded at the price.
+    """
+    fewest, most = (0, _MOST_DECIMALS) if decimals_out is None else (decimals_out, decimals_out)
+    liquidity, price, volume = conditions.min_liquidity, conditions.price, conditions.volume
+    if liquidity is not None:
+        decimals = USD_DECIMALS if liquidity.unit is LiquidityUnit.USD else fewest
+        _refuse_over_u64(liquidity.amount, decimals, "minLiquidity/amount")
+    if volume is not None:
+        _refuse_over_u64(volume.amount, fewest, "volume/amount")
+    if price is None:
+        return
+    # The smallest amount would be paid more than an account can hold.
+    if price.above is not None and not price.above.is_below(U64_MAX * 10**decimals_in, 10**fewest):
+        raise ConditionError("price/above", "No price can be above this.")
+    # The largest amount would be paid less than a base unit.
+    if price.below is not None and not price.below.is_above(10**decimals_in, U64_MAX * 10**most):
+        raise ConditionError("price/below", "No price can be below this.")
+
+
+def _refuse_over_u64(amount: PlainNumber, decimals: int, at: str) -> None:
+    if amount.is_above(U64_MAX, 10**decimals):
+        raise ConditionError(at, "The amount is more than a token account can hold.")
 
 
 def _pool_created(data: Any, at: str) -> PoolCreated:
@@ -80,7 +119,8 @@ def _min_liquidity(data: Any, at: str) -> MinLiquidity:
 
 
 def _price(data: Any, at: str) -> PriceRange:
-    given = _object(data, at, {"above", "below"})
+    names = {"above", "below"}
+    given = _any_of(_object(data, at, names), at, names)
     above = _number(given["above"], f"{at}/above") if "above" in given else None
     below = _number(given["below"], f"{at}/below") if "below" in given else None
     if above and below and not above.is_below(below.digits, 10**below.scale):
@@ -99,7 +139,8 @@ def _volume(data: Any, at: str) -> Volume:
 
 
 def _time_window(data: Any, at: str, now: datetime | None) -> TimeWindow:
-    given = _object(data, at, {"notBefore", "notAfter"})
+    names = {"notBefore", "notAfter"}
+    given = _any_of(_object(data, at, names), at, names)
     not_before = _time(given["notBefore"], f"{at}/notBefore") if "notBefore" in given else None
     not_after = _time(given["notAfter"], f"{at}/notAfter") if "notAfter" in given else None
     if not_after is not None:
@@ -111,15 +152,20 @@ def _time_window(data: Any, at: str, now: datetime | None) -> TimeWindow:
 
 
 def _object(data: Any, at: str, known: set[str]) -> Object:
+    """Return the members that are not null, which is as if left out."""
     if not isinstance(data, dict):
         raise ConditionError(at, "Must be an object.")
     for name in data:
         if name not in known:
             escaped = str(name).replace("~", "~0").replace("/", "~1")
             raise ConditionError(f"{at}/{escaped}" if at else escaped, "Unknown field.")
-    if not data:
-        raise ConditionError(at, "Must have one at least of " + ", ".join(sorted(known)) + ".")
-    return data
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def _any_of(given: Object, at: str, known: set[str]) -> Object:
+    if not given:
+        raise ConditionError(at, "Must have at least one of " + ", ".join(sorted(known)) + ".")
+    return given
 
 
 def _required(given: Object, name: str, at: str) -> Any:

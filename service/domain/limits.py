@@ -4,20 +4,16 @@ A limit price is the least tokenOut for one tokenIn, in display units and net of
 for is that times its amount, rounded up: to the unit, it never asks for less than its price.
 """
 
-import re
 from typing import NamedTuple
 
-from service.domain.amounts import U64_MAX, InvalidAmountError
+from service.domain.amounts import U64_MAX, InvalidAmountError, split_decimal
 
 KEY_BITS = 64
 """Bits after the point of a price's key."""
 
-_DECIMAL = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?")
-_LONGEST = 64
-
 
 class PlainNumber(NamedTuple):
-    """A decimal number, exactly: digits / 10**scale."""
+    """A decimal number, exactly: digits / 10**scale, with the smallest scale: equal numbers are equal."""
 
     digits: int
     scale: int
@@ -35,14 +31,9 @@ def parse_number(text: str) -> PlainNumber:
     """Read a positive decimal number in the form of an amount, whatever its decimals.
 
     Raises:
-        InvalidAmountError: not a plain decimal number, zero, or longer than 64 characters.
+        InvalidAmountError: not a plain decimal number, zero, or too long.
     """
-    if len(text) > _LONGEST:
-        raise InvalidAmountError(f"is longer than {_LONGEST} characters")
-    match = _DECIMAL.fullmatch(text)
-    if match is None:
-        raise InvalidAmountError('must be a plain decimal number such as "1.5"')
-    whole, fraction = match[1], match[2] or ""
+    whole, fraction = split_decimal(text)
     number = PlainNumber(int(whole + fraction), len(fraction))
     if not number.digits:
         raise InvalidAmountError("must be greater than zero")

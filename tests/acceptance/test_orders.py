@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 from aiohttp.web import Application
 from service.api.answers import OrderListSchema, OrderSchema
+from service.domain.tokens import TOKENS
 from solders.signature import Signature
 
 from tests.conftest import service_on
@@ -170,6 +171,37 @@ async def test_an_exact_out_order_pays_out_just_what_was_asked_for(start: Start)
     assert abs(Fraction(order["realisedSlippage"]) - (paid - quoted) / quoted) < Fraction(1, 10**8)
     assert Fraction(order["executedPrice"]) <= Fraction("150.000001") / paid
     assert all(offer["amountOut"] == "150.000001" for offer in order["quotes"])
+
+
+async def test_an_order_is_the_same_in_another_notation(start: Start) -> None:
+    client = await start()
+    limit = order_of(orderType="limit", limitPrice="900", expiresAt="2099-01-01T00:00:00Z", clientOrderId="l")
+    placed = await get(client, (await place(client, **limit))["id"])
+    sol, usdc = (TOKENS[symbol].mint for symbol in ("SOL", "USDC"))
+    same = {
+        "limitPrice": "900.0",
+        "expiresAt": "2099-01-01T02:00:00.000+02:00",
+        "tokenIn": sol,
+        "tokenOut": usdc,
+        "amountIn": "1.50000000000000000",
+        "timeInForce": "GTD",
+        "slippageBps": 100,
+        "sniperConditions": None,
+    }
+    async with client.post("/api/orders/execute", json={**limit, **same}) as answer:
+        assert (answer.status, await answer.json()) == (200, placed)
+    async with client.post("/api/orders/execute", json={**limit, "limitPrice": "900.0001"}) as answer:
+        assert answer.status == 409
+    # It is known by its symbols, whatever it was named by.
+    async with client.get(f"/api/orders?tokenIn={sol}&tokenOut={usdc}") as answer:
+        assert [order["tokenIn"] for order in (await answer.json())["orders"]] == ["SOL"]
+    async with client.get(f"/api/quotes?tokenIn={sol}&tokenOut=USDC&amountIn=1") as answer:
+        assert (await answer.json())["tokenIn"] == "SOL"
+    # An amendment to an equal value makes no entry.
+    async with client.patch(f"/api/orders/{placed['id']}", json={"limitPrice": "900.00"}) as answer:
+        assert await answer.json() == placed
+    async with client.post("/api/orders/cancel", json={"tokenIn": sol, "orderType": None}) as answer:
+        assert (await answer.json())["cancelled"] == 1
 
 
 async def test_an_exact_out_order_is_placed_once_by_its_client_order_id(start: Start) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from fractions import Fraction
 from typing import Any
 
+import psycopg2
 import pytest
 from aiohttp.web import Application
 from service.api.answers import PoolSchema
@@ -110,6 +111,38 @@ async def test_a_token_that_two_list_at_once_has_one_number_of_decimals(
         assert Fraction(pool["amountA"]) == 1_000_000
     [(decimals,)] = rows(servers, "SELECT decimals FROM paper_tokens")
     assert decimals == TOKENS["GEM"].decimals
+
+
+async def test_a_symbol_is_unique_without_regard_to_case(start: Start, servers: TestServers) -> None:
+    client = await start()
+
+    async def try_to(symbol: str, **changes: Any) -> tuple[int, Json]:
+        body = {**GEM_POOL, "tokenA": symbol, **changes}
+        async with client.post("/api/paper/pools", json=body) as answer:
+            return answer.status, await answer.json()
+
+    for side, other in (("tokenA", "tokenB"), ("tokenB", "tokenA")):
+        status, body = await try_to("GEM", **{side: "usdc", other: "SOL"})
+        assert (status, [error["pointer"] for error in body["errors"]]) == (422, [f"#/{side}"])
+    # At once: neither request sees the other's token.
+    answers = await asyncio.gather(*(try_to(symbol) for symbol in ("GEM", "gem", "Gem", "GEm")))
+    assert sorted(status for status, _body in answers)[:1] == [201]
+    assert {status for status, _body in answers[1:]} <= {201, 409, 422}
+    assert rows(servers, "SELECT count(*) FROM paper_tokens") == [(1,)]
+    [token] = [
+        each for each in (await get(client, "/api/tokens"))["tokens"] if each["symbol"].upper() == "GEM"
+    ]
+    [pool] = (await get(client, f"/api/pools?token={token['mint']}"))["pools"]
+    assert pool["tokenA"] == token["symbol"]
+
+
+async def test_postgresql_takes_no_look_alike(start: Start, servers: TestServers) -> None:
+    await list_pool(await start())
+    insert = "INSERT INTO paper_tokens (symbol, mint, decimals) VALUES ('{0}', 'mint of {0}', 6) RETURNING 1"
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        rows(servers, insert.format("gEM"))
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        rows(servers, insert.format("uSDC"))
 
 
 async def test_what_is_no_pool_is_refused_with_a_pointer(start: Start, servers: TestServers) -> None:

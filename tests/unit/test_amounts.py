@@ -74,11 +74,24 @@ def test_zero_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "token_decimals"), [("0.1234567", 6), ("1.0000000", 6), ("1.0", 0), ("0.0000000001", 9)]
+    ("text", "token_decimals"), [("0.1234567", 6), ("1.00000010", 6), ("1.1", 0), ("0.0000000001", 9)]
 )
 def test_more_decimals_than_the_token_has_are_refused(text: str, token_decimals: int) -> None:
     with pytest.raises(InvalidAmountError, match=f"the token's {token_decimals} decimals"):
         parse_amount(text, token_decimals)
+
+
+@pytest.mark.parametrize(
+    ("text", "token_decimals", "amount"),
+    [
+        ("0.0470000000000000000000000000", 9, 47_000_000),
+        ("1.0", 0, 1),
+        ("1.0000000", 6, 1_000_000),
+        ("1." + "0" * 62, 6, 1_000_000),
+    ],
+)
+def test_zeros_past_the_tokens_decimals_are_no_precision(text: str, token_decimals: int, amount: int) -> None:
+    assert parse_amount(text, token_decimals) == amount
 
 
 @pytest.mark.parametrize(("text", "token_decimals"), [(str(U64_MAX + 1), 0), ("18446744073.709551616", 9)])
@@ -89,7 +102,7 @@ def test_more_than_a_token_account_holds_is_refused(text: str, token_decimals: i
 
 @pytest.mark.parametrize("text", ["9" * 5_000, "0" * 5_000, "1." + "0" * 5_000, "x" * 5_000])
 def test_a_text_of_thousands_of_digits_is_refused_unread(text: str) -> None:
-    with pytest.raises(InvalidAmountError, match="longer than any amount"):
+    with pytest.raises(InvalidAmountError, match="longer than 64 characters"):
         parse_amount(text, 9)
 
 
@@ -100,7 +113,7 @@ def test_exactly_what_has_the_contracts_form_and_fits_the_token_is_read(
 ) -> None:
     match = AMOUNT.fullmatch(text)
     base_units = Fraction(text) * 10**token_decimals if match else Fraction(0)
-    fits = match and len(match[2] or ".") - 1 <= token_decimals and 1 <= base_units <= U64_MAX
+    fits = match and base_units.denominator == 1 and 1 <= base_units <= U64_MAX
     try:
         assert parse_amount(text, token_decimals) == base_units
         assert fits

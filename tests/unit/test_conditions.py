@@ -9,7 +9,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from service.domain.condition_parser import ConditionError, parse_conditions
+from service.domain.condition_parser import ConditionError, parse_conditions, refuse_impossible
 from service.domain.conditions import Kind, Opened, PairFacts, holds, observed, unmet
 from service.domain.quote import Dex
 from service.triggers.facts import PairPools, VolumeTape, facts_of
@@ -135,15 +135,96 @@ def test_conditions_are_an_object_and_one_at_least(data: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-@pytest.mark.parametrize("data", [None, [], "x", 1, {}])
-def test_each_condition_is_an_object_that_says_something(kind: Kind, data: Any) -> None:
+@pytest.mark.parametrize("data", [[], "x", 1])
+def test_each_condition_is_an_object(kind: Kind, data: Any) -> None:
     with pytest.raises(ConditionError) as failure:
         parse_conditions({kind: data}, NOW)
     assert failure.value.pointer == kind
 
 
+@pytest.mark.parametrize(
+    ("data", "pointer", "detail"),
+    [
+        (dict.fromkeys(Kind), "", "Must have at least one of"),
+        ({"price": {}}, "price", "Must have at least one of above, below."),
+        ({"price": {"above": None}}, "price", "Must have at least one of above, below."),
+        ({"timeWindow": {"notBefore": None, "notAfter": None}}, "timeWindow", "Must have at least one of"),
+        ({"poolCreated": {}}, "poolCreated/venue", "Missing data"),
+        ({"poolCreated": {"venue": None}}, "poolCreated/venue", "Missing data"),
+        ({"minLiquidity": {"amount": None}}, "minLiquidity/amount", "Missing data"),
+        ({"volume": {"amount": "1", "seconds": None}}, "volume/seconds", "Missing data"),
+        ({"volume": {"amount": None, "seconds": 1}}, "volume/amount", "Missing data"),
+        ({"surprise": None}, "surprise", "Unknown field."),
+    ],
+)
+def test_what_is_null_is_as_if_left_out(data: Any, pointer: str, detail: str) -> None:
+    with pytest.raises(ConditionError) as failure:
+        parse_conditions(data, NOW)
+    assert failure.value.pointer == pointer
+    assert failure.value.detail.startswith(detail)
+
+
+def test_optional_members_may_be_null() -> None:
+    with_nulls = {
+        "price": {"above": "1", "below": None},
+        "minLiquidity": {"amount": "1", "unit": None},
+        "timeWindow": {"notBefore": None, "notAfter": "2027-01-15T13:00:00Z"},
+        "poolCreated": None,
+        "volume": None,
+    }
+    without = {
+        "price": {"above": "1"},
+        "minLiquidity": {"amount": "1"},
+        "timeWindow": {"notAfter": "2027-01-15T13:00:00Z"},
+    }
+    assert parse_conditions(with_nulls, NOW) == parse_conditions(without, NOW)
+
+
+MOST = 2**64 - 1
+IMPOSSIBLE: list[tuple[Any, str]] = [
+    ({"minLiquidity": {"amount": "1" + "0" * 40}}, "minLiquidity/amount"),
+    ({"minLiquidity": {"amount": "18446744073709.551616"}}, "minLiquidity/amount"),
+    ({"minLiquidity": {"amount": "18446744073709.551616", "unit": "usd"}}, "minLiquidity/amount"),
+    ({"volume": {"amount": "18446744073709.551616", "seconds": 60}}, "volume/amount"),
+    ({"price": {"above": "18446744073709551615000"}}, "price/above"),
+    ({"price": {"below": "0." + "0" * 16 + "54"}}, "price/below"),
+]
+POSSIBLE: list[Any] = [
+    {"minLiquidity": {"amount": "18446744073709.551615"}},
+    {"minLiquidity": {"amount": "18446744073709.551615", "unit": "usd"}},
+    {"volume": {"amount": "18446744073709.551615", "seconds": 60}},
+    {"price": {"above": "18446744073709551614999"}},
+    {"price": {"below": "0." + "0" * 16 + "55"}},
+]
+
+
+@pytest.mark.parametrize(("data", "pointer"), IMPOSSIBLE)
+def test_what_no_market_can_meet_is_refused(data: Any, pointer: str) -> None:
+    with pytest.raises(ConditionError) as failure:
+        refuse_impossible(parse_conditions(data, NOW), 9, 6)
+    assert failure.value.pointer == pointer
+
+
+@pytest.mark.parametrize("data", POSSIBLE)
+def test_what_a_market_could_just_meet_is_not(data: Any) -> None:
+    refuse_impossible(parse_conditions(data, NOW), 9, 6)
+
+
+@pytest.mark.parametrize(("data", "pointer"), IMPOSSIBLE)
+def test_a_token_that_is_not_listed_may_have_any_decimals(data: Any, pointer: str) -> None:
+    parsed = parse_conditions(data, NOW)
+    if data in ({"minLiquidity": {"amount": "1" + "0" * 40}}, IMPOSSIBLE[2][0]):
+        with pytest.raises(ConditionError, match=pointer):
+            refuse_impossible(parsed, 9, None)
+    else:
+        refuse_impossible(parsed, 9, None)
+    with pytest.raises(ConditionError, match="price/above"):
+        refuse_impossible(parse_conditions({"price": {"above": f"{MOST}" + "0" * 9}}, NOW), 9, None)
+    with pytest.raises(ConditionError, match="price/below"):
+        refuse_impossible(parse_conditions({"price": {"below": "0." + "0" * 29 + "5"}}, NOW), 9, None)
+
+
 BAD_NUMBERS: list[Any] = [
-    None,
     1,
     1.5,
     True,
@@ -161,7 +242,6 @@ BAD_NUMBERS: list[Any] = [
 ]
 NUMBERS = ["minLiquidity/amount", "price/above", "price/below", "volume/amount"]
 BAD_TIMES: list[Any] = [
-    None,
     1_800_000_000,
     "2027-01-15",
     "2027-01-15T12:00:00",
@@ -179,7 +259,7 @@ BAD_TIMES: list[Any] = [
 
 
 BAD_VENUES: list[Any] = [None, 1, "", "orca", "Raydium", ["raydium"], {}]
-BAD_UNITS: list[Any] = [None, 1, "USD", "tokenIn", []]
+BAD_UNITS: list[Any] = [1, "USD", "tokenIn", []]
 BAD_SECONDS: list[Any] = [None, 0, -1, 3_601, 1.0, "60", True, float("nan")]
 INVALID: list[tuple[str, Any]] = [
     *((path, value) for path in NUMBERS for value in BAD_NUMBERS),

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 import pytest
-from marshmallow import ValidationError
+from marshmallow import Schema, ValidationError
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 from service.api.answers import ORDER, ORDER_LIST, POOL_LIST, QUOTE, STATUS_UPDATE, TOKEN_LIST
@@ -14,7 +14,7 @@ from service.api.health import HealthRoute
 from service.api.market import MarketRoutes
 from service.api.orders import OrderRoutes
 from service.api.paper import PaperRoutes
-from service.api.requests import NEW_ORDER
+from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
 from service.api.routes import application
 from service.api.specs import document
 from service.api.stream import StreamRoutes
@@ -160,6 +160,12 @@ def test_every_operation_has_a_name_of_its_own_and_a_summary() -> None:
         {"slippageBps": 0},
         {"slippageBps": 10_000, "clientOrderId": "mine-1"},
         {"clientOrderId": None},
+        {"slippageBps": None, "limitPrice": None, "timeInForce": None, "expiresAt": None},
+        {"sniperConditions": None},
+        {"orderType": None},
+        {"clientOrderId": "."},
+        {"clientOrderId": ".."},
+        {"clientOrderId": "..."},
         {"slippageBps": -1},
         {"slippageBps": 10_001},
         {"slippageBps": "1"},
@@ -188,7 +194,12 @@ def test_the_document_takes_the_orders_that_the_service_takes(changes: dict[str,
 
 
 @pytest.mark.parametrize(
-    "amounts", [{}, {"amountOut": "1.50"}, {"amountOut": "x"}, {"amountOut": 1}], ids=str
+    "amounts",
+    [
+        *({}, {"amountOut": "1.50"}, {"amountOut": "x"}, {"amountOut": 1}, {"amountOut": None}),
+        *({"amountOut": "1.50", "amountIn": None}, {"amountOut": None, "amountIn": None}),
+    ],
+    ids=str,
 )
 def test_the_document_takes_an_amount_on_either_side_and_wants_one(amounts: dict[str, Any]) -> None:
     order = {name: value for name, value in NEW.items() if name != "amountIn"} | amounts
@@ -198,6 +209,30 @@ def test_the_document_takes_an_amount_on_either_side_and_wants_one(amounts: dict
         assert not is_valid("NewOrder", order)
     else:
         assert is_valid("NewOrder", order)
+
+
+@pytest.mark.parametrize(
+    ("component", "schema", "body"),
+    [
+        ("Amendment", AMENDMENT, {"expiresAt": None}),
+        ("Amendment", AMENDMENT, {"slippageBps": 1, "limitPrice": None}),
+        ("Cancel", CANCEL, {"all": False, "tokenIn": "SOL", "orderType": None}),
+        ("Cancel", CANCEL, {"all": 1}),
+        ("Cancel", CANCEL, {"all": True, "tokenOut": "So11111111111111111111111111111111111111112!"}),
+    ],
+)
+def test_the_document_takes_the_changes_that_the_service_takes(
+    component: str, schema: Schema, body: dict[str, Any]
+) -> None:
+    assert is_valid(component, body) == (not schema.validate(body))
+
+
+def test_no_value_of_a_query_may_be_null_by_the_document() -> None:
+    for path in document()["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", []):
+                assert "null" not in parameter["schema"].get("type", ""), parameter
+                assert None not in parameter["schema"].get("enum", []), parameter
 
 
 def test_the_defaults_of_the_document_are_ones_that_it_takes() -> None:

@@ -106,7 +106,7 @@ def test_the_document_refuses_the_client_order_ids_that_the_service_refuses(clie
 
 def test_the_documents_patterns_are_anchored_and_in_ecma_262() -> None:
     pattern = document()["components"]["schemas"]["NewOrder"]["properties"]["clientOrderId"]["pattern"]
-    assert pattern == "^[A-Za-z0-9._:-]{1,64}$"
+    assert pattern == r"^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,64}$"
 
 
 @pytest.mark.parametrize(

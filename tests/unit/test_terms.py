@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 from service.api.problems import InvalidError
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
-from service.api.terms import amend_terms, read_terms
+from service.api.terms import amend_terms, read_terms, values
 from service.domain.lifecycle import Status
 from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS
@@ -33,6 +33,7 @@ SNIPER: dict[str, Any] = {
     "orderType": "sniper",
     "sniperConditions": {"price": {"above": "1.50"}},
 }
+CONDITIONS = "sniperConditions"
 LATER = "2027-01-15T13:00:00Z"
 
 
@@ -115,7 +116,6 @@ def test_a_time_is_kept_in_utc_to_the_microsecond(text: str, kept: str) -> None:
         ({"timeInForce": "GTC", "expiresAt": LATER}, "expiresAt"),
         ({"timeInForce": "IOC", "expiresAt": LATER}, "expiresAt"),
         ({"timeInForce": "FOK", "expiresAt": LATER}, "expiresAt"),
-        ({"timeInForce": None}, "timeInForce"),
         ({"timeInForce": "gtc"}, "timeInForce"),
         ({"limitPrice": "9223372036854.775808"}, "limitPrice"),
         ({"limitPrice": "1" * 65}, "limitPrice"),
@@ -191,6 +191,11 @@ def test_conditions_are_refused_where_they_are_wrong(conditions: Any, pointer: s
         ({**SNIPER, "expiresAt": LATER}, "expiresAt"),
         ({**SNIPER, "tokenIn": "GEM", "tokenOut": "SOL"}, "tokenIn"),
         ({**SNIPER, "tokenOut": "GE-M"}, "tokenOut"),
+        ({**SNIPER, "tokenOut": "usdc"}, "tokenOut"),
+        (
+            {**SNIPER, "sniperConditions": {"minLiquidity": {"amount": "1" + "0" * 40}}},
+            CONDITIONS + "/minLiquidity/amount",
+        ),
         ({**SNIPER, "tokenOut": "GEM\n"}, "tokenOut"),
         ({**LIMIT, "orderType": "market"}, "limitPrice"),
         ({**LIMIT, "orderType": "LIMIT"}, "orderType"),
@@ -245,9 +250,9 @@ def test_a_sniper_s_end_follows_its_window() -> None:
         (SNIPER, {"expiresAt": None}, "expiresAt"),
         (LIMIT, {"expiresAt": "2027-01-15T12:00:00Z"}, "expiresAt"),
         (LIMIT, {"limitPrice": "0"}, "limitPrice"),
-        (LIMIT, {"limitPrice": None}, "limitPrice"),
+        (LIMIT, {"limitPrice": None}, ""),
         (LIMIT, {"slippageBps": 10_001}, "slippageBps"),
-        (LIMIT, {"slippageBps": None}, "slippageBps"),
+        (LIMIT, {"slippageBps": None, "sniperConditions": None}, ""),
         (LIMIT, {"timeInForce": "IOC"}, "timeInForce"),
         (LIMIT, {"tokenOut": "USDT"}, "tokenOut"),
         (LIMIT, {}, ""),
@@ -289,6 +294,8 @@ def test_an_entry_without_an_amendment_changes_no_terms() -> None:
         {"all": "true"},
         {"all": None},
         {"all": True, "tokenIn": "SOL"},
+        {"all": True, "tokenIn": "So11111111111111111111111111111111111111112"},
+        {"tokenIn": "So11111111111111111111111111111111111111113"},
         {"orderType": None},
         {"orderType": "stop"},
         {"tokenIn": "S OL"},
@@ -310,8 +317,90 @@ def test_a_filter_to_cancel_by_must_say_one_thing(body: Any) -> None:
         {"orderType": "limit"},
         {"tokenIn": "SOL"},
         {"tokenOut": "GEM"},
+        {"all": False, "tokenOut": "GEM"},
+        {"all": True, "tokenIn": None, "orderType": None},
         {"tokenIn": "SOL", "tokenOut": "GEM", "orderType": "sniper"},
     ],
 )
 def test_a_filter_to_cancel_by(body: dict[str, Any]) -> None:
     CANCEL.load(body)
+
+
+WINDOW = {"notBefore": "2027-01-15T12:30:00Z", "notAfter": "2027-01-15T13:00:00Z"}
+EQUAL: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({**LIMIT, "limitPrice": "900"}, {**LIMIT, "limitPrice": "900.0"}),
+    ({**LIMIT, "limitPrice": "0.0470"}, {**LIMIT, "limitPrice": "0.047"}),
+    (LIMIT, {**LIMIT, "amountIn": "2.0000000000000"}),
+    (LIMIT, {**LIMIT, "timeInForce": "GTC", "slippageBps": 100}),
+    (LIMIT, {**LIMIT, "timeInForce": None, "slippageBps": None, "expiresAt": None, "amountOut": None}),
+    (
+        {**LIMIT, "expiresAt": LATER},
+        {**LIMIT, "expiresAt": "2027-01-15T15:00:00.000+02:00", "timeInForce": "GTD"},
+    ),
+    (LIMIT, {**LIMIT, "tokenIn": TOKENS["SOL"].mint, "tokenOut": TOKENS["USDC"].mint}),
+    (
+        {**SNIPER, CONDITIONS: {"price": {"above": "1.50"}, "volume": {"amount": "1", "seconds": 60}}},
+        {
+            **SNIPER,
+            CONDITIONS: {
+                "volume": {"seconds": 60, "amount": "1.0"},
+                "price": {"above": "1.5", "below": None},
+            },
+        },
+    ),
+    (
+        {**SNIPER, CONDITIONS: {"minLiquidity": {"amount": "5"}, "poolCreated": None}},
+        {**SNIPER, CONDITIONS: {"minLiquidity": {"amount": "5.00", "unit": "tokenOut"}}},
+    ),
+    (
+        {**SNIPER, CONDITIONS: {"timeWindow": WINDOW}},
+        {**SNIPER, CONDITIONS: {"timeWindow": {"notBefore": "2027-01-15T13:30:00+01:00", "notAfter": LATER}}},
+    ),
+]
+DIFFERENT: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (LIMIT, {**LIMIT, "limitPrice": "150.250000001"}),
+    (LIMIT, {**LIMIT, "slippageBps": 101}),
+    (LIMIT, {**LIMIT, "timeInForce": "IOC"}),
+    (LIMIT, {**LIMIT, "expiresAt": LATER}),
+    ({**LIMIT, "expiresAt": LATER}, {**LIMIT, "expiresAt": "2027-01-15T13:00:00.000001Z"}),
+    (SNIPER, {**SNIPER, CONDITIONS: {"price": {"below": "1.50"}}}),
+    (SNIPER, {**SNIPER, CONDITIONS: {"price": {"above": "1.50", "below": "2"}}}),
+]
+
+
+def value_of(body: dict[str, Any]) -> object:
+    """Return an order by value."""
+    sent = NEW_ORDER.load(body)
+    terms = values(read_terms(sent, NOW))
+    return sent["token_in"], sent["token_out"], sent["swap_mode"], sent["amount"], terms
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL)
+def test_orders_that_only_the_notation_tells_apart_are_equal(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    assert value_of(one) == value_of(other)
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_orders_of_other_terms_are_not(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert value_of(one) != value_of(other)
+
+
+def test_an_amendment_to_an_equal_value_changes_nothing() -> None:
+    order = an_order({**LIMIT, "expiresAt": LATER})
+    same = {"limitPrice": "150.250", "expiresAt": "2027-01-15T14:00:00+01:00", "slippageBps": 100}
+    assert amend(order, **same) == order.terms
+    changed = amend(order, **{**same, "slippageBps": 7})
+    assert (changed.limit_price, changed.slippage_bps) == ("150.25", 7)
+    sniper = an_order(SNIPER)
+    assert amend(sniper, sniperConditions={"price": {"above": "1.5", "below": None}}) == sniper.terms
+
+
+def test_what_was_accepted_before_is_read_again_whatever_has_changed_since() -> None:
+    for body in (
+        {**SNIPER, "tokenOut": "usdc"},
+        {**SNIPER, CONDITIONS: {"minLiquidity": {"amount": "1" + "0" * 40}}},
+        {**SNIPER, CONDITIONS: {"timeWindow": {"notAfter": "2027-01-15T11:00:00Z"}}},
+    ):
+        read_terms(NEW_ORDER.load(body), None)

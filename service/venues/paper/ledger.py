@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import orjson
+import psycopg2
 
 from service.clock import Clock
 from service.domain.attempt import AttemptState, AttemptStatus, Fill
@@ -281,13 +282,16 @@ class Ledger:
             Whether the tokens are as everybody has them, and whether there was no pool of this id; the pool
             is listed if both hold.
         """
-        [(agreed, listed)] = await self._run(
-            _LIST_POOL,
-            {
-                "pool": orjson.dumps(in_full(pool)).decode(),
-                "tokens": json_of([asdict(token) for token in tokens]),
-            },
-        )
+        try:
+            [(agreed, listed)] = await self._run(
+                _LIST_POOL,
+                {
+                    "pool": orjson.dumps(in_full(pool)).decode(),
+                    "tokens": json_of([asdict(token) for token in tokens]),
+                },
+            )
+        except psycopg2.errors.UniqueViolation:
+            return False, False  # somebody else listed a look-alike in the same moment
         return agreed, listed
 
     async def tokens(self) -> list[Token]:

@@ -9,7 +9,7 @@ from solders.pubkey import Pubkey
 
 from service.background import Background
 from service.clock import Clock
-from service.domain.tokens import TOKENS, Token
+from service.domain.tokens import TOKENS, Token, look_alike
 from service.venues.amm import AmmError
 from service.venues.paper.chain import Chain
 from service.venues.paper.founding import SHORT_NAMES, found_state
@@ -108,7 +108,9 @@ class Listings:
         tokens = [token for token in (wanted.token_a, wanted.token_b) if token.symbol not in TOKENS]
         agreed, listed = await self._ledger.list_pool(pool, tokens)
         if not agreed:
-            raise PoolExistsError("The token has been listed meanwhile, with other decimals.")
+            raise PoolExistsError(
+                "A token of this symbol, but for decimals or case, has been listed meanwhile."
+            )
         if not listed:
             raise PoolExistsError(f"There is a pool {pool.id} already.")
         log.info("paper market: %s is listed", pool.id)
@@ -119,7 +121,7 @@ class Listings:
         for number in count(1):
             await self._clock.sleep(self._every_s)
             symbol = f"NEW{number}"
-            while symbol in TOKENS:
+            while symbol in TOKENS or look_alike(symbol):
                 number += 1  # noqa: PLW2901 - those of earlier starts
                 symbol = f"NEW{number}"
             if not self._chain.leading:
