@@ -10,7 +10,7 @@ WITH wanted AS (
         id uuid, account text, client_order_id text, order_type text, token_in text, token_out text,
         swap_mode text, amount numeric, amount_text text, slippage_bps integer, time_in_force text,
         limit_price text, limit_out numeric, sniper_conditions jsonb, expires_at timestamptz,
-        rests boolean, write_id text
+        decimals_in integer, decimals_out integer, rests boolean, write_id text
     )
 ),
 named AS (
@@ -25,12 +25,13 @@ named AS (
 inserted AS (
     INSERT INTO orders (
         id, account, client_order_id, order_type, token_in, token_out, swap_mode, amount, amount_text,
-        slippage_bps, time_in_force, limit_price, limit_out, sniper_conditions, expires_at, status,
-        version, status_history, created_at, updated_at
+        slippage_bps, time_in_force, limit_price, limit_out, sniper_conditions, expires_at, decimals_in,
+        decimals_out, status, version, status_history, created_at, updated_at
     )
     SELECT
         id, account, client_order_id, order_type, token_in, token_out, swap_mode, amount, amount_text,
-        slippage_bps, time_in_force, limit_price, limit_out, sniper_conditions, expires_at,
+        slippage_bps, time_in_force, limit_price, limit_out, sniper_conditions, expires_at, decimals_in,
+        decimals_out,
         CASE WHEN rests THEN 'open' ELSE 'pending' END,
         CASE WHEN rests THEN 2 ELSE 1 END,
         CASE WHEN rests THEN appended(first, 'open', now(), jsonb_build_object('writeId', write_id)) ELSE first END,
@@ -67,7 +68,8 @@ WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, version integer, owner uuid, status text, detail jsonb, retry_in_ms integer,
-        offers jsonb, route jsonb, attempt jsonb, amount_in numeric, amount_out numeric, tx_hash text
+        offers jsonb, route jsonb, attempt jsonb, amount_in numeric, amount_out numeric, tx_hash text,
+        decimals_out integer
     )
 ),
 locked AS (
@@ -88,7 +90,7 @@ steps AS (
             WHEN l.expires_at <= now() THEN 'expired'
             ELSE w.status
         END AS status,
-        w.retry_in_ms, w.detail
+        w.retry_in_ms, w.detail, w.decimals_out
     FROM wanted AS w
     LEFT JOIN locked AS l ON l.order_id = w.id
 ),
@@ -106,7 +108,8 @@ moved AS (
         ),
         amount_in = w.amount_in,
         amount_out = w.amount_out,
-        tx_hash = w.tx_hash
+        tx_hash = w.tx_hash,
+        decimals_out = coalesce(o.decimals_out, w.decimals_out)
     FROM steps AS w
     WHERE o.id = w.id
         AND o.version = w.version

@@ -5,7 +5,8 @@
 SELECT
     o.id::text, o.client_order_id, o.order_type, o.token_in, o.token_out, o.swap_mode,
     o.amount, o.amount_text, o.slippage_bps, o.time_in_force, o.limit_price, o.limit_out,
-    o.sniper_conditions, rfc3339(o.expires_at), o.status_history, rfc3339(o.created_at), o.amount_in,
+    o.sniper_conditions, rfc3339(o.expires_at), o.decimals_in, o.decimals_out, o.status_history,
+    rfc3339(o.created_at), o.amount_in,
     o.amount_out, o.tx_hash,
     (
         SELECT jsonb_object_agg(q.sequence, jsonb_build_array(q.offers, q.route))

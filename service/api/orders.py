@@ -19,6 +19,7 @@ from service.api.views import OrderAt
 from service.clock import Clock
 from service.domain.lifecycle import Status
 from service.domain.order import NewOrder
+from service.domain.tokens import TOKENS
 from service.store.batch import QueueFullError
 from service.store.database import UnavailableError
 from service.store.endings import Filter
@@ -86,7 +87,13 @@ class OrderRoutes:
 
     def _new_order(self, sent: dict[str, Any], now: datetime | None) -> NewOrder:
         """Return the order that was sent, with its terms as they are stored; see ``read_terms``."""
-        return NewOrder(id=self.clock.new_order_id(), **{**sent, **asdict(read_terms(sent, now))})
+        bought = TOKENS.get(sent["token_out"])
+        return NewOrder(
+            id=self.clock.new_order_id(),
+            decimals_in=TOKENS[sent["token_in"]].decimals,
+            decimals_out=None if bought is None else bought.decimals,
+            **{**sent, **asdict(read_terms(sent, now))},
+        )
 
     async def _answer_late(self, sent: dict[str, Any], refusal: InvalidError) -> web.Response:
         """Refuse an order, unless it was placed while its time had not come: then the client asks again."""
@@ -121,6 +128,8 @@ def _accepted(order: NewOrder, created_at: str) -> Order:
         amount=order.amount,
         amount_text=order.amount_text,
         terms=_terms_of(order),
+        decimals_in=order.decimals_in,
+        decimals_out=order.decimals_out,
         history=({"sequence": 1, "status": Status.PENDING, "timestamp": created_at},),
         created_at=created_at,
         fill=None,

@@ -41,7 +41,8 @@ def read_terms(sent: dict[str, Any], now: datetime | None) -> Terms:
     if sent["order_type"] is OrderType.LIMIT:
         terms = replace(terms, time_in_force=sent["time_in_force"])
         terms = _with_expiry(terms, sent["expires_at"], now)
-        return _with_limit(terms, sent["limit_price"], sent["amount"], sent["token_in"], sent["token_out"])
+        decimals = TOKENS[sent["token_in"]].decimals, TOKENS[sent["token_out"]].decimals
+        return _with_limit(terms, sent["limit_price"], sent["amount"], *decimals)
     return terms
 
 
@@ -56,7 +57,9 @@ def amend_terms(order: Order, sent: dict[str, Any], now: datetime | None) -> Ter
         raise ValidationError({camel_case(name): [f"Only {_OWNERS[name]} orders have it."] for name in wrong})
     terms = replace(order.terms, slippage_bps=sent.get("slippage_bps", order.terms.slippage_bps))
     if "limit_price" in sent:
-        terms = _with_limit(terms, sent["limit_price"], order.amount, order.token_in, order.token_out)
+        if order.decimals_out is None:
+            raise ValueError(f"limit order {order.id} has no decimals")
+        terms = _with_limit(terms, sent["limit_price"], order.amount, order.decimals_in, order.decimals_out)
     if "expires_at" in sent:
         terms = _with_expiry(replace(terms, time_in_force=None), sent["expires_at"], now)
     if "sniper_conditions" in sent:
@@ -87,8 +90,7 @@ def _unless_equal(before: Terms, after: Terms) -> Terms:
     return replace(after, **{name: getattr(before, name) for name in new if new[name] == old[name]})
 
 
-def _with_limit(terms: Terms, price: str, amount_in: int, token_in: str, token_out: str) -> Terms:
-    decimals_in, decimals_out = TOKENS[token_in].decimals, TOKENS[token_out].decimals
+def _with_limit(terms: Terms, price: str, amount_in: int, decimals_in: int, decimals_out: int) -> Terms:
     try:
         out = limit_out(amount_in, price, decimals_in, decimals_out)
     except InvalidAmountError as error:

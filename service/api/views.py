@@ -6,7 +6,6 @@ from service.domain.amounts import format_amount, format_price, format_shortfall
 from service.domain.attempt import Fill
 from service.domain.lifecycle import Status
 from service.domain.quote import SwapMode
-from service.domain.tokens import TOKENS
 from service.store.journal import Entry
 from service.store.orders import Order, terms_at
 
@@ -58,26 +57,27 @@ class OrderAt:
 
     def _fill(self, order: Order) -> None:
         fill = order.fill
-        if fill is None:
+        decimals_in, decimals_out = order.decimals_in, order.decimals_out
+        if fill is None or decimals_out is None:
             raise ValueError(f"order {order.id} is confirmed and has no fill")
-        decimals_in, decimals_out = TOKENS[order.token_in].decimals, TOKENS[order.token_out].decimals
         if order.swap_mode is SwapMode.EXACT_OUT:
             self.amount_in = format_amount(fill.amount_in, decimals_in)
         self.amount_out = format_amount(fill.amount_out, decimals_out)
         self.executed_price = format_price(fill.amount_out, decimals_out, fill.amount_in, decimals_in)
-        self.realised_slippage = self._slippage(order, fill)
+        exact_in = order.swap_mode is SwapMode.EXACT_IN
+        self.realised_slippage = self._slippage(order, fill, decimals_out if exact_in else decimals_in)
         self.tx_hash = fill.tx_hash
 
-    def _slippage(self, order: Order, fill: Fill) -> str | None:
+    def _slippage(self, order: Order, fill: Fill, decimals: int) -> str | None:
         """Compare the fill with what the attempt that filled it was quoted."""
         if order.swap_mode is SwapMode.EXACT_IN:
-            token, name, got = order.token_out, "quotedOut", fill.amount_out
+            name, got = "quotedOut", fill.amount_out
         else:
-            token, name, got = order.token_in, "quotedIn", fill.amount_in
+            name, got = "quotedIn", fill.amount_in
         text = _latest(self.status_history, name)
         if text is None:
             return None  # an order from before quotes were kept
-        quoted = parse_amount(text, TOKENS[token].decimals)
+        quoted = parse_amount(text, decimals)
         worse_by = quoted - got if order.swap_mode is SwapMode.EXACT_IN else got - quoted
         return format_shortfall(worse_by, quoted)
 

@@ -39,7 +39,7 @@ class NewOrder:
 
     ``amount`` is base units of ``token_in``, or of ``token_out`` if the mode is exact-out;
     ``amount_text`` is the amount as the client wrote it, which is how it comes back. ``slippage_bps`` is
-    0 to 10000.
+    0 to 10000. ``decimals_in`` and ``decimals_out`` are the tokens'; None while tokenOut is not listed.
 
     A limit order has ``limit_price`` as it was written, and ``limit_out``, the base units that the whole
     amount must pay at least. ``sniper_conditions`` are JSON as sent. ``expires_at`` is RFC 3339.
@@ -54,6 +54,8 @@ class NewOrder:
     amount_text: str
     slippage_bps: int
     client_order_id: str | None
+    decimals_in: int
+    decimals_out: int | None
     time_in_force: TimeInForce | None = None
     limit_price: str | None = None
     limit_out: int | None = None

@@ -89,6 +89,7 @@ def _encode(steps: Sequence[Committed]) -> bytes:
                 step.entry,
                 step.quoted and [step.quoted.offers, step.quoted.route],
                 step.fill and [step.fill.amount_in, step.fill.amount_out, step.fill.tx_hash],
+                step.decimals_out,
             ]
             for step in steps
         ]
@@ -102,6 +103,7 @@ def _decode(message: bytes) -> list[Committed]:
             entry,
             None if quoted is None else Quoted(*quoted),
             None if fill is None else Fill(int(fill[0]), int(fill[1]), fill[2]),
+            decimals_out,
         )
-        for order_id, entry, quoted, fill in orjson.loads(message)
+        for order_id, entry, quoted, fill, decimals_out in orjson.loads(message)
     ]

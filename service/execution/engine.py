@@ -350,6 +350,8 @@ class Engine:
         """
         status = next_status(run.status, trigger)
         crash_points.reach(_BEFORE[status])
+        # Quoted or filled, so the token is listed: it was not when a sniper order was placed.
+        bought = TOKENS.get(run.order.token_out) if quoted or fill else None
         step = await self._journal.append(
             Transition(
                 order_id=run.order.order_id,
@@ -362,6 +364,7 @@ class Engine:
                 attempt=attempt,
                 fill=fill,
                 retry_in_ms=retry_in_ms,
+                decimals_out=None if bought is None else bought.decimals,
             )
         )
         crash_points.reach(_AFTER[status])

@@ -73,16 +73,21 @@ class Transition:
     quoted: Quoted | None = None
     attempt: Attempt | None = None
     fill: Fill | None = None
+    decimals_out: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A step that is durable: the history entry, and what came with it."""
+    """A step that is durable: the history entry, and what came with it.
+
+    ``decimals_out`` are tokenOut's, with a step that could be made only because they are known.
+    """
 
     order_id: str
     entry: Entry
     quoted: Quoted | None = None
     fill: Fill | None = None
+    decimals_out: int | None = None
 
     @property
     def sequence(self) -> int:
@@ -183,6 +188,8 @@ class Journal:
                 "limit_out": order.limit_out,
                 "sniper_conditions": order.sniper_conditions,
                 "expires_at": order.expires_at,
+                "decimals_in": order.decimals_in,
+                "decimals_out": order.decimals_out,
                 "rests": order.rests,
                 "write_id": self._clock.new_write_id(),
             }
@@ -230,7 +237,13 @@ class Journal:
             if entry is None or entry[WRITE_ID] != transition.write_id:
                 results.append(SupersededError(transition.order_id))
                 continue
-            step = Committed(transition.order_id, public(entry), transition.quoted, transition.fill)
+            step = Committed(
+                transition.order_id,
+                public(entry),
+                transition.quoted,
+                transition.fill,
+                transition.decimals_out,
+            )
             results.append(step)
             committed.append(step)
         if committed:
@@ -267,6 +280,7 @@ def _row(transition: Transition) -> Entry:
         "amount_in": fill and fill.amount_in,
         "amount_out": fill and fill.amount_out,
         "tx_hash": fill and fill.tx_hash,
+        "decimals_out": transition.decimals_out,
     }
 
 

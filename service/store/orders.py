@@ -40,7 +40,7 @@ class Order:
 
     ``amount`` is base units of the token whose side ``swap_mode`` fixes, ``amount_text`` what the client
     wrote; times are RFC 3339 in UTC; ``quoted`` maps the sequence of a history entry to what was offered
-    for it and what was chosen.
+    for it and what was chosen. ``decimals_out`` is None while tokenOut is not listed.
     """
 
     id: str
@@ -52,6 +52,8 @@ class Order:
     amount: int
     amount_text: str
     terms: Terms
+    decimals_in: int
+    decimals_out: int | None
     history: tuple[Entry, ...]
     created_at: str
     fill: Fill | None
@@ -83,6 +85,7 @@ class Order:
             self,
             terms=amended(self.terms, step.entry, "to"),
             history=(*self.history, step.entry),
+            decimals_out=step.decimals_out if self.decimals_out is None else self.decimals_out,
             fill=step.fill or self.fill,
             quoted=quoted,
         )
@@ -224,7 +227,7 @@ class Orders:
 
 
 def _order(row: Row) -> Order:
-    *request, history, created_at, amount_in, amount_out, tx_hash, quoted = row
+    *request, decimals_in, decimals_out, history, created_at, amount_in, amount_out, tx_hash, quoted = row
     (
         order_id,
         client_order_id,
@@ -246,6 +249,8 @@ def _order(row: Row) -> Order:
         amount=amount,
         amount_text=amount_text,
         terms=Terms(*terms),
+        decimals_in=decimals_in,
+        decimals_out=decimals_out,
         history=tuple(public(entry) for entry in history),
         created_at=created_at,
         fill=Fill(amount_in, amount_out, tx_hash) if tx_hash is not None else None,

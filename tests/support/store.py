@@ -68,6 +68,8 @@ class Store:
             amount_text="1",
             slippage_bps=100,
             client_order_id=client_order_id,
+            decimals_in=9,
+            decimals_out=6,
         )
 
     async def insert(self, client_order_id: str | None = None) -> str:

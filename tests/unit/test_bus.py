@@ -56,6 +56,7 @@ steps = st.builds(
     entry=entries,
     quoted=st.none() | st.builds(Quoted, st.lists(entries, max_size=2), st.none() | entries),
     fill=st.none() | st.builds(Fill, st.integers(1, U64_MAX), st.integers(1, U64_MAX), short_text),
+    decimals_out=st.none() | st.integers(0, 12),
 )
 groups = st.lists(steps, max_size=4)
 
@@ -97,9 +98,10 @@ def test_an_amount_that_no_json_number_holds_exactly_arrives_exactly() -> None:
     "body",
     [
         *(b"", b"not json", b"\xff\xfe", b"1", b"null", b"{}x", b"[1]", b"[null]", b'["ab"]', b"[[]]"),
-        *(b'[["a",{"sequence":1}]]', b'[["a",{},null,{}]]', b'[["a",{},null,["1","sig"]]]'),
-        *(b'[["a",{},null,["x","1","sig"]]]', b'[["a",{},null,[null,1,"sig"]]]', b'[["a",{},null,null,1]]'),
-        *(b'[["a",{},[[]],null]]', b'[["a",{},1,null]]', b'[["a",{},["x",null,null],null]]'),
+        *(b'[["a",{"sequence":1}]]', b'[["a",{},null,{},null]]', b'[["a",{},null,["1","sig"],null]]'),
+        *(b'[["a",{},null,["x","1","sig"],null]]', b'[["a",{},null,[null,1,"sig"],null]]'),
+        *(b'[["a",{},null,null,null,1]]', b'[["a",{},[[]],null,null]]', b'[["a",{},1,null,null]]'),
+        b'[["a",{},["x",null,null],null,null]]',
     ],
 )
 def test_a_message_that_is_none_of_ours_is_logged_and_dropped(

@@ -35,6 +35,8 @@ def order_at(version: int, order_id: str = "one") -> Order:
         amount=1,
         amount_text="0.000000001",
         terms=Terms(slippage_bps=100),
+        decimals_in=9,
+        decimals_out=6,
         history=tuple(step.entry for step in STEPS[:version]),
         created_at="2026-11-22T10:00:00.000Z",
         fill=Fill(1, 1, "sig") if version == len(LIFE) else None,

@@ -92,6 +92,8 @@ def an_order(
         amount=1_500_000_000,
         amount_text="1.50",
         terms=Terms(slippage_bps=100),
+        decimals_in=9,
+        decimals_out=6,
         history=history,
         created_at=NOW,
         fill=fill,

@@ -67,6 +67,8 @@ def an_order(body: dict[str, Any]) -> Order:
         amount=sent["amount"],
         amount_text=sent["amount_text"],
         terms=read_terms(sent, NOW),
+        decimals_in=TOKENS[sent["token_in"]].decimals,
+        decimals_out=TOKENS[sent["token_out"]].decimals if sent["token_out"] in TOKENS else None,
         history=(
             {"sequence": 1, "status": Status.PENDING, "timestamp": at},
             {"sequence": 2, "status": Status.OPEN, "timestamp": at},

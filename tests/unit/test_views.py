@@ -1,5 +1,6 @@
 """An order as a client sees it: as it stood at each entry of its history, and nothing from later."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,6 +63,8 @@ def an_order(
         amount=10**9 if swap_mode is SwapMode.EXACT_IN else 10**6,
         amount_text="1.00",
         terms=Terms(slippage_bps=50),
+        decimals_in=9,
+        decimals_out=6,
         history=history,
         created_at="2026-11-22T10:00:01.000Z",
         fill=fill,
@@ -217,3 +220,15 @@ def test_a_step_changes_a_copy() -> None:
     after = before.after(Committed(ORDER_ID, RETRIED[2], quoted=QUOTED_1))
     assert (before.version, before.status, before.quoted) == (2, Status.ROUTING, {})
     assert (after.version, after.status, after.quoted) == (3, Status.BUILDING, {3: QUOTED_1})
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed when placed", "listed later"])
+def test_an_order_is_shown_without_knowing_its_tokens(listed: bool) -> None:
+    """Its tokens may have been listed by another instance, a moment ago."""
+    order = replace(
+        an_order(*RETRIED[:8]), token_in="NEITHER", token_out="NOR", decimals_out=6 if listed else None
+    )
+    step = Committed(ORDER_ID, RETRIED[8], fill=FILL, decimals_out=6)
+    view = ORDER.dump(OrderAt(order.after(step)))
+    assert (view["tokenOut"], view["amountOut"], view["executedPrice"]) == ("NOR", "149.25", "149.25")
+    assert view["realisedSlippage"] == ORDER.dump(OrderAt(FILLED))["realisedSlippage"]
