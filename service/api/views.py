@@ -1,13 +1,46 @@
 """An order as it stood at one entry of its history: what a client sees of it."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from service.domain.amounts import format_amount, format_price, format_shortfall, parse_amount
 from service.domain.attempt import Fill
 from service.domain.lifecycle import Status
 from service.domain.quote import SwapMode
-from service.store.journal import Entry
-from service.store.orders import Order, terms_at
+from service.store.journal import Entry, Quoted
+from service.store.orders import Order, Terms, amended, first_terms
+
+
+@dataclass(slots=True)
+class SoFar:
+    """What an order's history says up to an entry, gathered entry by entry, so that no view looks back.
+
+    ``promised`` is the entry that said last what the route was quoted.
+    """
+
+    terms: Terms
+    attempts: int = 0
+    venue: str | None = None
+    quoted: Quoted | None = None
+    promised: Entry = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, order: Order, sequence: int) -> "SoFar":
+        """Return what an order's history says up to the entry of a sequence."""
+        so_far = cls(first_terms(order))
+        for entry in order.history[:sequence]:
+            so_far.take(entry, order.quoted.get(entry["sequence"]))
+        return so_far
+
+    def take(self, entry: Entry, quoted: Quoted | None) -> None:
+        """Take the next entry, and what was offered for it."""
+        self.terms = amended(self.terms, entry, "to")
+        if entry["status"] == Status.ROUTING:
+            self.attempts += 1
+        self.venue = entry.get("venue", self.venue)
+        self.quoted = quoted or self.quoted
+        if "quotedOut" in entry:
+            self.promised = entry
 
 
 class OrderAt:
@@ -17,11 +50,12 @@ class OrderAt:
     ``confirmed``, the reason with ``failed``.
     """
 
-    def __init__(self, order: Order, sequence: int | None = None) -> None:
+    def __init__(self, order: Order, sequence: int | None = None, so_far: SoFar | None = None) -> None:
         self.order = self  # a message is about the order as it stood
         self.sequence = order.version if sequence is None else sequence
-        self.status_history = order.history[: self.sequence]
-        last = self.status_history[-1]
+        self.status_history: Any = order.history[: self.sequence]
+        so_far = so_far or SoFar.of(order, self.sequence)
+        last = order.history[self.sequence - 1]
         self.id = self.order_id = order.id
         self.client_order_id = order.client_order_id
         self.token_in = order.token_in
@@ -31,7 +65,7 @@ class OrderAt:
         self.amount_in = order.amount_text if exact_in else None
         self.amount_out = None if exact_in else order.amount_text
         self.order_type = order.order_type
-        terms = terms_at(order, self.sequence)
+        terms = so_far.terms
         self.slippage_bps = terms.slippage_bps
         self.time_in_force = terms.time_in_force
         self.limit_price = terms.limit_price
@@ -40,22 +74,20 @@ class OrderAt:
         self.status: str = last["status"]
         self.created_at = order.created_at
         self.updated_at: str = last["timestamp"]
-        self.attempts = sum(entry["status"] == Status.ROUTING for entry in self.status_history)
-        self.venue = _latest(self.status_history, "venue")
-        made = [sequence for sequence in order.quoted if sequence <= self.sequence]
-        quoted = order.quoted[max(made)] if made else None
-        self.quotes = quoted and quoted.offers
-        self.route = quoted and quoted.route
+        self.attempts = so_far.attempts
+        self.venue = so_far.venue
+        self.quotes: Any = so_far.quoted and so_far.quoted.offers
+        self.route: Any = so_far.quoted and so_far.quoted.route
         self.executed_price: str | None = None
         self.realised_slippage: str | None = None
         self.tx_hash: str | None = None
         if self.status == Status.CONFIRMED:
-            self._fill(order)
+            self._fill(order, so_far.promised)
         unfilled = self.status in {Status.FAILED, Status.EXPIRED, Status.CANCELLED}
         self.failure_reason: str | None = last.get("reason") if unfilled else None
         self.failure_detail: str | None = last.get("detail") if unfilled else None
 
-    def _fill(self, order: Order) -> None:
+    def _fill(self, order: Order, promised: Entry) -> None:
         fill = order.fill
         decimals_in, decimals_out = order.decimals_in, order.decimals_out
         if fill is None or decimals_out is None:
@@ -65,23 +97,18 @@ class OrderAt:
         self.amount_out = format_amount(fill.amount_out, decimals_out)
         self.executed_price = format_price(fill.amount_out, decimals_out, fill.amount_in, decimals_in)
         exact_in = order.swap_mode is SwapMode.EXACT_IN
-        self.realised_slippage = self._slippage(order, fill, decimals_out if exact_in else decimals_in)
+        self.realised_slippage = _slippage(order, fill, promised, decimals_out if exact_in else decimals_in)
         self.tx_hash = fill.tx_hash
 
-    def _slippage(self, order: Order, fill: Fill, decimals: int) -> str | None:
-        """Compare the fill with what the attempt that filled it was quoted."""
-        if order.swap_mode is SwapMode.EXACT_IN:
-            name, got = "quotedOut", fill.amount_out
-        else:
-            name, got = "quotedIn", fill.amount_in
-        text = _latest(self.status_history, name)
-        if text is None:
-            return None  # an order from before quotes were kept
-        quoted = parse_amount(text, decimals)
-        worse_by = quoted - got if order.swap_mode is SwapMode.EXACT_IN else got - quoted
-        return format_shortfall(worse_by, quoted)
 
-
-def _latest(history: tuple[Entry, ...], key: str) -> Any:
-    """Return what the last entry that has the key says."""
-    return next((entry[key] for entry in reversed(history) if key in entry), None)
+def _slippage(order: Order, fill: Fill, promised: Entry, decimals: int) -> str | None:
+    """Compare the fill with what the attempt that filled it was quoted."""
+    if order.swap_mode is SwapMode.EXACT_IN:
+        name, got = "quotedOut", fill.amount_out
+    else:
+        name, got = "quotedIn", fill.amount_in
+    if name not in promised:
+        return None  # an order from before quotes were kept
+    quoted = parse_amount(promised[name], decimals)
+    worse_by = quoted - got if order.swap_mode is SwapMode.EXACT_IN else got - quoted
+    return format_shortfall(worse_by, quoted)

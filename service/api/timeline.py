@@ -1,0 +1,69 @@
+"""An order's messages: message N shows the order as it stood at its N-th entry, history and all.
+
+The history is in each message as far as it went then, so each entry goes out as often as messages follow it.
+It is serialised once, and so are the offers and the route of each try: a replay costs what its bytes cost.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import orjson
+
+from service.api.answers import STATUS_UPDATE
+from service.api.views import OrderAt, SoFar
+from service.store.journal import Entry, Quoted
+from service.store.orders import Order, first_terms
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """An order at one entry: where its history ends in the serialised one, and what it says up to there."""
+
+    end: int
+    so_far: SoFar
+    quotes: orjson.Fragment
+    route: orjson.Fragment
+
+
+class Timeline:
+    """The messages of one order, for all who watch it: what one of them needed is there for the next."""
+
+    def __init__(self) -> None:
+        self._so_far: SoFar | None = None
+        self._history = bytearray()
+        self._moments: list[_Moment] = []
+        self._quotes = self._route = orjson.Fragment(b"null")
+        self._last: tuple[int, bytes] = (0, b"")
+
+    def message(self, order: Order, sequence: int) -> bytes:
+        """Return the message of an entry.
+
+        Args:
+            order: the same as before, at that entry or later.
+            sequence: the entry's.
+        """
+        if self._last[0] != sequence:
+            # Those who follow it live all ask for the same one.
+            self._last = (sequence, self._write(order, sequence))
+        return self._last[1]
+
+    def _write(self, order: Order, sequence: int) -> bytes:
+        so_far = self._so_far = self._so_far or SoFar(first_terms(order))
+        for entry in order.history[len(self._moments) : sequence]:
+            quoted = order.quoted.get(entry["sequence"])
+            so_far.take(entry, quoted)
+            self._take(entry, quoted, copy.copy(so_far))
+        moment = self._moments[sequence - 1]
+        view = OrderAt(order, sequence, moment.so_far)
+        view.status_history = orjson.Fragment(b"[" + bytes(self._history[: moment.end]) + b"]")
+        view.quotes, view.route = moment.quotes, moment.route
+        return orjson.dumps(STATUS_UPDATE.dump(view))
+
+    def _take(self, entry: Entry, quoted: Quoted | None, so_far: SoFar) -> None:
+        if quoted is not None:
+            self._quotes = orjson.Fragment(orjson.dumps(quoted.offers))
+            self._route = orjson.Fragment(orjson.dumps(quoted.route))
+        if self._history:
+            self._history += b","
+        self._history += orjson.dumps(entry)
+        self._moments.append(_Moment(len(self._history), so_far, self._quotes, self._route))

@@ -1,0 +1,115 @@
+"""The messages of a stream: equal, to the byte, to the order as it stood, and each entry serialised once."""
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from service.api import views
+from service.api.answers import ORDER, STATUS_UPDATE
+from service.api.timeline import Timeline
+from service.api.views import OrderAt
+from service.store import orders as store
+from service.store.journal import Entry, Quoted
+from service.store.orders import Order, Terms
+
+from tests.unit.test_views import FILL, FILLED, an_order, entry
+
+MODEST = settings(max_examples=60, deadline=None)
+
+
+def amended_order(amendments: int) -> Order:
+    """Return a resting order whose price was raised so many times."""
+    raised = [
+        entry(3 + n, "open", amended={"limitPrice": {"from": str(100 + n), "to": str(101 + n)}})
+        for n in range(amendments)
+    ]
+    order = an_order(entry(1, "pending"), entry(2, "open"), *raised)
+    return replace(order, order_type="limit", terms=Terms(100, "GTC", str(100 + amendments), 1))
+
+
+def written_out(order: Order, sequence: int) -> bytes:
+    """Return a message without any of what was kept for it."""
+    return orjson.dumps(STATUS_UPDATE.dump(OrderAt(order, sequence)))
+
+
+@pytest.mark.parametrize("order", [FILLED, amended_order(30)])
+def test_every_message_is_the_order_as_it_stood_to_the_byte(order: Order) -> None:
+    for after in range(order.version):
+        messages = Timeline()
+        for sequence in range(after + 1, order.version + 1):
+            assert messages.message(order, sequence) == written_out(order, sequence)
+
+
+def test_the_last_message_shows_what_a_get_shows() -> None:
+    whole = orjson.dumps(ORDER.dump(OrderAt(FILLED)))
+    assert whole in Timeline().message(FILLED, FILLED.version)
+
+
+def test_terms_are_told_as_they_were() -> None:
+    order, messages = amended_order(3), Timeline()
+    told = [orjson.loads(messages.message(order, n))["order"]["limitPrice"] for n in range(1, 6)]
+    assert told == ["100", "100", "101", "102", "103"]
+
+
+_DETAILS: list[dict[str, Any]] = [
+    {"status": "routing", "attempt": 1},
+    {"status": "building", "venue": "raydium"},
+    {"status": "submitted", "quotedIn": "1", "quotedOut": "150"},
+    {"status": "pending", "reason": "slippage_exceeded", "detail": 'He said "no" \u2026'},
+    {"status": "open", "amended": {"slippageBps": {"from": 50, "to": 50}}},
+]
+
+
+@MODEST
+@given(st.lists(st.tuples(st.sampled_from(_DETAILS), st.booleans()), max_size=12), st.data())
+def test_whoever_follows_from_wherever_and_whenever_sees_the_same(
+    steps: list[tuple[Entry, bool]], data: st.DataObject
+) -> None:
+    history = [entry(1, "pending")]
+    quoted = {}
+    for sequence, (detail, has_quotes) in enumerate(steps, 2):
+        history.append({**entry(sequence, ""), **detail})
+        if has_quotes:
+            quoted[sequence] = Quoted([{"venue": "raydium", "poolId": str(sequence)}], None)
+    order = an_order(*history, quoted=quoted)
+    messages = Timeline()
+    for sequence in data.draw(st.lists(st.integers(1, order.version), max_size=20)):
+        # As a feed has it: at the entry, or already further.
+        known = data.draw(st.integers(sequence, order.version))
+        seen = replace(
+            order,
+            history=order.history[:known],
+            quoted={n: each for n, each in order.quoted.items() if n <= known},
+        )
+        assert messages.message(seen, sequence) == written_out(order, sequence)
+
+
+def test_a_replay_serialises_each_entry_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = replace(amended_order(200), fill=FILL)
+    calls = {"dumps": 0, "amended": 0}
+    real_dumps, real_amended = orjson.dumps, store.amended
+
+    def dumps(value: Any) -> bytes:
+        calls["dumps"] += 1
+        return real_dumps(value)
+
+    def amended(terms: Terms, step: Entry, side: str) -> Terms:
+        calls["amended"] += 1
+        return real_amended(terms, step, side)
+
+    monkeypatch.setattr(orjson, "dumps", dumps)
+    monkeypatch.setattr(views, "amended", amended)
+    messages = Timeline()
+    for _watcher in range(3):
+        for sequence in range(1, order.version + 1):
+            messages.message(order, sequence)
+    # The entries once; a message for each of them and each watcher.
+    assert calls == {"dumps": order.version * 4, "amended": order.version}
+
+
+def test_those_who_follow_live_share_each_message() -> None:
+    messages = Timeline()
+    assert messages.message(FILLED, 4) is messages.message(FILLED, 4)
