@@ -134,6 +134,8 @@ async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
         _greet(host, port, servers.data_dir)
         await stop.wait()
         print("Stopping ...", flush=True)
+        await site.stop()
+        await service.drain()
     finally:
         await watcher.stop()
         await runner.cleanup()

@@ -58,7 +58,7 @@ class Servers:
 class Service:
     """The whole service, apart from the socket it listens on.
 
-    ``web`` is the aiohttp application; ``start`` and ``stop`` may be called twice.
+    ``web`` is the aiohttp application; ``start``, ``drain`` and ``stop`` may be called twice.
     """
 
     def __init__(self, settings: Settings, servers: Servers, clock: Clock | None = None) -> None:
@@ -186,7 +186,7 @@ class Service:
             ),
         )
         self.web.on_startup.append(lambda _app: self.start())
-        self.web.on_shutdown.append(lambda _app: self._drain())
+        self.web.on_shutdown.append(lambda _app: self.drain())
         self.web.on_cleanup.append(lambda _app: self.stop())
         self._started = False
 
@@ -232,8 +232,12 @@ class Service:
         # The engine and the sweep need each other; this is where the circle closes.
         self._sweep.look_in(delay_ms)
 
-    async def _drain(self) -> None:
-        """Take no new work, finish what can be finished in the grace, and tell the watchers to come back."""
+    async def drain(self) -> None:
+        """Take no new work, finish what can be finished in the grace, and tell the watchers to come back.
+
+        To be called before the connections are closed: aiohttp's shutdown begins by reading from none of
+        them, and then no watcher's answer to that would be heard.
+        """
         if self._started:
             await self._receiver.stop(self._settings.shutdown_grace_s)
         await self._stream.stop()

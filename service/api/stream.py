@@ -1,18 +1,22 @@
-"""One order's statuses over a WebSocket: every entry once, in order, then the socket closes."""
+"""The WebSocket: one order's history, replayed and followed live, for any number of clients, however slow.
+
+Each client has a reader, which notices that it closes or goes, and a sender. Whichever ends first ends the
+stream; only then is the socket closed, by nobody else, so that the closing handshake is seen to its end.
+"""
 
 import asyncio
 import logging
+from typing import Any
+from weakref import WeakValueDictionary
 
-import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from service.api.answers import STATUS_UPDATE
 from service.api.fields import is_uuid
 from service.api.messages import load_query
 from service.api.problems import NotFoundError, ServiceUnavailableError, UpgradeError
 from service.api.requests import STREAM_QUERY
-from service.api.views import OrderAt
-from service.background import Background
+from service.api.timeline import Timeline
+from service.background import Background, cancel
 from service.clock import Clock
 from service.events.feed import Feeds, Watch
 
@@ -27,32 +31,107 @@ _LARGEST_MESSAGE_IN = 4 * 1024
 TOO_SLOW = 4008
 """Close code for a client that does not take its messages."""
 
+_CLOSED = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
+
 
 class _Stream:
-    """A socket, and since when it has been taking a message, if it is; whether all has been said."""
+    """A client's socket, from the handshake to the end of the connection.
 
-    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
-        self.socket = socket
-        self.sending_since: float | None = None
-        self.ending = False
+    Args:
+        socket: prepared, with a close time-out of its own, and without answering pings.
+        transport: what it writes to.
+        clock: says since when the client has been taking a message.
+    """
+
+    def __init__(
+        self, socket: web.WebSocketResponse, transport: asyncio.Transport | None, clock: Clock
+    ) -> None:
+        self.ended = asyncio.Event()
+        self._socket = socket
         self._transport = transport
+        self._clock = clock
+        self._sending_since: float | None = None
+        self._closing = False
+        self._verdict: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
-    def linger(self) -> None:
-        """Let a client that has not taken everything yet have its time for that, but not for ever."""
+    def is_stuck(self) -> bool:
+        """Return whether the client has not taken a message for too long."""
+        since = self._sending_since
+        return since is not None and since < self._clock.monotonic() - _SEND_TIMEOUT_S
+
+    def end(self, code: int, reason: bytes) -> None:
+        """Close the socket, whatever is still to be said."""
+        if self._closing:
+            self.abort()  # it is being closed for another reason, and the client does not take even that
+        elif not self._verdict.done():
+            self._verdict.set_result((code, reason))
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def run(self, watch: Watch, timeline: Timeline) -> None:
+        """Send everything, close the socket, and return when the connection is over."""
+        reader = asyncio.create_task(self._read(), name="stream reader")
+        sender = asyncio.create_task(self._send(watch, timeline), name="stream sender")
+        ends: list[asyncio.Future[Any]] = [reader, sender, self._verdict]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # aiohttp waits for the client's close frame only when nobody is reading.
+            await cancel([reader, sender])
+        self._closing = True
+        error = _error_of(sender) or _error_of(reader)
+        if self._verdict.done():
+            await self._cut_short(*self._verdict.result())
+        elif error is not None and not isinstance(error, ConnectionError):
+            log.error("a stream broke: %r", error, extra={"fault": "stream"})
+            log.debug("a stream broke", exc_info=error)
+            await self._cut_short(WSCloseCode.INTERNAL_ERROR, b"")
+        elif error is None and not sender.cancelled():
+            await self._close()
+        # Otherwise the client has closed it, or has gone.
+
+    async def _read(self) -> None:
+        """Read until the client closes or goes. What it says is not for us."""
+        while (message := await self._socket.receive()).type not in _CLOSED:
+            if message.type is WSMsgType.PING:
+                await self._socket.pong(message.data)
+            # However much has arrived at once: others are waiting.
+            await asyncio.sleep(0)
+
+    async def _send(self, watch: Watch, timeline: Timeline) -> None:
+        async for order, sequence in watch:
+            message = timeline.message(order, sequence)
+            self._sending_since = self._clock.monotonic()
+            await self._socket.send_frame(message, WSMsgType.TEXT)
+            self._sending_since = None
+            # A replay never has to wait for anything while its client is fast enough.
+            await asyncio.sleep(0)
+
+    async def _close(self) -> None:
+        """Say that this was all, to a client that may have its time to take it."""
+        self._sending_since = self._clock.monotonic()
+        await self._socket.close(code=WSCloseCode.OK)
         if self._transport is not None and self._transport.get_write_buffer_size() > 0:
             asyncio.get_running_loop().call_later(_SEND_TIMEOUT_S, self._transport.abort)
 
-    async def cut_off(self, code: int, message: bytes) -> None:
+    async def _cut_short(self, code: int, reason: bytes) -> None:
         """Close the socket; a client that does not take even that loses its connection."""
+        self._sending_since = None
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 # The close frame waits behind what the client does not take, so it may never see it.
-                await self.socket.close(code=code, message=message, drain=False)
+                await self._socket.close(code=code, message=reason, drain=False)
         except TimeoutError:
             pass
         finally:
-            if self._transport is not None:
-                self._transport.abort()
+            self.abort()
+
+
+def _error_of(task: asyncio.Task[None]) -> BaseException | None:
+    return None if task.cancelled() else task.exception()
 
 
 class StreamRoutes:
@@ -67,6 +146,7 @@ class StreamRoutes:
         self._feeds = feeds
         self._clock = clock
         self._streams: set[_Stream] = set()
+        self._timelines: WeakValueDictionary[str, Timeline] = WeakValueDictionary()
         self._stopping = False
         self._watchdog = Background("slow sockets", self._watch_the_slow, clock)
 
@@ -78,7 +158,11 @@ class StreamRoutes:
         """GET /api/orders/{orderId}/ws?from=: replay the history, follow it live, close with 1000."""
         after = load_query(request, STREAM_QUERY)["after"]
         socket = web.WebSocketResponse(
-            heartbeat=_HEARTBEAT_S, compress=False, max_msg_size=_LARGEST_MESSAGE_IN
+            timeout=_CLOSE_TIMEOUT_S,
+            autoping=False,
+            heartbeat=_HEARTBEAT_S,
+            compress=False,
+            max_msg_size=_LARGEST_MESSAGE_IN,
         )
         if not socket.can_prepare(request).ok:
             raise UpgradeError("This route speaks WebSocket.")
@@ -90,57 +174,37 @@ class StreamRoutes:
             if self._stopping:
                 raise ServiceUnavailableError("The service is stopping; connect again.")
             await socket.prepare(request)
-            stream = _Stream(socket, request.transport)
+            stream = _Stream(socket, request.transport, self._clock)
+            timeline = self._timelines.setdefault(order_id, Timeline())
             self._streams.add(stream)
-            sender = asyncio.create_task(self._send(stream, watch), name=f"stream {order_id}")
             try:
-                # What a client says is not for us; reading notices that it goes, and answers its pings.
-                async for _message in socket:
-                    pass
+                await stream.run(watch, timeline)
             finally:
                 self._streams.discard(stream)
-                stream.linger()
-                if stream.ending:
-                    # Reading ends when closing begins; cut short, that would look like a fault to the client.
-                    await asyncio.wait([sender], timeout=_CLOSE_TIMEOUT_S)
-                sender.cancel()
-                await asyncio.wait([sender])
+                stream.ended.set()
         return socket
 
     async def stop(self) -> None:
         """Close every socket, at the service's stop: clients connect again and resume."""
         self._stopping = True
         await self._watchdog.stop()
-        closing = [stream.cut_off(WSCloseCode.SERVICE_RESTART, b"restarting") for stream in self._streams]
-        await asyncio.gather(*closing, return_exceptions=True)
-
-    async def _send(self, stream: _Stream, watch: Watch) -> None:
+        streams = list(self._streams)
+        for stream in streams:
+            stream.end(WSCloseCode.SERVICE_RESTART, b"restarting")
         try:
-            async for order, sequence in watch:
-                message = orjson.dumps(STATUS_UPDATE.dump(OrderAt(order, sequence)))
-                stream.sending_since = self._clock.monotonic()
-                await stream.socket.send_frame(message, WSMsgType.TEXT)
-                stream.sending_since = None
-            stream.sending_since = self._clock.monotonic()
-            stream.ending = True
-            await stream.socket.close(code=WSCloseCode.OK)
-        except ConnectionError:
-            pass  # the client has gone
-        except Exception:
-            log.exception("a stream broke")
-            await stream.socket.close(code=WSCloseCode.INTERNAL_ERROR)
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                for stream in streams:
+                    await stream.ended.wait()
+        except TimeoutError:
+            for stream in streams:
+                stream.abort()
 
     async def _watch_the_slow(self) -> None:
         """Close sockets whose client has not taken a message in time. One timer serves them all."""
         while True:
             await self._clock.sleep(_LOOK_EVERY_S)
-            latest = self._clock.monotonic() - _SEND_TIMEOUT_S
-            slow = [
-                stream
-                for stream in self._streams
-                if stream.sending_since is not None and stream.sending_since < latest
-            ]
+            slow = [stream for stream in self._streams if stream.is_stuck()]
             if slow:
                 log.info("%d clients that do not take their messages are cut off", len(slow))
-                closing = [stream.cut_off(TOO_SLOW, b"too slow") for stream in slow]
-                await asyncio.gather(*closing, return_exceptions=True)
+            for stream in slow:
+                stream.end(TOO_SLOW, b"too slow")
