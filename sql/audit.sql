@@ -6,7 +6,7 @@
 WITH landed AS (
     SELECT
         order_id, count(*) AS times, min(signature) AS signature, min(amount_in) AS amount_in,
-        min(amount_out) AS amount_out
+        min(amount_out) AS amount_out, min(landed_slot) AS slot, max(settled_at) AS at
     FROM paper_transactions
     WHERE status = 'landed'
     GROUP BY order_id
@@ -34,6 +34,23 @@ JOIN landed AS l ON l.order_id = o.id
 WHERE o.status = 'confirmed'
     AND (o.tx_hash, o.amount_in, o.amount_out)
         IS DISTINCT FROM (l.signature, l.amount_in, l.amount_out)
+UNION ALL
+SELECT o.id::text, 'confirmed with another landing than the ledger has'
+FROM orders AS o
+JOIN landed AS l ON l.order_id = o.id
+WHERE o.status_history -> -1 ? 'landedAt'
+    AND (o.status_history -> -1 -> 'landedSlot', (o.status_history -> -1 ->> 'landedAt')::timestamptz)
+        IS DISTINCT FROM (to_jsonb(l.slot), l.at)
+UNION ALL
+-- An order is amended only while nothing of it is sent, so its present time was in force when it landed.
+SELECT o.id::text, 'landed ' || extract(epoch FROM l.at - o.expires_at) || ' s after its time'
+FROM orders AS o
+JOIN landed AS l ON l.order_id = o.id
+WHERE l.at > o.expires_at
+UNION ALL
+SELECT id::text, 'expired ' || extract(epoch FROM expires_at - updated_at) || ' s before its time'
+FROM orders
+WHERE status = 'expired' AND NOT status_history -> -1 ? 'reason' AND updated_at < expires_at
 UNION ALL
 SELECT o.id::text, o.status || ', and has landed'
 FROM orders AS o

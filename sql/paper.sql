@@ -125,7 +125,7 @@ never_seen AS (
     FROM asked
     WHERE last_valid_slot < paper_slot(%(slot_ms)s)
     ON CONFLICT DO NOTHING
-    RETURNING signature, status, amount_in, amount_out, failure
+    RETURNING signature, status, amount_in, amount_out, failure, NULL::bigint, NULL::text
 ),
 too_late AS (
     UPDATE paper_transactions AS t
@@ -134,13 +134,14 @@ too_late AS (
     WHERE t.signature = a.signature
         AND t.status = 'pending'
         AND t.last_valid_slot < paper_slot(%(slot_ms)s)
-    RETURNING t.signature, t.status, t.amount_in, t.amount_out, t.failure
+    RETURNING t.signature, t.status, t.amount_in, t.amount_out, t.failure, NULL::bigint, NULL::text
 )
 SELECT * FROM never_seen
 UNION ALL
 SELECT * FROM too_late
 UNION ALL
-SELECT t.signature, t.status, t.amount_in, t.amount_out, t.failure
+SELECT
+    t.signature, t.status, t.amount_in, t.amount_out, t.failure, t.landed_slot, rfc3339(t.settled_at)
 FROM asked AS a
 JOIN paper_transactions AS t ON t.signature = a.signature
 WHERE t.signature NOT IN (SELECT signature FROM too_late);
@@ -156,7 +157,7 @@ LIMIT 2000;
 -- name: paper_settle
 -- Commit what a group of transactions and the market's own traders have done, if this is still the
 -- leader's epoch, and if all of the group are still pending and valid; else nothing at all. Returns the
--- commit's number.
+-- commit's number, and the slot and the time in which the group landed.
 WITH results AS (
     SELECT *
     FROM jsonb_to_recordset(%(results)s::jsonb) AS row (
@@ -182,7 +183,7 @@ settled AS (
     UPDATE paper_transactions AS t
     SET
         status = r.status, amount_in = r.amount_in, amount_out = r.amount_out, failure = r.failure,
-        settled_at = now()
+        landed_slot = CASE WHEN r.status = 'landed' THEN paper_slot(%(slot_ms)s) END, settled_at = now()
     FROM results AS r
     WHERE t.signature = r.signature AND EXISTS (SELECT 1 FROM led)
 ),
@@ -210,7 +211,7 @@ paid AS (
     FROM jsonb_to_recordset(%(wallets)s::jsonb) AS w (owner text, token text, balance numeric)
     WHERE h.owner = w.owner AND h.token = w.token AND EXISTS (SELECT 1 FROM led)
 )
-SELECT sequence FROM led;
+SELECT sequence, paper_slot(%(slot_ms)s), rfc3339(now()) FROM led;
 
 -- name: paper_get_volumes
 -- What was traded in the last while, second by second.

@@ -20,6 +20,16 @@ class HistoryEntrySchema(Answer):
     attempt = fields.Integer(metadata={"description": "The number of the try."})
     venue = fields.String(validate=validate.OneOf([*Dex, MULTIPLE]))
     txHash = fields.String()  # noqa: N815 - entries are stored in the wire's form
+    landedSlot = fields.Integer(  # noqa: N815
+        metadata={"description": "Of `confirmed`: the slot in which the transaction landed."}
+    )
+    landedAt = fields.String(  # noqa: N815
+        metadata={
+            "description": "Of `confirmed`: when it landed, which is before it was written down. "
+            "Never after the order's expiresAt.",
+            "format": "date-time",
+        }
+    )
     reason = fields.String(validate=validate.OneOf(list(FailureCode)))
     detail = fields.String()
     quotedIn = fields.String(metadata=AMOUNT)  # noqa: N815

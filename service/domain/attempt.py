@@ -32,6 +32,14 @@ class Fill:
     tx_hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """When a transaction landed: in which slot, and at what time (RFC 3339, UTC)."""
+
+    slot: int
+    at: str
+
+
 class AttemptState(Enum):
     """What a venue knows of an attempt."""
 
@@ -44,11 +52,15 @@ class AttemptState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AttemptStatus:
-    """A venue's answer about an attempt: ``fill`` when it landed, ``failure`` when it failed."""
+    """A venue's answer about an attempt: ``fill`` and ``landing`` when it landed, ``failure`` when it failed.
+
+    ``landing`` is None where the venue no longer knows.
+    """
 
     state: AttemptState
     fill: Fill | None = None
     failure: Failure | None = None
+    landing: Landing | None = None
 
     @property
     def final(self) -> bool:

@@ -221,7 +221,11 @@ class Engine:
     async def _conclude(self, run: _Run, status: AttemptStatus) -> None:
         """Write down an attempt's outcome."""
         if status.fill is not None:
-            await self._move(run, Trigger.LANDED, detail={"txHash": status.fill.tx_hash}, fill=status.fill)
+            detail: dict[str, Any] = {"txHash": status.fill.tx_hash}
+            if status.landing is not None:
+                # It is written down later than it landed: perhaps after the order's time.
+                detail |= {"landedSlot": status.landing.slot, "landedAt": status.landing.at}
+            await self._move(run, Trigger.LANDED, detail=detail, fill=status.fill)
             log.info("order %s: confirmed by %s", run.order.order_id, status.fill.tx_hash)
         elif status.state is AttemptState.EXPIRED:
             raise _TryFailedError(Failure.of(FailureCode.ATTEMPT_EXPIRED))

@@ -11,6 +11,7 @@ import pytest
 from aiohttp.web import Application
 from service.api.answers import CancelledOrderSchema, CancelledSchema, OrderSchema
 from service.app import Service
+from service.domain.attempt import Attempt, AttemptStatus
 from service.domain.timestamps import format_timestamp
 
 from tests.conftest import service_on
@@ -31,6 +32,7 @@ from tests.support.gem_market import (
     sniper,
     until_status,
 )
+from tests.support.judge import audit_now
 from tests.support.orders import Client, Json, execute, get, place, statuses, watch
 from tests.support.servers import TestServers
 
@@ -455,6 +457,33 @@ async def test_a_submitted_order_that_lands_in_time_is_confirmed(start: Start) -
     await list_pool(client)
     order = await ended(client, await limit(client, "5", expiresAt=after(1.5)))
     assert statuses(order) == FIRED_LIFE
+
+
+async def test_an_order_that_is_known_to_have_landed_after_its_time_tells_that_it_landed_before(
+    make_service: Callable[..., Service], aiohttp_client: Any, servers: TestServers
+) -> None:
+    service = make_service(SLOT_MS="50", EXECUTION_DELAY_MS="100")
+    client = await aiohttp_client(service.web)
+    await list_pool(client)
+    outcome = service.venue.outcome
+
+    async def answer_late(attempt: Attempt, timeout_s: float) -> AttemptStatus:
+        await poll(lambda: rows(servers, "SELECT bool_and(expires_at < now()) FROM orders") == [(True,)])
+        return await outcome(attempt, timeout_s)
+
+    service.venue.outcome = answer_late  # type: ignore[method-assign]
+    order = await ended(client, await limit(client, "5", expiresAt=after(1.5)))
+    confirmed = order["statusHistory"][-1]
+    assert statuses(order) == FIRED_LIFE
+    assert confirmed["landedAt"] <= order["expiresAt"] < confirmed["timestamp"]
+    [(last_slot,)] = rows(
+        servers,
+        "SELECT floor(extract(epoch FROM %s::timestamptz) * 20)::bigint - 1",
+        order["expiresAt"],
+    )
+    assert confirmed["landedSlot"] <= last_slot
+    assert OrderSchema().validate(order) == {}
+    assert await audit_now(servers) == []
 
 
 # --- amend

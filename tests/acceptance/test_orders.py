@@ -81,10 +81,10 @@ async def test_the_fill_is_that_of_the_venue_s_ledger(start: Start, servers: Tes
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
             "SELECT signature, status, attempt, amount_in, amount_out, maximum_in, minimum_out,"
-            " message::jsonb FROM paper_transactions WHERE order_id = %s",
+            " message::jsonb, landed_slot, rfc3339(settled_at) FROM paper_transactions WHERE order_id = %s",
             (order["id"],),
         )
-        [(signature, status, attempt, amount_in, amount_out, maximum_in, minimum_out, message)] = (
+        [(signature, status, attempt, amount_in, amount_out, maximum_in, minimum_out, message, *landing)] = (
             cursor.fetchall()
         )
         cursor.execute("SELECT venue FROM attempts WHERE order_id = %s", (order["id"],))
@@ -97,6 +97,9 @@ async def test_the_fill_is_that_of_the_venue_s_ledger(start: Start, servers: Tes
     assert Fraction(submitted["minimumOut"]) == Fraction(int(minimum_out), 10**6)
     quoted = Fraction(submitted["quotedOut"])
     assert int(minimum_out) == quoted * 10**6 * 99 // 100
+    confirmed = order["statusHistory"][4]
+    assert [confirmed["landedSlot"], confirmed["landedAt"]] == landing
+    assert submitted["timestamp"] <= confirmed["landedAt"] <= confirmed["timestamp"]
     # What was signed is what is shown.
     legs = [[leg["poolId"], leg["tokenIn"], leg["tokenOut"]] for leg in order["route"]["paths"][0]["legs"]]
     assert [path["legs"] for path in message["paths"]] == [legs]

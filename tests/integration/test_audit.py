@@ -33,6 +33,7 @@ def spoil(servers: TestServers, statement: str) -> None:
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("ALTER TABLE orders DROP CONSTRAINT IF EXISTS orders_last_entry")
         cursor.execute("ALTER TABLE orders DROP CONSTRAINT IF EXISTS orders_filled")
+        cursor.execute("ALTER TABLE orders DROP CONSTRAINT IF EXISTS orders_expiry")
         cursor.execute(statement)
 
 
@@ -56,6 +57,23 @@ SPOILS = [
         " SELECT 'again', order_id, attempt, status, amount_in, minimum_out, amount_out, last_valid_slot,"
         " submitted_at, settled_at FROM paper_transactions",
         "landed 2 times",
+    ),
+    (
+        "UPDATE paper_transactions SET landed_slot = landed_slot - 1",
+        "confirmed with another landing than the ledger has",
+    ),
+    (
+        "UPDATE paper_transactions SET settled_at = settled_at + interval '1 us'",
+        "confirmed with another landing than the ledger has",
+    ),
+    (
+        "UPDATE orders SET expires_at = (status_history -> -1 ->> 'landedAt')::timestamptz - interval '2 s'",
+        "landed 2.000000 s after its time",
+    ),
+    (
+        "UPDATE orders SET status = 'expired', expires_at = updated_at + interval '1 s', status_history ="
+        " jsonb_set(status_history, '{4}', status_history -> 4 || '{\"status\": \"expired\"}')",
+        "expired 1.000000 s before its time",
     ),
     (
         "UPDATE paper_transactions SET order_id = gen_random_uuid()",

@@ -16,7 +16,7 @@ from service.settings import Range
 from service.store.queries import Query
 from service.venues.paper import chain
 from service.venues.paper.founding import ENDOWMENT
-from service.venues.paper.ledger import Arrival, Edition, Submission
+from service.venues.paper.ledger import Arrival, Edition, Settlement, Submission
 from service.venues.paper.market import Market
 from service.venues.paper.transaction import decode, message_of
 from service.venues.venue import VenueUnavailableError
@@ -256,9 +256,9 @@ async def test_a_leader_that_was_suspended_and_succeeded_lands_nothing(
 ) -> None:
     async with open_rigs(servers, 2) as [suspended, successor]:
         settle = suspended.venue._ledger.settle
-        answers: list[int | None] = []
+        answers: list[Settlement | None] = []
 
-        async def note(*arguments: Any) -> int | None:
+        async def note(*arguments: Any) -> Settlement | None:
             answers.append(await settle(*arguments))
             return answers[-1]
 

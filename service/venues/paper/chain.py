@@ -16,7 +16,7 @@ import psycopg2
 from service import crash_points
 from service.background import Background
 from service.clock import Clock
-from service.domain.attempt import AttemptStatus
+from service.domain.attempt import AttemptStatus, Landing
 from service.domain.tokens import TOKENS, list_token
 from service.events.redis_link import RedisLink
 from service.events.subscription import Subscription
@@ -325,18 +325,18 @@ class Chain:
         traded = [Traded(pool_id, second, *volumes) for pool_id, volumes in changes.volumes.items()]
         try:
             crash_points.reach("before settle")
-            sequence = await self._ledger.settle(epoch, executions, pools, changes.wallets, traded)
+            settlement = await self._ledger.settle(epoch, executions, pools, changes.wallets, traded)
             crash_points.reach("after settle")
         except psycopg2.Error as error:
             await self._settle_one_by_one(epoch, slot, group, error)
             return True
-        if sequence is None:
+        if settlement is None:
             await self._reconsider(group)
             return True
-        edition = Edition(epoch, sequence)
+        edition, landing = Edition(epoch, settlement.sequence), settlement.landing
         self._take(edition, changes.pools, traded)
-        self._tell_others(news.encode_commit(edition, pools, executions, traded))
-        self._tell(executions)
+        self._tell_others(news.encode_commit(edition, landing, pools, executions, traded))
+        self._tell(executions, landing)
         return True
 
     async def _settle_one_by_one(
@@ -373,10 +373,10 @@ class Chain:
             heapq.heappush(self._due, _Due(slot, self._arrivals, arrival))
         self._changed.set()
 
-    def _tell(self, executions: Iterable[Execution]) -> None:
+    def _tell(self, executions: Iterable[Execution], landing: Landing) -> None:
         for execution in executions:
             self._known.discard(execution.signature)
-            self._outcomes.tell(execution.signature, settled(execution))
+            self._outcomes.tell(execution.signature, settled(execution, landing))
 
     def _tell_others(self, message: bytes) -> None:
         self._link.send("PUBLISH", self._channel, self._id.encode() + message)
@@ -397,7 +397,7 @@ class Chain:
         if isinstance(told, news.Listed):
             self._look_now()
             return
-        self._tell(told.executions)
+        self._tell(told.executions, told.landing)
         if told.edition == (self._edition.epoch, self._edition.sequence + 1):
             self._take(told.edition, told.pools, told.traded)
         elif told.edition > self._edition:

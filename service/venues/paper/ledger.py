@@ -11,7 +11,7 @@ import orjson
 import psycopg2
 
 from service.clock import Clock
-from service.domain.attempt import AttemptState, AttemptStatus, Fill
+from service.domain.attempt import AttemptState, AttemptStatus, Fill, Landing
 from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Dex
 from service.domain.tokens import Token
@@ -61,6 +61,13 @@ class Arrival(NamedTuple):
 
     transaction: PaperTransaction
     lands_slot: int
+
+
+class Settlement(NamedTuple):
+    """A commit of executions: its number, and when what it landed has landed."""
+
+    sequence: int
+    landing: Landing
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +231,7 @@ class Ledger:
         pools: str,
         wallets: Wallets,
         traded: Sequence[Traded],
-    ) -> int | None:
+    ) -> Settlement | None:
         """Commit a group of executions with all that they changed, or nothing.
 
         Args:
@@ -235,8 +242,7 @@ class Ledger:
             traded: what was traded, by anyone.
 
         Returns:
-            The commit's number; None when the epoch is over, or one of the transactions can no longer
-            be executed.
+            None when the epoch is over, or one of the transactions can no longer be executed.
         """
         rows = await self._run(
             _SETTLE,
@@ -265,7 +271,7 @@ class Ledger:
                 ),
             },
         )
-        return rows[0][0] if rows else None
+        return Settlement(rows[0][0], Landing(*rows[0][1:])) if rows else None
 
     async def traded_since(self, seconds: int) -> list[Traded]:
         """Return what was traded in the last so many seconds."""
@@ -341,18 +347,20 @@ def json_of(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _status(row: Row) -> AttemptStatus:
-    signature, status, amount_in, amount_out, failure = row
+    signature, status, amount_in, amount_out, failure, landed_slot, settled_at = row
     if status == "pending":
         return _PENDING
     if status == "expired":
         return _EXPIRED
-    return settled(Execution(signature, amount_in, amount_out, FailureCode(failure) if failure else None))
+    landing = None if landed_slot is None else Landing(landed_slot, settled_at)
+    execution = Execution(signature, amount_in, amount_out, FailureCode(failure) if failure else None)
+    return settled(execution, landing)
 
 
-def settled(execution: Execution) -> AttemptStatus:
-    """Return what the one who submitted a transaction is told of its execution."""
+def settled(execution: Execution, landing: Landing | None) -> AttemptStatus:
+    """Return what the one who submitted a transaction is told of its execution; ``landing``: if it landed."""
     if execution.amount_in is not None and execution.amount_out is not None:
         fill = Fill(execution.amount_in, execution.amount_out, execution.signature)
-        return AttemptStatus(AttemptState.LANDED, fill=fill)
+        return AttemptStatus(AttemptState.LANDED, fill=fill, landing=landing)
     failure = Failure.of(execution.failure or FailureCode.TRANSACTION_FAILED)
     return AttemptStatus(AttemptState.FAILED, failure=failure)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from service.domain.attempt import Landing
 from service.domain.failures import FailureCode
 from service.venues.paper.ledger import Arrival, Edition, Submission, from_full
 from service.venues.paper.market import Execution, PaperPool
@@ -18,9 +19,10 @@ from service.venues.venue import Traded
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit of the leader's: what was executed, and the pools that changed, as they are now."""
+    """A commit of the leader's: what was executed and when it landed, and the pools that changed."""
 
     edition: Edition
+    landing: Landing
     pools: list[PaperPool]
     executions: list[Execution]
     traded: list[Traded]
@@ -39,12 +41,17 @@ class Listed:
 
 
 def encode_commit(
-    edition: Edition, pools: str, executions: Sequence[Execution], traded: Sequence[Traded]
+    edition: Edition,
+    landing: Landing,
+    pools: str,
+    executions: Sequence[Execution],
+    traded: Sequence[Traded],
 ) -> bytes:
     """Write a commit; ``pools`` is JSON already."""
     return orjson.dumps(
         {
             "edition": list(edition),
+            "landing": [landing.slot, landing.at],
             "pools": orjson.Fragment(pools),
             "executions": [[e.signature, e.amount_in, e.amount_out, e.failure] for e in executions],
             "traded": [[t.pool_id, t.second, t.volume_a, t.volume_b] for t in traded],
@@ -85,6 +92,7 @@ def decode(message: bytes) -> Commit | Submitted | Listed:
         return Listed()
     return Commit(
         Edition(*news["edition"]),
+        Landing(*news["landing"]),
         [from_full(row) for row in news["pools"]],
         [
             Execution(signature, amount_in, amount_out, failure and FailureCode(failure))
