@@ -148,7 +148,13 @@ class Service:
         self._broker.on_group_lost(self._sweep.wake_all)
         endings = Endings(self._database, self._clock, self._bus.publish)
         self._ending_loop = EndingLoop(endings, self._clock)
-        resting = Resting(self._database, self._clock, self._bus.publish, wake_after_ms=WAKE_AFTER_MS)
+        resting = Resting(
+            self._database,
+            self._clock,
+            self._bus.publish,
+            wake_after_ms=WAKE_AFTER_MS,
+            market_order_age_s=settings.max_market_order_age_s,
+        )
         self.triggers = Triggers(
             Lease(
                 self._database,
@@ -173,6 +179,7 @@ class Service:
                 clock=self._clock,
                 wake=jobs.wake,
                 insert_timeout_s=settings.insert_timeout_ms / 1000,
+                market_order_age_s=settings.max_market_order_age_s,
             ),
             ChangeRoutes(orders=self.orders, endings=endings, resting=resting, clock=self._clock),
             self._stream,

@@ -77,6 +77,7 @@ class Settings:
     shutdown_grace_s: int
     instance_timeout_ms: int
     outcome_timeout_ms: int
+    max_market_order_age_s: int
     redis_prefix: str
     crash_at: str | None
     log_level: str
@@ -158,6 +159,7 @@ def _read(env: Env) -> Settings:
         shutdown_grace_s=integer("SHUTDOWN_GRACE_S", 10, 0, 600),
         instance_timeout_ms=integer("INSTANCE_TIMEOUT_MS", 4_000, 500, 600_000),
         outcome_timeout_ms=integer("OUTCOME_TIMEOUT_MS", 10_000, 0, 600_000),
+        max_market_order_age_s=integer("MAX_MARKET_ORDER_AGE_S", 0, 0, 31_536_000),
         crash_at=text("CRASH_AT"),
         redis_prefix=text("REDIS_PREFIX") or "oee",
         log_level=parsed("LOG_LEVEL", "INFO", _log_level),

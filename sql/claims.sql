@@ -53,7 +53,8 @@ handed AS (
 )
 SELECT
     h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
-    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8, h.status, h.version, h.tries,
+    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8,
+    extract(epoch FROM p.expires_at)::float8, h.status, h.version, h.tries,
     h.tries - p.tries_before, h.entry, NULL::integer AS wait_ms
 FROM handed AS h
 JOIN orders AS o ON o.id = h.id
@@ -85,7 +86,7 @@ free AS (
 line AS (
     SELECT order_id, row_number() OVER (ORDER BY due_at, order_id) AS place
     FROM open_orders
-    WHERE owner IS NULL AND NOT started AND due_at <= now()
+    WHERE owner IS NULL AND NOT started AND due_at <= now() AND (expires_at IS NULL OR expires_at > now())
     ORDER BY due_at, order_id
     LIMIT (SELECT count(*) FROM rate_starts WHERE started_at <= now() - %(window_ms)s * interval '1 millisecond')
 ),
@@ -169,7 +170,8 @@ handed AS (
 )
 SELECT
     h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
-    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8, h.status, h.version, h.tries,
+    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8,
+    extract(epoch FROM p.expires_at)::float8, h.status, h.version, h.tries,
     h.tries - p.tries_before, h.entry, NULL::integer AS wait_ms
 FROM handed AS h
 JOIN orders AS o ON o.id = h.id
@@ -177,6 +179,7 @@ JOIN open_orders AS p ON p.order_id = h.id
 UNION ALL
 SELECT
     order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL,
     ceil(wait_ms)::integer
 FROM deferred;
 

@@ -74,14 +74,16 @@ finished AS (
 SELECT id::text, entry FROM moved;
 
 -- name: end_expired
--- Let orders expire that wait and whose time is over.
+-- Let orders expire whose time is over, wherever nothing has been sent: whoever is at work on one finds its
+-- version gone. When it is not the order's own time that is over, the entry says why it ended.
 WITH over AS (
-    SELECT order_id
-    FROM open_orders
-    WHERE expires_at <= now() AND owner IS NULL AND NOT started
-    ORDER BY expires_at
+    SELECT p.order_id
+    FROM open_orders AS p
+    JOIN orders AS o ON o.id = p.order_id
+    WHERE p.expires_at <= now() AND o.status IN ('pending', 'open', 'routing', 'building')
+    ORDER BY p.expires_at
     LIMIT %(most)s
-    FOR UPDATE SKIP LOCKED
+    FOR UPDATE OF p SKIP LOCKED
 ),
 moved AS (
     UPDATE orders AS o
@@ -91,10 +93,14 @@ moved AS (
         updated_at = greatest(o.updated_at, now()),
         status_history = appended(
             o.status_history, 'expired', greatest(o.updated_at, now()),
-            jsonb_build_object('writeId', %(write_id)s)
+            jsonb_build_object('writeId', %(write_id)s) || CASE
+                WHEN o.expires_at <= now() THEN '{}'
+                WHEN o.time_in_force IN ('IOC', 'FOK') THEN %(not_at_once)s::jsonb
+                ELSE %(not_in_time)s::jsonb
+            END
         )
     FROM over
-    WHERE o.id = over.order_id AND o.status IN ('pending', 'open')
+    WHERE o.id = over.order_id AND o.status IN ('pending', 'open', 'routing', 'building')
     RETURNING o.id, o.created_at, o.status, o.status_history -> -1 AS entry
 ),
 closed AS (

@@ -10,7 +10,7 @@ WITH wanted AS (
         id uuid, account text, client_order_id text, order_type text, token_in text, token_out text,
         swap_mode text, amount numeric, amount_text text, slippage_bps integer, time_in_force text,
         limit_price text, limit_out numeric, sniper_conditions jsonb, expires_at timestamptz,
-        decimals_in integer, decimals_out integer, rests boolean, write_id text
+        submit_by timestamptz, decimals_in integer, decimals_out integer, rests boolean, write_id text
     )
 ),
 named AS (
@@ -48,14 +48,15 @@ opened AS (
         order_id, created_at, due_at, wake_at, resting, rested_at, rested_version, expires_at
     )
     SELECT
-        id, created_at,
-        CASE WHEN rests THEN 'infinity' ELSE now() END,
-        CASE WHEN rests THEN 'infinity' ELSE now() + %(wake_after_ms)s * interval '1 millisecond' END,
-        rests,
-        CASE WHEN rests THEN now() END,
-        CASE WHEN rests THEN 2 END,
-        expires_at
-    FROM inserted
+        i.id, i.created_at,
+        CASE WHEN i.rests THEN 'infinity' ELSE now() END,
+        CASE WHEN i.rests THEN 'infinity' ELSE now() + %(wake_after_ms)s * interval '1 millisecond' END,
+        i.rests,
+        CASE WHEN i.rests THEN now() END,
+        CASE WHEN i.rests THEN 2 END,
+        least(i.expires_at, w.submit_by)
+    FROM inserted AS i
+    JOIN wanted AS w ON w.id = i.id
 )
 SELECT id::text, rfc3339(created_at) FROM inserted;
 
@@ -113,8 +114,14 @@ moved AS (
     FROM steps AS w
     WHERE o.id = w.id
         AND o.version = w.version
-        AND EXISTS (SELECT 1 FROM open_orders AS p WHERE p.order_id = w.id AND p.owner = w.owner)
-        AND (w.attempt IS NULL OR (o.expires_at IS NULL OR o.expires_at > now()) AND EXISTS (
+        AND EXISTS (
+            SELECT 1
+            FROM open_orders AS p
+            WHERE p.order_id = w.id
+                AND p.owner = w.owner
+                AND (w.attempt IS NULL OR p.expires_at IS NULL OR p.expires_at > now())
+        )
+        AND (w.attempt IS NULL OR EXISTS (
             SELECT 1
             FROM instances AS i
             WHERE i.id = w.owner

@@ -41,7 +41,8 @@ LIMIT %(limit)s;
 -- name: fire_orders
 -- Have orders executed that rest and whose condition was seen to hold, as they stood at a version. Each is
 -- due from now on; what was seen goes into its history when its try begins. Everything that is asked stands
--- in the locked row: one that was amended meanwhile has another version in it.
+-- in the locked row: one that was amended meanwhile has another version in it. A sniper order is a market order
+-- from here on, and has to be submitted within as long (0: any time).
 WITH seen AS (
     SELECT p.order_id, w.observed
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS w (id uuid, version integer, observed jsonb)
@@ -58,8 +59,14 @@ UPDATE open_orders AS p
 SET
     fired = s.observed,
     due_at = now(),
-    wake_at = now() + %(wake_after_ms)s * interval '1 millisecond'
+    wake_at = now() + %(wake_after_ms)s * interval '1 millisecond',
+    expires_at = CASE
+        WHEN o.order_type = 'sniper' AND %(market_order_age_s)s > 0
+            THEN least(p.expires_at, now() + %(market_order_age_s)s * interval '1 second')
+        ELSE p.expires_at
+    END
 FROM seen AS s
+JOIN orders AS o ON o.id = s.order_id
 WHERE p.order_id = s.order_id
 RETURNING p.order_id::text;
 

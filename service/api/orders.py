@@ -1,8 +1,8 @@
 """Orders over REST: place one, read one, list them."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +18,8 @@ from service.api.terms import read_terms, values
 from service.api.views import OrderAt
 from service.clock import Clock
 from service.domain.lifecycle import Status
-from service.domain.order import NewOrder
+from service.domain.order import NewOrder, submission_time_s
+from service.domain.timestamps import format_timestamp
 from service.domain.tokens import TOKENS
 from service.store.batch import QueueFullError
 from service.store.database import UnavailableError
@@ -31,7 +32,8 @@ from service.store.orders import Order, Orders, Terms, first_terms
 class OrderRoutes:
     """What the routes about orders need.
 
-    ``wake`` has somebody work on orders; ``insert_timeout_s`` is how long a client waits for PostgreSQL.
+    ``wake`` has somebody work on orders; ``insert_timeout_s`` is how long a client waits for PostgreSQL;
+    ``market_order_age_s``: how old a market order may be submitted, 0: any age.
     """
 
     journal: Journal
@@ -39,6 +41,7 @@ class OrderRoutes:
     clock: Clock
     wake: Callable[[list[str]], Awaitable[None]]
     insert_timeout_s: float
+    market_order_age_s: int = 0
 
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/execute: accept an order; it is durable when this answers 201."""
@@ -88,12 +91,17 @@ class OrderRoutes:
     def _new_order(self, sent: dict[str, Any], now: datetime | None) -> NewOrder:
         """Return the order that was sent, with its terms as they are stored; see ``read_terms``."""
         bought = TOKENS.get(sent["token_out"])
-        return NewOrder(
+        order = NewOrder(
             id=self.clock.new_order_id(),
             decimals_in=TOKENS[sent["token_in"]].decimals,
             decimals_out=None if bought is None else bought.decimals,
             **{**sent, **asdict(read_terms(sent, now))},
         )
+        within_s = submission_time_s(order.order_type, order.time_in_force, self.market_order_age_s)
+        if now is None or within_s is None:
+            return order
+        # Counted from here: it may be stored much later, when PostgreSQL is away.
+        return replace(order, submit_by=format_timestamp(now + timedelta(seconds=within_s)))
 
     async def _answer_late(self, sent: dict[str, Any], refusal: InvalidError) -> web.Response:
         """Refuse an order, unless it was placed while its time had not come: then the client asks again."""

@@ -26,7 +26,7 @@ from service.venues.paper.listing import NewPool, token_of
 from service.venues.paper.pool_json import PROGRAMS
 
 _TERMS = {
-    OrderType.LIMIT: ("limit_price", "time_in_force", "expires_at"),
+    OrderType.LIMIT: ("limit_price", "time_in_force"),
     OrderType.SNIPER: ("sniper_conditions",),
 }
 """The members that only orders of one type have."""
@@ -74,7 +74,12 @@ def _limit_price(**options: Any) -> fields.String:
 
 def _expires_at(**options: Any) -> fields.String:
     return fields.String(
-        metadata={"description": "Of a limit order: when it expires.", "format": "date-time"}, **options
+        metadata={
+            "description": "When the order expires, unless its transaction has landed. A limit order becomes "
+            "GTD by it; a sniper order has it instead of timeWindow.notAfter.",
+            "format": "date-time",
+        },
+        **options,
     )
 
 
@@ -146,7 +151,10 @@ class NewOrderSchema(_SwapRequest):
         TimeInForce,
         by_value=True,
         load_default=None,
-        metadata={"description": "Of a limit order; GTC, or GTD if there is an expiresAt."},
+        metadata={
+            "description": "Of a limit order; GTC, or GTD if there is an expiresAt. IOC and FOK expire "
+            "unless they are submitted within 1.5 s of being accepted."
+        },
     )
     expires_at = _expires_at(load_default=None)
     sniper_conditions = _conditions(load_default=None)

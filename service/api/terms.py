@@ -17,7 +17,6 @@ from service.store.orders import Order, Terms
 
 _OWNERS = {
     "limit_price": OrderType.LIMIT,
-    "expires_at": OrderType.LIMIT,
     "sniper_conditions": OrderType.SNIPER,
 }
 
@@ -37,13 +36,14 @@ def read_terms(sent: dict[str, Any], now: datetime | None) -> Terms:
     if sent["order_type"] is OrderType.SNIPER:
         if now is not None:
             _refuse_look_alike(sent["token_out"])
+        terms = _with_own_expiry(terms, sent["expires_at"], now)
         return _with_conditions(terms, sent["sniper_conditions"], sent["token_in"], sent["token_out"], now)
     if sent["order_type"] is OrderType.LIMIT:
         terms = replace(terms, time_in_force=sent["time_in_force"])
         terms = _with_expiry(terms, sent["expires_at"], now)
         decimals = TOKENS[sent["token_in"]].decimals, TOKENS[sent["token_out"]].decimals
         return _with_limit(terms, sent["limit_price"], sent["amount"], *decimals)
-    return terms
+    return _with_own_expiry(terms, sent["expires_at"], now)
 
 
 def amend_terms(order: Order, sent: dict[str, Any], now: datetime | None) -> Terms:
@@ -60,11 +60,29 @@ def amend_terms(order: Order, sent: dict[str, Any], now: datetime | None) -> Ter
         if order.decimals_out is None:
             raise ValueError(f"limit order {order.id} has no decimals")
         terms = _with_limit(terms, sent["limit_price"], order.amount, order.decimals_in, order.decimals_out)
+    if order.order_type == OrderType.SNIPER:
+        return _unless_equal(order.terms, _amend_sniper(order, terms, sent, now))
     if "expires_at" in sent:
         terms = _with_expiry(replace(terms, time_in_force=None), sent["expires_at"], now)
-    if "sniper_conditions" in sent:
-        terms = _with_conditions(terms, sent["sniper_conditions"], order.token_in, order.token_out, now)
     return _unless_equal(order.terms, terms)
+
+
+def _amend_sniper(order: Order, terms: Terms, sent: dict[str, Any], now: datetime | None) -> Terms:
+    """Change when a sniper order expires and what it waits for."""
+    if "expires_at" in sent:
+        terms = _with_own_expiry(terms, sent["expires_at"], now)
+        if "sniper_conditions" not in sent and _window_ends(terms):
+            raise ValidationError("The order expires at its timeWindow.notAfter; change that.", "expiresAt")
+    if "sniper_conditions" in sent:
+        if "expires_at" not in sent and _window_ends(terms):
+            terms = replace(terms, expires_at=None)  # it was the time window's
+        terms = _with_conditions(terms, sent["sniper_conditions"], order.token_in, order.token_out, now)
+    return terms
+
+
+def _window_ends(terms: Terms) -> bool:
+    """Return whether a sniper order's conditions say when it expires."""
+    return parse_conditions(terms.sniper_conditions, None).expires_at is not None
 
 
 def values(terms: Terms) -> dict[str, object]:
@@ -109,9 +127,15 @@ def _with_expiry(terms: Terms, text: str | None, now: datetime | None) -> Terms:
     return replace(terms, time_in_force=in_force, expires_at=at)
 
 
+def _with_own_expiry(terms: Terms, text: str | None, now: datetime | None) -> Terms:
+    """Set when a market or a sniper order expires."""
+    return replace(terms, expires_at=None if text is None else _future(text, now, "expiresAt"))
+
+
 def _with_conditions(
     terms: Terms, conditions: Any, token_in: str, token_out: str, now: datetime | None
 ) -> Terms:
+    """Set what a sniper order waits for: its time window may say when it expires, or ``expires_at`` did."""
     listed = TOKENS.get(token_out)
     try:
         parsed = parse_conditions(conditions, now)
@@ -122,12 +146,12 @@ def _with_conditions(
         steps = error.pointer.split("/") if error.pointer else []
         path = ["sniperConditions", *(step.replace("~1", "/").replace("~0", "~") for step in steps)]
         raise ValidationError(_nested(path, error.detail)) from None
-    expires_at = parsed.expires_at
-    return replace(
-        terms,
-        sniper_conditions=conditions,
-        expires_at=None if expires_at is None else format_timestamp(expires_at),
-    )
+    terms = replace(terms, sniper_conditions=conditions)
+    if parsed.expires_at is None:
+        return terms
+    if terms.expires_at is not None:
+        raise ValidationError("Give it, or timeWindow.notAfter, not both.", "expiresAt")
+    return replace(terms, expires_at=format_timestamp(parsed.expires_at))
 
 
 def _refuse_look_alike(token_out: str) -> None:

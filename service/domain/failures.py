@@ -32,6 +32,7 @@ class FailureCode(StrEnum):
     ATTEMPT_EXPIRED = "attempt_expired"
     LIMIT_NOT_REACHED = "limit_not_reached"
     NOT_FILLED_IMMEDIATELY = "not_filled_immediately"
+    NOT_SUBMITTED_IN_TIME = "not_submitted_in_time"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -71,6 +72,9 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
     ),
     FailureCode.NOT_FILLED_IMMEDIATELY: _Meaning(
         Remedy.NONE, "The order was to be filled at once or not at all, and was not."
+    ),
+    FailureCode.NOT_SUBMITTED_IN_TIME: _Meaning(
+        Remedy.NONE, "The order could not be submitted within MAX_MARKET_ORDER_AGE_S."
     ),
     FailureCode.INTERNAL_ERROR: _Meaning(Remedy.REQUOTE, "The engine met an error of its own."),
 }

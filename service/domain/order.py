@@ -33,6 +33,27 @@ class TimeInForce(StrEnum):
         return self in {TimeInForce.GTC, TimeInForce.GTD}
 
 
+IMMEDIATE_S = 1.5
+"""An order that is to be filled at once is submitted within so many seconds, or not at all."""
+
+
+def submission_time_s(
+    order_type: OrderType, time_in_force: TimeInForce | None, market_order_age_s: int
+) -> float | None:
+    """Return within how many seconds of being accepted an order must be submitted; None: any time.
+
+    Args:
+        order_type: its type.
+        time_in_force: a limit order's.
+        market_order_age_s: the limit for market orders; 0: none.
+    """
+    if time_in_force is not None and not time_in_force.rests:
+        return IMMEDIATE_S
+    if order_type is OrderType.MARKET and market_order_age_s:
+        return market_order_age_s
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class NewOrder:
     """A validated order before it is stored.
@@ -42,7 +63,8 @@ class NewOrder:
     0 to 10000. ``decimals_in`` and ``decimals_out`` are the tokens'; None while tokenOut is not listed.
 
     A limit order has ``limit_price`` as it was written, and ``limit_out``, the base units that the whole
-    amount must pay at least. ``sniper_conditions`` are JSON as sent. ``expires_at`` is RFC 3339.
+    amount must pay at least. ``sniper_conditions`` are JSON as sent. ``expires_at`` and ``submit_by`` are RFC
+    3339: when the order expires, and until when it may be submitted if that is earlier.
     """
 
     id: str
@@ -61,6 +83,7 @@ class NewOrder:
     limit_out: int | None = None
     sniper_conditions: dict[str, Any] | None = None
     expires_at: str | None = None
+    submit_by: str | None = None
 
     @property
     def rests(self) -> bool:

@@ -8,7 +8,7 @@ the last step: in ``routing`` it quotes again, in ``building`` it quotes and pre
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,6 +41,11 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 3.0
 _PAUSE_WHILE_PENDING_S = 1.0
 
+# An order that must be submitted by a time keeps so much of it back from quoting, to sign and to be stored.
+_TO_SUBMIT_S = 0.25
+# By so much later an order whose time is over has been ended, if PostgreSQL is there.
+_ENDED_WITHIN_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class ExecutionSettings:
@@ -60,7 +65,7 @@ class _TryFailedError(Exception):
 
 
 class _TimeOverError(Exception):
-    """The order's time is over, and nothing of it can land any more."""
+    """Nothing of the order can land in time any more."""
 
 
 @dataclass(slots=True)
@@ -109,6 +114,8 @@ class Engine:
         self._look_in = look_in
         # The orders this process works on, each with the task that does.
         self._running: dict[str, asyncio.Task[None] | None] = {}
+        # Those of them that hold up no worker; and of these, those whose outcome is unknown.
+        self._aside: set[str] = set()
         self._unknown: set[str] = set()
 
     @property
@@ -137,7 +144,7 @@ class Engine:
             elif claim is not None:
                 await self._work_on(_Run(claim, claim.status, claim.version))
         finally:
-            if order_id not in self._unknown:
+            if order_id not in self._aside:
                 del self._running[order_id]
 
     async def let_go(self) -> None:
@@ -159,7 +166,7 @@ class Engine:
         except _TryFailedError as end:
             await self._end_try(run, end.failure, end.quoted)
         except _TimeOverError:
-            await self._expire(run)
+            self._set_aside(run.order, self._wait_for_expiry(run.order))
         except SupersededError:
             log.warning("order %s is no longer this process's", run.order.order_id)
         except Exception:
@@ -186,7 +193,15 @@ class Engine:
         if order.limit_out is not None:
             # Never below the limit, and never further below the quote than the client allows.
             minimum_out = max(minimum_out, order.limit_out)
-        swap = Swap(order.order_id, order.tries, route, maximum_in, minimum_out, order.expires_at)
+        swap = Swap(
+            order.order_id,
+            order.tries,
+            route,
+            maximum_in,
+            minimum_out,
+            valid_until=order.expires_at,
+            submit_by=order.submit_by,
+        )
         try:
             attempt = await self._venue.prepare(swap)
         except VenueUnavailableError as error:
@@ -240,15 +255,31 @@ class Engine:
             order_id,
             extra={"fault": "outcome"},
         )
-        task = asyncio.create_task(self._reconcile(run, attempt), name=f"reconcile {order_id}")
+        self._unknown.add(order_id)
+        self._set_aside(run.order, self._reconcile(run, attempt))
+
+    def _set_aside(self, order: Claimed, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with an order without holding up a worker."""
+        order_id = order.order_id
+        task = asyncio.create_task(work, name=f"aside {order_id}")
         # Not at the coroutine's own end: one that is cancelled before it has begun has none.
         task.add_done_callback(lambda _task: self._forget(order_id))
-        self._unknown.add(order_id)
+        self._aside.add(order_id)
         self._running[order_id] = task
 
     def _forget(self, order_id: str) -> None:
         self._unknown.discard(order_id)
+        self._aside.discard(order_id)
         del self._running[order_id]
+
+    async def _wait_for_expiry(self, order: Claimed) -> None:
+        """Keep an order of which nothing can land in time, until it has expired.
+
+        It may not be over yet: there may only be no whole slot left in which to land. That its time is over
+        is for PostgreSQL to say (``Endings.end_expired``).
+        """
+        left_s = 0.0 if order.submit_by is None else order.submit_by - self._clock.database_time()
+        await self._clock.sleep(max(0.0, left_s) + _ENDED_WITHIN_S)
 
     async def _reconcile(self, run: _Run, attempt: Attempt | None) -> None:
         order_id = run.order.order_id
@@ -308,12 +339,6 @@ class Engine:
         if delay_ms is not None:
             self._look_in(delay_ms)
 
-    async def _expire(self, run: _Run) -> None:
-        try:
-            await self._move(run, Trigger.EXPIRE, detail={})
-        except SupersededError:
-            log.warning("order %s is no longer this process's", run.order.order_id)
-
     async def _best_quote(self, order: Claimed) -> Choice:
         """Return the best route, if it is one that the order takes.
 
@@ -321,13 +346,21 @@ class Engine:
             _TryFailedError: there is none.
             _TimeOverError: the order may not be executed any more.
         """
+        left_s = None
+        if order.submit_by is not None:
+            left_s = order.submit_by - self._clock.database_time() - _TO_SUBMIT_S
         try:
             choice = await self._quoter.best_of_latest(
-                order.swap_mode, order.token_in, order.token_out, order.amount, good=partial(_is_paid, order)
+                order.swap_mode,
+                order.token_in,
+                order.token_out,
+                order.amount,
+                good=partial(_is_paid, order),
+                within_s=left_s,
             )
         except NoRouteError as end:
             raise _TryFailedError(end.failure, refused(end.offers, order.token_in, order.token_out)) from end
-        if order.expires_at is not None and order.expires_at <= self._clock.database_time():
+        if order.submit_by is not None and order.submit_by <= self._clock.database_time():
             raise _TimeOverError
         if not _is_paid(order, choice):
             raise _TryFailedError(

@@ -27,8 +27,9 @@ class Claimed:
     """An order that is this process's, under the id ``owner``, as it stands.
 
     ``amount`` is base units of the token whose side ``swap_mode`` fixes, ``limit_out`` base units that the
-    whole amount must pay at least; ``expires_at`` is seconds since the Unix epoch. ``tries`` are all that
-    have begun, ``tries_since_rest`` those since the order last rested.
+    whole amount must pay at least. ``expires_at``, and ``submit_by``, after which nothing of it is submitted
+    and which is no later, are seconds since the Unix epoch. ``tries`` are all that have begun,
+    ``tries_since_rest`` those since the order last rested.
     """
 
     order_id: str
@@ -42,6 +43,7 @@ class Claimed:
     time_in_force: TimeInForce | None
     limit_out: int | None
     expires_at: float | None
+    submit_by: float | None
     status: Status
     version: int
     tries: int
@@ -115,9 +117,8 @@ class Claims:
         committed = []
         for row in answer:
             order_id, order_type, token_in, token_out, swap_mode, amount, slippage_bps, *rest = row
-            time_in_force, limit_out, expires_at, status, version, tries, tries_since_rest, entry, wait_ms = (
-                rest
-            )
+            time_in_force, limit_out, expires_at, submit_by, *rest = rest
+            status, version, tries, tries_since_rest, entry, wait_ms = rest
             if wait_ms is not None:
                 claims[order_id] = Deferred(wait_ms)
                 continue
@@ -133,6 +134,7 @@ class Claims:
                 time_in_force=time_in_force and TimeInForce(time_in_force),
                 limit_out=limit_out,
                 expires_at=expires_at,
+                submit_by=submit_by,
                 status=Status(status),
                 version=version,
                 tries=tries,

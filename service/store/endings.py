@@ -1,5 +1,7 @@
 """Endings without a fill: orders that are cancelled or whose time is over.
 
+An order's time is over when its ``expiresAt`` has come, or when it had to be submitted by now and was not.
+
 A cancellation is a flag first, durable before the order's status is read; then every flagged order ends
 of which nothing has been sent. What has been submitted stays until its outcome is known: the journal sees
 the flag when the attempt has failed, and cancels then.
@@ -7,8 +9,11 @@ the flag when the attempt has failed, and cancels then.
 
 from dataclasses import dataclass
 
+import orjson
+
 from service import crash_points
 from service.clock import Clock
+from service.domain.failures import Failure, FailureCode
 from service.domain.order import DEFAULT_ACCOUNT
 from service.store.database import Database
 from service.store.journal import Committed, OnCommit, public
@@ -23,6 +28,14 @@ _END_EXPIRED = query("end_expired")
 # As much as keeps the event loop, and everybody else, waiting for a few milliseconds only.
 _MOST = 200
 _BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
+
+
+def _reason(code: FailureCode) -> str:
+    return orjson.dumps({"reason": code, "detail": Failure.of(code).detail}).decode()
+
+
+_NOT_AT_ONCE = _reason(FailureCode.NOT_FILLED_IMMEDIATELY)
+_NOT_IN_TIME = _reason(FailureCode.NOT_SUBMITTED_IN_TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +106,13 @@ class Endings:
         return ended
 
     async def end_expired(self) -> int:
-        """End waiting orders whose time is over; return how many ended, and call again while many do."""
+        """End orders whose time is over and of which nothing has been sent.
+
+        PostgreSQL alone says that a time is over, so none ends early. Returns how many ended; call again
+        while many do.
+        """
         crash_points.reach("before end expired")
-        ended = await self._end(_END_EXPIRED, {})
+        ended = await self._end(_END_EXPIRED, {"not_at_once": _NOT_AT_ONCE, "not_in_time": _NOT_IN_TIME})
         crash_points.reach("after end expired")
         return ended
 

@@ -190,6 +190,7 @@ class Journal:
                 "expires_at": order.expires_at,
                 "decimals_in": order.decimals_in,
                 "decimals_out": order.decimals_out,
+                "submit_by": order.submit_by,
                 "rests": order.rests,
                 "write_id": self._clock.new_write_id(),
             }

@@ -77,13 +77,23 @@ class Resting:
         clock: for write ids.
         on_commit: told of amendments.
         wake_after_ms: when the sweep sends a wake-up for an order that was fired and whose own was lost.
+        market_order_age_s: how long after its firing a sniper order may be submitted; 0: any time.
     """
 
-    def __init__(self, database: Database, clock: Clock, on_commit: OnCommit, *, wake_after_ms: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        on_commit: OnCommit,
+        *,
+        wake_after_ms: int,
+        market_order_age_s: int = 0,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._on_commit = on_commit
         self._wake_after_ms = wake_after_ms
+        self._market_order_age_s = market_order_age_s
 
     async def scan(self) -> AsyncGenerator[list[RestingOrder], None]:
         """Read all orders that rest and were not fired, page by page."""
@@ -108,7 +118,12 @@ class Resting:
         """Make orders due, those that still rest as they were seen; return their ids."""
         rows = [{"id": each.order_id, "version": each.version, "observed": each.observed} for each in orders]
         fired = await self._database.run_through_conflicts(
-            _FIRE, {"rows": as_json(rows), "wake_after_ms": self._wake_after_ms}
+            _FIRE,
+            {
+                "rows": as_json(rows),
+                "wake_after_ms": self._wake_after_ms,
+                "market_order_age_s": self._market_order_age_s,
+            },
         )
         return [row[0] for row in fired]
 

@@ -49,8 +49,17 @@ class Quoter:
         self._timeout_s = timeout_ms / 1000
         self._limits = limits
 
-    async def best(self, mode: SwapMode, token_in: str, token_out: str, amount: int) -> Choice:
+    async def best(
+        self, mode: SwapMode, token_in: str, token_out: str, amount: int, *, within_s: float | None = None
+    ) -> Choice:
         """Quote an amount of the token that the mode fixes, in base units.
+
+        Args:
+            mode: which side ``amount`` fixes.
+            token_in: the token sold.
+            token_out: the token bought.
+            amount: base units.
+            within_s: how long each DEX may take to answer, if that is less than it may anyway.
 
         Raises:
             NoRouteError: no pool, and no two in a row, can take it; the error has the offers.
@@ -59,7 +68,8 @@ class Quoter:
         by_dex: dict[Dex, list[PoolRef]] = defaultdict(list)
         for pool in pools_for(self._venue, token_in, token_out):
             by_dex[pool.dex].append(pool)
-        answers = await self._ask(by_dex)
+        timeout_s = self._timeout_s if within_s is None else max(0, min(self._timeout_s, within_s))
+        answers = await self._ask(by_dex, timeout_s)
         snapshots = [snapshot for answer in answers.values() for snapshot in answer or ()]
         unavailable = [
             NoQuote(pool.dex, pool.id, FailureCode.QUOTES_UNAVAILABLE)
@@ -81,6 +91,8 @@ class Quoter:
         token_out: str,
         amount: int,
         good: Callable[[Choice], bool],
+        *,
+        within_s: float | None = None,
     ) -> Choice:
         """Quote as ``best`` does, and once more if that is no good and the market has moved on unheard.
 
@@ -90,14 +102,14 @@ class Quoter:
             NoRouteError: see ``best``.
         """
         try:
-            choice = await self.best(mode, token_in, token_out, amount)
+            choice = await self.best(mode, token_in, token_out, amount, within_s=within_s)
         except NoRouteError:
             if not await self._refreshed():
                 raise
         else:
             if good(choice) or not await self._refreshed():
                 return choice
-        return await self.best(mode, token_in, token_out, amount)
+        return await self.best(mode, token_in, token_out, amount, within_s=within_s)
 
     async def _refreshed(self) -> bool:
         try:
@@ -105,7 +117,7 @@ class Quoter:
         except VenueUnavailableError:
             return False
 
-    async def _ask(self, by_dex: dict[Dex, list[PoolRef]]) -> dict[Dex, _Answer]:
+    async def _ask(self, by_dex: dict[Dex, list[PoolRef]], timeout_s: float) -> dict[Dex, _Answer]:
         answers = {dex: self._snapshot(pools) for dex, pools in by_dex.items()}
         if not any(inspect.isawaitable(answer) for answer in answers.values()):
             # Every state is at hand: no task, no turn of the event loop.
@@ -113,7 +125,7 @@ class Quoter:
         return dict(
             zip(
                 answers,
-                await asyncio.gather(*(self._in_time(each) for each in answers.values())),
+                await asyncio.gather(*(_in_time(each, timeout_s) for each in answers.values())),
                 strict=True,
             )
         )
@@ -127,14 +139,15 @@ class Quoter:
             log.exception(_NOT_READ)
             return None
 
-    async def _in_time(self, answer: _Answer | Awaitable[Sequence[Snapshot]]) -> _Answer:
-        if not inspect.isawaitable(answer):
-            return answer
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await answer
-        except (VenueUnavailableError, TimeoutError):
-            return None
-        except Exception:
-            log.exception(_NOT_READ)
-            return None
+
+async def _in_time(answer: _Answer | Awaitable[Sequence[Snapshot]], timeout_s: float) -> _Answer:
+    if not inspect.isawaitable(answer):
+        return answer
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await answer
+    except (VenueUnavailableError, TimeoutError):
+        return None
+    except Exception:
+        log.exception(_NOT_READ)
+        return None

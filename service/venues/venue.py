@@ -89,7 +89,8 @@ class Swap:
 
     ``attempt`` numbers the order's tries. ``maximum_in`` and ``minimum_out`` are base units; an exact-in
     route pays its ``amount_in``, an exact-out route pays out its ``amount_out``. It may land only in slots
-    that end by ``valid_until``, in seconds since the Unix epoch.
+    that end by ``valid_until``, and no longer after ``submit_by`` than transactions take to land; both in
+    seconds since the Unix epoch.
     """
 
     order_id: str
@@ -98,6 +99,7 @@ class Swap:
     maximum_in: int
     minimum_out: int
     valid_until: float | None = None
+    submit_by: float | None = None
 
 
 class Venue(Protocol):

@@ -81,7 +81,8 @@ SPOILS = [
     ),
     ("UPDATE orders SET status = 'expired'", "expired, and has landed"),
     (
-        "UPDATE paper_transactions SET status = 'pending', settled_at = NULL, amount_out = NULL",
+        "UPDATE paper_transactions SET status = 'pending', settled_at = NULL, amount_out = NULL,"
+        " landed_slot = NULL",
         "confirmed, and a transaction of it may still land",
     ),
     (

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -232,18 +233,22 @@ async def test_waiting_orders_expire_and_others_do_not(desk: Desk, servers: Test
     ids = [order.id for order in waiting] + [claim.order_id for claim in (retrying, *working)]
     rows(servers, "UPDATE open_orders SET expires_at = now() WHERE order_id = ANY(%s::uuid[])", ids)
     rows(servers, "UPDATE orders SET expires_at = now() WHERE id = ANY(%s::uuid[])", ids)
-    assert await desk.endings.end_expired() == 3
-    assert [desk.stands(order_id)[0] for order_id in ids[:3]] == ["expired"] * 3
-    assert [desk.stands(claim.order_id)[0] for claim in working] == ["routing", "building", "submitted"]
-    assert desk.stands(later.id)[0] == "open"
-    # None of them goes back to wait, and none is sent.
+    # Before anybody has ended them: none goes back to wait, and none is sent.
     with pytest.raises(SupersededError):
         await desk.step(working[1], Status.SUBMITTED)
-    for claim, status in ((working[0], Status.OPEN), (working[1], Status.PENDING), (working[2], Status.OPEN)):
-        step = await desk.step(claim, status)
-        assert step.entry["status"] == "expired"
-    assert desk.stands(working[2].order_id)[1][-2:] == ["submitted", "expired"]
-    assert desk.stands(working[1].order_id)[3] == 0
+    step = await desk.step(working.pop(0), Status.OPEN)
+    assert step.entry["status"] == "expired"
+    assert await desk.endings.end_expired() == 4
+    assert [desk.stands(order_id)[0] for order_id in ids[:5]] == ["expired"] * 5
+    assert desk.stands(later.id)[0] == "open"
+    # What has been sent ends when its outcome is known.
+    building, submitted = working
+    with pytest.raises(SupersededError):
+        await desk.step(building, Status.SUBMITTED)
+    assert desk.stands(building.order_id)[3] == 0
+    assert desk.stands(submitted.order_id)[0] == "submitted"
+    assert (await desk.step(submitted, Status.OPEN)).entry["status"] == "expired"
+    assert desk.stands(submitted.order_id)[1][-2:] == ["submitted", "expired"]
 
 
 async def test_an_order_whose_time_is_over_is_neither_fired_nor_claimed_nor_amended(
@@ -257,11 +262,21 @@ async def test_an_order_whose_time_is_over_is_neither_fired_nor_claimed_nor_amen
     assert desk.stands(fired.id)[1] == desk.stands(resting.id)[1] == ["pending", "open"]
 
 
+def expire_soon(servers: TestServers, order_id: str) -> None:
+    """Let an order's time be over in a few milliseconds: while a race goes on."""
+    rows(
+        servers,
+        "WITH soon AS (UPDATE orders SET expires_at = now() + interval '8 ms' WHERE id = %s RETURNING *)"
+        " UPDATE open_orders AS p SET expires_at = s.expires_at FROM soon AS s WHERE p.order_id = s.id",
+        order_id,
+    )
+
+
 async def test_expiry_and_a_claim_see_each_other(desks: list[Desk], servers: TestServers) -> None:
     worker, other = desks
     for schedule in schedules(2, 2):
-        order = await worker.fired(time_in_force=TimeInForce.GTD, expires_at=after(0.05))
-        await asyncio.sleep(0.03)
+        order = await worker.fired(time_in_force=TimeInForce.GTD, expires_at=after(3_600))
+        expire_soon(servers, order.id)
         outcomes, blocked = await race(
             servers,
             schedule,
@@ -278,3 +293,82 @@ async def test_expiry_and_a_claim_see_each_other(desks: list[Desk], servers: Tes
             assert "routing" not in history
             assert status == ("expired" if outcomes[1] else "open")
         await other.endings.cancel(order.id)
+
+
+@pytest.mark.parametrize("name", ["building", "submitted", "pending"])
+async def test_expiry_and_a_worker_see_each_other(desks: list[Desk], servers: TestServers, name: str) -> None:
+    worker, other = desks
+    before, work = WORKS[next(key for key in WORKS if key.endswith(f" {name}"))]
+    for schedule in schedules(2, 2):
+        claim = await worker.come_to(*before, time_in_force=TimeInForce.GTD, expires_at=after(3_600))
+        expire_soon(servers, claim.order_id)
+        outcomes, blocked = await race(
+            servers, schedule, worker, partial(work, worker, claim), other, other.endings.end_expired
+        )
+        assert blocked == 0
+        status, history, _noted, made = worker.stands(claim.order_id)
+        assert history.count("expired") <= 1
+        assert made == history.count("submitted")
+        if outcomes[1]:
+            assert (status, worker.finished(claim.order_id)) == ("expired", ["expired"])
+        elif isinstance(outcomes[0], Committed):
+            assert status in {name, "expired"}
+        await other.endings.cancel(claim.order_id)
+
+
+def in_time(seconds: float, kind: str) -> dict[str, Any]:
+    """Return the terms of an order of a kind that must be submitted within so many seconds."""
+    of_a_limit = {"time_in_force": TimeInForce.IOC}
+    of_none = {"order_type": OrderType.MARKET, "time_in_force": None, "limit_price": None, "limit_out": None}
+    return {**(of_a_limit if kind == "limit" else of_none), "submit_by": after(seconds)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("limit", "not_filled_immediately"), ("market", "not_submitted_in_time")]
+)
+async def test_what_must_be_submitted_by_a_time_is_not_submitted_later(
+    desk: Desk, servers: TestServers, kind: str, reason: str
+) -> None:
+    terms = in_time(3_600, kind)
+    waiting, begun = await desk.place(**terms), await desk.place(**terms)
+    claim = await desk.store.claims.claim(begun.id)
+    assert isinstance(claim, Claimed)
+    assert claim.expires_at is None
+    assert claim.submit_by is not None
+    await desk.step(claim, Status.BUILDING)
+    building = replace(claim, status=Status.BUILDING, version=claim.version + 1)
+    assert await desk.endings.end_expired() == 0
+    rows(servers, "UPDATE open_orders SET expires_at = now()")
+    assert await desk.store.claims.claim(waiting.id) is None
+    with pytest.raises(SupersededError):
+        await desk.step(building, Status.SUBMITTED)
+    # One that is stored late, because PostgreSQL was away, is too late from the start.
+    late = await desk.place(**in_time(-1, kind))
+    assert await desk.store.claims.claim(late.id) is None
+    assert await desk.endings.end_expired() == 3
+    for order_id in (waiting.id, begun.id, late.id):
+        assert desk.stands(order_id)[0] == "expired"
+        [(told,)] = rows(
+            servers, "SELECT status_history -> -1 ->> 'reason' FROM orders WHERE id = %s", order_id
+        )
+        assert told == reason
+
+
+async def test_submitted_orders_whose_time_is_over_keep_no_place_of_others(
+    desk: Desk, servers: TestServers
+) -> None:
+    """More orders than one statement ends wait for their outcome, and others expire all the same."""
+    gtd = {"time_in_force": TimeInForce.GTD, "expires_at": after(3_600)}
+    placed = await asyncio.gather(*(desk.place(**gtd) for _ in range(250)))
+    last = await desk.place(**gtd)
+    rows(
+        servers,
+        "UPDATE orders SET status = 'submitted', status_history = jsonb_set(status_history, '{1,status}',"
+        " '\"submitted\"') WHERE id = ANY(%s::uuid[])",
+        [order.id for order in placed],
+    )
+    rows(servers, "UPDATE open_orders SET expires_at = now() - interval '1 s'")
+    rows(servers, "UPDATE open_orders SET expires_at = now() WHERE order_id = %s", last.id)
+    rows(servers, "UPDATE orders SET expires_at = now()")
+    assert await desk.endings.end_expired() == 1
+    assert desk.stands(last.id)[0] == "expired"

@@ -54,7 +54,8 @@ _ORDERS = """
 SELECT
     o.id::text, o.order_type, o.time_in_force, o.status, o.version, o.tries, o.status_history AS history,
     o.amount, o.token_in, o.token_out, o.limit_price, o.limit_out, o.sniper_conditions,
-    extract(epoch FROM o.expires_at) AS expires_at, o.amount_out,
+    extract(epoch FROM o.created_at) AS created_at, extract(epoch FROM o.expires_at) AS expires_at,
+    o.amount_out,
     p.order_id IS NOT NULL AS among_open, p.cancel_requested, p.resting, p.fired,
     coalesce((SELECT jsonb_agg(sequence ORDER BY sequence) FROM attempts AS a WHERE a.order_id = o.id), '[]')
         AS attempts,
@@ -71,6 +72,8 @@ SELECT
 FROM orders AS o
 LEFT JOIN open_orders AS p ON p.order_id = o.id
 """
+
+_IMMEDIATE_S = 1.5
 
 _DECIMALS = {"SOL": 9, "USDC": 6, "USDT": 6, "JUP": 6, "RAY": 6, "BONK": 5}
 _LISTED_DECIMALS = 6
@@ -121,7 +124,12 @@ def deadlocks(servers: TestServers) -> int:
 
 
 def judge_resting(
-    servers: TestServers, lives: Sequence[Life] = (), *, slot_ms: int = 400, late_s: float | None = None
+    servers: TestServers,
+    lives: Sequence[Life] = (),
+    *,
+    slot_ms: int = 400,
+    longest_delay_ms: int = 3_000,
+    late_s: float | None = None,
 ) -> Books:
     """Look at every order, and have the service's own audit look as well.
 
@@ -129,6 +137,7 @@ def judge_resting(
         servers: whose database.
         lives: when a process served, to tell how late orders expired.
         slot_ms: the market's slot.
+        longest_delay_ms: what a transaction takes to land at most.
         late_s: how late they may.
     """
     books = Books()
@@ -139,7 +148,9 @@ def judge_resting(
         books.statuses[row["status"]] += 1
         books.by_id[row["id"]] = row["status"]
         books.fires += len(row["fires"])
-        for finding in _judge(row, slot_ms):
+        for finding in itertools.chain(
+            _judge(row, slot_ms), _judge_immediate(row, slot_ms, longest_delay_ms)
+        ):
             books.wrong.append(f"{row['id']} ({row['order_type']} {row['time_in_force'] or ''}): {finding}")
         late = _late_s(row, lives)
         books.late_s = max(books.late_s, late)
@@ -160,7 +171,7 @@ def _judge(row: dict[str, Any], slot_ms: int) -> Iterable[str]:
     yield from _judge_history(row)
     yield from _judge_firing(row)
     yield from _judge_ledger(row, slot_ms)
-    yield from _judge_terms(row, slot_ms)
+    yield from _judge_terms(row)
 
 
 def _judge_history(row: dict[str, Any]) -> Iterable[str]:
@@ -258,11 +269,24 @@ def _judge_landing(row: dict[str, Any], slot_ms: int) -> Iterable[str]:
             yield "landed after its time"
 
 
-def _judge_terms(row: dict[str, Any], slot_ms: int) -> Iterable[str]:
+def _judge_immediate(row: dict[str, Any], slot_ms: int, longest_delay_ms: int) -> Iterable[str]:
+    """One for now or never is submitted in its time, and can land no later than what is submitted then."""
+    if row["time_in_force"] not in {"IOC", "FOK"}:
+        return
+    over_at = float(row["created_at"]) + _IMMEDIATE_S
+    for entry in row["history"]:
+        late_s = _at(entry).timestamp() - over_at
+        if entry["status"] in {"routing", "building", "submitted"} and late_s > 0:
+            yield f"{entry['status']} {late_s:.3f} s after it had to be submitted"
+    lands_by_ms = over_at * 1000 + longest_delay_ms + 2 * slot_ms
+    for _status, _amount_out, _settled_at, last_valid_slot in row["transactions"]:
+        if (last_valid_slot + 1) * slot_ms > lands_by_ms:
+            yield f"could land until slot {last_valid_slot}"
+
+
+def _judge_terms(row: dict[str, Any]) -> Iterable[str]:
     """Each step by the terms in force when it was taken."""
     history = row["history"]
-    # One at work in the last slot before its time can no longer land.
-    early_s = slot_ms / 1000 if len(history) > 1 and history[-2]["status"] in {"routing", "building"} else 0
     terms: Json = {
         "limitPrice": row["limit_price"],
         "expiresAt": None,
@@ -280,7 +304,7 @@ def _judge_terms(row: dict[str, Any], slot_ms: int) -> Iterable[str]:
         over = terms["expiresAt"] is not None and at >= terms["expiresAt"] and entry["sequence"] > 2
         if over and entry["status"] in {"routing", "submitted", "open", "pending"}:
             yield f"{entry['status']} {at - terms['expiresAt']:.3f} s after its time"
-        until = float("inf") if terms["expiresAt"] is None else terms["expiresAt"] - early_s
+        until = float("inf") if terms["expiresAt"] is None else terms["expiresAt"]
         if entry["status"] == "expired" and "reason" not in entry and at < until:
             yield f"expired before its time, {row['expires_at']}: {history}"
         if "triggeredBy" in entry:

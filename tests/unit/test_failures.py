@@ -15,6 +15,7 @@ PERMANENT = {
     FailureCode.UNSUPPORTED_POOL,
     FailureCode.TRANSACTION_REJECTED,
     FailureCode.NOT_FILLED_IMMEDIATELY,
+    FailureCode.NOT_SUBMITTED_IN_TIME,
 }
 PASSING = set(FailureCode) - PERMANENT
 

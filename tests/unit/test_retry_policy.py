@@ -44,6 +44,7 @@ def an_order(
         time_in_force=time_in_force,
         limit_out=None if time_in_force is None else 1,
         expires_at=None,
+        submit_by=None,
         status=Status.ROUTING,
         version=3,
         tries=before + tries,

@@ -35,6 +35,10 @@ SNIPER: dict[str, Any] = {
 }
 CONDITIONS = "sniperConditions"
 LATER = "2027-01-15T13:00:00Z"
+KEPT = "2027-01-15T13:00:00.000000Z"
+"""``LATER``, as the service writes it."""
+WINDOWED: dict[str, Any] = {**SNIPER, "sniperConditions": {"timeWindow": {"notAfter": LATER}}}
+MARKET: dict[str, Any] = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "2", "orderType": "market"}
 
 
 def read(body: dict[str, Any], now: datetime = NOW) -> Terms:
@@ -165,6 +169,20 @@ def test_a_sniper_ends_with_its_window() -> None:
     assert terms == Terms(7, sniper_conditions=window, expires_at="2027-01-15T13:00:00.500000Z")
 
 
+@pytest.mark.parametrize("body", [MARKET, {**MARKET, "amountIn": ..., "amountOut": "1"}, SNIPER])
+def test_market_and_sniper_orders_may_expire_as_well(body: dict[str, Any]) -> None:
+    body = {name: value for name, value in body.items() if value is not ...}
+    assert read(body).expires_at is None
+    terms = read({**body, "expiresAt": LATER})
+    assert (terms.expires_at, terms.time_in_force) == (KEPT, None)
+    for at in ("2027-01-15T12:00:00Z", "tomorrow"):
+        assert refused({**body, "expiresAt": at}) == ["#/expiresAt"]
+
+
+def test_a_sniper_s_expiry_is_told_once() -> None:
+    assert refused({**WINDOWED, "expiresAt": LATER}) == ["#/expiresAt"]
+
+
 @pytest.mark.parametrize(
     ("conditions", "pointer"),
     [
@@ -190,7 +208,6 @@ def test_conditions_are_refused_where_they_are_wrong(conditions: Any, pointer: s
         ({**LIMIT, "sniperConditions": {"price": {"above": "1"}}}, "sniperConditions"),
         ({**SNIPER, "limitPrice": "1"}, "limitPrice"),
         ({**SNIPER, "timeInForce": "GTC"}, "timeInForce"),
-        ({**SNIPER, "expiresAt": LATER}, "expiresAt"),
         ({**SNIPER, "tokenIn": "GEM", "tokenOut": "SOL"}, "tokenIn"),
         ({**SNIPER, "tokenOut": "GE-M"}, "tokenOut"),
         ({**SNIPER, "tokenOut": "usdc"}, "tokenOut"),
@@ -236,6 +253,20 @@ def test_an_expiry_comes_and_goes_with_its_time_in_force() -> None:
     assert (without.time_in_force, without.expires_at) == ("GTC", None)
 
 
+def test_a_sniper_s_own_expiry_is_amended_and_stays() -> None:
+    order = an_order(SNIPER)
+    assert amend(order, expiresAt=LATER).expires_at == KEPT
+    timed = an_order({**SNIPER, "expiresAt": LATER})
+    other = {"price": {"above": "1"}}
+    assert amend(timed, expiresAt=None).expires_at is None
+    assert amend(timed, slippageBps=7).expires_at == KEPT
+    assert amend(timed, sniperConditions=other).expires_at == KEPT
+    # From the one to the other.
+    window = WINDOWED["sniperConditions"]
+    assert amend(timed, sniperConditions=window, expiresAt=None).expires_at == KEPT
+    assert amend(an_order(WINDOWED), sniperConditions=other, expiresAt=LATER).expires_at == KEPT
+
+
 def test_a_sniper_s_end_follows_its_window() -> None:
     order = an_order({**SNIPER, "sniperConditions": {"timeWindow": {"notAfter": LATER}}})
     assert order.terms.expires_at is not None
@@ -248,8 +279,11 @@ def test_a_sniper_s_end_follows_its_window() -> None:
     [
         (LIMIT, {"sniperConditions": {"price": {"above": "1"}}}, "sniperConditions"),
         (SNIPER, {"limitPrice": "1"}, "limitPrice"),
-        (SNIPER, {"expiresAt": LATER}, "expiresAt"),
-        (SNIPER, {"expiresAt": None}, "expiresAt"),
+        (SNIPER, {"expiresAt": "2027-01-15T12:00:00Z"}, "expiresAt"),
+        (WINDOWED, {"expiresAt": LATER}, "expiresAt"),
+        (WINDOWED, {"expiresAt": None}, "expiresAt"),
+        (SNIPER, {"expiresAt": LATER, "sniperConditions": WINDOWED["sniperConditions"]}, "expiresAt"),
+        ({**SNIPER, "expiresAt": LATER}, {"sniperConditions": WINDOWED["sniperConditions"]}, "expiresAt"),
         (LIMIT, {"expiresAt": "2027-01-15T12:00:00Z"}, "expiresAt"),
         (LIMIT, {"limitPrice": "0"}, "limitPrice"),
         (LIMIT, {"limitPrice": None}, ""),

@@ -89,7 +89,7 @@ class Ledger:
 
     def slot_now(self) -> int:
         """Return the slot number: a function of PostgreSQL's time only."""
-        return int(self._clock.database_time() * 1000) // self._slot_ms
+        return self.slot_at(self._clock.database_time())
 
     def seconds_to(self, slot: int) -> float:
         """Return how long it is until a slot begins; negative when it has."""
@@ -99,9 +99,13 @@ class Ledger:
         """Return when a slot begins, in whole seconds since the Unix epoch."""
         return slot * self._slot_ms // 1000
 
+    def slot_at(self, time_s: float) -> int:
+        """Return the slot of a time, in seconds since the Unix epoch."""
+        return int(time_s * 1000) // self._slot_ms
+
     def last_slot_by(self, time_s: float) -> int:
         """Return the last slot that ends by a time, in seconds since the Unix epoch."""
-        return int(time_s * 1000) // self._slot_ms - 1
+        return self.slot_at(time_s) - 1
 
     async def found_market(self, seed: int) -> tuple[int, int]:
         """Make the market with a seed, unless there is one; return its seed and its slots' length in ms."""

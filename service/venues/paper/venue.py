@@ -210,8 +210,11 @@ class PaperVenue:
         last_valid_slot = slot + self._settings.valid_slots
         if swap.valid_until is not None:
             last_valid_slot = min(last_valid_slot, self._ledger.last_slot_by(swap.valid_until))
-            if last_valid_slot < slot:
-                raise SwapTooLateError
+        if swap.submit_by is not None:
+            landing_s = self._settings.execution_delay_ms.high / 1000
+            last_valid_slot = min(last_valid_slot, self._ledger.slot_at(swap.submit_by + landing_s) + 1)
+        if last_valid_slot < slot:
+            raise SwapTooLateError
         return self._signer.sign(swap, last_valid_slot)
 
     async def submit(self, attempt: Attempt) -> AttemptStatus:

@@ -1,0 +1,306 @@
+"""Orders that must be submitted by a time: at once or never, before they expire, before they are too old."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp.web import Application
+from service.api.answers import OrderSchema
+from service.app import Service
+from service.domain.quote import Dex
+from service.venues.venue import PoolRef, Snapshot, Swap
+
+from tests.conftest import service_on
+from tests.support.gem_market import (
+    attempts,
+    ended,
+    following,
+    forget_listed_tokens,
+    limit,
+    list_pool,
+    poll,
+    rows,
+    sniper,
+    until_status,
+)
+from tests.support.judge import audit_now
+from tests.support.orders import Client, Json, execute, get, place, statuses
+from tests.support.servers import TestServers
+from tests.support.times import after, lateness
+
+__all__ = ["forget_listed_tokens"]  # a fixture: pytest finds it here
+
+Start = Callable[..., Awaitable[Client]]
+SLOW_QUOTES = {"QUOTE_DELAY_MS": "60000", "QUOTE_TIMEOUT_MS": "60000", "SHUTDOWN_GRACE_S": "0"}
+
+
+def age_s(servers: TestServers, order: Json) -> float:
+    """Return how old an order was when it ended."""
+    [(age,)] = rows(
+        servers,
+        "SELECT extract(epoch FROM %s::timestamptz - %s::timestamptz)::float8",
+        order["updatedAt"],
+        order["createdAt"],
+    )
+    return float(age)
+
+
+@asynccontextmanager
+async def held_before_signing(service: Service) -> AsyncIterator[asyncio.Event]:
+    """Hold every order in `building` until the event that is given is set."""
+    prepare, go_on = service.venue.prepare, asyncio.Event()
+
+    async def wait_and_prepare(swap: Swap) -> Any:
+        await go_on.wait()
+        return await prepare(swap)
+
+    service.venue.prepare = wait_and_prepare  # type: ignore[method-assign]
+    yield go_on
+    go_on.set()
+
+
+# --- at once, or never
+
+
+async def test_now_or_never_does_not_wait_for_the_rate(start: Start, servers: TestServers) -> None:
+    client = await start(QUEUE_RATE_LIMIT="1")
+    await list_pool(client)
+    await execute(client)
+    for placed in [await limit(client, "5", timeInForce=each) for each in ("IOC", "FOK")]:
+        order = await ended(client, placed)
+        assert statuses(order) == ["pending", "expired"]
+        assert order["failureReason"] == order["statusHistory"][-1]["reason"] == "not_filled_immediately"
+        assert 1.4 < age_s(servers, order) < 4
+        assert attempts(servers, order) == []
+        assert OrderSchema().validate(order) == {}
+    # Nothing of it takes a place when its turn would have come.
+    rows(servers, "UPDATE rate_starts SET started_at = now() - interval '61 seconds'")
+    assert (await execute(client))["status"] == "confirmed"
+    assert await get(client, order["id"]) == order
+
+
+async def test_now_or_never_does_not_wait_for_quotes(start: Start, servers: TestServers) -> None:
+    client = await start(**SLOW_QUOTES)
+    placed = await place(client, orderType="limit", limitPrice="1", timeInForce="IOC")
+    order = await ended(client, placed)
+    assert statuses(order) == ["pending", "routing", "expired"]
+    assert order["failureReason"] == "not_filled_immediately"
+    assert age_s(servers, order) < 4
+    assert attempts(servers, order) == []
+
+
+async def test_now_or_never_is_filled_by_the_dex_that_answers(
+    make_service: Callable[..., Service], aiohttp_client: Any
+) -> None:
+    service = make_service(QUOTE_TIMEOUT_MS="60000")
+    client = await aiohttp_client(service.web)
+    snapshot = service.venue.snapshot
+
+    def hang(pools: Sequence[PoolRef]) -> Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]:
+        if pools[0].dex is Dex.METEORA:
+            return asyncio.get_running_loop().create_future()
+        return snapshot(pools)
+
+    service.venue.snapshot = hang  # type: ignore[method-assign]
+    placed = await place(client, orderType="limit", limitPrice="1", timeInForce="IOC")
+    order = await ended(client, placed)
+    assert (order["status"], order["venue"]) == ("confirmed", "raydium")
+
+
+async def test_now_or_never_is_not_signed_too_late(
+    make_service: Callable[..., Service], aiohttp_client: Any, servers: TestServers
+) -> None:
+    service = make_service()
+    client = await aiohttp_client(service.web)
+    await list_pool(client)
+    async with held_before_signing(service) as go_on:
+        order = await ended(client, await limit(client, "5", timeInForce="IOC"))
+        assert age_s(servers, order) < 4
+        go_on.set()
+        await poll(lambda: not service.engine.running)
+    assert statuses(await get(client, order["id"])) == ["pending", "routing", "building", "expired"]
+    assert attempts(servers, order) == []
+
+
+async def test_now_or_never_may_land_later_than_it_must_be_submitted_but_not_long(
+    start: Start, servers: TestServers
+) -> None:
+    client = await start(EXECUTION_DELAY_MS="1000-2500")
+    await list_pool(client)
+    order = await ended(client, await limit(client, "5", timeInForce="IOC"))
+    assert order["status"] == "confirmed"
+    [(over_ms,)] = rows(
+        servers,
+        "SELECT (a.last_valid_height + 1) * 400 - floor(extract(epoch FROM o.created_at) * 1000)::bigint"
+        " FROM attempts AS a JOIN orders AS o ON o.id = a.order_id WHERE o.id = %s",
+        order["id"],
+    )
+    # 1.5 s to be submitted, 2.5 s to land, and the slots that this lies in.
+    assert 4_000 < over_ms <= 4_000 + 2 * 400
+    assert await audit_now(servers) == []
+
+
+async def test_now_or_never_is_over_when_the_service_comes_back(
+    servers: TestServers, aiohttp_client: Callable[[Application], Awaitable[Client]]
+) -> None:
+    first = await aiohttp_client(service_on(servers, QUEUE_RATE_LIMIT="1").web)
+    await list_pool(first)
+    await execute(first)
+    waiting = await limit(first, "5", timeInForce="IOC")
+    await first.close()
+    second = await aiohttp_client(service_on(servers, **SLOW_QUOTES).web)
+    begun = await limit(second, "5", timeInForce="IOC")
+    await until_status(second, begun, "routing")
+    await second.close()
+    await poll(lambda: rows(servers, "SELECT bool_and(expires_at < now()) FROM open_orders") == [(True,)])
+    third = await aiohttp_client(service_on(servers).web)
+    for placed in (waiting, begun):
+        order = await ended(third, placed, within_s=5)
+        assert (order["status"], order["failureReason"]) == ("expired", "not_filled_immediately")
+        assert attempts(servers, order) == []
+    assert (await execute(third))["status"] == "confirmed"
+
+
+# --- market and sniper orders with a time
+
+
+async def test_a_market_order_that_waits_expires_on_time(start: Start, servers: TestServers) -> None:
+    client = await start(QUEUE_RATE_LIMIT="1")
+    await execute(client)
+    at = after(0.8)
+    for placed in (await place(client, expiresAt=at), await place(client, expiresAt=at, amountOut="10")):
+        assert placed["expiresAt"] == at
+        order = await ended(client, placed)
+        assert statuses(order) == ["pending", "expired"]
+        assert (order["failureReason"], order["expiresAt"]) == (None, at)
+        assert 0 <= lateness(servers, order) <= 1
+        assert OrderSchema().validate(order) == {}
+
+
+async def test_a_market_order_expires_over_a_restart_and_between_tries(
+    servers: TestServers, aiohttp_client: Callable[[Application], Awaitable[Client]]
+) -> None:
+    slow = {"PAPER_FAILURE_RATE": "transient=1", "RETRY_BASE_DELAY_MS": "600000"}
+    first = await aiohttp_client(service_on(servers, **slow).web)
+    placed = await place(first, expiresAt=after(1.5))
+    async with following(first, placed) as follower:
+        await follower.until("pending")
+        await follower.until("pending")
+    await first.close()
+    second = await aiohttp_client(service_on(servers).web)
+    order = await ended(second, placed, within_s=10)
+    assert statuses(order) == ["pending", "routing", "building", "submitted", "pending", "expired"]
+    assert lateness(servers, order) >= 0
+
+
+async def test_a_market_order_that_is_executed_in_time_cannot_land_later(
+    start: Start, servers: TestServers
+) -> None:
+    client = await start(SLOT_MS="100")
+    order = await execute(client, expiresAt=after(3))
+    assert order["status"] == "confirmed"
+    [(_minimum, height)] = attempts(servers, order)
+    assert rows(
+        servers,
+        "SELECT (%s + 1) * 100 <= extract(epoch FROM %s::timestamptz) * 1000",
+        height,
+        order["expiresAt"],
+    ) == [(True,)]
+
+
+async def test_the_same_market_order_with_another_time_is_another_order(start: Start) -> None:
+    client = await start()
+    at = after(3_600)
+    placed = await place(client, clientOrderId="mine", expiresAt=at)
+    body = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.50", "orderType": "market"}
+    for changes, status in (({"expiresAt": at}, 200), ({}, 409), ({"expiresAt": after(3_601)}, 409)):
+        sent = {**body, "clientOrderId": "mine", **changes}
+        async with client.post("/api/orders/execute", json=sent) as answer:
+            assert answer.status == status, changes
+            if status == 200:
+                assert (await answer.json())["id"] == placed["id"]
+    async with client.post(
+        "/api/orders/execute", json={**body, "expiresAt": "2020-01-01T00:00:00Z"}
+    ) as answer:
+        assert answer.status == 422
+        assert [error["pointer"] for error in (await answer.json())["errors"]] == ["#/expiresAt"]
+
+
+async def test_a_sniper_expires_by_a_time_of_its_own(start: Start, servers: TestServers) -> None:
+    client = await start()
+    placed = await sniper(client, {"poolCreated": {"venue": "any"}}, tokenOut="MOON", expiresAt=after(0.5))
+    order = await ended(client, placed)
+    assert statuses(order) == ["pending", "open", "expired"]
+    assert 0 <= lateness(servers, order) <= 1
+
+
+# --- too old
+
+
+async def test_a_market_order_that_is_too_old_expires(start: Start, servers: TestServers) -> None:
+    client = await start(QUEUE_RATE_LIMIT="1", MAX_MARKET_ORDER_AGE_S="1")
+    await list_pool(client)
+    await execute(client)
+    resting = await limit(client, "5")
+    placed = await place(client, clientOrderId="old")
+    order = await ended(client, placed)
+    assert statuses(order) == ["pending", "expired"]
+    assert order["failureReason"] == "not_submitted_in_time"
+    assert order["expiresAt"] is None
+    assert 1 <= age_s(servers, order) <= 4
+    # Its own time, if that is earlier, needs no reason.
+    timed = await ended(client, await place(client, expiresAt=after(0.5)))
+    assert (timed["status"], timed["failureReason"]) == ("expired", None)
+    # The setting is no term of the order.
+    assert (await place_again(client, clientOrderId="old"))["id"] == placed["id"]
+    # A limit order's price protects it, however old it is.
+    assert (await get(client, resting["id"]))["status"] == "open"
+
+
+async def place_again(client: Client, **changes: Any) -> Json:
+    """Place an order that is there."""
+    body = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.50", "orderType": "market", **changes}
+    async with client.post("/api/orders/execute", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        again: Json = await answer.json()
+        return again
+
+
+async def test_a_sniper_is_too_old_some_time_after_it_fired(start: Start, servers: TestServers) -> None:
+    client = await start(QUEUE_RATE_LIMIT="1", MAX_MARKET_ORDER_AGE_S="1")
+    await list_pool(client)
+    await execute(client)
+    waits = await sniper(client, {"price": {"above": "1000000"}})
+    placed = await sniper(client, {"price": {"above": "1"}})
+    order = await ended(client, placed)
+    assert statuses(order) == ["pending", "open", "expired"]
+    assert order["failureReason"] == "not_submitted_in_time"
+    # One that has not fired has all the time there is.
+    assert rows(servers, "SELECT order_id::text, expires_at FROM open_orders WHERE resting") == [
+        (waits["id"], None)
+    ]
+
+
+async def test_an_order_that_is_not_too_old_is_executed(start: Start) -> None:
+    client = await start(MAX_MARKET_ORDER_AGE_S="60")
+    await list_pool(client)
+    assert (await execute(client))["status"] == "confirmed"
+    assert (await ended(client, await sniper(client, {"price": {"above": "1"}})))["status"] == "confirmed"
+
+
+# --- never early
+
+
+async def test_an_order_without_a_slot_to_land_in_expires_at_its_time_and_not_before(
+    start: Start, servers: TestServers
+) -> None:
+    client = await start(SLOT_MS="3000")
+    orders = [await place(client, expiresAt=after(1.2)) for _ in range(3)]
+    for placed in orders:
+        order = await ended(client, placed)
+        if order["status"] != "confirmed":  # there was a slot
+            assert statuses(order) == ["pending", "routing", "building", "expired"]
+            assert 0 <= lateness(servers, order) <= 1
+            assert attempts(servers, order) == []
+    assert await audit_now(servers) == []
