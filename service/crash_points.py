@@ -5,6 +5,7 @@ it, a place is a call of a function that does nothing.
 """
 
 import os
+import re
 import signal
 from collections.abc import Callable
 
@@ -76,7 +77,7 @@ def arm(setting: str | None) -> None:
         reach = _do_nothing
         return
     wanted, _, times = setting.partition(":")
-    if wanted not in POINTS or not (times or "1").isdecimal():
+    if wanted not in POINTS or not re.fullmatch(r"[1-9][0-9]{0,8}", times or "1"):
         raise ValueError(f"must be one of {', '.join(POINTS)}, with :n for the n-th time")
     left = int(times or "1")
 

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from environs import Env, EnvError, validate
+from environs import Env, EnvError
 from marshmallow import ValidationError
 from platformdirs import user_data_path
 
 from service.domain.amounts import InvalidAmountError, parse_amount
-from service.domain.tokens import TOKENS
+from service.domain.tokens import TOKENS, find_token
 
 PPM = 1_000_000
 """Millionths in one: how fractions are held, since no float may touch money."""
+
+_LONGEST_DELAY_MS = 9_999_999
 
 T = TypeVar("T")
 
@@ -117,7 +119,10 @@ def _read(env: Env) -> Settings:
         # An empty variable is one that is not set, as compose files and shells have it.
         if text(name) is None:
             return default
-        return env.int(name, validate=validate.Range(low, high))
+        try:
+            return _whole_number(env.str(name), low, high)
+        except ValidationError as error:
+            raise EnvError(f'Environment variable "{name}" invalid: {error}') from error
 
     def parsed(name: str, default: str, read: Callable[[str], T]) -> T:
         try:
@@ -128,7 +133,6 @@ def _read(env: Env) -> Settings:
     def range_of(name: str, default: str, read: Callable[[str], int]) -> Range:
         return parsed(name, default, lambda value: _range(value, read))
 
-    seed = text("PAPER_SEED")
     return Settings(
         host=text("HOST") or "127.0.0.1",
         port=integer("PORT", 3000, 0, 65535),
@@ -146,7 +150,7 @@ def _read(env: Env) -> Settings:
         min_split_gain_bps=integer("MIN_SPLIT_GAIN_BPS", 1, 0, 10_000),
         execution_delay_ms=range_of("EXECUTION_DELAY_MS", "2000-3000", _milliseconds),
         price_variance_ppm=range_of("PRICE_VARIANCE", "0.02-0.05", _ppm),
-        paper_seed=parsed("PAPER_SEED", "0", _seed) if seed else None,
+        paper_seed=integer("PAPER_SEED", 0, 0, 10**18 - 1) if text("PAPER_SEED") else None,
         paper_balances=parsed("PAPER_BALANCES", "", _balances),
         paper_failure_rates=parsed("PAPER_FAILURE_RATE", "0", _failure_rates),
         paper_faults_ppm=parsed("PAPER_FAULTS", "", _faults),
@@ -183,15 +187,17 @@ def _log_level(text: str) -> str:
     return text.upper()
 
 
-def _seed(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise ValidationError("must be a whole number of at most 18 digits")
-    return int(text)
+def _whole_number(text: str, low: int, high: int) -> int:
+    """Read a number that is written in plain digits: int() takes 1_000, signs, spaces, other scripts too."""
+    value = int(text) if re.fullmatch(r"0|[1-9][0-9]{0,17}", text) else -1
+    if not low <= value <= high:
+        raise ValidationError(f"must be a whole number from {low} to {high}, in plain digits")
+    return value
 
 
 def _ppm(text: str) -> int:
     """Read a fraction from 0 to 1 with up to six decimals, exactly, as millionths."""
-    match = re.fullmatch(r"([01])(?:\.([0-9]{1,6}))?", text.strip())
+    match = re.fullmatch(r"([01])(?:\.([0-9]{1,6})0*)?", text.strip())
     value = int(match[1] + (match[2] or "").ljust(6, "0")) if match else -1
     if not 0 <= value <= PPM:
         raise ValidationError("must be a fraction from 0 to 1 with at most six decimals")
@@ -199,9 +205,7 @@ def _ppm(text: str) -> int:
 
 
 def _milliseconds(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,7}", text.strip()):
-        raise ValidationError("must be whole milliseconds")
-    return int(text)
+    return _whole_number(text.strip(), 0, _LONGEST_DELAY_MS)
 
 
 def _range(text: str, read: Callable[[str], int]) -> Range:
@@ -218,13 +222,14 @@ def _balances(text: str) -> dict[str, int]:
     """Read ``SOL=1000,USDC=50000.5`` as base units by token, or nothing."""
     balances: dict[str, int] = {}
     for part in filter(None, text.split(",")):
-        symbol, _, amount = (word.strip() for word in part.partition("="))
-        if symbol not in TOKENS or symbol in balances:
+        name, _, amount = (word.strip() for word in part.partition("="))
+        token = find_token(name)
+        if token is None or token.symbol in balances:
             raise ValidationError(f"takes {', '.join(TOKENS)}, each once at most, as token=amount")
         try:
-            balances[symbol] = 0 if amount == "0" else parse_amount(amount, TOKENS[symbol].decimals)
+            balances[token.symbol] = 0 if amount == "0" else parse_amount(amount, token.decimals)
         except InvalidAmountError as error:
-            raise ValidationError(f"{symbol}'s amount {error}") from None
+            raise ValidationError(f"{token.symbol}'s amount {error}") from None
     return balances
 
 

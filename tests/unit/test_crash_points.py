@@ -33,7 +33,13 @@ def test_without_arming_nothing_happens(kills: list[int]) -> None:
     assert kills == []
 
 
-@pytest.mark.parametrize("setting", ["nowhere", "after submitted:x", "after submitted:-1", ""])
+@pytest.mark.parametrize("times", ["x", "-1", "0", "\u0661", "1_0"])
+def test_a_number_of_times_is_plain(times: str) -> None:
+    with pytest.raises(ValueError, match="must be one of"):
+        crash_points.arm(f"after submitted:{times}")
+
+
+@pytest.mark.parametrize("setting", ["nowhere", ""])
 def test_an_unknown_place_is_refused(setting: str) -> None:
     with pytest.raises(ValueError, match="must be one of"):
         crash_points.arm(setting)

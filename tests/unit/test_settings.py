@@ -14,6 +14,12 @@ from service import settings
 from service.domain.amounts import U64_MAX
 from service.settings import PPM, FailureRates, InvalidSettingError, Range, load
 
+NOT_PLAIN = [
+    *("3_522", "\u0665", "\uff15", "+5", " 5", "5 ", "1 0", "1e3", "5.0", "NaN", "inf", "0x5", "05", "-0"),
+    "9" * 5_000,
+]
+"""What int() or float() takes, or is near it, and is no number in plain digits."""
+
 MODEST = hypothesis_settings(max_examples=80, deadline=None)
 
 Environment = dict[str, str]
@@ -99,7 +105,11 @@ def test_an_empty_value_is_no_value(name: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("PORT", ["x", "-1", "65536", "1.5"]),
+        ("PORT", ["x", "-1", "65536", "1.5", *NOT_PLAIN]),
+        *((name, NOT_PLAIN) for name in ("DATABASE_CONNECTIONS", "QUEUE_RATE_LIMIT", "MAX_RETRIES")),
+        *((name, NOT_PLAIN) for name in ("SLOT_MS", "INSTANCE_TIMEOUT_MS", "QUOTE_TIMEOUT_MS", "PAPER_SEED")),
+        ("QUOTE_DELAY_MS", [text for text in NOT_PLAIN if text.strip() != "5"]),
+        ("PRICE_VARIANCE", ["\u0660.\u0665", "+0.1", "1e-2", "0_1", "inf"]),
         ("DATABASE_CONNECTIONS", ["1", "101"]),
         ("WORKER_CONCURRENCY", ["0", "10001", "ten"]),
         ("QUEUE_RATE_LIMIT", ["-1", "100001"]),
@@ -197,6 +207,13 @@ def test_a_password_is_not_repeated_in_an_error() -> None:
             "SOL=1000,USDC=50000.5",
             "paper_balances",
             {"SOL": 10**12, "USDC": 50_000_500_000},
+        ),
+        ("PRICE_VARIANCE", "0.0200000000-0.05", "price_variance_ppm", Range(20_000, 50_000)),
+        (
+            "PAPER_BALANCES",
+            "So11111111111111111111111111111111111111112=1.0000000000000",
+            "paper_balances",
+            {"SOL": 10**9},
         ),
         ("PAPER_BALANCES", " BONK = 0 , JUP = 0.000001 ", "paper_balances", {"BONK": 0, "JUP": 1}),
         ("PAPER_BALANCES", "SOL=18446744073.709551615", "paper_balances", {"SOL": 2**64 - 1}),
