@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +37,7 @@ _EXPECTED = (
     VenueUnavailableError,
 )
 
+_LONGEST_TOLD = 64
 _WATCH_SERVERS_EVERY_S = 1.0
 _RESTART_PAUSE_S = 5.0
 
@@ -112,6 +115,7 @@ def _servers(loaded: Settings, *, with_redis: bool = True) -> Iterator[_Embedded
 
 
 def _serve(loaded: Settings, _arguments: argparse.Namespace) -> None:
+    _check_host(loaded.host)
     with _servers(loaded) as servers, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve_until_signal(loaded, servers))
 
@@ -129,7 +133,7 @@ async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
         watcher.start()
         await runner.setup()
         site = web.TCPSite(runner, loaded.host, loaded.port)
-        await site.start()
+        await _listen(site, loaded.port)
         host, port = runner.addresses[0][:2]
         _greet(host, port, servers.data_dir)
         await stop.wait()
@@ -139,6 +143,35 @@ async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
     finally:
         await watcher.stop()
         await runner.cleanup()
+
+
+def _check_host(host: str) -> None:
+    """Find out before anything starts whether this machine can listen there; any port will do.
+
+    Raises:
+        InvalidSettingError: it cannot.
+    """
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(
+            host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError):
+        told = host if len(host) <= _LONGEST_TOLD else f"{host[:_LONGEST_TOLD]}..."
+        raise InvalidSettingError(
+            f'Environment variable "HOST" invalid: {told!r} is no address of this machine; '
+            "unset or empty it is 127.0.0.1 (conda sets it to something else)"
+        ) from None
+
+
+async def _listen(site: web.BaseSite, port: int) -> None:
+    try:
+        await site.start()
+    except OSError as error:
+        # asyncio words it with the address, and with a number as the errno's name.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InvalidSettingError(f'Environment variable "PORT" invalid: {port}: {reason}') from None
 
 
 def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:
