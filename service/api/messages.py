@@ -8,6 +8,7 @@ from aiohttp import web
 from marshmallow import Schema, ValidationError
 
 from service.api.problems import InvalidError, MalformedError, MediaTypeError
+from service.api.strict_json import NotJsonError, read_json
 
 
 def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
@@ -31,7 +32,7 @@ async def load_body(request: web.Request, schema: Schema) -> dict[str, Any]:
 
     Raises:
         MediaTypeError: it is not said to be JSON.
-        MalformedError: it is not JSON.
+        MalformedError: it is not JSON, or has a member twice.
         InvalidError: a value, or a name, is not the schema's.
     """
     if request.content_type != "application/json":
@@ -39,12 +40,11 @@ async def load_body(request: web.Request, schema: Schema) -> dict[str, Any]:
     if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip", "deflate"}:
         raise MediaTypeError("The body's Content-Encoding may be gzip or deflate.")
     try:
-        # Also refuses bad UTF-8, NaN, lone surrogates, and nesting deeper than its stack.
-        body = orjson.loads(await request.read())
+        body = read_json(await request.read())
     except (web.RequestPayloadError, ConnectionError) as error:
         raise MalformedError("The body could not be read.") from error
-    except orjson.JSONDecodeError as error:
-        raise MalformedError(f"The body is not JSON: {error}.") from None
+    except NotJsonError as error:
+        raise MalformedError(str(error)) from None
     try:
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:
