@@ -15,14 +15,15 @@ Never a driver's message, and never a 500 for an input.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 from aiohttp import web
-from marshmallow import ValidationError
+from marshmallow import Schema, ValidationError
 
 from service.store.database import UnavailableError
 
@@ -31,6 +32,13 @@ log = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 
 _RETRY_AFTER_S = 1
+
+# An answer stays small, whatever was sent: at most about 20 kB, and that for names that are all escapes.
+_MOST_ERRORS = 20
+_LONGEST_DETAIL = 300
+_LONGEST_NAME = 64
+
+_UNKNOWN: str = Schema.error_messages.get("unknown", "Unknown field.")
 
 # Two phrases differ between the versions of Python; these are RFC 9110's.
 _TITLES = {
@@ -84,9 +92,9 @@ class InvalidError(ProblemError):
 
     @classmethod
     def of(cls, error: ValidationError) -> "InvalidError":
-        """Return the problem of what a schema refused, with a pointer to each field."""
+        """Return the problem of what a schema refused, with a pointer to each field, or to the first many."""
         messages = error.normalized_messages()  # type: ignore[no-untyped-call]
-        errors = list(_pointers(messages, "#"))
+        errors = list(islice(_pointers(messages, "#"), _MOST_ERRORS))
         return cls("The request is not valid.", errors=errors)
 
 
@@ -102,20 +110,21 @@ class ServiceUnavailableError(ProblemError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
-def _pointers(messages: Any, pointer: str) -> list[dict[str, str]]:
-    """Return a schema's messages as a flat list, each with a JSON pointer (RFC 6901) as a URI fragment."""
+def _pointers(messages: Any, pointer: str) -> Iterator[dict[str, str]]:
+    """Return a schema's messages one by one, each with a JSON pointer (RFC 6901) as a URI fragment."""
     if isinstance(messages, dict):
-        return [
-            found
-            for name, inner in messages.items()
-            for found in _pointers(inner, pointer if name == "_schema" else f"{pointer}/{_escape(name)}")
-        ]
-    return [{"detail": str(message), "pointer": pointer} for message in messages]
+        for name, inner in messages.items():
+            # What is not known is said of a member, even of one whose name stands for the whole.
+            of_the_whole = name == "_schema" and inner != [_UNKNOWN]
+            yield from _pointers(inner, pointer if of_the_whole else f"{pointer}/{_escape(name)}")
+    else:
+        for message in messages:
+            yield {"detail": str(message)[:_LONGEST_DETAIL], "pointer": pointer}
 
 
 def _escape(name: object) -> str:
     """Write a member's name as a step of a pointer in a URI; one as long as a body can be is cut."""
-    step = str(name)[:64].replace("~", "~0").replace("/", "~1")
+    step = str(name)[:_LONGEST_NAME].replace("~", "~0").replace("/", "~1")
     return quote(step, safe="~!$&'()*+,;=:@", errors="replace")
 
 

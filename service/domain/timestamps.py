@@ -23,7 +23,7 @@ def parse_timestamp(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise InvalidTimestampError("is no time of any calendar") from error
+        raise InvalidTimestampError("is not a valid date and time") from error
 
 
 def format_timestamp(at: datetime) -> str:

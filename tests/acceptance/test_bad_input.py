@@ -19,6 +19,9 @@ from tests.support.servers import TestCluster
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EXECUTE = "/api/orders/execute"
+LARGEST_PROBLEM = 24 * 1024
+"""Bytes of an error, whatever was sent."""
+
 JSON = {"Content-Type": "application/json"}
 
 
@@ -29,6 +32,7 @@ async def client(cluster: TestCluster) -> AsyncIterator[Client]:
 
 
 async def problem_of(answer: ClientResponse, status: int) -> dict[str, Any]:
+    assert len(await answer.read()) < LARGEST_PROBLEM
     body: dict[str, Any] = await answer.json(content_type="application/problem+json")
     assert answer.status == status, body
     assert ProblemSchema().validate(body) == {}
@@ -49,6 +53,9 @@ async def problem_of(answer: ClientResponse, status: int) -> dict[str, Any]:
         b'"\\ud800"',
         b"[" * 20_000 + b"]" * 20_000,
         b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+        b'{"tokenIn":"SOL","tokenIn":"SOL"}',
+        b'{"sniperConditions":{"price":{"above":"1","\\u0061bove":"2"}}}',
+        b"{" + b",".join(b'"%d":0' % number for number in range(5_000)) + b"}",
     ],
     ids=[
         "empty",
@@ -61,6 +68,9 @@ async def problem_of(answer: ClientResponse, status: int) -> dict[str, Any]:
         "surrogate",
         "deep",
         "deep objects",
+        "a member twice",
+        "a member twice, deep down",
+        "thousands of members",
     ],
 )
 async def test_what_is_not_json_is_400(client: Client, body: bytes) -> None:
@@ -160,6 +170,18 @@ async def test_a_bad_field_is_422_and_named(client: Client, changes: dict[str, o
     async with client.post(EXECUTE, json={**MARKET_ORDER, **changes}) as answer:
         problem = await problem_of(answer, 422)
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
+
+
+async def test_an_error_is_short_whatever_was_sent(client: Client) -> None:
+    for body in (
+        {**MARKET_ORDER, **{f"{number}" + "\N{SNOWMAN}" * 10: 1 for number in range(900)}},
+        {**MARKET_ORDER, "tokenIn": "x" * 60_000, "orderType": "y" * 100, "amountIn": "1" * 4_000},
+        {**MARKET_ORDER, "~" * 60_000: 1},
+        {**MARKET_ORDER, "orderType": "sniper", "sniperConditions": {"%" * 60_000: 1}},
+    ):
+        async with client.post(EXECUTE, json=body) as answer:
+            problem = await problem_of(answer, 422)
+        assert 1 <= len(problem["errors"]) <= 20
 
 
 @pytest.mark.parametrize("missing", MARKET_ORDER)

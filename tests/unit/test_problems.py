@@ -44,6 +44,7 @@ def pointers(messages: Any) -> list[tuple[str, str]]:
         ({"a~b": ["No."]}, [("#/a~0b", "No.")]),
         ({"~1/~0": ["No."]}, [("#/~01~1~00", "No.")]),
         ({"": ["No."]}, [("#/", "No.")]),
+        ({"_schema": ["Unknown field."]}, [("#/_schema", "Unknown field.")]),
     ],
 )
 def test_a_pointer_leads_to_the_field(messages: Any, expected: list[tuple[str, str]]) -> None:
@@ -55,8 +56,16 @@ def test_a_long_name_is_cut_before_it_is_escaped() -> None:
     assert pointer == "#/" + "~0" * 64
 
 
+def test_many_long_errors_make_a_short_answer() -> None:
+    messages = {f"{number:04d}" + "\N{SNOWMAN}" * 5_000: ["x" * 5_000] for number in range(1_000)}
+    response = respond(InvalidError.of(ValidationError(messages)))
+    assert isinstance(response.body, bytes)
+    assert len(response.body) < 32 * 1024
+    assert len(body_of(response)["errors"]) == 20
+
+
 @MODEST
-@given(st.dictionaries(st.text(), st.lists(st.text(), min_size=1), max_size=4))
+@given(st.dictionaries(st.text(), st.lists(st.text(), min_size=1, max_size=5), max_size=4))
 def test_whatever_the_names_are_a_pointer_is_short_and_printable(messages: dict[str, list[str]]) -> None:
     found = pointers(messages)
     assert len(found) == sum(map(len, messages.values()))
