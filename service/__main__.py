@@ -22,7 +22,6 @@ from service.clock import Clock
 from service.settings import InvalidSettingError, Settings
 from service.store import queries
 from service.store.database import Database, UnavailableError
-from service.store.driver import loop_errors
 from service.store.migrations import MigrationError, migrate
 from service.venues.venue import VenueUnavailableError
 
@@ -123,7 +122,6 @@ def _serve(loaded: Settings, _arguments: argparse.Namespace) -> None:
 async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
     clock = Clock()
     stop = asyncio.Event()
-    asyncio.get_running_loop().set_exception_handler(loop_errors)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     service = Service(loaded, servers.servers, clock)

@@ -3,8 +3,7 @@
 Every statement is its own transaction: no lock outlives a round trip, so a process that is stopped
 in the middle holds nothing. The driver's ways that matter are dealt with here and nowhere else:
 
-- aiopg answers a statement that PostgreSQL cancelled (a time-out) with ``CancelledError``, which
-  would slip past ``except Exception``; it becomes ``UnavailableError``.
+- A statement that PostgreSQL cancelled (a time-out) is no refusal; it becomes ``UnavailableError``.
 - A connection found dead says that its neighbours probably are: all idle ones are dropped with it.
 - While PostgreSQL is away, connecting is tried once every ``_RECONNECT_PAUSE_S``; others fail at
   once.
@@ -40,14 +39,7 @@ _A_DAY_S = 86_400.0
 _CONFLICTS = 4
 _RECONNECT_PAUSE_S = 0.2
 
-# RuntimeError is uvloop's, of a socket that libpq has closed and opened anew underneath it.
-_CANNOT_CONNECT = (
-    psycopg2.OperationalError,
-    psycopg2.InterfaceError,
-    TimeoutError,
-    OSError,
-    RuntimeError,
-)
+_CANNOT_CONNECT = (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError, OSError)
 
 # Of a Prisma-style URL; libpq refuses parameters it does not know.
 _NOT_FOR_LIBPQ = frozenset(
@@ -190,7 +182,7 @@ class Database:
         self._lent -= 1
 
     async def _run_on_connection(self, sql: str, parameters: Mapping[str, Any] | None) -> list[Row]:
-        connection = self._idle.popleft() if self._idle else await self.connect()
+        connection = self._take_idle() or await self.connect()
         try:
             async with connection.cursor() as cursor:
                 await cursor.execute(sql, parameters)
@@ -203,9 +195,8 @@ class Database:
 
     def _judge(self, error: BaseException, connection: Connection) -> BaseException:
         """Say what a failed statement means, and what becomes of its connection."""
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and not (task and task.cancelling()):
-            connection.close()
+        if isinstance(error, psycopg2.extensions.QueryCanceledError):
+            self._take_back(connection)
             return UnavailableError("PostgreSQL cancelled the statement", unknown=True)
         if isinstance(error, psycopg2.extensions.TransactionRollbackError):
             self._take_back(connection)
@@ -261,6 +252,13 @@ class Database:
             f'-c search_path="{path}" -c statement_timeout={statement_timeout_ms}'
             " -c idle_in_transaction_session_timeout=5000 -c timezone=UTC -c jit=off"
         )
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.popleft()
+            if not connection.closed:
+                return connection
+        return None
 
     def _take_back(self, connection: Connection) -> None:
         if self._closed or connection.closed:

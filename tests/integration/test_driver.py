@@ -1,0 +1,189 @@
+"""The driver on both event loops: whatever becomes of a socket, those who wait on it are told at once."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg2
+import pytest
+import uvloop
+from service.store.driver import Connection
+
+from tests.support.proxy import Proxy, Weather
+from tests.support.servers import TestCluster, TestServers
+
+TIMEOUT_S = 20.0
+AT_ONCE_S = 3.0
+SESSIONS = 20
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """Return a runner on an event loop that reports nothing that was left undone."""
+    reports: list[dict[str, Any]] = []
+    with asyncio.Runner(loop_factory=request.param) as runner:
+        runner.get_loop().set_exception_handler(lambda _loop, context: reports.append(context))
+        yield runner.run
+    assert reports == []
+
+
+@pytest.fixture(scope="module")
+def servers(cluster: TestCluster) -> Iterator[TestServers]:
+    """Return one database for all of these: they leave nothing in it."""
+    servers = cluster.new(empty=True)
+    yield servers
+    cluster.drop(servers)
+
+
+@pytest.fixture
+def proxy(servers: TestServers) -> Iterator[tuple[Proxy, str]]:
+    """Return a TCP port that leads to PostgreSQL, and the database's name there."""
+    database = urlsplit(servers.database_url)
+    with Proxy(f"{parse_qs(database.query)['host'][0]}/.s.PGSQL.5432") as proxy:
+        yield proxy, database.path
+
+
+async def connect(url: str) -> Connection:
+    connection = Connection(url, TIMEOUT_S, enable_hstore=False, enable_uuid=False)
+    await connection
+    return connection
+
+
+async def ask(connection: Connection, statement: str = "SELECT pg_backend_pid()") -> Any:
+    async with connection.cursor() as cursor:
+        await cursor.execute(statement)
+        return (await cursor.fetchone())[0]
+
+
+def lives(pids: list[int]) -> bool:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 0)
+            return True
+    return False
+
+
+async def ends(what: Awaitable[Any]) -> tuple[type[BaseException] | None, float]:
+    """Return with what error something ended, and the seconds that it took."""
+    began = time.monotonic()
+    try:
+        await what
+    except (psycopg2.Error, TimeoutError, RuntimeError, OSError) as error:
+        return type(error), time.monotonic() - began
+    return None, time.monotonic() - began
+
+
+def test_a_session_that_ends_with_our_query_unread_is_told_of(servers: TestServers, run: Run) -> None:
+    """Its socket shows what the backend said, its end, and an error, all at once."""
+
+    async def end_sessions() -> None:
+        connections = [await connect(servers.database_url) for _ in range(SESSIONS)]
+        pids = [await ask(connection) for connection in connections]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        waiting = [asyncio.create_task(ends(ask(connection))) for connection in connections]
+        await asyncio.sleep(0)  # the queries are on their way
+        # From here on the event loop does not run until all is over.
+        with servers.connect() as admin, admin.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", (pids,))
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        deadline = time.monotonic() + TIMEOUT_S
+        while lives(pids):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)  # noqa: ASYNC251 - the loop must not run
+        ended = time.monotonic()
+        errors = [error for error, _ in await asyncio.gather(*waiting)]
+        assert time.monotonic() - ended < AT_ONCE_S
+        assert all(error and issubclass(error, psycopg2.OperationalError) for error in errors), errors
+        assert all(connection.closed for connection in connections)
+
+    run(end_sessions())
+
+
+def test_an_idle_session_that_ends_is_closed(servers: TestServers, run: Run) -> None:
+    async def end_session() -> None:
+        connection = await connect(servers.database_url)
+        pid = await ask(connection)
+        with servers.connect() as admin, admin.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        async with asyncio.timeout(AT_ONCE_S):
+            while not connection.closed:  # noqa: ASYNC110 - it sets no event
+                await asyncio.sleep(0.01)
+
+    run(end_session())
+
+
+def test_a_dead_address_before_the_live_one_costs_nothing(proxy: tuple[Proxy, str], run: Run) -> None:
+    """libpq closes its socket and opens the next, which mostly has the same number."""
+    server, path = proxy
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen: whoever connects is refused
+        dead = f"127.0.0.1:{taken.getsockname()[1]}"
+        url = f"postgresql://postgres@{dead},{dead},127.0.0.1:{server.port}{path}"
+
+        async def connect_many() -> None:
+            for _ in range(5):
+                connections = await asyncio.gather(*(asyncio.wait_for(connect(url), 5) for _ in range(4)))
+                for connection in connections:
+                    assert await ask(connection, "SELECT 1") == 1
+                    connection.close()
+
+        run(connect_many())
+
+
+def test_sessions_that_are_reset_are_told_and_leave_nothing_behind(
+    proxy: tuple[Proxy, str], run: Run
+) -> None:
+    server, path = proxy
+    url = f"postgresql://postgres@127.0.0.1:{server.port}{path}"
+
+    async def reset() -> None:
+        for _ in range(5):
+            connections = [await connect(url) for _ in range(8)]
+            waiting = [asyncio.create_task(ends(ask(c, "SELECT 1 FROM pg_sleep(60)"))) for c in connections]
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(server.turn, Weather.RESET)
+            refused = await asyncio.gather(*(ends(connect(url)) for _ in range(20)), *waiting)
+            for error, took_s in refused:
+                assert error
+                assert issubclass(error, psycopg2.OperationalError)
+                assert took_s < AT_ONCE_S
+            await asyncio.to_thread(server.turn, Weather.FINE)
+
+    run(reset())
+
+
+def test_a_statement_that_is_given_up_closes_its_connection(servers: TestServers, run: Run) -> None:
+    async def give_up() -> None:
+        connection = await connect(servers.database_url)
+        task = asyncio.create_task(ask(connection, "SELECT 1 FROM pg_sleep(60)"))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+        assert connection.closed
+
+    run(give_up())
+
+
+def test_a_statement_that_fails_leaves_its_connection_open(servers: TestServers, run: Run) -> None:
+    async def fail() -> None:
+        connection = await connect(servers.database_url)
+        with pytest.raises(psycopg2.errors.DivisionByZero):
+            await ask(connection, "SELECT 1 / 0")
+        with pytest.raises(psycopg2.errors.QueryCanceled):
+            await ask(connection, "SET statement_timeout = 10; SELECT 1 FROM pg_sleep(60)")
+        assert await ask(connection, "SELECT 1") == 1
+        connection.close()
+
+    run(fail())
