@@ -14,6 +14,7 @@ The map, from the outside in. Imports go down this list only::
     domain/       pure: orders, lifecycle, amounts, tokens, quotes, failures
 
     settings.py   every limit, typed, from the environment
+    urls/         DATABASE_URL and REDIS_URL: what is honoured, what is refused, and no secret told
     clock.py      the only source of time, ids and randomness
     background.py a loop that runs beside everything else
     logs.py       the log, and no flood while something is away

@@ -23,6 +23,7 @@ from service.settings import InvalidSettingError, Settings
 from service.store import queries
 from service.store.database import Database, UnavailableError
 from service.store.migrations import MigrationError, migrate
+from service.urls import parse_postgres_url
 from service.venues.venue import VenueUnavailableError
 
 log = logging.getLogger("service")
@@ -58,6 +59,7 @@ def main() -> None:
     try:
         loaded = settings.load()
         logs.to_stderr(loaded.log_level, Clock())
+        _name_ignored_options(loaded)
         _arm(loaded.crash_at)
         queries.verify()
         arguments.run(loaded, arguments)
@@ -220,6 +222,12 @@ def _arm(crash_at: str | None) -> None:
         crash_points.arm(crash_at)
     except ValueError as error:
         raise InvalidSettingError(f"CRASH_AT {error}") from error
+
+
+def _name_ignored_options(loaded: Settings) -> None:
+    ignored = parse_postgres_url(loaded.database_url).ignored if loaded.database_url else ()
+    if ignored:
+        log.warning("DATABASE_URL: options for other clients are ignored: %s", ", ".join(ignored))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

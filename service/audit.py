@@ -54,13 +54,10 @@ async def audit(database: Database) -> Report:
     """
     legal = [f">{Status.PENDING}"]
     legal += [f"{before}>{after}" for before in Status for after in next_statuses(before)]
-    connection = await database.connect(unhurried=True)
+    session = await database.connect(unhurried=True)
     try:
-        async with connection.cursor() as cursor:
-            await cursor.execute(_COUNT.sql)
-            [(orders, open_orders, landed)] = await cursor.fetchall()
-            await cursor.execute(_AUDIT.sql, {"legal": legal, "patience_s": _PATIENCE_S})
-            rows = await cursor.fetchall()
+        [(orders, open_orders, landed)] = await session.run(_COUNT.sql)
+        rows = await session.run(_AUDIT.sql, {"legal": legal, "patience_s": _PATIENCE_S})
     finally:
-        connection.close()
+        session.close()
     return Report(orders, open_orders, landed, [Finding(*row) for row in rows])

@@ -16,6 +16,7 @@ from platformdirs import user_data_path
 
 from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.tokens import TOKENS, find_token
+from service.urls import InvalidUrlError, parse_postgres_url, parse_redis_url
 
 PPM = 1_000_000
 """Millionths in one: how fractions are held, since no float may touch money."""
@@ -108,11 +109,10 @@ def _read(env: Env) -> Settings:
     def text(name: str) -> str | None:
         return env.str(name, "").strip() or None
 
-    def url(name: str, *schemes: str) -> str | None:
+    def url(name: str, check: Callable[[str], object], *schemes: str) -> str | None:
         value = text(name)
-        if value is not None and not value.startswith(schemes):
-            # The value is not repeated: it may hold a password.
-            raise EnvError(f'Environment variable "{name}" invalid: must start with {" or ".join(schemes)}')
+        if value is not None:
+            _check_url(name, value, check, schemes)
         return value
 
     def integer(name: str, default: int, low: int, high: int) -> int:
@@ -137,8 +137,8 @@ def _read(env: Env) -> Settings:
         host=text("HOST") or "127.0.0.1",
         port=integer("PORT", 3000, 0, 65535),
         data_dir=parsed("DATA_DIR", str(_default_data_dir()), _folder),
-        database_url=url("DATABASE_URL", "postgresql://", "postgres://"),
-        redis_url=url("REDIS_URL", "redis://", "rediss://", "unix://"),
+        database_url=url("DATABASE_URL", parse_postgres_url, "postgresql://", "postgres://"),
+        redis_url=url("REDIS_URL", parse_redis_url, "redis://", "rediss://", "unix://"),
         database_connections=integer("DATABASE_CONNECTIONS", 8, 2, 100),
         worker_concurrency=integer("WORKER_CONCURRENCY", 10, 1, 10_000),
         queue_rate_limit_per_minute=integer("QUEUE_RATE_LIMIT", 100, 0, 100_000),
@@ -168,6 +168,16 @@ def _read(env: Env) -> Settings:
         redis_prefix=text("REDIS_PREFIX") or "oee",
         log_level=parsed("LOG_LEVEL", "INFO", _log_level),
     )
+
+
+def _check_url(name: str, value: str, check: Callable[[str], object], schemes: tuple[str, ...]) -> None:
+    # What is wrong is said without repeating the value: it may hold a password.
+    if not value.startswith(schemes):
+        raise EnvError(f'Environment variable "{name}" invalid: must start with {" or ".join(schemes)}')
+    try:
+        check(value)
+    except InvalidUrlError as error:
+        raise EnvError(f'Environment variable "{name}" invalid: {error}') from None
 
 
 def _default_data_dir() -> Path:

@@ -7,14 +7,16 @@ sweep sends it again; so a slow or absent Redis holds up nothing.
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 
 from service.background import Background
 from service.clock import Clock
+from service.urls import parse_redis_url
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +32,22 @@ REDIS_AWAY = (RedisError, OSError, TimeoutError, RuntimeError)
 """What redis-py raises when Redis is away, or sends what is no answer."""
 
 
-def connect(url: str, *, timeout_s: float = _ANSWER_TIMEOUT_S) -> Redis:
-    """Return a client that fails at once instead of trying again: every user here has its own pace."""
-    tcp_only = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    return Redis.from_url(
-        url,
-        protocol=2,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=_ANSWER_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        **tcp_only,
-    )
+def connect(url: str, *, at_least_s: float = 0) -> Redis:
+    """Return a client that fails at once instead of trying again: every user here has its own pace.
+
+    Args:
+        url: see ``parse_redis_url``; its options win over the defaults here.
+        at_least_s: how long an answer may take at least, for one who asks Redis to wait.
+    """
+    parameters: dict[str, Any] = {
+        "socket_timeout": _ANSWER_TIMEOUT_S,
+        "socket_connect_timeout": _ANSWER_TIMEOUT_S,
+        **parse_redis_url(url),
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    parameters["socket_timeout"] = max(parameters["socket_timeout"], at_least_s)
+    return Redis.from_pool(ConnectionPool(**parameters))
 
 
 class RedisLink:

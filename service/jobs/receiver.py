@@ -88,7 +88,7 @@ class JobReceiver:
 
     async def _read_for_ever(self) -> None:
         pause_s = _FIRST_PAUSE_S
-        client = connect(self._link.url, timeout_s=_ANSWER_TIMEOUT_S)
+        client = connect(self._link.url, at_least_s=_ANSWER_TIMEOUT_S)
         try:
             await self._broker.remove_consumers(idle_ms=_DEAD_AFTER_MS)
             while True:

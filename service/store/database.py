@@ -10,54 +10,39 @@ in the middle holds nothing. The driver's ways that matter are dealt with here a
 """
 
 import asyncio
-import logging
+import re
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
 
-import orjson
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
-import psycopg2.extras
 
 from service.clock import Clock
-from service.store.driver import Connection
 from service.store.queries import Query
-
-log = logging.getLogger(__name__)
+from service.store.session import Session, SessionOpener, SessionSettings, UnusableError
+from service.urls import parse_postgres_url
 
 Row = tuple[Any, ...]
 
 STATEMENT_TIMEOUT_MS = 3_000
 """PostgreSQL ends a statement that runs longer."""
 
-_ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_MS / 1000 + 1
-_CONNECT_TIMEOUT_S = 3
-_A_DAY_S = 86_400.0
 _CONFLICTS = 4
 _RECONNECT_PAUSE_S = 0.2
 
-_CANNOT_CONNECT = (psycopg2.OperationalError, psycopg2.InterfaceError, TimeoutError, OSError)
+_CANNOT_CONNECT = (psycopg2.Error, TimeoutError, OSError, UnusableError)
 
-# Of a Prisma-style URL; libpq refuses parameters it does not know.
-_NOT_FOR_LIBPQ = frozenset(
-    {
-        "schema",
-        "connection_limit",
-        "pool_timeout",
-        "pgbouncer",
-        "socket_timeout",
-        "sslaccept",
-        "sslidentity",
-        "statement_cache_size",
-        "single_use_connections",
-    }
-)
-
-_NUMERIC_AS_INT = psycopg2.extensions.new_type(
-    (1700,), "NUMERIC_AS_INT", lambda value, _cursor: None if value is None else int(value)
+# What libpq, PostgreSQL and PgBouncer say when trying again will not help. There is no code to go by; in
+# another language than English it is taken for something that passes.
+_HOPELESS = re.compile(
+    r"authentication failed|no password supplied|pg_hba\.conf|(role|user|database) \S+ does not exist"
+    r"|is not permitted to log in|permission denied for database|no such (database|user)"
+    r"|bouncer config error|startup parameter|command-line|unrecognized configuration parameter"
+    r"|invalid value for parameter"
+    r"|does not support SSL|certificate|invalid \S+ value|invalid integer value|invalid port",
+    re.IGNORECASE,
 )
 
 
@@ -72,21 +57,8 @@ class UnavailableError(Exception):
         self.unknown = unknown
 
 
-def dsn_from_url(url: str) -> tuple[str, str]:
-    """Split a database URL into what libpq understands and the schema.
-
-    Args:
-        url: ``postgresql://...``; ``?schema=name`` is understood and defaults to ``public``.
-
-    Returns:
-        The URL without the parameters that are not libpq's, and the schema's name.
-    """
-    address, _, options = url.partition("?")
-    # libpq takes a plus sign for a plus sign.
-    parameters = parse_qsl(options.replace("+", "%2B"), keep_blank_values=True)
-    schema = dict(parameters).get("schema") or "public"
-    for_libpq = [pair for pair in parameters if pair[0] not in _NOT_FOR_LIBPQ]
-    return f"{address}?{urlencode(for_libpq, quote_via=quote)}", schema
+class RefusedError(UnavailableError):
+    """PostgreSQL can be reached and will not have us: a wrong password, no such database, too old."""
 
 
 def _is_refusal(error: psycopg2.Error) -> bool:
@@ -104,16 +76,19 @@ class Database:
     """A fixed number of connections to one database.
 
     Args:
-        url: see ``dsn_from_url``.
+        url: see ``parse_postgres_url``.
         size: how many statements run at once.
         clock: told PostgreSQL's time by those who read it; paces reconnecting.
     """
 
     def __init__(self, url: str, *, size: int, clock: Clock) -> None:
-        self.dsn, self.schema = dsn_from_url(url)
+        target = parse_postgres_url(url)
+        self.schema = target.schema
+        self._connect_timeout_s = target.connect_timeout_s
+        self._opener = SessionOpener(target)
         self._size = size
         self._clock = clock
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[Session] = deque()
         self._lent = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._no_connect_before = 0.0
@@ -182,29 +157,27 @@ class Database:
         self._lent -= 1
 
     async def _run_on_connection(self, sql: str, parameters: Mapping[str, Any] | None) -> list[Row]:
-        connection = self._take_idle() or await self.connect()
+        session = self._take_idle() or await self.connect()
         try:
-            async with connection.cursor() as cursor:
-                await cursor.execute(sql, parameters)
-                rows: list[Row] = await cursor.fetchall() if cursor.description else []
+            rows = await session.run(sql, parameters)
         except BaseException as error:
-            raise self._judge(error, connection) from error
+            raise self._judge(error, session) from error
         self.available = True
-        self._take_back(connection)
+        self._take_back(session)
         return rows
 
-    def _judge(self, error: BaseException, connection: Connection) -> BaseException:
-        """Say what a failed statement means, and what becomes of its connection."""
+    def _judge(self, error: BaseException, session: Session) -> BaseException:
+        """Say what a failed statement means, and what becomes of its session."""
         if isinstance(error, psycopg2.extensions.QueryCanceledError):
-            self._take_back(connection)
+            self._take_back(session)
             return UnavailableError("PostgreSQL cancelled the statement", unknown=True)
         if isinstance(error, psycopg2.extensions.TransactionRollbackError):
-            self._take_back(connection)
+            self._take_back(session)
             return UnavailableError(f"conflict: {error}".strip(), unknown=False)
         if isinstance(error, psycopg2.Error) and _is_refusal(error):
-            self._take_back(connection)
+            self._take_back(session)
             return error
-        connection.close()
+        session.close()
         if isinstance(error, psycopg2.Error | TimeoutError):
             self._drop_idle()
             self.available = False
@@ -212,59 +185,42 @@ class Database:
             return UnavailableError(str(error).strip() or "no answer in time", unknown=not read_only)
         return error
 
-    async def connect(self, *, unhurried: bool = False) -> Connection:
-        """Open one connection, for a caller that keeps it (and closes it).
+    async def connect(self, *, unhurried: bool = False) -> Session:
+        """Open one session, for a caller that keeps it (and closes it).
 
         Args:
             unhurried: whether its statements may take as long as they like.
 
         Raises:
+            RefusedError: PostgreSQL can be reached and will not have us.
             UnavailableError: PostgreSQL cannot be reached; never ``unknown``.
         """
         if self._clock.monotonic() < self._no_connect_before:
             raise UnavailableError("PostgreSQL is away", unknown=False)
+        settings = SessionSettings(self.schema, 0 if unhurried else STATEMENT_TIMEOUT_MS)
         try:
             # libpq's own connect_timeout does not apply to asynchronous connections.
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                connection = Connection(
-                    self.dsn,
-                    _A_DAY_S if unhurried else _ANSWER_TIMEOUT_S,
-                    enable_hstore=False,
-                    enable_uuid=False,
-                    application_name="order-execution-engine",
-                    options=self._session_options(0 if unhurried else STATEMENT_TIMEOUT_MS),
-                    keepalives_idle=10,
-                    keepalives_interval=5,
-                    keepalives_count=2,
-                )
-                await connection
+            async with asyncio.timeout(self._connect_timeout_s):
+                return await self._opener.open(settings)
         except _CANNOT_CONNECT as error:
             self._no_connect_before = self._clock.monotonic() + _RECONNECT_PAUSE_S
             self.available = False
-            raise UnavailableError(str(error).strip() or "no answer", unknown=False) from error
-        psycopg2.extensions.register_type(_NUMERIC_AS_INT, connection.raw)
-        psycopg2.extras.register_default_jsonb(connection.raw, loads=orjson.loads)
-        return connection
+            reason = " ".join(str(error).split()) or "no answer in time"
+            hopeless = isinstance(error, UnusableError) or _HOPELESS.search(reason)
+            raise (RefusedError if hopeless else UnavailableError)(reason, unknown=False) from error
 
-    def _session_options(self, statement_timeout_ms: int) -> str:
-        path = self.schema.replace("\\", "\\\\").replace(" ", "\\ ")
-        return (
-            f'-c search_path="{path}" -c statement_timeout={statement_timeout_ms}'
-            " -c idle_in_transaction_session_timeout=5000 -c timezone=UTC -c jit=off"
-        )
-
-    def _take_idle(self) -> Connection | None:
+    def _take_idle(self) -> Session | None:
         while self._idle:
-            connection = self._idle.popleft()
-            if not connection.closed:
-                return connection
+            session = self._idle.popleft()
+            if not session.closed:
+                return session
         return None
 
-    def _take_back(self, connection: Connection) -> None:
-        if self._closed or connection.closed:
-            connection.close()
+    def _take_back(self, session: Session) -> None:
+        if self._closed or session.closed:
+            session.close()
         else:
-            self._idle.append(connection)
+            self._idle.append(session)
 
     def _drop_idle(self) -> None:
         while self._idle:

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiopg
-from psycopg2.extensions import quote_ident
+import psycopg2.errors
 
 from service.store.database import Database
 from service.store.queries import SQL_FOLDER
+from service.store.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,8 @@ FOLDER = SQL_FOLDER / "migrations"
 # Any number that nothing else in the database uses: "OEE" in ASCII, and one.
 _LOCK = 0x4F4545_01
 
+_TAKE_LOCK = f"SELECT pg_advisory_xact_lock({_LOCK});\n"
+_APPLIED = "SELECT version, checksum FROM schema_migrations ORDER BY version"
 _CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     version    integer PRIMARY KEY,
@@ -65,8 +67,8 @@ def load(folder: Path = FOLDER) -> list[Migration]:
 async def migrate(database: Database, migrations: list[Migration] | None = None) -> list[Migration]:
     """Apply what has not been applied yet and return it.
 
-    Processes that start at once take turns by an advisory lock. Each file and the note that it was
-    applied are one transaction.
+    Processes that start at once take turns by an advisory lock, which ends with its transaction. Each
+    file and the note that it was applied are one transaction.
 
     Raises:
         MigrationError: an applied file has changed, or the database is newer than this program.
@@ -75,28 +77,25 @@ async def migrate(database: Database, migrations: list[Migration] | None = None)
     """
     wanted = load() if migrations is None else migrations
     # Waiting for the lock, and a migration, may take longer than a statement may.
-    connection = await database.connect(unhurried=True)
+    session = await database.connect(unhurried=True)
     try:
-        async with connection.cursor() as cursor:
-            await cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-            schema = quote_ident(database.schema, connection.raw)
-            if not await _exists(cursor, database.schema):
-                await cursor.execute(f"CREATE SCHEMA {schema}")
-            await cursor.execute(_CREATE_TABLE)
-            await cursor.execute("SELECT version, checksum FROM schema_migrations ORDER BY version")
-            applied: dict[int, str] = dict(await cursor.fetchall())
-            missing = _missing(wanted, applied)
-            for migration in missing:
-                await _apply(cursor, migration)
-            return missing
+        await _prepare(session, database.schema)
+        done = []
+        while missing := _missing(wanted, dict(await session.run(_APPLIED))):
+            if await _apply(session, missing[0]):
+                done.append(missing[0])
+        return done
     finally:
-        # The session's end gives the lock back.
-        connection.close()
+        session.close()
 
 
-async def _exists(cursor: aiopg.Cursor, schema: str) -> bool:
-    await cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
-    return await cursor.fetchone() is not None
+async def _prepare(session: Session, schema: str) -> None:
+    """Make the schema and the table of migrations; to find them made takes no right to make them."""
+    if not await session.run("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)):
+        await session.run(f"{_TAKE_LOCK}CREATE SCHEMA IF NOT EXISTS {session.quote_name(schema)}")
+    [(found,)] = await session.run("SELECT to_regclass('schema_migrations') IS NOT NULL")
+    if not found:
+        await session.run(_TAKE_LOCK + _CREATE_TABLE)
 
 
 def _missing(wanted: list[Migration], applied: dict[int, str]) -> list[Migration]:
@@ -109,11 +108,19 @@ def _missing(wanted: list[Migration], applied: dict[int, str]) -> list[Migration
     return wanted[newest:]
 
 
-async def _apply(cursor: aiopg.Cursor, migration: Migration) -> None:
+async def _apply(session: Session, migration: Migration) -> bool:
+    """Apply a migration; return False when another process has, since its absence was seen."""
     log.info("applying migration %04d_%s", migration.version, migration.name)
-    # Several statements in one message are one transaction (PostgreSQL's simple query protocol).
-    note: bytes = cursor.mogrify(
-        "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
+    # Several statements in one message are one transaction (PostgreSQL's simple query protocol). The note
+    # comes first: it is refused, and with it all the rest, when another process has written it meanwhile.
+    note = session.mogrify(
+        "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s);\n",
         (migration.version, migration.name, migration.checksum),
     )
-    await cursor.execute(f"{migration.sql}\n;{note.decode()}")
+    try:
+        await session.run(_TAKE_LOCK + note + migration.sql)
+    except psycopg2.errors.UniqueViolation as error:
+        if error.diag.table_name != "schema_migrations":
+            raise
+        return False
+    return True

@@ -9,13 +9,12 @@ import itertools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import orjson
 import psycopg2
 import psycopg2.extensions
-import psycopg2.extras
 from psycopg2.extensions import connection
-from service.store.database import _NUMERIC_AS_INT, Database, Row, UnavailableError
+from service.store.database import Database, Row, UnavailableError
 from service.store.queries import Query
+from service.store.session import register_types
 
 from tests.support.servers import TestServers
 
@@ -34,8 +33,7 @@ class Actor:
         self._link: connection = psycopg2.connect(
             servers.database_url, options=f"-c deadlock_timeout={_DEADLOCK_AFTER_MS} -c timezone=UTC"
         )
-        psycopg2.extensions.register_type(_NUMERIC_AS_INT, self._link)
-        psycopg2.extras.register_default_jsonb(self._link, loads=orjson.loads)
+        register_types(self._link)
         self.pid: int = self._link.info.backend_pid
         self._turns = asyncio.Semaphore(0)
         self._unbound = False

@@ -8,14 +8,13 @@ from unittest import mock
 
 import pytest
 from marshmallow import ValidationError
-from psycopg2.extensions import parse_dsn
 from service.api.problems import InvalidError
 from service.api.specs import document
 from service.events.bus import Bus
 from service.events.redis_link import RedisLink
 from service.settings import InvalidSettingError, load
 from service.store.batch import Batcher
-from service.store.database import UnavailableError, dsn_from_url
+from service.store.database import UnavailableError
 
 from tests.support.clock import ManualClock, settle
 from tests.unit.test_batch import Statement, submit
@@ -115,16 +114,6 @@ def test_the_documents_patterns_are_anchored_and_in_ecma_262() -> None:
 def test_a_pointer_is_a_uri_fragment(name: str, pointer: str) -> None:
     [error] = InvalidError.of(ValidationError({name: ["No."]})).errors or []
     assert error["pointer"] == pointer
-
-
-def test_a_plus_in_a_parameter_is_a_plus() -> None:
-    dsn, _ = dsn_from_url("postgresql:///engine?password=a+b")
-    assert parse_dsn(dsn)["password"] == "a+b"
-
-
-@pytest.mark.parametrize("name", ["statement_cache_size", "sslidentity", "single_use_connections"])
-def test_more_parameters_of_prismas_are_left_out(name: str) -> None:
-    assert parse_dsn(dsn_from_url(f"postgresql:///engine?{name}=1")[0]) == {"dbname": "engine"}
 
 
 async def test_those_who_gave_up_hold_no_place_in_the_queue() -> None:

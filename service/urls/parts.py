@@ -1,0 +1,98 @@
+"""Splits a server's URL by RFC 3986. No error repeats a part of the URL, except the names of options."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote
+
+_ENCODE = (
+    'in a user name, a password and a value, "/", "?", "#", "[", "]", "@" and "%" must be percent-encoded,'
+    ' such as "/" as %2F, "#" as %23, "[" as %5B, "@" as %40'
+)
+_ADDRESS = "must be of the form {scheme}://user:password@host:port/name; its host or port cannot be used"
+
+_HOST = re.compile(
+    r"(?P<host>\[[0-9A-Fa-f:.]+(?:%25[\w.-]+)?\]|[^\[\]:\s]*)(?::(?P<port>[0-9]{1,5})?)?", re.ASCII
+)
+_OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+
+
+class InvalidUrlError(ValueError):
+    """A URL that cannot be used. The message says why, and repeats nothing that may be secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class UrlParts:
+    """A URL's parts, percent-decoded.
+
+    Attributes:
+        hosts: each with its port; None where there is no port.
+        path: with its slash.
+        options: the query's, in order.
+    """
+
+    user: str | None
+    password: str | None
+    hosts: list[tuple[str, int | None]]
+    path: str
+    options: list[tuple[str, str]]
+
+
+def split(url: str) -> UrlParts:
+    """Split a URL.
+
+    Raises:
+        InvalidUrlError: it is malformed, or may be: an unescaped character can end a password early.
+    """
+    scheme, _, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    tail = rest[len(authority) :]
+    credentials, _, addresses = authority.rpartition("@")
+    if (
+        "#" in rest
+        or "@" in tail
+        or re.search(r"[@\[\]]", credentials)
+        or re.search(r"%(?![0-9A-Fa-f]{2})", rest)
+    ):
+        raise InvalidUrlError(_ENCODE)
+    path, _, query = tail.partition("?")
+    user, _, password = credentials.partition(":")
+    return UrlParts(
+        user=_decode(user) or None,
+        password=_decode(password) or None,
+        hosts=[_host(address, scheme) for address in addresses.split(",")],
+        path=_decode(path),
+        options=_options(query),
+    )
+
+
+def refuse_option(name: str, why: str) -> InvalidUrlError:
+    """Return the error of an option that cannot be used."""
+    return InvalidUrlError(f'its option "{name}" {why}')
+
+
+def _decode(text: str) -> str:
+    try:
+        decoded = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidUrlError("a percent-encoded character is not UTF-8") from None
+    if "\0" in decoded:
+        raise InvalidUrlError("it must not contain %00")
+    return decoded
+
+
+def _host(address: str, scheme: str) -> tuple[str, int | None]:
+    match = _HOST.fullmatch(address)
+    port = int(match["port"]) if match and match["port"] else None
+    if match is None or (port is not None and not 0 < port < 65536):
+        raise InvalidUrlError(_ADDRESS.format(scheme=scheme))
+    return _decode(match["host"]).strip("[]"), port
+
+
+def _options(query: str) -> list[tuple[str, str]]:
+    options = []
+    # libpq takes a plus sign for a plus sign.
+    for name, value in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
+        if not _OPTION_NAME.fullmatch(name):
+            raise InvalidUrlError("the name of one of its options cannot be used")
+        options.append((name, _decode(value)))
+    return options

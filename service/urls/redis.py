@@ -1,0 +1,146 @@
+"""A Redis URL, as the parameters of redis-py's connections."""
+
+import re
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+
+from service.urls.parts import InvalidUrlError, UrlParts, refuse_option, split
+
+_LONGEST_TIMEOUT_S = 60
+_YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_FAMILIES = {"0": socket.AF_UNSPEC, "4": socket.AF_INET, "6": socket.AF_INET6}
+
+
+class _TcpConnection(Connection):
+    """A connection over IPv4, over IPv6, or over what the name leads to."""
+
+    def __init__(self, *, family: int = socket.AF_UNSPEC, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        self._family = family
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        return {**super()._connection_arguments(), "family": self._family}
+
+
+class _TlsConnection(_TcpConnection, SSLConnection):
+    """The same with TLS."""
+
+
+def parse_redis_url(url: str) -> dict[str, Any]:
+    """Read ``redis://user:password@host:port/db``, ``rediss://`` or ``unix:///path?db=0``.
+
+    Returns:
+        ``connection_class`` and what it takes; parameters that the URL does not set are left out.
+
+    Raises:
+        InvalidUrlError: it is malformed, or has an option that is not known here.
+    """
+    scheme = url.partition(":")[0]
+    parts = split(url)
+    parameters = {"unix": _unix, "redis": _tcp, "rediss": _tls}[scheme](parts)
+    parameters |= {"username": parts.user, "password": parts.password}
+    known = (
+        _OPTIONS | (_TCP_OPTIONS if scheme != "unix" else {}) | (_TLS_OPTIONS if scheme == "rediss" else {})
+    )
+    for name, value in parts.options:
+        if name in _SET_BY_ENGINE:
+            raise refuse_option(name, "cannot be set: the engine sets it")
+        if name not in known:
+            raise refuse_option(name, f"is not known for {scheme}://")
+        try:
+            parameters[name] = known[name](value)
+        except (ValueError, KeyError):
+            # The value is not repeated: the option may be a password.
+            raise refuse_option(name, "has a value that cannot be used") from None
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _unix(parts: UrlParts) -> dict[str, Any]:
+    if not parts.path or parts.hosts != [("", None)]:
+        raise InvalidUrlError("must be of the form unix:///path?db=0")
+    return {"connection_class": UnixDomainSocketConnection, "path": parts.path}
+
+
+def _tcp(parts: UrlParts) -> dict[str, Any]:
+    if len(parts.hosts) != 1:
+        raise InvalidUrlError("must name one host; of a cluster, none of several can be used")
+    [(host, port)] = parts.hosts
+    database = parts.path.removeprefix("/") or "0"
+    try:
+        db = _number(database)
+    except ValueError:
+        raise InvalidUrlError("the database after its last slash must be a number") from None
+    return {"connection_class": _TcpConnection, "host": host or "localhost", "port": port or 6379, "db": db}
+
+
+def _tls(parts: UrlParts) -> dict[str, Any]:
+    return {**_tcp(parts), "connection_class": _TlsConnection}
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError(text)
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", text) or not 0 < float(text) <= _LONGEST_TIMEOUT_S:
+        raise ValueError(text)
+    return float(text)
+
+
+def _yes_no(text: str) -> bool:
+    return _YES_NO[text.lower()]
+
+
+def _verify_mode(text: str) -> str:
+    text = text.lower().removeprefix("cert_")
+    if text not in {"none", "optional", "required"}:
+        raise ValueError(text)
+    return text
+
+
+def _tls_version(text: str) -> ssl.TLSVersion:
+    return {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[text]
+
+
+_Reader = Callable[[str], Any]
+_OPTIONS: dict[str, _Reader] = {
+    "db": _number,
+    "username": str,
+    "password": str,
+    "client_name": str,
+    "socket_timeout": _seconds,
+    "socket_connect_timeout": _seconds,
+    "health_check_interval": _number,
+}
+_TCP_OPTIONS: dict[str, _Reader] = {"family": _FAMILIES.__getitem__, "socket_keepalive": _yes_no}
+_TLS_OPTIONS: dict[str, _Reader] = {
+    "ssl_cert_reqs": _verify_mode,
+    "ssl_check_hostname": _yes_no,
+    "ssl_ca_certs": str,
+    "ssl_ca_path": str,
+    "ssl_certfile": str,
+    "ssl_keyfile": str,
+    "ssl_password": str,
+    "ssl_ciphers": str,
+    "ssl_min_version": _tls_version,
+}
+_SET_BY_ENGINE = frozenset(
+    {
+        "decode_responses",
+        "encoding",
+        "encoding_errors",
+        "legacy_responses",
+        "max_connections",
+        "protocol",
+        "retry_on_error",
+        "retry_on_timeout",
+        "single_connection_client",
+        "timeout",
+    }
+)
