@@ -115,7 +115,9 @@ class Service:
             quoter=quoter,
             clock=self._clock,
             settings=ExecutionSettings(
-                retry=RetryPolicy(settings.max_retries, settings.retry_base_delay_ms),
+                retry=RetryPolicy(
+                    settings.max_retries, settings.retry_base_delay_ms, settings.max_history_entries
+                ),
                 outcome_timeout_ms=settings.outcome_timeout_ms,
             ),
             look_in=self._look_in,
@@ -181,7 +183,13 @@ class Service:
                 insert_timeout_s=settings.insert_timeout_ms / 1000,
                 market_order_age_s=settings.max_market_order_age_s,
             ),
-            ChangeRoutes(orders=self.orders, endings=endings, resting=resting, clock=self._clock),
+            ChangeRoutes(
+                orders=self.orders,
+                endings=endings,
+                resting=resting,
+                clock=self._clock,
+                max_history_entries=settings.max_history_entries,
+            ),
             self._stream,
             MarketRoutes(quoter=quoter, venue=venue, clock=self._clock),
             PaperRoutes(self.venue),

@@ -61,6 +61,7 @@ class Settings:
     queue_rate_limit_per_minute: int
     max_retries: int
     retry_base_delay_ms: int
+    max_history_entries: int
     quote_delay_ms: Range
     quote_timeout_ms: int
     max_route_legs: int
@@ -144,6 +145,7 @@ def _read(env: Env) -> Settings:
         queue_rate_limit_per_minute=integer("QUEUE_RATE_LIMIT", 100, 0, 100_000),
         max_retries=integer("MAX_RETRIES", 3, 0, 10),
         retry_base_delay_ms=integer("RETRY_BASE_DELAY_MS", 2_000, 0, 600_000),
+        max_history_entries=integer("MAX_HISTORY_ENTRIES", 200, 10, 1_000),
         quote_delay_ms=range_of("QUOTE_DELAY_MS", "200-300", _milliseconds),
         quote_timeout_ms=integer("QUOTE_TIMEOUT_MS", 2_000, 1, 60_000),
         max_route_legs=integer("MAX_ROUTE_LEGS", 4, 1, 8),

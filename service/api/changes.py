@@ -21,17 +21,22 @@ from service.store.orders import AMENDABLE, Order, Orders, Terms
 from service.store.resting import Amendment, Resting
 
 _READINGS = 3
+_HISTORY_FULL = (
+    "The order's history has {} entries and takes no more amendments; it rests as it is."
+    " Cancel it and place another."
+)
 _NOT_OPEN = "Only an open order can be amended; this one is {}."
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeRoutes:
-    """What the routes that change orders need."""
+    """What the routes that change orders need; a history of so many entries takes no amendment more."""
 
     orders: Orders
     endings: Endings
     resting: Resting
     clock: Clock
+    max_history_entries: int
 
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /api/orders/{orderId}: 200, cancelled; 202, submitted and cancelled unless it lands."""
@@ -68,6 +73,8 @@ class ChangeRoutes:
             amendment = _amendment(order, terms)
             if not amendment.detail["amended"]:
                 return json_response(ORDER.dump(OrderAt(order)))
+            if order.version >= self.max_history_entries:
+                raise ConflictError(_HISTORY_FULL.format(order.version))
             step = await self.resting.amend(amendment)
             if step is not None:
                 return json_response(ORDER.dump(OrderAt(order.after(step))))

@@ -33,6 +33,7 @@ class FailureCode(StrEnum):
     LIMIT_NOT_REACHED = "limit_not_reached"
     NOT_FILLED_IMMEDIATELY = "not_filled_immediately"
     NOT_SUBMITTED_IN_TIME = "not_submitted_in_time"
+    HISTORY_FULL = "history_full"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -75,6 +76,9 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
     ),
     FailureCode.NOT_SUBMITTED_IN_TIME: _Meaning(
         Remedy.NONE, "The order could not be submitted within MAX_MARKET_ORDER_AGE_S."
+    ),
+    FailureCode.HISTORY_FULL: _Meaning(
+        Remedy.NONE, "The order would rest again, and its history has no room for that."
     ),
     FailureCode.INTERNAL_ERROR: _Meaning(Remedy.REQUOTE, "The engine met an error of its own."),
 }

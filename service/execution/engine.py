@@ -325,7 +325,7 @@ class Engine:
     async def _end_try(self, run: _Run, failure: Failure, quoted: Quoted | None = None) -> None:
         """End the order, put it back to pending until its next try, or let it rest again."""
         order, policy = run.order, self._settings.retry
-        following = policy.after(order, failure)
+        following = policy.after(order, failure, run.version)
         failure, delay_ms = following.failure, following.delay_ms
         if delay_ms is not None:
             delay_ms += self._clock.between(0, policy.jitter_ms())

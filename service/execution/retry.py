@@ -22,6 +22,10 @@ _PRICE_IS_GONE = frozenset(
 """What the market may make good by moving: a limit order waits for that."""
 
 
+ROOM_TO_RETURN = 50
+"""Entries past the bound of amendments up to which an order may rest again: amending uses up none of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Next:
     """What follows: ``failure`` is what the history says, ``delay_ms`` how long a retry waits."""
@@ -33,21 +37,26 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most ``max_retries`` more tries: after ``base_delay_ms``, then after twice as long each time."""
+    """At most ``max_retries`` more tries: after ``base_delay_ms``, then after twice as long each time.
+
+    ``max_history_entries`` bounds what amendments may make of a history; see ``ROOM_TO_RETURN``.
+    """
 
     max_retries: int
     base_delay_ms: int
+    max_history_entries: int
 
-    def after(self, order: Claimed, failure: Failure) -> Next:
-        """Return what follows a failed try of an order.
+    def after(self, order: Claimed, failure: Failure, entries: int) -> Next:
+        """Return what follows a failed try of an order whose history has so many entries.
 
-        A limit order whose price is gone rests again, which uses up no retry; one that was for now or
-        never has expired.
+        A limit order whose price is gone rests again, which uses up no retry, unless its history is full:
+        then it has failed. One that was for now or never has expired.
         """
         if order.time_in_force is not None and not order.time_in_force.rests:
-            code = FailureCode.NOT_FILLED_IMMEDIATELY
-            return Next(Trigger.EXPIRE, Failure(code, f"{Failure.of(code).detail} {failure.detail}"))
+            return Next(Trigger.EXPIRE, _because(FailureCode.NOT_FILLED_IMMEDIATELY, failure))
         if order.order_type is OrderType.LIMIT and failure.code in _PRICE_IS_GONE:
+            if entries >= self.max_history_entries + ROOM_TO_RETURN:
+                return Next(Trigger.FAIL, _because(FailureCode.HISTORY_FULL, failure))
             return Next(Trigger.REST, failure)
         delay_ms = self.delay_ms(failure, order.tries_since_rest)
         if delay_ms is None:
@@ -68,3 +77,8 @@ class RetryPolicy:
     def jitter_ms(self) -> int:
         """Return how much may be added to a delay, so that orders that failed together spread out."""
         return self.base_delay_ms // 20
+
+
+def _because(code: FailureCode, failure: Failure) -> Failure:
+    """Return a failure that another one led to, and say both."""
+    return Failure(code, f"{Failure.of(code).detail} {failure.detail}")

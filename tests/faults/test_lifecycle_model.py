@@ -220,7 +220,7 @@ class Process:
             venue=venue,
             quoter=Quoter(venue, timeout_ms=_A_DAY_MS, limits=RouteLimits()),
             clock=world.clock,
-            settings=ExecutionSettings(RetryPolicy(MAX_RETRIES, 0), _A_DAY_MS),
+            settings=ExecutionSettings(RetryPolicy(MAX_RETRIES, 0, 10_000), _A_DAY_MS),
             look_in=lambda _delay_ms: None,
         )
 

@@ -16,10 +16,11 @@ PERMANENT = {
     FailureCode.TRANSACTION_REJECTED,
     FailureCode.NOT_FILLED_IMMEDIATELY,
     FailureCode.NOT_SUBMITTED_IN_TIME,
+    FailureCode.HISTORY_FULL,
 }
 PASSING = set(FailureCode) - PERMANENT
 
-POLICY = RetryPolicy(max_retries=3, base_delay_ms=2_000)
+POLICY = RetryPolicy(max_retries=3, base_delay_ms=2_000, max_history_entries=200)
 
 codes = st.sampled_from(list(FailureCode))
 
@@ -62,7 +63,7 @@ def test_what_is_permanent_is_never_tried_again(code: FailureCode) -> None:
 def test_there_are_never_more_retries_than_allowed(
     code: FailureCode, max_retries: int, base_delay_ms: int
 ) -> None:
-    policy = RetryPolicy(max_retries, base_delay_ms)
+    policy = RetryPolicy(max_retries, base_delay_ms, 200)
     delays = [policy.delay_ms(Failure.of(code), tries) for tries in range(1, 14)]
     retries = 0 if code in PERMANENT else max_retries
     assert delays[:retries] == [base_delay_ms * 2**n for n in range(retries)]
@@ -72,5 +73,5 @@ def test_there_are_never_more_retries_than_allowed(
 @MODEST
 @given(base_delay_ms=st.integers(0, 600_000))
 def test_jitter_is_small_beside_the_first_delay(base_delay_ms: int) -> None:
-    jitter_ms = RetryPolicy(3, base_delay_ms).jitter_ms()
+    jitter_ms = RetryPolicy(3, base_delay_ms, 200).jitter_ms()
     assert 0 <= jitter_ms <= base_delay_ms / 10

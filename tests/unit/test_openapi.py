@@ -129,7 +129,7 @@ def test_the_document_lists_exactly_the_routes_there_are() -> None:
     unused: Any = None
     app = application(
         OrderRoutes(journal=unused, orders=unused, clock=unused, wake=unused, insert_timeout_s=1),
-        ChangeRoutes(orders=unused, endings=unused, resting=unused, clock=unused),
+        ChangeRoutes(unused, unused, unused, unused, 200),
         StreamRoutes(unused, unused),
         MarketRoutes(quoter=unused, venue=unused, clock=unused),
         PaperRoutes(unused),

@@ -45,6 +45,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert (loaded.database_url, loaded.redis_url) == (None, None)
     assert (loaded.worker_concurrency, loaded.queue_rate_limit_per_minute) == (10, 100)
     assert (loaded.max_retries, loaded.retry_base_delay_ms) == (3, 2_000)
+    assert loaded.max_history_entries == 200
     assert (loaded.quote_delay_ms, loaded.execution_delay_ms) == (Range(200, 300), Range(2_000, 3_000))
     assert (loaded.price_variance_ppm, loaded.paper_seed) == (Range(20_000, 50_000), None)
     assert loaded.paper_failure_rates == FailureRates(0, 0, 0)
@@ -114,6 +115,7 @@ def test_an_empty_value_is_no_value(name: str, value: str) -> None:
         ("WORKER_CONCURRENCY", ["0", "10001", "ten"]),
         ("QUEUE_RATE_LIMIT", ["-1", "100001"]),
         ("MAX_RETRIES", ["-1", "11"]),
+        ("MAX_HISTORY_ENTRIES", ["9", "1001"]),
         ("RETRY_BASE_DELAY_MS", ["-1", "600001", "2s"]),
         ("QUOTE_DELAY_MS", ["300-200", "-5", "5-", "1-2-3", "1.5", "x", "1e3", "12345678", "\uff11"]),
         ("EXECUTION_DELAY_MS", ["3000-2000", "2 s"]),
