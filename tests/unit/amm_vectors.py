@@ -8,7 +8,7 @@ from typing import Any
 from service.venues.amm.meteora_damm_v2 import DammV2Pool
 from service.venues.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
 from service.venues.amm.meteora_dlmm import DlmmPool
-from service.venues.amm.meteora_dlmm_bins import Bin
+from service.venues.amm.meteora_dlmm_bins import BINS_PER_ARRAY, Bin
 from service.venues.amm.meteora_dlmm_fees import DlmmParameters, Volatility
 from service.venues.amm.quote import ChainTime, Direction
 from service.venues.amm.raydium_amm_v4 import AmmV4Pool
@@ -34,12 +34,18 @@ def sequences(name: str) -> list[Vector]:
     return loaded
 
 
+def differences() -> list[Vector]:
+    """Return swaps in DLMM pools of all kinds, each with what the program did."""
+    loaded: list[Vector] = json.loads((GOLDEN_DIR / "dlmm_differs.json").read_text())
+    return loaded
+
+
 def direction(*, a_to_b: bool) -> Direction:
     return Direction.A_TO_B if a_to_b else Direction.B_TO_A
 
 
 def time_of(vector: Vector) -> ChainTime:
-    return ChainTime(vector["now"]) if "now" in vector else NOON
+    return ChainTime(vector["now"], vector.get("slot")) if "now" in vector else NOON
 
 
 def cpmm_pool(vector: Vector) -> CpmmPool:
@@ -88,18 +94,23 @@ def dlmm_pool(vector: Vector) -> DlmmPool:
         base_fee_power=pool["power"],
         function_type=pool["function_type"],
         collect_fee_mode=pool["collect_fee_mode"],
+        has_rewards=any(mint.strip("0") for mint in vector.get("rewards", ())),
     )
+    listed = vector.get("listed", ())
     plain = DlmmPool.of_bins(
         parameters,
         pool["active_id"],
-        ((bin_id, _bin(*amounts)) for bin_id, *amounts in vector["bins"]),
+        [
+            *((index * BINS_PER_ARRAY, Bin()) for index in listed),
+            *((bin_id, _bin(*amounts)) for bin_id, *amounts in vector["bins"]),
+        ],
         Volatility(pool["va"], pool["vref"], pool["idxref"], pool["last_ts"]),
     )
     return DlmmPool(
         parameters=plain.parameters,
         active_id=plain.active_id,
         arrays=plain.arrays,
-        liquid_arrays=plain.liquid_arrays,
+        liquid_arrays=tuple(listed) or plain.liquid_arrays,
         volatility=plain.volatility,
         protocol_fee_x=pool.get("pf_x", 0),
         protocol_fee_y=pool.get("pf_y", 0),

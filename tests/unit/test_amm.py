@@ -111,7 +111,7 @@ def test_amounts_out_of_range_are_refused(pool: PoolState) -> None:
 def test_every_error_has_a_code_of_its_own() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     codes = [kind.code for kind in kinds if issubclass(kind, AmmError)]
-    assert len(codes) == len(set(codes)) == 11
+    assert len(codes) == len(set(codes)) == 12
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -184,13 +184,18 @@ def test_orders_of_the_other_side_or_of_a_mining_pool_do_not_fill() -> None:
         limit_order_pool(2).quote_exact_in(BACK, 1_000, NOW)
 
 
-def test_an_unasked_rest_of_a_dear_unit_goes_to_the_protocol() -> None:
-    parameters = DlmmParameters(bin_step=400, base_factor=1_000)
+@pytest.mark.parametrize("fee_on_y", [False, True])
+def test_an_unasked_rest_of_a_dear_unit_goes_to_the_protocol_where_the_fee_is_on_it(fee_on_y: bool) -> None:
+    parameters = DlmmParameters(bin_step=400, base_factor=1_000, collect_fee_mode=int(fee_on_y))
     pool = DlmmPool.of_bins(parameters, 176, [(176, Bin(amount_y=10**6))])
     quoted = pool.quote_exact_out(FORTH, 5, NOW)
     after = quoted.next_state()
     assert quoted.amount_out == 5
-    assert after.bin(176).amount_y + after.protocol_fee_y == 10**6 - 5
+    left = after.bin(176).amount_y
+    # One X is worth about a thousand Y, and the bin pays all of them.
+    assert left < 10**6 - 900
+    unasked = 10**6 - left - quoted.amount_out - quoted.fee_out
+    assert after.protocol_fee_y == (unasked + quoted.fee_out * 500 // 10_000 if fee_on_y else 0)
 
 
 def test_a_base_fee_falls_by_period_and_stops() -> None:

@@ -5,6 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from service.domain.failures import Failure, FailureCode, Remedy, describe
 from service.execution.retry import RetryPolicy
+from service.venues.amm import errors
+from service.venues.paper.market import _code_of as code_of
+from service.venues.routing.exact import reason_of
 
 MODEST = settings(max_examples=50, deadline=None)
 
@@ -75,3 +78,11 @@ def test_there_are_never_more_retries_than_allowed(
 def test_jitter_is_small_beside_the_first_delay(base_delay_ms: int) -> None:
     jitter_ms = RetryPolicy(3, base_delay_ms, 200).jitter_ms()
     assert 0 <= jitter_ms <= base_delay_ms / 10
+
+
+@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
+def test_what_a_pool_refuses_for_a_passing_reason_is_quoted_anew(kind: type[errors.AmmError]) -> None:
+    if kind.transient:
+        refusal = kind(0) if kind is errors.BinArrayMissingError else kind("refused")
+        for code in (reason_of(refusal), code_of(refusal)):
+            assert Failure.of(code).remedy is Remedy.REQUOTE

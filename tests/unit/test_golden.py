@@ -13,6 +13,7 @@ from service.venues.amm.errors import (
     PoolDisabledError,
     PoolNotOpenError,
     SwapRefusedError,
+    SwapUndeterminedError,
 )
 from service.venues.amm.meteora_damm_v2 import DammV2Pool
 from service.venues.amm.meteora_damm_v2_account import DammV2Account
@@ -35,6 +36,7 @@ from tests.unit.amm_vectors import (
     amm_v4_pool,
     cpmm_pool,
     damm_v2_pool,
+    differences,
     direction,
     dlmm_pool,
     sequences,
@@ -52,6 +54,7 @@ CLASSES: dict[tuple[str, object], tuple[type[AmmError], ...]] = {
     ("dlmm", 6039): (AmountTooSmallError,),
     ("dlmm", 6036): (InsufficientLiquidityError,),
     ("dlmm", 6042): (PoolDisabledError, PoolNotOpenError),
+    ("dlmm_exact_out", 6085): (SwapUndeterminedError,),
     ("damm2", 6000): (InsufficientLiquidityError, ArithmeticOverflowError),
     ("damm2", 6003): (PoolDisabledError, PoolNotOpenError),
     ("damm2", 6015): (InsufficientLiquidityError,),
@@ -61,6 +64,7 @@ POOLS: dict[str, tuple[Callable[[Vector], PoolState], str]] = {
     "cpmm": (cpmm_pool, "zero_for_one"),
     "ammv4": (amm_v4_pool, "coin_to_pc"),
     "dlmm": (dlmm_pool, "swap_for_y"),
+    "dlmm_exact_out": (dlmm_pool, "swap_for_y"),
     "damm2": (damm_v2_pool, "a_to_b"),
 }
 
@@ -120,6 +124,22 @@ def test_every_answer_of_the_program_is_reproduced(name: str) -> None:
     wrong = [text for vector in asked if (text := mismatch(name, vector))]
     assert asked
     assert not wrong, f"{len(wrong)} of {len(asked)}:\n" + "\n".join(wrong[:20])
+
+
+def test_what_a_dlmm_swap_leaves_behind_is_the_programs() -> None:
+    for recorded in differences():
+        case, kind = recorded["case"], recorded["kind"]
+        if kind.endswith(":6085"):
+            with pytest.raises(SwapUndeterminedError):
+                quote("dlmm", case)
+            continue
+        quoted = quote("dlmm", case)
+        paid = recorded.get("program") or {"inp": recorded["spent"], "out": recorded["got"]}
+        assert {"inp": quoted.amount_in, "out": quoted.amount_out} == paid, (kind, case["id"])
+        after = quoted.next_state()
+        assert isinstance(after, DlmmPool)
+        for name, (program, _) in recorded.get("program_vs_project", {}).items():
+            assert str(getattr(after, name)) == program, (kind, case["id"])
 
 
 def test_dlmm_sequences_are_reproduced_step_by_step() -> None:

@@ -9,6 +9,7 @@ The tree, each leaf with a stable code (the code is what logs, metrics and clien
     |   |-- InsufficientLiquidityError  insufficient_liquidity
     |   |-- PoolDisabledError           pool_disabled
     |   |-- PoolNotOpenError            pool_not_open
+    |   |-- SwapUndeterminedError       swap_undetermined
     |   `-- UnsupportedPoolError        unsupported_pool
     |-- StateIncompleteError            state_incomplete: the pool may quote, given what is missing
     |   `-- BinArrayMissingError        bin_array_missing
@@ -70,6 +71,13 @@ class PoolNotOpenError(SwapRefusedError):
     """The pool's opening time or activation slot has not come."""
 
     code = "pool_not_open"
+    transient = True
+
+
+class SwapUndeterminedError(SwapRefusedError):
+    """Two ways to work the swap out differ by a rounding; another amount or state may not."""
+
+    code = "swap_undetermined"
     transient = True
 
 

@@ -186,11 +186,10 @@ class DlmmPool:
         steps: list[_Step] = []
         left = amount
         for bin_id, bin_ in self._walk(start):
+            # A bin so poor that the fee takes all of it is bought too, and pays nothing.
             step = self._swap_for_output(start, bin_id, bin_, left)
-            # A bin so poor that the fee takes all of it is passed over, and left as it is.
-            if step.amount_out:
-                steps.append(step)
-                left -= step.amount_out
+            steps.append(step)
+            left -= step.amount_out
             if not left:
                 return self._quote(direction, start, steps)
         raise InsufficientLiquidityError(f"the pool is {left} short of {amount}")
@@ -305,34 +304,37 @@ class DlmmPool:
     def _after(self, start: _Start, steps: list[_Step]) -> "DlmmPool":
         """Return the pool after a swap.
 
-        What an exact output leaves over in a bin, more than one unit, goes to the protocol. No
-        recorded swap shows in which token; the output's is assumed.
+        What a bin pays beyond an exact output is nobody's if the fee is on the input, and the
+        protocol's if it is on the output. An array that the swap emptied is no longer listed: it held
+        nothing but limit orders, since providers are paid into their bins.
         """
         end_id = steps[-1].bin_id
         changed: dict[int, dict[int, Bin]] = {}
-        fee = over = 0
+        fee = 0
         for step in steps:
             bins = changed.setdefault(step.bin_id // BINS_PER_ARRAY, {})
             bins[step.bin_id] = step.fill.applied_to(step.bin_, x_in=start.x_in)
             fee += protocol_fee(
                 step.fee, self.parameters.protocol_share, step.fill.pool_in, step.fill.total_in
             )
-            fee_out = 0 if start.fee_on_input else step.fee
-            left_over = step.fill.total_out - fee_out - step.amount_out
-            over += left_over if left_over > 1 else 0
+            if not start.fee_on_input:
+                fee += step.fill.total_out - step.fee - step.amount_out
         fee_x = fee if start.fee_on_input and start.x_in else 0
-        over_x = 0 if start.x_in else over
         arrays = {index: self.arrays[index].with_bins(bins) for index, bins in changed.items()}
+        emptied = {index for index, array in arrays.items() if array.is_empty}
         return replace(
             self,
             active_id=end_id,
             arrays={**self.arrays, **arrays},
+            liquid_arrays=tuple(index for index in self.liquid_arrays if index not in emptied)
+            if emptied
+            else self.liquid_arrays,
             volatility=Volatility(
                 self._accumulator(start, end_id),
                 start.volatility_reference,
                 start.index_reference,
                 self.volatility.last_update_s if end_id == self.active_id else start.timestamp_s,
             ),
-            protocol_fee_x=self.protocol_fee_x + fee_x + over_x,
-            protocol_fee_y=self.protocol_fee_y + fee - fee_x + over - over_x,
+            protocol_fee_x=self.protocol_fee_x + fee_x,
+            protocol_fee_y=self.protocol_fee_y + fee - fee_x,
         )

@@ -16,6 +16,7 @@ from service.venues.amm.errors import (
     ArithmeticOverflowError,
     BinArrayMissingError,
     MalformedStateError,
+    SwapUndeterminedError,
 )
 from service.venues.amm.integers import U64_MAX
 from service.venues.amm.meteora_dlmm_prices import amount_bought, amount_needed
@@ -85,7 +86,11 @@ class BinArray:
     @property
     def is_empty(self) -> bool:
         """Whether no bin holds anything."""
-        return all(bin_ == EMPTY_BIN for bin_ in self.bins)
+        return not any(
+            bin_.amount_x or bin_.amount_y or bin_.open_orders or bin_.begun_orders
+            for bin_ in self.bins
+            if bin_ is not EMPTY_BIN
+        )
 
 
 def arrays_of(bins: Iterable[tuple[int, Bin]]) -> dict[int, BinArray]:
@@ -235,10 +240,12 @@ def net_input_to_clear(bin_: Bin, price: int, *, x_in: bool, orders: bool) -> in
 def net_input_for(bin_: Bin, price: int, gross_out: int, *, x_in: bool) -> int:
     """Return the input without fee that buys an output from a bin holding more than that.
 
-    Each layer's cost is rounded up by itself.
+    Each layer's cost is rounded up by itself. The program works the input out a second time, as if
+    the bin were one layer, and refuses where the two differ (6085).
 
     Raises:
         ArithmeticOverflowError: A value does not fit u64.
+        SwapUndeterminedError: The layers' costs do not sum to that of the whole.
     """
     left, total = gross_out, 0
     for held in (bin_.amount_y if x_in else bin_.amount_x, *bin_.orders_for(x_in=x_in)):
@@ -247,4 +254,6 @@ def net_input_for(bin_: Bin, price: int, gross_out: int, *, x_in: bool) -> int:
         left -= part
     if total > U64_MAX:
         raise ArithmeticOverflowError(f"{total} does not fit u64")
+    if total != amount_needed(gross_out, price, x_in=x_in):
+        raise SwapUndeterminedError(f"roundings make {gross_out} out cost two different amounts")
     return total

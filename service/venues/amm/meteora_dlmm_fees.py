@@ -128,7 +128,7 @@ def fee_on_net(amount: int, rate: int) -> int:
 
 
 def protocol_fee(fee: int, protocol_share: int, pool_in: int, total_in: int) -> int:
-    """Return the protocol's part of a fee.
+    """Return the protocol's part of a fee: all of it where nothing but the fee was paid.
 
     Args:
         fee: The whole fee of a swap in one bin.
@@ -136,8 +136,8 @@ def protocol_fee(fee: int, protocol_share: int, pool_in: int, total_in: int) -> 
         pool_in: What of the input, without fee, went to the liquidity providers.
         total_in: The whole input without fee; the rest went to limit orders.
     """
-    if fee == 0 or total_in == 0:
-        return 0
+    if total_in == 0:
+        return fee
     pool_fee = ceil_div(fee * pool_in, total_in)
     order_fee = fee - pool_fee
     return pool_fee * protocol_share // BASIS_POINTS + (

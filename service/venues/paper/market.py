@@ -363,4 +363,4 @@ def _code_of(refusal: AmmError) -> FailureCode:
     try:
         return FailureCode(refusal.code)
     except ValueError:
-        return FailureCode.UNSUPPORTED_POOL
+        return FailureCode.TRANSACTION_FAILED if refusal.transient else FailureCode.UNSUPPORTED_POOL

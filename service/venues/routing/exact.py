@@ -18,6 +18,7 @@ _CODES = {
     "pool_disabled": FailureCode.POOL_DISABLED,
     "pool_not_open": FailureCode.POOL_NOT_OPEN,
     "unsupported_pool": FailureCode.UNSUPPORTED_POOL,
+    "swap_undetermined": FailureCode.QUOTES_UNAVAILABLE,
     "state_incomplete": FailureCode.QUOTES_UNAVAILABLE,
     "bin_array_missing": FailureCode.QUOTES_UNAVAILABLE,
     "malformed_state": FailureCode.QUOTES_UNAVAILABLE,
