@@ -17,6 +17,7 @@ The map, from the outside in. Imports go down this list only::
     urls/         DATABASE_URL and REDIS_URL: what is honoured, what is refused, and no secret told
     clock.py      the only source of time, ids and randomness
     background.py a loop that runs beside everything else
+    turns.py      long computations that take turns with the event loop
     logs.py       the log, and no flood while something is away
     embedded/     PostgreSQL and Valkey from wheels, for a machine that has neither
 

@@ -106,6 +106,7 @@ class Service:
             venue,
             timeout_ms=settings.quote_timeout_ms,
             limits=route_limits,
+            clock=self._clock,
         )
         self.engine = Engine(
             journal=self._journal,

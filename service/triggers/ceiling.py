@@ -11,13 +11,14 @@ less than half a unit. So every line is raised by a unit of input for each leg t
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from math import isqrt
 from typing import NamedTuple
 
 from service.domain.limits import KEY_BITS
+from service.turns import finished
 from service.venues.routing.path_curve import LEVEL_BITS, UNIT_BITS
 from service.venues.routing.paths import Candidate, Ways
+from service.venues.routing.richest import richest
 
 # The first line beyond the market's best price is 1/1024 down in level, and each next twice as far.
 _FIRST_STEP_BITS = 10
@@ -51,13 +52,10 @@ class _Line(NamedTuple):
 class _Share(NamedTuple):
     """What a path adds at a price: its surplus, and how much is sold through it; in 2^-32 base units."""
 
-    surplus: int
     pools: frozenset[int]
+    surplus: int
     sold: int
     bought: int
-
-
-_NOTHING = _Share(0, frozenset(), 0, 0)
 
 
 class Ceiling:
@@ -149,54 +147,26 @@ class Ceiling:
         square = level * level
         shares = []
         for candidate in self._candidates:
-            candidate.curve.reach_level(level)
+            finished(candidate.curve.reach_level(level))
             sold, bought = candidate.curve.before(level)
             surplus = bought - (sold << 2 * LEVEL_BITS) // square
             if surplus > 0:
-                shares.append(_Share(surplus, candidate.pools, sold, bought))
-        best = _richest(shares, self._max_legs)
+                shares.append(_Share(candidate.pools, surplus, sold, bought))
+        chosen = richest([share.surplus for share in shares], shares, self._max_legs) or ()
+        surplus, sold, bought = (
+            sum(column) for column in zip((0, 0, 0), *(shares[place][1:] for place in chosen), strict=True)
+        )
         price = _price(level)
-        offset = (best.surplus << KEY_BITS - UNIT_BITS) + self._slack
+        offset = (surplus << KEY_BITS - UNIT_BITS) + self._slack
         # The first line touches at nothing sold. Sets that are equally good may touch at another order
         # than their levels', which is the one that is kept.
-        sold = max(best.sold, self._sold[index - 1]) if index else 0
+        sold = max(sold, self._sold[index - 1]) if index else 0
         if index < len(self._sold):
             sold = min(sold, self._sold[index])
-        self._lines.insert(index, _Line(level, price, offset, sold, best.bought))
+        self._lines.insert(index, _Line(level, price, offset, sold, bought))
         self._sold.insert(index, sold)
 
 
 def _price(level: int) -> int:
     """Return a level's price in Q64, rounded up."""
     return -(-(1 << 2 * LEVEL_BITS + KEY_BITS) // (level * level))
-
-
-def _richest(shares: Sequence[_Share], max_legs: int) -> _Share:
-    """Return the sum of the paths that together have the largest surplus, by branch and bound.
-
-    No two of them share a pool, and all go through so many pools at most.
-    """
-    # By surplus for each leg: those that are left cannot add more than the next for all legs that are.
-    order = sorted(shares, key=lambda share: -share.surplus * 2 // len(share.pools))
-    best = _NOTHING
-
-    def extend(position: int, sum_: _Share) -> None:
-        nonlocal best
-        if sum_.surplus > best.surplus:
-            best = sum_
-        for index in range(position, len(order)):
-            share = order[index]
-            left = max_legs - len(sum_.pools)
-            if (sum_.surplus - best.surplus) * len(share.pools) + share.surplus * left <= 0:
-                return
-            if len(share.pools) <= left and not share.pools & sum_.pools:
-                both = _Share(
-                    sum_.surplus + share.surplus,
-                    sum_.pools | share.pools,
-                    sum_.sold + share.sold,
-                    sum_.bought + share.bought,
-                )
-                extend(index + 1, both)
-
-    extend(0, _NOTHING)
-    return best

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from service.domain.quote import SwapMode
 from service.triggers.ceiling import Ceiling
-from service.venues.routing import NoRouteError, RouteLimits, best_route
+from service.turns import finished
+from service.venues.routing import NoRouteError, RouteLimits, find_route
 from service.venues.routing.exact import RefusedError
 from service.venues.routing.paths import Ways
 from service.venues.venue import Snapshot
@@ -23,8 +24,6 @@ class MarketPrices:
     def __init__(
         self, token_in: str, token_out: str, snapshots: Sequence[Snapshot], limits: RouteLimits
     ) -> None:
-        self._pair = token_in, token_out
-        self._snapshots = snapshots
         self._limits = limits
         self._ways = Ways(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
         self._ceiling = Ceiling(self._ways, limits.max_legs)
@@ -46,7 +45,7 @@ class MarketPrices:
         if single >= enough:
             return single
         try:
-            choice = best_route(SwapMode.EXACT_IN, *self._pair, amount, self._snapshots, (), self._limits)
+            choice = finished(find_route(SwapMode.EXACT_IN, amount, self._ways, (), self._limits))
         except NoRouteError:
             return None
         return choice.route.amount_out

@@ -1,7 +1,8 @@
 """Quoting: ask both DEXs at once for the state of every pool that may serve, then route on what came.
 
 A DEX that is slow or fails neither holds nor fails the order while the other answers; that it did not is
-kept among the offers.
+kept among the offers. Routes are worked out in turns with the event loop, however long one takes, and what
+was worked out of a pair's curves is kept while its pools stand still.
 """
 
 import asyncio
@@ -10,15 +11,21 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 
+from service.clock import Clock
 from service.domain.failures import Failure, FailureCode, Remedy
 from service.domain.quote import Choice, Dex, NoQuote, SwapMode
-from service.venues.routing import HUBS, NoRouteError, RouteLimits, best_route
+from service.turns import Turns
+from service.venues.routing import HUBS, NoRouteError, RouteLimits, find_route
+from service.venues.routing.paths import Ways
 from service.venues.venue import PoolRef, Snapshot, Venue, VenueUnavailableError
 
 log = logging.getLogger(__name__)
 
 # Which must not fail the order while another DEX can be read.
 _NOT_READ = "the state of a DEX's pools could not be had"
+
+# Of so many pairs the curves are kept; those of one may take a megabyte.
+_PAIRS_KEPT = 16
 
 _Answer = Sequence[Snapshot] | None
 """None: the DEX did not answer."""
@@ -42,12 +49,15 @@ class Quoter:
         venue: whose pools.
         timeout_ms: how long each DEX may take to answer.
         limits: what a route may be made of.
+        clock: tells how long a quote has held the event loop.
     """
 
-    def __init__(self, venue: Venue, *, timeout_ms: int, limits: RouteLimits) -> None:
+    def __init__(self, venue: Venue, *, timeout_ms: int, limits: RouteLimits, clock: Clock) -> None:
         self._venue = venue
         self._timeout_s = timeout_ms / 1000
         self._limits = limits
+        self._turns = Turns(clock)
+        self._kept: dict[tuple[str, str], tuple[Sequence[Snapshot], Ways]] = {}
 
     async def best(
         self, mode: SwapMode, token_in: str, token_out: str, amount: int, *, within_s: float | None = None
@@ -76,8 +86,9 @@ class Quoter:
             for pool in direct
             if answers[pool.dex] is None
         ]
+        ways = self._ways(token_in, token_out, snapshots)
         try:
-            return best_route(mode, token_in, token_out, amount, snapshots, unavailable, self._limits)
+            return await self._turns.take(find_route(mode, amount, ways, unavailable, self._limits))
         except NoRouteError as end:
             if end.failure.remedy is Remedy.NONE and None in answers.values():
                 # What was not seen may be the way.
@@ -110,6 +121,18 @@ class Quoter:
             if good(choice) or not await self._refreshed():
                 return choice
         return await self.best(mode, token_in, token_out, amount, within_s=within_s)
+
+    def _ways(self, token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> Ways:
+        """Return the ways between two tokens, with what is known of their curves if no pool has changed."""
+        pair = token_in, token_out
+        known = self._kept.pop(pair, None)
+        if known is None or not _are_same(known[0], snapshots):
+            known = snapshots, Ways(*pair, snapshots, through_hubs=self._limits.max_legs > 1)
+        # The last is the one that was used last.
+        self._kept[pair] = known
+        if len(self._kept) > _PAIRS_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return known[1]
 
     async def _refreshed(self) -> bool:
         try:
@@ -151,3 +174,11 @@ async def _in_time(answer: _Answer | Awaitable[Sequence[Snapshot]], timeout_s: f
     except Exception:
         log.exception(_NOT_READ)
         return None
+
+
+def _are_same(some: Sequence[Snapshot], others: Sequence[Snapshot]) -> bool:
+    """Whether all pools are the same, at the same moment, in the same state."""
+    return len(some) == len(others) and all(
+        one.state is other.state and one.now == other.now and one.pool == other.pool
+        for one, other in zip(some, others, strict=True)
+    )

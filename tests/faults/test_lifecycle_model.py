@@ -218,7 +218,7 @@ class Process:
             claims=self.store.claims,
             orders=self.store.orders,
             venue=venue,
-            quoter=Quoter(venue, timeout_ms=_A_DAY_MS, limits=RouteLimits()),
+            quoter=Quoter(venue, timeout_ms=_A_DAY_MS, limits=RouteLimits(), clock=world.clock),
             clock=world.clock,
             settings=ExecutionSettings(RetryPolicy(MAX_RETRIES, 0, 10_000), _A_DAY_MS),
             look_in=lambda _delay_ms: None,

@@ -41,7 +41,7 @@ class Desk:
     ) -> Choice:
         """Return the best route for an amount of what is sold, or bought; for the good swap if not told."""
         token_in, token_out = pair or (self.stand.token_in, self.stand.token_out)
-        quoter = Quoter(self.stand.venue, timeout_ms=5_000, limits=RouteLimits())
+        quoter = Quoter(self.stand.venue, timeout_ms=5_000, limits=RouteLimits(), clock=Clock())
         if amount is None:
             amount = self.stand.amount
             if mode is EXACT_OUT:

@@ -74,7 +74,7 @@ async def until(condition: Callable[[], bool], within_s: float = 20) -> float:
 
 def quoter(venue: Venue) -> Quoter:
     """Return a router on a venue, with the default limits."""
-    return Quoter(venue, timeout_ms=5_000, limits=RouteLimits())
+    return Quoter(venue, timeout_ms=5_000, limits=RouteLimits(), clock=Clock())
 
 
 def by_hand(

@@ -4,11 +4,12 @@ routes.py      the best route for an amount: what callers use
 paths.py       which ways there are between two tokens
 exact.py       pools, paths and routes, quoted to the unit
 search.py      which paths to split over
+richest.py     the branch and bound of that
 split.py       the best split over given paths
 path_curve.py  a path's output as a function of its input
 """
 
 from service.venues.routing.paths import HUBS
-from service.venues.routing.routes import NoRouteError, RouteLimits, best_route, marginal_price
+from service.venues.routing.routes import NoRouteError, RouteLimits, best_route, find_route, marginal_price
 
-__all__ = ["HUBS", "NoRouteError", "RouteLimits", "best_route", "marginal_price"]
+__all__ = ["HUBS", "NoRouteError", "RouteLimits", "best_route", "find_route", "marginal_price"]

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from math import isqrt
 from typing import NamedTuple
 
+from service.turns import Steps
 from service.venues.amm import AmmError
 from service.venues.amm.curve import Segment
 
@@ -24,8 +25,14 @@ UNIT_BITS = 32
 
 LEVEL_BITS = 128
 
+SOLD, BOUGHT = 0, 1
+"""The sides of a path, and of a ``Point``."""
+
 # The rest of a piece is cut to this width, or its numbers would double with every cut.
 _WIDTH = 256
+
+_PIECES_A_STEP = 64
+"""So many pieces are pulled before others may get their turn: some tenths of a millisecond."""
 
 
 class Point(NamedTuple):
@@ -47,7 +54,7 @@ class Chain:
     @property
     def first(self) -> Segment | None:
         """The first piece, its amounts in 2^-32 base units; None if the pool does not trade."""
-        return next(iter(self), None)
+        return self._pieces[0] if self._pieces else next(iter(self), None)
 
     def __iter__(self) -> Iterator[Segment]:
         pieces, source = self._pieces, self._source
@@ -130,21 +137,31 @@ class PathCurve:
         """All that the knots so far hold."""
         return Point(self._sold[-1], self._bought[-1]) if self.levels else Point(0, 0)
 
-    def reach_level(self, level: int) -> None:
+    def reach_level(self, level: int) -> Steps[None]:
         """Pull pieces until the knots go beyond a level, or the path ends."""
+        pulled = 0
         while not self.is_whole and self.levels[-1] <= level:
             self._pull()
+            pulled += 1
+            if not pulled % _PIECES_A_STEP:
+                yield
 
-    def reach_amount(self, side: int, amount: int, pieces: int | None = None) -> bool:
-        """Pull pieces until an amount is sold (side 0) or bought (side 1), at most so many at a time.
-
-        Returns:
-            Whether the knots hold the amount.
-        """
+    def reach_amount(self, side: int, amount: int) -> Steps[None]:
+        """Pull pieces until an amount is sold (side 0) or bought (side 1), or the path ends."""
         amounts = self._bought if side else self._sold
-        while not self.is_whole and amounts[-1] < amount and pieces != 0:
+        pulled = 0
+        while not self.is_whole and amounts[-1] < amount:
             self._pull()
-            pieces = None if pieces is None else pieces - 1
+            pulled += 1
+            if not pulled % _PIECES_A_STEP:
+                yield
+
+    def holds(self, side: int, amount: int, pieces: int = 0) -> bool:
+        """Return whether the knots hold an amount, at most so many more pieces pulled for it."""
+        amounts = self._bought if side else self._sold
+        while not self.is_whole and amounts[-1] < amount and pieces:
+            self._pull()
+            pieces -= 1
         return bool(amounts) and amounts[-1] >= amount
 
     def level_for(self, side: int, amount: int) -> int:
@@ -157,25 +174,31 @@ class PathCurve:
         done, whole = amount - amounts[index - 1], amounts[index] - amounts[index - 1]
         return level_between(side, low, high, done, whole)
 
+    def at(self, side: int, amount: int) -> Point:
+        """Return the point at which an amount that the knots hold is sold (side 0) or bought (side 1)."""
+        amounts = self._bought if side else self._sold
+        index = bisect_left(amounts, amount)
+        if not index:
+            return Point(0, 0)
+        if self.levels[index - 1] != self.levels[index]:
+            return self._between(index, self.level_for(side, amount))
+        done, whole = amount - amounts[index - 1], amounts[index] - amounts[index - 1]
+        sold, bought = (
+            each[index - 1] + (each[index] - each[index - 1]) * done // whole
+            for each in (self._sold, self._bought)
+        )
+        return Point(sold, bought)
+
     def ending_at(self, side: int, amount: int) -> "PathCurve":
         """Return the path as if it could not take more than an amount, which the knots hold."""
         cut = PathCurve(iter(()))
-        amounts = self._bought if side else self._sold
-        index = bisect_left(amounts, amount)
+        index = bisect_left(self._bought if side else self._sold, amount)
         if not index or amount <= 0:
             return cut
-        level = self.level_for(side, amount)
-        if self.levels[index - 1] == self.levels[index]:
-            done, whole = amount - amounts[index - 1], amounts[index] - amounts[index - 1]
-            sold, bought = (
-                each[index - 1] + (each[index] - each[index - 1]) * done // whole
-                for each in (self._sold, self._bought)
-            )
-        else:
-            sold, bought = self._between(index, level)
-        cut.levels = [*self.levels[:index], level]
-        cut._sold = [*self._sold[:index], sold]
-        cut._bought = [*self._bought[:index], bought]
+        end = self.at(side, amount)
+        cut.levels = [*self.levels[:index], self.level_for(side, amount)]
+        cut._sold = [*self._sold[:index], end.sold]
+        cut._bought = [*self._bought[:index], end.bought]
         return cut
 
     def before(self, level: int) -> Point:
@@ -197,14 +220,16 @@ class PathCurve:
             return Point(self._sold[index], self._bought[index])
         return self._between(index, level)
 
-    def surplus(self, level: int) -> int:
+    def surplus(self, level: int) -> int | None:
         """Return the most that F(x) - p x comes to at a level's price p = 1/level^2, divided by p.
 
-        It is 2^-32 base units of what is sold: what the path pays at prices above p, more than p.
+        It is 2^-32 base units of what is sold: what the path pays at prices above p, more than p. None if
+        the knots do not reach the level yet.
         """
         if not self.levels or self.levels[0] >= level:
             return 0
-        self.reach_level(level)
+        if not self.is_whole and self.levels[-1] <= level:
+            return None
         sold, bought = self.before(level)
         return max(0, (bought * level * level >> 2 * LEVEL_BITS) - sold)
 

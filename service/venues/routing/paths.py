@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from service.domain.failures import FailureCode
+from service.turns import Steps
 from service.venues.routing.exact import Hop, Hops, hop_of
-from service.venues.routing.path_curve import LEVEL_BITS, PathCurve, composed
+from service.venues.routing.path_curve import LEVEL_BITS, SOLD, PathCurve, composed
 from service.venues.venue import Snapshot
 
 HUBS = ("SOL", "USDC")
@@ -17,18 +18,27 @@ class Candidate:
     Attributes:
         hops: Its pools.
         level: Where it starts, see ``path_curve``.
-        pools: The pools' places among the snapshots, by which paths that share one are told.
-        is_smooth: Whether there are no bins in it: its curve is a piece or two.
     """
 
-    __slots__ = ("_curve", "hops", "is_smooth", "level", "pools")
+    __slots__ = ("_curve", "_pools", "hops", "level")
 
     def __init__(self, hops: Hops, level: int) -> None:
         self.hops = hops
         self.level = level
-        self.pools = frozenset(hop.place for hop in hops)
-        self.is_smooth = all(hop.is_smooth for hop in hops)
+        self._pools: frozenset[int] | None = None
         self._curve = hops[0].curve if len(hops) == 1 else None
+
+    @property
+    def pools(self) -> frozenset[int]:
+        """The pools' places among the snapshots, by which paths that share one are told."""
+        if self._pools is None:
+            self._pools = frozenset(hop.place for hop in self.hops)
+        return self._pools
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether there are no bins in it: its curve is a piece or two."""
+        return all(hop.is_smooth for hop in self.hops)
 
     @property
     def curve(self) -> PathCurve:
@@ -43,21 +53,49 @@ class Candidate:
         """Whether the curve was asked for, so that asking again costs little."""
         return self._curve is not None
 
-    def surplus_bound(self, level: int) -> int:
+    def surplus_bound(self, level: int) -> int | None:
         """Return no less than the curve's surplus at a level, from the pools' own curves.
 
         With f and g concave, g(f(x)) <= g'(0) f(x) and g(f(x)) <= g(f'(0) x): either pool is taken to
-        trade all at its first price, which moves the price at which the other one ends.
+        trade all at its first price, which moves the price at which the other one ends. It is the surplus
+        itself where the curve was composed; None where ``reach`` has to come first.
         """
-        if len(self.hops) == 1 or self.is_composed:
-            return self.curve.surplus(level)
+        if self._curve is not None:
+            return self._curve.surplus(level)
         if self.level >= level:
             return 0
         first, second = self.hops
-        first_level, second_level = first.level or 0, second.level or 0
-        of_first = first.curve.surplus((level << LEVEL_BITS) // second_level + 1)
+        first_level = first.level or 0
+        of_first = first.curve.surplus((level << LEVEL_BITS) // (second.level or 0) + 1)
         of_second = second.curve.surplus((level << LEVEL_BITS) // first_level + 1)
+        if of_first is None or of_second is None:
+            return None
         return min(of_first, (of_second * first_level * first_level >> 2 * LEVEL_BITS) + 1)
+
+    def reach(self, level: int) -> Steps[None]:
+        """Pull the pieces that ``surplus_bound`` needs."""
+        if self._curve is not None:
+            yield from self._curve.reach_level(level)
+            return
+        first, second = self.hops
+        yield from first.curve.reach_level((level << LEVEL_BITS) // (second.level or 0) + 1)
+        yield from second.curve.reach_level((level << LEVEL_BITS) // (first.level or 0) + 1)
+
+    def room(self, side: int, amount: int) -> Steps[int]:
+        """Return how much of an amount the path can take (side 0) or pay (side 1), in 2^-32 base units.
+
+        It is worked out on the pools' own curves: nothing is composed.
+        """
+        # Forwards from what is sold, backwards from what is bought.
+        near, *others = (hop.curve for hop in (self.hops if side == SOLD else self.hops[::-1]))
+        yield from near.reach_amount(side, amount)
+        amount = min(amount, near.end[side])
+        for far in others:
+            between = near.at(side, amount)[1 - side]
+            yield from far.reach_amount(side, between)
+            if far.end[side] < between:
+                return near.at(1 - side, far.end[side])[side]
+        return amount
 
 
 class Ways:
@@ -72,6 +110,8 @@ class Ways:
             for hub in HUBS
             if through_hubs and hub not in (token_in, token_out)
         ]
+        # Kept with what was asked of their curves.
+        self._candidates: dict[Hops, Candidate] = {}
 
     def better_than(self, level: int | None) -> Iterator[Candidate]:
         """Yield the paths whose first unit is better than a level; all that trade, if there is none.
@@ -80,7 +120,7 @@ class Ways:
         """
         for hop in self.direct:
             if hop.level is not None and (level is None or hop.level < level):
-                yield Candidate((hop,), hop.level)
+                yield self._candidate((hop,), hop.level)
         for sides in self._hubs:
             firsts, seconds = ([(hop.level, hop) for hop in side if hop.level is not None] for side in sides)
             if not firsts or not seconds:
@@ -92,11 +132,17 @@ class Ways:
                 for second_level, second in seconds:
                     start = first_level * second_level >> LEVEL_BITS
                     if level is None or start < level:
-                        yield Candidate((first, second), start)
+                        yield self._candidate((first, second), start)
 
     def all_direct(self) -> list[Candidate]:
         """Return the direct pools that trade."""
-        return [Candidate((hop,), hop.level) for hop in self.direct if hop.level is not None]
+        return [self._candidate((hop,), hop.level) for hop in self.direct if hop.level is not None]
+
+    def _candidate(self, hops: Hops, level: int) -> Candidate:
+        known = self._candidates.get(hops)
+        if known is None:
+            known = self._candidates[hops] = Candidate(hops, level)
+        return known
 
     @property
     def exist(self) -> bool:

@@ -11,12 +11,13 @@ from typing import TypeGuard
 
 from service.domain.failures import Failure, FailureCode, Remedy
 from service.domain.quote import Choice, NoQuote, Offer, Path, PoolQuote, Route, SwapMode
+from service.turns import Steps, finished
 from service.venues.amm.quote import Ratio
 from service.venues.routing.exact import Hop, RefusedError, path_of, route_of
-from service.venues.routing.path_curve import UNIT_BITS
+from service.venues.routing.path_curve import BOUGHT, SOLD, UNIT_BITS
 from service.venues.routing.paths import Candidate, Ways
 from service.venues.routing.search import Found, best_set, quick_set
-from service.venues.routing.split import BOUGHT, SOLD, Split, split
+from service.venues.routing.split import Split, split
 from service.venues.venue import Snapshot
 
 _BASIS_POINTS = 10_000
@@ -29,8 +30,8 @@ _SINGLES_QUOTED = 4
 _PIECES_AT_FIRST = 8
 
 
-# What is taken off a share that was refused, at the first time and the second: 2^-20 of it, then 2^-10.
-_CUTS = (20, 10)
+# What is taken off a share each time it is refused, besides some units: nothing, 2^-20 of it, then 2^-10.
+_CUTS = (64, 20, 10)
 
 
 class NoRouteError(Exception):
@@ -69,7 +70,7 @@ def best_route(
     unavailable: Sequence[NoQuote],
     limits: RouteLimits,
 ) -> Choice:
-    """Return the best route for an amount, and what it was chosen from.
+    """Return the best route for an amount, and what it was chosen from, at once.
 
     Args:
         mode: Which side ``amount`` is of.
@@ -77,6 +78,25 @@ def best_route(
         token_out: What is bought.
         amount: Base units.
         snapshots: The direct pools, and those of paths through the hubs; others are passed over.
+        unavailable: The direct pools whose state could not be had. They follow the others' offers.
+        limits: What bounds the route.
+
+    Raises:
+        NoRouteError: no route takes the whole amount.
+    """
+    ways = Ways(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
+    return finished(find_route(mode, amount, ways, unavailable, limits))
+
+
+def find_route(
+    mode: SwapMode, amount: int, ways: Ways, unavailable: Sequence[NoQuote], limits: RouteLimits
+) -> Steps[Choice]:
+    """Return the best route for an amount, and what it was chosen from, step by step.
+
+    Args:
+        mode: Which side ``amount`` is of.
+        amount: Base units.
+        ways: From one token to the other. What is worked out of their curves stays with them.
         unavailable: The direct pools whose state could not be had. They follow the others' offers.
         limits: What bounds the route.
 
@@ -88,8 +108,7 @@ def best_route(
     Raises:
         NoRouteError: no route takes the whole amount.
     """
-    ways = Ways(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
-    return _Router(mode, amount, ways, limits).choose(unavailable)
+    return (yield from _Router(mode, amount, ways, limits).choose(unavailable))
 
 
 def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> Ratio | None:
@@ -117,63 +136,68 @@ class _Router:
         self._limits = limits
         self._refusals: list[FailureCode] = []
 
-    def choose(self, unavailable: Sequence[NoQuote]) -> Choice:
+    def choose(self, unavailable: Sequence[NoQuote]) -> Steps[Choice]:
         """Quote, search and decide."""
         direct = self._ways.direct
-        answers = [hop.offer(self._mode, self._amount) for hop in direct]
+        answers = []
+        for hop in direct:
+            answers.append(hop.offer(self._mode, self._amount))
+            yield
         offers = (*answers, *unavailable)
         quoted = [(hop, answer) for hop, answer in zip(direct, answers, strict=True) if _is_quote(answer)]
         if quoted:
             # Sorting is stable: of equals, the first pool.
             quoted.sort(key=lambda pair: self._cost(pair[1]))
             simple = [route_of(self._mode, [Path((hop.leg(quote),))]) for hop, quote in quoted[:2]]
-            better = self._better_than(quoted[0][0])
+            better = yield from self._better_than(quoted[0][0])
         else:
-            simple, better = self._without_single_pool()
+            simple, better = yield from self._without_single_pool()
         if better is not None and (not simple or self._gains(better, simple[0])):
             return Choice(offers, better, simple[0] if simple else None)
         if not simple:
             raise NoRouteError(self._failure(offers), offers)
         return Choice(offers, simple[0], simple[1] if len(simple) > 1 else None)
 
-    def _better_than(self, single: Hop) -> Route | None:
+    def _better_than(self, single: Hop) -> Steps[Route | None]:
         """Return the best route where one pool takes the whole; None if that one is the best."""
         whole, max_legs = self._amount << UNIT_BITS, self._limits.max_legs
         curve = single.curve
         level = None
-        if curve.reach_amount(self._side, whole, pieces=_PIECES_AT_FIRST):
+        if curve.holds(self._side, whole, pieces=_PIECES_AT_FIRST):
             level = curve.level_for(self._side, whole)
             # The fast exit: nothing starts better than where this pool ends.
             if all(candidate.hops == (single,) for candidate in self._ways.better_than(level)):
                 return None
         candidates = self._ways.all_direct()
         # Where no set without bins takes the whole, the single pool does.
-        start = self._quick(candidates, max_legs) or tuple(
+        start = (yield from self._quick(candidates, max_legs)) or tuple(
             place for place, candidate in enumerate(candidates) if candidate.hops == (single,)
         )
-        found = best_set(candidates, self._side, self._amount, max_legs, start, level)
+        found = yield from best_set(candidates, self._side, self._amount, max_legs, start, level)
         if found is not None:
             start, level = found.chosen, found.split.level
-        through_hubs = [each for each in self._ways.better_than(level) if len(each.hops) > 1]
-        if through_hubs:
-            candidates += through_hubs
-            found = best_set(candidates, self._side, self._amount, max_legs, start, level)
-        return self._route(candidates, found)
+        if any(len(each.hops) > 1 for each in self._ways.better_than(level)):
+            candidates += [each for each in self._ways.better_than(None) if len(each.hops) > 1]
+            found = yield from best_set(candidates, self._side, self._amount, max_legs, start, level)
+        return (yield from self._route(candidates, found))
 
-    def _without_single_pool(self) -> tuple[list[Route], Route | None]:
+    def _without_single_pool(self) -> Steps[tuple[list[Route], Route | None]]:
         """Return the best paths through a hub that take the whole alone, and the best route of any."""
         candidates = list(self._ways.better_than(None))
         max_legs = self._limits.max_legs
-        start = self._quick(candidates, max_legs)
-        better = self._route(candidates, best_set(candidates, self._side, self._amount, max_legs, start))
+        start = yield from self._quick(candidates, max_legs)
+        found = yield from best_set(candidates, self._side, self._amount, max_legs, start)
+        better = yield from self._route(candidates, found)
         simple: list[Route] = []
         left = [candidate for candidate in candidates if len(candidate.hops) > 1]
         for _ in range(_SINGLES_QUOTED):
             # Two legs at most: each set is one path.
-            found = best_set(left, self._side, self._amount, 2, self._quick(left, 2))
+            start = yield from self._quick(left, 2)
+            found = yield from best_set(left, self._side, self._amount, 2, start)
             if found is None:
                 break
             path = self._path(left.pop(found.chosen[0]), self._amount)
+            yield
             if isinstance(path, Path):
                 simple.append(route_of(self._mode, [path]))
                 # Where a longer route is better than the first, the second does not matter.
@@ -182,10 +206,10 @@ class _Router:
         simple.sort(key=self._cost)
         return simple, better
 
-    def _quick(self, candidates: Sequence[Candidate], max_legs: int) -> tuple[int, ...]:
+    def _quick(self, candidates: Sequence[Candidate], max_legs: int) -> Steps[tuple[int, ...]]:
         return quick_set(candidates, self._side, self._amount, max_legs)
 
-    def _route(self, candidates: Sequence[Candidate], found: Found | None) -> Route | None:
+    def _route(self, candidates: Sequence[Candidate], found: Found | None) -> Steps[Route | None]:
         """Quote a split as a route.
 
         A path that cannot pay its share to the unit, though its curve can, gets a smaller one, in the end
@@ -198,9 +222,11 @@ class _Router:
         refusals = [0] * len(chosen)
         shares: Split | None = found.split
         while shares is not None:
-            answers = [
-                self._path(one, share) for one, share in zip(chosen, shares.shares, strict=True) if share
-            ]
+            answers = []
+            for one, share in zip(chosen, shares.shares, strict=True):
+                if share:
+                    answers.append(self._path(one, share))
+                    yield
             paths = [answer for answer in answers if isinstance(answer, Path)]
             if len(paths) == len(answers):
                 return route_of(self._mode, paths)
@@ -215,7 +241,7 @@ class _Router:
                     left = share - (share >> _CUTS[refusals[place]]) - 2 * len(curves[place].levels)
                 refusals[place] += 1
                 curves[place] = curves[place].ending_at(self._side, max(left, 0) << UNIT_BITS)
-            shares = split(curves, self._side, self._amount)
+            shares = yield from split(curves, self._side, self._amount)
         return None
 
     def _path(self, candidate: Candidate, share: int) -> Path | FailureCode:

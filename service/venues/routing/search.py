@@ -1,22 +1,32 @@
 """Which paths to split over, when they are more than a route may have legs or when they share pools.
 
 For any price p a set S of paths pays at most p X + sum of S's surpluses, a path's surplus being the most
-that F(x) - p x comes to (Lagrange duality; F is concave). At the price where the best set so far ends its
-own bound is what it pays, so only a set with a larger sum of surpluses can be better. The search solves
-the one with the largest sum, moves to its price if it is better, and is over when there is none: the set
-it then holds is the optimum over all sets, though few were solved. For an exact output the same holds of
-what it costs, with the same surpluses.
+that F(x) - p x comes to (Lagrange duality; F is concave). At the price where a set ends its own bound is what
+it pays. So at the price where the best set so far ends only a set with a larger sum of surpluses can be
+better. The search solves the one with the largest sum, moves to its price if it is better, and is over when
+there is none.
+
+A set that is no better though its sum is larger ends at a lower price. Paths that start between the two
+prices had no surplus at the upper one, and may be what it lacks: the sets that add such paths to it are bound
+by their surpluses at the lower price, and looked through likewise. So the set held in the end is the
+optimum over all sets, though few were solved. For an exact output the same holds of what it costs, with the
+same surpluses.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.venues.routing.path_curve import UNIT_BITS
+from service.turns import Steps
+from service.venues.routing.path_curve import BOUGHT, LEVEL_BITS, UNIT_BITS
 from service.venues.routing.paths import Candidate
-from service.venues.routing.split import BOUGHT, Split, split
+from service.venues.routing.richest import richest
+from service.venues.routing.split import Split, split
 
 SOLVED_MAX = 162
 """More sets than this are not solved: all those of one to four out of eight pools are, if need be."""
+
+# How far a path's room, worked out without composing its pools, may lie below what it takes.
+_ROOM_BITS, _ROOM_UNITS = 20, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +44,11 @@ def best_set(
     max_legs: int,
     start: tuple[int, ...] = (),
     likely_level: int | None = None,
-) -> Found | None:
+) -> Steps[Found | None]:
     """Return the set of pool-disjoint paths that splits an amount best.
 
     Args:
-        candidates: The paths. One whose first unit is no better than the last of ``start`` cannot
-            improve on it and should be left out, since it costs time.
+        candidates: The paths.
         side: Which side ``amount`` is of: 0 what is sold, 1 what is bought.
         amount: Base units.
         max_legs: How many pools the set may go through in all.
@@ -50,75 +59,151 @@ def best_set(
         The optimum of the curves, unless ``SOLVED_MAX`` sets were solved before that was proven;
         None if no set takes the whole amount.
     """
-    solved: list[frozenset[int]] = []
-    best = _solve(candidates, start, side, amount, likely_level) if start else None
-    if best is None:
-        best = _by_capacity(candidates, side, amount, max_legs)
-        if best is None:
-            return None
-    solved.append(frozenset(best.chosen))
-    known = _Surpluses(candidates, best.split.level)
-    while len(solved) < SOLVED_MAX:
-        floor = sum(known.values[index] for index in best.chosen)
-        chosen = _Richest(candidates, known.values, max_legs, solved, floor).find()
-        if chosen is None:
-            break
-        if known.settle(chosen):
-            continue
-        solved.append(frozenset(chosen))
-        found = _solve(candidates, chosen, side, amount, best.split.level)
-        if found is not None and _is_better(found.split, best.split, side):
-            best = found
-            known = _Surpluses(candidates, best.split.level)
-    return best
+    return (yield from _Search(candidates, side, amount, max_legs).run(start, likely_level))
 
 
-def quick_set(candidates: Sequence[Candidate], side: int, amount: int, max_legs: int) -> tuple[int, ...]:
+def quick_set(
+    candidates: Sequence[Candidate], side: int, amount: int, max_legs: int
+) -> Steps[tuple[int, ...]]:
     """Return a set to start from that costs little to find: the best of the paths without bins.
 
     Where it ends, no bin needs to be looked at beyond. It is empty if these paths cannot take the amount.
     """
     places = [place for place, candidate in enumerate(candidates) if candidate.is_smooth]
     smooth = [candidates[place] for place in places]
-    found = best_set(smooth, side, amount, max_legs, _first_to_start(smooth, max_legs))
+    start = _completed(smooth, (), max_legs)
+    found = yield from best_set(smooth, side, amount, max_legs, start)
     return () if found is None else tuple(places[place] for place in found.chosen)
 
 
-def _first_to_start(candidates: Sequence[Candidate], max_legs: int) -> tuple[int, ...]:
-    """Return a set of pool-disjoint paths that start well."""
-    chosen: list[int] = []
-    pools: frozenset[int] = frozenset()
+def _completed(candidates: Sequence[Candidate], chosen: tuple[int, ...], max_legs: int) -> tuple[int, ...]:
+    """Add the paths that start best, as many as there is room for."""
+    added = list(chosen)
+    pools = _pools_of(candidates, chosen)
     for place in sorted(range(len(candidates)), key=lambda place: candidates[place].level):
-        added = candidates[place].pools
-        if len(pools) + len(added) <= max_legs and not pools & added:
-            chosen.append(place)
-            pools |= added
-    return tuple(sorted(chosen))
+        more = candidates[place].pools
+        if len(pools) + len(more) <= max_legs and not pools & more:
+            added.append(place)
+            pools |= more
+    return tuple(sorted(added))
 
 
-def _solve(
-    candidates: Sequence[Candidate],
-    chosen: tuple[int, ...],
-    side: int,
-    amount: int,
-    likely_level: int | None = None,
-) -> Found | None:
-    found = split([candidates[index].curve for index in chosen], side, amount, likely_level)
-    return None if found is None else Found(chosen, found)
+def _pools_of(candidates: Sequence[Candidate], chosen: Sequence[int]) -> frozenset[int]:
+    return frozenset[int]().union(*(candidates[place].pools for place in chosen))
+
+
+class _Search:
+    """One search for a set."""
+
+    def __init__(self, candidates: Sequence[Candidate], side: int, amount: int, max_legs: int) -> None:
+        self._candidates = candidates
+        self._side = side
+        self._amount = amount
+        self._max_legs = max_legs
+        self._solved: list[frozenset[int]] = []
+        self._best: Found | None = None
+
+    def run(self, start: tuple[int, ...], likely_level: int | None) -> Steps[Found | None]:
+        """Search from a set, if there is one."""
+        self._best = (yield from self._solve(start, likely_level)) if start else None
+        if self._best is None:
+            self._best = yield from self._of_most_room()
+        while (best := self._best) is not None and len(self._solved) < SOLVED_MAX:
+            known = yield from _surpluses(self._candidates, best.split.level)
+            if not (yield from self._beaten(known, best)):
+                break
+        return self._best
+
+    def _beaten(self, known: "_Surpluses", best: Found) -> Steps[bool]:
+        """Look for a better set at the price where the best one ends; say whether there is one."""
+        while len(self._solved) < SOLVED_MAX:
+            floor = sum(known.values[place] for place in best.chosen)
+            chosen = richest(known.values, self._candidates, self._max_legs, floor, self._solved)
+            if chosen is None:
+                return False
+            if (yield from known.settle(chosen)):
+                continue
+            if (yield from self._try(chosen, best)):
+                return True
+        return False
+
+    def _try(self, chosen: tuple[int, ...], best: Found) -> Steps[bool]:
+        """Solve a set, and then those that add to it what starts below; say whether one is better."""
+        found = yield from self._solve(chosen, best.split.level)
+        if found is None:
+            # It cannot take the whole. With more paths it may.
+            more = _completed(self._candidates, chosen, self._max_legs)
+            if frozenset(more) in self._solved:
+                return False
+            found = yield from self._solve(more, best.split.level)
+            if found is None:
+                return False
+        if _is_better(found.split, best.split, self._side):
+            self._best = found
+            return True
+        return (yield from self._try_extended(found, best))
+
+    def _try_extended(self, found: Found, best: Found) -> Steps[bool]:
+        """Solve sets that add paths to one that is no better than the best; say whether one is better."""
+        used = _pools_of(self._candidates, found.chosen)
+        left, level = self._max_legs - len(used), found.split.level
+        places = [
+            place
+            for place, candidate in enumerate(self._candidates)
+            if candidate.level < level and len(candidate.pools) <= left and not candidate.pools & used
+        ]
+        free = [self._candidates[place] for place in places]
+        if all(candidate.level < best.split.level for candidate in free):
+            return False
+        known = yield from _surpluses(free, level)
+        floor = _lacking(found.split, best.split, self._side)
+        while len(self._solved) < SOLVED_MAX:
+            solved = [
+                frozenset(index for index, place in enumerate(places) if place in whole)
+                for whole in self._solved
+                if whole.issuperset(found.chosen)
+            ]
+            added = richest(known.values, free, left, floor, solved)
+            if added is None:
+                return False
+            if (yield from known.settle(added)):
+                continue
+            chosen = tuple(sorted((*found.chosen, *(places[index] for index in added))))
+            if (yield from self._try(chosen, best)):
+                return True
+        return False
+
+    def _solve(self, chosen: tuple[int, ...], likely_level: int | None) -> Steps[Found | None]:
+        yield
+        self._solved.append(frozenset(chosen))
+        curves = [self._candidates[place].curve for place in chosen]
+        found = yield from split(curves, self._side, self._amount, likely_level)
+        return None if found is None else Found(chosen, found)
+
+    def _of_most_room(self) -> Steps[Found | None]:
+        """Return the set that takes most, if it takes the amount: then some set does."""
+        whole = self._amount << UNIT_BITS
+        rooms = [0] * len(self._candidates)
+        for place, candidate in enumerate(self._candidates):
+            rooms[place] = yield from candidate.room(self._side, whole)
+        chosen = richest(rooms, self._candidates, self._max_legs)
+        if chosen is None:
+            return None
+        room = sum(rooms[place] for place in chosen)
+        if room + (room >> _ROOM_BITS) + (_ROOM_UNITS << UNIT_BITS) < whole:
+            return None
+        return (yield from self._solve(chosen, None))
 
 
 def _is_better(one: Split, other: Split, side: int) -> bool:
     return one.other < other.other if side == BOUGHT else one.other > other.other
 
 
-def _by_capacity(candidates: Sequence[Candidate], side: int, amount: int, max_legs: int) -> Found | None:
-    """Return the set that takes most, if it takes the amount: then some set does."""
-    capacities = []
-    for candidate in candidates:
-        candidate.curve.reach_amount(side, amount << UNIT_BITS)
-        capacities.append(candidate.curve.end[side])
-    chosen = _Richest(candidates, capacities, max_legs, [], 0).find()
-    return None if chosen is None else _solve(candidates, chosen, side, amount)
+def _lacking(one: Split, best: Split, side: int) -> int:
+    """Return the surplus, at the price where a split ends, that it lacks to be as good as the best."""
+    if side == BOUGHT:
+        return one.other - best.other
+    return (best.other - one.other) * one.level * one.level >> 2 * LEVEL_BITS
 
 
 class _Surpluses:
@@ -128,63 +213,32 @@ class _Surpluses:
     but it takes part, since what the others leave is sold in it.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], level: int) -> None:
+    def __init__(self, candidates: Sequence[Candidate], level: int, values: list[int]) -> None:
         self._candidates = candidates
         self._level = level
         self._is_bound = [not candidate.is_composed for candidate in candidates]
-        self.values = [
-            candidate.surplus_bound(level) + 1 if candidate.level <= level else 0 for candidate in candidates
-        ]
+        self.values = values
 
-    def settle(self, places: Sequence[int]) -> bool:
+    def settle(self, places: Sequence[int]) -> Steps[bool]:
         """Replace some paths' bounds by their surpluses; say whether there were bounds among them."""
         bounds = [place for place in places if self._is_bound[place]]
         for place in bounds:
+            yield
             self._is_bound[place] = False
-            self.values[place] = self._candidates[place].curve.surplus(self._level) + 1
+            curve = self._candidates[place].curve
+            yield from curve.reach_level(self._level)
+            self.values[place] = (curve.surplus(self._level) or 0) + 1
         return bool(bounds)
 
 
-class _Richest:
-    """The set with the largest sum of surpluses that was not solved yet, by branch and bound."""
-
-    def __init__(
-        self,
-        candidates: Sequence[Candidate],
-        surpluses: Sequence[int],
-        max_legs: int,
-        solved: Sequence[frozenset[int]],
-        floor: int,
-    ) -> None:
-        # Twice the surplus per leg, negated: best first, of equals the first path. The bound takes the
-        # next one's for all legs that are left.
-        self._order = sorted(
-            (-(2 * surplus // len(candidate.pools)), place)
-            for place, (surplus, candidate) in enumerate(zip(surpluses, candidates, strict=True))
-            if surplus > 0
-        )
-        self._candidates = candidates
-        self._surpluses = surpluses
-        self._max_legs = max_legs
-        self._solved = solved
-        self._floor = floor
-        self._best: tuple[int, ...] | None = None
-
-    def find(self) -> tuple[int, ...] | None:
-        """Return the set's places, ascending; None if no other set exceeds the floor."""
-        self._extend(0, (), frozenset(), 0)
-        return self._best
-
-    def _extend(self, position: int, chosen: tuple[int, ...], pools: frozenset[int], total: int) -> None:
-        if total > self._floor and not any(known.issuperset(chosen) for known in self._solved):
-            self._floor, self._best = total, tuple(sorted(chosen))
-        for index in range(position, len(self._order)):
-            doubled, place = self._order[index]
-            left = self._max_legs - len(pools)
-            if 2 * (total - self._floor) <= doubled * left:
-                return
-            candidate = self._candidates[place]
-            if len(candidate.pools) <= left and not candidate.pools & pools:
-                self._extend(
-                    index + 1, (*chosen, place), pools | candidate.pools, total + self._surpluses[place]
-                )
+def _surpluses(candidates: Sequence[Candidate], level: int) -> Steps[_Surpluses]:
+    values = [0] * len(candidates)
+    for place, candidate in enumerate(candidates):
+        if candidate.level > level:
+            continue
+        bound = candidate.surplus_bound(level)
+        if bound is None:
+            yield from candidate.reach(level)
+            bound = candidate.surplus_bound(level) or 0
+        values[place] = bound + 1
+    return _Surpluses(candidates, level, values)

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from service.turns import Steps
 from service.venues.routing.path_curve import (
     LEVEL_BITS,
     UNIT_BITS,
@@ -18,8 +19,6 @@ from service.venues.routing.path_curve import (
     Point,
     level_between,
 )
-
-SOLD, BOUGHT = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Split:
 
 def split(
     curves: Sequence[PathCurve], side: int, amount: int, likely_level: int | None = None
-) -> Split | None:
+) -> Steps[Split | None]:
     """Split an amount so that most is bought (side 0: it is sold) or least sold (side 1: it is bought).
 
     Args:
@@ -55,7 +54,7 @@ def split(
         cannot take the amount.
     """
     whole = amount << UNIT_BITS
-    levels = _levels(curves, side, whole, likely_level)
+    levels = yield from _levels(curves, side, whole, likely_level)
     index = _first_enough(curves, side, whole, levels)
     if index is None:
         return None
@@ -80,19 +79,21 @@ def split(
     return Split(_in_units(parts, rooms, amount), level, _other_side(before, side, whole, level))
 
 
-def _levels(curves: Sequence[PathCurve], side: int, whole: int, likely_level: int | None) -> list[int]:
+def _levels(curves: Sequence[PathCurve], side: int, whole: int, likely_level: int | None) -> Steps[list[int]]:
     """Return the levels of all knots, ascending, up to one at which the paths take the whole."""
     cap = None
     if likely_level is not None:
         for curve in curves:
-            curve.reach_level(likely_level)
+            yield from curve.reach_level(likely_level)
         if sum(curve.after(likely_level)[side] for curve in curves) >= whole:
             cap = likely_level
     if cap is None:
         for curve in curves:
             if cap is not None:
-                curve.reach_level(cap)
-            elif curve.reach_amount(side, whole):
+                yield from curve.reach_level(cap)
+                continue
+            yield from curve.reach_amount(side, whole)
+            if curve.holds(side, whole):
                 # Two more than where it takes the whole: the interpolation rounds down.
                 cap = curve.level_for(side, whole) + 2
     if cap is None:

@@ -1,0 +1,88 @@
+"""Long computations take turns with the event loop, one at a time."""
+
+import asyncio
+
+import pytest
+from service.clock import Clock
+from service.turns import LONGEST_S, Steps, Turns, finished
+
+
+class Watch(Clock):
+    """A clock that goes by what is worked, not by itself."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def work(
+    watch: Watch, pieces: int, piece_s: float, log: list[str] | None = None, name: str = ""
+) -> Steps[str]:
+    for _ in range(pieces):
+        watch.now += piece_s
+        if log is not None:
+            log.append(name)
+        yield
+    return name
+
+
+def test_a_computation_can_be_run_at_once() -> None:
+    assert finished(work(Watch(), 3, 1, name="done")) == "done"
+
+
+async def count_turns(done: asyncio.Event) -> int:
+    turns = 0
+    while not done.is_set():
+        turns += 1
+        await asyncio.sleep(0)
+    return turns
+
+
+@pytest.mark.parametrize(("pieces", "piece_s", "turns"), [(8, LONGEST_S / 4, 2), (100, LONGEST_S / 2, 50)])
+async def test_the_event_loop_is_given_up_whenever_it_was_held_for_long(
+    pieces: int, piece_s: float, turns: int
+) -> None:
+    watch, done = Watch(), asyncio.Event()
+    counted = asyncio.ensure_future(count_turns(done))
+    await Turns(watch).take(work(watch, pieces, piece_s))
+    done.set()
+    assert abs(await counted - turns) <= 1
+
+
+async def test_what_comes_together_does_not_add_up_to_one_long_turn() -> None:
+    watch, done = Watch(), asyncio.Event()
+    turns = Turns(watch)
+    counted = asyncio.ensure_future(count_turns(done))
+    # Each is short enough for one turn.
+    await asyncio.gather(*(turns.take(work(watch, 1, LONGEST_S)) for _ in range(40)))
+    done.set()
+    assert await counted >= 38
+
+
+async def test_they_run_one_after_the_other() -> None:
+    watch, log = Watch(), list[str]()
+    turns = Turns(watch)
+    names = ["first", "second", "third"]
+    done = await asyncio.gather(*(turns.take(work(watch, 5, LONGEST_S, log, name)) for name in names))
+    assert done == names
+    assert log == [name for name in names for _ in range(5)]
+
+
+async def test_one_that_is_cancelled_or_fails_makes_room_for_the_next() -> None:
+    watch = Watch()
+    turns = Turns(watch)
+    endless = asyncio.ensure_future(turns.take(work(watch, 10**9, LONGEST_S)))
+    await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(turns.take(work(watch, 1, 0, name="next")))
+    await asyncio.sleep(0)
+    endless.cancel()
+    assert await waiting == "next"
+
+    def failing() -> Steps[str]:
+        yield
+        raise LookupError("no such thing")
+
+    with pytest.raises(LookupError):
+        await turns.take(failing())
+    assert await turns.take(work(watch, 1, 0, name="after")) == "after"
