@@ -3,6 +3,7 @@
 routes.py      the best route for an amount: what callers use
 paths.py       which ways there are between two tokens
 exact.py       pools, paths and routes, quoted to the unit
+trial.py       small amounts, where roundings decide
 search.py      which paths to split over
 richest.py     the branch and bound of that
 split.py       the best split over given paths

@@ -1,7 +1,8 @@
 """The best route for an order: one pool, several side by side, two in a row through a hub, or a mix.
 
 Every direct pool quotes the whole amount. What beats the best of them is looked for on the pools' curves
-(``search``), and chosen only if the exact quotes of its legs say so too.
+(``search``), and chosen only if the exact quotes of its legs say so too. Curves do not know of roundings to a
+unit: where these may decide, exact quotes do (``trial``).
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from service.venues.routing.path_curve import BOUGHT, SOLD, UNIT_BITS
 from service.venues.routing.paths import Candidate, Ways
 from service.venues.routing.search import Found, best_set, quick_set
 from service.venues.routing.split import Split, split
+from service.venues.routing.trial import SMALL, Trial
 from service.venues.venue import Snapshot
 
 _BASIS_POINTS = 10_000
@@ -152,11 +154,23 @@ class _Router:
             better = yield from self._better_than(quoted[0][0])
         else:
             simple, better = yield from self._without_single_pool()
+        if self._is_small(offers, better or (simple[0] if simple else None)):
+            trial = Trial(self._mode, self._amount, list(self._ways.better_than(None)), self._limits.max_legs)
+            better = yield from trial.best([route for route in (better, *simple) if route])
+            if not quoted:
+                simple = trial.singles()
         if better is not None and (not simple or self._gains(better, simple[0])):
             return Choice(offers, better, simple[0] if simple else None)
         if not simple:
             raise NoRouteError(self._failure(offers), offers)
         return Choice(offers, simple[0], simple[1] if len(simple) > 1 else None)
+
+    def _is_small(self, offers: Sequence[Offer], best: Route | None) -> bool:
+        """Whether roundings to a unit may decide which route is best."""
+        if best is not None:
+            return any(min(leg.amount_in, leg.amount_out) < SMALL for leg in best.legs)
+        reasons = {offer.reason for offer in offers if isinstance(offer, NoQuote)}
+        return FailureCode.AMOUNT_TOO_SMALL in reasons.union(self._refusals)
 
     def _better_than(self, single: Hop) -> Steps[Route | None]:
         """Return the best route where one pool takes the whole; None if that one is the best."""

@@ -1,0 +1,135 @@
+"""The best route for a small amount, by exact quotes: where a unit is much, roundings decide.
+
+Every path is asked for the whole amount. The best of the answers and of the routes that the curves found is
+then improved by moving parts from path to path, large ones first, as long as that pays.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from service.domain.quote import Route, SwapMode
+from service.turns import Steps
+from service.venues.routing.exact import Hops, RefusedError, path_of, route_of
+from service.venues.routing.paths import Candidate
+
+SMALL = 1 << 20
+"""Base units: of more, a unit is less than a millionth."""
+
+# What parts are moved between: the best single paths, beside those of the route. More cost more quotes.
+_NEAR = 4
+
+# Quotes of parts. It bounds the time; most trials take a fraction.
+_QUOTES_MAX = 256
+
+# By how much parts get smaller when none of a size is worth moving.
+_FINER = 3
+
+# The cost of what is refused: more than any that is not.
+_REFUSED = 1 << 128
+
+Parts = dict[int, int]
+"""By the paths' places, what each takes of the amount."""
+
+
+class Trial:
+    """One amount, tried on some paths.
+
+    Args:
+        mode: Which side the amount is of.
+        amount: Base units.
+        candidates: The paths.
+        max_legs: Swaps in all that a route may have.
+    """
+
+    def __init__(self, mode: SwapMode, amount: int, candidates: Sequence[Candidate], max_legs: int) -> None:
+        self._mode = mode
+        self._amount = amount
+        self._candidates = candidates
+        self._max_legs = max_legs
+        self._costs: dict[tuple[int, int], int] = {}
+        self._singles: list[Parts] = []
+
+    def best(self, routes: Sequence[Route]) -> Steps[Route | None]:
+        """Return the best route that is found from some, and from the best single path; None if no path pays.
+
+        Args:
+            routes: Through these paths, each for the whole amount.
+        """
+        for place in range(len(self._candidates)):
+            self._cost(place, self._amount)
+            yield
+        wholes: list[Parts] = [{place: self._amount} for place in range(len(self._candidates))]
+        self._singles = sorted((parts for parts in wholes if self._total(parts) < _REFUSED), key=self._total)
+        starts = [self._parts_of(route) for route in routes] + self._singles[:1]
+        if not starts:
+            return None
+        near = sorted({place for parts in (*starts, *self._singles[:_NEAR]) for place in parts})
+        best = yield from self._moved(min(starts, key=self._total), near)
+        return self._route(best)
+
+    def singles(self) -> list[Route]:
+        """Return the two best paths that take the whole alone, as ``best`` has found them."""
+        return [self._route(parts) for parts in self._singles[:2]]
+
+    def _moved(self, best: Parts, near: Sequence[int]) -> Steps[Parts]:
+        most = len(self._costs) + _QUOTES_MAX
+        step = self._amount
+        while step and len(self._costs) < most:
+            total = self._total(best)
+            for moved in self._moves(best, near, step):
+                yield
+                if self._total(moved) < total:
+                    best = moved
+                    break
+            else:
+                step //= _FINER
+        return best
+
+    def _moves(self, parts: Parts, near: Sequence[int], step: int) -> Iterator[Parts]:
+        """Yield what comes of moving so much, or all there is, from one path to another."""
+        for source, share in parts.items():
+            taken = min(step, share)
+            left = {place: held for place, held in parts.items() if place != source}
+            if share > taken:
+                left[source] = share - taken
+            for target in near:
+                if target != source and self._fits((*left, target)):
+                    yield {**left, target: left.get(target, 0) + taken}
+
+    def _fits(self, places: Sequence[int]) -> bool:
+        pools = [pool for place in {*places} for pool in self._candidates[place].pools]
+        return len(pools) == len({*pools}) <= self._max_legs
+
+    def _total(self, parts: Parts) -> int:
+        return sum(self._cost(place, share) for place, share in parts.items())
+
+    def _cost(self, place: int, share: int) -> int:
+        """Return what orders quotes of one share: the less the better."""
+        known = self._costs.get((place, share))
+        if known is None:
+            known = self._costs[place, share] = self._quoted_cost(self._candidates[place].hops, share)
+        return known
+
+    def _quoted_cost(self, hops: Hops, amount: int) -> int:
+        exact_in = self._mode is SwapMode.EXACT_IN
+        try:
+            for hop in hops if exact_in else reversed(hops):
+                quoted = hop.quote(self._mode, amount)
+                amount = quoted.amount_out if exact_in else quoted.amount_in
+        except RefusedError:
+            return _REFUSED
+        return -amount if exact_in else amount
+
+    def _parts_of(self, route: Route) -> Parts:
+        places = {
+            tuple(hop.snapshot.pool.id for hop in candidate.hops): place
+            for place, candidate in enumerate(self._candidates)
+        }
+        exact_in = self._mode is SwapMode.EXACT_IN
+        return {
+            places[tuple(leg.pool_id for leg in path.legs)]: path.amount_in if exact_in else path.amount_out
+            for path in route.paths
+        }
+
+    def _route(self, parts: Parts) -> Route:
+        paths = [path_of(self._candidates[place].hops, self._mode, parts[place]) for place in sorted(parts)]
+        return route_of(self._mode, paths)
