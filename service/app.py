@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from service.api.changes import ChangeRoutes
 from service.api.health import HealthRoute
+from service.api.learning import TokenLearner
 from service.api.market import MarketRoutes
 from service.api.orders import OrderRoutes
 from service.api.paper import PaperRoutes
@@ -175,11 +176,13 @@ class Service:
         self._bus.on_steps(self.triggers.take)
         venue.on_change(self.triggers.take_change)
         self._stream = StreamRoutes(self.feeds, self._clock)
+        learn = TokenLearner(venue)
         self.web = application(
             OrderRoutes(
                 journal=self._journal,
                 orders=self.orders,
                 clock=self._clock,
+                learn=learn,
                 wake=jobs.wake,
                 insert_timeout_s=settings.insert_timeout_ms / 1000,
                 market_order_age_s=settings.max_market_order_age_s,
@@ -190,10 +193,11 @@ class Service:
                 resting=resting,
                 clock=self._clock,
                 max_history_entries=settings.max_history_entries,
+                learn=learn,
             ),
             self._stream,
-            MarketRoutes(quoter=quoter, venue=venue, clock=self._clock),
-            PaperRoutes(self.venue),
+            MarketRoutes(quoter=quoter, venue=venue, clock=self._clock, learn=learn),
+            PaperRoutes(self.venue, learn),
             HealthRoute(
                 orders=self.orders,
                 link=self.link,

@@ -61,6 +61,10 @@ class Clock:
         """Return a new random UUID, version 4."""
         return str(UUID(int=self._secret.getrandbits(128), version=4))
 
+    def new_command_id(self) -> str:
+        """Return a new random UUID, version 4."""
+        return str(UUID(int=self._random.getrandbits(128), version=4))
+
     def new_write_id(self) -> str:
         """Return a short random id: 64 bits, written as 16 hexadecimal digits."""
         return f"{self._random.getrandbits(64):016x}"

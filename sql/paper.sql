@@ -40,17 +40,18 @@ SET
 WHERE excluded.endowment <> w.endowment AND w.balance + excluded.endowment - w.endowment >= 0;
 
 -- name: paper_get_pools
--- Every pool, and the commit as of which they are so. In the order of their ids.
+-- Every pool, and the commit as of which they are so; of those that have not changed since an earlier commit
+-- only the id. In the order of their ids.
 SELECT
-    l.epoch, l.sequence, p.id, p.dex, p.program, p.token_a, p.token_b, p.state, p.vault_a, p.vault_b,
-    p.opened_slot
+    l.epoch, l.sequence, p.id, p.dex, p.program, p.token_a, p.token_b,
+    CASE WHEN p.sequence > %(since)s THEN p.state END, p.vault_a, p.vault_b, p.opened_slot, p.origin
 FROM paper_leader AS l
 CROSS JOIN paper_pools AS p
 ORDER BY p.id COLLATE "C";
 
 -- name: paper_get_wallets
--- What everybody holds.
-SELECT owner, token, balance FROM paper_wallets;
+-- What everybody holds, but for what went with delisted pools.
+SELECT owner, token, balance FROM paper_wallets WHERE owner <> 'delisted';
 
 -- name: paper_lead
 -- Become the market's leader, if it has none that was heard of lately; returns the new epoch.
@@ -155,8 +156,8 @@ ORDER BY lands_slot, submitted_at, signature
 LIMIT 2000;
 
 -- name: paper_settle
--- Commit what a group of transactions and the market's own traders have done, if this is still the
--- leader's epoch, and if all of the group are still pending and valid; else nothing at all. Returns the
+-- Commit what a group of transactions and commands and the market's own traders have done, if this is still
+-- the leader's epoch, and if all of the group are still pending and valid; else nothing at all. Returns the
 -- commit's number, and the slot and the time in which the group landed.
 WITH results AS (
     SELECT *
@@ -172,12 +173,30 @@ executable AS (
     ORDER BY t.signature
     FOR UPDATE OF t
 ),
+answers AS (
+    SELECT * FROM jsonb_to_recordset(%(answers)s::jsonb) AS row (id uuid, answer text)
+),
+waiting AS (
+    SELECT c.id
+    FROM paper_commands AS c
+    JOIN answers AS a ON a.id = c.id
+    WHERE c.answer IS NULL
+    ORDER BY c.id
+    FOR UPDATE OF c
+),
 led AS (
     UPDATE paper_leader
     SET sequence = sequence + 1, renewed_at = now()
     WHERE epoch = %(epoch)s
         AND (SELECT count(*) FROM executable) = (SELECT count(*) FROM results)
+        AND (SELECT count(*) FROM waiting) = (SELECT count(*) FROM answers)
     RETURNING sequence
+),
+answered AS (
+    UPDATE paper_commands AS c
+    SET answer = a.answer, answered_at = now()
+    FROM answers AS a
+    WHERE c.id = a.id AND EXISTS (SELECT 1 FROM led)
 ),
 settled AS (
     UPDATE paper_transactions AS t
@@ -189,11 +208,54 @@ settled AS (
 ),
 moved AS (
     UPDATE paper_pools AS p
-    SET state = w.state, vault_a = w.vault_a, vault_b = w.vault_b
+    SET state = w.state, vault_a = w.vault_a, vault_b = w.vault_b, sequence = led.sequence
     FROM jsonb_to_recordset(%(pools)s::jsonb) AS w (
         id text, state jsonb, vault_a numeric, vault_b numeric
     )
-    WHERE p.id = w.id AND EXISTS (SELECT 1 FROM led)
+    CROSS JOIN led
+    WHERE p.id = w.id
+),
+listed AS (
+    INSERT INTO paper_tokens (symbol, mint, decimals)
+    SELECT symbol, mint, decimals
+    FROM jsonb_to_recordset(%(tokens)s::jsonb) AS w (symbol text, mint text, decimals integer)
+    WHERE EXISTS (SELECT 1 FROM led)
+),
+opened AS (
+    INSERT INTO paper_pools (
+        id, dex, program, token_a, token_b, state, vault_a, vault_b, founded_a, founded_b, opened_slot,
+        origin, sequence
+    )
+    SELECT
+        w.id, w.dex, w.program, w.token_a, w.token_b, w.state, w.vault_a, w.vault_b, w.vault_a, w.vault_b,
+        w.opened_slot, w.origin, led.sequence
+    FROM jsonb_to_recordset(%(opened)s::jsonb) AS w (
+        id text, dex text, program text, token_a text, token_b text, state jsonb, vault_a numeric,
+        vault_b numeric, opened_slot bigint, origin text
+    )
+    CROSS JOIN led
+),
+closed AS (
+    DELETE FROM paper_pools AS p
+    USING jsonb_to_recordset(%(closed)s::jsonb) AS w (id text, vault_a numeric, vault_b numeric), led
+    WHERE p.id = w.id
+    RETURNING p.token_a, p.token_b, w.vault_a - p.founded_a AS gain_a, w.vault_b - p.founded_b AS gain_b
+),
+gone AS (
+    -- By so much more, or less, than was put in went with the pools: the books balance without them.
+    INSERT INTO paper_wallets AS h (owner, token, balance, endowment)
+    SELECT 'delisted', token, greatest(sum(gain), 0), greatest(-sum(gain), 0)
+    FROM (
+        SELECT token_a AS token, gain_a AS gain FROM closed
+        UNION ALL
+        SELECT token_b, gain_b FROM closed
+    ) AS gains
+    GROUP BY token
+    HAVING sum(gain) <> 0
+    ON CONFLICT (owner, token) DO UPDATE
+    SET
+        balance = greatest(h.balance - h.endowment + excluded.balance - excluded.endowment, 0),
+        endowment = greatest(h.endowment - h.balance + excluded.endowment - excluded.balance, 0)
 ),
 traded AS (
     INSERT INTO paper_volumes AS v (pool_id, second, volume_a, volume_b)
@@ -206,74 +268,50 @@ traded AS (
     SET volume_a = v.volume_a + excluded.volume_a, volume_b = v.volume_b + excluded.volume_b
 ),
 paid AS (
-    UPDATE paper_wallets AS h
-    SET balance = w.balance
+    INSERT INTO paper_wallets (owner, token, balance, endowment)
+    SELECT owner, token, balance, 0
     FROM jsonb_to_recordset(%(wallets)s::jsonb) AS w (owner text, token text, balance numeric)
-    WHERE h.owner = w.owner AND h.token = w.token AND EXISTS (SELECT 1 FROM led)
+    WHERE EXISTS (SELECT 1 FROM led)
+    ON CONFLICT (owner, token) DO UPDATE SET balance = excluded.balance
 )
 SELECT sequence, paper_slot(%(slot_ms)s), rfc3339(now()) FROM led;
 
 -- name: paper_get_volumes
--- What was traded in the last while, second by second.
-SELECT pool_id, second, volume_a, volume_b
-FROM paper_volumes
-WHERE second >= extract(epoch FROM now())::bigint - %(seconds)s;
+-- What was traded in the last while, second by second, in the pools that there are: not in an earlier one of
+-- the same id.
+SELECT v.pool_id, v.second, v.volume_a, v.volume_b
+FROM paper_volumes AS v
+JOIN paper_pools AS p ON p.id = v.pool_id
+WHERE v.second >= greatest(
+    extract(epoch FROM now())::bigint - %(seconds)s, p.opened_slot * %(slot_ms)s / 1000
+);
 
 -- name: paper_forget_volumes
 -- Volumes that no condition can ask for any more.
 DELETE FROM paper_volumes WHERE second < extract(epoch FROM now())::bigint - %(seconds)s;
 
--- name: paper_list_pool
--- List a pool, with the tokens that are new. Whoever leads begins a new epoch, with the pool. Returns
--- whether its tokens are as everybody has them, and whether there was no such pool.
-WITH wanted AS (
-    SELECT symbol, mint, decimals
-    FROM jsonb_to_recordset(%(tokens)s::jsonb) AS row (symbol text, mint text, decimals integer)
-),
-agreed AS (
-    INSERT INTO paper_tokens AS t (symbol, mint, decimals)
-    SELECT symbol, mint, decimals
-    FROM wanted AS w
-    WHERE NOT EXISTS (
-        SELECT 1
-        FROM paper_tokens AS known
-        WHERE lower(known.symbol COLLATE "C") = lower(w.symbol COLLATE "C")
-            AND known.symbol <> w.symbol
-            AND NOT known.look_alike
-    )
-    ON CONFLICT (symbol) DO UPDATE SET mint = t.mint WHERE t.decimals = excluded.decimals
-    RETURNING symbol
-),
-listed AS (
-    INSERT INTO paper_pools (
-        id, dex, program, token_a, token_b, state, vault_a, vault_b, founded_a, founded_b, opened_slot
-    )
-    SELECT
-        id, dex, program, token_a, token_b, state, vault_a, vault_b, vault_a, vault_b, opened_slot
-    FROM jsonb_to_record(%(pool)s::jsonb) AS row (
-        id text, dex text, program text, token_a text, token_b text, state jsonb, vault_a numeric,
-        vault_b numeric, opened_slot bigint
-    )
-    WHERE (SELECT count(*) FROM agreed) = (SELECT count(*) FROM wanted)
-    ON CONFLICT DO NOTHING
-    RETURNING id
-),
-wallets AS (
-    INSERT INTO paper_wallets (owner, token, balance, endowment)
-    SELECT owner, symbol, 0, 0
-    FROM agreed
-    CROSS JOIN unnest(ARRAY['user', 'traders']) AS owner
-    ON CONFLICT DO NOTHING
-),
-begun AS (
-    UPDATE paper_leader
-    SET leader = NULL, epoch = epoch + 1, sequence = sequence + 1
-    WHERE EXISTS (SELECT 1 FROM listed)
-)
-SELECT
-    (SELECT count(*) FROM agreed) = (SELECT count(*) FROM wanted),
-    EXISTS (SELECT 1 FROM listed);
+-- name: paper_ask_commands
+-- Take in commands for the leader; one that is here already stays as it is.
+INSERT INTO paper_commands (id, body)
+SELECT id, body
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, body jsonb)
+ON CONFLICT DO NOTHING;
+
+-- name: paper_get_waiting_commands
+-- Commands that wait to be executed, the oldest first.
+SELECT id::text, body FROM paper_commands WHERE answer IS NULL ORDER BY number LIMIT %(limit)s;
+
+-- name: paper_get_answers
+-- What came of commands, for those who wait for it.
+SELECT id::text, answer FROM paper_commands WHERE id = ANY(%(ids)s::uuid[]) AND answer IS NOT NULL;
+
+-- name: paper_forget_commands
+-- Commands whose answers nobody waits for any more.
+DELETE FROM paper_commands WHERE answered_at < now() - %(seconds)s * interval '1 second';
 
 -- name: paper_get_tokens
--- The tokens that were listed.
-SELECT symbol, mint, decimals FROM paper_tokens;
+-- Tokens that were listed, by symbol (in any letters) or mint.
+SELECT symbol, mint, decimals
+FROM paper_tokens
+WHERE lower(symbol COLLATE "C") = ANY(%(folded)s::text[]) OR mint = ANY(%(names)s::text[])
+ORDER BY look_alike;

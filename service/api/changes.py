@@ -9,7 +9,7 @@ from marshmallow import ValidationError
 
 from service.api.answers import CANCELLED, CANCELLED_ORDER, ORDER
 from service.api.fields import is_uuid
-from service.api.messages import json_response, load_body
+from service.api.messages import Learn, json_response, load_body
 from service.api.problems import ConflictError, InvalidError, NotFoundError
 from service.api.requests import AMENDMENT, CANCEL
 from service.api.terms import amend_terms
@@ -37,6 +37,7 @@ class ChangeRoutes:
     resting: Resting
     clock: Clock
     max_history_entries: int
+    learn: Learn
 
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /api/orders/{orderId}: 200, cancelled; 202, submitted and cancelled unless it lands."""
@@ -53,7 +54,7 @@ class ChangeRoutes:
 
     async def cancel_many(self, request: web.Request) -> web.Response:
         """POST /api/orders/cancel: all open orders, or those of a pair, or of a type."""
-        sent = await load_body(request, CANCEL)
+        sent = await load_body(request, CANCEL, self.learn)
         wanted = Filter(sent["order_type"], sent["token_in"], sent["token_out"])
         cancelled, requested = await self.endings.cancel_matching(wanted)
         return json_response(CANCELLED.dump({"cancelled": cancelled, "cancel_requested": requested}))

@@ -1,25 +1,34 @@
 """The market over REST: what the router sees for an amount, the tokens, the pools."""
 
+import asyncio
+import logging
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from aiohttp import web
 
-from service.api.answers import POOL_LIST, QUOTE, TOKEN_LIST
-from service.api.messages import json_response, load_query
+from service.api.answers import POOL, QUOTE, TOKEN_LIST
+from service.api.messages import Learn, json_response, load_query
 from service.api.problems import InvalidError, ServiceUnavailableError
 from service.api.requests import POOL_QUERY, QUOTE_QUERY
 from service.clock import Clock
 from service.domain.amounts import format_amount, format_price
 from service.domain.failures import FailureCode
+from service.domain.quote import Choice
 from service.domain.tokens import TOKENS
 from service.execution.offers import quoted
 from service.venues.quoting import Quoter
 from service.venues.routing import NoRouteError
-from service.venues.venue import PoolView, Venue
+from service.venues.venue import PoolView, Venue, VenueUnavailableError
+
+log = logging.getLogger(__name__)
 
 # The paper market's prices move every two seconds, a chain's with every slot: long enough to decide in.
 _LIFETIME = timedelta(seconds=2)
+
+# Pools in a list that are shown in one turn of the event loop.
+_TOGETHER = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +38,15 @@ class MarketRoutes:
     quoter: Quoter
     venue: Venue
     clock: Clock
+    learn: Learn
 
     async def quote(self, request: web.Request) -> web.Response:
         """GET /api/quotes?tokenIn=&tokenOut=&amountIn= (or amountOut=): nothing is reserved by it."""
+        await self.learn(request.query)
         query = load_query(request, QUOTE_QUERY)
         try:
-            choice = await self.quoter.best(
-                query["swap_mode"], query["token_in"], query["token_out"], query["amount"]
+            choice = await self.quoter.best_of_latest(
+                query["swap_mode"], query["token_in"], query["token_out"], query["amount"], good=_any_is_good
             )
         except NoRouteError as end:
             raise _no_quote(end) from None
@@ -65,19 +76,34 @@ class MarketRoutes:
 
     async def tokens(self, _request: web.Request) -> web.Response:
         """GET /api/tokens."""
-        return json_response(TOKEN_LIST.dump({"tokens": [asdict(token) for token in TOKENS.values()]}))
+        await self._catch_up()
+        return json_response(TOKEN_LIST.dump({"tokens": [asdict(token) for token in self.venue.tokens()]}))
 
     async def pools(self, request: web.Request) -> web.Response:
         """GET /api/pools?venue=&token=: as they are now."""
+        await self.learn(request.query)
         query = load_query(request, POOL_QUERY)
+        await self._catch_up()
         slot, views = self.venue.survey()
-        shown = [
-            pool_json(view)
-            for view in views
-            if query["venue"] in {None, view.pool.dex}
-            and query["token"] in {None, view.pool.token_a, view.pool.token_b}
-        ]
-        return json_response(POOL_LIST.dump({"slot": slot, "pools": shown}))
+        shown: list[Any] = []
+        for number, view in enumerate(views):
+            if number % _TOGETHER == 0:
+                await asyncio.sleep(0)  # others have their turn
+            pool = view.pool
+            if query["venue"] in {None, pool.dex} and query["token"] in {None, pool.token_a, pool.token_b}:
+                shown.append(POOL.dump(pool_json(view)))
+        return json_response({"slot": slot, "pools": shown})
+
+    async def _catch_up(self) -> None:
+        """Learn what was not heard of here; while that cannot be, what is known is shown."""
+        try:
+            await self.venue.refresh()
+        except VenueUnavailableError as error:
+            log.debug("the market as it is known here is shown (%s)", error)
+
+
+def _any_is_good(_choice: Choice) -> bool:
+    return True
 
 
 def _no_quote(end: NoRouteError) -> InvalidError | ServiceUnavailableError:

@@ -1,5 +1,6 @@
 """Requests read by their schemas, and answers written as JSON."""
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -9,6 +10,8 @@ from marshmallow import Schema, ValidationError
 
 from service.api.problems import InvalidError, MalformedError, MediaTypeError
 from service.api.strict_json import NotJsonError, read_json
+
+Learn = Callable[[Any], Awaitable[None]]
 
 
 def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
@@ -27,8 +30,13 @@ def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
     return query
 
 
-async def load_body(request: web.Request, schema: Schema) -> dict[str, Any]:
+async def load_body(request: web.Request, schema: Schema, learn: Learn | None = None) -> dict[str, Any]:
     """Read a JSON body by its schema.
+
+    Args:
+        request: what came.
+        schema: what may be in it.
+        learn: awaited with what was sent, before it is read: to learn what it names.
 
     Raises:
         MediaTypeError: it is not said to be JSON.
@@ -45,6 +53,8 @@ async def load_body(request: web.Request, schema: Schema) -> dict[str, Any]:
         raise MalformedError("The body could not be read.") from error
     except NotJsonError as error:
         raise MalformedError(str(error)) from None
+    if learn is not None:
+        await learn(body)
     try:
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:

@@ -11,7 +11,7 @@ from marshmallow import ValidationError
 
 from service.api.answers import ORDER, ORDER_LIST
 from service.api.fields import is_uuid
-from service.api.messages import json_response, load_body, load_query
+from service.api.messages import Learn, json_response, load_body, load_query
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.api.requests import LIST_QUERY, NEW_ORDER
 from service.api.terms import read_terms, values
@@ -32,20 +32,22 @@ from service.store.orders import Order, Orders, Terms, first_terms
 class OrderRoutes:
     """What the routes about orders need.
 
-    ``wake`` has somebody work on orders; ``insert_timeout_s`` is how long a client waits for PostgreSQL;
-    ``market_order_age_s``: how old a market order may be submitted, 0: any age.
+    ``learn`` learns the tokens that a request names, ``wake`` has somebody work on orders;
+    ``insert_timeout_s`` is how long a client waits for PostgreSQL; ``market_order_age_s``: how old a market
+    order may be submitted, 0: any age.
     """
 
     journal: Journal
     orders: Orders
     clock: Clock
+    learn: Learn
     wake: Callable[[list[str]], Awaitable[None]]
     insert_timeout_s: float
     market_order_age_s: int = 0
 
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/execute: accept an order; it is durable when this answers 201."""
-        sent = await load_body(request, NEW_ORDER)
+        sent = await load_body(request, NEW_ORDER, self.learn)
         try:
             order = self._new_order(sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
         except ValidationError as error:
@@ -81,6 +83,7 @@ class OrderRoutes:
 
     async def list(self, request: web.Request) -> web.Response:
         """GET /api/orders?status=&orderType=&tokenIn=&tokenOut=&limit=&cursor=, newest first."""
+        await self.learn(request.query)
         query = load_query(request, LIST_QUERY)
         wanted = Filter(query["order_type"], query["token_in"], query["token_out"])
         page = await self.orders.page(query["status"], wanted, query["limit"], query["cursor"])

@@ -1,5 +1,6 @@
-"""What only a paper market can do: list a pool, and a token, while it runs."""
+"""What only a paper market can do: list a pool, and a token, while it runs, and take one off again."""
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -7,12 +8,22 @@ from aiohttp import web
 
 from service.api.answers import POOL
 from service.api.market import pool_json
-from service.api.messages import json_response, load_body
-from service.api.problems import ConflictError, InvalidError, ServiceUnavailableError
+from service.api.messages import Learn, json_response, load_body
+from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.api.requests import NEW_POOL
-from service.venues.paper.listing import CannotListError, NewPool, PoolExistsError
+from service.store.batch import QueueFullError
+from service.venues.paper.listing import (
+    CannotListError,
+    FoundedPoolError,
+    NewPool,
+    NoRoomError,
+    NoSuchPoolError,
+    PoolExistsError,
+)
 from service.venues.paper.venue import PaperVenue
 from service.venues.venue import VenueUnavailableError
+
+_POOL_ID = re.compile(r"[A-Za-z0-9:_-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +31,40 @@ class PaperRoutes:
     """What the routes about the paper market need."""
 
     venue: PaperVenue
+    learn: Learn
 
     async def list_pool(self, request: web.Request) -> web.Response:
         """POST /api/paper/pools: a new pool, of a new token if you like; 201 when it can be traded."""
-        wanted: NewPool = (await load_body(request, NEW_POOL))["pool"]
+        wanted: NewPool = (await load_body(request, NEW_POOL, self.learn))["pool"]
         try:
             pool = await self.venue.list_pool(wanted)
-        except PoolExistsError as error:
+        except (PoolExistsError, NoRoomError) as error:
             raise ConflictError(str(error)) from None
         except CannotListError as error:
             raise InvalidError(str(error)) from None
+        except QueueFullError:
+            raise _too_many() from None
         except VenueUnavailableError as error:
             raise ServiceUnavailableError("The market did not answer; see whether it is listed.") from error
         return json_response(POOL.dump(pool_json(self.venue.view(pool))), HTTPStatus.CREATED)
+
+    async def delist_pool(self, request: web.Request) -> web.Response:
+        """DELETE /api/paper/pools/{poolId}: 204 when it can be traded no more."""
+        pool_id = request.match_info["pool_id"]
+        if not _POOL_ID.fullmatch(pool_id):
+            raise NotFoundError("There is no such pool.")
+        try:
+            await self.venue.delist_pool(pool_id)
+        except NoSuchPoolError as error:
+            raise NotFoundError(str(error)) from None
+        except FoundedPoolError as error:
+            raise ConflictError(str(error)) from None
+        except QueueFullError:
+            raise _too_many() from None
+        except VenueUnavailableError as error:
+            raise ServiceUnavailableError("The market did not answer; see whether it is delisted.") from error
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
+def _too_many() -> ServiceUnavailableError:
+    return ServiceUnavailableError("Too many pools wait to be listed or delisted; try again.")

@@ -38,6 +38,7 @@ def application(
             web.get("/api/tokens", market.tokens),
             web.get("/api/pools", market.pools),
             web.post("/api/paper/pools", paper.list_pool),
+            web.delete("/api/paper/pools/{pool_id}", paper.delist_pool),
             web.get("/health", health.health),
             web.get("/openapi.json", specs.openapi),
         ]

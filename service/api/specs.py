@@ -210,6 +210,22 @@ def document() -> dict[str, Any]:
         },
     )
     spec.path(
+        "/api/paper/pools/{poolId}",
+        operations={
+            "delete": {
+                "operationId": "delistPool",
+                "summary": "Take a listed pool off the paper market",
+                "parameters": [
+                    {"in": "path", "name": "poolId", "required": True, "schema": {"type": "string"}}
+                ],
+                "responses": {
+                    "204": {"description": "It can be traded no more."},
+                    **_problems("404", "409", "503"),
+                },
+            }
+        },
+    )
+    spec.path(
         "/health",
         operations={
             "get": {

@@ -11,11 +11,8 @@ from service.triggers.facts import PairPools, VolumeTape, facts_of
 from service.triggers.prices import MarketPrices
 from service.venues.amm import Ratio
 from service.venues.quoting import pools_for
-from service.venues.routing import RouteLimits, marginal_price
-from service.venues.venue import MarketChange, PoolView, Snapshot, Traded, Venue
-
-Survey = dict[frozenset[str], list[PoolView]]
-"""Pools by their two tokens."""
+from service.venues.routing import HUBS, RouteLimits, marginal_price
+from service.venues.venue import MarketChange, PoolRef, Snapshot, Traded, Venue
 
 _DOLLAR = "USDC"
 _SPARE_PAIRS = 100
@@ -37,10 +34,9 @@ class MarketEye:
         self._tapes: dict[str, VolumeTape] = defaultdict(VolumeTape)
         # What is told while the past is being read.
         self._heard: list[Traded] | None = None
-        self._known: set[str] = set()
         self._changed: set[str] = set()
         self._look_again: set[Pair] = set()
-        self._new_pools = False
+        self._came_or_went: list[PoolRef] = []
         self._missed = False
         self._pools_of: dict[Pair, frozenset[str]] = {}
 
@@ -63,7 +59,7 @@ class MarketEye:
         await self.read_past()
         _slot, views = self._venue.survey()
         self._changed = {view.pool.id for view in views}
-        self._new_pools = True
+        self._pools_of.clear()
 
     async def read_past(self) -> None:
         """Learn what was traded in the last hour.
@@ -90,9 +86,10 @@ class MarketEye:
         """Take note of a change."""
         self._missed = self._missed or not change.complete
         self._changed |= change.pool_ids
-        if not change.pool_ids <= self._known:
-            self._known |= change.pool_ids
-            self._new_pools = True
+        for pool in change.came_or_went:
+            self._came_or_went.append(pool)
+            # What was traded in an earlier pool of this id is no business of this one's.
+            self._tapes.pop(pool.id, None)
         if self._heard is not None:
             self._heard.extend(change.traded)
         self._note(change.traded)
@@ -105,28 +102,24 @@ class MarketEye:
         """Have a pair count as changed."""
         self._look_again.add(pair)
 
-    def take_changed(self, pairs: Collection[Pair]) -> tuple[set[Pair], bool]:
-        """Return those pairs that have changed since the last call, and whether there are new pools."""
-        new_pools, self._new_pools = self._new_pools, False
+    def take_changed(self, pairs: Collection[Pair]) -> tuple[set[Pair], set[Pair]]:
+        """Return those pairs that have changed since the last call, and those that others pools serve now."""
+        came_or_went, self._came_or_went = self._came_or_went, []
         changed, self._changed = self._changed, set()
         again, self._look_again = self._look_again, set()
-        if new_pools or len(self._pools_of) > 2 * len(pairs) + _SPARE_PAIRS:
+        served = _served(came_or_went, pairs) if came_or_went else set()
+        if len(self._pools_of) > 2 * len(pairs) + _SPARE_PAIRS:
             self._pools_of.clear()
+        for pair in served:
+            self._pools_of.pop(pair, None)
         moved = {pair for pair in pairs if pair in again or not changed.isdisjoint(self._pools(pair))}
-        return moved, new_pools
+        return moved | served, served
 
     def prices(self, pair: Pair) -> MarketPrices:
         """Return what a pair's orders can be paid now."""
         return MarketPrices(*pair, self._snapshots(pair), self._limits)
 
-    def survey(self) -> Survey:
-        """Return every pool that is known now, by pair."""
-        by_pair: Survey = defaultdict(list)
-        for view in self._venue.survey()[1]:
-            by_pair[frozenset((view.pool.token_a, view.pool.token_b))].append(view)
-        return by_pair
-
-    def facts(self, pair: Pair, survey: Survey) -> PairFacts | None:
+    def facts(self, pair: Pair) -> PairFacts | None:
         """Return what sniper conditions are held against; None while a token of the pair is not listed."""
         token_in, token_out = pair
         if token_in not in TOKENS or token_out not in TOKENS:
@@ -136,7 +129,7 @@ class MarketEye:
             token_out,
             TOKENS[token_in].decimals,
             TOKENS[token_out].decimals,
-            survey.get(frozenset(pair), ()),
+            self._venue.views(self._venue.pools(*pair)),
             self._tapes,
         )
         in_dollars = None if token_in == _DOLLAR else self._price((token_in, _DOLLAR))
@@ -154,3 +147,15 @@ class MarketEye:
             pools = frozenset(pool.id for pool in pools_for(self._venue, *pair))
             self._pools_of[pair] = pools
         return pools
+
+
+def _served(pools: Iterable[PoolRef], pairs: Iterable[Pair]) -> set[Pair]:
+    """Return the pairs whose orders may go through these pools: directly, or by way of a hub."""
+    direct: set[frozenset[str]] = set()
+    ends: set[str] = set()
+    for pool in pools:
+        direct.add(frozenset((pool.token_a, pool.token_b)))
+        for end, between in ((pool.token_a, pool.token_b), (pool.token_b, pool.token_a)):
+            if between in HUBS:
+                ends.add(end)
+    return {pair for pair in pairs if not ends.isdisjoint(pair) or frozenset(pair) in direct}

@@ -23,7 +23,7 @@ from service.store.journal import Committed
 from service.store.leases import Lease
 from service.store.resting import Fired, Resting, RestingOrder
 from service.triggers.book import LimitBook, Pair, RestingLimit
-from service.triggers.market import MarketEye, Survey
+from service.triggers.market import MarketEye
 from service.triggers.seen import seen_price
 from service.triggers.snipers import Snipers
 from service.venues.venue import MarketChange, VenueUnavailableError
@@ -276,10 +276,10 @@ class Triggers:
         """Look at the pairs whose market has changed, and at orders whose time has come."""
         await self._examine(self._limits.admit(self._clock.database_time()))
         pairs = {*self._limits.pairs, *self._snipers.pairs}
-        changed, new_pools = self._market.take_changed(pairs)
+        changed, other_pools = self._market.take_changed(pairs)
         for pair in changed:
             await self._breathe()
-            if new_pools:
+            if pair in other_pools:
                 self._limits.reset(pair)
             await self._look_at_limits(pair)
         now = self._clock.monotonic()
@@ -288,11 +288,9 @@ class Triggers:
             # Time alone may make conditions hold.
             self._next_slot = now + self._slot_s
         sniped = self._snipers.pairs if every_pair else self._snipers.pairs & changed
-        if sniped:
-            survey = self._market.survey()
-            for pair in sniped:
-                await self._breathe()
-                await self._look_at_snipers(pair, survey)
+        for pair in sniped:
+            await self._breathe()
+            await self._look_at_snipers(pair)
 
     async def _look_at_limits(self, pair: Pair) -> None:
         prices = self._market.prices(pair)
@@ -322,8 +320,8 @@ class Triggers:
                 await self._breathe()
         await self._fire(firing)
 
-    async def _look_at_snipers(self, pair: Pair, survey: Survey) -> None:
-        facts = self._market.facts(pair, survey)
+    async def _look_at_snipers(self, pair: Pair) -> None:
+        facts = self._market.facts(pair)
         if facts is None:
             return
         firing = []

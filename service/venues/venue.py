@@ -5,12 +5,13 @@ Quoting is pure: a pool's state and an amount give a quote. Executing is prepare
 and ``status`` tells what became of it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from service.domain.attempt import Attempt, AttemptStatus
 from service.domain.quote import Dex, Route
+from service.domain.tokens import Token
 from service.venues.amm import ChainTime, PoolState, Ratio
 
 
@@ -69,14 +70,16 @@ class Traded:
 
 @dataclass(frozen=True, slots=True)
 class MarketChange:
-    """What has changed in the market: pools, by id (new ones too), and what was traded.
+    """What has changed in the market: pools, by id (new and gone ones too), and what was traded.
 
-    ``complete``: nothing was missed before it; else ``traded_since`` tells what was.
+    ``complete``: nothing was missed before it; else ``traded_since`` tells what was. ``came_or_went`` are the
+    pools that are new or gone.
     """
 
     pool_ids: frozenset[str]
     traded: tuple[Traded, ...]
     complete: bool = True
+    came_or_went: tuple[PoolRef, ...] = ()
 
 
 OnMarketChange = Callable[[MarketChange], None]
@@ -118,7 +121,7 @@ class Venue(Protocol):
         ...
 
     def known(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:
-        """Return pools as they are known here, without asking anybody."""
+        """Return pools as they are known here, without asking anybody; those that are gone are left out."""
         ...
 
     async def refresh(self) -> bool:
@@ -141,8 +144,24 @@ class Venue(Protocol):
         """
         ...
 
-    def survey(self) -> tuple[int, Sequence[PoolView]]:
-        """Return the slot, and every pool as it is known here now."""
+    def survey(self) -> tuple[int, Iterable[PoolView]]:
+        """Return the slot, and every pool as it is known here now, one by one in the order of their ids."""
+        ...
+
+    def views(self, pools: Sequence[PoolRef]) -> Sequence[PoolView]:
+        """Return pools as they are shown; those that are gone are left out."""
+        ...
+
+    def tokens(self) -> Sequence[Token]:
+        """Return the tokens that some pool trades, as they are known here."""
+        ...
+
+    async def learn(self, names: Collection[str]) -> None:
+        """Learn what tokens there are of these symbols or mints, and the pools of those not heard of.
+
+        Raises:
+            VenueUnavailableError: nothing was learned.
+        """
         ...
 
     async def prepare(self, swap: Swap) -> Attempt:

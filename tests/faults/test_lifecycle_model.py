@@ -7,7 +7,7 @@ say what the model says.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from service.clock import Clock
 from service.domain.attempt import Attempt, AttemptState, AttemptStatus, Fill
 from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Dex
+from service.domain.tokens import Token
 from service.execution.engine import Engine, ExecutionSettings
 from service.execution.retry import RetryPolicy
 from service.store.database import Row, UnavailableError
@@ -160,6 +161,15 @@ class Venue:
 
     def survey(self) -> tuple[int, Sequence[PoolView]]:
         return self._process.world.chain.slot, []
+
+    def views(self, _pools: Sequence[PoolRef]) -> Sequence[PoolView]:
+        return []
+
+    def tokens(self) -> Sequence[Token]:
+        return []
+
+    async def learn(self, names: Collection[str]) -> None:
+        pass
 
     async def prepare(self, swap: Swap) -> Attempt:
         await self._call("prepare", None)

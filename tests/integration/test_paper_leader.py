@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -268,7 +269,7 @@ async def test_a_leader_that_was_suspended_and_succeeded_lands_nothing(
         gate = Gate(suspended, "paper_settle", "paper_renew", "paper_read_leader", "paper_get_pools")
         await suspended.venue.submit(attempt)
         await gate.reached.wait()
-        market = suspended.venue.chain._market
+        market = suspended.market
         assert market is not None
         assert dict(market.pools) != before  # executed, in memory
         do(servers, "UPDATE paper_leader SET renewed_at = now() - interval '1 minute'")
@@ -281,7 +282,7 @@ async def test_a_leader_that_was_suspended_and_succeeded_lands_nothing(
         await until(lambda: suspended.edition == successor.edition)
         assert answers == [None]
         assert not suspended.leading
-        assert suspended.venue.chain._market is None
+        assert suspended.market is None
         assert suspended.pools == successor.pools
         assert await suspended.venue.outcome(attempt, 10) == landed
         assert (await suspended.trade()).fill is not None
@@ -388,11 +389,11 @@ async def test_pools_wallets_and_what_is_pending_survive_a_restart(servers: Test
     async with open_rig(servers) as quiet:
         statuses = [await quiet.venue.outcome(attempt, 10) for attempt in pending]
         assert all(status.fill for status in statuses)
-        market = quiet.venue.chain._market
+        market = quiet.market
         assert market is not None
         pools, wallets, edition = quiet.pools, dict(market.wallets), quiet.edition
     async with open_rig(servers) as again:
-        market = again.venue.chain._market
+        market = again.market
         assert market is not None
         assert (again.pools, dict(market.wallets)) == (pools, wallets)
         assert again.edition == Edition(edition.epoch + 1, edition.sequence)
@@ -486,22 +487,47 @@ async def test_a_leader_whose_postgresql_was_away_begins_anew(servers: TestServe
         assert (await rig.venue.outcome(attempt, 10)).fill is not None
 
 
-async def test_what_is_heard_of_again_after_it_has_landed_lands_no_more(servers: TestServers) -> None:
+async def test_what_is_heard_of_again_after_it_has_landed_lands_no_more(
+    servers: TestServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with open_rig(servers) as rig:
         attempt = await rig.prepare(20_000 * SOL)
         await rig.venue.submit(attempt)
         landed = await rig.venue.outcome(attempt, 10)
         before, pools = balances(servers), rig.pools
         arrival = Arrival(decode(attempt), 0)
+        settle, answers = rig.venue._ledger.settle, []
+
+        async def note(*arguments: Any) -> Settlement | None:
+            answers.append(await settle(*arguments))
+            return answers[-1]
+
+        monkeypatch.setattr(rig.venue._ledger, "settle", note)
         rig.venue.chain.take_in([Submission(arrival.transaction, message_of(attempt), 0)], [arrival])
-        # What it did in memory was not committed: the leader takes the market as it is, and goes on.
-        await until(lambda: stored_edition(servers).epoch == 2 and rig.leading)
-        market = rig.venue.chain._market
-        assert market is not None
-        assert (balances(servers), rig.pools, dict(market.pools)) == (before, pools, pools)
+        # What it did in memory was not committed: the leader takes the market as it is, and leads on.
+        await until(lambda: answers == [None])
+        await until(lambda: rig.market is not None and dict(rig.market.pools) == pools)
+        assert (balances(servers), rig.pools) == (before, pools)
         assert await rig.venue.status(attempt) == landed
         assert (await rig.trade()).fill is not None
+        assert stored_edition(servers).epoch == 1
     assert gains(servers) == {}
+
+
+async def test_what_has_expired_before_it_is_executed_costs_nobody_the_lead(servers: TestServers) -> None:
+    async with open_rig(servers) as rig:
+        attempt = await rig.prepare()
+        gate = Gate(rig, "paper_settle")
+        # Its last slot is over when its turn comes.
+        arrival = Arrival(replace(decode(attempt), last_valid_slot=0), 0)
+        rig.venue.chain.take_in([Submission(arrival.transaction, message_of(attempt), 0)], [arrival])
+        expired = await rig.venue.chain.outcome(attempt.id, 5)
+        assert expired is not None
+        assert expired.state is AttemptState.EXPIRED
+        assert not gate.reached.is_set()
+        gate.open()
+        assert (await rig.trade()).fill is not None
+        assert stored_edition(servers).epoch == 1
 
 
 # --- heavy mixed trading

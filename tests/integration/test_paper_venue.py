@@ -35,8 +35,8 @@ async def test_a_pending_attempt_expires_too_and_moves_no_pool(servers: TestServ
         rig.venue._settings = replace(rig.settings, execution_delay_ms=Range(0, 0))
         assert (await rig.trade()).fill is not None
         assert (await rig.venue.status(attempt)).state is AttemptState.EXPIRED
-        await until(lambda: rig.venue.chain._market is not None)
-        market = rig.venue.chain._market
+        await until(lambda: rig.market is not None)
+        market = rig.market
         assert market is not None
         assert market.wallets["user", "SOL"] == 10**18 - SOL
 
@@ -89,7 +89,7 @@ async def test_the_chain_forgets_nothing_after_a_fault(rig: Rig, fault: Exceptio
     statuses = await asyncio.gather(*(rig.venue.outcome(attempt, 10) for attempt in attempts))
     assert [status.state for status in statuses] == [AttemptState.LANDED] * 3
     assert (await rig.trade()).fill is not None
-    market = rig.venue.chain._market
+    market = rig.market
     assert market is not None
     assert market.wallets["user", "SOL"] == 10**18 - sum(SOL + number for number in range(3)) - SOL
 

@@ -16,7 +16,7 @@ from service.store.database import Database, Row
 from service.store.migrations import migrate
 from service.store.queries import Query
 from service.venues.paper.ledger import Edition
-from service.venues.paper.market import PaperPool
+from service.venues.paper.market import Market, PaperPool
 from service.venues.paper.venue import PaperSettings, PaperVenue
 from service.venues.quoting import Quoter
 from service.venues.routing import RouteLimits
@@ -138,14 +138,20 @@ class Rig:
         return self.venue.chain.leading
 
     @property
+    def market(self) -> Market | None:
+        """The market ahead of its next commit, while this process leads."""
+        leader = self.venue.chain._leader
+        return None if leader is None else leader.market
+
+    @property
     def edition(self) -> Edition:
         """As of which commit it quotes."""
-        return self.venue.chain._edition
+        return self.venue.chain.catalogue.edition
 
     @property
     def pools(self) -> dict[str, PaperPool]:
         """What it quotes with."""
-        return dict(self.venue.chain.pools)
+        return dict(self.venue.chain.catalogue.pools)
 
     async def quote(
         self,

@@ -128,11 +128,13 @@ def test_the_document_is_a_valid_openapi_document() -> None:
 def test_the_document_lists_exactly_the_routes_there_are() -> None:
     unused: Any = None
     app = application(
-        OrderRoutes(journal=unused, orders=unused, clock=unused, wake=unused, insert_timeout_s=1),
-        ChangeRoutes(unused, unused, unused, unused, 200),
+        OrderRoutes(
+            journal=unused, orders=unused, clock=unused, learn=unused, wake=unused, insert_timeout_s=1
+        ),
+        ChangeRoutes(unused, unused, unused, unused, 200, unused),
         StreamRoutes(unused, unused),
-        MarketRoutes(quoter=unused, venue=unused, clock=unused),
-        PaperRoutes(unused),
+        MarketRoutes(quoter=unused, venue=unused, clock=unused, learn=unused),
+        PaperRoutes(unused, unused),
         HealthRoute(orders=unused, link=unused, executing=unused, unknown_outcomes=unused),
     )
     served = {

@@ -567,14 +567,54 @@ def test_a_listing_mints_what_its_vaults_hold() -> None:
         "BONK": before["BONK"] + 10**15,
     }
     assert market.pools_of("BONK", "JUP") == (pool,)
-    assert market.take_changes() == Changes([pool], {}, {})
-    # Its price was anything; now it is the market's.
+    assert market.take_changes() == Changes([], {}, {}, opened=[pool])
+    # Its price was anything; now it is the market's, and nobody has looked at another pool.
     market.move(SLOT)
+    assert [each.id for each in market.take_changes().pools] == ["a"]
     assert abs(distance_ppm(market, market.pools["a"], SLOT)) <= BAND_PPM
     with pytest.raises(ValueError, match="there is a pool a"):
         market.add_pool(pool)
     with pytest.raises(ValueError, match="b owes"):
         market.add_pool(replace(pool, id="b", vault_a=10**9 - 1))
+
+
+def test_a_pool_that_is_delisted_takes_with_it_what_its_vaults_hold() -> None:
+    market = a_market(user={"JUP": 10**9})
+    pool = PaperPool(
+        "a", Dex.RAYDIUM, "raydium_cpmm", "JUP", "BONK", CpmmPool(10**9, 10**15, 2_500), 10**9, 10**15, SLOT
+    )
+    market.add_pool(pool)
+    market.move(SLOT)
+    market.take_changes()
+    assert market.execute(a_transaction((10**6, [("a", "JUP", "BONK")])), SLOT).failure is None
+    last, before = market.pools["a"], market.totals()
+    market.remove_pool("a")
+    assert "a" not in market.pools
+    changes = market.take_changes()
+    assert (changes.pools, changes.opened, changes.closed) == ([], [], [last])
+    assert market.totals() == {
+        **before,
+        "JUP": before["JUP"] - last.vault_a,
+        "BONK": before["BONK"] - last.vault_b,
+    }
+    transaction = a_transaction((10**6, [("a", "JUP", "BONK")]))
+    assert fails(market, transaction) is FailureCode.NO_ROUTE
+    # The prices move on without it.
+    market.move(SLOT + DAY_SLOTS)
+    with pytest.raises(KeyError):
+        market.remove_pool("a")
+
+
+def test_a_pool_that_comes_and_goes_between_two_commits_was_never_there() -> None:
+    market = a_market()
+    pool = PaperPool(
+        "a", Dex.RAYDIUM, "raydium_cpmm", "JUP", "BONK", CpmmPool(10**9, 10**15, 2_500), 10**9, 10**15, SLOT
+    )
+    market.add_pool(pool)
+    market.remove_pool("a")
+    assert market.take_changes() == Changes([], {}, {})
+    market.move(SLOT)
+    assert "a" not in market.pools
 
 
 def test_a_pool_of_a_token_without_a_price_is_nobodys_to_bring_back() -> None:

@@ -4,11 +4,12 @@
 their client makes of them. The engine must come through each with every order executed at most once.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from service.clock import Clock
 from service.domain.attempt import Attempt, AttemptState, AttemptStatus
+from service.domain.tokens import Token
 from service.settings import PPM
 from service.venues.paper.venue import PaperVenue
 from service.venues.venue import (
@@ -76,9 +77,21 @@ class FaultyVenue:
         """Return what was traded lately."""
         return await self._venue.traded_since(seconds)
 
-    def survey(self) -> tuple[int, Sequence[PoolView]]:
+    def survey(self) -> tuple[int, Iterable[PoolView]]:
         """Return every pool."""
         return self._venue.survey()
+
+    def views(self, pools: Sequence[PoolRef]) -> Sequence[PoolView]:
+        """Return pools as they are shown."""
+        return self._venue.views(pools)
+
+    def tokens(self) -> Sequence[Token]:
+        """Return the tokens that some pool trades."""
+        return self._venue.tokens()
+
+    async def learn(self, names: Collection[str]) -> None:
+        """Learn what tokens there are of these names."""
+        await self._venue.learn(names)
 
     async def prepare(self, swap: Swap) -> Attempt:
         """Sign as the venue does: that takes no network."""

@@ -25,7 +25,13 @@ from service.venues.amm.meteora_dlmm_prices import price_of_bin
 from service.venues.amm.quote import Ratio
 from service.venues.paper.market import TRADERS, USER
 from service.venues.paper.pool import PaperPool, owed
-from service.venues.paper.pool_json import METEORA_DAMM_V2, METEORA_DLMM, RAYDIUM_AMM_V4, RAYDIUM_CPMM
+from service.venues.paper.pool_json import (
+    METEORA_DAMM_V2,
+    METEORA_DLMM,
+    RAYDIUM_AMM_V4,
+    RAYDIUM_CPMM,
+    pool_id,
+)
 from service.venues.paper.reference import BILLION, PICO, PRICES, Reference
 
 ENDOWMENT = 10**18
@@ -62,13 +68,8 @@ _LISTINGS = (
     _Listing("JUP", "RAY", 100_000),
 )
 
-SHORT_NAMES = {
-    RAYDIUM_CPMM: "cpmm",
-    RAYDIUM_AMM_V4: "amm-v4",
-    METEORA_DLMM: "dlmm",
-    METEORA_DAMM_V2: "damm-v2",
-}
-"""What a pool's id says of its program."""
+# A listed DAMM v2 pool may leave so large a part of an amount over.
+_LEFT_OVER = 1_000
 
 # Of a DLMM pool that is listed later: what its bins span, since no reference bounds its price.
 _LISTED_BIN_STEP = 25
@@ -115,7 +116,7 @@ def found_pools(seed: int, variance_ppm: Range, clock: Clock, slot: int, slot_ms
     reference = Reference(seed, variance_ppm, clock)
     return [
         PaperPool(
-            f"{dex}:{listing.token_a}-{listing.token_b}:{SHORT_NAMES[program]}",
+            pool_id(program, listing.token_a, listing.token_b),
             dex,
             program,
             listing.token_a,
@@ -132,7 +133,9 @@ def found_pools(seed: int, variance_ppm: Range, clock: Clock, slot: int, slot_ms
 def found_state(
     program: str, token_a: str, token_b: str, amount_a: int, amount_b: int, timestamp_s: int
 ) -> PoolState:
-    """Return a pool of a program that holds about these amounts, in base units, and trades at their ratio.
+    """Return a pool of a program that holds these amounts, in base units, and trades at their ratio.
+
+    A DAMM v2 pool's state may owe a thousandth less, and one unit: its amounts follow from its liquidity.
 
     Args:
         program: One of ``pool_json.PROGRAMS``.
@@ -141,6 +144,9 @@ def found_state(
         amount_a: Base units of the first.
         amount_b: Base units of the second.
         timestamp_s: Unix time.
+
+    Raises:
+        ValueError, ZeroDivisionError: The program cannot hold these amounts at their ratio.
     """
     price = Ratio(amount_b, amount_a)
     listing = _Listing(token_a, token_b, 0, _LISTED_BIN_STEP)
@@ -150,8 +156,8 @@ def found_state(
     if program == RAYDIUM_AMM_V4:
         return AmmV4Pool(amount_a, amount_b)
     if program == METEORA_DAMM_V2:
-        return _found_damm_v2(founding)
-    return _listed_dlmm(founding)
+        return _listed_damm_v2(founding, amount_a)
+    return _listed_dlmm(founding, amount_a)
 
 
 def found_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, str], int]:
@@ -160,7 +166,7 @@ def found_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, str]
     Args:
         user: What the user's wallet starts with, by token, where it is not the endowment.
     """
-    wallets = {(owner, token): ENDOWMENT for owner in (USER, TRADERS) for token in TOKENS}
+    wallets = {(owner, token): ENDOWMENT for owner in (USER, TRADERS) for token in PRICES}
     return wallets | {(USER, token): amount for token, amount in (user or {}).items()}
 
 
@@ -208,9 +214,15 @@ _DAMM_V2_SQRT_MIN, _DAMM_V2_SQRT_MAX = 4_295_048_016, 79_226_673_521_066_979_257
 """The whole range that the program knows."""
 
 
-def _found_damm_v2(founding: _Founding) -> DammV2Pool:
-    sqrt_price = isqrt((founding.price.out << 128) // founding.price.per)
-    liquidity = (founding.amount_b << 128) // (sqrt_price - _DAMM_V2_SQRT_MIN)
+def _sqrt_price(founding: _Founding) -> int:
+    return isqrt((founding.price.out << 128) // founding.price.per)
+
+
+def _found_damm_v2(founding: _Founding, liquidity: int | None = None) -> DammV2Pool:
+    """Found a pool over the whole range, with the liquidity that its amount of B makes if none is given."""
+    sqrt_price = _sqrt_price(founding)
+    if liquidity is None:
+        liquidity = (founding.amount_b << 128) // (sqrt_price - _DAMM_V2_SQRT_MIN)
     whole = PriceRange(sqrt_price, liquidity, _DAMM_V2_SQRT_MIN, _DAMM_V2_SQRT_MAX)
     amount_a, amount_b = whole.reserves()
     base_rate = 400_000 if founding.stable else 2_500_000
@@ -280,14 +292,31 @@ def _found_dlmm(founding: _Founding, reach_ppm: int) -> DlmmPool:
     )
 
 
-def _listed_dlmm(founding: _Founding) -> DlmmPool:
+def _listed_damm_v2(founding: _Founding, amount_a: int) -> DammV2Pool:
+    """Make the most liquidity of these amounts.
+
+    Raises:
+        ValueError: It leaves too much of one of them over.
+    """
+    price, least, most = _sqrt_price(founding), _DAMM_V2_SQRT_MIN, _DAMM_V2_SQRT_MAX
+    if not least < price < most:
+        raise ValueError("the price is too far out")
+    of_a = amount_a * price * most // (most - price)
+    pool = _found_damm_v2(founding, min(of_a, (founding.amount_b << 128) // (price - least)))
+    for held, amount in ((pool.amount_a, amount_a), (pool.amount_b, founding.amount_b)):
+        if held < 1 or held < amount - amount // _LEFT_OVER - 1:
+            raise ValueError(f"it holds {held} of {amount}")
+    return pool
+
+
+def _listed_dlmm(founding: _Founding, amount_a: int) -> DlmmPool:
     """Put all of A evenly above the price and all of B evenly below it."""
     step = founding.listing.bin_step
     reach = _LISTED_REACH_PPM // (step * 100)
     active = _bin_at(founding.price, step)
-    # The active bin holds half a share of each.
-    share_a, share_b = (2 * amount // (2 * reach + 1) for amount in (founding.amount_a, founding.amount_b))
-    bins = {active: Bin(share_a // 2, share_b // 2)}
+    # The active bin holds half a share of each, and what does not divide evenly.
+    share_a, share_b = (2 * amount // (2 * reach + 1) for amount in (amount_a, founding.amount_b))
+    bins = {active: Bin(amount_a - share_a * reach, founding.amount_b - share_b * reach)}
     for distance in range(1, reach + 1):
         bins[active + distance] = Bin(amount_x=share_a)
         bins[active - distance] = Bin(amount_y=share_b)
@@ -306,9 +335,15 @@ def _reach_ppm(token_a: str, token_b: str) -> int:
 
 
 def _bin_at(price: Ratio, step: int) -> int:
-    """Return the bin with the highest price that is not above this one."""
-    # Far enough for every price from 1e-10 to 1e10.
+    """Return the bin with the highest price that is not above this one.
+
+    Raises:
+        ValueError: The price is not between 1e-10 and 1e10, or about so.
+    """
     widest = 230_000 // step
     wanted = (price.out << 64) // price.per
     ids = range(-widest, widest + 1)
-    return ids[bisect_right(ids, wanted, key=lambda bin_id: price_of_bin(bin_id, step)) - 1]
+    place = bisect_right(ids, wanted, key=lambda bin_id: price_of_bin(bin_id, step))
+    if not 0 < place < len(ids):
+        raise ValueError("the price is too far out")
+    return ids[place - 1]

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import orjson
-import psycopg2
 
 from service.clock import Clock
 from service.domain.attempt import AttemptState, AttemptStatus, Fill, Landing
@@ -18,7 +17,8 @@ from service.domain.tokens import Token
 from service.store.database import Database, Row, UnavailableError
 from service.store.queries import Query, query
 from service.venues.paper import pool_json
-from service.venues.paper.market import Execution, PaperPool
+from service.venues.paper.market import Execution
+from service.venues.paper.pool import Origin, PaperPool
 from service.venues.paper.transaction import PaperTransaction, read
 from service.venues.venue import Traded, VenueUnavailableError
 
@@ -38,7 +38,6 @@ _FIND_PENDING = query("paper_find_pending")
 _SETTLE = query("paper_settle")
 _GET_VOLUMES = query("paper_get_volumes")
 _FORGET_VOLUMES = query("paper_forget_volumes")
-_LIST_POOL = query("paper_list_pool")
 _GET_TOKENS = query("paper_get_tokens")
 
 _UNKNOWN = AttemptStatus(AttemptState.UNKNOWN)
@@ -68,6 +67,31 @@ class Settlement(NamedTuple):
 
     sequence: int
     landing: Landing
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What is committed together.
+
+    Attributes:
+        executions: What became of transactions.
+        answers: What came of commands, by id.
+        pools: The pools that changed, as a JSON array of ``pool_json.pool_row``.
+        opened: Those that were listed, in the same way.
+        closed: Those that were delisted.
+        tokens: Those that were listed.
+        wallets: The balances that changed.
+        traded: What was traded, by anyone.
+    """
+
+    executions: Sequence[Execution]
+    answers: Mapping[str, str]
+    pools: str
+    opened: str
+    closed: Sequence[PaperPool]
+    tokens: Sequence[Token]
+    wallets: Wallets
+    traded: Sequence[Traded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +138,7 @@ class Ledger:
 
     async def open_pools(self, pools: Iterable[PaperPool]) -> set[str]:
         """Make the pools that do not exist; return their ids."""
-        rows = await self._run(_OPEN_POOLS, {"pools": json_of([in_full(pool) for pool in pools])})
+        rows = await self._run(_OPEN_POOLS, {"pools": json_of([pool_json.pool_row(pool) for pool in pools])})
         return {row[0] for row in rows}
 
     async def endow(self, epoch: int, wallets: Wallets) -> None:
@@ -125,14 +149,18 @@ class Ledger:
         ]
         await self._run(_ENDOW_WALLETS, {"wallets": json_of(rows), "epoch": epoch})
 
-    async def pools(self) -> tuple[Edition, list[PaperPool]]:
-        """Return every pool, and the commit as of which they are so."""
-        rows = await self._run(_GET_POOLS)
+    async def pools(self, since: int) -> tuple[Edition, list[PaperPool], set[str]]:
+        """Return the pools that have changed, and which there are.
+
+        Args:
+            since: The number of the commit as of which the caller knows them; -1: it knows none.
+
+        Returns:
+            As of which commit this is; the pools that are other than then; the ids of all.
+        """
+        rows = await self._run(_GET_POOLS, {"since": since})
         edition = Edition(*rows[0][:2]) if rows else Edition(0, 0)
-        return edition, [
-            PaperPool(pool_id, Dex(dex), program, token_a, token_b, pool_json.decode(program, state), *rest)
-            for _epoch, _sequence, pool_id, dex, program, token_a, token_b, state, *rest in rows
-        ]
+        return edition, [_pool(row[2:]) for row in rows if row[7] is not None], {row[2] for row in rows}
 
     async def wallets(self) -> dict[tuple[str, str], int]:
         """Return what everybody holds, in base units by owner and token."""
@@ -228,25 +256,16 @@ class Ledger:
             for signature, message, lands_slot in await self._run(_FIND_PENDING)
         ]
 
-    async def settle(
-        self,
-        epoch: int,
-        executions: Sequence[Execution],
-        pools: str,
-        wallets: Wallets,
-        traded: Sequence[Traded],
-    ) -> Settlement | None:
-        """Commit a group of executions with all that they changed, or nothing.
+    async def settle(self, epoch: int, group: Group) -> Settlement | None:
+        """Commit a group with all that it changed, or nothing.
 
         Args:
             epoch: the leader's.
-            executions: what became of transactions.
-            pools: the pools that changed, as JSON; see ``in_full``.
-            wallets: the balances that changed.
-            traded: what was traded, by anyone.
+            group: what is to be committed.
 
         Returns:
-            None when the epoch is over, or one of the transactions can no longer be executed.
+            None when the epoch is over, or one of the transactions, or of the commands, can no longer be
+            executed.
         """
         rows = await self._run(
             _SETTLE,
@@ -262,15 +281,23 @@ class Ledger:
                             "amount_out": execution.amount_out,
                             "failure": execution.failure,
                         }
-                        for execution in executions
+                        for execution in group.executions
                     ]
                 ),
-                "pools": pools,
-                "volumes": json_of([asdict(each) for each in traded]),
+                "answers": json_of(
+                    [{"id": command_id, "answer": answer} for command_id, answer in group.answers.items()]
+                ),
+                "pools": group.pools,
+                "opened": group.opened,
+                "closed": json_of(
+                    [{"id": p.id, "vault_a": p.vault_a, "vault_b": p.vault_b} for p in group.closed]
+                ),
+                "tokens": json_of([asdict(token) for token in group.tokens]),
+                "volumes": json_of([asdict(each) for each in group.traded]),
                 "wallets": json_of(
                     [
                         {"owner": owner, "token": token, "balance": balance}
-                        for (owner, token), balance in wallets.items()
+                        for (owner, token), balance in group.wallets.items()
                     ]
                 ),
             },
@@ -279,75 +306,59 @@ class Ledger:
 
     async def traded_since(self, seconds: int) -> list[Traded]:
         """Return what was traded in the last so many seconds."""
-        return [Traded(*row) for row in await self._run(_GET_VOLUMES, {"seconds": seconds})]
+        return [
+            Traded(*row)
+            for row in await self._run(_GET_VOLUMES, {"seconds": seconds, "slot_ms": self._slot_ms})
+        ]
 
     async def forget_volumes(self, seconds: int) -> None:
         """Forget what was traded longer ago."""
         await self._run(_FORGET_VOLUMES, {"seconds": seconds})
 
-    async def list_pool(self, pool: PaperPool, tokens: Iterable[Token]) -> tuple[bool, bool]:
-        """List a pool, and tokens if they are new.
-
-        Returns:
-            Whether the tokens are as everybody has them, and whether there was no pool of this id; the pool
-            is listed if both hold.
-        """
-        try:
-            [(agreed, listed)] = await self._run(
-                _LIST_POOL,
-                {
-                    "pool": orjson.dumps(in_full(pool)).decode(),
-                    "tokens": json_of([asdict(token) for token in tokens]),
-                },
-            )
-        except psycopg2.errors.UniqueViolation:
-            return False, False  # somebody else listed a look-alike in the same moment
-        return agreed, listed
-
-    async def tokens(self) -> list[Token]:
-        """Return the tokens that were listed."""
-        return [Token(*row) for row in await self._run(_GET_TOKENS)]
+    async def tokens(self, names: Collection[str]) -> list[Token]:
+        """Return the listed tokens that have these symbols, in whatever letters, or these mints."""
+        if not names:
+            return []
+        rows = await self._run(
+            _GET_TOKENS, {"names": list(names), "folded": [name.lower() for name in names]}
+        )
+        return [Token(*row) for row in rows]
 
     async def _run(self, statement: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        try:
-            return await self._database.run(statement, parameters)
-        except UnavailableError as error:
-            raise VenueUnavailableError(str(error)) from error
+        return await run(self._database, statement, parameters)
 
 
-def in_full(pool: PaperPool) -> dict[str, Any]:
-    """Return a pool as a row, ready for JSON."""
-    return {
-        "id": pool.id,
-        "dex": pool.dex,
-        "program": pool.program,
-        "token_a": pool.token_a,
-        "token_b": pool.token_b,
-        "state": pool_json.encode(pool.program, pool.state),
-        "vault_a": pool.vault_a,
-        "vault_b": pool.vault_b,
-        "opened_slot": pool.opened_slot,
-    }
+async def run(database: Database, statement: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    """Run a statement of the venue's.
 
-
-def from_full(row: Mapping[str, Any]) -> PaperPool:
-    """Return the pool of a row."""
-    return PaperPool(
-        id=row["id"],
-        dex=Dex(row["dex"]),
-        program=row["program"],
-        token_a=row["token_a"],
-        token_b=row["token_b"],
-        state=pool_json.decode(row["program"], row["state"]),
-        vault_a=row["vault_a"],
-        vault_b=row["vault_b"],
-        opened_slot=row["opened_slot"],
-    )
+    Raises:
+        VenueUnavailableError: PostgreSQL is away.
+    """
+    try:
+        return await database.run(statement, parameters)
+    except UnavailableError as error:
+        raise VenueUnavailableError(str(error)) from error
 
 
 def json_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """Write rows for a statement that takes them as one JSON array."""
     return orjson.dumps(rows).decode()
+
+
+def _pool(row: Row) -> PaperPool:
+    pool_id, dex, program, token_a, token_b, state, vault_a, vault_b, opened_slot, origin = row
+    return PaperPool(
+        pool_id,
+        Dex(dex),
+        program,
+        token_a,
+        token_b,
+        pool_json.decode(program, state),
+        vault_a,
+        vault_b,
+        opened_slot,
+        Origin(origin),
+    )
 
 
 def _status(row: Row) -> AttemptStatus:

@@ -8,6 +8,7 @@ and vaults hold together is what it was, token by token.
 Fees stay where the programs leave them, in the vaults; nobody collects them here.
 """
 
+from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -51,14 +52,18 @@ class Changes:
     """What is different since the last time it was asked.
 
     Attributes:
-        pools: Those that changed, as they are now.
+        pools: Those that changed, as they are now; neither opened nor closed ones.
         wallets: Balances that changed, in base units by owner and token.
         volumes: Base units of A and of B that anybody has swapped, in or out, by pool id.
+        opened: Pools that were listed, as they were then.
+        closed: Pools that were delisted, as they were then.
     """
 
     pools: list[PaperPool]
     wallets: dict[tuple[str, str], int]
     volumes: dict[str, tuple[int, int]]
+    opened: list[PaperPool] = field(default_factory=list)
+    closed: list[PaperPool] = field(default_factory=list)
 
 
 class _RefusedError(Exception):
@@ -128,9 +133,14 @@ class Market:
         self._slot_ms = slot_ms
         self._failure_rates = None if failure_rates == FailureRates() else failure_rates
         # In the order of their ids, however they came: who trades first may depend on it.
-        self._pools = {pool.id: pool for pool in sorted(pools, key=lambda pool: pool.id)}
+        self._pools = {pool.id: pool for pool in sorted(pools, key=_id)}
+        # Those that have a target: few, however many are listed.
+        self._anchored = [pool.id for pool in self._pools.values() if self.reference.anchors(*pool.pair)]
         self._wallets = dict(wallets)
         self._moved_step: int | None = None
+        self._opened: dict[str, PaperPool] = {}
+        self._closed: dict[str, PaperPool] = {}
+        self._off_target: list[str] = []
         self._dirty_pools: set[str] = set()
         self._dirty_wallets: set[tuple[str, str]] = set()
         self._volumes: dict[str, tuple[int, int]] = {}
@@ -169,11 +179,30 @@ class Market:
             raise ValueError(f"there is a pool {pool.id}")
         if short := shortfall(pool):
             raise ValueError(short)
-        self._pools = {each.id: each for each in sorted((*self._pools.values(), pool), key=lambda p: p.id)}
-        self._dirty_pools.add(pool.id)
-        # Its price may be off: let the traders look at all of them again.
-        self._moved_step = None
+        self._pools = {each.id: each for each in sorted((*self._pools.values(), pool), key=_id)}
+        self._opened[pool.id] = pool
+        if self.reference.anchors(*pool.pair):
+            insort(self._anchored, pool.id)
+            self._off_target.append(pool.id)
         return {pool.token_a: pool.vault_a, pool.token_b: pool.vault_b}
+
+    def has_closed(self, pool_id: str) -> bool:
+        """Return whether a pool of this id was delisted since the changes were taken last."""
+        return pool_id in self._closed
+
+    def remove_pool(self, pool_id: str) -> None:
+        """Delist a pool: what its vaults hold goes with it.
+
+        Raises:
+            KeyError: There is no pool of this id.
+        """
+        pool = self._pools.pop(pool_id)
+        self._dirty_pools.discard(pool_id)
+        if self._opened.pop(pool_id, None) is None:
+            self._closed[pool_id] = pool
+        if self.reference.anchors(*pool.pair):
+            self._anchored.remove(pool_id)
+            self._off_target = [each for each in self._off_target if each != pool_id]
 
     def now(self, slot: int) -> ChainTime:
         """Return the chain's time in a slot."""
@@ -182,16 +211,18 @@ class Market:
     def move(self, slot: int) -> None:
         """Let the market's traders bring every pool to its target, where it is off by more than the band.
 
+        Between two moves of the prices they look only at the pools that were listed since.
+
         Where they cannot, because the pool's range ends, it is off, or their wallet is empty, it is left as
         far as they got.
         """
         step = slot // REFERENCE_STEP_SLOTS
-        if step == self._moved_step:
-            return  # since then every swap was followed by theirs
-        self._moved_step = step
+        # Since the last move every swap was followed by theirs.
+        due = self._off_target if step == self._moved_step else self._anchored
+        self._moved_step, self._off_target = step, []
         now = self.now(slot)
-        for pool in self._pools.values():
-            self._restore(pool, slot, now)
+        for pool_id in due:
+            self._restore(self._pools[pool_id], slot, now)
 
     def execute(self, transaction: PaperTransaction, slot: int) -> Execution:
         """Execute a transaction in a slot: all of its paths, within its limits, or nothing.
@@ -223,7 +254,10 @@ class Market:
             [self._pools[pool_id] for pool_id in sorted(self._dirty_pools)],
             {key: self._wallets[key] for key in sorted(self._dirty_wallets)},
             self._volumes,
+            list(self._opened.values()),
+            list(self._closed.values()),
         )
+        self._opened, self._closed = {}, {}
         self._dirty_pools.clear()
         self._dirty_wallets.clear()
         self._volumes = {}
@@ -333,6 +367,10 @@ class Market:
         except (AmmError, _RefusedError):
             return
         self._make(draft, TRADERS)
+
+
+def _id(pool: PaperPool) -> str:
+    return pool.id
 
 
 def _way_to(target: Ratio, state: PoolState) -> Direction | None:

@@ -1,31 +1,41 @@
-"""The market's news, from instance to instance: what was submitted, and what was committed.
+"""The market's news, from instance to instance: what was submitted, asked for, and committed.
 
 A message may be lost: the leader reads the ledger every second, and a follower sees by the number of the
 next commit that it has missed one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import orjson
 
 from service.domain.attempt import Landing
 from service.domain.failures import FailureCode
-from service.venues.paper.ledger import Arrival, Edition, Submission, from_full
-from service.venues.paper.market import Execution, PaperPool
+from service.domain.tokens import Token
+from service.venues.paper.commands import Verdict
+from service.venues.paper.ledger import Arrival, Edition, Group, Submission
+from service.venues.paper.market import Execution
+from service.venues.paper.pool import PaperPool
+from service.venues.paper.pool_json import pool_from_row
 from service.venues.paper.transaction import read
 from service.venues.venue import Traded
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit of the leader's: what was executed and when it landed, and the pools that changed."""
+    """A commit of the leader's: what was executed and when it landed, and the pools that changed.
+
+    ``gone`` are ids of pools; ``tokens`` are new; ``answers`` are the verdicts on commands, by id.
+    """
 
     edition: Edition
     landing: Landing
     pools: list[PaperPool]
     executions: list[Execution]
     traded: list[Traded]
+    gone: list[str]
+    tokens: list[Token]
+    answers: dict[str, Verdict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +46,23 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """There is a new pool."""
+class Asked:
+    """A command waits for the leader."""
 
 
-def encode_commit(
-    edition: Edition,
-    landing: Landing,
-    pools: str,
-    executions: Sequence[Execution],
-    traded: Sequence[Traded],
-) -> bytes:
-    """Write a commit; ``pools`` is JSON already."""
+def encode_commit(edition: Edition, landing: Landing, group: Group) -> bytes:
+    """Write a commit."""
     return orjson.dumps(
         {
             "edition": list(edition),
             "landing": [landing.slot, landing.at],
-            "pools": orjson.Fragment(pools),
-            "executions": [[e.signature, e.amount_in, e.amount_out, e.failure] for e in executions],
-            "traded": [[t.pool_id, t.second, t.volume_a, t.volume_b] for t in traded],
+            "pools": orjson.Fragment(group.pools),
+            "opened": orjson.Fragment(group.opened),
+            "gone": [pool.id for pool in group.closed],
+            "tokens": [astuple(token) for token in group.tokens],
+            "answers": group.answers,
+            "executions": [[e.signature, e.amount_in, e.amount_out, e.failure] for e in group.executions],
+            "traded": [[t.pool_id, t.second, t.volume_a, t.volume_b] for t in group.traded],
         }
     )
 
@@ -72,12 +80,12 @@ def encode_submitted(submissions: Sequence[Submission], arrivals: Sequence[Arriv
     )
 
 
-def encode_listed() -> bytes:
-    """Write that there is a new pool."""
-    return orjson.dumps({"listed": True})
+def encode_asked() -> bytes:
+    """Write that a command waits."""
+    return orjson.dumps({"asked": True})
 
 
-def decode(message: bytes) -> Commit | Submitted | Listed:
+def decode(message: bytes) -> Commit | Submitted | Asked:
     """Read a message.
 
     Raises:
@@ -88,15 +96,18 @@ def decode(message: bytes) -> Commit | Submitted | Listed:
         return Submitted(
             [Arrival(read(signature, text), slot) for signature, text, slot in news["submitted"]]
         )
-    if "listed" in news:
-        return Listed()
+    if "asked" in news:
+        return Asked()
     return Commit(
         Edition(*news["edition"]),
         Landing(*news["landing"]),
-        [from_full(row) for row in news["pools"]],
+        [pool_from_row(row) for row in (*news["pools"], *news["opened"])],
         [
             Execution(signature, amount_in, amount_out, failure and FailureCode(failure))
             for signature, amount_in, amount_out, failure in news["executions"]
         ],
         [Traded(*each) for each in news["traded"]],
+        news["gone"],
+        [Token(*each) for each in news["tokens"]],
+        {command_id: Verdict(answer) for command_id, answer in news["answers"].items()},
     )

@@ -1,42 +1,43 @@
-"""What became of transactions, for those who wait for it on this instance."""
+"""What became of transactions and commands, for those who wait for it on this instance."""
 
 import asyncio
+from typing import Generic, TypeVar
 
-from service.domain.attempt import AttemptStatus
+Outcome = TypeVar("Outcome")
 
 _RECENT = 10_000
 
 
-class Outcomes:
+class Outcomes(Generic[Outcome]):
     """Tells outcomes to those who wait, and to those who ask just after."""
 
     def __init__(self) -> None:
-        self._waiters: dict[str, list[asyncio.Future[AttemptStatus]]] = {}
-        self._recent: dict[str, AttemptStatus] = {}
+        self._waiters: dict[str, list[asyncio.Future[Outcome]]] = {}
+        self._recent: dict[str, Outcome] = {}
 
-    async def wait(self, signature: str, timeout_s: float) -> AttemptStatus | None:
-        """Wait for a transaction's outcome to be told here; None when that does not happen in time."""
-        if signature in self._recent:
-            return self._recent[signature]
-        waiter: asyncio.Future[AttemptStatus] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(signature, []).append(waiter)
+    async def wait(self, asked: str, timeout_s: float) -> Outcome | None:
+        """Wait for the outcome of what has this id to be told here; None when that is not in time."""
+        if asked in self._recent:
+            return self._recent[asked]
+        waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(asked, []).append(waiter)
         try:
             async with asyncio.timeout(timeout_s):
                 return await waiter
         except TimeoutError:
             return None
         finally:
-            waiters = self._waiters.get(signature)
+            waiters = self._waiters.get(asked)
             if waiters is not None:
                 waiters.remove(waiter)
                 if not waiters:
-                    del self._waiters[signature]
+                    del self._waiters[asked]
 
-    def tell(self, signature: str, status: AttemptStatus) -> None:
-        """Tell a final status."""
-        self._recent[signature] = status
+    def tell(self, asked: str, outcome: Outcome) -> None:
+        """Tell a final outcome."""
+        self._recent[asked] = outcome
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]
-        for waiter in self._waiters.get(signature, ()):
+        for waiter in self._waiters.get(asked, ()):
             if not waiter.done():
-                waiter.set_result(status)
+                waiter.set_result(outcome)

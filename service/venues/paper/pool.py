@@ -1,9 +1,18 @@
 """A pool of the paper market: its program's state, and the accounts that hold its tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from service.domain.quote import Dex
 from service.venues.amm import AmmV4Pool, CpmmPool, DammV2Pool, Direction, DlmmPool, PoolState
+
+
+class Origin(StrEnum):
+    """How a pool came into the market."""
+
+    FOUNDED = "founded"
+    LISTED = "listed"
+    SCHEDULED = "scheduled"  # by the market itself, now and then
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +24,7 @@ class PaperPool:
         vault_a: Base units of token A in the pool's account, all fees included.
         vault_b: The same of token B.
         opened_slot: When it was listed.
+        origin: Only a founded pool cannot be delisted.
     """
 
     id: str
@@ -26,6 +36,12 @@ class PaperPool:
     vault_a: int
     vault_b: int
     opened_slot: int
+    origin: Origin = Origin.FOUNDED
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Its tokens, A first."""
+        return self.token_a, self.token_b
 
     def direction(self, token_in: str, token_out: str) -> Direction | None:
         """Return which way a swap of these tokens goes; None when they are not the pool's."""
@@ -37,17 +53,7 @@ class PaperPool:
 
     def after(self, state: PoolState, gain_a: int, gain_b: int) -> "PaperPool":
         """Return the pool in another state, its vaults having gained so much."""
-        return PaperPool(
-            self.id,
-            self.dex,
-            self.program,
-            self.token_a,
-            self.token_b,
-            state,
-            self.vault_a + gain_a,
-            self.vault_b + gain_b,
-            self.opened_slot,
-        )
+        return replace(self, state=state, vault_a=self.vault_a + gain_a, vault_b=self.vault_b + gain_b)
 
 
 def owed(state: PoolState) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from service.venues.amm import AmmV4Pool, CpmmPool, DammV2Pool, DlmmPool, PoolSt
 from service.venues.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
 from service.venues.amm.meteora_dlmm_bins import BINS_PER_ARRAY, EMPTY_BIN, Bin, BinArray
 from service.venues.amm.meteora_dlmm_fees import DlmmParameters, Volatility
+from service.venues.paper.pool import Origin, PaperPool
 
 RAYDIUM_CPMM = "raydium_cpmm"
 RAYDIUM_AMM_V4 = "raydium_amm_v4"
@@ -28,11 +29,49 @@ PROGRAMS: dict[str, Dex] = {
 }
 """The programs that pools run, and whose they are."""
 
+_SHORT_NAMES = {
+    RAYDIUM_CPMM: "cpmm",
+    RAYDIUM_AMM_V4: "amm-v4",
+    METEORA_DLMM: "dlmm",
+    METEORA_DAMM_V2: "damm-v2",
+}
+
 Json: TypeAlias = int | str | bool | list[Any] | dict[str, Any] | None
 Fields: TypeAlias = dict[str, Json]
 
 # A double holds every integer up to here.
 _EXACT = 2**53
+
+
+def pool_id(program: str, token_a: str, token_b: str) -> str:
+    """Return the id of a program's pool of two tokens, such as ``raydium:SOL-USDC:cpmm``."""
+    return f"{PROGRAMS[program]}:{token_a}-{token_b}:{_SHORT_NAMES[program]}"
+
+
+def pool_row(pool: PaperPool) -> dict[str, Any]:
+    """Return a pool as a row, ready for JSON."""
+    return {
+        "id": pool.id,
+        "dex": pool.dex,
+        "program": pool.program,
+        "token_a": pool.token_a,
+        "token_b": pool.token_b,
+        "state": encode(pool.program, pool.state),
+        "vault_a": pool.vault_a,
+        "vault_b": pool.vault_b,
+        "opened_slot": pool.opened_slot,
+        "origin": pool.origin,
+    }
+
+
+def pool_from_row(row: Mapping[str, Any]) -> PaperPool:
+    """Return the pool of a row.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is none.
+    """
+    state = decode(row["program"], row["state"])
+    return PaperPool(**{**row, "dex": Dex(row["dex"]), "state": state, "origin": Origin(row["origin"])})
 
 
 def encode(program: str, state: PoolState) -> Fields:

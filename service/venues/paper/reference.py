@@ -107,6 +107,10 @@ class Reference:
         """
         return self._target_at(dex, token_a, token_b, slot // REFERENCE_STEP_SLOTS)
 
+    def anchors(self, token_a: str, token_b: str) -> bool:
+        """Return whether a pair has a target: whether both tokens have a reference price."""
+        return token_a in PRICES and token_b in PRICES
+
     def mean_target(self, dex: Dex, token_a: str, token_b: str) -> Ratio:
         """Return the price around which a DEX's target price moves.
 
@@ -128,7 +132,7 @@ class Reference:
         return Spread(ppm, Dex.METEORA if dearer is Dex.RAYDIUM else Dex.RAYDIUM)
 
     def _compute_target(self, dex: Dex, token_a: str, token_b: str, step: int) -> Ratio | None:
-        if token_a not in PRICES or token_b not in PRICES:
+        if not self.anchors(token_a, token_b):
             return None
         price_a, price_b = self._price_at(token_a, step), self._price_at(token_b, step)
         return self._ratio(dex, token_a, token_b, price_a, price_b)

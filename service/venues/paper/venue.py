@@ -1,18 +1,21 @@
 """The paper venue as the engine sees it: quotes after a delay, a submit that is idempotent."""
 
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.clock import Clock
 from service.domain.attempt import Attempt, AttemptStatus
+from service.domain.tokens import Token
 from service.events.redis_link import RedisLink
 from service.settings import FailureRates, InvalidSettingError, Range
 from service.store.batch import Batcher
 from service.store.database import Database
 from service.venues.amm import AmmError, ChainTime, Direction, PoolState, Ratio
-from service.venues.paper.chain import Chain, ChainSettings
+from service.venues.paper.chain import Chain
+from service.venues.paper.command_queue import CommandQueue
 from service.venues.paper.founding import found_pools, found_wallets
+from service.venues.paper.leader import ChainSettings
 from service.venues.paper.ledger import Ledger, Submission
 from service.venues.paper.listing import Listings, NewPool
 from service.venues.paper.pool import PaperPool
@@ -60,6 +63,10 @@ class PaperVenue:
         self._link = link
         self._settings = settings
         self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms)
+        self._commands = CommandQueue(database)
+        self._names = Batcher(
+            self._learn_group, clock=clock, name="paper tokens", key=id, largest=1_000, patient=False
+        )
         self._submits = Batcher(
             self._submit_group,
             clock=clock,
@@ -87,6 +94,7 @@ class PaperVenue:
         )
         chain = Chain(
             self._ledger,
+            self._commands,
             self._clock,
             self._link,
             channel=settings.channel,
@@ -104,7 +112,9 @@ class PaperVenue:
         )
         await chain.start()
         self._chain = chain
-        self._listings = Listings(self._ledger, chain, self._clock, every_s=settings.listing_every_s)
+        self._listings = Listings(
+            self._ledger, self._commands, chain, self._clock, every_s=settings.listing_every_s
+        )
         self._listings.start()
         self._signer = Signer(seed)
 
@@ -127,6 +137,7 @@ class PaperVenue:
     async def stop(self) -> None:
         """Stop the chain; what is pending is executed by another instance, or after the next start."""
         await self._submits.stop()
+        await self._names.stop()
         if self._listings is not None:
             await self._listings.stop()
         if self._chain is not None:
@@ -141,7 +152,7 @@ class PaperVenue:
 
     def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
         """Return the pools that trade a pair, in a fixed order."""
-        return self.chain.refs(token_in, token_out)
+        return self.chain.catalogue.refs(token_in, token_out)
 
     def snapshot(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]:
         """Return pools as they are now, or, with a quote delay, as they are after that."""
@@ -152,7 +163,7 @@ class PaperVenue:
 
     async def refresh(self) -> bool:
         """Read the pools anew, if a commit has not been heard of here."""
-        return await self.chain.refresh()
+        return await self.chain.catalogue.refresh()
 
     def on_change(self, callback: OnMarketChange) -> None:
         """Call back whenever the market has changed."""
@@ -166,16 +177,42 @@ class PaperVenue:
         """Return what was traded in the last so many seconds, an hour at most."""
         return await self._ledger.traded_since(seconds)
 
-    def survey(self) -> tuple[int, Sequence[PoolView]]:
-        """Return the slot, and every pool as last committed."""
-        pools = self.chain.pools.values()
-        return self._ledger.slot_now(), [self.view(pool) for pool in sorted(pools, key=lambda each: each.id)]
+    def survey(self) -> tuple[int, Iterable[PoolView]]:
+        """Return the slot, and every pool as last committed, one by one in the order of their ids."""
+        pools = sorted(self.chain.catalogue.pools.values(), key=lambda each: each.id)
+        return self._ledger.slot_now(), (self.view(pool) for pool in pools)
+
+    def views(self, pools: Sequence[PoolRef]) -> list[PoolView]:
+        """Return pools as they are shown; those that are gone are left out."""
+        there = self.chain.catalogue.pools
+        return [self.view(there[pool.id]) for pool in pools if pool.id in there]
+
+    def tokens(self) -> Sequence[Token]:
+        """Return the tokens that some pool trades."""
+        return self.chain.catalogue.tokens
+
+    async def learn(self, names: Collection[str]) -> None:
+        """Learn what tokens there are of these symbols or mints, and the pools of those not heard of."""
+        await self._names.submit(names)
+
+    async def _learn_group(self, asked: list[Collection[str]]) -> list[None]:
+        if await self.chain.catalogue.learn({name for names in asked for name in names}):
+            await self.chain.catalogue.refresh()
+        return [None] * len(asked)
 
     async def list_pool(self, wanted: NewPool) -> PaperPool:
         """List a pool in the running market; see ``Listings.list_pool``."""
+        return await self._running_listings.list_pool(wanted)
+
+    async def delist_pool(self, pool_id: str) -> None:
+        """Take a pool off the running market; see ``Listings.delist_pool``."""
+        await self._running_listings.delist_pool(pool_id)
+
+    @property
+    def _running_listings(self) -> Listings:
         if self._listings is None:
             raise RuntimeError("the paper venue has not been started")
-        return await self._listings.list_pool(wanted)
+        return self._listings
 
     def view(self, pool: PaperPool) -> PoolView:
         """Return a pool as it is shown to people."""
@@ -189,10 +226,10 @@ class PaperVenue:
         )
 
     def known(self, pools: Sequence[PoolRef]) -> list[Snapshot]:
-        """Return pools as last committed."""
+        """Return pools as last committed; those that are gone are left out."""
         now = self._now()
-        states = self.chain.pools
-        return [Snapshot(pool, states[pool.id].state, now) for pool in pools]
+        there = self.chain.catalogue.pools
+        return [Snapshot(pool, there[pool.id].state, now) for pool in pools if pool.id in there]
 
     async def _snapshot_later(self, pools: Sequence[PoolRef], delay_s: float) -> list[Snapshot]:
         await self._clock.sleep(delay_s)
