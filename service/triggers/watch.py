@@ -339,7 +339,17 @@ class Triggers:
         # Whatever becomes of the write, the store knows which of them still rest.
         self._to_load |= wanted
         crash_points.reach("before fire")
-        fired = await self._resting.fire(orders)
+        try:
+            fired = await self._resting.fire(orders)
+        except UnavailableError as error:
+            # Nothing else is lost: to build the books anew for a conflict would hold up all the others.
+            log.warning(
+                "triggers: %d orders are looked at again (%s)",
+                len(wanted),
+                error,
+                extra={"fault": "triggers"},
+            )
+            return
         crash_points.reach("after fire")
         self._to_load -= set(fired)
         await self._wake(fired)

@@ -1,7 +1,7 @@
 """Who watches, what he hears of and what he does not: every order fires, and none fires twice."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from service.app import Service
 from service.store.database import UnavailableError
-from service.store.resting import Fired
+from service.store.resting import Fired, RestingOrder
 
 from tests.conftest import service_on
 from tests.support.gem_market import (
@@ -291,11 +291,21 @@ async def test_a_firing_that_fails_is_made_good(
         raise error
 
     monkeypatch.setattr(instance.service.triggers._resting, "fire", fire_and_lose)
+    scan = instance.service.triggers._resting.scan
+    scans: list[bool] = []
+
+    def note_and_scan() -> AsyncGenerator[list[RestingOrder], None]:
+        scans.append(True)
+        return scan()
+
+    monkeypatch.setattr(instance.service.triggers._resting, "scan", note_and_scan)
     await sell(instance.client, "20000")
     for each in placed:
         assert statuses(await ended(instance.client, each, within_s=8)) == FIRED_LIFE
     assert lost
     assert set(firings(servers).values()) == {1}
+    # The books are built anew after an error of their own only, not for a conflict that anybody may cause.
+    assert bool(scans) == isinstance(error, RuntimeError)
 
 
 async def test_an_error_of_its_own_forgets_no_order(
