@@ -2,7 +2,8 @@
 
 The map, from the outside in. Imports go down this list only::
 
-    __main__.py   the command line: serve, migrate, audit
+    __main__.py   the start of the command line
+    commands.py   serve, migrate, audit
     app.py        wires everything in start order; the only file that sees all layers
     audit.py      checks the books against the venue's ledger
     api/          REST and WebSocket: what a client sends, and what it is told
@@ -15,6 +16,7 @@ The map, from the outside in. Imports go down this list only::
 
     settings.py   every limit, typed, from the environment
     urls/         DATABASE_URL and REDIS_URL: what is honoured, what is refused, and no secret told
+    stop_signals.py  SIGTERM and SIGINT before the event loop has handlers
     clock.py      the only source of time, ids and randomness
     background.py a loop that runs beside everything else
     turns.py      long computations that take turns with the event loop

@@ -24,7 +24,7 @@ from service.jobs.sweep import WAKE_AFTER_MS, Sweep
 from service.jobs.tasks import Jobs
 from service.settings import Settings
 from service.store.claims import Claims
-from service.store.database import Database, UnavailableError
+from service.store.database import Database, RefusedError, UnavailableError
 from service.store.endings import Endings
 from service.store.instances import Identity, Instances
 from service.store.journal import Journal
@@ -214,7 +214,8 @@ class Service:
         """Bring the schema up to date, recover what the last stop left, and begin to work.
 
         Raises:
-            UnavailableError: PostgreSQL cannot be reached.
+            RefusedError: PostgreSQL can be reached and will not have us.
+            UnavailableError: PostgreSQL cannot be reached for 30 s.
             MigrationError: its schema is not one of ours, or newer.
         """
         if self._started:
@@ -240,6 +241,8 @@ class Service:
                 await self._rate_limit.put_in_force(self._database)
                 await self._sweep.recover(alone=self._servers.alone)
                 await self.venue.start()
+            except RefusedError:
+                raise  # trying again will not help
             except (UnavailableError, VenueUnavailableError) as error:
                 if self._clock.monotonic() > give_up:
                     raise

@@ -19,7 +19,15 @@ FOLDER = SQL_FOLDER / "migrations"
 # Any number that nothing else in the database uses: "OEE" in ASCII, and one.
 _LOCK = 0x4F4545_01
 
-_TAKE_LOCK = f"SELECT pg_advisory_xact_lock({_LOCK});\n"
+# A process that is stopped while it waits must not migrate later: PostgreSQL looks whether its client is
+# still there, where the system that it runs on can tell.
+_TAKE_LOCK = f"""
+DO $$ BEGIN
+    PERFORM set_config('client_connection_check_interval', '500', true);
+EXCEPTION WHEN OTHERS THEN NULL;
+END $$;
+SELECT pg_advisory_xact_lock({_LOCK});
+"""
 _APPLIED = "SELECT version, checksum FROM schema_migrations ORDER BY version"
 _CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (

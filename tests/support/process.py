@@ -23,15 +23,25 @@ class ServiceProcess:
     """``python -m service serve`` with the given settings, on a port that is free.
 
     Use it as a context manager: it is killed at the end, if it has not stopped before.
+
+    Args:
+        environment: its settings.
+        command: which of its commands, and the arguments.
+        within: a program that runs it, and its arguments.
     """
 
-    def __init__(self, environment: Mapping[str, str], command: tuple[str, ...] = ("serve",)) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        command: tuple[str, ...] = ("serve",),
+        within: tuple[str, ...] = (),
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="oee-run-")
         self._output = Path(self._folder.name) / "output"
         inherited = {name: value for name, value in os.environ.items() if name in _INHERITED}
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", *command],
+                [*within, sys.executable, "-m", "service", *command],
                 cwd=self._folder.name,
                 env={**inherited, "PORT": "0", "PYTHONPATH": str(PROJECT), **environment},
                 stdout=output,

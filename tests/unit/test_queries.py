@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import service.__main__
+import service.commands
 from service.store import queries
 from service.store.queries import Query, QueryError, load, parse, query, verify
 

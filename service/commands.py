@@ -1,0 +1,258 @@
+"""The commands: ``python -m service serve``, ``migrate`` and ``audit``."""
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from aiohttp import web
+
+from service import crash_points, embedded, logs, settings, stop_signals
+from service.app import Servers, Service
+from service.audit import Report, audit
+from service.background import Background, cancel
+from service.clock import Clock
+from service.settings import InvalidSettingError, Settings
+from service.store import queries
+from service.store.database import Database, UnavailableError
+from service.store.migrations import MigrationError, migrate
+from service.urls import parse_postgres_url
+from service.venues.venue import VenueUnavailableError
+
+log = logging.getLogger("service")
+
+# What can stand in the way of a start, each with a message that says all there is to say.
+_EXPECTED = (InvalidSettingError, embedded.EmbeddedServerError)
+_OF_POSTGRESQL = (MigrationError, UnavailableError, VenueUnavailableError, psycopg2.Error)
+
+_LONGEST_TOLD = 64
+_WATCH_SERVERS_EVERY_S = 1.0
+_RESTART_PAUSE_S = 5.0
+
+
+def main() -> None:
+    """Run the command line; exits with 1 and a message when something stands in the way."""
+    parser = argparse.ArgumentParser(prog="python -m service", description="The order execution engine.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, command, what in (
+        ("serve", _serve, "run the service"),
+        ("migrate", _migrate, "bring the database's schema up to date, and nothing else"),
+    ):
+        commands.add_parser(name, help=what, description=what).set_defaults(run=command)
+    what = "check every order against the venue's ledger; exits with 1 when something is wrong"
+    audit_parser = commands.add_parser("audit", help=what, description=what)
+    audit_parser.add_argument("--json", action="store_true", help="report for machines")
+    audit_parser.set_defaults(run=_audit)
+    arguments = parser.parse_args()
+    try:
+        _run(settings.load(), arguments)
+    except _EXPECTED as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.strerror or error}")
+
+
+def _run(loaded: Settings, arguments: argparse.Namespace) -> None:
+    try:
+        logs.to_stderr(loaded.log_level, Clock())
+        _name_ignored_options(loaded)
+        _arm(loaded.crash_at)
+        queries.verify()
+        stop_signals.check()
+        arguments.run(loaded, arguments)
+    except _OF_POSTGRESQL as error:
+        # In one line, though PostgreSQL repeats a statement below its error.
+        [reason, *_] = str(error).splitlines() or [repr(error)]
+        sys.exit(f"error: {'DATABASE_URL' if loaded.database_url else 'the embedded PostgreSQL'}: {reason}")
+
+
+class _Embedded:
+    """The servers in use, and those of them that this process keeps alive."""
+
+    def __init__(self, servers: Servers, own: embedded.EmbeddedServers | None, data_dir: Path) -> None:
+        self.servers = servers
+        self.data_dir = data_dir if own is not None else None
+        self._own = own
+
+    async def watch(self, clock: Clock) -> None:
+        """Start an embedded server again when it has died."""
+        while self._own is not None:
+            await clock.sleep(_WATCH_SERVERS_EVERY_S)
+            what = self._own.died()
+            if what is not None:
+                log.error("%s; starting it again", what)
+                try:
+                    self._own.restart_dead()
+                except embedded.EmbeddedServerError as error:
+                    log.error("%s", error)  # noqa: TRY400 - its message is the whole story
+                    await clock.sleep(_RESTART_PAUSE_S)
+
+
+@contextmanager
+def _servers(loaded: Settings, *, with_redis: bool = True) -> Iterator[_Embedded]:
+    """Use the servers that the settings name, and start those that they do not."""
+    postgres, redis = loaded.database_url is None, loaded.redis_url is None and with_redis
+    own = embedded.start(loaded.data_dir, postgres=postgres, redis=redis) if postgres or redis else None
+    try:
+        servers = Servers(
+            database_url=loaded.database_url or (own.database_url if own else None) or "",
+            redis_url=loaded.redis_url or (own.redis_url if own else None) or "",
+            # The lock on the data folder keeps every other process off the embedded PostgreSQL.
+            alone=postgres,
+        )
+        yield _Embedded(servers, own, loaded.data_dir)
+    finally:
+        if own is not None:
+            own.stop()
+
+
+def _serve(loaded: Settings, _arguments: argparse.Namespace) -> None:
+    _check_host(loaded.host)
+    with _servers(loaded) as servers, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve_until_signal(loaded, servers))
+
+
+async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
+    clock = Clock()
+    stop: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    for number in stop_signals.SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, _set_once, stop, number)
+    stop_signals.check()
+    service = Service(loaded, servers.servers, clock)
+    runner = web.AppRunner(service.web, access_log=None, shutdown_timeout=1)
+    watcher = Background("embedded servers", lambda: servers.watch(clock), clock)
+    try:
+        watcher.start()
+        await _unless(stop, runner.setup())
+        site = web.TCPSite(runner, loaded.host, loaded.port)
+        await _listen(site, loaded.port)
+        host, port = runner.addresses[0][:2]
+        _greet(host, port, servers.data_dir)
+        await stop
+        print("Stopping ...", flush=True)
+        await site.stop()
+        await service.drain()
+    finally:
+        await watcher.stop()
+        await runner.cleanup()
+
+
+def _set_once(stop: asyncio.Future[int], number: int) -> None:
+    if not stop.done():
+        stop.set_result(number)
+
+
+async def _unless(stop: asyncio.Future[int], start: Coroutine[None, None, None]) -> None:
+    """Wait for the start, or give it up when the process is asked to stop meanwhile.
+
+    Raises:
+        StopSignal: it was.
+    """
+    starting = asyncio.create_task(start, name="start")
+    either: list[asyncio.Future[Any]] = [starting, stop]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        await cancel([starting])
+        raise stop_signals.StopSignal(stop.result())
+    await starting
+
+
+def _check_host(host: str) -> None:
+    """Find out before anything starts whether this machine can listen there; any port will do.
+
+    Raises:
+        InvalidSettingError: it cannot.
+    """
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(
+            host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError):
+        told = host if len(host) <= _LONGEST_TOLD else f"{host[:_LONGEST_TOLD]}..."
+        raise InvalidSettingError(
+            f'Environment variable "HOST" invalid: {told!r} is no address of this machine; '
+            "unset or empty it is 127.0.0.1 (conda sets it to something else)"
+        ) from None
+
+
+async def _listen(site: web.BaseSite, port: int) -> None:
+    try:
+        await site.start()
+    except OSError as error:
+        # asyncio words it with the address, and with a number as the errno's name.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InvalidSettingError(f'Environment variable "PORT" invalid: {port}: {reason}') from None
+
+
+def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:
+    async def run(url: str) -> Report:
+        return await audit(Database(url, size=1, clock=Clock()))
+
+    try:
+        with _servers(loaded, with_redis=False) as servers:
+            report = asyncio.run(run(servers.servers.database_url))
+    except embedded.DataDirInUseError as in_use:
+        # By the running service: its books are what is to be checked.
+        if in_use.database_url is None:
+            raise
+        report = asyncio.run(run(in_use.database_url))
+    print(report.as_json() if arguments.json else report.as_text())
+    sys.exit(1 if report.findings else 0)
+
+
+def _migrate(loaded: Settings, _arguments: argparse.Namespace) -> None:
+    async def run(url: str) -> None:
+        database = Database(url, size=1, clock=Clock())
+        applied = await migrate(database)
+        await database.close()
+        for migration in applied:
+            print(f"applied {migration.version:04d}_{migration.name}")
+        if not applied:
+            print("the schema is up to date")
+
+    with _servers(loaded, with_redis=False) as servers:
+        asyncio.run(run(servers.servers.database_url))
+
+
+def _greet(host: str, port: int, data_dir: Path | None) -> None:
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    order = '{"tokenIn":"SOL","tokenOut":"USDC","amountIn":"100","orderType":"market"}'
+    print(
+        f"Listening on {url}",
+        f"Data in {data_dir}" if data_dir else "Data in the servers of DATABASE_URL and REDIS_URL",
+        "Try:",
+        f"  curl {url}/api/orders/execute -H 'Content-Type: application/json' -d '{order}'",
+        sep="\n",
+        flush=True,
+    )
+
+
+def _arm(crash_at: str | None) -> None:
+    try:
+        crash_points.arm(crash_at)
+    except ValueError as error:
+        raise InvalidSettingError(f"CRASH_AT {error}") from error
+
+
+def _name_ignored_options(loaded: Settings) -> None:
+    ignored = parse_postgres_url(loaded.database_url).ignored if loaded.database_url else ()
+    if ignored:
+        log.warning("DATABASE_URL: options for other clients are ignored: %s", ", ".join(ignored))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - there is none for Windows
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
