@@ -1,5 +1,5 @@
 """One order's life from top to bottom.
 
-``engine`` reads like the lifecycle, ``retry`` says when to try again, ``recovery`` finds the orders that
-nobody is working on.
+``engine`` reads like the lifecycle, ``outcomes`` finds out what became of a transaction, ``retry`` says when
+to try again, ``offers`` is what an order shows of its quotes.
 """

@@ -16,16 +16,15 @@ from typing import Any
 from service import crash_points
 from service.background import cancel
 from service.clock import Clock
-from service.domain.amounts import format_amount
 from service.domain.attempt import Attempt, AttemptState, AttemptStatus, Fill
 from service.domain.failures import Failure, FailureCode
 from service.domain.lifecycle import Status, Trigger, next_status
 from service.domain.quote import Choice, Route
 from service.domain.tokens import TOKENS
-from service.execution.offers import in_words, quoted, refused
+from service.execution.offers import in_words, promise, quoted, refused
+from service.execution.outcomes import Outcomes
 from service.execution.retry import RetryPolicy
 from service.store.claims import Claimed, Claims, Deferred
-from service.store.database import UnavailableError
 from service.store.journal import Journal, Quoted, SupersededError, Transition
 from service.store.orders import Orders
 from service.venues.quoting import Quoter
@@ -36,10 +35,6 @@ log = logging.getLogger(__name__)
 
 _BEFORE = {status: f"before {status}" for status in Status}
 _AFTER = {status: f"after {status}" for status in Status}
-
-_FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 3.0
-_PAUSE_WHILE_PENDING_S = 1.0
 
 # An order that must be submitted by a time keeps so much of it back from quoting, to sign and to be stored.
 _TO_SUBMIT_S = 0.25
@@ -106,8 +101,8 @@ class Engine:
     ) -> None:
         self._journal = journal
         self._claims = claims
-        self._orders = orders
         self._venue = venue
+        self._outcomes = Outcomes(orders, venue, clock)
         self._quoter = quoter
         self._clock = clock
         self._settings = settings
@@ -208,26 +203,16 @@ class Engine:
             raise _TryFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
         except SwapTooLateError as error:
             raise _TimeOverError from error
-        await self._move(run, Trigger.PREPARED, detail=_promise(attempt, route), attempt=attempt)
+        await self._move(run, Trigger.PREPARED, detail=promise(attempt, route), attempt=attempt)
         return attempt
 
     async def _settle(self, run: _Run, attempt: Attempt | None) -> None:
-        """Send the attempt and wait for what becomes of it; past the deadline, ask on the side."""
+        """Send the attempt and wait for what becomes of it; past the deadline, ask on the side.
+
+        Without an attempt the order is recovered: it may have been sent by the process that is gone.
+        """
         timeout_s = self._settings.outcome_timeout_ms / 1000
-        try:
-            if attempt is None:
-                # Recovered: it may have been sent by the process that is gone, or may not.
-                attempt = await self._latest_attempt(run)
-            crash_points.reach("before submit")
-            status = await self._venue.submit(attempt)
-            crash_points.reach("after submit")
-            if not status.final:
-                status = await self._venue.outcome(attempt, timeout_s)
-        except (VenueUnavailableError, UnavailableError) as error:
-            log.warning(
-                "order %s: the venue is away (%s)", run.order.order_id, error, extra={"fault": "venue"}
-            )
-            status = AttemptStatus(AttemptState.UNKNOWN)
+        status = await self._outcomes.send(run.order.order_id, attempt, timeout_s)
         if status.final:
             await self._conclude(run, status)
         else:
@@ -283,24 +268,8 @@ class Engine:
 
     async def _reconcile(self, run: _Run, attempt: Attempt | None) -> None:
         order_id = run.order.order_id
-        pause_s = _FIRST_PAUSE_S
         try:
-            while True:
-                await self._clock.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-                try:
-                    attempt = attempt or await self._latest_attempt(run)
-                    status = await self._ask(attempt)
-                except (VenueUnavailableError, UnavailableError) as error:
-                    log.warning(
-                        "order %s: outcome still unknown (%s)", order_id, error, extra={"fault": "venue"}
-                    )
-                    continue
-                if status.final:
-                    await self._conclude(run, status)
-                    return
-                # It answers: it is only the outcome that takes its time.
-                pause_s = min(pause_s, _PAUSE_WHILE_PENDING_S)
+            await self._conclude(run, await self._outcomes.learn(order_id, attempt))
         except _TryFailedError as end:
             await self._end_try(run, end.failure)
         except SupersededError:
@@ -308,19 +277,6 @@ class Engine:
         except Exception:
             # The order stays submitted and nobody's: the sweep takes it up again.
             log.exception("order %s: asking for its outcome failed", order_id)
-
-    async def _latest_attempt(self, run: _Run) -> Attempt:
-        attempt = await self._orders.latest_attempt(run.order.order_id)
-        if attempt is None:
-            raise RuntimeError("a submitted order without an attempt")
-        return attempt
-
-    async def _ask(self, attempt: Attempt) -> AttemptStatus:
-        status = await self._venue.status(attempt)
-        if status.state is AttemptState.UNKNOWN:
-            # It can still land, so the same bytes are sent again; the venue takes them once.
-            status = await self._venue.submit(attempt)
-        return status
 
     async def _end_try(self, run: _Run, failure: Failure, quoted: Quoted | None = None) -> None:
         """End the order, put it back to pending until its next try, or let it rest again."""
@@ -412,15 +368,3 @@ class Engine:
 def _is_paid(order: Claimed, choice: Choice) -> bool:
     """Return whether a route pays what the order asks for, if it asks for anything."""
     return order.limit_out is None or choice.route.amount_out >= order.limit_out
-
-
-def _promise(attempt: Attempt, route: Route) -> dict[str, Any]:
-    """Return what an attempt was quoted and what it must keep to, for the history."""
-    decimals_in, decimals_out = TOKENS[route.token_in].decimals, TOKENS[route.token_out].decimals
-    return {
-        "txHash": attempt.id,
-        "quotedIn": format_amount(route.amount_in, decimals_in),
-        "quotedOut": format_amount(route.amount_out, decimals_out),
-        "maximumIn": format_amount(attempt.maximum_in, decimals_in),
-        "minimumOut": format_amount(attempt.minimum_out, decimals_out),
-    }

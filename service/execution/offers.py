@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from service.domain.amounts import format_amount
+from service.domain.attempt import Attempt
 from service.domain.quote import Choice, Leg, NoQuote, Offer, Path, PoolQuote, Route
 from service.domain.tokens import TOKENS
 from service.store.journal import Quoted
@@ -57,6 +58,18 @@ def route_in_json(route: Route) -> dict[str, Any]:
             }
             for path in route.paths
         ],
+    }
+
+
+def promise(attempt: Attempt, route: Route) -> dict[str, Any]:
+    """Return what an attempt was quoted and what it must keep to, for the history."""
+    decimals_in, decimals_out = TOKENS[route.token_in].decimals, TOKENS[route.token_out].decimals
+    return {
+        "txHash": attempt.id,
+        "quotedIn": format_amount(route.amount_in, decimals_in),
+        "quotedOut": format_amount(route.amount_out, decimals_out),
+        "maximumIn": format_amount(attempt.maximum_in, decimals_in),
+        "minimumOut": format_amount(attempt.minimum_out, decimals_out),
     }
 
 

@@ -1,0 +1,85 @@
+"""Sending attempts, and finding out what became of them: by their signature, until the venue knows."""
+
+import logging
+
+from service import crash_points
+from service.clock import Clock
+from service.domain.attempt import Attempt, AttemptState, AttemptStatus
+from service.store.database import UnavailableError
+from service.store.orders import Orders
+from service.venues.venue import Venue, VenueUnavailableError
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 3.0
+_PAUSE_WHILE_PENDING_S = 1.0
+
+
+class Outcomes:
+    """Sends attempts and asks after them.
+
+    Args:
+        orders: reads attempts that another process made.
+        venue: where they execute.
+        clock: paces the asking.
+    """
+
+    def __init__(self, orders: Orders, venue: Venue, clock: Clock) -> None:
+        self._orders = orders
+        self._venue = venue
+        self._clock = clock
+
+    async def send(self, order_id: str, attempt: Attempt | None, timeout_s: float) -> AttemptStatus:
+        """Send an attempt and wait a while for what becomes of it.
+
+        Args:
+            order_id: whose.
+            attempt: None: the order's latest, which may have been sent before.
+            timeout_s: how long to wait.
+
+        Returns:
+            Its status: UNKNOWN also when the venue, or PostgreSQL, did not answer.
+        """
+        try:
+            if attempt is None:
+                attempt = await self._latest(order_id)
+            crash_points.reach("before submit")
+            status = await self._venue.submit(attempt)
+            crash_points.reach("after submit")
+            if not status.final:
+                status = await self._venue.outcome(attempt, timeout_s)
+        except (VenueUnavailableError, UnavailableError) as error:
+            log.warning("order %s: the venue is away (%s)", order_id, error, extra={"fault": "venue"})
+            return AttemptStatus(AttemptState.UNKNOWN)
+        return status
+
+    async def learn(self, order_id: str, attempt: Attempt | None) -> AttemptStatus:
+        """Ask after an attempt (None: the order's latest) until its status is final, and return it."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            await self._clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            try:
+                attempt = attempt or await self._latest(order_id)
+                status = await self._ask(attempt)
+            except (VenueUnavailableError, UnavailableError) as error:
+                log.warning("order %s: outcome still unknown (%s)", order_id, error, extra={"fault": "venue"})
+                continue
+            if status.final:
+                return status
+            # It answers: it is only the outcome that takes its time.
+            pause_s = min(pause_s, _PAUSE_WHILE_PENDING_S)
+
+    async def _latest(self, order_id: str) -> Attempt:
+        attempt = await self._orders.latest_attempt(order_id)
+        if attempt is None:
+            raise RuntimeError("a submitted order without an attempt")
+        return attempt
+
+    async def _ask(self, attempt: Attempt) -> AttemptStatus:
+        status = await self._venue.status(attempt)
+        if status.state is AttemptState.UNKNOWN:
+            # It can still land, so the same bytes are sent again; the venue takes them once.
+            status = await self._venue.submit(attempt)
+        return status
