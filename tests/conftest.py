@@ -14,12 +14,17 @@ from service import settings
 from service.app import Servers, Service
 
 from tests.support.process import NO_DELAYS, ServiceProcess
-from tests.support.report import pytest_terminal_summary
+from tests.support.report import (
+    pytest_runtest_logreport,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
 from tests.support.servers import TestCluster, TestServers
 
 Client = TestClient[Request, Application]
 
-__all__ = ["pytest_terminal_summary"]  # a hook: pytest finds it here
+# Hooks: pytest finds them here.
+__all__ = ["pytest_runtest_logreport", "pytest_runtest_makereport", "pytest_terminal_summary"]
 
 
 @pytest.fixture(scope="session")

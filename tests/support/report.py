@@ -1,7 +1,12 @@
-"""What the fault tests did and found: one table at the end of a run."""
+"""What the fault tests did and found: one table at the end of a run.
 
-from dataclasses import dataclass
+Tests run in several processes. A test's rows travel with its report to the one that prints the table.
+"""
 
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pytest
 from _pytest.terminal import TerminalReporter
 
 _HEAD = ("fault", "events", "orders", "lost", "twice", "illegal", "slowest recovery", "note")
@@ -21,12 +26,18 @@ class Row:
     note: str = ""
 
 
+_PROPERTY = "fault"
+
+_added: list[Row] = []
+"""Rows of the test that runs now, in this process."""
+
 _rows: list[Row] = []
+"""Rows of all tests that have been reported, whichever process ran them."""
 
 
 def add(row: Row) -> None:
-    """Have a line in the table."""
-    _rows.append(row)
+    """Add a line to the table. Call it from the test itself."""
+    _added.append(row)
 
 
 def table() -> str:
@@ -49,8 +60,21 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
+    """Attach the rows of a test to the report of its call."""
+    if call.when == "call":
+        item.user_properties += [(_PROPERTY, asdict(row)) for row in _added]
+        _added.clear()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collect the rows of a test that has been run."""
+    if report.when == "call":
+        _rows.extend(Row(**value) for name, value in report.user_properties if name == _PROPERTY)
+
+
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Print the table at the end of a run. ``tests/conftest.py`` makes this a hook by importing it."""
+    """Print the table at the end of a run."""
     if _rows:
         terminalreporter.section("faults")
         terminalreporter.write_line(table())

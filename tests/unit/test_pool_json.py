@@ -1,6 +1,7 @@
 """Pools as JSON: back to the last field, whichever reader it went through, and quickly."""
 
 import json
+import time
 from collections.abc import Iterator
 from timeit import repeat
 from typing import Any, TypeAlias
@@ -184,10 +185,13 @@ def test_a_field_too_few_or_too_many_is_no_pool(program: str, pool: PoolState) -
         decode("serum", values)
 
 
-def test_two_hundred_bins_are_written_in_150_us() -> None:
+def test_two_hundred_bins_cost_little_more_than_their_json() -> None:
     bins = {
         bin_id: Bin(10**13 if bin_id >= 0 else 0, 10**17 if bin_id <= 0 else 0) for bin_id in range(-100, 100)
     }
     pool = DlmmPool.of_bins(DlmmParameters(10, 10_000), 0, bins.items())
-    # The quickest of many single runs: on a busy machine a longer one is always interrupted.
-    assert min(repeat(lambda: encode(METEORA_DLMM, pool), number=1, repeat=400)) < 150e-6
+    written = encode(METEORA_DLMM, pool)
+    # Processor time of this thread, and a ratio: it is 1.8 on any machine, however busy.
+    encoding = repeat(lambda: encode(METEORA_DLMM, pool), number=20, repeat=20, timer=time.thread_time)
+    dumping = repeat(lambda: json.dumps(written), number=20, repeat=20, timer=time.thread_time)
+    assert min(encoding) < 4 * min(dumping)
