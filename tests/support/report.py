@@ -70,7 +70,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Collect the rows of a test that has been run."""
     if report.when == "call":
-        _rows.extend(Row(**value) for name, value in report.user_properties if name == _PROPERTY)
+        _rows.extend(
+            Row(**value)
+            for name, value in report.user_properties
+            if name == _PROPERTY and isinstance(value, dict)
+        )
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
