@@ -20,6 +20,7 @@ The map, from the outside in. Imports go down this list only::
     clock.py      the only source of time, ids and randomness
     background.py a loop that runs beside everything else
     turns.py      long computations that take turns with the event loop
+    descriptors.py room for as many sockets as are wanted
     logs.py       the log, and no flood while something is away
     embedded/     PostgreSQL and Valkey from wheels, for a machine that has neither
 

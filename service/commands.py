@@ -14,7 +14,10 @@ from typing import Any
 import psycopg2
 from aiohttp import web
 
-from service import crash_points, embedded, logs, settings, stop_signals
+from service import crash_points, descriptors, embedded, logs, settings, stop_signals
+from service.api.connection import ConnectionLimits
+from service.api.routes import LARGEST_BODY
+from service.api.server import Runner
 from service.app import Servers, Service
 from service.audit import Report, audit
 from service.background import Background, cancel
@@ -126,7 +129,7 @@ async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
         asyncio.get_running_loop().add_signal_handler(number, _set_once, stop, number)
     stop_signals.check()
     service = Service(loaded, servers.servers, clock)
-    runner = web.AppRunner(service.web, access_log=None, shutdown_timeout=1)
+    runner = _runner(loaded, service, clock)
     watcher = Background("embedded servers", lambda: servers.watch(clock), clock)
     try:
         watcher.start()
@@ -182,6 +185,17 @@ def _check_host(host: str) -> None:
             f'Environment variable "HOST" invalid: {told!r} is no address of this machine; '
             "unset or empty it is 127.0.0.1 (conda sets it to something else)"
         ) from None
+
+
+def _runner(loaded: Settings, service: Service, clock: Clock) -> Runner:
+    limits = ConnectionLimits(
+        head_s=loaded.head_timeout_s,
+        body_s=loaded.body_timeout_s,
+        idle_s=loaded.idle_timeout_s,
+        answer_s=loaded.answer_timeout_s,
+        connections=descriptors.room_for(loaded.max_connections),
+    )
+    return Runner(service.web, limits, clock, largest_body=LARGEST_BODY, stop_s=1)
 
 
 async def _listen(site: web.BaseSite, port: int) -> None:

@@ -79,6 +79,11 @@ class Settings:
     write_group_limit: int
     insert_timeout_ms: int
     shutdown_grace_s: int
+    head_timeout_s: int
+    body_timeout_s: int
+    idle_timeout_s: int
+    answer_timeout_s: int
+    max_connections: int
     instance_timeout_ms: int
     outcome_timeout_ms: int
     max_market_order_age_s: int
@@ -163,6 +168,11 @@ def _read(env: Env) -> Settings:
         write_group_limit=integer("WRITE_GROUP_LIMIT", 500, 1, 5_000),
         insert_timeout_ms=integer("INSERT_TIMEOUT_MS", 5_000, 100, 60_000),
         shutdown_grace_s=integer("SHUTDOWN_GRACE_S", 10, 0, 600),
+        head_timeout_s=integer("HEAD_TIMEOUT_S", 10, 1, 3_600),
+        body_timeout_s=integer("BODY_TIMEOUT_S", 30, 1, 3_600),
+        idle_timeout_s=integer("IDLE_TIMEOUT_S", 75, 1, 3_600),
+        answer_timeout_s=integer("ANSWER_TIMEOUT_S", 30, 1, 3_600),
+        max_connections=integer("MAX_CONNECTIONS", 10_000, 1, 1_000_000),
         instance_timeout_ms=integer("INSTANCE_TIMEOUT_MS", 4_000, 500, 600_000),
         outcome_timeout_ms=integer("OUTCOME_TIMEOUT_MS", 10_000, 0, 600_000),
         max_market_order_age_s=integer("MAX_MARKET_ORDER_AGE_S", 0, 0, 31_536_000),

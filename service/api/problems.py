@@ -40,9 +40,10 @@ _LONGEST_NAME = 64
 
 _UNKNOWN: str = Schema.error_messages.get("unknown", "Unknown field.")
 
-# Two phrases differ between the versions of Python; these are RFC 9110's.
+# These phrases differ between the versions of Python; here they are RFC 9110's.
 _TITLES = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "URI Too Long",
     HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
 }
 
@@ -59,6 +60,13 @@ class ProblemError(Exception):
         self.detail = detail
         self.errors = errors
         self.members = members
+
+    @classmethod
+    def of_status(cls, status: HTTPStatus, detail: str) -> "ProblemError":
+        """Return a problem of a status that has no class of its own."""
+        problem = cls(detail)
+        problem.status = status
+        return problem
 
 
 class MalformedError(ProblemError):
@@ -161,25 +169,33 @@ async def middleware(request: web.Request, handler: _Handler) -> web.StreamRespo
         log.warning(
             "%s %s: PostgreSQL is away (%s)",
             request.method,
-            request.path,
+            request.raw_path,
             error,
             extra={"fault": "postgresql"},
         )
         return respond(ServiceUnavailableError("The database cannot be reached; try again."))
     except web.HTTPException as error:
-        return _respond_to_http_exception(error)
-    except Exception:
-        log.exception("%s %s: an error of the service's own", request.method, request.path)
+        return respond_to_http_exception(error)
+    except Exception as error:
+        if request.transport is None:
+            log.debug("%s %s: the client has gone", request.method, request.raw_path)
+        else:
+            fault = f"error {type(error).__name__}"
+            log.exception(
+                "%s %s: an error of the service's own",
+                request.method,
+                request.raw_path,
+                extra={"fault": fault},
+            )
         return respond(ProblemError("The service met an error of its own."))
 
 
-def _respond_to_http_exception(error: web.HTTPException) -> web.StreamResponse:
+def respond_to_http_exception(error: web.HTTPException) -> web.StreamResponse:
     """Tell aiohttp's own refusals (no such route, method, size) in the same form."""
     if error.status < HTTPStatus.BAD_REQUEST:
         raise error
-    problem = ProblemError(HTTPStatus(error.status).description or error.reason)
-    problem.status = HTTPStatus(error.status)
-    response = respond(problem)
+    status = HTTPStatus(error.status)
+    response = respond(ProblemError.of_status(status, status.description or error.reason))
     if isinstance(error, web.HTTPMethodNotAllowed):
         response.headers["Allow"] = error.headers["Allow"]
     return response

@@ -33,7 +33,7 @@ def application(
             web.patch("/api/orders/{order_id}", changes.amend),
             web.delete("/api/orders/{order_id}", changes.cancel),
             web.post("/api/orders/cancel", changes.cancel_many),
-            web.get("/api/orders/{order_id}/ws", stream.stream),
+            web.get("/api/orders/{order_id}/ws", stream.stream, allow_head=False),
             web.get("/api/quotes", market.quote),
             web.get("/api/tokens", market.tokens),
             web.get("/api/pools", market.pools),

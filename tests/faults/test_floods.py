@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.flood import Outcome, Request, orders_under
+from tests.support.flood import LIMIT_ORDER, Outcome, Request, orders_under
 from tests.support.process import NO_DELAYS, ServiceProcess
 from tests.support.report import Row, add
 
@@ -12,13 +12,6 @@ Spawn = Callable[..., ServiceProcess]
 
 LONGEST_WAIT_S = 1.0
 SHORT_S, LONG_S = 2.5, 20.0
-LIMIT_ORDER = {
-    "tokenIn": "SOL",
-    "tokenOut": "USDC",
-    "amountIn": "1",
-    "orderType": "limit",
-    "limitPrice": "900",
-}
 
 FLOODS = {
     "duplicates": [Request("POST", "/api/orders/execute", {**LIMIT_ORDER, "clientOrderId": "again"})],

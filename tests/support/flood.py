@@ -22,6 +22,15 @@ from tests.support.orders import MARKET_ORDER, Json
 from tests.support.process import PROJECT, ServiceProcess
 
 CONNECTIONS = 8
+LIMIT_ORDER: Json = {
+    "tokenIn": "SOL",
+    "tokenOut": "USDC",
+    "amountIn": "1",
+    "orderType": "limit",
+    "limitPrice": "900",
+}
+"""An order that rests: nobody pays that."""
+
 _PATIENCE_S = 30.0
 
 
@@ -120,6 +129,15 @@ def time_to_confirmed(service: ServiceProcess, order: Json = MARKET_ORDER) -> fl
             time.sleep(0.01)
             body = _ask(link, "GET", f"/api/orders/{body['orderId']}")
         return time.monotonic() - began
+    finally:
+        link.close()
+
+
+def ask(service: ServiceProcess, method: str, path: str, body: Json | None = None) -> Json:
+    """Ask once, on a connection of its own; the answer must be a success."""
+    link = http.client.HTTPConnection("127.0.0.1", service.port, timeout=_PATIENCE_S)
+    try:
+        return _ask(link, method, path, body)
     finally:
         link.close()
 
