@@ -2,8 +2,12 @@
 
 from service.domain.amounts import format_price
 from service.domain.tokens import TOKENS
+from service.store.resting import Fired
+from service.triggers.book import RestingLimit
 
 
-def seen_price(amount_out: int, token_out: str, amount_in: int, token_in: str) -> str:
-    """Return a price that was quoted, tokenOut for one tokenIn in display units. Amounts are base units."""
-    return format_price(amount_out, TOKENS[token_out].decimals, amount_in, TOKENS[token_in].decimals)
+def seen_limit(order: RestingLimit, paid: int) -> Fired:
+    """Return a limit order that is to be executed, and the price that it was quoted: base units paid."""
+    decimals_in, decimals_out = TOKENS[order.token_in].decimals, TOKENS[order.token_out].decimals
+    price = format_price(paid, decimals_out, order.amount_in, decimals_in)
+    return Fired(order.order_id, order.version, {"triggeredBy": {"price": price}})

@@ -24,7 +24,7 @@ from service.store.leases import Lease
 from service.store.resting import Fired, Resting, RestingOrder
 from service.triggers.book import LimitBook, Pair, RestingLimit
 from service.triggers.market import MarketEye
-from service.triggers.seen import seen_price
+from service.triggers.seen import seen_limit
 from service.triggers.snipers import Snipers
 from service.venues.venue import MarketChange, VenueUnavailableError
 
@@ -297,7 +297,7 @@ class Triggers:
         firing: list[Fired] = []
         for fired in self._limits.nominate(pair, prices):
             if fired is not None:
-                firing.append(_of_limit(fired.order, fired.amount_out))
+                firing.append(seen_limit(fired.order, fired.amount_out))
             if len(firing) == _MOST_TOGETHER:
                 await self._fire(firing)
                 firing = []
@@ -316,7 +316,7 @@ class Triggers:
             for order in orders:
                 fired = self._limits.examine(order.order_id, prices)
                 if fired is not None:
-                    firing.append(_of_limit(fired.order, fired.amount_out))
+                    firing.append(seen_limit(fired.order, fired.amount_out))
                 await self._breathe()
         await self._fire(firing)
 
@@ -354,8 +354,3 @@ class Triggers:
         self._to_load -= set(fired)
         await self._wake(fired)
         log.info("triggers: %d orders fired", len(fired))
-
-
-def _of_limit(order: RestingLimit, paid: int) -> Fired:
-    price = seen_price(paid, order.token_out, order.amount_in, order.token_in)
-    return Fired(order.order_id, order.version, {"triggeredBy": {"price": price}})

@@ -17,8 +17,8 @@ from service.settings import Range
 from service.store.queries import Query
 from service.venues.paper import chain
 from service.venues.paper.founding import ENDOWMENT
-from service.venues.paper.ledger import Arrival, Edition, Settlement, Submission
 from service.venues.paper.market import Market
+from service.venues.paper.records import Arrival, Edition, Settlement, Submission
 from service.venues.paper.transaction import decode, message_of
 from service.venues.venue import VenueUnavailableError
 

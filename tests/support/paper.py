@@ -15,8 +15,8 @@ from service.settings import FailureRates, Range
 from service.store.database import Database, Row
 from service.store.migrations import migrate
 from service.store.queries import Query
-from service.venues.paper.ledger import Edition
 from service.venues.paper.market import Market, PaperPool
+from service.venues.paper.records import Edition
 from service.venues.paper.venue import PaperSettings, PaperVenue
 from service.venues.quoting import Quoter
 from service.venues.routing import RouteLimits

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Sequence
 from service.clock import Clock
 from service.domain.tokens import TOKENS, Token, find_token, list_token
 from service.store.batch import Batcher
-from service.venues.paper.ledger import Edition, Ledger
+from service.venues.paper.ledger import Ledger
 from service.venues.paper.pool import PaperPool
+from service.venues.paper.records import Edition
 from service.venues.paper.reference import PRICES
 from service.venues.venue import MarketChange, OnMarketChange, PoolRef, Traded
 

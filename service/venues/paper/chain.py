@@ -20,10 +20,11 @@ from service.venues.paper.catalogue import Catalogue
 from service.venues.paper.command_queue import CommandQueue
 from service.venues.paper.commands import Verdict
 from service.venues.paper.leader import ChainSettings, EpochOverError, Leader
-from service.venues.paper.ledger import Arrival, Edition, Group, Ledger, Submission, settled
+from service.venues.paper.ledger import Ledger, settled
 from service.venues.paper.market import Execution
 from service.venues.paper.outcomes import Outcomes
 from service.venues.paper.pool import PaperPool
+from service.venues.paper.records import Arrival, Edition, Group, Submission
 from service.venues.venue import OnMarketChange, VenueUnavailableError
 
 log = logging.getLogger(__name__)

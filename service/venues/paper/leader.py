@@ -19,10 +19,11 @@ from service.settings import FailureRates, Range
 from service.venues.paper.catalogue import Catalogue
 from service.venues.paper.command_queue import CommandQueue
 from service.venues.paper.commands import Command, ListPool, Registrar, Verdict
-from service.venues.paper.ledger import Arrival, Edition, Group, Ledger, Settlement, Wallets, json_of
+from service.venues.paper.ledger import Ledger, json_of
 from service.venues.paper.market import Market
 from service.venues.paper.pool import PaperPool
 from service.venues.paper.pool_json import pool_row
+from service.venues.paper.records import Arrival, Edition, Group, Settlement, Wallets
 from service.venues.paper.reference import PRICES, REFERENCE_STEP_SLOTS
 from service.venues.paper.transaction import PaperTransaction
 from service.venues.venue import Traded

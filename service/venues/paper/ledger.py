@@ -4,8 +4,8 @@ Every method raises ``VenueUnavailableError`` while PostgreSQL is away.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import asdict
+from typing import Any
 
 import orjson
 
@@ -19,6 +19,7 @@ from service.store.queries import Query, query
 from service.venues.paper import pool_json
 from service.venues.paper.market import Execution
 from service.venues.paper.pool import Origin, PaperPool
+from service.venues.paper.records import Arrival, Edition, Group, Settlement, Submission, Wallets
 from service.venues.paper.transaction import PaperTransaction, read
 from service.venues.venue import Traded, VenueUnavailableError
 
@@ -43,64 +44,6 @@ _GET_TOKENS = query("paper_get_tokens")
 _UNKNOWN = AttemptStatus(AttemptState.UNKNOWN)
 _PENDING = AttemptStatus(AttemptState.PENDING)
 _EXPIRED = AttemptStatus(AttemptState.EXPIRED)
-
-Wallets = Mapping[tuple[str, str], int]
-"""Base units by owner and token."""
-
-
-class Edition(NamedTuple):
-    """A commit of the market: its leader's epoch, and its number. Later ones are greater."""
-
-    epoch: int
-    sequence: int
-
-
-class Arrival(NamedTuple):
-    """A transaction that waits, and the first slot in which it may execute."""
-
-    transaction: PaperTransaction
-    lands_slot: int
-
-
-class Settlement(NamedTuple):
-    """A commit of executions: its number, and when what it landed has landed."""
-
-    sequence: int
-    landing: Landing
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """What is committed together.
-
-    Attributes:
-        executions: What became of transactions.
-        answers: What came of commands, by id.
-        pools: The pools that changed, as a JSON array of ``pool_json.pool_row``.
-        opened: Those that were listed, in the same way.
-        closed: Those that were delisted.
-        tokens: Those that were listed.
-        wallets: The balances that changed.
-        traded: What was traded, by anyone.
-    """
-
-    executions: Sequence[Execution]
-    answers: Mapping[str, str]
-    pools: str
-    opened: str
-    closed: Sequence[PaperPool]
-    tokens: Sequence[Token]
-    wallets: Wallets
-    traded: Sequence[Traded]
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A transaction as it arrives: what was signed, and how long it takes to land."""
-
-    transaction: PaperTransaction
-    message: str
-    delay_ms: int
 
 
 class Ledger:

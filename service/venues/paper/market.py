@@ -10,17 +10,17 @@ Fees stay where the programs leave them, in the vaults; nobody collects them her
 
 from bisect import insort
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
 from service.domain.failures import FailureCode
 from service.domain.quote import SwapMode
 from service.settings import PPM, FailureRates, Range
-from service.venues.amm import AmmError, ChainTime, Direction, DlmmPool, PoolState, SwapQuote
+from service.venues.amm import AmmError, ChainTime, Direction, DlmmPool, PoolState
 from service.venues.amm.curve import input_to_price
-from service.venues.amm.errors import AmountTooSmallError, ArithmeticOverflowError, BinArrayMissingError
+from service.venues.amm.errors import ArithmeticOverflowError, BinArrayMissingError
 from service.venues.amm.quote import Ratio
+from service.venues.paper.drafts import Changes, Draft, Execution, RefusedError
 from service.venues.paper.pool import PaperPool, shortfall
 from service.venues.paper.reference import REFERENCE_STEP_SLOTS, Reference
 from service.venues.paper.transaction import PaperTransaction, PathSwap
@@ -35,72 +35,6 @@ BAND_PPM = 200
 """Traders leave a price alone that is no further from its target; a DLMM pool's, within one bin."""
 
 _PPM_PER_BASIS_POINT = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """What became of a transaction: base units that the wallet paid and got, or why it failed."""
-
-    signature: str
-    amount_in: int | None
-    amount_out: int | None
-    failure: FailureCode | None
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What is different since the last time it was asked.
-
-    Attributes:
-        pools: Those that changed, as they are now; neither opened nor closed ones.
-        wallets: Balances that changed, in base units by owner and token.
-        volumes: Base units of A and of B that anybody has swapped, in or out, by pool id.
-        opened: Pools that were listed, as they were then.
-        closed: Pools that were delisted, as they were then.
-    """
-
-    pools: list[PaperPool]
-    wallets: dict[tuple[str, str], int]
-    volumes: dict[str, tuple[int, int]]
-    opened: list[PaperPool] = field(default_factory=list)
-    closed: list[PaperPool] = field(default_factory=list)
-
-
-class _RefusedError(Exception):
-    """A transaction fails, for a reason that is no pool's."""
-
-    def __init__(self, code: FailureCode) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-@dataclass(slots=True)
-class _Draft:
-    """What swaps would change, until all of them are known to be possible."""
-
-    pools: dict[str, PaperPool] = field(default_factory=dict)
-    gains: dict[str, int] = field(default_factory=dict)
-    volumes: list[tuple[str, int, int]] = field(default_factory=list)
-
-    def swap(self, pool: PaperPool, direction: Direction, quote: SwapQuote[PoolState]) -> None:
-        """Note a swap, the trader's gain by token and the pool's volume.
-
-        Raises:
-            AmountTooSmallError: It would pay nothing.
-        """
-        amount_in, amount_out = quote.amount_in, quote.amount_out
-        if amount_out < 1:
-            raise AmountTooSmallError(f"{amount_in} in buys nothing")
-        if direction is Direction.A_TO_B:
-            sold, bought = pool.token_a, pool.token_b
-            self.volumes.append((pool.id, amount_in, amount_out))
-            self.pools[pool.id] = pool.after(quote.next_state(), amount_in, -amount_out)
-        else:
-            sold, bought = pool.token_b, pool.token_a
-            self.volumes.append((pool.id, amount_out, amount_in))
-            self.pools[pool.id] = pool.after(quote.next_state(), -amount_out, amount_in)
-        self.gains[sold] = self.gains.get(sold, 0) - amount_in
-        self.gains[bought] = self.gains.get(bought, 0) + amount_out
 
 
 class Market:
@@ -232,7 +166,7 @@ class Market:
         gains. Should a pool pay more of a token in between than the next takes, the user keeps it. Whether
         the transaction is still valid in this slot is for the caller to see to.
         """
-        draft = _Draft()
+        draft = Draft()
         try:
             self._draw_failure(transaction.signature)
             now = self.now(slot)
@@ -241,7 +175,7 @@ class Market:
             amount_in, amount_out = self._check(transaction, draft)
         except AmmError as refusal:
             return Execution(transaction.signature, None, None, _code_of(refusal))
-        except _RefusedError as refusal:
+        except RefusedError as refusal:
             return Execution(transaction.signature, None, None, refusal.code)
         self._make(draft, USER)
         for pool_id in draft.pools:
@@ -289,25 +223,25 @@ class Market:
             (rates.permanent_ppm, FailureCode.TRANSACTION_REJECTED),
         ):
             if luck < rate_ppm:
-                raise _RefusedError(code)
+                raise RefusedError(code)
             luck -= rate_ppm
 
-    def _follow(self, path: PathSwap, transaction: PaperTransaction, now: ChainTime, draft: _Draft) -> None:
+    def _follow(self, path: PathSwap, transaction: PaperTransaction, now: ChainTime, draft: Draft) -> None:
         """Swap along a path, in a draft."""
         token = transaction.token_in
         for _, sold, bought in path.legs:
             if sold != token:
-                raise _RefusedError(FailureCode.NO_ROUTE)
+                raise RefusedError(FailureCode.NO_ROUTE)
             token = bought
         if token != transaction.token_out:
-            raise _RefusedError(FailureCode.NO_ROUTE)
+            raise RefusedError(FailureCode.NO_ROUTE)
         exact_in = transaction.mode is SwapMode.EXACT_IN
         amount = path.amount
         for pool_id, sold, bought in path.legs if exact_in else reversed(path.legs):
             pool = draft.pools.get(pool_id) or self._pools.get(pool_id)
             direction = pool.direction(sold, bought) if pool else None
             if pool is None or direction is None:
-                raise _RefusedError(FailureCode.NO_ROUTE)
+                raise RefusedError(FailureCode.NO_ROUTE)
             if exact_in:
                 quote = pool.state.quote_exact_in(direction, amount, now)
                 amount = quote.amount_out
@@ -316,25 +250,25 @@ class Market:
                 amount = quote.amount_in
             draft.swap(pool, direction, quote)
 
-    def _check(self, transaction: PaperTransaction, draft: _Draft) -> tuple[int, int]:
+    def _check(self, transaction: PaperTransaction, draft: Draft) -> tuple[int, int]:
         """Return what a transaction pays and gets, if that is within its limits and the wallet's."""
         if not draft.pools or transaction.token_in == transaction.token_out:
-            raise _RefusedError(FailureCode.NO_ROUTE)
+            raise RefusedError(FailureCode.NO_ROUTE)
         amount_in, amount_out = -draft.gains[transaction.token_in], draft.gains[transaction.token_out]
         if amount_in > transaction.maximum_in or amount_out < transaction.minimum_out:
-            raise _RefusedError(FailureCode.SLIPPAGE_EXCEEDED)
+            raise RefusedError(FailureCode.SLIPPAGE_EXCEEDED)
         self._check_wallet(draft, USER)
         return amount_in, amount_out
 
-    def _check_wallet(self, draft: _Draft, owner: str) -> None:
+    def _check_wallet(self, draft: Draft, owner: str) -> None:
         for token, gain in draft.gains.items():
             balance = self._wallets.get((owner, token), 0) + gain
             if balance < 0:
-                raise _RefusedError(FailureCode.INSUFFICIENT_BALANCE)
+                raise RefusedError(FailureCode.INSUFFICIENT_BALANCE)
             if balance > U64_MAX:
                 raise ArithmeticOverflowError(f"{balance} does not fit u64")
 
-    def _make(self, draft: _Draft, owner: str) -> None:
+    def _make(self, draft: Draft, owner: str) -> None:
         """Let a draft that was checked come true."""
         self._pools.update(draft.pools)
         self._dirty_pools.update(draft.pools)
@@ -351,7 +285,7 @@ class Market:
         target = self.reference.target(pool.dex, pool.token_a, pool.token_b, slot)
         if target is None:
             return
-        draft = _Draft()
+        draft = Draft()
         try:
             direction = _way_to(target, pool.state)
             if direction is None:
@@ -364,7 +298,7 @@ class Market:
             amount = min(wanted, self._wallets.get((TRADERS, sold), 0))
             draft.swap(pool, direction, pool.state.quote_exact_in(direction, amount, now))
             self._check_wallet(draft, TRADERS)
-        except (AmmError, _RefusedError):
+        except (AmmError, RefusedError):
             return
         self._make(draft, TRADERS)
 

@@ -13,10 +13,10 @@ from service.domain.attempt import Landing
 from service.domain.failures import FailureCode
 from service.domain.tokens import Token
 from service.venues.paper.commands import Verdict
-from service.venues.paper.ledger import Arrival, Edition, Group, Submission
 from service.venues.paper.market import Execution
 from service.venues.paper.pool import PaperPool
 from service.venues.paper.pool_json import pool_from_row
+from service.venues.paper.records import Arrival, Edition, Group, Submission
 from service.venues.paper.transaction import read
 from service.venues.venue import Traded
 

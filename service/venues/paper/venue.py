@@ -16,9 +16,10 @@ from service.venues.paper.chain import Chain
 from service.venues.paper.command_queue import CommandQueue
 from service.venues.paper.founding import found_pools, found_wallets
 from service.venues.paper.leader import ChainSettings
-from service.venues.paper.ledger import Ledger, Submission
+from service.venues.paper.ledger import Ledger
 from service.venues.paper.listing import Listings, NewPool
 from service.venues.paper.pool import PaperPool
+from service.venues.paper.records import Submission
 from service.venues.paper.transaction import Signer, decode, message_of
 from service.venues.venue import (
     MarketChange,
