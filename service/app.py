@@ -56,6 +56,18 @@ class Servers:
     alone: bool
 
 
+class _Later:
+    """The sweep as the engine sees it: each needs the other, and this is where the circle closes."""
+
+    sweep: Sweep
+
+    def look_in(self, delay_ms: int) -> None:
+        self.sweep.look_in(delay_ms)
+
+    def put_back(self, order_id: str) -> None:
+        self.sweep.put_back(order_id)
+
+
 class Service:
     """The whole service, apart from the socket it listens on.
 
@@ -109,6 +121,7 @@ class Service:
             limits=route_limits,
             clock=self._clock,
         )
+        later = _Later()
         self.engine = Engine(
             journal=self._journal,
             claims=self._claims,
@@ -122,7 +135,7 @@ class Service:
                 ),
                 outcome_timeout_ms=settings.outcome_timeout_ms,
             ),
-            look_in=self._look_in,
+            later=later,
         )
         self._broker = WakeUpBroker(self.link, stream=f"{settings.redis_prefix}:wake-ups")
         jobs = Jobs(self._broker, self.engine.execute)
@@ -148,6 +161,8 @@ class Service:
             rate_limit=self._rate_limit,
             instance_timeout_ms=settings.instance_timeout_ms,
         )
+        later.sweep = self._sweep
+        self._journal.on_late_insert(self._sweep.put_back)
         self.link.on_return(self._sweep.wake_all)
         self._broker.on_group_lost(self._sweep.wake_all)
         endings = Endings(self._database, self._clock, self._bus.publish)
@@ -172,6 +187,7 @@ class Service:
             self._clock,
             slot_ms=settings.slot_ms,
             wake=jobs.wake,
+            wake_all=self._sweep.wake_all,
         )
         self._bus.on_steps(self.triggers.take)
         venue.on_change(self.triggers.take_change)
@@ -250,10 +266,6 @@ class Service:
                 await self._clock.sleep(1)
             else:
                 return
-
-    def _look_in(self, delay_ms: int) -> None:
-        # The engine and the sweep need each other; this is where the circle closes.
-        self._sweep.look_in(delay_ms)
 
     async def drain(self) -> None:
         """Take no new work, finish what can be finished in the grace, and tell the watchers to come back.

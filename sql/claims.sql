@@ -3,8 +3,8 @@
 -- name: claim_orders
 -- Give due orders without an owner to this process: a pending one, or an open one that was fired, starts a
 -- try (one entry: routing), one that another process left in execution goes on where it stands (no entry).
--- One whose time is over starts no more, and nobody who was judged dead is given any. An order that is this process's already is handed out again, so
--- the statement can be repeated.
+-- One whose time is over starts no more, and nobody who was judged dead is given any. An order that is this
+-- process's already is handed out again, so the statement can be repeated.
 WITH wanted AS (
     -- In one order, as by all who lock several.
     SELECT row.id, row.write_id
@@ -26,6 +26,16 @@ claimed AS (
                 AND (p.started OR p.expires_at IS NULL OR p.expires_at > now())
         )
     RETURNING p.order_id, p.fired, w.write_id
+),
+refused AS (
+    -- Who was judged dead is given none, and the wake-ups it has spent are put back.
+    UPDATE open_orders AS p
+    SET wake_at = now()
+    FROM wanted AS w
+    WHERE p.order_id = w.id
+        AND p.owner IS NULL
+        AND p.due_at <= now()
+        AND NOT EXISTS (SELECT 1 FROM instances AS i WHERE i.id = %(owner)s)
 ),
 started AS (
     UPDATE orders AS o
@@ -62,10 +72,11 @@ JOIN open_orders AS p ON p.order_id = h.id;
 
 -- name: claim_orders_at_rate
 -- claim_orders under the rate limit: a start takes a row of rate_starts that has not been used for
--- the window's length, and the longest due start first. One that has to wait is told how long.
+-- the window's length, and the longest due start first. One that has to wait is told how long; 0 is for an
+-- order that another has locked.
 WITH wanted AS (
     -- In one order, so that two processes with the same orders cannot block each other. A row that
-    -- another has locked is being claimed.
+    -- another has locked is most probably being claimed.
     SELECT row.id, row.write_id
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, write_id text)
     JOIN open_orders AS p ON p.order_id = row.id
@@ -140,6 +151,16 @@ continued AS (
         AND (p.owner = %(owner)s OR p.owner IS NULL AND p.due_at <= now())
     RETURNING p.order_id
 ),
+refused AS (
+    -- Who was judged dead is given none, and the wake-ups it has spent are put back.
+    UPDATE open_orders AS p
+    SET wake_at = now()
+    FROM wanted AS w
+    WHERE p.order_id = w.id
+        AND p.owner IS NULL
+        AND p.due_at <= now()
+        AND NOT EXISTS (SELECT 1 FROM instances AS i WHERE i.id = %(owner)s)
+),
 next_free AS (
     -- When a place is free and it is not this order's turn, the one before it will be woken soon.
     SELECT CASE WHEN min(started_at) > now() - %(window_ms)s * interval '1 millisecond'
@@ -153,6 +174,7 @@ deferred AS (
     SET wake_at = next_free.at
     FROM wanted AS w, next_free
     WHERE p.order_id = w.id
+        AND EXISTS (SELECT 1 FROM instances AS i WHERE i.id = %(owner)s)
         AND p.owner IS NULL
         AND NOT p.started
         AND p.due_at <= now()
@@ -181,7 +203,14 @@ SELECT
     order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL,
     ceil(wait_ms)::integer
-FROM deferred;
+FROM deferred
+UNION ALL
+-- Locked by another, who may do something else than claim it.
+SELECT
+    p.order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid)
+JOIN open_orders AS p ON p.order_id = row.id
+WHERE p.owner IS NULL AND p.due_at <= now() AND NOT EXISTS (SELECT 1 FROM wanted AS w WHERE w.id = p.order_id);
 
 -- name: set_rate_limit
 -- Make rate_starts as long as the limit, if it is not: its rows then stand for the latest starts that

@@ -31,12 +31,19 @@ WHERE due_at <= now()
 RETURNING order_id::text;
 
 -- name: leave
--- A process stops: what it has not finished is for the others, or for its next start.
+-- A process stops: what it has not finished is for the others, or for its next start; so are orders of
+-- which it has spent a wake-up and that it has not claimed.
 WITH gone AS (DELETE FROM instances WHERE id = %(id)s)
 UPDATE open_orders
 SET owner = NULL, wake_at = now()
-WHERE due_at <= now() AND owner = %(id)s
+WHERE due_at <= now() AND (owner = %(id)s OR owner IS NULL AND order_id = ANY(%(spent)s::uuid[]))
 RETURNING order_id::text;
+
+-- name: put_back_wake_ups
+-- Wake-ups of these orders were spent and the orders not worked on: they are to be woken again.
+UPDATE open_orders
+SET wake_at = now()
+WHERE order_id = ANY(%(ids)s::uuid[]) AND owner IS NULL AND due_at <= now() AND wake_at > now();
 
 -- name: wake_due_orders
 -- Orders that should be worked on and are not: to be enqueued, and not again for a while. Of those

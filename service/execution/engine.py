@@ -8,10 +8,10 @@ the last step: in ``routing`` it quotes again, in ``building`` it quotes and pre
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from service import crash_points
 from service.background import cancel
@@ -72,6 +72,16 @@ class _Run:
     version: int
 
 
+class Later(Protocol):
+    """Has orders looked at again: the sweep's to do."""
+
+    def look_in(self, delay_ms: int) -> None:
+        """Look for due orders after a delay."""
+
+    def put_back(self, order_id: str) -> None:
+        """Have an order woken again: a wake-up was spent, and it was not claimed."""
+
+
 class Engine:
     """Executes orders, each at most once at a time.
 
@@ -83,8 +93,7 @@ class Engine:
         quoter: finds their routes.
         clock: pauses, write ids, jitter.
         settings: time-outs and the retry policy.
-        look_in: called with milliseconds when an order should be looked at after a while: the
-            sweep's to do.
+        later: has orders looked at again.
     """
 
     def __init__(
@@ -97,7 +106,7 @@ class Engine:
         quoter: Quoter,
         clock: Clock,
         settings: ExecutionSettings,
-        look_in: Callable[[int], None],
+        later: Later,
     ) -> None:
         self._journal = journal
         self._claims = claims
@@ -106,12 +115,14 @@ class Engine:
         self._quoter = quoter
         self._clock = clock
         self._settings = settings
-        self._look_in = look_in
+        self._later = later
         # The orders this process works on, each with the task that does.
         self._running: dict[str, asyncio.Task[None] | None] = {}
         # Those of them that hold up no worker; and of these, those whose outcome is unknown.
         self._aside: set[str] = set()
         self._unknown: set[str] = set()
+        # Those that have been woken again since.
+        self._woken: set[str] = set()
 
     @property
     def running(self) -> list[str]:
@@ -127,18 +138,26 @@ class Engine:
         """Work on an order, if it may be worked on now, for as long as there is something to do.
 
         Returns when the order has ended, waits for its next try, or waits for an outcome that the
-        venue owes (which is then asked for without holding up the caller).
+        venue owes (which is then asked for without holding up the caller). A wake-up whose claim was not
+        answered (it was cancelled, or failed) is put back.
         """
         if order_id in self._running:
+            self._woken.add(order_id)
             return
         self._running[order_id] = asyncio.current_task()
+        spent_in_vain = True
         try:
             claim = await self._claims.claim(order_id)
+            # Woken again while the claim was on its way: its answer may be older than what it was woken for.
+            spent_in_vain = claim == Deferred(0) or (claim is None and order_id in self._woken)
             if isinstance(claim, Deferred):
-                self._look_in(claim.wait_ms)
+                self._later.look_in(claim.wait_ms)
             elif claim is not None:
                 await self._work_on(_Run(claim, claim.status, claim.version))
         finally:
+            self._woken.discard(order_id)
+            if spent_in_vain:
+                self._later.put_back(order_id)
             if order_id not in self._aside:
                 del self._running[order_id]
 
@@ -293,7 +312,7 @@ class Engine:
             return
         log.info("order %s: try %d: %s; now %s", order.order_id, order.tries, failure.code, run.status)
         if delay_ms is not None:
-            self._look_in(delay_ms)
+            self._later.look_in(delay_ms)
 
     async def _best_quote(self, order: Claimed) -> Choice:
         """Return the best route, if it is one that the order takes.

@@ -14,7 +14,7 @@ from service.background import Background
 from service.clock import Clock
 from service.execution.engine import Engine
 from service.store.database import UnavailableError
-from service.store.instances import Identity, Instances
+from service.store.instances import MOST_A_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,10 @@ class Sweep:
         self._looks: list[float] = []
         self._look_now = asyncio.Event()
         self._wake_all = False
+        # More is due than was woken at once.
+        self._more_due = False
+        # Orders whose wake-up was spent here, and that were not claimed.
+        self._spent: set[str] = set()
         self._registered = False
         self._last_beat = clock.monotonic()
         self._judges_from = self._last_beat + self._timeout_s
@@ -103,7 +107,7 @@ class Sweep:
             return
         self._registered = False
         try:
-            await self._wake(await self._instances.leave())
+            await self._wake(await self._instances.leave(sorted(self._spent)))
         except UnavailableError as error:
             log.warning("could not sign off (%s): the others will notice", error)
 
@@ -117,6 +121,10 @@ class Sweep:
         self._wake_all = True
         self._look_now.set()
 
+    def put_back(self, order_id: str) -> None:
+        """Have an order woken again with the next sweep: a wake-up was spent, and it was not claimed."""
+        self._spent.add(order_id)
+
     async def _sweep_for_ever(self) -> None:
         next_sweep = self._clock.monotonic() + self._every_s
         while True:
@@ -127,9 +135,12 @@ class Sweep:
                 if now >= next_sweep:
                     due, next_sweep = True, now + self._every_s
                     await self._look_after_instances()
-                if (due or self._wake_all) and await self._wake_due(again=self._wake_all):
-                    self._wake_all = False
+                    await self._put_back_spent()
+                if due or self._wake_all:
+                    await self._wake_due()
             except UnavailableError as error:
+                # Orders may have been handed out in an answer that was lost.
+                self._wake_all |= error.unknown
                 log.warning("sweep: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
                 await self._clock.sleep(self._every_s / 2)
 
@@ -159,6 +170,8 @@ class Sweep:
             await self._engine.let_go()
             self._identity.renew()
             await self._instances.register()
+            # Claims were cancelled, or refused because the old id was gone: their wake-ups are spent.
+            self._wake_all = True
             log.warning("this process was away for too long and goes on under a new id")
         now = self._clock.monotonic()
         if now - self._last_beat > _AWAY_S:
@@ -168,6 +181,8 @@ class Sweep:
         if now >= self._judges_from:
             for dead in await self._instances.bury():
                 log.warning("instance %s is dead; its orders go on here or elsewhere", dead)
+                # So do those that it was only woken for.
+                self._wake_all = True
         await self._instances.release_orphans()
         await self._release_idle()
 
@@ -180,17 +195,30 @@ class Sweep:
             log.warning("%d orders had an owner and no task", len(forgotten))
             await self._instances.release(sorted(forgotten))
 
-    async def _wake_due(self, *, again: bool) -> bool:
-        """Wake orders that are due; return False when Redis is away."""
+    async def _put_back_spent(self) -> None:
+        """Have orders found that this process was woken for and did not claim."""
+        if self._spent:
+            order_ids = sorted(self._spent)
+            await self._instances.put_back(order_ids)
+            self._spent.difference_update(order_ids)
+
+    async def _wake_due(self) -> None:
+        """Wake orders that are due, as many as may be on their way at once."""
         queued = await self._queued()
         if queued is None:
-            return False
-        if queued > _ENOUGH and not again:
+            return
+        if queued > _ENOUGH and not self._wake_all:
             # The workers have enough to do: what is due will be found later.
-            return True
-        await self._wake(
-            await self._instances.wake_due(
+            return
+        again = self._wake_all or self._more_due
+        # Noted before it is done: a wish that comes meanwhile is for the next time.
+        self._wake_all = False
+        try:
+            order_ids = await self._instances.wake_due(
                 rate_limit=self._rate_limit, wake_after_ms=WAKE_AFTER_MS, again=again
             )
-        )
-        return True
+        except UnavailableError:
+            self._wake_all |= again
+            raise
+        self._more_due = again and len(order_ids) >= MOST_A_SWEEP
+        await self._wake(order_ids)

@@ -52,6 +52,7 @@ class Batcher(Generic[Item, Result]):
         largest: how many items a group holds at most.
         limit: how many items may wait; None means any number.
         patient: whether to wait for PostgreSQL, rather than tell the callers that it is away.
+        on_unclaimed: told of an item that was written after its caller had given up.
     """
 
     def __init__(
@@ -64,9 +65,11 @@ class Batcher(Generic[Item, Result]):
         largest: int,
         limit: int | None = None,
         patient: bool = True,
+        on_unclaimed: Callable[[Item], None] | None = None,
     ) -> None:
         self._run = run
         self._patient = patient
+        self._on_unclaimed = on_unclaimed
         self._clock = clock
         self._name = name
         self._key = key
@@ -143,16 +146,16 @@ class Batcher(Generic[Item, Result]):
         except psycopg2.Error as error:
             # One bad row must not fail its neighbours: find it.
             if len(group) == 1:
-                _answer(group[0], error)
+                self._answer(group[0], error)
                 return
             for waiting in group:
                 await self._run_group([waiting])
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' to deal with
             for waiting in group:
-                _answer(waiting, error)
+                self._answer(waiting, error)
         else:
             for waiting, result in zip(group, results, strict=True):
-                _answer(waiting, result)
+                self._answer(waiting, result)
 
     async def _run_until_answered(self, group: list[_Waiting[Item, Result]]) -> Sequence[Result | Exception]:
         """Run the group until PostgreSQL answers; those who have given up drop out of it."""
@@ -186,11 +189,11 @@ class Batcher(Generic[Item, Result]):
             await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-
-def _answer(waiting: _Waiting[Item, Result], result: Result | Exception) -> None:
-    if waiting.answer.done():
-        return
-    if isinstance(result, Exception):
-        waiting.answer.set_exception(result)
-    else:
-        waiting.answer.set_result(result)
+    def _answer(self, waiting: _Waiting[Item, Result], result: Result | Exception) -> None:
+        if waiting.answer.done():
+            if self._on_unclaimed is not None and not isinstance(result, Exception):
+                self._on_unclaimed(waiting.item)
+        elif isinstance(result, Exception):
+            waiting.answer.set_exception(result)
+        else:
+            waiting.answer.set_result(result)

@@ -52,7 +52,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The rate limit does not let the order start yet."""
+    """The order cannot start yet: for so long by the rate limit; 0: because another has it locked."""
 
     wait_ms: int
 

@@ -3,6 +3,8 @@
 All of it is judged by PostgreSQL's clock.
 """
 
+from collections.abc import Sequence
+
 from service.clock import Clock
 from service.store.database import Database
 from service.store.queries import query
@@ -14,10 +16,12 @@ _BURY = query("bury_instances")
 _RELEASE_ORPHANS = query("release_orphans")
 _RELEASE = query("release_orders")
 _LEAVE = query("leave")
+_PUT_BACK = query("put_back_wake_ups")
 _WAKE_DUE = query("wake_due_orders")
 _FIND_IDLE = query("find_idle_orders")
 
-_MOST_A_SWEEP = 1_000
+MOST_A_SWEEP = 1_000
+"""As many orders are woken at once, at most, of those that have started, and of the others."""
 
 
 class Identity:
@@ -85,9 +89,21 @@ class Instances:
         """Take dead processes' orders from them and return the orders' ids."""
         return [row[0] for row in await self._database.run(_RELEASE_ORPHANS)]
 
-    async def leave(self) -> list[str]:
-        """Sign off, give up this process's orders, and return their ids."""
-        return [row[0] for row in await self._database.run(_LEAVE, {"id": self._identity.id})]
+    async def leave(self, spent: Sequence[str] = ()) -> list[str]:
+        """Sign off and give up this process's orders.
+
+        Args:
+            spent: orders whose wake-up this process has spent without claiming them.
+
+        Returns:
+            The ids of all orders that are to be woken now.
+        """
+        parameters = {"id": self._identity.id, "spent": list(spent)}
+        return [row[0] for row in await self._database.run(_LEAVE, parameters)]
+
+    async def put_back(self, order_ids: Sequence[str]) -> None:
+        """Have orders woken again: their wake-ups were spent, and the orders were not claimed."""
+        await self._database.run(_PUT_BACK, {"ids": list(order_ids)})
 
     async def wake_due(self, *, rate_limit: RateLimit, wake_after_ms: int, again: bool = False) -> list[str]:
         """Return orders that should be worked on, and not again within ``wake_after_ms``.
@@ -100,7 +116,7 @@ class Instances:
         rows = await self._database.run(
             _WAKE_DUE,
             {
-                "most": _MOST_A_SWEEP,
+                "most": MOST_A_SWEEP,
                 **rate_limit.parameters,
                 "wake_after_ms": wake_after_ms,
                 "again": again,
@@ -115,6 +131,6 @@ class Instances:
     async def find_idle(self, running: list[str]) -> list[str]:
         """Return this process's orders other than those in ``running``."""
         rows = await self._database.read(
-            _FIND_IDLE, {"owner": self._identity.id, "running": running, "most": _MOST_A_SWEEP}
+            _FIND_IDLE, {"owner": self._identity.id, "running": running, "most": MOST_A_SWEEP}
         )
         return [row[0] for row in rows]

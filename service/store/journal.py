@@ -136,7 +136,9 @@ class Journal:
             key=lambda order: order.id,
             largest=group_limit,
             limit=insert_limit,
+            on_unclaimed=self._inserted_late,
         )
+        self._on_late_insert: list[Callable[[str], None]] = []
         # Never refused and never given up: an order in execution has nowhere else to go.
         self._appends = Batcher(
             self._write_transitions,
@@ -155,6 +157,14 @@ class Journal:
             UnavailableError: if ``unknown``, the order may exist under its id, or may yet.
         """
         return await self._inserts.submit(order, timeout_s)
+
+    def on_late_insert(self, callback: Callable[[str], None]) -> None:
+        """Call back with the id of an order that was stored when its client did not wait any more."""
+        self._on_late_insert.append(callback)
+
+    def _inserted_late(self, order: NewOrder) -> None:
+        for callback in self._on_late_insert:
+            callback(order.id)
 
     async def append(self, transition: Transition) -> Committed:
         """Move an order one step, waiting for PostgreSQL as long as it takes.

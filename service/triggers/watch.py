@@ -51,6 +51,7 @@ class Triggers:
         clock: PostgreSQL's time; paces.
         slot_ms: the market's slot; conditions of time are looked at once in each.
         wake: has somebody work on orders.
+        wake_all: has every due order woken: some may be due of which this instance does not know.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Triggers:
         *,
         slot_ms: int,
         wake: Callable[[list[str]], Awaitable[None]],
+        wake_all: Callable[[], None],
     ) -> None:
         self._lease = lease
         self._resting = resting
@@ -70,6 +72,7 @@ class Triggers:
         self._slot_ms = slot_ms
         self._slot_s = slot_ms / 1000
         self._wake = wake
+        self._wake_all = wake_all
         self._watching = False
         # Of the lease, while it is held.
         self._epoch: int | None = None
@@ -342,6 +345,9 @@ class Triggers:
         try:
             fired = await self._resting.fire(orders)
         except UnavailableError as error:
+            if error.unknown:
+                # They may be due by now, and nobody was told.
+                self._wake_all()
             # Nothing else is lost: to build the books anew for a conflict would hold up all the others.
             log.warning(
                 "triggers: %d orders are looked at again (%s)",

@@ -47,6 +47,7 @@ from service.venues.venue import (
 
 from tests.support import report
 from tests.support.clock import ManualClock
+from tests.support.later import Noted
 from tests.support.servers import TestServers
 from tests.support.store import Store, open_store
 
@@ -231,7 +232,7 @@ class Process:
             quoter=Quoter(venue, timeout_ms=_A_DAY_MS, limits=RouteLimits(), clock=world.clock),
             clock=world.clock,
             settings=ExecutionSettings(RetryPolicy(MAX_RETRIES, 0, 10_000), _A_DAY_MS),
-            look_in=lambda _delay_ms: None,
+            later=Noted(),
         )
 
     @property

@@ -1,13 +1,13 @@
 """The sweep: who is dead, which orders nobody works on, and when there is something to wake."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 import pytest
 from service.execution.engine import Engine
 from service.jobs.sweep import Sweep
 from service.store.database import UnavailableError
-from service.store.instances import Identity, Instances
+from service.store.instances import MOST_A_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
 
 from tests.support.clock import ManualClock, settle
@@ -20,7 +20,8 @@ class FakeInstances:
         self._identity, self._clock = identity, clock
         self.calls, self.left, self.released = list[str](), list[str](), list[str]()
         self.due, self.idle = list[str](), list[str]()
-        self.away = self.dead = False
+        self.spent, self.buried = list[str](), list[str]()
+        self.away = self.dead = self.answers_are_lost = False
 
     async def register(self) -> None:
         self._call("register")
@@ -35,19 +36,26 @@ class FakeInstances:
 
     async def bury(self, *, all_others: bool = False) -> list[str]:
         self._call("bury all" if all_others else "bury")
-        return []
+        buried, self.buried = self.buried, []
+        return buried
 
     async def release_orphans(self) -> list[str]:
         self._call("release orphans")
         return ["orphan"]
 
-    async def leave(self, instance_id: str | None = None) -> list[str]:
+    async def leave(self, spent: Sequence[str] = ()) -> list[str]:
         self._call("leave")
-        self.left.append(instance_id or self._identity.id)
-        return ["left"]
+        self.left.append(self._identity.id)
+        return ["left", *spent]
+
+    async def put_back(self, order_ids: Sequence[str]) -> None:
+        self._call("put back")
+        self.spent += order_ids
 
     async def wake_due(self, *, again: bool, **_options: Any) -> list[str]:
         self._call("wake again" if again else "wake")
+        if self.answers_are_lost:
+            raise UnavailableError("the answer was lost", unknown=True)
         return self.due
 
     async def release(self, order_ids: list[str]) -> None:
@@ -188,7 +196,54 @@ async def test_a_process_judged_dead_gives_up_its_orders_and_goes_on_under_a_new
     assert (await world.after(1))[:3] == ["beat", "leave", "register"]
     assert world.identity.id != before
     assert world.instances.left == [before]
+    # Under the old id, claims may have been refused.
+    assert world.instances.calls[-1] == "wake again"
     assert "register" not in await world.after(1)
+    assert world.instances.calls[-1] == "wake"
+
+
+async def test_when_another_is_found_dead_all_is_woken_that_it_may_have_been_woken_for(world: World) -> None:
+    await world.start()
+    for _ in range(5):
+        await world.after(1)
+    world.instances.buried = ["b"]
+    assert (await world.after(1))[-1] == "wake again"
+    assert (await world.after(1))[-1] == "wake"
+
+
+async def test_a_wake_up_that_was_spent_in_vain_is_put_back_by_the_next_sweep(world: World) -> None:
+    await world.start()
+    world.sweep.put_back("a")
+    world.sweep.put_back("b")
+    assert await world.after(0.5) == []
+    world.instances.away = True
+    await world.after(1)
+    assert world.instances.spent == []
+    world.instances.away = False
+    assert (await world.after(1))[-2:] == ["put back", "wake"]
+    assert world.instances.spent == ["a", "b"]
+    assert "put back" not in await world.after(1)
+
+
+async def test_what_a_lost_answer_handed_out_is_woken_again(world: World) -> None:
+    await world.start()
+    world.instances.due, world.instances.answers_are_lost = ["a"], True
+    assert (await world.after(1))[-1] == "wake"
+    assert world.woken == []
+    world.instances.answers_are_lost = False
+    assert (await world.after(1))[-1] == "wake again"
+    assert world.woken == ["a"]
+
+
+async def test_a_backlog_is_woken_a_part_at_a_time(world: World) -> None:
+    world.instances.due = [str(number) for number in range(MOST_A_SWEEP)]
+    await world.start()
+    assert world.instances.calls[-1] == "wake again"
+    world.queued = 501
+    assert "wake" not in "".join(await world.after(1))
+    world.queued, world.instances.due = 0, ["a"]
+    assert (await world.after(1))[-1] == "wake again"
+    assert (await world.after(1))[-1] == "wake"
 
 
 @pytest.mark.parametrize(("absence_s", "renewed"), [(3.9, False), (4.1, True)])
@@ -236,8 +291,9 @@ async def test_nothing_is_woken_while_redis_is_away_or_the_workers_have_enough_t
 async def test_a_stop_signs_off_wakes_what_was_left_and_sweeps_no_more(world: World) -> None:
     await world.start()
     await world.after(0)
+    world.sweep.put_back("spent")
     await world.sweep.stop()
-    assert (world.instances.calls, world.woken) == (["leave"], ["left"])
+    assert (world.instances.calls, world.woken) == (["leave"], ["left", "spent"])
     assert await world.after(5) == []
 
 

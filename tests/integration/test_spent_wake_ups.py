@@ -1,0 +1,306 @@
+"""A wake-up that was spent, and the order not worked on: wherever that can be, the order soon moves."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import psycopg2
+import pytest
+from service.app import Service
+from service.domain.order import NewOrder, OrderType
+from service.domain.quote import SwapMode
+from service.store.database import Row, UnavailableError
+from service.store.queries import Query
+
+from tests.conftest import service_on
+from tests.support.orders import MARKET_ORDER
+from tests.support.servers import TestServers
+
+# A sweep every eighth of a second.
+TIMEOUT_MS = 500
+SOON_S = 2.0
+"""More than a second for a busy machine, and less than WAKE_AFTER_MS."""
+
+Before = Callable[[Query], Awaitable[None]]
+Client = Callable[[Any], Awaitable[Any]]
+
+
+class Instance:
+    """A service, and what a test has happen to its statements."""
+
+    def __init__(self, servers: TestServers, client: Any, service: Service) -> None:
+        self.servers, self.client, self.service = servers, client, service
+        self._run = service._database.run
+        self.asked: list[str] = []
+
+    def before(self, meddle: Before) -> None:
+        """Have something awaited before each statement; it may hold it or fail it."""
+        self._meddle(before=meddle)
+
+    def after(self, meddle: Before) -> None:
+        """Have something awaited after each statement; it may lose its answer."""
+        self._meddle(after=meddle)
+
+    def watch(self) -> None:
+        """Take note of the statements."""
+        self._meddle()
+
+    def _meddle(self, before: Before | None = None, after: Before | None = None) -> None:
+        async def run(query: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+            if before is not None:
+                await before(query)
+            rows = await self._run(query, parameters)
+            self.asked.append(query.name)
+            if after is not None:
+                await after(query)
+            return rows
+
+        self.service._database.run = run  # type: ignore[method-assign]
+
+    def leave_alone(self) -> None:
+        """Meddle no more."""
+        self.service._database.run = self._run  # type: ignore[method-assign]
+
+    async def place(self, **changes: Any) -> str:
+        """Place an order; return its id, also of one that may have been stored."""
+        async with self.client.post("/api/orders/execute", json={**MARKET_ORDER, **changes}) as answer:
+            body = await answer.json()
+            assert answer.status in {201, 503}, body
+            return str(body["orderId"])
+
+    async def insert(self) -> str:
+        """Store an order that nobody is woken for."""
+        order = NewOrder(
+            id=self.service._clock.new_order_id(),
+            order_type=OrderType.MARKET,
+            token_in="SOL",
+            token_out="USDC",
+            swap_mode=SwapMode.EXACT_IN,
+            amount=10**9,
+            amount_text="1",
+            slippage_bps=100,
+            client_order_id=None,
+        )
+        await self.service._journal.insert(order, 5)
+        return order.id
+
+    async def status(self, order_id: str) -> str:
+        order = await self.service.orders.get(order_id)
+        return "" if order is None else str(order.status)
+
+    async def comes_to(self, order_id: str, status: str = "confirmed") -> float:
+        """Wait until an order has a status, and return how long that took."""
+        began = time.monotonic()
+        while await self.status(order_id) != status:
+            assert time.monotonic() - began < SOON_S, await self.status(order_id)
+            await asyncio.sleep(0.02)
+        return time.monotonic() - began
+
+    def sql(self, statement: str, *values: object) -> None:
+        with self.servers.connect() as link, link.cursor() as cursor:
+            cursor.execute(statement, values)
+
+
+@pytest.fixture
+async def open_instance(servers: TestServers, aiohttp_client: Client) -> Callable[..., Awaitable[Instance]]:
+    async def open_instance(**environment: str) -> Instance:
+        service = service_on(servers, **{"INSTANCE_TIMEOUT_MS": str(TIMEOUT_MS), **environment})
+        return Instance(servers, await aiohttp_client(service.web), service)
+
+    return open_instance
+
+
+Open = Callable[..., Awaitable[Instance]]
+
+
+def failing(*allowed: str, unknown: bool = False) -> Before:
+    """Return what is PostgreSQL's absence for all statements but some."""
+
+    async def fail(query: Query) -> None:
+        if query.name not in allowed:
+            raise UnavailableError("away", unknown=unknown)
+
+    return fail
+
+
+async def until(condition: Callable[[], bool], within_s: float = 10) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        await asyncio.sleep(0.005)
+
+
+async def test_a_claim_is_cancelled_when_the_process_was_away_for_too_long(open_instance: Open) -> None:
+    instance = await open_instance()
+    instance.before(failing("insert_orders"))
+    order_id = await instance.place()
+    await until(lambda: instance.service._identity.lapsed)
+    instance.leave_alone()
+    await instance.comes_to(order_id)
+
+
+async def test_a_claim_is_refused_between_the_old_id_and_the_new_one(open_instance: Open) -> None:
+    instance = await open_instance()
+    placed: list[str] = []
+
+    async def place_before_the_new_id_counts(query: Query) -> None:
+        if query.name == "register_instance" and not placed:
+            placed.append(await instance.place())
+            await until(lambda: "claim_orders" in instance.asked)
+
+    instance.before(place_before_the_new_id_counts)
+    instance.sql("DELETE FROM instances")
+    await until(lambda: bool(placed))
+    await instance.comes_to(placed[0])
+
+
+async def test_a_claim_is_refused_because_the_process_was_judged_dead(open_instance: Open) -> None:
+    instance = await open_instance(INSTANCE_TIMEOUT_MS="4000")
+    instance.sql("DELETE FROM instances")
+    await instance.comes_to(await instance.place())
+
+
+async def test_a_wake_up_comes_while_a_claim_is_refused(open_instance: Open) -> None:
+    """The statement sees no instance; before it answers there is one, and the order is woken for it."""
+    instance = await open_instance()
+    order_id = await instance.insert()
+    asked = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def hold(query: Query) -> None:
+        if query.name == "claim_orders" and not asked.is_set():
+            asked.set()
+            await go_on.wait()
+
+    instance.sql("UPDATE open_orders SET due_at = 'infinity'")
+    instance.after(hold)
+    refused = asyncio.create_task(instance.service.engine.execute(order_id))
+    await asked.wait()
+    instance.sql("UPDATE open_orders SET due_at = now()")
+    await instance.service.engine.execute(order_id)
+    go_on.set()
+    await refused
+    await instance.comes_to(order_id)
+
+
+@pytest.mark.parametrize("rate_limit", ["0", "100"])
+async def test_an_order_is_locked_by_one_who_does_not_claim_it(open_instance: Open, rate_limit: str) -> None:
+    instance = await open_instance(QUEUE_RATE_LIMIT=rate_limit)
+    with psycopg2.connect(instance.servers.database_url) as link, link.cursor() as cursor:
+
+        async def lock(query: Query) -> None:
+            if query.name == "claim_orders_at_rate" and not instance.asked.count(query.name):
+                cursor.execute("SELECT FROM open_orders FOR UPDATE")
+
+        instance.before(lock)
+        order_id = await instance.place()
+        await until(lambda: any(name.startswith("claim") for name in instance.asked))
+        link.rollback()
+        await instance.comes_to(order_id)
+    link.close()
+
+
+async def test_the_rate_limit_defers_it(open_instance: Open) -> None:
+    instance = await open_instance(QUEUE_RATE_LIMIT="1")
+    instance.sql("UPDATE rate_starts SET started_at = now() - interval '59.7 s'")
+    await instance.comes_to(await instance.place())
+
+
+async def test_the_claim_fails(open_instance: Open) -> None:
+    instance = await open_instance()
+    failed: list[str] = []
+
+    async def fail_once(query: Query) -> None:
+        if query.name == "claim_orders" and not failed:
+            failed.append(query.name)
+            raise psycopg2.ProgrammingError("no such function")
+
+    instance.before(fail_once)
+    order_id = await instance.place()
+    await until(lambda: bool(failed))
+    await instance.comes_to(order_id)
+
+
+@asynccontextmanager
+async def answer_lost_of(instance: Instance, name: str) -> AsyncIterator[None]:
+    """Lose the answer of a statement once, after it was executed."""
+    lost: list[str] = []
+
+    async def lose(query: Query) -> None:
+        if query.name == name and not lost and instance.asked:
+            lost.append(query.name)
+            raise UnavailableError("the answer was lost", unknown=True)
+
+    instance.after(lose)
+    yield
+    await until(lambda: bool(lost))
+
+
+async def test_the_sweep_hands_it_out_and_the_answer_is_lost(open_instance: Open) -> None:
+    instance = await open_instance()
+    order_id = await instance.insert()
+    async with answer_lost_of(instance, "wake_due_orders"):
+        instance.sql("UPDATE open_orders SET wake_at = now()")
+    await instance.comes_to(order_id)
+
+
+async def test_a_trigger_fires_it_and_the_answer_is_lost(open_instance: Open) -> None:
+    instance = await open_instance()
+    await until(lambda: instance.service.triggers.watching)
+    async with answer_lost_of(instance, "fire_orders"):
+        order_id = await instance.place(orderType="limit", limitPrice="1")
+    await instance.comes_to(order_id)
+
+
+async def test_it_is_stored_when_its_client_does_not_wait_any_more(open_instance: Open) -> None:
+    instance = await open_instance(INSERT_TIMEOUT_MS="100")
+    stored = asyncio.Event()
+
+    async def hold(query: Query) -> None:
+        if query.name == "insert_orders":
+            await stored.wait()
+
+    instance.before(hold)
+    order_id = await instance.place()
+    stored.set()
+    await instance.comes_to(order_id)
+
+
+async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) -> None:
+    stopping, staying = await open_instance(), await open_instance()
+    # Only the one that stops takes wake-ups.
+    await staying.service._receiver._reader.stop()
+    claims: list[str] = []
+
+    async def hold(query: Query) -> None:
+        if query.name == "claim_orders":
+            claims.append(query.name)
+            raise UnavailableError("away", unknown=False)
+
+    stopping.before(hold)
+    order_id = await stopping.place()
+    await until(lambda: bool(claims))
+    staying.service._receiver._reader.start()
+    stopping.service._settings = replace(stopping.service._settings, shutdown_grace_s=0)
+    await stopping.client.close()
+    await staying.comes_to(order_id)
+
+
+async def test_the_process_dies_with_its_claim_on_the_way(open_instance: Open) -> None:
+    dying, staying = await open_instance(), await open_instance()
+    staying.watch()
+    await staying.service._receiver._reader.stop()
+    dying.before(failing("insert_orders"))
+    order_id = await dying.place()
+    await until(lambda: bool(dying.service.engine.running))
+    await dying.service._receiver._reader.stop()
+    staying.service._receiver._reader.start()
+    # Stopped where it is, as by SIGSTOP.
+    await dying.service._sweep._sweeper.stop()
+    staying.asked.clear()
+    await until(lambda: "bury_instances" in staying.asked)
+    await staying.comes_to(order_id)
+    dying.leave_alone()
