@@ -25,6 +25,7 @@ from service.jobs.tasks import Jobs
 from service.settings import Settings
 from service.store.claims import Claims
 from service.store.database import Database, RefusedError, UnavailableError
+from service.store.deployment import Deployment
 from service.store.endings import Endings
 from service.store.instances import Identity, Instances
 from service.store.journal import Journal
@@ -84,13 +85,14 @@ class Service:
         self._identity = Identity(self._clock, timeout_ms=settings.instance_timeout_ms)
         self._rate_limit = RateLimit(settings.queue_rate_limit_per_minute)
         self.orders = Orders(self._database, self._clock, group_limit=settings.write_group_limit)
+        self._deployment = Deployment(settings.redis_prefix)
         self.link = RedisLink(servers.redis_url, self._clock)
         self.feeds = Feeds(self.orders, self._clock)
         self._bus = Bus(
             self.link,
             self.feeds,
             self._clock,
-            channel=f"{settings.redis_prefix}:steps",
+            deployment=self._deployment,
             sender=self._identity.id,
         )
         self._journal = Journal(
@@ -111,7 +113,11 @@ class Service:
             group_limit=settings.write_group_limit,
         )
         self.venue = PaperVenue(
-            self._venue_database, self._clock, self.link, _paper_settings(settings, alone=servers.alone)
+            self._venue_database,
+            self._clock,
+            self.link,
+            self._deployment,
+            _paper_settings(settings, alone=servers.alone),
         )
         venue = _with_faults(self.venue, self._clock, settings)
         route_limits = RouteLimits(settings.max_route_legs, settings.min_split_gain_bps)
@@ -137,15 +143,16 @@ class Service:
             ),
             later=later,
         )
-        self._broker = WakeUpBroker(self.link, stream=f"{settings.redis_prefix}:wake-ups")
-        jobs = Jobs(self._broker, self.engine.execute)
+        broker = WakeUpBroker(self.link, self._deployment, consumer=self._identity.id)
         self._receiver = JobReceiver(
-            self._broker,
+            broker,
             self.link,
             self._clock,
-            consumer=self._identity.id,
+            execute=self.engine.execute,
+            put_back=later.put_back,
             concurrency=settings.worker_concurrency,
         )
+        jobs = Jobs(broker, self.link, execute=self.engine.execute, take=self._receiver.take)
         self._sweep = Sweep(
             Instances(
                 self._database,
@@ -156,15 +163,14 @@ class Service:
             self._identity,
             self._clock,
             wake=jobs.wake,
-            queued=self._broker.length,
+            queued=self._receiver.waiting,
             engine=self.engine,
             rate_limit=self._rate_limit,
             instance_timeout_ms=settings.instance_timeout_ms,
         )
         later.sweep = self._sweep
         self._journal.on_late_insert(self._sweep.put_back)
-        self.link.on_return(self._sweep.wake_all)
-        self._broker.on_group_lost(self._sweep.wake_all)
+        self.link.on_change(self._sweep.wake_all)
         endings = Endings(self._database, self._clock, self._bus.publish)
         self._ending_loop = EndingLoop(endings, self._clock)
         resting = Resting(
@@ -238,10 +244,11 @@ class Service:
             return
         self._started = True
         await self._prepare()
-        self.link.start()
         self.feeds.start()
         self._stream.start()
         self._bus.start()
+        self.link.start()
+        await self.link.settled()
         self._sweep.start()
         self._ending_loop.start()
         self.triggers.start()
@@ -254,6 +261,7 @@ class Service:
         while True:
             try:
                 await migrate(self._database)
+                await self._deployment.read(self._database, self._clock)
                 await self._rate_limit.put_in_force(self._database)
                 await self._sweep.recover(alone=self._servers.alone)
                 await self.venue.start()
@@ -316,7 +324,6 @@ def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:
         slot_ms=settings.slot_ms,
         valid_slots=settings.paper_tx_valid_slots,
         group_limit=settings.write_group_limit,
-        channel=f"{settings.redis_prefix}:market",
         alone=alone,
         listing_every_s=settings.paper_listing_every_s,
     )

@@ -207,7 +207,9 @@ FROM deferred
 UNION ALL
 -- Locked by another, who may do something else than claim it.
 SELECT
-    p.order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0
+    p.order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL,
+    0
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid)
 JOIN open_orders AS p ON p.order_id = row.id
 WHERE p.owner IS NULL AND p.due_at <= now() AND NOT EXISTS (SELECT 1 FROM wanted AS w WHERE w.id = p.order_id);

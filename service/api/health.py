@@ -24,19 +24,20 @@ class HealthRoute:
     async def health(self, _request: web.Request) -> web.Response:
         """Answer 200 while orders are accepted and read, 503 while PostgreSQL is away.
 
-        ``degraded`` is Redis away: orders are accepted, and start when it is back.
+        ``degraded`` is Redis away, or of no use: orders are accepted and executed without it.
         """
         try:
             await self.orders.versions([])
             database = True
         except UnavailableError:
             database = False
-        redis = await self.link.ping()
-        status = "unavailable" if not database else "ok" if redis else "degraded"
+        trouble = await self.link.check()
+        status = "unavailable" if not database else "degraded" if trouble else "ok"
         body = {
             "status": status,
             "database": "ok" if database else "unavailable",
-            "redis": "ok" if redis else "unavailable",
+            "redis": "unavailable" if trouble else "ok",
+            "redisError": trouble,
             "executing": self.executing(),
             "unknownOutcomes": self.unknown_outcomes(),
         }

@@ -232,7 +232,7 @@ def document() -> dict[str, Any]:
                 "operationId": "health",
                 "summary": "Whether the service can do its work",
                 "responses": {
-                    "200": {"description": "ok, or degraded: Redis is away."},
+                    "200": {"description": "ok, or degraded: no Redis that can be used, see redisError."},
                     "503": {"description": "unavailable: PostgreSQL is away."},
                 },
             }

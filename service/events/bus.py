@@ -1,7 +1,7 @@
 """The bus: steps from where they were committed to every instance's feeds.
 
 Feeds on the same instance are told directly, others by one Redis message a group. A message may be lost:
-the feeds compare with the store.
+the feeds compare with the store every second.
 """
 
 import logging
@@ -12,10 +12,10 @@ import orjson
 from service import crash_points
 from service.clock import Clock
 from service.domain.attempt import Fill
+from service.events.channel import Channel
 from service.events.feed import Feeds
 from service.events.redis_link import RedisLink
-from service.events.subscription import Subscription
-from service.store.database import UnavailableError
+from service.store.deployment import Deployment
 from service.store.journal import Committed, Quoted
 
 log = logging.getLogger(__name__)
@@ -28,18 +28,15 @@ class Bus:
         link: sends this instance's.
         feeds: told of everybody's.
         clock: paces reconnecting.
-        channel: the Redis channel that all instances share.
-        sender: this process's id on the channel.
+        deployment: whose instances are told.
+        sender: this process's id among them.
     """
 
-    def __init__(self, link: RedisLink, feeds: Feeds, clock: Clock, *, channel: str, sender: str) -> None:
-        self._link = link
-        self._feeds = feeds
-        self._clock = clock
-        self._channel = channel
-        self._sender = sender.encode()
+    def __init__(
+        self, link: RedisLink, feeds: Feeds, clock: Clock, *, deployment: Deployment, sender: str
+    ) -> None:
         self._listeners: list[Callable[[Sequence[Committed]], None]] = [feeds.take]
-        self._listener = Subscription(link.url, channel, clock, receive=self.receive, catch_up=self._catch_up)
+        self.channel = Channel(link, deployment, "steps", clock, sender=sender, receive=self._receive)
 
     def on_steps(self, callback: Callable[[Sequence[Committed]], None]) -> None:
         """Call back for the steps of every instance. A message may be lost. Must not wait."""
@@ -47,38 +44,29 @@ class Bus:
 
     def start(self) -> None:
         """Begin to listen to the other instances."""
-        self._listener.start()
+        self.channel.start()
 
     async def stop(self) -> None:
         """Stop listening."""
-        await self._listener.stop()
+        await self.channel.stop()
 
     def publish(self, steps: Sequence[Committed]) -> None:
         """Tell everybody of steps that have just been committed here. Never waits."""
         crash_points.reach("before publish")
         self._tell(steps)
-        self._link.send("PUBLISH", self._channel, self._sender + _encode(steps))
+        self.channel.publish(_encode(steps))
         crash_points.reach("after publish")
 
-    def receive(self, message: bytes) -> None:
-        """Take a message from the channel; one's own is known already."""
-        if message.startswith(self._sender):
-            return
+    def _receive(self, message: bytes) -> None:
+        """Take another instance's message."""
         try:
-            self._tell(_decode(message[len(self._sender) :]))
+            self._tell(_decode(message))
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             log.warning("bus: a message that is not one of ours (%s)", error, extra={"fault": "bus"})
 
     def _tell(self, steps: Sequence[Committed]) -> None:
         for listener in self._listeners:
             listener(steps)
-
-    async def _catch_up(self) -> None:
-        """Read what was published while nobody listened here."""
-        try:
-            await self._feeds.compare()
-        except UnavailableError as error:
-            log.debug("bus: catching up later (%s)", error)
 
 
 def _encode(steps: Sequence[Committed]) -> bytes:

@@ -1,15 +1,14 @@
 """What a wake-up runs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from taskiq import AsyncTaskiqDecoratedTask
 
+from service.events.redis_link import RedisLink
 from service.jobs.broker import WakeUpBroker
-
-Execute = Callable[[str], Awaitable[None]]
-"""Works on the order of an id, if there is anything to do."""
+from service.jobs.receiver import Execute
 
 
 class Jobs:
@@ -17,20 +16,34 @@ class Jobs:
 
     Args:
         broker: where wake-ups go.
+        link: tells whether they can.
         execute: works on an order.
+        take: has this process's workers do so while Redis is away.
     """
 
-    def __init__(self, broker: WakeUpBroker, execute: Execute) -> None:
+    def __init__(
+        self,
+        broker: WakeUpBroker,
+        link: RedisLink,
+        *,
+        execute: Execute,
+        take: Callable[[Iterable[str]], None],
+    ) -> None:
         async def execute_order(order_id: str) -> None:
             # Cancelled is what a job is when the service stops; taskiq would log it as an error.
             with suppress(asyncio.CancelledError):
                 await execute(order_id)
 
+        self._link = link
+        self._take = take
         self._execute_order: AsyncTaskiqDecoratedTask[..., object] = broker.register_task(
             execute_order, task_name="execute_order"
         )
 
     async def wake(self, order_ids: Iterable[str]) -> None:
         """Have somebody look at orders, soon. Never fails: a wake-up that is lost is sent again."""
+        if not self._link.available:
+            self._take(order_ids)
+            return
         for order_id in order_ids:
             await self._execute_order.kiq(order_id)

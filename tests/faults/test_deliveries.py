@@ -26,7 +26,7 @@ FAST = {"WORKER_CONCURRENCY": "200", "QUOTE_DELAY_MS": "0-20", "EXECUTION_DELAY_
 
 def _multiply(servers: TestServers, expected: int, rng: random.Random) -> int:
     """Put copies of every wake-up into the stream, so that each is there 2 to 5 times, in any order."""
-    stream = f"{servers.redis_prefix}:wake-ups"
+    stream = servers.wake_ups
     with Redis.from_url(servers.redis_url) as redis:
         wait_until(lambda: redis.xlen(stream) >= expected - 5)
         entries = [fields for _entry_id, fields in redis.xrange(stream)]
@@ -42,7 +42,7 @@ def _multiply(servers: TestServers, expected: int, rng: random.Random) -> int:
 
 def _length(servers: TestServers) -> int:
     with Redis.from_url(servers.redis_url) as redis:
-        length: int = redis.xlen(f"{servers.redis_prefix}:wake-ups")
+        length: int = redis.xlen(servers.wake_ups)
         return length
 
 

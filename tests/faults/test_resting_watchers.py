@@ -267,7 +267,7 @@ def _be_away(own: OwnServers, servers: TestServers, market: threading.Thread) ->
 
 def _lose_wake_ups(own: OwnServers, servers: TestServers, market: threading.Thread) -> None:
     """Lose the wake-ups and nothing else: only the sweep can know."""
-    stream = f"{servers.redis_prefix}:wake-ups"
+    stream = servers.wake_ups
     with own.redis() as redis:
         redis.xgroup_setid(stream, "workers", "99999999999999-0")
         market.start()

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from redis.asyncio import Redis
 from service.app import Service
 from service.domain.order import NewOrder, OrderType
 from service.domain.quote import SwapMode
@@ -83,6 +84,8 @@ class Instance:
             amount_text="1",
             slippage_bps=100,
             client_order_id=None,
+            decimals_in=9,
+            decimals_out=6,
         )
         await self.service._journal.insert(order, 5)
         return order.id
@@ -108,7 +111,11 @@ class Instance:
 async def open_instance(servers: TestServers, aiohttp_client: Client) -> Callable[..., Awaitable[Instance]]:
     async def open_instance(**environment: str) -> Instance:
         service = service_on(servers, **{"INSTANCE_TIMEOUT_MS": str(TIMEOUT_MS), **environment})
-        return Instance(servers, await aiohttp_client(service.web), service)
+        instance = Instance(servers, await aiohttp_client(service.web), service)
+        instance.watch()
+        # A start wakes all there is.
+        await until(lambda: instance.asked[-1:] == ["wake_due_orders"] and "beat" in instance.asked)
+        return instance
 
     return open_instance
 
@@ -138,7 +145,13 @@ async def test_a_claim_is_cancelled_when_the_process_was_away_for_too_long(open_
     instance.before(failing("insert_orders"))
     order_id = await instance.place()
     await until(lambda: instance.service._identity.lapsed)
-    instance.leave_alone()
+    fail = failing()
+
+    async def fail_claims_of_the_old_id(query: Query) -> None:
+        if query.name == "claim_orders" and "register_instance" not in instance.asked:
+            await fail(query)
+
+    instance.before(fail_claims_of_the_old_id)
     await instance.comes_to(order_id)
 
 
@@ -285,6 +298,34 @@ async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) 
     await until(lambda: bool(claims))
     staying.service._receiver._reader.start()
     stopping.service._settings = replace(stopping.service._settings, shutdown_grace_s=0)
+    await stopping.client.close()
+    await staying.comes_to(order_id)
+
+
+async def sent_and_not_heard(instance: Instance) -> str:
+    """Have Redis send an instance the wake-up of a new order, and the instance not hear it."""
+    service = instance.service
+    await service._receiver._reader.stop()
+    order_id = await instance.place()
+    stream = service._deployment.name("wake-ups")
+    reading = ("XREADGROUP", "GROUP", "workers", service._identity.id, "COUNT", 1, "STREAMS", stream, ">")
+    async with Redis.from_url(instance.servers.redis_url) as redis:
+        assert await redis.execute_command(*reading)  # type: ignore[no-untyped-call]
+    return order_id
+
+
+async def test_the_connection_breaks_with_the_wake_up_on_it(open_instance: Open) -> None:
+    instance = await open_instance()
+    order_id = await sent_and_not_heard(instance)
+    instance.service._receiver._reader.start()
+    await instance.comes_to(order_id)
+
+
+async def test_the_process_stops_with_the_wake_up_unheard(open_instance: Open) -> None:
+    stopping, staying = await open_instance(), await open_instance()
+    await staying.service._receiver._reader.stop()
+    order_id = await sent_and_not_heard(stopping)
+    staying.service._receiver._reader.start()
     await stopping.client.close()
     await staying.comes_to(order_id)
 

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -22,6 +23,7 @@ import psycopg2
 from psycopg2.extensions import connection
 from redis import Redis
 from service import embedded
+from service.embedded.binaries import valkey_server
 from service.embedded.server import Server
 
 from tests.support.judge import Verdict, open_orders, wait_for_the_end, wait_until
@@ -87,6 +89,23 @@ class OwnServers:
         """Stop both and forget their data."""
         self._embedded.stop()
         self._folder.cleanup()
+
+
+@contextlib.contextmanager
+def own_valkey(*options: str) -> Iterator[str]:
+    """Start a Valkey of one's own with options such as ``"--databases", "2"``; return its URL."""
+    with tempfile.TemporaryDirectory(prefix="oee-valkey-") as folder:
+        path = Path(folder) / "valkey.sock"
+        command = [str(valkey_server()), "--port", "0", "--unixsocket", str(path), "--dir", folder]
+        process = subprocess.Popen(
+            [*command, "--save", "", "--loglevel", "warning", *options], stdout=subprocess.DEVNULL
+        )
+        try:
+            wait_until(path.exists)
+            yield f"unix://{path}"
+        finally:
+            process.kill()
+            process.wait()
 
 
 class Load:

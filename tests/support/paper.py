@@ -13,6 +13,7 @@ from service.domain.quote import Choice, Leg, Path, Route, SwapMode
 from service.events.redis_link import RedisLink
 from service.settings import FailureRates, Range
 from service.store.database import Database, Row
+from service.store.deployment import Deployment
 from service.store.migrations import migrate
 from service.store.queries import Query
 from service.venues.paper.market import Market, PaperPool
@@ -55,7 +56,6 @@ def settings(servers: TestServers, **changes: Any) -> PaperSettings:
         "slot_ms": quiet_slot_ms(servers),
         "valid_slots": 1_000,
         "group_limit": 500,
-        "channel": f"{servers.redis_prefix}:market",
         "alone": False,
         "listing_every_s": 0,
         **changes,
@@ -106,14 +106,17 @@ class Rig:
         self.clock = Clock()
         self.database = Database(servers.database_url, size=3, clock=self.clock)
         self.link = RedisLink(redis_url or servers.redis_url, self.clock)
-        self.venue = PaperVenue(self.database, self.clock, self.link, settings)
+        self.deployment = Deployment(servers.redis_prefix)
+        self.venue = PaperVenue(self.database, self.clock, self.link, self.deployment, settings)
         self.run = self.database.run
 
     async def start(self) -> None:
         """Start the venue, on a schema that is up to date."""
         await migrate(self.database)
-        self.link.start()
+        await self.deployment.read(self.database, self.clock)
         await self.venue.start()
+        self.link.start()
+        await self.link.settled()
 
     async def stop(self) -> None:
         """Stop in order."""

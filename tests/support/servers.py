@@ -38,6 +38,14 @@ class TestServers:
             "REDIS_PREFIX": self.redis_prefix,
         }
 
+    @property
+    def wake_ups(self) -> str:
+        """The key of the stream of wake-ups; a service has been started by now."""
+        with self.connect() as link, link.cursor() as cursor:
+            cursor.execute("SELECT id::text FROM deployment")
+            [(deployment,)] = cursor.fetchall()
+        return f"{self.redis_prefix}:{deployment}:wake-ups"
+
     @contextmanager
     def connect(self) -> Iterator[connection]:
         """Connect to the database, past the engine: each statement is a transaction."""

@@ -10,6 +10,7 @@ from service.domain.attempt import Fill
 from service.events.bus import Bus
 from service.events.feed import Feeds
 from service.events.redis_link import RedisLink
+from service.store.deployment import Deployment
 from service.store.journal import Committed, Quoted
 
 from tests.support.clock import ManualClock
@@ -19,17 +20,37 @@ MODEST = settings(max_examples=30, deadline=None)
 HERE, THERE = "11111111-0000-4000-8000-000000000000", "22222222-0000-4000-8000-000000000000"
 
 
+DEPLOYMENT = "00000000-0000-4000-8000-00000000000d"
+
+
+def deployment() -> Deployment:
+    """Return a deployment whose id has been read."""
+    known = Deployment("oee")
+    known._id = DEPLOYMENT
+    return known
+
+
+def sent_by(sender: str, body: bytes) -> bytes:
+    """Return a message of an instance of the deployment."""
+    return DEPLOYMENT.encode() + sender.encode() + body
+
+
 class Instance:
     """An instance's bus between a Redis that only takes notes and feeds that only take notes."""
-
-    url = "redis://nowhere"
 
     def __init__(self, sender: str) -> None:
         self.sent: list[tuple[str | bytes, ...]] = []
         self.taken: list[Committed] = []
         self.bus = Bus(
-            cast("RedisLink", self), cast("Feeds", self), ManualClock(), channel="oee:steps", sender=sender
+            cast("RedisLink", self),
+            cast("Feeds", self),
+            ManualClock(),
+            deployment=deployment(),
+            sender=sender,
         )
+
+    def needs(self, _need: object) -> None:
+        pass
 
     def send(self, *command: str | bytes) -> None:
         self.sent.append(command)
@@ -66,7 +87,7 @@ groups = st.lists(steps, max_size=4)
 def test_a_group_reaches_another_instance_as_it_was(group: list[Committed]) -> None:
     here, there = Instance(HERE), Instance(THERE)
     here.bus.publish(group)
-    there.bus.receive(here.message)
+    there.bus.channel.take(here.message)
     assert there.taken == group
 
 
@@ -75,21 +96,29 @@ def test_a_group_reaches_another_instance_as_it_was(group: list[Committed]) -> N
 def test_the_instances_own_feeds_are_told_directly_and_only_once(group: list[Committed]) -> None:
     here = Instance(HERE)
     here.bus.publish(group)
-    here.bus.receive(here.message)
+    here.bus.channel.take(here.message)
     assert here.taken == group
 
 
 def test_a_group_is_one_message_on_the_channel() -> None:
     here = Instance(HERE)
     here.bus.publish([Committed("a", {"sequence": 1}), Committed("b", {"sequence": 7})])
-    assert [command[:2] for command in here.sent] == [("PUBLISH", "oee:steps")]
+    assert [command[:2] for command in here.sent] == [("PUBLISH", f"oee:{DEPLOYMENT}:steps")]
+
+
+def test_a_message_of_another_deployment_is_dropped_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    here, there = Instance(HERE), Instance(THERE)
+    here.bus.publish([Committed("a", {"sequence": 1})])
+    there.bus.channel.take(b"f" + here.message[1:])
+    assert there.taken == []
+    assert "not this deployment's" in caplog.text
 
 
 def test_an_amount_that_no_json_number_holds_exactly_arrives_exactly() -> None:
     here, there = Instance(HERE), Instance(THERE)
     fill = Fill(2**53 + 1, U64_MAX, "sig")
     here.bus.publish([Committed("a", {"sequence": 5}, fill=fill)])
-    there.bus.receive(here.message)
+    there.bus.channel.take(here.message)
     assert there.taken[0].fill == fill
     assert b"9007199254740993" in here.message
 
@@ -108,6 +137,6 @@ def test_a_message_that_is_none_of_ours_is_logged_and_dropped(
     body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     there = Instance(THERE)
-    there.bus.receive(HERE.encode() + body)
+    there.bus.channel.take(sent_by(HERE, body))
     assert there.taken == []
     assert "not one of ours" in caplog.text

@@ -19,7 +19,7 @@ from service.store.database import UnavailableError
 from tests.support.clock import ManualClock, settle
 from tests.unit.test_batch import Statement, submit
 from tests.unit.test_batch import make as make_batcher
-from tests.unit.test_bus import HERE, THERE, Instance
+from tests.unit.test_bus import HERE, THERE, Instance, deployment, sent_by
 from tests.unit.test_feed import STEPS, make, see
 from tests.unit.test_openapi import NEW, is_valid
 from tests.unit.test_sweep import World
@@ -40,7 +40,7 @@ async def test_nothing_is_kept_of_watchers_that_left_while_another_stays() -> No
 )
 def test_a_message_with_half_a_fill_is_dropped(body: bytes) -> None:
     there = Instance(THERE)
-    there.bus.receive(HERE.encode() + body)
+    there.bus.channel.take(sent_by(HERE, body))
     assert there.taken == []
 
 
@@ -48,9 +48,9 @@ def test_a_message_with_half_a_fill_is_dropped(body: bytes) -> None:
 async def test_a_message_whose_entry_is_no_entry_is_dropped(entry: bytes) -> None:
     _, feeds = make(one=1)
     watcher = await see(feeds)
-    bus = Bus(cast("RedisLink", Instance(THERE)), feeds, ManualClock(), channel="c", sender=THERE)
+    bus = Bus(cast("RedisLink", Instance(THERE)), feeds, ManualClock(), deployment=deployment(), sender=THERE)
     try:
-        bus.receive(HERE.encode() + b'[["one",' + entry + b",null,null]]")
+        bus.channel.take(sent_by(HERE, b'[["one",' + entry + b",null,null]]"))
     finally:
         await watcher.leave()
 

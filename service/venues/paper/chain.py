@@ -13,8 +13,9 @@ from service.background import Background
 from service.clock import Clock
 from service.domain.attempt import AttemptStatus, Landing
 from service.domain.tokens import list_token
+from service.events.channel import Channel
 from service.events.redis_link import RedisLink
-from service.events.subscription import Subscription
+from service.store.deployment import Deployment
 from service.venues.paper import news
 from service.venues.paper.catalogue import Catalogue
 from service.venues.paper.command_queue import CommandQueue
@@ -46,7 +47,7 @@ class Chain:
         commands: what waits to be done with pools.
         clock: PostgreSQL's time.
         link: to the other instances.
-        channel: the Redis channel that all instances share.
+        deployment: whose instances share the market.
         settings: see there.
         on_change: told of every commit, as soon as it is quoted from here.
     """
@@ -58,18 +59,24 @@ class Chain:
         clock: Clock,
         link: RedisLink,
         *,
-        channel: str,
+        deployment: Deployment,
         settings: ChainSettings,
         on_change: OnMarketChange,
     ) -> None:
         self._ledger = ledger
         self._commands = commands
         self._clock = clock
-        self._link = link
-        self._channel = channel
         self._settings = settings
         self._id = clock.new_instance_id()
-        self._news = Subscription(link.url, channel, clock, receive=self._receive, catch_up=self._catch_up)
+        self._news = Channel(
+            link,
+            deployment,
+            "market",
+            clock,
+            sender=self._id,
+            receive=self._receive,
+            on_subscribed=self._look_now,
+        )
         self._executor = Background("paper chain", self._run_for_ever, clock)
         self._outcomes = Outcomes[AttemptStatus]()
         self._verdicts = Outcomes[Verdict]()
@@ -108,7 +115,7 @@ class Chain:
     def look_for_commands(self) -> None:
         """Have the commands executed that the ledger has."""
         if self._leader is None:
-            self._tell_others(news.encode_asked())
+            self._news.publish(news.encode_asked())
         else:
             self._leader.look_for_commands()
             self._changed.set()
@@ -122,7 +129,7 @@ class Chain:
         if not arrivals:
             return
         if self._leader is None:
-            self._tell_others(news.encode_submitted(submissions, arrivals))
+            self._news.publish(news.encode_submitted(submissions, arrivals))
         else:
             self._push(self._leader, arrivals)
 
@@ -215,7 +222,7 @@ class Chain:
             list_token(token)
         gone = [pool.id for pool in group.closed]
         self.catalogue.take(edition, pools, gone=gone, traded=group.traded)
-        self._tell_others(news.encode_commit(edition, landing, group))
+        self._news.publish(news.encode_commit(edition, landing, group))
         self._tell(group.executions, landing, group.answers)
 
     def _tell(self, executions: Iterable[Execution], landing: Landing, answers: Mapping[str, str]) -> None:
@@ -224,15 +231,10 @@ class Chain:
         for command_id, answer in answers.items():
             self._verdicts.tell(command_id, Verdict(answer))
 
-    def _tell_others(self, message: bytes) -> None:
-        self._link.send("PUBLISH", self._channel, self._id.encode() + message)
-
     def _receive(self, message: bytes) -> None:
         """Take another instance's news."""
-        if message.startswith(self._id.encode()):
-            return
         try:
-            told = news.decode(message[len(self._id) :])
+            told = news.decode(message)
         except (ValueError, TypeError, LookupError) as error:
             log.warning("paper chain: a message that is not one of ours (%s)", error, extra={"fault": "news"})
             return
@@ -253,9 +255,6 @@ class Chain:
             self._look_now()
         # Last: who is told of a listing finds the pool.
         self._tell(told.executions, told.landing, told.answers)
-
-    async def _catch_up(self) -> None:
-        self._look_now()
 
     def _look_now(self) -> None:
         """Something may have been missed: see what the ledger has."""

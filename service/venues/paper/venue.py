@@ -11,6 +11,7 @@ from service.events.redis_link import RedisLink
 from service.settings import FailureRates, InvalidSettingError, Range
 from service.store.batch import Batcher
 from service.store.database import Database
+from service.store.deployment import Deployment
 from service.venues.amm import AmmError, ChainTime, Direction, PoolState, Ratio
 from service.venues.paper.chain import Chain
 from service.venues.paper.command_queue import CommandQueue
@@ -51,7 +52,6 @@ class PaperSettings:
     slot_ms: int
     valid_slots: int
     group_limit: int
-    channel: str
     alone: bool
     listing_every_s: int
 
@@ -59,9 +59,17 @@ class PaperSettings:
 class PaperVenue:
     """A market of its own in the engine's PostgreSQL. Fits ``service.venues.venue.Venue``."""
 
-    def __init__(self, database: Database, clock: Clock, link: RedisLink, settings: PaperSettings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        link: RedisLink,
+        deployment: Deployment,
+        settings: PaperSettings,
+    ) -> None:
         self._clock = clock
         self._link = link
+        self._deployment = deployment
         self._settings = settings
         self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms)
         self._commands = CommandQueue(database)
@@ -98,7 +106,7 @@ class PaperVenue:
             self._commands,
             self._clock,
             self._link,
-            channel=settings.channel,
+            deployment=self._deployment,
             settings=ChainSettings(
                 seed=seed,
                 slot_ms=settings.slot_ms,

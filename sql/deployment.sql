@@ -1,0 +1,8 @@
+-- The deployment: all instances that share a database.
+
+-- name: found_deployment
+-- Return the deployment's id; the first start makes it.
+INSERT INTO deployment (id)
+VALUES (%(id)s)
+ON CONFLICT (only_row) DO UPDATE SET only_row = true
+RETURNING id::text;

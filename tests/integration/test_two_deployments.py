@@ -1,0 +1,118 @@
+"""Two deployments on one Redis, under the same prefix: neither hears, nor works on, what is the other's."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from service.app import Service
+
+from tests.conftest import service_on
+from tests.support.orders import MARKET_ORDER
+from tests.support.own_servers import own_valkey
+from tests.support.paper import quiet_slot_ms, until
+from tests.support.servers import TestCluster
+
+
+@dataclass
+class Deployment:
+    """A service on a database of its own."""
+
+    service: Service
+    client: Any
+
+    async def place(self, amount: str = "1000") -> str:
+        async with self.client.post(
+            "/api/orders/execute", json={**MARKET_ORDER, "amountIn": amount}
+        ) as answer:
+            assert answer.status == 201
+            return str((await answer.json())["orderId"])
+
+    async def ends(self, order_id: str) -> None:
+        async def ended() -> bool:
+            async with self.client.get(f"/api/orders/{order_id}") as answer:
+                return bool((await answer.json())["status"] == "confirmed")
+
+        while not await ended():
+            pass
+
+    @property
+    def states(self) -> dict[str, object]:
+        """What it quotes with."""
+        return {pool.id: pool.state for pool in self.service.venue.chain.catalogue.pools.values()}
+
+
+Both = Callable[..., Awaitable[list[Deployment]]]
+
+
+@pytest.fixture
+async def both(cluster: TestCluster, aiohttp_client: Callable[..., Awaitable[Any]]) -> AsyncIterator[Both]:
+    """Return a starter of two deployments, in Redis databases of the given numbers."""
+    async with AsyncExitStack() as stack:
+
+        async def start(*numbers: int) -> list[Deployment]:
+            redis_url = stack.enter_context(own_valkey("--databases", "2"))
+            return [
+                await stack.enter_async_context(open_deployment(f"{redis_url}?db={number}", seed))
+                for seed, number in enumerate(numbers, start=1)
+            ]
+
+        @asynccontextmanager
+        async def open_deployment(redis_url: str, seed: int) -> AsyncIterator[Deployment]:
+            own = cluster.new()
+            servers = replace(own, redis_url=redis_url, redis_prefix="shared")
+            slot_ms = str(quiet_slot_ms(own))
+            service = service_on(servers, PAPER_SEED=str(seed), SLOT_MS=slot_ms)
+            client = await aiohttp_client(service.web)
+            yield Deployment(service, client)
+            await client.close()
+            cluster.drop(own)
+
+        yield start
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (0, 0)])
+async def test_one_deployments_market_is_not_moved_by_the_other(both: Both, numbers: tuple[int, int]) -> None:
+    here, there = await both(*numbers)
+    before = there.states
+    for _ in range(5):
+        await here.ends(await here.place())
+    assert here.states != before
+    assert there.states == before
+    # And it still hears its own.
+    await there.ends(await there.place())
+    assert there.states != before
+
+
+async def test_one_deployments_wake_ups_are_not_the_others(both: Both) -> None:
+    here, there = await both(0, 0)
+    taken: list[str] = []
+    execute = there.service._receiver._execute
+
+    async def take_note(order_id: str) -> None:
+        taken.append(order_id)
+        await execute(order_id)
+
+    there.service.engine.execute = take_note  # type: ignore[method-assign]
+    for _ in range(5):
+        await here.ends(await here.place())
+    assert taken == []
+
+
+async def test_a_message_in_anothers_name_is_dropped(both: Both, caplog: pytest.LogCaptureFixture) -> None:
+    """A follower looks at the deployment's id in the message, not at the channel's name alone."""
+    here, there = await both(0, 0)
+    names = [deployment.service._deployment for deployment in (here, there)]
+    heard: list[bytes] = []
+    there.service._bus.channel._receive = heard.append
+    async with Redis.from_url(there.service.link.url) as redis:
+        sender = here.service._identity.id.encode()
+        await redis.publish(names[1].name("steps"), names[0].id.encode() + sender + b"[]")
+        await redis.publish(names[1].name("steps"), names[1].id.encode() + sender + b"[]")
+        await redis.xadd(names[1].name("wake-ups"), {"deployment": names[0].id, "data": "stray"})
+        await until(lambda: heard == [b"[]"])
+        while await redis.xlen(names[1].name("wake-ups")):
+            pass
+    assert "a wake-up that is not this deployment's" in caplog.text
