@@ -16,6 +16,7 @@ from service.venues.venue import MarketChange, PoolRef, Snapshot, Traded, Venue
 
 _DOLLAR = "USDC"
 _SPARE_PAIRS = 100
+_PAST_EVERY_S = 1.0
 
 
 class MarketEye:
@@ -38,6 +39,7 @@ class MarketEye:
         self._look_again: set[Pair] = set()
         self._came_or_went: list[PoolRef] = []
         self._missed = False
+        self._next_past = 0.0
         self._pools_of: dict[Pair, frozenset[str]] = {}
 
     @property
@@ -47,8 +49,8 @@ class MarketEye:
 
     @property
     def missed(self) -> bool:
-        """Whether something was traded that was not heard of: ``read_past`` tells."""
-        return self._missed
+        """Whether something was traded that was not heard of: ``read_past`` tells, once a second at most."""
+        return self._missed and self._clock.monotonic() >= self._next_past
 
     async def begin(self) -> None:
         """Learn what the market is like.
@@ -68,6 +70,8 @@ class MarketEye:
             VenueUnavailableError: it could not be learned.
         """
         self._missed = False
+        # It may be eighty thousand rows.
+        self._next_past = self._clock.monotonic() + _PAST_EVERY_S
         heard: list[Traded] = []
         self._heard = heard
         try:

@@ -1,6 +1,7 @@
 """An instance that Redis does not reach learns what it is asked about: tokens listed elsewhere just now."""
 
 import json
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.gem_market import GEM_POOL
+from tests.support.gem_market import GEM_POOL, rows
+from tests.support.judge import audit, wait_until
 from tests.support.orders import Json
 from tests.support.paper import NO_REDIS
 from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.servers import TestServers
 
 Spawn = Callable[..., ServiceProcess]
 
@@ -111,8 +114,21 @@ def test_what_is_asked_of_an_instance_that_nobody_hears_is_done_by_the_leader(pa
         assert ask(pair.deaf, "DELETE", f"/api/paper/pools/{pool['id']}")[0] == 404
 
 
-def test_a_listing_that_nobody_has_executed_is_executed_by_the_next_leader(pair: Pair) -> None:
-    pair.leader.kill()
-    # Its lease runs out while the request waits.
-    status, pool = ask(pair.deaf, "POST", "/api/paper/pools", GEM_POOL)
+@pytest.mark.parametrize("place", ["before settle", "after settle"])
+def test_a_listing_outlives_a_leader_that_dies_in_the_middle_of_it(
+    spawn: Spawn, servers: TestServers, place: str
+) -> None:
+    # In so long a slot no price moves: the first that is committed is the listing.
+    settings = {**NO_DELAYS, "LOG_LEVEL": "WARNING", "SLOT_MS": "60000"}
+    leader = spawn(**settings, CRASH_AT=place)
+    other = spawn(**settings)
+    # The lease runs out while the request waits.
+    status, pool = ask(other, "POST", "/api/paper/pools", GEM_POOL)
     assert status == 201, pool
+    assert leader.process.wait(10) == -signal.SIGKILL
+    assert rows(servers, "SELECT answer FROM paper_commands") == [("listed",)]
+    assert rows(servers, "SELECT id FROM paper_pools WHERE origin = 'listed'") == [(pool["id"],)]
+    status, order = ask(other, "POST", "/api/orders/execute", of("GEM"))
+    assert status == 201, order
+    wait_until(lambda: ask(other, "GET", f"/api/orders/{order['id']}")[1]["status"] == "confirmed")
+    audit(servers)

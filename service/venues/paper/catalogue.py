@@ -70,7 +70,8 @@ class Catalogue:
         """Take the pools as the ledger has them: those that have changed are read, the others are at hand."""
         edition, pools, ids = await self._ledger.pools(self.edition.sequence if self.pools else -1)
         await self.learn({token for pool in pools for token in pool.pair})
-        self.take(edition, pools, gone=self.pools.keys() - ids, complete=False)
+        missed = edition.sequence != self.edition.sequence
+        self.take(edition, pools, gone=self.pools.keys() - ids, complete=not missed)
 
     async def learn(self, names: Iterable[str]) -> bool:
         """Read the tokens of these symbols or mints that are not known here; return whether there are any."""

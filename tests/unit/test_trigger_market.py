@@ -1,0 +1,39 @@
+"""What the triggers know of the market's past, and how often they read it."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from service.triggers.market import MarketEye
+from service.venues.routing import RouteLimits
+from service.venues.venue import MarketChange, Traded, Venue
+
+from tests.support.clock import ManualClock
+
+
+class Past:
+    """A venue that counts who asks what was traded."""
+
+    def __init__(self) -> None:
+        self.readings = 0
+
+    async def traded_since(self, _seconds: int) -> Sequence[Traded]:
+        self.readings += 1
+        return [Traded("pool", 1, 5, 7)]
+
+
+async def test_what_was_missed_is_read_once_a_second_at_most() -> None:
+    past, clock = Past(), ManualClock()
+    eye = MarketEye(cast("Venue", past), clock, RouteLimits())
+    for _ in range(3):
+        for _ in range(10):
+            eye.take(MarketChange(frozenset({"pool"}), (), complete=False))
+            if eye.missed:
+                await eye.read_past()
+        await clock.advance(1)
+        assert eye.missed
+    assert past.readings == 3
+    await eye.read_past()
+    await clock.advance(1)
+    eye.take(MarketChange(frozenset({"pool"}), (Traded("pool", 2, 1, 1),)))
+    assert not eye.missed
+    assert eye._tapes["pool"].total(3_600, 2) == (6, 8)
