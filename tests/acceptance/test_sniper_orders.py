@@ -231,7 +231,9 @@ async def test_volume_is_known_after_a_restart_and_forgotten_in_time(
     await list_pool(first)
     await buy(first, "3000")
     await first.close()
+    # As if all of it had been 100 seconds ago: 250 slots.
     rows(servers, "UPDATE paper_volumes SET second = second - 100")
+    rows(servers, "UPDATE paper_pools SET opened_slot = opened_slot - 250 WHERE origin = 'listed'")
     second = await aiohttp_client(service_on(servers).web)
     late = await sniper(second, {"volume": {"amount": "20000", "seconds": 60}}, amountIn="1")
     early = await sniper(second, {"volume": {"amount": "20000", "seconds": 200}}, amountIn="1")
