@@ -1,11 +1,12 @@
 """aiopg's connection, with its own way to wait for the socket.
 
-aiopg's way has four faults, all of which make a statement wait for an answer that has arrived:
+aiopg's way has four faults. They make a statement wait for an answer that has arrived, and the second also
+ends the process: libuv, below uvloop, aborts when it is to watch a socket that was closed.
 
 - uvloop's poll handle answers an error of the socket (POLLERR) by calling the reader once and closing itself.
   libpq needs two looks at a session that was ended: one for the message, one for the end.
-- While it connects, libpq closes its socket and opens another, often with the same number: for the next
-  address of a host, or for a try without TLS. The event loop still watches the old one.
+- While it connects, libpq closes a socket that was reset, and may open another, often with the same number:
+  for the next address of a host, or for a try without TLS. The event loop still watches the old one.
 - It asks ``select`` whether a socket is closed, which knows no descriptor above 1023.
 - It waits by ``wait_for``, which in Python 3.11 may swallow a cancellation.
 """

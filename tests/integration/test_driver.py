@@ -5,6 +5,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 import uvloop
 from service.store.driver import Connection
 
+from tests.support.process import PROJECT
 from tests.support.proxy import Proxy, Weather
 from tests.support.servers import TestCluster, TestServers
 
@@ -187,3 +190,43 @@ def test_a_statement_that_fails_leaves_its_connection_open(servers: TestServers,
         connection.close()
 
     run(fail())
+
+
+RESETS = """
+import asyncio, contextlib, socket, struct, sys, threading
+import psycopg2, uvloop
+from service.store.driver import Connection
+
+server = socket.create_server(("127.0.0.1", 0), backlog=128)
+url = f"postgresql://postgres@127.0.0.1:{server.getsockname()[1]}/engine"
+
+def reset_for_ever():
+    while True:
+        link, _ = server.accept()
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        link.close()
+
+async def connect():
+    with contextlib.suppress(psycopg2.OperationalError):
+        await Connection(url, 5, enable_hstore=False, enable_uuid=False)
+
+async def connect_many():
+    for _ in range(60):
+        await asyncio.gather(*(connect() for _ in range(50)))
+
+threading.Thread(target=reset_for_ever, daemon=True).start()
+asyncio.Runner(loop_factory=uvloop.new_event_loop).run(connect_many())
+"""
+
+
+def test_resets_while_connecting_do_not_abort_the_process() -> None:
+    """libuv aborts when it is to watch a socket that was closed, which libpq does to one that is reset."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RESETS],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
