@@ -15,8 +15,8 @@ _BEGIN_ANEW_S = 0.5
 async def cancel(tasks: Collection[asyncio.Task[None]]) -> None:
     """Cancel tasks, and return when they have ended.
 
-    Again and again: Python 3.11's wait_for, which the PostgreSQL driver uses, swallows a cancellation
-    that comes together with an answer.
+    Again and again: Python 3.11's wait_for, which libraries use, swallows a cancellation that comes
+    together with an answer.
     """
     left = set(tasks)
     while left:
