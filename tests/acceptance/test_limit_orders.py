@@ -359,7 +359,6 @@ async def test_a_limit_order_needs_its_price_and_a_market_order_has_none(market:
     terms: dict[str, Any] = {
         "limitPrice": "1",
         "timeInForce": "IOC",
-        "expiresAt": "2100-01-01T00:00:00Z",
         "sniperConditions": {"price": {"above": "1"}},
     }
     refused = [(LIMIT_ORDER, "limitPrice")] + [
