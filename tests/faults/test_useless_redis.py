@@ -1,5 +1,6 @@
 """Redis answers, but not as hoped: orders are executed all the same, and it is said why it is of no use."""
 
+import asyncio
 import contextlib
 import http.client
 import itertools
@@ -248,7 +249,8 @@ async def test_watchers_here_and_elsewhere_see_every_update(own: OwnServers) -> 
                     order_id = (await answer.json())["orderId"]
                 ended: list[float] = []
                 for service in (here, there):
-                    async with client.ws_connect(f"{service.url}/api/orders/{order_id}/ws") as socket:
+                    path = f"/api/orders/{order_id}/ws"
+                    async with asyncio.timeout(20), client.ws_connect(service.url + path) as socket:
                         seen = [message.json()["status"] async for message in socket]
                         ended.append(time.monotonic())
                         assert seen == ["pending", "routing", "building", "submitted", "confirmed"]

@@ -1,5 +1,7 @@
 """Two deployments on one Redis, under the same prefix: neither hears, nor works on, what is the other's."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -8,12 +10,23 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from service.app import Service
+from service.store.claims import Claim
 
 from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER
 from tests.support.own_servers import own_valkey
 from tests.support.paper import quiet_slot_ms, until
 from tests.support.servers import TestCluster
+
+_SOON_S = 10
+
+
+async def come_to(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition holds; fail when it does not in time."""
+    began = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - began < _SOON_S, "it did not come to that in time"
+        await asyncio.sleep(0.01)
 
 
 @dataclass
@@ -35,8 +48,7 @@ class Deployment:
             async with self.client.get(f"/api/orders/{order_id}") as answer:
                 return bool((await answer.json())["status"] == "confirmed")
 
-        while not await ended():
-            pass
+        await come_to(ended)
 
     @property
     def states(self) -> dict[str, object]:
@@ -89,13 +101,13 @@ async def test_one_deployments_market_is_not_moved_by_the_other(both: Both, numb
 async def test_one_deployments_wake_ups_are_not_the_others(both: Both) -> None:
     here, there = await both(0, 0)
     taken: list[str] = []
-    execute = there.service._receiver._execute
+    claim = there.service._claims.claim
 
-    async def take_note(order_id: str) -> None:
+    async def take_note(order_id: str) -> Claim:
         taken.append(order_id)
-        await execute(order_id)
+        return await claim(order_id)
 
-    there.service.engine.execute = take_note  # type: ignore[method-assign]
+    there.service._claims.claim = take_note  # type: ignore[method-assign]
     for _ in range(5):
         await here.ends(await here.place())
     assert taken == []
@@ -113,6 +125,9 @@ async def test_a_message_in_anothers_name_is_dropped(both: Both, caplog: pytest.
         await redis.publish(names[1].name("steps"), names[1].id.encode() + sender + b"[]")
         await redis.xadd(names[1].name("wake-ups"), {"deployment": names[0].id, "data": "stray"})
         await until(lambda: heard == [b"[]"])
-        while await redis.xlen(names[1].name("wake-ups")):
-            pass
+
+        async def taken_off() -> bool:
+            return await redis.xlen(names[1].name("wake-ups")) == 0
+
+        await come_to(taken_off)
     assert "a wake-up that is not this deployment's" in caplog.text

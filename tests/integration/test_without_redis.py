@@ -54,7 +54,7 @@ async def test_orders_are_executed_and_watched(start_without: Start) -> None:
     _service, client = await start_without()
     order_id = await place(client)
     began = time.monotonic()
-    async with client.ws_connect(f"/api/orders/{order_id}/ws") as socket:
+    async with asyncio.timeout(10), client.ws_connect(f"/api/orders/{order_id}/ws") as socket:
         seen = [message.json()["status"] async for message in socket]
     assert seen == ["pending", "routing", "building", "submitted", "confirmed"]
     assert time.monotonic() - began < SOON_S
