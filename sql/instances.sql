@@ -32,11 +32,12 @@ RETURNING order_id::text;
 
 -- name: leave
 -- A process stops: what it has not finished is for the others, or for its next start; so are orders of
--- which it has spent a wake-up and that it has not claimed.
+-- which it has spent a wake-up and that it has not claimed (these, or it may be any).
 WITH gone AS (DELETE FROM instances WHERE id = %(id)s)
 UPDATE open_orders
 SET owner = NULL, wake_at = now()
-WHERE due_at <= now() AND (owner = %(id)s OR owner IS NULL AND order_id = ANY(%(spent)s::uuid[]))
+WHERE due_at <= now()
+    AND (owner = %(id)s OR owner IS NULL AND (%(all_due)s OR order_id = ANY(%(spent)s::uuid[])))
 RETURNING order_id::text;
 
 -- name: put_back_wake_ups

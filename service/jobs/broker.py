@@ -124,6 +124,10 @@ class WakeUpBroker(RedisStreamBroker):
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+        else:
+            if self._link.available:
+                # With the stream went wake-ups that nobody had read: let it be noticed as any loss is.
+                raise ConnectionError("it has forgotten the wake-ups")
         # One that reads it meanwhile sees that it wakes nobody.
         entry_id = await client.execute_command(*self._adding("probe", ""))  # type: ignore[no-untyped-call]
         async with client.pipeline(transaction=False) as pipeline:

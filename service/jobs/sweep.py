@@ -107,7 +107,9 @@ class Sweep:
             return
         self._registered = False
         try:
-            await self._wake(await self._instances.leave(sorted(self._spent)))
+            left = await self._instances.leave(sorted(self._spent), all_due=self._wake_all)
+            # Others' sweeps find the rest.
+            await self._wake(left[:MOST_A_SWEEP])
         except UnavailableError as error:
             log.warning("could not sign off (%s): the others will notice", error)
 
@@ -217,8 +219,9 @@ class Sweep:
             order_ids = await self._instances.wake_due(
                 rate_limit=self._rate_limit, wake_after_ms=WAKE_AFTER_MS, again=again
             )
-        except UnavailableError:
-            self._wake_all |= again
+        except (UnavailableError, asyncio.CancelledError) as error:
+            # A stop may come when orders have been handed out and this process has not been told which.
+            self._wake_all |= again or isinstance(error, asyncio.CancelledError)
             raise
         self._more_due = again and len(order_ids) >= MOST_A_SWEEP
         await self._wake(order_ids)

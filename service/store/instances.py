@@ -89,16 +89,17 @@ class Instances:
         """Take dead processes' orders from them and return the orders' ids."""
         return [row[0] for row in await self._database.run(_RELEASE_ORPHANS)]
 
-    async def leave(self, spent: Sequence[str] = ()) -> list[str]:
+    async def leave(self, spent: Sequence[str] = (), *, all_due: bool = False) -> list[str]:
         """Sign off and give up this process's orders.
 
         Args:
             spent: orders whose wake-up this process has spent without claiming them.
+            all_due: whether that may be any order.
 
         Returns:
             The ids of all orders that are to be woken now.
         """
-        parameters = {"id": self._identity.id, "spent": list(spent)}
+        parameters = {"id": self._identity.id, "spent": list(spent), "all_due": all_due}
         return [row[0] for row in await self._database.run(_LEAVE, parameters)]
 
     async def put_back(self, order_ids: Sequence[str]) -> None:

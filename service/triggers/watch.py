@@ -344,9 +344,12 @@ class Triggers:
         crash_points.reach("before fire")
         try:
             fired = await self._resting.fire(orders)
+        except asyncio.CancelledError:
+            # They may be due by now, and nobody was told.
+            self._wake_all()
+            raise
         except UnavailableError as error:
             if error.unknown:
-                # They may be due by now, and nobody was told.
                 self._wake_all()
             # Nothing else is lost: to build the books anew for a conflict would hold up all the others.
             log.warning(

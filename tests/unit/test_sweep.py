@@ -1,5 +1,6 @@
 """The sweep: who is dead, which orders nobody works on, and when there is something to wake."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -43,8 +44,8 @@ class FakeInstances:
         self._call("release orphans")
         return ["orphan"]
 
-    async def leave(self, spent: Sequence[str] = ()) -> list[str]:
-        self._call("leave")
+    async def leave(self, spent: Sequence[str] = (), *, all_due: bool = False) -> list[str]:
+        self._call("leave, all due" if all_due else "leave")
         self.left.append(self._identity.id)
         return ["left", *spent]
 
@@ -295,6 +296,22 @@ async def test_a_stop_signs_off_wakes_what_was_left_and_sweeps_no_more(world: Wo
     await world.sweep.stop()
     assert (world.instances.calls, world.woken) == (["leave"], ["left", "spent"])
     assert await world.after(5) == []
+
+
+async def test_a_stop_while_orders_are_handed_out_leaves_all_that_is_due_to_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.start()
+
+    async def hand_out(**_options: Any) -> list[str]:
+        world.instances.calls.append("handing out")
+        await asyncio.Event().wait()
+        return []
+
+    monkeypatch.setattr(world.instances, "wake_due", hand_out)
+    assert (await world.after(1))[-1] == "handing out"
+    await world.sweep.stop()
+    assert world.instances.calls[-1] == "leave, all due"
 
 
 async def test_a_stop_while_postgresql_is_away_leaves_it_to_the_others(world: World) -> None:
