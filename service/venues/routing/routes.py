@@ -137,6 +137,8 @@ class _Router:
         self._ways = ways
         self._limits = limits
         self._refusals: list[FailureCode] = []
+        # What the curves give at best, see ``Trial``.
+        self._optimum: int | None = None
 
     def choose(self, unavailable: Sequence[NoQuote]) -> Steps[Choice]:
         """Quote, search and decide."""
@@ -155,10 +157,11 @@ class _Router:
         else:
             simple, better = yield from self._without_single_pool()
         if self._is_small(offers, better or (simple[0] if simple else None)):
-            trial = Trial(self._mode, self._amount, list(self._ways.better_than(None)), self._limits.max_legs)
+            candidates = list(self._ways.better_than(None))
+            trial = Trial(self._mode, self._amount, candidates, self._limits.max_legs, self._optimum)
             better = yield from trial.best([route for route in (better, *simple) if route])
             if not quoted:
-                simple = trial.singles()
+                simple = sorted({*simple, *trial.singles()}, key=self._cost)[:2]
         if better is not None and (not simple or self._gains(better, simple[0])):
             return Choice(offers, better, simple[0] if simple else None)
         if not simple:
@@ -181,6 +184,7 @@ class _Router:
             level = curve.level_for(self._side, whole)
             # The fast exit: nothing starts better than where this pool ends.
             if all(candidate.hops == (single,) for candidate in self._ways.better_than(level)):
+                self._optimum = curve.at(self._side, whole)[1 - self._side]
                 return None
         candidates = self._ways.all_direct()
         # Where no set without bins takes the whole, the single pool does.
@@ -231,6 +235,7 @@ class _Router:
         """
         if found is None:
             return None
+        self._optimum = found.split.other
         chosen = [candidates[place] for place in found.chosen]
         curves = [candidate.curve for candidate in chosen]
         refusals = [0] * len(chosen)
