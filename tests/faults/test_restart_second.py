@@ -105,7 +105,7 @@ def _run(cluster: TestCluster, rounds: int, seed: int) -> Books:
 def test_in_the_second_of_a_restart_nothing_is_submitted_late_and_nothing_expires_early(
     cluster: TestCluster,
 ) -> None:
-    assert _run(cluster, 2, seed=3).statuses["expired"] > 0
+    assert _run(cluster, 1, seed=3).statuses["expired"] > 0
 
 
 @pytest.mark.long
