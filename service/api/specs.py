@@ -43,7 +43,12 @@ _ORDER_ID = {
 
 async def openapi(_request: web.Request) -> web.Response:
     """GET /openapi.json."""
-    return web.Response(body=orjson.dumps(document()), content_type="application/json")
+    return web.Response(body=_body(), content_type="application/json")
+
+
+@functools.cache
+def _body() -> bytes:
+    return orjson.dumps(document())
 
 
 @functools.cache
@@ -191,7 +196,7 @@ def document() -> dict[str, Any]:
                 "operationId": "listPools",
                 "summary": "The pools as they are now",
                 "parameters": [{"in": "query", "schema": PoolQuerySchema}],
-                "responses": {"200": _answer("Pools.", PoolListSchema), **_problems("422")},
+                "responses": {"200": _answer("Pools.", PoolListSchema), **_problems("422", "503")},
             }
         },
     )
