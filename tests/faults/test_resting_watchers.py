@@ -416,7 +416,11 @@ def test_a_trigger_that_comes_second_does_not_fire_what_was_amended(cluster: Tes
 
     def fire() -> list[tuple[str]]:
         with servers.connect() as link, link.cursor() as cursor:
-            parameters = {"rows": orjson.dumps([seen]).decode(), "wake_after_ms": 5_000}
+            parameters = {
+                "rows": orjson.dumps([seen]).decode(),
+                "wake_after_ms": 5_000,
+                "market_order_age_s": 0,
+            }
             cursor.execute(resting._FIRE.sql, parameters)
             return cursor.fetchall()
 
