@@ -118,6 +118,7 @@ FLOODS: dict[str, Callable[[ServiceProcess], list[Request]]] = {
     "pools": of_one("GET", "/api/pools"),
     "contract": of_one("GET", "/openapi.json"),
     "duplicates": of_one("POST", EXECUTE, {**LIMIT_ORDER, "clientOrderId": "again"}),
+    "orders that rest": of_one("POST", EXECUTE, LIMIT_ORDER),
 }
 WORST = ("lists", "quotes", "sockets", "cancel all")
 
