@@ -18,7 +18,7 @@ from service.domain.limits import KEY_BITS
 from service.turns import finished
 from service.venues.routing.path_curve import LEVEL_BITS, UNIT_BITS
 from service.venues.routing.paths import Candidate, Ways
-from service.venues.routing.richest import richest
+from service.venues.routing.richest import Cut, richest
 
 # The first line beyond the market's best price is 1/1024 down in level, and each next twice as far.
 _FIRST_STEP_BITS = 10
@@ -152,7 +152,7 @@ class Ceiling:
             surplus = bought - (sold << 2 * LEVEL_BITS) // square
             if surplus > 0:
                 shares.append(_Share(candidate.pools, surplus, sold, bought))
-        chosen = richest([share.surplus for share in shares], shares, self._max_legs) or ()
+        chosen = richest(Cut([share.surplus for share in shares], 0), shares, self._max_legs) or ()
         surplus, sold, bought = (
             sum(column) for column in zip((0, 0, 0), *(shares[place][1:] for place in chosen), strict=True)
         )

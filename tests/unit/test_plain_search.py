@@ -142,7 +142,9 @@ def recorded_orders() -> list[tuple[Order, int]]:
     ]
     # Of an ordinary size: two paths that end lower, where the one alone is no better than another set.
     ordinary = Order(WIDE, 35, SLOT + 50_000, "JUP", "RAY", SwapMode.EXACT_IN, 447_434_798)
-    return [*recorded, (ordinary, 161_824_907)]
+    # And one whose best set is hidden behind hundreds at the price in whose bin another one ends.
+    hidden = Order(NARROW, 3, SLOT + 50_000, "RAY", "JUP", SwapMode.EXACT_IN, 5_735_608_831)
+    return [*recorded, (ordinary, 161_824_907), (hidden, 15_857_239_549)]
 
 
 @pytest.mark.parametrize(("order", "found"), recorded_orders())

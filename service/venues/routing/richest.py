@@ -1,7 +1,7 @@
 """Of paths that each have a surplus, the set with the largest sum: no two share a pool, and legs are few."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class OfPools(Protocol):
@@ -13,62 +13,92 @@ class OfPools(Protocol):
         ...
 
 
+class Cut(NamedTuple):
+    """What a set must exceed: the sum of its paths' surpluses at one price, a floor."""
+
+    surpluses: Sequence[int]
+    floor: int
+
+
 def richest(
-    surpluses: Sequence[int],
+    cut: Cut,
     paths: Sequence[OfPools],
     max_legs: int,
-    floor: int = 0,
     passed_over: Sequence[frozenset[int]] = (),
+    others: Sequence[Cut] = (),
 ) -> tuple[int, ...] | None:
     """Return the places of the set with the largest sum, ascending, by branch and bound.
 
     Args:
-        surpluses: Of each path. One without is in no set.
+        cut: Each path's surplus, and what the sum has to exceed.
         paths: The paths.
         max_legs: How many pools a set may go through in all.
-        floor: What the sum has to exceed.
         passed_over: Sets that are not looked for, nor any part of one.
+        others: What the set has to exceed besides.
 
     Returns:
-        None if no set exceeds the floor.
+        None if no set exceeds the floors.
     """
-    search = _Search(surpluses, paths, max_legs, floor, passed_over)
-    search.extend(0, (), frozenset(), 0)
+    search = _Search(cut, paths, max_legs, passed_over, others)
+    search.extend(0, (), frozenset(), 0, (0,) * len(others))
     return search.best
 
 
 class _Search:
     def __init__(
         self,
-        surpluses: Sequence[int],
+        cut: Cut,
         paths: Sequence[OfPools],
         max_legs: int,
-        floor: int,
         passed_over: Sequence[frozenset[int]],
+        others: Sequence[Cut],
     ) -> None:
         # Twice the surplus per leg, negated: best first, of equals the first path. The bound takes the
         # next one's for all legs that are left.
         self._order = sorted(
             (-(2 * surplus // len(paths[place].pools)), place)
-            for place, surplus in enumerate(surpluses)
-            if surplus > 0
+            for place, surplus in enumerate(cut.surpluses)
+            if surplus > 0 or any(other.surpluses[place] > 0 for other in others)
         )
-        self._surpluses = surpluses
+        self._surpluses, self._floor = cut
         self._paths = paths
         self._max_legs = max_legs
-        self._floor = floor
         self._passed_over = passed_over
+        self._others = [(*other, max(other.surpluses, default=0)) for other in others]
         self.best: tuple[int, ...] | None = None
 
-    def extend(self, position: int, chosen: tuple[int, ...], used: frozenset[int], total: int) -> None:
+    def extend(
+        self,
+        position: int,
+        chosen: tuple[int, ...],
+        used: frozenset[int],
+        total: int,
+        sums: tuple[int, ...],
+    ) -> None:
         """Look at a set, and at all that add paths from a position on."""
-        if total > self._floor and not any(known.issuperset(chosen) for known in self._passed_over):
+        left = self._max_legs - len(used)
+        for sum_, (_, floor, most) in zip(sums, self._others, strict=True):
+            if sum_ + most * left <= floor:
+                return
+        if (
+            total > self._floor
+            and all(sum_ > floor for sum_, (_, floor, _) in zip(sums, self._others, strict=True))
+            and not any(known.issuperset(chosen) for known in self._passed_over)
+        ):
             self._floor, self.best = total, tuple(sorted(chosen))
         for index in range(position, len(self._order)):
             doubled, place = self._order[index]
-            left = self._max_legs - len(used)
             if 2 * (total - self._floor) <= doubled * left:
                 return
             added = self._paths[place].pools
             if len(added) <= left and not added & used:
-                self.extend(index + 1, (*chosen, place), used | added, total + self._surpluses[place])
+                self.extend(
+                    index + 1,
+                    (*chosen, place),
+                    used | added,
+                    total + self._surpluses[place],
+                    tuple(
+                        sum_ + surpluses[place]
+                        for sum_, (surpluses, _, _) in zip(sums, self._others, strict=True)
+                    ),
+                )

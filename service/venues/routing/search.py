@@ -2,15 +2,14 @@
 
 For any price p a set S of paths pays at most p X + sum of S's surpluses, a path's surplus being the most
 that F(x) - p x comes to (Lagrange duality; F is concave). At the price where a set ends its own bound is what
-it pays. So at the price where the best set so far ends only a set with a larger sum of surpluses can be
-better. The search solves the one with the largest sum, moves to its price if it is better, and is over when
-there is none.
+it pays. So a set that is better than the best so far has, at whatever price, a sum of surpluses above what
+the best one pays beyond p X: each price is a cut.
 
-A set that is no better though its sum is larger ends at a lower price. Paths that start between the two
-prices had no surplus at the upper one, and may be what it lacks: the sets that add such paths to it are bound
-by their surpluses at the lower price, and looked through likewise. So the set held in the end is the
-optimum over all sets, though few were solved. For an exact output the same holds of what it costs, with the
-same surpluses.
+The search looks at the price where the set that was solved last ends, for the set with the largest sum among
+those that pass the cuts at the earlier prices too; it solves that one, and is over when there is none: the
+set it then holds is the optimum over all sets, though few were solved. One price does not do: where the best
+set ends in the middle of a bin, hundreds of sets may have larger sums there and yet end far below. For an
+exact output the same holds of what it costs, with the same surpluses.
 """
 
 from collections.abc import Sequence
@@ -19,11 +18,17 @@ from dataclasses import dataclass
 from service.turns import Steps
 from service.venues.routing.path_curve import BOUGHT, LEVEL_BITS, UNIT_BITS
 from service.venues.routing.paths import Candidate
-from service.venues.routing.richest import richest
+from service.venues.routing.richest import Cut, richest
 from service.venues.routing.split import Split, split
 
 SOLVED_MAX = 162
 """More sets than this are not solved: all those of one to four out of eight pools are, if need be."""
+
+# So many prices are kept. More cost more than they save.
+_CUTS_KEPT = 6
+
+# What roundings may come to in a sum of surpluses and what it is compared with, in 2^-32 base units.
+_ROUNDINGS = 8
 
 # How far a path's room, worked out without composing its pools, may lie below what it takes.
 _ROOM_BITS, _ROOM_UNITS = 20, 16
@@ -101,77 +106,49 @@ class _Search:
         self._amount = amount
         self._max_legs = max_legs
         self._solved: list[frozenset[int]] = []
-        self._best: Found | None = None
 
     def run(self, start: tuple[int, ...], likely_level: int | None) -> Steps[Found | None]:
         """Search from a set, if there is one."""
-        self._best = (yield from self._solve(start, likely_level)) if start else None
-        if self._best is None:
-            self._best = yield from self._of_most_room()
-        while (best := self._best) is not None and len(self._solved) < SOLVED_MAX:
-            known = yield from _surpluses(self._candidates, best.split.level)
-            if not (yield from self._beaten(known, best)):
-                break
-        return self._best
-
-    def _beaten(self, known: "_Surpluses", best: Found) -> Steps[bool]:
-        """Look for a better set at the price where the best one ends; say whether there is one."""
+        best = (yield from self._solve(start, likely_level)) if start else None
+        if best is None:
+            best = yield from self._of_most_room()
+        if best is None:
+            return None
+        prices = [(yield from _surpluses(self._candidates, best.split.level))]
         while len(self._solved) < SOLVED_MAX:
-            floor = sum(known.values[place] for place in best.chosen)
-            chosen = richest(known.values, self._candidates, self._max_legs, floor, self._solved)
+            cuts = [Cut(known.values, self._floor(best.split, known.level)) for known in prices]
+            chosen = richest(cuts[-1], self._candidates, self._max_legs, self._solved, cuts[:-1])
             if chosen is None:
-                return False
-            if (yield from known.settle(chosen)):
+                break
+            if (yield from _settled(prices, chosen)):
                 continue
-            if (yield from self._try(chosen, best)):
-                return True
-        return False
-
-    def _try(self, chosen: tuple[int, ...], best: Found) -> Steps[bool]:
-        """Solve a set, and then those that add to it what starts below; say whether one is better."""
-        found = yield from self._solve(chosen, best.split.level)
-        if found is None:
-            # It cannot take the whole. With more paths it may.
-            more = _completed(self._candidates, chosen, self._max_legs)
-            if frozenset(more) in self._solved:
-                return False
-            found = yield from self._solve(more, best.split.level)
+            found = yield from self._solve_or_completed(chosen, best.split.level)
             if found is None:
-                return False
-        if _is_better(found.split, best.split, self._side):
-            self._best = found
-            return True
-        return (yield from self._try_extended(found, best))
-
-    def _try_extended(self, found: Found, best: Found) -> Steps[bool]:
-        """Solve sets that add paths to one that is no better than the best; say whether one is better."""
-        used = _pools_of(self._candidates, found.chosen)
-        left, level = self._max_legs - len(used), found.split.level
-        places = [
-            place
-            for place, candidate in enumerate(self._candidates)
-            if candidate.level < level and len(candidate.pools) <= left and not candidate.pools & used
-        ]
-        free = [self._candidates[place] for place in places]
-        if all(candidate.level < best.split.level for candidate in free):
-            return False
-        known = yield from _surpluses(free, level)
-        floor = _lacking(found.split, best.split, self._side)
-        while len(self._solved) < SOLVED_MAX:
-            solved = [
-                frozenset(index for index, place in enumerate(places) if place in whole)
-                for whole in self._solved
-                if whole.issuperset(found.chosen)
-            ]
-            added = richest(known.values, free, left, floor, solved)
-            if added is None:
-                return False
-            if (yield from known.settle(added)):
                 continue
-            chosen = tuple(sorted((*found.chosen, *(places[index] for index in added))))
-            if (yield from self._try(chosen, best)):
-                return True
-        return False
+            if _is_better(found.split, best.split, self._side):
+                best = found
+            if all(known.level != found.split.level for known in prices):
+                prices = prices[1 - _CUTS_KEPT :]
+                prices.append((yield from _surpluses(self._candidates, found.split.level)))
+        return best
+
+    def _floor(self, best: Split, level: int) -> int:
+        """Return what the surpluses at a price come to at most, of a set that is no better than the best."""
+        whole, square = self._amount << UNIT_BITS, level * level
+        if self._side == BOUGHT:
+            beyond = ((whole + _ROUNDINGS) * square >> 2 * LEVEL_BITS) - best.other
+        else:
+            beyond = ((best.other + _ROUNDINGS) * square >> 2 * LEVEL_BITS) - whole
+        return beyond + _ROUNDINGS
+
+    def _solve_or_completed(self, chosen: tuple[int, ...], likely_level: int) -> Steps[Found | None]:
+        """Solve a set, or if it cannot take the whole, one that adds paths to it."""
+        found = yield from self._solve(chosen, likely_level)
+        if found is None:
+            more = _completed(self._candidates, chosen, self._max_legs)
+            if frozenset(more) not in self._solved:
+                found = yield from self._solve(more, likely_level)
+        return found
 
     def _solve(self, chosen: tuple[int, ...], likely_level: int | None) -> Steps[Found | None]:
         yield
@@ -186,7 +163,7 @@ class _Search:
         rooms = [0] * len(self._candidates)
         for place, candidate in enumerate(self._candidates):
             rooms[place] = yield from candidate.room(self._side, whole)
-        chosen = richest(rooms, self._candidates, self._max_legs)
+        chosen = richest(Cut(rooms, 0), self._candidates, self._max_legs)
         if chosen is None:
             return None
         room = sum(rooms[place] for place in chosen)
@@ -199,23 +176,12 @@ def _is_better(one: Split, other: Split, side: int) -> bool:
     return one.other < other.other if side == BOUGHT else one.other > other.other
 
 
-def _lacking(one: Split, best: Split, side: int) -> int:
-    """Return the surplus, at the price where a split ends, that it lacks to be as good as the best."""
-    if side == BOUGHT:
-        return one.other - best.other
-    return (best.other - one.other) * one.level * one.level >> 2 * LEVEL_BITS
-
-
 class _Surpluses:
-    """The paths' surpluses at a level, or bounds on them where a path's curve was not needed yet.
-
-    One 2^-32 of a unit is added for a path that would trade: a bin at that very price has no surplus,
-    but it takes part, since what the others leave is sold in it.
-    """
+    """The paths' surpluses at a level, or bounds on them where a path's curve was not needed yet."""
 
     def __init__(self, candidates: Sequence[Candidate], level: int, values: list[int]) -> None:
         self._candidates = candidates
-        self._level = level
+        self.level = level
         self._is_bound = [not candidate.is_composed for candidate in candidates]
         self.values = values
 
@@ -226,9 +192,16 @@ class _Surpluses:
             yield
             self._is_bound[place] = False
             curve = self._candidates[place].curve
-            yield from curve.reach_level(self._level)
-            self.values[place] = (curve.surplus(self._level) or 0) + 1
+            yield from curve.reach_level(self.level)
+            self.values[place] = curve.surplus(self.level) or 0
         return bool(bounds)
+
+
+def _settled(prices: Sequence[_Surpluses], places: Sequence[int]) -> Steps[bool]:
+    settled = False
+    for known in prices:
+        settled |= yield from known.settle(places)
+    return settled
 
 
 def _surpluses(candidates: Sequence[Candidate], level: int) -> Steps[_Surpluses]:
@@ -240,5 +213,5 @@ def _surpluses(candidates: Sequence[Candidate], level: int) -> Steps[_Surpluses]
         if bound is None:
             yield from candidate.reach(level)
             bound = candidate.surplus_bound(level) or 0
-        values[place] = bound + 1
+        values[place] = bound
     return _Surpluses(candidates, level, values)
