@@ -8,6 +8,7 @@ from service.api.health import HealthRoute
 from service.api.learning import TokenLearner
 from service.api.market import MarketRoutes
 from service.api.orders import OrderRoutes
+from service.api.pages import Pages
 from service.api.paper import PaperRoutes
 from service.api.routes import application
 from service.api.stream import StreamRoutes
@@ -36,6 +37,7 @@ from service.store.rate_limit import RateLimit
 from service.store.resting import Resting
 from service.triggers.market import MarketEye
 from service.triggers.watch import LEASE_MS, Triggers
+from service.turns import Turns
 from service.venues.paper.faults import Fault, FaultyVenue
 from service.venues.paper.venue import PaperSettings, PaperVenue
 from service.venues.quoting import Quoter
@@ -203,6 +205,7 @@ class Service:
             OrderRoutes(
                 journal=self._journal,
                 orders=self.orders,
+                pages=Pages(self.orders, Turns(self._clock)),
                 clock=self._clock,
                 learn=learn,
                 wake=jobs.wake,
@@ -218,7 +221,9 @@ class Service:
                 learn=learn,
             ),
             self._stream,
-            MarketRoutes(quoter=quoter, venue=venue, clock=self._clock, learn=learn),
+            MarketRoutes(
+                quoter=quoter, venue=venue, clock=self._clock, learn=learn, turns=Turns(self._clock)
+            ),
             PaperRoutes(self.venue, learn),
             HealthRoute(
                 orders=self.orders,

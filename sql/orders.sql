@@ -1,20 +1,23 @@
 -- Reading orders.
 
 -- name: get_orders
--- Whole orders by id, with the offers of every try.
+-- Orders by id, with what was offered for their last try.
 SELECT
     o.id::text, o.client_order_id, o.order_type, o.token_in, o.token_out, o.swap_mode,
     o.amount, o.amount_text, o.slippage_bps, o.time_in_force, o.limit_price, o.limit_out,
     o.sniper_conditions, rfc3339(o.expires_at), o.decimals_in, o.decimals_out, o.status_history,
-    rfc3339(o.created_at), o.amount_in,
-    o.amount_out, o.tx_hash,
-    (
-        SELECT jsonb_object_agg(q.sequence, jsonb_build_array(q.offers, q.route))
-        FROM order_quotes AS q
-        WHERE q.order_id = o.id
-    )
+    rfc3339(o.created_at), o.amount_in, o.amount_out, o.tx_hash, q.sequence, q.offers, q.route
 FROM orders AS o
+LEFT JOIN LATERAL (
+    SELECT sequence, offers, route FROM order_quotes WHERE order_id = o.id ORDER BY sequence DESC LIMIT 1
+) AS q ON true
 WHERE o.id = ANY(%(ids)s::uuid[]);
+
+-- name: get_quotes
+-- What was offered to orders, for every try.
+SELECT order_id::text, sequence, offers, route
+FROM order_quotes
+WHERE order_id = ANY(%(ids)s::uuid[]);
 
 -- name: find_client_order
 -- The id of the order that an account placed under its own id.

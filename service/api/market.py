@@ -1,15 +1,16 @@
 """The market over REST: what the router sees for an amount, the tokens, the pools."""
 
-import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
+import orjson
 from aiohttp import web
+from marshmallow import Schema
 
-from service.api.answers import POOL, QUOTE, TOKEN_LIST
-from service.api.messages import Learn, json_response, load_query
+from service.api.answers import POOL, QUOTE, TOKEN
+from service.api.messages import Learn, json_list_response, json_response, load_query
 from service.api.problems import InvalidError, ServiceUnavailableError
 from service.api.requests import POOL_QUERY, QUOTE_QUERY
 from service.clock import Clock
@@ -18,6 +19,7 @@ from service.domain.failures import FailureCode
 from service.domain.quote import Choice
 from service.domain.tokens import TOKENS
 from service.execution.offers import quoted
+from service.turns import Steps, Turns
 from service.venues.quoting import Quoter
 from service.venues.routing import NoRouteError
 from service.venues.venue import PoolView, Venue, VenueUnavailableError
@@ -26,9 +28,6 @@ log = logging.getLogger(__name__)
 
 # The paper market's prices move every two seconds, a chain's with every slot: long enough to decide in.
 _LIFETIME = timedelta(seconds=2)
-
-# Pools in a list that are shown in one turn of the event loop.
-_TOGETHER = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,7 @@ class MarketRoutes:
     venue: Venue
     clock: Clock
     learn: Learn
+    turns: Turns
 
     async def quote(self, request: web.Request) -> web.Response:
         """GET /api/quotes?tokenIn=&tokenOut=&amountIn= (or amountOut=): nothing is reserved by it."""
@@ -77,7 +77,8 @@ class MarketRoutes:
     async def tokens(self, _request: web.Request) -> web.Response:
         """GET /api/tokens."""
         await self._catch_up()
-        return json_response(TOKEN_LIST.dump({"tokens": [asdict(token) for token in self.venue.tokens()]}))
+        tokens = (asdict(token) for token in list(self.venue.tokens()))
+        return json_list_response("tokens", await self.turns.take(_written(TOKEN, tokens)))
 
     async def pools(self, request: web.Request) -> web.Response:
         """GET /api/pools?venue=&token=: as they are now."""
@@ -85,14 +86,13 @@ class MarketRoutes:
         query = load_query(request, POOL_QUERY)
         await self._catch_up()
         slot, views = self.venue.survey()
-        shown: list[Any] = []
-        for number, view in enumerate(views):
-            if number % _TOGETHER == 0:
-                await asyncio.sleep(0)  # others have their turn
-            pool = view.pool
-            if query["venue"] in {None, pool.dex} and query["token"] in {None, pool.token_a, pool.token_b}:
-                shown.append(POOL.dump(pool_json(view)))
-        return json_response({"slot": slot, "pools": shown})
+        shown = (
+            pool_json(view)
+            for view in views
+            if query["venue"] in {None, view.pool.dex}
+            and query["token"] in {None, view.pool.token_a, view.pool.token_b}
+        )
+        return json_list_response("pools", await self.turns.take(_written(POOL, shown)), slot=slot)
 
     async def _catch_up(self) -> None:
         """Learn what was not heard of here; while that cannot be, what is known is shown."""
@@ -104,6 +104,15 @@ class MarketRoutes:
 
 def _any_is_good(_choice: Choice) -> bool:
     return True
+
+
+def _written(schema: Schema, objects: Iterable[dict[str, object]]) -> Steps[list[bytes]]:
+    """Write a list that may be long, one by one."""
+    written = []
+    for each in objects:
+        written.append(orjson.dumps(schema.dump(each)))
+        yield
+    return written
 
 
 def _no_quote(end: NoRouteError) -> InvalidError | ServiceUnavailableError:

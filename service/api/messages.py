@@ -1,6 +1,7 @@
 """Requests read by their schemas, and answers written as JSON."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,8 @@ from service.api.strict_json import NotJsonError, read_json
 
 Learn = Callable[[Any], Awaitable[None]]
 
+_PIECE = 128 * 1024
+
 
 def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
     """Read a query string by its schema.
@@ -20,9 +23,11 @@ def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
     Raises:
         InvalidError: a value, or a name, is not the schema's.
     """
-    for name in request.query:
-        if len(request.query.getall(name)) > 1:
-            raise InvalidError.of(ValidationError("Given more than once.", name))
+    seen = set()
+    for pair in request.query.items():
+        if pair[0] in seen:
+            raise InvalidError.of(ValidationError("Given more than once.", pair[0]))
+        seen.add(pair[0])
     try:
         query: dict[str, Any] = schema.load(dict(request.query))
     except ValidationError as error:
@@ -60,6 +65,35 @@ async def load_body(request: web.Request, schema: Schema, learn: Learn | None = 
     except ValidationError as error:
         raise InvalidError.of(error) from None
     return loaded
+
+
+def json_list_response(name: str, texts: Sequence[bytes], **members: Any) -> web.Response:
+    """Return a response of an object with a list that may be long: it is sent piece by piece.
+
+    Args:
+        name: the list's.
+        texts: its elements, in JSON.
+        members: the object's other members.
+    """
+    rest = orjson.dumps(members)[1:]
+    tail = b"]," + rest if members else b"]}"
+    return web.Response(
+        body=_pieces(b'{"%b":[' % name.encode(), texts, tail), content_type="application/json"
+    )
+
+
+async def _pieces(head: bytes, texts: Sequence[bytes], tail: bytes) -> AsyncIterator[bytes]:
+    piece = bytearray(head)
+    for number, text in enumerate(texts):
+        if number:
+            piece += b","
+        piece += text
+        if len(piece) > _PIECE:
+            yield bytes(piece)
+            piece.clear()
+            # To write is no wait while the client takes it.
+            await asyncio.sleep(0)
+    yield bytes(piece) + tail
 
 
 def json_response(body: Any, status: HTTPStatus = HTTPStatus.OK) -> web.Response:

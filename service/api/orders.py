@@ -9,9 +9,10 @@ from typing import Any
 from aiohttp import web
 from marshmallow import ValidationError
 
-from service.api.answers import ORDER, ORDER_LIST
+from service.api.answers import ORDER
 from service.api.fields import is_uuid
 from service.api.messages import Learn, json_response, load_body, load_query
+from service.api.pages import Pages
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.api.requests import LIST_QUERY, NEW_ORDER
 from service.api.terms import read_terms, values
@@ -39,6 +40,7 @@ class OrderRoutes:
 
     journal: Journal
     orders: Orders
+    pages: Pages
     clock: Clock
     learn: Learn
     wake: Callable[[list[str]], Awaitable[None]]
@@ -87,9 +89,7 @@ class OrderRoutes:
         query = load_query(request, LIST_QUERY)
         wanted = Filter(query["order_type"], query["token_in"], query["token_out"])
         page = await self.orders.page(query["status"], wanted, query["limit"], query["cursor"])
-        return json_response(
-            ORDER_LIST.dump({"orders": [OrderAt(order) for order in page.orders], "next_cursor": page.next})
-        )
+        return await self.pages.write(page, query["status"])
 
     def _new_order(self, sent: dict[str, Any], now: datetime | None) -> NewOrder:
         """Return the order that was sent, with its terms as they are stored; see ``read_terms``."""

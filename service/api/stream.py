@@ -19,6 +19,7 @@ from service.api.timeline import Timeline
 from service.background import Background, cancel
 from service.clock import Clock
 from service.events.feed import Feeds, Watch
+from service.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +42,17 @@ class _Stream:
         socket: prepared, with a close time-out of its own, and without answering pings.
         transport: what it writes to.
         clock: says since when the client has been taking a message.
+        turns: with the event loop.
     """
 
     def __init__(
-        self, socket: web.WebSocketResponse, transport: asyncio.Transport | None, clock: Clock
+        self, socket: web.WebSocketResponse, transport: asyncio.Transport | None, clock: Clock, turns: Turns
     ) -> None:
         self.ended = asyncio.Event()
         self._socket = socket
         self._transport = transport
         self._clock = clock
+        self._turns = turns
         self._sending_since: float | None = None
         self._closing = False
         self._verdict: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
@@ -103,6 +106,7 @@ class _Stream:
 
     async def _send(self, watch: Watch, timeline: Timeline) -> None:
         async for order, sequence in watch:
+            await self._turns.take(timeline.grow(order, sequence))
             message = timeline.message(order, sequence)
             self._sending_since = self._clock.monotonic()
             await self._socket.send_frame(message, WSMsgType.TEXT)
@@ -145,6 +149,7 @@ class StreamRoutes:
     def __init__(self, feeds: Feeds, clock: Clock) -> None:
         self._feeds = feeds
         self._clock = clock
+        self._turns = Turns(clock)
         self._streams: set[_Stream] = set()
         self._timelines: WeakValueDictionary[str, Timeline] = WeakValueDictionary()
         self._stopping = False
@@ -174,7 +179,7 @@ class StreamRoutes:
             if self._stopping:
                 raise ServiceUnavailableError("The service is stopping; connect again.")
             await socket.prepare(request)
-            stream = _Stream(socket, request.transport, self._clock)
+            stream = _Stream(socket, request.transport, self._clock, self._turns)
             timeline = self._timelines.setdefault(order_id, Timeline())
             self._streams.add(stream)
             try:

@@ -4,7 +4,6 @@ The history is in each message as far as it went then, so each entry goes out as
 It is serialised once, and so are the offers and the route of each try: a replay costs what its bytes cost.
 """
 
-import copy
 from dataclasses import dataclass
 
 import orjson
@@ -13,6 +12,7 @@ from service.api.answers import STATUS_UPDATE
 from service.api.views import OrderAt, SoFar
 from service.store.journal import Entry, Quoted
 from service.store.orders import Order, first_terms
+from service.turns import Steps, finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,6 @@ class Timeline:
     """The messages of one order, for all who watch it: what one of them needed is there for the next."""
 
     def __init__(self) -> None:
-        self._so_far: SoFar | None = None
         self._history = bytearray()
         self._moments: list[_Moment] = []
         self._quotes = self._route = orjson.Fragment(b"null")
@@ -47,12 +46,18 @@ class Timeline:
             self._last = (sequence, self._write(order, sequence))
         return self._last[1]
 
-    def _write(self, order: Order, sequence: int) -> bytes:
-        so_far = self._so_far = self._so_far or SoFar(first_terms(order))
-        for entry in order.history[len(self._moments) : sequence]:
+    def grow(self, order: Order, sequence: int) -> Steps[None]:
+        """Get ready for the message of an entry, which takes a while when many come before it."""
+        # Whoever else watches may have got it ready, or further, between two steps.
+        while (ready := len(self._moments)) < sequence:
+            entry = order.history[ready]
             quoted = order.quoted.get(entry["sequence"])
-            so_far.take(entry, quoted)
-            self._take(entry, quoted, copy.copy(so_far))
+            so_far = self._moments[-1].so_far if ready else SoFar(first_terms(order))
+            self._take(entry, quoted, so_far.after(entry, quoted))
+            yield
+
+    def _write(self, order: Order, sequence: int) -> bytes:
+        finished(self.grow(order, sequence))
         moment = self._moments[sequence - 1]
         view = OrderAt(order, sequence, moment.so_far)
         view.status_history = orjson.Fragment(b"[" + bytes(self._history[: moment.end]) + b"]")

@@ -8,7 +8,7 @@ from service.domain.attempt import Fill
 from service.domain.lifecycle import Status
 from service.domain.quote import SwapMode
 from service.store.journal import Entry, Quoted
-from service.store.orders import Order, Terms, amended, first_terms
+from service.store.orders import Order, Terms, amended, terms_at
 
 
 @dataclass(slots=True)
@@ -27,14 +27,19 @@ class SoFar:
     @classmethod
     def of(cls, order: Order, sequence: int) -> "SoFar":
         """Return what an order's history says up to the entry of a sequence."""
-        so_far = cls(first_terms(order))
+        so_far = cls(terms_at(order, sequence))
         for entry in order.history[:sequence]:
-            so_far.take(entry, order.quoted.get(entry["sequence"]))
+            so_far._take(entry, order.quoted.get(entry["sequence"]))
         return so_far
 
-    def take(self, entry: Entry, quoted: Quoted | None) -> None:
-        """Take the next entry, and what was offered for it."""
-        self.terms = amended(self.terms, entry, "to")
+    def after(self, entry: Entry, quoted: Quoted | None) -> "SoFar":
+        """Return what it says up to the next entry, for which something may have been offered."""
+        terms = amended(self.terms, entry, "to")
+        following = SoFar(terms, self.attempts, self.venue, self.quoted, self.promised)
+        following._take(entry, quoted)
+        return following
+
+    def _take(self, entry: Entry, quoted: Quoted | None) -> None:
         if entry["status"] == Status.ROUTING:
             self.attempts += 1
         self.venue = entry.get("venue", self.venue)

@@ -173,7 +173,7 @@ class Feeds:
     async def _read(self, order_id: str, watched: _Watched) -> None:
         """Read an order, and again when a step has come meanwhile that the first reading could not know."""
         for _ in range(_READINGS):
-            order = await self._orders.get(order_id)
+            order = await self._orders.get_whole(order_id)
             if order is None or watched.take_whole(order):
                 return
 

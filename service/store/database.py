@@ -85,7 +85,7 @@ class Database:
         target = parse_postgres_url(url)
         self.schema = target.schema
         self._connect_timeout_s = target.connect_timeout_s
-        self._opener = SessionOpener(target)
+        self._opener = SessionOpener(target, clock)
         self._size = size
         self._clock = clock
         self._idle: deque[Session] = deque()

@@ -1,5 +1,6 @@
 """Reading orders, and following one as its steps are committed."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from service.clock import Clock
@@ -12,8 +13,10 @@ from service.store.database import Database, Row
 from service.store.endings import Filter
 from service.store.journal import Committed, Entry, Quoted, public
 from service.store.queries import query
+from service.turns import Steps, Turns
 
 _GET = query("get_orders")
+_GET_QUOTES = query("get_quotes")
 _FIND_CLIENT_ORDER = query("find_client_order")
 _LIST = query("list_orders")
 _LIST_OPEN = query("list_open_orders")
@@ -40,7 +43,8 @@ class Order:
 
     ``amount`` is base units of the token whose side ``swap_mode`` fixes, ``amount_text`` what the client
     wrote; times are RFC 3339 in UTC; ``quoted`` maps the sequence of a history entry to what was offered
-    for it and what was chosen. ``decimals_out`` is None while tokenOut is not listed.
+    for it and what was chosen, of the last try or of all. ``decimals_out`` is
+    None while tokenOut is not listed.
     """
 
     id: str
@@ -132,10 +136,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some orders of a list, and where the next ones begin (None: there are no more)."""
+    """The places of some orders in a list, and whether more follow."""
 
-    orders: list[Order]
-    next: Position | None
+    places: list[Position]
+    more: bool
 
 
 class Orders:
@@ -151,32 +155,51 @@ class Orders:
 
     def __init__(self, database: Database, clock: Clock, *, group_limit: int) -> None:
         self._database = database
-        self._reads = Batcher(
-            self._get_group,
-            clock=clock,
-            name="read orders",
-            # Whoever asks twice for the same order at once may be answered by two statements.
-            key=lambda order_id: order_id,
-            largest=group_limit,
-            patient=False,
-        )
+        self._turns = Turns(clock)
+
+        def batcher(read: Callable[[list[str]], Awaitable[dict[str, Order]]]) -> Batcher[str, Order | None]:
+            async def read_group(order_ids: list[str]) -> list[Order | Exception | None]:
+                found = await read(order_ids)
+                return [found.get(order_id) for order_id in order_ids]
+
+            return Batcher(
+                read_group,
+                clock=clock,
+                name="read orders",
+                # Whoever asks twice for the same order at once may be answered by two statements.
+                key=lambda order_id: order_id,
+                largest=group_limit,
+                patient=False,
+            )
+
+        self._reads = batcher(self.get_many)
+        self._whole_reads = batcher(self._get_many_whole)
 
     async def stop(self) -> None:
         """Wait until every read that was asked for has been answered, unless PostgreSQL is away."""
         await self._reads.stop()
+        await self._whole_reads.stop()
 
     async def get(self, order_id: str) -> Order | None:
-        """Return an order; those asked for at the same time are read together."""
+        """Return an order with its last quotes; those asked for at the same time are read together."""
         return await self._reads.submit(order_id)
 
-    async def get_many(self, order_ids: list[str]) -> dict[str, Order]:
-        """Return the orders that exist, by id."""
-        rows = await self._database.read(_GET, {"ids": order_ids})
-        return {row[0]: _order(row) for row in rows}
+    async def get_whole(self, order_id: str) -> Order | None:
+        """Return an order with the quotes of all its tries."""
+        return await self._whole_reads.submit(order_id)
 
-    async def _get_group(self, order_ids: list[str]) -> list[Order | Exception | None]:
-        found = await self.get_many(order_ids)
-        return [found.get(order_id) for order_id in order_ids]
+    async def get_many(self, order_ids: list[str]) -> dict[str, Order]:
+        """Return the orders that exist, by id, with their last quotes."""
+        rows = await self._database.read(_GET, {"ids": order_ids})
+        return await self._turns.take(_orders(rows))
+
+    async def _get_many_whole(self, order_ids: list[str]) -> dict[str, Order]:
+        orders = await self.get_many(order_ids)
+        # Afterwards: quotes that came meanwhile belong to entries that will come too.
+        for order_id, sequence, *quoted in await self._database.read(_GET_QUOTES, {"ids": order_ids}):
+            if order_id in orders:
+                orders[order_id].quoted[sequence] = Quoted(*quoted)
+        return orders
 
     async def find_by_client_id(self, client_order_id: str) -> Order | None:
         """Return the order that was placed under a client's own id."""
@@ -186,11 +209,11 @@ class Orders:
         return await self.get(rows[0][0]) if rows else None
 
     async def page(self, status: Status | None, wanted: Filter, limit: int, before: Position | None) -> Page:
-        """Return a page of orders, newest first, in one status (None: any)."""
+        """Return where the orders of a page stand, newest first, in one status (None: any)."""
         statement = _LIST
         if status is not None:
             statement = _LIST_FINISHED if status in TERMINAL else _LIST_OPEN
-        places = await self._database.read(
+        rows = await self._database.read(
             statement,
             {
                 "status": status,
@@ -202,15 +225,8 @@ class Orders:
                 "before_id": before and before.order_id,
             },
         )
-        shown = [order_id for order_id, _created_us in places[:limit]]
-        orders = await self.get_many(shown) if shown else {}
-        more = len(places) > limit
-        last_id, last_us = places[limit - 1] if more else ("", 0)
-        return Page(
-            # One that has moved on between the two reads is no longer of the list.
-            [orders[order_id] for order_id in shown if status is None or orders[order_id].status == status],
-            Position(last_us, last_id) if more else None,
-        )
+        places = [Position(created_us, order_id) for order_id, created_us in rows]
+        return Page(places[:limit], more=len(places) > limit)
 
     async def versions(self, order_ids: list[str]) -> dict[str, int]:
         """Return how far orders have come, by id."""
@@ -226,8 +242,17 @@ class Orders:
         return Attempt(attempt_id, venue, bytes(transaction), *limits)
 
 
+def _orders(rows: list[Row]) -> Steps[dict[str, Order]]:
+    orders = {}
+    for row in rows:
+        orders[row[0]] = _order(row)
+        yield
+    return orders
+
+
 def _order(row: Row) -> Order:
-    *request, decimals_in, decimals_out, history, created_at, amount_in, amount_out, tx_hash, quoted = row
+    *request, sequence, offers, route = row
+    *request, decimals_in, decimals_out, history, created_at, amount_in, amount_out, tx_hash = request
     (
         order_id,
         client_order_id,
@@ -254,5 +279,5 @@ def _order(row: Row) -> Order:
         history=tuple(public(entry) for entry in history),
         created_at=created_at,
         fill=Fill(amount_in, amount_out, tx_hash) if tx_hash is not None else None,
-        quoted={int(sequence): Quoted(*each) for sequence, each in (quoted or {}).items()},
+        quoted={} if sequence is None else {sequence: Quoted(offers, route)},
     )

@@ -18,8 +18,10 @@ import psycopg2.extensions
 import psycopg2.extras
 from psycopg2.extensions import quote_ident
 
+from service.clock import Clock
 from service.store.addresses import Addresses
 from service.store.driver import Connection
+from service.turns import Steps, Turns
 from service.urls import PostgresUrl
 
 log = logging.getLogger(__name__)
@@ -79,11 +81,13 @@ class Session:
 
     Args:
         connection: open, and closed with this.
+        turns: for reading answers, however large.
         prefix: SQL that goes before each statement.
     """
 
-    def __init__(self, connection: Connection, prefix: str = "") -> None:
+    def __init__(self, connection: Connection, turns: Turns, prefix: str = "") -> None:
         self._connection = connection
+        self._turns = turns
         self._prefix = prefix
 
     @property
@@ -103,8 +107,10 @@ class Session:
         prefix = self._prefix if parameters is None else self._prefix.replace("%", "%%")
         async with self._connection.cursor() as cursor:
             await cursor.execute(prefix + sql, parameters)
-            rows: list[tuple[Any, ...]] = await cursor.fetchall() if cursor.description else []
-        return rows
+            if not cursor.description:
+                return []
+            # The answer is there; to read large rows out of it takes time.
+            return await self._turns.take(_rows(cursor.raw))
 
     def quote_name(self, name: str) -> str:
         """Return a name as it is written in SQL."""
@@ -126,10 +132,12 @@ class SessionOpener:
 
     Args:
         url: where it is.
+        clock: tells how long a large answer holds the event loop.
     """
 
-    def __init__(self, url: PostgresUrl) -> None:
+    def __init__(self, url: PostgresUrl, clock: Clock) -> None:
         self._url = url
+        self._turns = Turns(clock)
         self._addresses = Addresses()
         self._pooled = False
         """Whether startup parameters were seen not to arrive."""
@@ -167,11 +175,11 @@ class SessionOpener:
         version = connection.raw.server_version // 10_000
         if 0 < version < _OLDEST_VERSION:
             raise UnusableError(f"PostgreSQL {version} is too old: {_OLDEST_VERSION} or newer is needed")
-        session = Session(connection)
+        session = Session(connection, self._turns)
         [(arrived, *in_force)] = await session.run(_IN_FORCE, (_MARK,))
         if not arrived:
             self._note_pooler()
-            session = Session(connection, _prefix(settings, connection))
+            session = Session(connection, self._turns, _prefix(settings, connection))
             [(_, *in_force)] = await session.run(_IN_FORCE, (_MARK,))
         path, *others = in_force
         if path not in settings.search_paths or others != [settings.statement_timeout_ms, "UTC"]:
@@ -185,6 +193,14 @@ class SessionOpener:
         if not self._pooled:
             self._pooled = True
             log.info("PostgreSQL is behind a pooler: each statement carries its settings")
+
+
+def _rows(cursor: psycopg2.extensions.cursor) -> Steps[list[tuple[Any, ...]]]:
+    rows = []
+    for row in cursor:
+        rows.append(row)
+        yield
+    return rows
 
 
 def _prefix(settings: SessionSettings, connection: Connection) -> str:

@@ -175,9 +175,12 @@ async def test_what_a_try_was_offered_is_kept_with_it(store: Store) -> None:
         store.step(claim, Status.BUILDING, version=again.version, quoted=chosen)
     )
     assert (waiting.quoted, building.quoted) == (refused, chosen)
-    order = await store.orders.get(claim.order_id)
+    order = await store.orders.get_whole(claim.order_id)
     assert order is not None
     assert order.quoted == {waiting.sequence: refused, building.sequence: chosen}
+    latest = await store.orders.get(claim.order_id)
+    assert latest is not None
+    assert latest.quoted == {building.sequence: chosen}
 
 
 @pytest.mark.parametrize("mode", SwapMode)

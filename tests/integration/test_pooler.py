@@ -98,7 +98,7 @@ async def test_each_statement_has_its_settings(
 
 
 async def test_a_statement_that_takes_too_long_is_cancelled(pooler: PgBouncer) -> None:
-    opener = SessionOpener(parse_postgres_url(pooler.url))
+    opener = SessionOpener(parse_postgres_url(pooler.url), Clock())
     session = await opener.open(SessionSettings("public", 200))
     began = time.monotonic()
     with pytest.raises(QueryCanceled):

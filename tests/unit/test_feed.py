@@ -54,7 +54,7 @@ class StoredOrders:
         self.free = asyncio.Event()
         self.free.set()
 
-    async def get(self, order_id: str) -> Order | None:
+    async def get_whole(self, order_id: str) -> Order | None:
         self.reads += 1
         if self.away:
             raise UnavailableError("away", unknown=False)

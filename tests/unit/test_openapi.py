@@ -8,7 +8,7 @@ import pytest
 from marshmallow import Schema, ValidationError
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
-from service.api.answers import ORDER, ORDER_LIST, POOL_LIST, QUOTE, STATUS_UPDATE, TOKEN_LIST
+from service.api.answers import ORDER, ORDER_LIST, QUOTE, STATUS_UPDATE, PoolListSchema, TokenListSchema
 from service.api.changes import ChangeRoutes
 from service.api.health import HealthRoute
 from service.api.market import MarketRoutes
@@ -129,11 +129,17 @@ def test_the_document_lists_exactly_the_routes_there_are() -> None:
     unused: Any = None
     app = application(
         OrderRoutes(
-            journal=unused, orders=unused, clock=unused, learn=unused, wake=unused, insert_timeout_s=1
+            journal=unused,
+            orders=unused,
+            pages=unused,
+            clock=unused,
+            learn=unused,
+            wake=unused,
+            insert_timeout_s=1,
         ),
         ChangeRoutes(unused, unused, unused, unused, 200, unused),
         StreamRoutes(unused, unused),
-        MarketRoutes(quoter=unused, venue=unused, clock=unused, learn=unused),
+        MarketRoutes(unused, unused, unused, unused, unused),
         PaperRoutes(unused, unused),
         HealthRoute(orders=unused, link=unused, executing=unused, unknown_outcomes=unused),
     )
@@ -296,7 +302,7 @@ def test_a_quote_is_as_the_document_says(mode: SwapMode) -> None:
 
 def test_tokens_and_pools_are_as_the_document_says() -> None:
     tokens = [asdict(token) for token in TOKENS.values()]
-    assert is_valid("TokenList", TOKEN_LIST.dump({"tokens": tokens}))
+    assert is_valid("TokenList", TokenListSchema().dump({"tokens": tokens}))
     pool = {
         "id": "raydium:SOL-USDC:cpmm",
         "venue": Dex.RAYDIUM,
@@ -307,8 +313,8 @@ def test_tokens_and_pools_are_as_the_document_says() -> None:
         "amount_b": "150",
         "price": "150",
     }
-    assert is_valid("PoolList", POOL_LIST.dump({"slot": 1, "pools": [pool, {**pool, "price": None}]}))
-    assert not is_valid("PoolList", POOL_LIST.dump({"slot": 1, "pools": [{**pool, "venue": "orca"}]}))
+    assert is_valid("PoolList", PoolListSchema().dump({"slot": 1, "pools": [pool, {**pool, "price": None}]}))
+    assert not is_valid("PoolList", PoolListSchema().dump({"slot": 1, "pools": [{**pool, "venue": "orca"}]}))
 
 
 def test_a_page_is_as_the_document_says() -> None:

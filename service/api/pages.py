@@ -1,0 +1,75 @@
+"""A page of orders in JSON, written order by order: it may be long, and others are waiting."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import orjson
+from aiohttp import web
+
+from service.api.answers import ORDER, ORDER_LIST
+from service.api.messages import json_list_response
+from service.api.views import OrderAt
+from service.domain.lifecycle import Status
+from service.store.orders import Order, Orders, Page, Position
+from service.turns import Steps, Turns
+
+LARGEST_PAGE = 2 * 1024 * 1024
+"""Bytes after which a page ends, however many orders more were asked for."""
+
+_READ_TOGETHER = 25
+
+
+@dataclass(slots=True)
+class _Written:
+    """Orders in JSON so far, their size in bytes, and the place of the last one."""
+
+    orders: list[bytes] = field(default_factory=list)
+    size: int = 0
+    last: Position | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether no more orders go on the page."""
+        return self.size >= LARGEST_PAGE
+
+
+class Pages:
+    """Writes pages.
+
+    Args:
+        orders: reads the orders.
+        turns: with the event loop.
+    """
+
+    def __init__(self, orders: Orders, turns: Turns) -> None:
+        self._orders = orders
+        self._turns = turns
+
+    async def write(self, page: Page, status: Status | None) -> web.Response:
+        """Return a page of orders that are in a status (None: any); it ends early when it is long."""
+        written = _Written()
+        for first in range(0, len(page.places), _READ_TOGETHER):
+            places = page.places[first : first + _READ_TOGETHER]
+            orders = await self._orders.get_many([place.order_id for place in places])
+            await self._turns.take(_write(written, places, orders, status))
+            if written.full:
+                break
+        more = page.more or (written.full and written.last != page.places[-1])
+        following = ORDER_LIST.dump({"orders": [], "next_cursor": written.last if more else None})
+        return json_list_response("orders", written.orders, nextCursor=following["nextCursor"])
+
+
+def _write(
+    written: _Written, places: Sequence[Position], orders: dict[str, Order], status: Status | None
+) -> Steps[None]:
+    for place in places:
+        order = orders[place.order_id]
+        # One that has moved on between the two reads is no longer of the list.
+        if status is None or order.status == status:
+            text = orjson.dumps(ORDER.dump(OrderAt(order)))
+            written.orders.append(text)
+            written.size += len(text)
+        written.last = place
+        if written.full:
+            return
+        yield
