@@ -88,7 +88,7 @@ def check(order: Order, found: int | None = None) -> None:
     single = search.single()
     # The exact quote of every path is looked at where roundings decide, and beaten or taken.
     if single is not None:
-        assert lost(order, single, paid) <= paid // BAR // 10, order
+        assert lost(order, single, paid) <= paid // BAR, order
     # A unit that a split rounds away may be much of the smallest leg.
     unit = -(-paid // min(min(leg.amount_in, leg.amount_out) for leg in route.legs))
     assert lost(order, found, paid) <= paid // BAR + unit, (order, found, paid)
