@@ -104,7 +104,8 @@ async def test_quotes_of_absurd_amounts_at_once_leave_the_event_loop_its_turns()
     assert all(isinstance(each, Choice | NoRouteError) for each in await quotes)
     held.sort()
     # The processor's time, of which a busy machine may make a turn or two longer.
-    assert len(held) > len(SIDES)
+    # Together they take some tenths of a second.
+    assert len(held) > 10
     assert held[-3] < HELD_AT_MOST_S
 
 
