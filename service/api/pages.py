@@ -1,5 +1,6 @@
 """A page of orders in JSON, written order by order: it may be long, and others are waiting."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,8 +14,8 @@ from service.domain.lifecycle import Status
 from service.store.orders import Order, Orders, Page, Position
 from service.turns import Steps, Turns
 
-LARGEST_PAGE = 2 * 1024 * 1024
-"""Bytes after which a page ends, however many orders more were asked for."""
+LARGEST_PAGE_BYTES = 2 * 1024 * 1024
+"""A page ends with the order that reaches it, however many more were asked for."""
 
 _READ_TOGETHER = 25
 
@@ -30,7 +31,7 @@ class _Written:
     @property
     def full(self) -> bool:
         """Whether no more orders go on the page."""
-        return self.size >= LARGEST_PAGE
+        return self.size >= LARGEST_PAGE_BYTES
 
 
 class Pages:
@@ -51,6 +52,8 @@ class Pages:
         for first in range(0, len(page.places), _READ_TOGETHER):
             places = page.places[first : first + _READ_TOGETHER]
             orders = await self._orders.get_many([place.order_id for place in places])
+            # Reading them has had a turn already.
+            await asyncio.sleep(0)
             await self._turns.take(_write(written, places, orders, status))
             if written.full:
                 break

@@ -282,7 +282,11 @@ class ListQuerySchema(Request):
     order_type = fields.Enum(OrderType, by_value=True, load_default=None)
     token_in = _any_token("sold")
     token_out = _any_token("bought")
-    limit = QueryInteger(load_default=DEFAULT_PAGE, validate=validate.Range(1, LARGEST_PAGE))
+    limit = QueryInteger(
+        load_default=DEFAULT_PAGE,
+        validate=validate.Range(1, LARGEST_PAGE),
+        metadata={"description": "Orders at most; a page of long ones ends earlier."},
+    )
     cursor = Cursor(load_default=None, metadata={"type": "string", "description": "nextCursor of a page."})
 
 

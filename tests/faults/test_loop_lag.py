@@ -1,0 +1,213 @@
+"""No route holds the event loop for long, whatever is sent to it: the largest inputs, the longest answers.
+
+Measured is the CPU time of the loop's thread in each of its callbacks (see ``LoopProbe``), the longest of a
+request, and of several requests the least: so that neither a busy machine nor what the service does beside
+counts. The garbage collector is off meanwhile: what it has to look through is the test's own heap.
+"""
+
+import functools
+import gc
+import http.client
+import json
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.conftest import service_on
+from tests.support.loop_lag import LoopProbe, watched_service
+from tests.support.loop_load import ENTRIES, store_orders
+from tests.support.servers import TestServers
+from tests.support.sockets import CLOSE, PING, TEXT, frame
+
+LONGEST_MS = 5.0
+ROUNDS = 6
+BODY = 64 * 1024 - 64
+NOBODY = "0190a8f5-0000-7000-8000-000000000000"
+
+ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1", "orderType": "market"}
+POOL = {"program": "raydium_cpmm", "tokenA": "SOL", "tokenB": "GEM", "amountA": "1", "amountB": "1"}
+
+
+def bodies(valid: dict[str, Any]) -> Iterator[bytes]:
+    """Yield bodies as large as they may be: valid, and in every way that costs most to refuse."""
+    text = json.dumps(valid).encode()
+    yield text + b" " * (BODY - len(text))
+    yield b"{" + b",".join(b'"k%d":0' % number for number in range(BODY // 12)) + b"}"
+    yield b"{" + b'"a":1,' * (BODY // 6 - 1) + b'"a":1}'
+    yield b"[" + b"{}," * (BODY // 3 - 1) + b"{}]"
+    for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
+        for depth in (60, 1_000, BODY // 8):
+            yield opening * depth + b"1" + closing * depth
+    for name in (*valid, "limitPrice", "sniperConditions"):
+        values: tuple[Any, ...] = ("9" * (BODY - 400), "1." + "0" * (BODY - 400), ["1"] * (BODY // 6), {})
+        for value in values:
+            yield json.dumps({**valid, name: value}).encode()[:BODY]
+
+
+def queries() -> Iterator[str]:
+    """Yield query strings as long as they may be."""
+    yield "&".join(f"{number:x}=" for number in range(1_500))
+    for name in ("amountIn", "tokenIn", "token", "cursor", "limit", "from"):
+        yield f"{name}=" + "9" * 8_000
+    yield "cursor=" + "%41" * 2_600
+
+
+@dataclass
+class Rig:
+    """A watched service, and orders in it."""
+
+    port: int
+    probe: LoopProbe
+    ended: list[str]
+    resting: list[str]
+
+    def request(self, method: str, path: str, body: bytes | None = None) -> int:
+        """Make a request and read its whole answer; return its status."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        assert answer.status < 500, (method, path[:80], answer.status)
+        return answer.status
+
+    def stream(self, path: str, said: bytes, frames: int) -> None:
+        """Open a stream, say something, and read so many frames."""
+        with socket.create_connection(("127.0.0.1", self.port)) as link, link.makefile("rb") as answers:
+            link.sendall(
+                f"GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+            )
+            while answers.readline() != b"\r\n":
+                pass
+            link.sendall(said)
+            for _ in range(frames):
+                size = answers.read(2)[1]
+                if size >= 126:
+                    kind, length = ("!H", 2) if size == 126 else ("!Q", 8)
+                    [size] = struct.unpack(kind, answers.read(length))
+                answers.read(size)
+            link.sendall(frame(CLOSE, struct.pack("!H", 1000)))
+
+
+Case = Callable[[Rig], object]
+
+
+def get(path: str) -> list[Case]:
+    """Return requests of a path, and with every query."""
+    paths = [path, *(f"{path}?{query}"[:8_100] for query in queries())]
+    return [lambda rig, path=path: rig.request("GET", path) for path in paths]  # type: ignore[misc]
+
+
+def send(method: str, path: str, valid: dict[str, Any]) -> list[Case]:
+    """Return requests with every body."""
+    return [
+        lambda rig, body=body: rig.request(method, path, body)  # type: ignore[misc]
+        for body in bodies(valid)
+    ]
+
+
+def with_order(method: str, body: bytes | None = None, path: str = "") -> Case:
+    return lambda rig: rig.request(method, f"/api/orders/{rig.resting.pop()}{path}", body)
+
+
+CASES: dict[tuple[str, str], list[Case]] = {
+    ("POST", "/api/orders/execute"): send("POST", "/api/orders/execute", ORDER),
+    ("GET", "/api/orders"): [
+        *get("/api/orders"),
+        *get("/api/orders?limit=500&status=open")[:1],
+        *get("/api/orders?limit=500&status=cancelled")[:1],
+    ],
+    ("GET", "/api/orders/by-client-id/{client_order_id}"): get("/api/orders/by-client-id/" + "x" * 4_000)[:2],
+    ("GET", "/api/orders/{order_id}"): [
+        *get(f"/api/orders/{NOBODY}"),
+        lambda rig: rig.request("GET", f"/api/orders/{rig.ended[0]}"),
+    ],
+    ("PATCH", "/api/orders/{order_id}"): [
+        *send("PATCH", f"/api/orders/{NOBODY}", {"limitPrice": "5"}),
+        with_order("PATCH", b'{"limitPrice":"2000000"}'),
+    ],
+    ("DELETE", "/api/orders/{order_id}"): [with_order("DELETE")],
+    ("GET", "/api/orders/{order_id}/ws"): [
+        lambda rig: rig.stream(f"/api/orders/{rig.ended[0]}/ws", b"", ENTRIES),
+        lambda rig: rig.stream(f"/api/orders/{rig.ended[1]}/ws?from={ENTRIES - 1}", b"", 1),
+        lambda rig: rig.stream(f"/api/orders/{rig.resting[0]}/ws?from={ENTRIES}", frame(PING) * 3_000, 3_000),
+        lambda rig: rig.stream(
+            f"/api/orders/{rig.resting[0]}/ws?from={ENTRIES}", frame(TEXT, b"x") * 20_000 + frame(PING), 1
+        ),
+        lambda rig: rig.stream(
+            f"/api/orders/{rig.resting[0]}/ws?from={ENTRIES}", frame(TEXT, b"x" * 4_000) * 30 + frame(PING), 1
+        ),
+    ],
+    ("GET", "/api/quotes"): [
+        *get("/api/quotes"),
+        *get("/api/quotes?tokenIn=SOL&tokenOut=USDC&amountIn=18446744073.7")[:1],
+        *get("/api/quotes?tokenIn=JUP&tokenOut=BONK&amountIn=0.000001")[:1],
+        *get("/api/quotes?tokenIn=BONK&tokenOut=SOL&amountOut=18446744073.7")[:1],
+    ],
+    ("GET", "/api/tokens"): get("/api/tokens"),
+    ("GET", "/api/pools"): get("/api/pools"),
+    ("POST", "/api/paper/pools"): send("POST", "/api/paper/pools", POOL),
+    ("DELETE", "/api/paper/pools/{pool_id}"): [
+        lambda rig: rig.request("DELETE", "/api/paper/pools/" + "x" * 4_000)
+    ],
+    ("GET", "/health"): get("/health"),
+    ("GET", "/openapi.json"): get("/openapi.json"),
+    # Last: afterwards nothing rests any more.
+    ("POST", "/api/orders/cancel"): [
+        *send("POST", "/api/orders/cancel", {"tokenIn": "GEM"}),
+        lambda rig: rig.request("POST", "/api/orders/cancel", b'{"all":true}'),
+    ],
+}
+
+
+def longest_ms(rig: Rig, case: Case) -> float:
+    """Return how long the loop was held, in the best of several rounds; a good one is enough."""
+    best = float("inf")
+    for _ in range(ROUNDS):
+        rig.probe.reset()
+        case(rig)
+        best = min(best, rig.probe.longest_ms)
+        if best < LONGEST_MS / 2:
+            break
+    return best
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_no_route_holds_the_loop(servers: TestServers) -> None:
+    ended, resting = store_orders(servers, 500, "cancelled"), store_orders(servers, 500, "open")
+    make = functools.partial(
+        service_on,
+        servers,
+        SLOT_MS="60000",
+        LOG_LEVEL="ERROR",
+        MAX_HISTORY_ENTRIES=str(ENTRIES + 50),
+        SHUTDOWN_GRACE_S="0",
+    )
+    held = []
+    with watched_service(make) as (service, port, probe):
+        served = {
+            (route.method, route.resource.canonical)
+            for route in service.web.router.routes()
+            if route.resource is not None and route.method != "HEAD"
+        }
+        assert served == set(CASES)
+        rig = Rig(port, probe, ended, resting)
+        for route, cases in CASES.items():
+            for number, case in enumerate(cases):
+                took_ms = longest_ms(rig, case)
+                if took_ms > LONGEST_MS:
+                    held.append((route, number, round(took_ms, 1), probe.what))
+    assert not held, held
