@@ -411,7 +411,9 @@ async def test_no_attempt_is_valid_longer_than_its_order(
         )
         for _minimum, height in attempts(servers, order):
             assert (height + 1) * 100 <= expires_ms
-        assert order["status"] == ("confirmed" if attempts(servers, order) else "expired")
+        # An attempt may come too late to land, when there is hardly any time.
+        possible = {"confirmed"} if left_s == 3600 else {"confirmed", "expired"}
+        assert order["status"] in (possible if attempts(servers, order) else {"expired"})
 
 
 @pytest.mark.parametrize("retries", ["0", "3"])

@@ -212,6 +212,14 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def answers(servers: EmbeddedServers) -> bool:
+    """Whether PostgreSQL takes statements: while it recovers it refuses every connection."""
+    try:
+        return sql(servers.database_url, "SELECT 1") == [(1,)]
+    except psycopg2.OperationalError:
+        return False
+
+
 def kept(servers: EmbeddedServers) -> bool:
     words = sql(servers.database_url, "SELECT words FROM notes")
     return words == [("kept",)] and valkey(servers.redis_url).get("note") == b"kept"
@@ -449,6 +457,8 @@ def test_a_server_that_died_is_named_and_started_again(data_dir: Path, index: in
         assert time.monotonic() - began < 3
         assert servers.died() is None
         assert (servers.database_url, servers.redis_url) == urls
+        # It does not wait for a recovery that takes long.
+        eventually(lambda: answers(servers))
         assert kept(servers)
         os.kill(victim.pid, signal.SIGKILL)
     assert none_left(data_dir)  # stop() meets a server that is dead already

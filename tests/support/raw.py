@@ -86,4 +86,8 @@ def _parsed(received: bytes) -> tuple[int | None, dict[str, str], bytes]:
 
 def _is_whole(received: bytes) -> bool:
     status, headers, body = _parsed(received)
-    return status is not None and b"\r\n\r\n" in received and len(body) >= int(headers["content-length"])
+    if status is None or b"\r\n\r\n" not in received:
+        return False
+    if headers.get("transfer-encoding") == "chunked":
+        return body.endswith(b"0\r\n\r\n")
+    return len(body) >= int(headers["content-length"])
