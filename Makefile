@@ -30,8 +30,9 @@ run: $(VENV)/.run ## Start the service, with PostgreSQL and Valkey embedded unle
 dev: $(VENV)/.dev ## Start the service and start it again when a file changes
 	@$(BIN)/watchfiles '$(BIN)/python -m service serve' service sql
 
+# Two processes, since many tests wait; a file stays in one, for what its tests share.
 test: $(VENV)/.dev ## Run all tests
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-watch: $(VENV)/.dev ## Run the unit tests on every change
 	@$(BIN)/watchfiles '$(BIN)/python -m pytest -q tests/unit' service sql tests
