@@ -5,6 +5,7 @@ anything to do is decided in PostgreSQL.
 """
 
 import logging
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -98,23 +99,27 @@ class WakeUpBroker(RedisStreamBroker):
         finally:
             await client.aclose()
 
-    async def remove_dead_consumers(self, client: Redis, *, idle_ms: int) -> None:
-        """Remove consumers that have not read for a while, and what they had been sent.
+    async def claim_lost(self, client: Redis, *, idle_ms: int) -> Entries:
+        """Return wake-ups that a process was sent, and did not begin: it has died, or has not heard them.
 
-        It was wake-ups, and they have been sent again since.
+        As long as they are in the stream, they count as work that waits.
+
+        Args:
+            client: whose connection to use.
+            idle_ms: how long ago they were sent at least.
         """
-        try:
-            for consumer in await client.xinfo_consumers(self.stream, _GROUP):
-                if consumer["idle"] > idle_ms:
-                    await self._remove_consumer(client, consumer["name"], consumer["pending"])
-        except REDIS_AWAY as error:
-            log.debug("consumers are removed another time (%s)", error)
+        sent: list[Any] = await client.xpending_range(self.stream, _GROUP, "-", "+", _MOST_GIVEN_BACK)
+        lost = [entry["message_id"] for entry in sent if entry["time_since_delivered"] >= idle_ms]
+        if not lost:
+            return []
+        await client.xclaim(self.stream, _GROUP, self._consumer, idle_ms, lost, justid=True)
+        return await self.read_again(client)
 
-    async def _remove_consumer(self, client: Redis, name: bytes, pending: int) -> None:
-        if pending:
-            entries = await client.xpending_range(self.stream, _GROUP, "-", "+", pending, name)
-            await client.xdel(self.stream, *(entry["message_id"] for entry in entries))
-        await client.xgroup_delconsumer(self.stream, _GROUP, name)
+    async def remove_dead_consumers(self, client: Redis, *, idle_ms: int) -> None:
+        """Remove consumers that have not read for a while, when what they had been sent is claimed."""
+        for consumer in await client.xinfo_consumers(self.stream, _GROUP):
+            if consumer["idle"] > idle_ms and not consumer["pending"]:
+                await client.xgroup_delconsumer(self.stream, _GROUP, consumer["name"])
 
     async def _probe(self, client: Redis) -> None:
         """See that a wake-up can be sent, read and taken off, and make the stream and its group."""

@@ -28,8 +28,10 @@ log = logging.getLogger(__name__)
 
 _BLOCK_MS = 2_000
 _ANSWER_TIMEOUT_S = _BLOCK_MS / 1000 + 3
-# A consumer that lives reads, or waits to read, every _BLOCK_MS.
+# A consumer that lives begins whatever it reads at once, and reads, or waits to read, every _BLOCK_MS.
+_LOST_AFTER_MS = 5_000
 _DEAD_AFTER_MS = 60_000
+_LOOK_FOR_LOST_EVERY_S = 5.0
 # More are found in PostgreSQL when there is room again.
 _MOST_TOLD = 5_000
 
@@ -43,7 +45,7 @@ class JobReceiver:
     Args:
         broker: whose jobs.
         link: where Redis is.
-        clock: for the reader's restarts.
+        clock: paces the reader.
         execute: what a job is, for orders that Redis did not tell of.
         put_back: has an order woken again that was not taken up here.
         concurrency: how many jobs run at once.
@@ -61,6 +63,7 @@ class JobReceiver:
     ) -> None:
         self._broker = broker
         self._link = link
+        self._clock = clock
         self._execute = execute
         self._put_back = put_back
         self._concurrency = concurrency
@@ -132,10 +135,14 @@ class JobReceiver:
 
     async def _read_on(self, client: Redis) -> None:
         """Read as many wake-ups as there are free slots, waiting for both."""
-        await self._broker.remove_dead_consumers(client, idle_ms=_DEAD_AFTER_MS)
         # What was sent on a connection that then broke may never have arrived.
         self._take_entries(await self._broker.read_again(client))
+        next_look = self._clock.monotonic()
         while True:
+            if self._clock.monotonic() >= next_look:
+                next_look = self._clock.monotonic() + _LOOK_FOR_LOST_EVERY_S
+                self._take_entries(await self._broker.claim_lost(client, idle_ms=_LOST_AFTER_MS))
+                await self._broker.remove_dead_consumers(client, idle_ms=_DEAD_AFTER_MS)
             free = self._concurrency - len(self._jobs) - len(self._read)
             if free > 0:
                 self._take_entries(await self._broker.read(client, free, block_ms=_BLOCK_MS))

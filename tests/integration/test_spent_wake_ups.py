@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+import redis
 from redis.asyncio import Redis
 from service.app import Service
 from service.domain.order import NewOrder, OrderType
@@ -309,8 +310,8 @@ async def sent_and_not_heard(instance: Instance) -> str:
     order_id = await instance.place()
     stream = service._deployment.name("wake-ups")
     reading = ("XREADGROUP", "GROUP", "workers", service._identity.id, "COUNT", 1, "STREAMS", stream, ">")
-    async with Redis.from_url(instance.servers.redis_url) as redis:
-        assert await redis.execute_command(*reading)  # type: ignore[no-untyped-call]
+    async with Redis.from_url(instance.servers.redis_url) as client:
+        assert await client.execute_command(*reading)  # type: ignore[no-untyped-call]
     return order_id
 
 
@@ -345,3 +346,17 @@ async def test_the_process_dies_with_its_claim_on_the_way(open_instance: Open) -
     await until(lambda: "bury_instances" in staying.asked)
     await staying.comes_to(order_id)
     dying.leave_alone()
+
+
+async def test_the_process_dies_with_the_wake_up_unheard(open_instance: Open) -> None:
+    dying, staying = await open_instance(), await open_instance()
+    await staying.service._receiver._reader.stop()
+    order_id = await sent_and_not_heard(dying)
+    staying.service._receiver._reader.start()
+    await dying.service._sweep._sweeper.stop()
+    staying.asked.clear()
+    await until(lambda: "bury_instances" in staying.asked)
+    await staying.comes_to(order_id)
+    # It is also taken off the stream, where it would count as work that waits.
+    with redis.Redis.from_url(staying.servers.redis_url) as client:
+        await until(lambda: client.xlen(staying.servers.wake_ups) == 0, within_s=15)
