@@ -93,22 +93,34 @@ LIMIT %(most)s;
 
 -- name: take_lease
 -- Hold an office, or go on holding it: possible when nobody does, or the holder was not heard of for so
--- long. Returns the epoch, which is the same only for one who has held it all the time.
-INSERT INTO leases AS l (name, holder, renewed_at)
-VALUES (%(name)s, %(holder)s, now())
-ON CONFLICT (name) DO UPDATE
-SET
-    holder = excluded.holder,
-    renewed_at = now(),
-    epoch = CASE
-        WHEN l.holder = excluded.holder
-            AND l.renewed_at >= now() - %(lease_ms)s * interval '1 millisecond' THEN l.epoch
-        ELSE l.epoch + 1
-    END
-WHERE l.holder = excluded.holder
-    OR %(alone)s
-    OR l.renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
-RETURNING epoch;
+-- long. Returns the epoch, which is the same only for one who has held it all the time; or, while another
+-- holds it, how many seconds are left until its lease runs out, unless it is renewed.
+WITH taken AS (
+    INSERT INTO leases AS l (name, holder, renewed_at)
+    VALUES (%(name)s, %(holder)s, now())
+    ON CONFLICT (name) DO UPDATE
+    SET
+        holder = excluded.holder,
+        renewed_at = now(),
+        epoch = CASE
+            WHEN l.holder = excluded.holder
+                AND l.renewed_at >= now() - %(lease_ms)s * interval '1 millisecond' THEN l.epoch
+            ELSE l.epoch + 1
+        END
+    WHERE l.holder = excluded.holder
+        OR %(alone)s
+        OR l.renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
+    RETURNING epoch
+)
+SELECT epoch, 0 FROM taken
+UNION ALL
+SELECT
+    NULL,
+    extract(
+        epoch FROM greatest(renewed_at + %(lease_ms)s * interval '1 millisecond', now()) - now()
+    )::double precision
+FROM leases
+WHERE name = %(name)s AND NOT EXISTS (SELECT 1 FROM taken);
 
 -- name: give_up_lease
 -- Leave an office to others.

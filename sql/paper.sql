@@ -54,14 +54,24 @@ ORDER BY p.id COLLATE "C";
 SELECT owner, token, balance FROM paper_wallets WHERE owner <> 'delisted';
 
 -- name: paper_lead
--- Become the market's leader, if it has none that was heard of lately; returns the new epoch.
-UPDATE paper_leader
-SET leader = %(leader)s, epoch = epoch + 1, renewed_at = now()
-WHERE leader IS NULL
-    OR leader = %(leader)s
-    OR %(alone)s
-    OR renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
-RETURNING epoch, sequence;
+-- Become the market's leader, if it has none that was heard of lately. Returns the new epoch; or, while another
+-- leads, how many seconds are left until its lease runs out, unless it is renewed.
+WITH won AS (
+    UPDATE paper_leader
+    SET leader = %(leader)s, epoch = epoch + 1, renewed_at = now()
+    WHERE leader IS NULL
+        OR leader = %(leader)s
+        OR %(alone)s
+        OR renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
+    RETURNING epoch, sequence
+)
+SELECT
+    w.epoch, w.sequence,
+    extract(
+        epoch FROM greatest(l.renewed_at + %(lease_ms)s * interval '1 millisecond', now()) - now()
+    )::double precision
+FROM paper_leader AS l
+LEFT JOIN won AS w ON true;
 
 -- name: paper_renew
 -- Go on leading; returns nothing when the epoch is over.

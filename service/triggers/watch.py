@@ -20,7 +20,7 @@ from service.domain.lifecycle import Status
 from service.domain.order import OrderType
 from service.store.database import UnavailableError
 from service.store.journal import Committed
-from service.store.leases import Lease
+from service.store.leases import Lease, next_look_s
 from service.store.resting import Fired, Resting, RestingOrder
 from service.triggers.book import LimitBook, Pair, RestingLimit
 from service.triggers.market import MarketEye
@@ -151,15 +151,17 @@ class Triggers:
     async def _hold_the_lease(self) -> None:
         """Say again and again that this instance watches, however long a look at the market takes."""
         while True:
+            pause_s, epoch = _RENEW_EVERY_S, None
             try:
-                epoch = await self._lease.take()
+                epoch, left_s = await self._lease.take()
+                if epoch is None:
+                    pause_s = next_look_s(left_s, at_most_s=_RENEW_EVERY_S)
             except UnavailableError as error:
                 log.debug("triggers: the lease is renewed later (%s)", error)
-                epoch = None
             if epoch != self._epoch:
                 self._epoch = epoch
                 self._news.set()
-            await self._clock.sleep(_RENEW_EVERY_S)
+            await self._clock.sleep(pause_s)
 
     async def _turn(self) -> None:
         """Look at what is new, and wait for more."""

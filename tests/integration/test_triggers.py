@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from service.app import Service
 from service.store.database import UnavailableError
+from service.store.leases import Held
 from service.store.resting import Fired, RestingOrder
 
 from tests.conftest import service_on
@@ -198,7 +199,7 @@ async def test_one_who_was_stopped_for_long_learns_what_he_has_missed(
     await poll(lambda: stopped.watching)
     take, go_on = stopped.service.triggers._lease.take, asyncio.Event()
 
-    async def wait_and_take() -> int | None:
+    async def wait_and_take() -> Held:
         await go_on.wait()
         return await take()
 

@@ -16,6 +16,7 @@ from service.domain.tokens import list_token
 from service.events.channel import Channel
 from service.events.redis_link import RedisLink
 from service.store.deployment import Deployment
+from service.store.leases import next_look_s
 from service.venues.paper import news
 from service.venues.paper.catalogue import Catalogue
 from service.venues.paper.command_queue import CommandQueue
@@ -183,9 +184,10 @@ class Chain:
             log.info("paper chain: the epoch is over")
             self._follow()
         edition = await self._ledger.lead(self._id, lease_ms=_LEASE_MS, alone=self._settings.alone)
-        if edition is not None:
+        if isinstance(edition, Edition):
             await self._lead(edition)
         else:
+            self._next_check = self._clock.monotonic() + next_look_s(edition, at_most_s=_CHECK_EVERY_S)
             await self.catalogue.refresh()
 
     async def _forget(self) -> None:

@@ -109,16 +109,21 @@ class Ledger:
         """Return what everybody holds, in base units by owner and token."""
         return {(owner, token): balance for owner, token, balance in await self._run(_GET_WALLETS)}
 
-    async def lead(self, leader: str, *, lease_ms: int, alone: bool) -> Edition | None:
-        """Begin an epoch as the market's leader; None when another leads.
+    async def lead(self, leader: str, *, lease_ms: int, alone: bool) -> Edition | float:
+        """Begin an epoch as the market's leader, if no other leads.
 
         Args:
             leader: who.
             lease_ms: a leader that was not heard of for so long leads no more.
             alone: there can be no other.
+
+        Returns:
+            The commit from which the epoch begins; while another leads, in how many seconds its lease runs
+            out, unless it is renewed.
         """
-        rows = await self._run(_LEAD, {"leader": leader, "lease_ms": lease_ms, "alone": alone})
-        return Edition(*rows[0]) if rows else None
+        [row] = await self._run(_LEAD, {"leader": leader, "lease_ms": lease_ms, "alone": alone})
+        epoch, sequence, left_s = row
+        return float(left_s) if epoch is None else Edition(epoch, sequence)
 
     async def renew(self, epoch: int) -> bool:
         """Say that the leader of an epoch lives; return False when the epoch is over."""
