@@ -171,8 +171,8 @@ async def test_two_that_both_believe_they_watch_fire_once(
 ) -> None:
     first, other = await two(begin)
 
-    async def held() -> int:
-        return 1
+    async def held() -> Held:
+        return Held(1, 0.0)
 
     monkeypatch.setattr(other.service.triggers._lease, "take", held)
     await poll(lambda: first.watching and other.watching)
