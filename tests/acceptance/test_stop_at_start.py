@@ -256,7 +256,7 @@ def test_what_cannot_get_better_stops_the_start(strangers: TestServers) -> None:
 async def test_what_cannot_get_better_is_told_from_what_can(strangers: TestServers, closed_port: int) -> None:
     url = strangers.database_url
     for other in (
-        url.replace(f"/{strangers.redis_prefix}?", "/nowhere?"),
+        url.replace(f"/{strangers.database}?", "/nowhere?"),
         url.replace("user=postgres", "user=nobody_at_all"),
         url.replace("user=postgres", "user=no_login"),
         f"{url}&options=-c%20no_such_setting%3D1",

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.support.judge import audit_now
 from tests.support.orders import Client, execute
 from tests.support.process import PROJECT
 from tests.support.servers import TestServers
@@ -147,9 +148,19 @@ async def test_what_is_wrong_is_found(
     # Else the market's leader would write its own view over it.
     await client.close()
     spoil(servers, statement)
+    found = await audit_now(servers)
+    assert any(what.endswith(finding) for what in found), found
+
+
+async def test_the_command_tells_what_is_wrong(start: Start, servers: TestServers) -> None:
+    client = await start()
+    await execute(client)
+    await client.close()
+    statement, finding = SPOILS[0]
+    spoil(servers, statement)
     code, found = audit(servers)
     assert code == 1
-    assert any(what.endswith(finding) for what in found), found
+    assert [what.endswith(finding) for what in found] == [True], found
 
 
 async def test_books_that_are_right_pass(start: Start, servers: TestServers) -> None:

@@ -61,6 +61,11 @@ class TestServers:
     __test__ = False
 
     @property
+    def database(self) -> str:
+        """The database's name."""
+        return urlsplit(self.database_url).path.removeprefix("/")
+
+    @property
     def environment(self) -> dict[str, str]:
         """The settings with which a service uses them."""
         return {
@@ -126,11 +131,15 @@ class TestCluster:
 
     def drop(self, servers: TestServers) -> None:
         """Take a database back: hundreds of tests have one each."""
-        name = urlsplit(servers.database_url).path.removeprefix("/")
-        if self._has_template and self._empty(servers):
-            self._emptied.append(name)
+        try:
+            emptied = self._empty(servers)
+        except psycopg2.Error:
+            # It never had the schema, or has lost it.
+            emptied = False
+        if emptied:
+            self._emptied.append(servers.database)
         else:
-            self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+            self._execute(f"DROP DATABASE {servers.database} WITH (FORCE)")
 
     def _empty(self, servers: TestServers) -> bool:
         """Make a database what it was when it was new; return False if that cannot be done, or takes long."""
