@@ -83,7 +83,9 @@ class Service:
         self._clock = clock or Clock()
         self._database = Database(servers.database_url, size=settings.database_connections, clock=self._clock)
         # The venue stands behind a wire of its own.
-        self._venue_database = Database(servers.database_url, size=_VENUE_CONNECTIONS, clock=self._clock)
+        self._venue_database = Database(
+            servers.database_url, size=_VENUE_CONNECTIONS, clock=self._clock, beside=self._database
+        )
         self._identity = Identity(self._clock, timeout_ms=settings.instance_timeout_ms)
         self._rate_limit = RateLimit(settings.queue_rate_limit_per_minute)
         self.orders = Orders(self._database, self._clock, group_limit=settings.write_group_limit)

@@ -4,7 +4,9 @@ Every statement is its own transaction: no lock outlives a round trip, so a proc
 in the middle holds nothing. The driver's ways that matter are dealt with here and nowhere else:
 
 - A statement that PostgreSQL cancelled (a time-out) is no refusal; it becomes ``UnavailableError``.
-- A connection found dead says that its neighbours probably are: all idle ones are dropped with it.
+- A connection found dead says that its neighbours probably are: all idle ones are dropped with it. When a
+  statement is not answered in time, so are all that were not heard of since it began, in use or not: else a
+  network that swallows what is sent would cost the longest wait once more for each of them.
 - While PostgreSQL is away, connecting is tried once every ``_RECONNECT_PAUSE_S``; others fail at
   once.
 """
@@ -79,9 +81,10 @@ class Database:
         url: see ``parse_postgres_url``.
         size: how many statements run at once.
         clock: told PostgreSQL's time by those who read it; paces reconnecting.
+        beside: other connections to the same server: what is learnt of its network holds for both.
     """
 
-    def __init__(self, url: str, *, size: int, clock: Clock) -> None:
+    def __init__(self, url: str, *, size: int, clock: Clock, beside: "Database | None" = None) -> None:
         target = parse_postgres_url(url)
         self.schema = target.schema
         self._connect_timeout_s = target.connect_timeout_s
@@ -89,6 +92,9 @@ class Database:
         self._size = size
         self._clock = clock
         self._idle: deque[Session] = deque()
+        self._busy: set[Session] = set()
+        self.group: list[Database] = [] if beside is None else beside.group
+        self.group.append(self)
         self._lent = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._no_connect_before = 0.0
@@ -158,15 +164,19 @@ class Database:
 
     async def _run_on_connection(self, sql: str, parameters: Mapping[str, Any] | None) -> list[Row]:
         session = self._take_idle() or await self.connect()
+        began = self._clock.monotonic()
+        self._busy.add(session)
         try:
             rows = await session.run(sql, parameters)
         except BaseException as error:
-            raise self._judge(error, session) from error
+            raise self._judge(error, session, began) from error
+        finally:
+            self._busy.discard(session)
         self.available = True
         self._take_back(session)
         return rows
 
-    def _judge(self, error: BaseException, session: Session) -> BaseException:
+    def _judge(self, error: BaseException, session: Session, began: float) -> BaseException:
         """Say what a failed statement means, and what becomes of its session."""
         if isinstance(error, psycopg2.extensions.QueryCanceledError):
             self._take_back(session)
@@ -178,6 +188,9 @@ class Database:
             self._take_back(session)
             return error
         session.close()
+        if isinstance(error, TimeoutError):
+            for database in self.group:
+                database.drop_silent(since=began)
         if isinstance(error, psycopg2.Error | TimeoutError):
             self._drop_idle()
             self.available = False
@@ -201,13 +214,15 @@ class Database:
         try:
             # libpq's own connect_timeout does not apply to asynchronous connections.
             async with asyncio.timeout(self._connect_timeout_s):
-                return await self._opener.open(settings)
+                session = await self._opener.open(settings)
         except _CANNOT_CONNECT as error:
             self._no_connect_before = self._clock.monotonic() + _RECONNECT_PAUSE_S
             self.available = False
             reason = " ".join(str(error).split()) or "no answer in time"
             hopeless = isinstance(error, UnusableError) or _HOPELESS.search(reason)
             raise (RefusedError if hopeless else UnavailableError)(reason, unknown=False) from error
+        session.heard_at = self._clock.monotonic()
+        return session
 
     def _take_idle(self) -> Session | None:
         while self._idle:
@@ -220,7 +235,14 @@ class Database:
         if self._closed or session.closed:
             session.close()
         else:
+            session.heard_at = self._clock.monotonic()
             self._idle.append(session)
+
+    def drop_silent(self, *, since: float) -> None:
+        """Close every session that was last heard of before a time; whoever waits for its answer is told."""
+        for session in [*self._idle, *self._busy]:
+            if session.heard_at < since:
+                session.close()
 
     def _drop_idle(self) -> None:
         while self._idle:

@@ -89,6 +89,8 @@ class Session:
         self._connection = connection
         self._turns = turns
         self._prefix = prefix
+        self.heard_at = 0.0
+        """When the server last answered here, by the clock's monotonic time: its user's to note."""
 
     @property
     def closed(self) -> bool:

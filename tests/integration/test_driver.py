@@ -15,7 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg2
 import pytest
 import uvloop
+from service.clock import Clock
+from service.store.database import STATEMENT_TIMEOUT_MS, Database, UnavailableError
 from service.store.driver import Connection
+from service.store.queries import Query
 
 from tests.support.process import PROJECT
 from tests.support.proxy import Proxy, Weather
@@ -24,6 +27,7 @@ from tests.support.servers import TestCluster, TestServers
 TIMEOUT_S = 20.0
 AT_ONCE_S = 3.0
 SESSIONS = 20
+GIVEN_UP_S = STATEMENT_TIMEOUT_MS / 1000 + 1
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -165,6 +169,35 @@ def test_sessions_that_are_reset_are_told_and_leave_nothing_behind(
     run(reset())
 
 
+def test_the_first_statement_that_is_not_answered_ends_the_waiting_of_all(
+    proxy: tuple[Proxy, str], run: Run
+) -> None:
+    network, path = proxy
+    url = f"postgresql://postgres@127.0.0.1:{network.port}{path}"
+    select = Query("select", "Anything.", "SELECT 1")
+
+    async def main() -> None:
+        first = Database(url, size=2, clock=Clock())
+        other = Database(url, size=2, clock=Clock(), beside=first)
+        for database in (first, other):
+            await asyncio.gather(database.run(select), database.run(select))
+        began = time.monotonic()
+        network.turn(Weather.HALF_OPEN)
+        lost = asyncio.create_task(first.run(select))
+        await asyncio.sleep(1.5)
+        network.turn(Weather.FINE)
+        # On sessions that are dead as well, but not known to be.
+        later = [asyncio.create_task(database.run(select)) for database in (first, other)]
+        answers = await asyncio.gather(lost, *later, return_exceptions=True)
+        assert [isinstance(answer, UnavailableError) and answer.unknown for answer in answers] == [True] * 3
+        assert time.monotonic() - began < GIVEN_UP_S + 1
+        for database in (first, other):
+            assert await database.run(select) == [(1,)]
+            await database.close()
+
+    run(main())
+
+
 def test_a_statement_that_is_given_up_closes_its_connection(servers: TestServers, run: Run) -> None:
     async def give_up() -> None:
         connection = await connect(servers.database_url)
@@ -195,7 +228,10 @@ def test_a_statement_that_fails_leaves_its_connection_open(servers: TestServers,
 RESETS = """
 import asyncio, contextlib, socket, struct, sys, threading
 import psycopg2, uvloop
+from service.clock import Clock
+from service.store.database import STATEMENT_TIMEOUT_MS, Database, UnavailableError
 from service.store.driver import Connection
+from service.store.queries import Query
 
 server = socket.create_server(("127.0.0.1", 0), backlog=128)
 url = f"postgresql://postgres@127.0.0.1:{server.getsockname()[1]}/engine"
