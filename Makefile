@@ -30,9 +30,9 @@ run: $(VENV)/.run ## Start the service, with PostgreSQL and Valkey embedded unle
 dev: $(VENV)/.dev ## Start the service and start it again when a file changes
 	@$(BIN)/watchfiles '$(BIN)/python -m service serve' service sql
 
-# Two processes, since many tests wait; a file stays in one, for what its tests share.
+# Four processes, also on two cores, since most tests wait; a file stays in one, for what its tests share.
 test: $(VENV)/.dev ## Run all tests
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 4 --dist loadfile
 
 test-watch: $(VENV)/.dev ## Run the unit tests on every change
 	@$(BIN)/watchfiles '$(BIN)/python -m pytest -q tests/unit' service sql tests
@@ -58,7 +58,7 @@ bench: $(VENV)/.dev ## Measure orders per second and CPU per order beside a base
 	@$(BIN)/python -m tests.bench.resting
 
 faults: $(VENV)/.dev ## Run the long fault tests, and print what they did and found
-	@$(BIN)/python -m pytest -q -m long -o faulthandler_timeout=0 tests
+	@$(BIN)/python -m pytest -q -n 4 --dist loadfile -m long -o faulthandler_timeout=0 tests
 
 audit: $(VENV)/.run ## Check the books against the venue's ledger
 	@$(BIN)/python -m service audit
