@@ -1,28 +1,32 @@
 """The order execution engine: swap orders in, the best execution across DEXs out, each order exactly once.
 
-The map, from the outside in. Imports go down this list only::
+The map, from the outside in. Imports go down this list only:
 
-    __main__.py   the start of the command line
-    commands.py   serve, migrate, audit
-    app.py        wires everything in start order; the only file that sees all layers
-    audit.py      checks the books against the venue's ledger
-    api/          REST and WebSocket: what a client sends, and what it is told
-    jobs/         taskiq on Redis: which order is worked on when
-    execution/    one order's life from top to bottom, retries, recovery
-    venues/       where orders execute: the interface, routing, the AMM mathematics, the paper market
-    events/       what has been committed, told to those who watch
-    store/        PostgreSQL: connections, the journal (group commit), reads, migrations
-    domain/       pure: orders, lifecycle, amounts, tokens, quotes, failures
+__main__.py       the start of the command line
+commands.py       serve, migrate, audit
+app.py            wires everything in start order; the only file that sees all layers
+audit.py          checks the books against the venue's ledger
+api/              REST and WebSocket: what a client sends, and what it is told
+triggers/         when limit and sniper orders fire
+jobs/             taskiq on Redis: which order is worked on when
+execution/        one order's life from top to bottom, and its retries
+venues/           where orders execute: the interface, routing, the AMM mathematics, the paper market
+events/           what has been committed, told to those who watch
+store/            PostgreSQL: connections, the journal (group commit), reads, migrations
+domain/           pure: orders, lifecycle, amounts, tokens, quotes, failures
 
-    settings.py   every limit, typed, from the environment
-    urls/         DATABASE_URL and REDIS_URL: what is honoured, what is refused, and no secret told
-    stop_signals.py  SIGTERM and SIGINT before the event loop has handlers
-    clock.py      the only source of time, ids and randomness
-    background.py a loop that runs beside everything else
-    turns.py      long computations that take turns with the event loop
-    descriptors.py room for as many sockets as are wanted
-    logs.py       the log, and no flood while something is away
-    embedded/     PostgreSQL and Valkey from wheels, for a machine that has neither
+What all layers may use:
+
+settings.py       every limit, typed, from the environment
+urls/             DATABASE_URL and REDIS_URL: what is honoured, what is refused, and no secret told
+clock.py          the only source of time, ids and randomness
+background.py     a loop that runs beside everything else
+turns.py          long computations that take turns with the event loop
+crash_points.py   where tests end the process
+logs.py           the log, and no flood while something is away
+stop_signals.py   SIGTERM and SIGINT before the event loop has handlers
+descriptors.py    room for as many sockets as are wanted
+embedded/         PostgreSQL and Valkey from wheels, for a machine that has neither
 
 One order goes api -> store -> jobs -> execution -> venues, and what becomes of it comes back
 store -> events -> api. Start reading at ``execution/engine.py``.

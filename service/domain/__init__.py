@@ -1,1 +1,14 @@
-"""What an order is and how it may change. Pure: imports nothing of the layers above."""
+"""What an order is and how it may change. Pure: imports nothing of the layers above.
+
+order.py             an order as it is placed, read and amended
+lifecycle.py         which status follows which
+attempt.py           a signed transaction, and what may become of it
+failures.py          why an order failed, and whether it is tried again
+quote.py             what a pool offers, and the route that was chosen
+limits.py            limit prices
+conditions.py        the conditions of sniper orders
+condition_parser.py  conditions as a client writes them
+amounts.py           amounts: integers in base units, decimal strings outside
+tokens.py            the tokens
+timestamps.py        the one form of a timestamp
+"""

@@ -1,5 +1,7 @@
 """What has been committed, told to those who watch.
 
-``redis_link`` is the way to Redis, ``channel`` carries messages between instances, ``bus`` steps of orders,
-``feed`` follows single orders: every entry once, in order, whoever was too late, too early or elsewhere.
+redis_link.py  the way to Redis: whether it can be used, and commands that are not waited for
+channel.py     messages between instances
+bus.py         steps of orders
+feed.py        one order's steps: every entry once, in order
 """

@@ -1,5 +1,7 @@
 """One order's life from top to bottom.
 
-``engine`` reads like the lifecycle, ``outcomes`` finds out what became of a transaction, ``retry`` says when
-to try again, ``offers`` is what an order shows of its quotes.
+engine.py    the lifecycle, step by step
+outcomes.py  what became of a transaction
+retry.py     when an order is tried again
+offers.py    what an order shows of its quotes
 """

@@ -1,6 +1,8 @@
 """Which order is worked on when: taskiq on Redis.
 
-``broker`` sends wake-ups, ``receiver`` takes as many as this process can work on (from Redis, or from the
-process itself while that is away), ``tasks`` is what a wake-up runs, ``sweep`` finds in PostgreSQL what no
-wake-up has reached, and beats the heart, ``endings`` ends orders on time.
+broker.py    sends wake-ups through a Redis stream
+receiver.py  takes as many as this process can work on: from Redis, or from the process itself
+tasks.py     what a wake-up runs
+sweep.py     finds in PostgreSQL what no wake-up has reached, and sends the heartbeat
+endings.py   ends orders on time
 """

@@ -1,5 +1,8 @@
 """Where orders execute.
 
-``venue`` is the interface that every venue fits, ``router`` chooses among its pools' quotes, ``paper``
-is a market that runs in the engine's own PostgreSQL and behaves like a chain.
+venue.py    the interface that every venue fits
+quoting.py  the best route of the latest snapshots
+routing/    how an amount is led through pools
+amm/        the mathematics of the pools' programs
+paper/      a market in the engine's own PostgreSQL that behaves like a chain
 """

@@ -4,18 +4,19 @@ Pure: a state goes in, made of plain numbers or of account bytes; a quote comes 
 after the swap. Integers only. A pool in a mode that is not reproduced exactly is refused, never
 approximated.
 
-    quote.py                     the shape all pools share; the one definition of price impact
-    curve.py                     a pool's output as a function of its input, for routing and arbitrage
-    errors.py                    why a swap is not quoted
-    integers.py, fixed_point.py  widths, roundings, powers
-    activation.py                when a Meteora pool opens
-    account.py                   account bytes to fields and back
+quote.py              the shape all pools share; the one definition of price impact
+curve.py              a pool's output as a function of its input, for routing and arbitrage
+errors.py             why a swap is not quoted
+integers.py           widths and roundings
+fixed_point.py        powers
+activation.py         when a Meteora pool opens
+account.py            account bytes to fields and back
 
-    raydium_cpmm.py              Raydium CPMM
-    raydium_amm_v4.py            Raydium AMM v4
-    meteora_dlmm.py              Meteora DLMM, with _prices, _fees and _bins
-    meteora_damm_v2.py           Meteora DAMM v2, with _curve and _fees
-    *_account.py                 their accounts; nothing else here knows bytes
+raydium_cpmm*.py      Raydium CPMM
+raydium_amm_v4*.py    Raydium AMM v4
+meteora_dlmm*.py      Meteora DLMM: the pool, its bins, fees and prices
+meteora_damm_v2*.py   Meteora DAMM v2: the pool, its curve and fees
+*_account.py          their accounts; nothing else here knows bytes
 
 It imports nothing of the service. Every result was compared with the programs themselves, executed
 in a local Solana VM: ``tests/golden`` holds what they answered, and which sources belong to them.

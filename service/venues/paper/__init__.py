@@ -4,7 +4,26 @@ It stands behind a wire: connections and commits of its own, tables that no key 
 What it promises is what a chain promises: a signature lands at most once, never after its last valid
 slot, and never for less than its minimum.
 
-``venue`` is what the engine sees; ``founding`` and ``listing`` make pools; ``chain`` elects a ``leader``,
-which executes transactions and ``commands`` on a ``market`` in memory, slot by slot. ``ledger`` and
-``command_queue`` talk SQL, ``news`` tells other instances, ``catalogue`` is what each of them quotes from.
+venue.py          the venue, as the engine sees it
+faults.py         a venue that goes wrong on demand
+transaction.py    what is signed
+
+chain.py          elects a leader, and follows one
+leader.py         executes what is due, a group and a commit at a time
+market.py         the pools and wallets in memory, and what a transaction does to them
+reference.py      the prices that the market's own traders trade to
+commands.py       listing and delisting, which the leader executes
+outcomes.py       those who wait to hear what became of something
+
+founding.py       the pools of a new market
+listing.py        pools that are listed on request
+drafts.py         what a transaction changes, kept only if all of it is possible
+pool.py           a pool and its vaults
+pool_json.py      a pool as JSON
+
+ledger.py         the ledger's statements
+command_queue.py  the commands' statements
+records.py        what the statements take and return
+news.py           messages from the leader to the other instances
+catalogue.py      the pools that this instance quotes from
 """
