@@ -17,6 +17,7 @@ from service.clock import Clock
 from service.domain.amounts import format_amount, format_price
 from service.domain.failures import FailureCode
 from service.domain.quote import Choice
+from service.domain.timestamps import format_timestamp
 from service.domain.tokens import TOKENS
 from service.execution.offers import quoted
 from service.turns import Steps, Turns
@@ -68,8 +69,8 @@ class MarketRoutes:
                     "venue": route.venue,
                     "route": kept.route,
                     "quotes": kept.offers,
-                    "quoted_at": _rfc3339(now),
-                    "expires_at": _rfc3339(now + _LIFETIME),
+                    "quoted_at": format_timestamp(now),
+                    "expires_at": format_timestamp(now + _LIFETIME),
                 }
             )
         )
@@ -135,7 +136,3 @@ def pool_json(view: PoolView) -> dict[str, object]:
         "amount_b": format_amount(view.amount_b, decimals_b),
         "price": view.price and format_price(view.price.out, decimals_b, view.price.per, decimals_a),
     }
-
-
-def _rfc3339(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,7 +11,6 @@ class Remedy(Enum):
     """What can be done about a failure."""
 
     REQUOTE = "a new quote and a new attempt may succeed"
-    RESEND = "the same bytes may be sent again"
     NONE = "trying again cannot help"
 
 

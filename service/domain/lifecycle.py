@@ -52,9 +52,6 @@ class Trigger(StrEnum):
 TERMINAL = frozenset({Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 """Where an order's life ends: nothing follows."""
 
-IN_EXECUTION = frozenset({Status.ROUTING, Status.BUILDING, Status.SUBMITTED})
-"""Where a worker is on the order."""
-
 _TRANSITIONS: dict[tuple[Status, Trigger], Status] = {
     (Status.PENDING, Trigger.START): Status.ROUTING,
     (Status.PENDING, Trigger.REST): Status.OPEN,
@@ -94,7 +91,7 @@ def next_status(status: Status, trigger: Trigger) -> Status:
     """Return the status after ``trigger``.
 
     Raises:
-        IllegalTransitionError: the table has no such row.
+        IllegalTransitionError: The table has no such row.
     """
     try:
         return _TRANSITIONS[status, trigger]

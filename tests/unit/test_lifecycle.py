@@ -4,7 +4,6 @@ from itertools import product
 
 import pytest
 from service.domain.lifecycle import (
-    IN_EXECUTION,
     TERMINAL,
     IllegalTransitionError,
     Status,
@@ -79,7 +78,7 @@ def test_a_market_order_that_goes_well_takes_each_step_once() -> None:
     assert life == ["pending", "routing", "building", "submitted", "confirmed"]
 
 
-@pytest.mark.parametrize("status", sorted(IN_EXECUTION))
+@pytest.mark.parametrize("status", [Status.ROUTING, Status.BUILDING, Status.SUBMITTED])
 def test_a_try_may_fail_at_every_step_of_execution(status: Status) -> None:
     assert next_status(status, Trigger.RETRY) is Status.PENDING
     assert next_status(status, Trigger.FAIL) is Status.FAILED
