@@ -245,7 +245,7 @@ class Service:
         Raises:
             RefusedError: PostgreSQL can be reached and will not have us.
             UnavailableError: PostgreSQL cannot be reached for 30 s.
-            MigrationError: its schema is not one of ours, or newer.
+            MigrationError: Its schema is not one of ours, or newer.
         """
         if self._started:
             return

@@ -29,9 +29,9 @@ class Background:
     """Starts and stops one coroutine that never returns; both may be called twice.
 
     Args:
-        name: for the log and for debuggers.
-        run: the loop. It deals with the errors it knows; any other is logged, and it begins anew.
-        clock: how long that takes.
+        name: For the log and for debuggers.
+        run: The loop. It deals with the errors it knows; any other is logged, and it begins anew.
+        clock: How long that takes.
     """
 
     def __init__(self, name: str, run: Callable[[], Awaitable[None]], clock: Clock) -> None:

@@ -156,7 +156,7 @@ async def _unless(stop: asyncio.Future[int], start: Coroutine[None, None, None])
     """Wait for the start, or give it up when the process is asked to stop meanwhile.
 
     Raises:
-        StopSignal: it was.
+        StopSignal: It was.
     """
     starting = asyncio.create_task(start, name="start")
     either: list[asyncio.Future[Any]] = [starting, stop]
@@ -171,7 +171,7 @@ def _check_host(host: str) -> None:
     """Find out before anything starts whether this machine can listen there; any port will do.
 
     Raises:
-        InvalidSettingError: it cannot.
+        InvalidSettingError: It cannot.
     """
     try:
         family, kind, protocol, _name, address = socket.getaddrinfo(

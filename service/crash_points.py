@@ -67,10 +67,10 @@ def arm(setting: str | None) -> None:
     """Have the process die at a place, or, with None, nowhere.
 
     Args:
-        setting: a name of ``POINTS``, with ``:n`` for the n-th time.
+        setting: A name of ``POINTS``, with ``:n`` for the n-th time.
 
     Raises:
-        ValueError: there is no such place.
+        ValueError: There is no such place.
     """
     global reach  # noqa: PLW0603 - what is called a million times must cost nothing when off
     if setting is None:

@@ -96,10 +96,10 @@ def load(env_file: Path | None = None) -> Settings:
     """Read the settings.
 
     Args:
-        env_file: read this instead of ``.env`` in the working folder.
+        env_file: Read this instead of ``.env`` in the working folder.
 
     Raises:
-        InvalidSettingError: a value cannot be used; the message names the setting.
+        InvalidSettingError: A value cannot be used; the message names the setting.
     """
     env = Env()
     try:

@@ -64,9 +64,9 @@ class Connection(web.RequestHandler):
     """aiohttp's protocol for one connection, with an end to every wait.
 
     Args:
-        manager: the server.
-        loop: the event loop.
-        now: tells the time, in seconds.
+        manager: The server.
+        loop: The event loop.
+        now: Tells the time, in seconds.
     """
 
     __slots__ = ("_body", "_head_bytes", "_taken_at", "_unsent", "_wait", "_waits_since")

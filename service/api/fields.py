@@ -50,9 +50,9 @@ class TokenName(fields.String):
     """A token, named by its symbol or by its mint's address; read as its symbol.
 
     Args:
-        description: what the token is there for.
-        listed: whether it must be known already; else any symbol will do, as it may be listed later.
-        options: see marshmallow.
+        description: What the token is there for.
+        listed: Whether it must be known already; else any symbol will do, as it may be listed later.
+        options: See marshmallow.
     """
 
     def __init__(self, description: str, *, listed: bool = True, **options: Any) -> None:
@@ -81,7 +81,7 @@ def not_a_look_alike(symbol: str) -> None:
     """Refuse a symbol that is a known one in other letters: no such token can ever be listed.
 
     Raises:
-        ValidationError: it is.
+        ValidationError: It is.
     """
     token = look_alike(symbol)
     if token is not None:
@@ -121,8 +121,8 @@ class Request(Schema):
     """What a client says, in camelCase; what is not known is refused, and null is as if left out.
 
     Attributes:
-        has_nulls: whether a client can write null at all; in a query it cannot.
-        meant_nulls: members in which null is a value of its own.
+        has_nulls: Whether a client can write null at all; in a query it cannot.
+        meant_nulls: Members in which null is a value of its own.
     """
 
     has_nulls = True

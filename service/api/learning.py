@@ -18,7 +18,7 @@ class TokenLearner:
     """Has the venue learn the tokens that a request names and that are not known here.
 
     Args:
-        venue: whose tokens.
+        venue: Whose tokens.
     """
 
     venue: Venue
@@ -27,7 +27,7 @@ class TokenLearner:
         """Learn what a body or a query names, whatever else is in it.
 
         Raises:
-            ServiceUnavailableError: a token is not known here, and whether there is one cannot be learned.
+            ServiceUnavailableError: A token is not known here, and whether there is one cannot be learned.
         """
         if not isinstance(sent, Mapping):
             return

@@ -21,7 +21,7 @@ def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
     """Read a query string by its schema.
 
     Raises:
-        InvalidError: a value, or a name, is not the schema's.
+        InvalidError: A value, or a name, is not the schema's.
     """
     seen = set()
     for pair in request.query.items():
@@ -39,14 +39,14 @@ async def load_body(request: web.Request, schema: Schema, learn: Learn | None = 
     """Read a JSON body by its schema.
 
     Args:
-        request: what came.
-        schema: what may be in it.
-        learn: awaited with what was sent, before it is read: to learn what it names.
+        request: What came.
+        schema: What may be in it.
+        learn: Awaited with what was sent, before it is read: to learn what it names.
 
     Raises:
-        MediaTypeError: it is not said to be JSON.
-        MalformedError: it is not JSON, or has a member twice.
-        InvalidError: a value, or a name, is not the schema's.
+        MediaTypeError: It is not said to be JSON.
+        MalformedError: It is not JSON, or has a member twice.
+        InvalidError: A value, or a name, is not the schema's.
     """
     if request.content_type != "application/json":
         raise MediaTypeError("The body must be JSON, with Content-Type: application/json.")
@@ -71,9 +71,9 @@ def json_list_response(name: str, texts: Sequence[bytes], **members: Any) -> web
     """Return a response of an object with a list that may be long: it is sent piece by piece.
 
     Args:
-        name: the list's.
-        texts: its elements, in JSON.
-        members: the object's other members.
+        name: The list's.
+        texts: Its elements, in JSON.
+        members: The object's other members.
     """
     rest = orjson.dumps(members)[1:]
     tail = b"]," + rest if members else b"]}"

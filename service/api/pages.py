@@ -38,8 +38,8 @@ class Pages:
     """Writes pages.
 
     Args:
-        orders: reads the orders.
-        turns: with the event loop.
+        orders: Reads the orders.
+        turns: With the event loop.
     """
 
     def __init__(self, orders: Orders, turns: Turns) -> None:

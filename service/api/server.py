@@ -32,9 +32,9 @@ class Server(web.Server):
 
     Args:
         stock: aiohttp's own for the same application.
-        limits: how long is waited, and for how many.
-        clock: the time.
-        largest_body: bytes; a request that announces more is refused before it sends them.
+        limits: How long is waited, and for how many.
+        clock: The time.
+        largest_body: Bytes; a request that announces more is refused before it sends them.
     """
 
     def __init__(
@@ -114,11 +114,11 @@ class Runner(web.AppRunner):
     """Runs a web application behind such a server.
 
     Args:
-        app: the application.
-        limits: how long is waited for clients, and for how many.
-        clock: the time.
-        largest_body: bytes.
-        stop_s: what an answer that is not ready has when the service stops.
+        app: The application.
+        limits: How long is waited for clients, and for how many.
+        clock: The time.
+        largest_body: Bytes.
+        stop_s: What an answer that is not ready has when the service stops.
     """
 
     __slots__ = ("_clock", "_largest_body", "_limits")

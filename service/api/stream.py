@@ -39,10 +39,10 @@ class _Stream:
     """A client's socket, from the handshake to the end of the connection.
 
     Args:
-        socket: prepared, with a close time-out of its own, and without answering pings.
-        transport: what it writes to.
-        clock: says since when the client has been taking a message.
-        turns: with the event loop.
+        socket: Prepared, with a close time-out of its own, and without answering pings.
+        transport: What it writes to.
+        clock: Says since when the client has been taking a message.
+        turns: With the event loop.
     """
 
     def __init__(
@@ -142,8 +142,8 @@ class StreamRoutes:
     """The WebSocket route.
 
     Args:
-        feeds: what there is to watch.
-        clock: judges who is too slow.
+        feeds: What there is to watch.
+        clock: Judges who is too slow.
     """
 
     def __init__(self, feeds: Feeds, clock: Clock) -> None:

@@ -22,7 +22,7 @@ def read_json(text: bytes) -> Any:
     """Read JSON (RFC 8259) whose objects have no member twice (RFC 7493).
 
     Raises:
-        NotJsonError: it is not; also for bad UTF-8, NaN, lone surrogates, and what is too deep or too many.
+        NotJsonError: It is not; also for bad UTF-8, NaN, lone surrogates, and what is too deep or too many.
     """
     try:
         value = orjson.loads(text)

@@ -25,12 +25,12 @@ def read_terms(sent: dict[str, Any], now: datetime | None) -> Terms:
     """Read the terms of a new order, whose members the schema has checked one by one.
 
     Args:
-        sent: the order.
+        sent: The order.
         now: PostgreSQL's time; None: it was accepted before, and what has changed since does not matter:
             its time may be over, its token listed.
 
     Raises:
-        ValidationError: they make no order.
+        ValidationError: They make no order.
     """
     terms = Terms(sent["slippage_bps"], limit_price=sent["limit_price"])
     if sent["order_type"] is OrderType.SNIPER:
@@ -50,7 +50,7 @@ def amend_terms(order: Order, sent: dict[str, Any], now: datetime | None) -> Ter
     """Return an order's terms after an amendment.
 
     Raises:
-        ValidationError: the order has no such term, or cannot have it like that.
+        ValidationError: The order has no such term, or cannot have it like that.
     """
     wrong = [name for name, owner in _OWNERS.items() if name in sent and order.order_type != owner]
     if wrong:

@@ -38,8 +38,8 @@ class Timeline:
         """Return the message of an entry.
 
         Args:
-            order: the same as before, at that entry or later.
-            sequence: the entry's.
+            order: The same as before, at that entry or later.
+            sequence: The entry's.
         """
         if self._last[0] != sequence:
             # Those who follow it live all ask for the same one.

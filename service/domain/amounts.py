@@ -26,7 +26,7 @@ def split_decimal(text: str) -> tuple[str, str]:
     """Split a plain decimal number into its whole part and its fraction, which never ends in a zero.
 
     Raises:
-        InvalidAmountError: not a plain decimal number, or too long.
+        InvalidAmountError: Not a plain decimal number, or too long.
     """
     if len(text) > LONGEST_NUMBER:
         raise InvalidAmountError(f"is longer than {LONGEST_NUMBER} characters")
@@ -40,14 +40,14 @@ def parse_amount(text: str, decimals: int) -> int:
     """Read a positive amount.
 
     Args:
-        text: the decimal string, in display units.
-        decimals: decimal places of the token.
+        text: The decimal string, in display units.
+        decimals: Decimal places of the token.
 
     Returns:
         The amount in base units, from 1 to 2**64 - 1.
 
     Raises:
-        InvalidAmountError: not a plain decimal number, zero, finer than a base unit, or over u64. Zeros
+        InvalidAmountError: Not a plain decimal number, zero, finer than a base unit, or over u64. Zeros
             past the token's decimals make an amount no finer.
     """
     whole, fraction = split_decimal(text)
@@ -73,10 +73,10 @@ def format_price(amount_out: int, decimals_out: int, amount_in: int, decimals_in
     """Write amount_out / amount_in in display units: 18 significant digits, rounded down.
 
     Args:
-        amount_out: base units received, not negative.
-        decimals_out: decimal places of the token received.
-        amount_in: base units paid, greater than zero.
-        decimals_in: decimal places of the token paid.
+        amount_out: Base units received, not negative.
+        decimals_out: Decimal places of the token received.
+        amount_in: Base units paid, greater than zero.
+        decimals_in: Decimal places of the token paid.
     """
     numerator = amount_out * 10**decimals_in
     denominator = amount_in * 10**decimals_out
@@ -102,8 +102,8 @@ def format_shortfall(shortfall: int, expected: int) -> str:
     """Write shortfall / expected as a fraction with at most eight decimals, rounded up; it may be negative.
 
     Args:
-        shortfall: base units by which less came than was expected.
-        expected: base units, greater than zero.
+        shortfall: Base units by which less came than was expected.
+        expected: Base units, greater than zero.
     """
     scaled = -(-shortfall * 10**_FRACTION_DECIMALS // expected)
     sign = "-" if scaled < 0 else ""

@@ -31,7 +31,7 @@ def parse_number(text: str) -> PlainNumber:
     """Read a positive decimal number in the form of an amount, whatever its decimals.
 
     Raises:
-        InvalidAmountError: not a plain decimal number, zero, or too long.
+        InvalidAmountError: Not a plain decimal number, zero, or too long.
     """
     whole, fraction = split_decimal(text)
     number = PlainNumber(int(whole + fraction), len(fraction))
@@ -44,16 +44,16 @@ def limit_out(amount_in: int, price_text: str, decimals_in: int, decimals_out: i
     """Return what an order's whole amount must pay at least.
 
     Args:
-        amount_in: base units of tokenIn, greater than zero.
+        amount_in: Base units of tokenIn, greater than zero.
         price_text: tokenOut for one tokenIn, in display units.
-        decimals_in: decimal places of tokenIn.
-        decimals_out: decimal places of tokenOut.
+        decimals_in: Decimal places of tokenIn.
+        decimals_out: Decimal places of tokenOut.
 
     Returns:
         Base units of tokenOut, from 1 to 2**64 - 1: amount times price, rounded up.
 
     Raises:
-        InvalidAmountError: the price is not a plain decimal number, zero, or for this amount more than a
+        InvalidAmountError: The price is not a plain decimal number, zero, or for this amount more than a
             token account can hold; the message says why, for the client.
     """
     price = parse_number(price_text)
@@ -70,8 +70,8 @@ def price_key(out: int, per: int) -> int:
     Of two prices the higher has the higher key, or they have the same.
 
     Args:
-        out: base units of tokenOut, not negative.
-        per: base units of tokenIn, greater than zero.
+        out: Base units of tokenOut, not negative.
+        per: Base units of tokenIn, greater than zero.
     """
     return (out << KEY_BITS) // per
 

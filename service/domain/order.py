@@ -43,9 +43,9 @@ def submission_time_s(
     """Return within how many seconds of being accepted an order must be submitted; None: any time.
 
     Args:
-        order_type: its type.
-        time_in_force: a limit order's.
-        market_order_age_s: the limit for market orders; 0: none.
+        order_type: Its type.
+        time_in_force: A limit order's.
+        market_order_age_s: The limit for market orders; 0: none.
     """
     if time_in_force is not None and not time_in_force.rests:
         return IMMEDIATE_S

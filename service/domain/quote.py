@@ -138,9 +138,9 @@ class Choice:
     """What the router saw, and what it chose.
 
     Attributes:
-        offers: every direct pool's answer for the whole amount, in the venue's order of pools.
-        route: what is best.
-        runner_up: the best of the simpler routes that it beat, each on its own: the best single pool,
+        offers: Every direct pool's answer for the whole amount, in the venue's order of pools.
+        route: What is best.
+        runner_up: The best of the simpler routes that it beat, each on its own: the best single pool,
             or, where that was chosen, the next best; None when there was nothing else.
     """
 

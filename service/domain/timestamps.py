@@ -16,7 +16,7 @@ def parse_timestamp(text: str) -> datetime:
     """Read a time, to the microsecond.
 
     Raises:
-        InvalidTimestampError: it is not RFC 3339 (section 5.6) with an offset, or no such time exists.
+        InvalidTimestampError: It is not RFC 3339 (section 5.6) with an offset, or no such time exists.
     """
     if not _RFC3339.fullmatch(text):
         raise InvalidTimestampError('must be a time with an offset, such as "2030-01-31T12:00:00Z"')

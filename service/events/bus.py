@@ -25,11 +25,11 @@ class Bus:
     """Carries committed steps.
 
     Args:
-        link: sends this instance's.
-        feeds: told of everybody's.
-        clock: paces reconnecting.
-        deployment: whose instances are told.
-        sender: this process's id among them.
+        link: Sends this instance's.
+        feeds: Told of everybody's.
+        clock: Paces reconnecting.
+        deployment: Whose instances are told.
+        sender: This process's id among them.
     """
 
     def __init__(

@@ -38,13 +38,13 @@ class Channel:
     """Publishes this instance's messages, and hands on those of the others.
 
     Args:
-        link: where Redis is; it is used only while what is published here comes back.
-        deployment: whose channel.
-        what: the channel's name within it.
-        clock: paces reconnecting.
-        sender: this instance's id on the channel, a UUID.
-        receive: takes a message; must not wait, and must not fail.
-        on_subscribed: called after each subscribing: what was published before it was not heard.
+        link: Where Redis is; it is used only while what is published here comes back.
+        deployment: Whose channel.
+        what: The channel's name within it.
+        clock: Paces reconnecting.
+        sender: This instance's id on the channel, a UUID.
+        receive: Takes a message; must not wait, and must not fail.
+        on_subscribed: Called after each subscribing: what was published before it was not heard.
     """
 
     def __init__(

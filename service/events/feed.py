@@ -105,8 +105,8 @@ class Feeds:
     """The orders that are watched on this instance.
 
     Args:
-        orders: where an order is read when its watch begins, and when steps are missing.
-        clock: paces the comparison with the store.
+        orders: Where an order is read when its watch begins, and when steps are missing.
+        clock: Paces the comparison with the store.
     """
 
     def __init__(self, orders: Orders, clock: Clock) -> None:
@@ -128,7 +128,7 @@ class Feeds:
         """Begin to watch an order, after the entry of the given sequence; None when there is no such order.
 
         Raises:
-            UnavailableError: the order cannot be read now.
+            UnavailableError: The order cannot be read now.
         """
         watched = self._watched.setdefault(order_id, _Watched())
         watched.watchers += 1

@@ -46,8 +46,8 @@ def connect(url: str, *, at_least_s: float = 0) -> Redis:
     """Return a client that fails at once instead of trying again: every user here has its own pace.
 
     Args:
-        url: see ``parse_redis_url``; its options win over the defaults here.
-        at_least_s: how long an answer may take at least, for one who asks Redis to wait.
+        url: See ``parse_redis_url``; its options win over the defaults here.
+        at_least_s: How long an answer may take at least, for one who asks Redis to wait.
     """
     parameters: dict[str, Any] = {
         "socket_timeout": _CONNECT_TIMEOUT_S,
@@ -64,8 +64,8 @@ class RedisLink:
     """Knows whether Redis can be used, and sends commands, those of one turn of the event loop together.
 
     Args:
-        url: redis, rediss or unix.
-        clock: paces the attempts while Redis is away.
+        url: Redis, rediss or unix.
+        clock: Paces the attempts while Redis is away.
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
@@ -155,8 +155,8 @@ class RedisLink:
         """Do something on a connection of its own until connections are made anew.
 
         Args:
-            work: given the client; what it raises of ``REDIS_AWAY`` means that Redis is lost.
-            at_least_s: how long an answer may take at least.
+            work: Given the client; what it raises of ``REDIS_AWAY`` means that Redis is lost.
+            at_least_s: How long an answer may take at least.
         """
         client = connect(self.url, at_least_s=at_least_s)
         task: asyncio.Task[None] = asyncio.ensure_future(_guarded(work, client))

@@ -86,14 +86,14 @@ class Engine:
     """Executes orders, each at most once at a time.
 
     Args:
-        journal: writes the steps.
-        claims: makes orders this process's.
-        orders: reads attempts that another process made.
-        venue: where orders execute.
-        quoter: finds their routes.
-        clock: pauses, write ids, jitter.
-        settings: time-outs and the retry policy.
-        later: has orders looked at again.
+        journal: Writes the steps.
+        claims: Makes orders this process's.
+        orders: Reads attempts that another process made.
+        venue: Where orders execute.
+        quoter: Finds their routes.
+        clock: Pauses, write ids, jitter.
+        settings: Time-outs and the retry policy.
+        later: Has orders looked at again.
     """
 
     def __init__(
@@ -318,8 +318,8 @@ class Engine:
         """Return the best route, if it is one that the order takes.
 
         Raises:
-            _TryFailedError: there is none.
-            _TimeOverError: the order may not be executed any more.
+            _TryFailedError: There is none.
+            _TimeOverError: The order may not be executed any more.
         """
         left_s = None
         if order.submit_by is not None:
@@ -358,7 +358,7 @@ class Engine:
         """Take the order one step on, and return when that is durable.
 
         Raises:
-            SupersededError: the order has become another's.
+            SupersededError: The order has become another's.
         """
         status = next_status(run.status, trigger)
         crash_points.reach(_BEFORE[status])

@@ -20,9 +20,9 @@ class Outcomes:
     """Sends attempts and asks after them.
 
     Args:
-        orders: reads attempts that another process made.
-        venue: where they execute.
-        clock: paces the asking.
+        orders: Reads attempts that another process made.
+        venue: Where they execute.
+        clock: Paces the asking.
     """
 
     def __init__(self, orders: Orders, venue: Venue, clock: Clock) -> None:
@@ -34,9 +34,9 @@ class Outcomes:
         """Send an attempt and wait a while for what becomes of it.
 
         Args:
-            order_id: whose.
+            order_id: Whose.
             attempt: None: the order's latest, which may have been sent before.
-            timeout_s: how long to wait.
+            timeout_s: How long to wait.
 
         Returns:
             Its status: UNKNOWN also when the venue, or PostgreSQL, did not answer.

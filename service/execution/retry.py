@@ -67,8 +67,8 @@ class RetryPolicy:
         """Return how long to wait before the next try, or None when there is none.
 
         Args:
-            failure: why the last try failed.
-            tries: how many have been made, at least one.
+            failure: Why the last try failed.
+            tries: How many have been made, at least one.
         """
         if failure.remedy is Remedy.NONE or tries > self.max_retries:
             return None

@@ -37,9 +37,9 @@ class WakeUpBroker(RedisStreamBroker):
     ``receiver`` for why its ``listen`` is not used.
 
     Args:
-        link: where Redis is; it is used only while a wake-up can be sent, read and taken off.
-        deployment: whose wake-ups; known before the first is sent.
-        consumer: this process's name among those who read.
+        link: Where Redis is; it is used only while a wake-up can be sent, read and taken off.
+        deployment: Whose wake-ups; known before the first is sent.
+        consumer: This process's name among those who read.
     """
 
     def __init__(self, link: RedisLink, deployment: Deployment, *, consumer: str) -> None:
@@ -105,8 +105,8 @@ class WakeUpBroker(RedisStreamBroker):
         As long as they are in the stream, they count as work that waits.
 
         Args:
-            client: whose connection to use.
-            idle_ms: how long ago they were sent at least.
+            client: Whose connection to use.
+            idle_ms: How long ago they were sent at least.
         """
         sent: list[Any] = await client.xpending_range(self.stream, _GROUP, "-", "+", _MOST_GIVEN_BACK)
         lost = [entry["message_id"] for entry in sent if entry["time_since_delivered"] >= idle_ms]

@@ -16,8 +16,8 @@ class EndingLoop:
     """Looks every 0.4 s for orders that should have ended. Every instance may: no order ends twice.
 
     Args:
-        endings: ends them.
-        clock: paces.
+        endings: Ends them.
+        clock: Paces.
     """
 
     def __init__(self, endings: Endings, clock: Clock) -> None:

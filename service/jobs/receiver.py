@@ -43,12 +43,12 @@ class JobReceiver:
     """Runs jobs on this event loop.
 
     Args:
-        broker: whose jobs.
-        link: where Redis is.
-        clock: paces the reader.
-        execute: what a job is, for orders that Redis did not tell of.
-        put_back: has an order woken again that was not taken up here.
-        concurrency: how many jobs run at once.
+        broker: Whose jobs.
+        link: Where Redis is.
+        clock: Paces the reader.
+        execute: What a job is, for orders that Redis did not tell of.
+        put_back: Has an order woken again that was not taken up here.
+        concurrency: How many jobs run at once.
     """
 
     def __init__(

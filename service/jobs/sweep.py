@@ -33,14 +33,14 @@ class Sweep:
     """Looks after this process's place among the others, and after due orders.
 
     Args:
-        instances: the store's side of it.
-        identity: this process's id, renewed when it was judged dead.
-        clock: paces the sweep.
-        wake: enqueues orders.
-        queued: tells how many wake-ups nobody has taken yet; None when Redis is away.
-        engine: works on this process's orders.
-        rate_limit: how many orders may start in a while.
-        instance_timeout_ms: a process not heard of for so long is dead.
+        instances: The store's side of it.
+        identity: This process's id, renewed when it was judged dead.
+        clock: Paces the sweep.
+        wake: Enqueues orders.
+        queued: Tells how many wake-ups nobody has taken yet; None when Redis is away.
+        engine: Works on this process's orders.
+        rate_limit: How many orders may start in a while.
+        instance_timeout_ms: A process not heard of for so long is dead.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Sweep:
         """Register this process, and take from the dead what they left.
 
         Args:
-            alone: whether no other process can be using the database, so that whoever has not signed off
+            alone: Whether no other process can be using the database, so that whoever has not signed off
                 is dead.
 
         Raises:

@@ -15,10 +15,10 @@ class Jobs:
     """The jobs there are: one.
 
     Args:
-        broker: where wake-ups go.
-        link: tells whether they can.
-        execute: works on an order.
-        take: has this process's workers do so while Redis is away.
+        broker: Where wake-ups go.
+        link: Tells whether they can.
+        execute: Works on an order.
+        take: Has this process's workers do so while Redis is away.
     """
 
     def __init__(

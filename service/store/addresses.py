@@ -22,7 +22,7 @@ class Addresses:
         """Return the parameters with ``hostaddr``, and each host as often as it has addresses.
 
         Raises:
-            OSError: a name leads nowhere.
+            OSError: A name leads nowhere.
         """
         if "hostaddr" in parameters or "host" not in parameters:
             return dict(parameters)

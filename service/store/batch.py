@@ -45,14 +45,14 @@ class Batcher(Generic[Item, Result]):
     written, it returns their results.
 
     Args:
-        run: takes a group and returns one result (or exception) for each item, in order.
-        clock: paces the repeats.
-        name: for the log.
-        key: two items of the same key never go into one group.
-        largest: how many items a group holds at most.
-        limit: how many items may wait; None means any number.
-        patient: whether to wait for PostgreSQL, rather than tell the callers that it is away.
-        on_unclaimed: told of an item that was written after its caller had given up.
+        run: Takes a group and returns one result (or exception) for each item, in order.
+        clock: Paces the repeats.
+        name: For the log.
+        key: Two items of the same key never go into one group.
+        largest: How many items a group holds at most.
+        limit: How many items may wait; None means any number.
+        patient: Whether to wait for PostgreSQL, rather than tell the callers that it is away.
+        on_unclaimed: Told of an item that was written after its caller had given up.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Batcher(Generic[Item, Result]):
         """Have an item taken with its group, and return its result.
 
         Raises:
-            QueueFullError: the limit is reached; the item was not taken.
-            UnavailableError: the time is over; ``unknown`` when the item may have been written, or
+            QueueFullError: The limit is reached; the item was not taken.
+            UnavailableError: The time is over; ``unknown`` when the item may have been written, or
                 may yet be.
-            Exception: what ``run`` says of this item.
+            Exception: What ``run`` says of this item.
         """
         if self._limit is not None and len(self._queue) >= self._limit:
             # Those who have given up while PostgreSQL was away take nobody's place.

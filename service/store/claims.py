@@ -65,12 +65,12 @@ class Claims:
     """Claims orders for one process.
 
     Args:
-        database: where orders are.
-        clock: for write ids.
-        on_commit: told of the entries that claims append.
-        identity: under which id this process owns orders.
-        rate_limit: how many orders may start in a while.
-        group_limit: how many rows go into one statement.
+        database: Where orders are.
+        clock: For write ids.
+        on_commit: Told of the entries that claims append.
+        identity: Under which id this process owns orders.
+        rate_limit: How many orders may start in a while.
+        group_limit: How many rows go into one statement.
     """
 
     def __init__(

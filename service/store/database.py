@@ -78,10 +78,10 @@ class Database:
     """A fixed number of connections to one database.
 
     Args:
-        url: see ``parse_postgres_url``.
-        size: how many statements run at once.
-        clock: told PostgreSQL's time by those who read it; paces reconnecting.
-        beside: other connections to the same server: what is learnt of its network holds for both.
+        url: See ``parse_postgres_url``.
+        size: How many statements run at once.
+        clock: Told PostgreSQL's time by those who read it; paces reconnecting.
+        beside: Other connections to the same server: what is learnt of its network holds for both.
     """
 
     def __init__(self, url: str, *, size: int, clock: Clock, beside: "Database | None" = None) -> None:
@@ -106,7 +106,7 @@ class Database:
         """Run one statement in a transaction of its own, and return its rows.
 
         Raises:
-            UnavailableError: no answer, or a conflict that passes (a deadlock, a time-out).
+            UnavailableError: No answer, or a conflict that passes (a deadlock, a time-out).
             psycopg2.Error: PostgreSQL refused the statement: a constraint, a value, a mistake.
         """
         await self._wait_for_turn()
@@ -202,7 +202,7 @@ class Database:
         """Open one session, for a caller that keeps it (and closes it).
 
         Args:
-            unhurried: whether its statements may take as long as they like.
+            unhurried: Whether its statements may take as long as they like.
 
         Raises:
             RefusedError: PostgreSQL can be reached and will not have us.

@@ -15,7 +15,7 @@ class Deployment:
     """Knows the deployment's id, once it has been read.
 
     Args:
-        prefix: what all names in Redis begin with.
+        prefix: What all names in Redis begin with.
     """
 
     def __init__(self, prefix: str) -> None:

@@ -53,9 +53,9 @@ class Endings:
     Every method raises ``UnavailableError`` while PostgreSQL is away, and may be called again then.
 
     Args:
-        database: where orders are.
-        clock: for write ids.
-        on_commit: told of the entries.
+        database: Where orders are.
+        clock: For write ids.
+        on_commit: Told of the entries.
     """
 
     def __init__(self, database: Database, clock: Clock, on_commit: OnCommit) -> None:

@@ -53,10 +53,10 @@ class Instances:
     Every method raises ``UnavailableError`` while PostgreSQL is away.
 
     Args:
-        database: where instances are registered.
-        clock: told PostgreSQL's time.
-        identity: this process's.
-        dead_after_ms: a process not heard of for so long is dead, and its orders are for others.
+        database: Where instances are registered.
+        clock: Told PostgreSQL's time.
+        identity: This process's.
+        dead_after_ms: A process not heard of for so long is dead, and its orders are for others.
     """
 
     def __init__(self, database: Database, clock: Clock, identity: Identity, *, dead_after_ms: int) -> None:
@@ -93,8 +93,8 @@ class Instances:
         """Sign off and give up this process's orders.
 
         Args:
-            spent: orders whose wake-up this process has spent without claiming them.
-            all_due: whether that may be any order.
+            spent: Orders whose wake-up this process has spent without claiming them.
+            all_due: Whether that may be any order.
 
         Returns:
             The ids of all orders that are to be woken now.
@@ -110,9 +110,9 @@ class Instances:
         """Return orders that should be worked on, and not again within ``wake_after_ms``.
 
         Args:
-            rate_limit: of orders that have yet to start, only as many are returned as may.
-            wake_after_ms: for how long an order that is returned is not returned again.
-            again: also return those of which a wake-up may still be on its way.
+            rate_limit: Of orders that have yet to start, only as many are returned as may.
+            wake_after_ms: For how long an order that is returned is not returned again.
+            again: Also return those of which a wake-up may still be on its way.
         """
         rows = await self._database.run(
             _WAKE_DUE,

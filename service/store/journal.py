@@ -104,13 +104,13 @@ class Journal:
     """Writes orders.
 
     Args:
-        database: where to.
-        clock: for write ids.
-        on_commit: told of what has been committed.
-        insert_limit: how many inserts may wait before more are refused.
-        group_limit: how many rows go into one statement.
-        wake_after_ms: when the sweep sends a wake-up for an order whose own was lost.
-        instance_timeout_ms: a process that was not heard of for so long makes no new attempt.
+        database: Where to.
+        clock: For write ids.
+        on_commit: Told of what has been committed.
+        insert_limit: How many inserts may wait before more are refused.
+        group_limit: How many rows go into one statement.
+        wake_after_ms: When the sweep sends a wake-up for an order whose own was lost.
+        instance_timeout_ms: A process that was not heard of for so long makes no new attempt.
     """
 
     def __init__(
@@ -152,9 +152,9 @@ class Journal:
         """Store a new order and return its creation time.
 
         Raises:
-            ClientOrderIdTakenError: nothing was stored.
-            QueueFullError: nothing was stored.
-            UnavailableError: if ``unknown``, the order may exist under its id, or may yet.
+            ClientOrderIdTakenError: Nothing was stored.
+            QueueFullError: Nothing was stored.
+            UnavailableError: If ``unknown``, the order may exist under its id, or may yet.
         """
         return await self._inserts.submit(order, timeout_s)
 
@@ -170,7 +170,7 @@ class Journal:
         """Move an order one step, waiting for PostgreSQL as long as it takes.
 
         Raises:
-            SupersededError: the order is no longer the writer's, or no longer at its version; or the
+            SupersededError: The order is no longer the writer's, or no longer at its version; or the
                 step is a new attempt, and the writer was not heard of for so long that it may be dead.
         """
         return await self._appends.submit(transition)

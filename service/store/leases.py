@@ -36,11 +36,11 @@ class Lease:
     Every method raises ``UnavailableError`` while PostgreSQL is away.
 
     Args:
-        database: where offices are.
-        name: the office's.
-        holder: a UUID, new at each start of the process.
-        lease_ms: a holder that was not heard of for so long holds it no more.
-        alone: there can be no other process: who held it is gone.
+        database: Where offices are.
+        name: The office's.
+        holder: A UUID, new at each start of the process.
+        lease_ms: A holder that was not heard of for so long holds it no more.
+        alone: There can be no other process: who held it is gone.
     """
 
     def __init__(

@@ -61,7 +61,7 @@ def load(folder: Path = FOLDER) -> list[Migration]:
     """Read the migrations in order.
 
     Raises:
-        MigrationError: a file's name has no number, or the numbers are not 1, 2, 3 ...
+        MigrationError: A file's name has no number, or the numbers are not 1, 2, 3 ...
     """
     migrations = []
     for expected, path in enumerate(sorted(folder.glob("*.sql")), start=1):
@@ -79,9 +79,9 @@ async def migrate(database: Database, migrations: list[Migration] | None = None)
     file and the note that it was applied are one transaction.
 
     Raises:
-        MigrationError: an applied file has changed, or the database is newer than this program.
+        MigrationError: An applied file has changed, or the database is newer than this program.
         UnavailableError: PostgreSQL cannot be reached.
-        psycopg2.Error: a migration failed; nothing of it remains.
+        psycopg2.Error: A migration failed; nothing of it remains.
     """
     wanted = load() if migrations is None else migrations
     # Waiting for the lock, and a migration, may take longer than a statement may.

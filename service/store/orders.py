@@ -149,9 +149,9 @@ class Orders:
     Raises ``UnavailableError`` from every method while PostgreSQL is away.
 
     Args:
-        database: where orders are.
-        clock: for reads that go together.
-        group_limit: how many orders are read by one statement.
+        database: Where orders are.
+        clock: For reads that go together.
+        group_limit: How many orders are read by one statement.
     """
 
     def __init__(self, database: Database, clock: Clock, *, group_limit: int) -> None:

@@ -37,11 +37,11 @@ def parse(text: str, source: str) -> list[Query]:
     """Read one file's statements.
 
     Args:
-        text: the file's content.
-        source: the file's name, for errors.
+        text: The file's content.
+        source: The file's name, for errors.
 
     Raises:
-        QueryError: text before the first name, or a statement without a name, purpose or body.
+        QueryError: Text before the first name, or a statement without a name, purpose or body.
     """
     head, *parts = text.split(_NAME)
     if any(line and not line.startswith("--") for line in head.splitlines()):
@@ -67,7 +67,7 @@ def load(folder: Path) -> dict[str, Query]:
     """Read every statement of a folder's ``*.sql`` files (its migrations are not statements).
 
     Raises:
-        QueryError: no statement there, or one name twice.
+        QueryError: No statement there, or one name twice.
     """
     queries: dict[str, Query] = {}
     for path in sorted(folder.glob("*.sql")):
@@ -88,7 +88,7 @@ def query(name: str) -> Query:
     """Take a statement by name, as its one user.
 
     Raises:
-        QueryError: there is none of that name, or another module has taken it.
+        QueryError: There is none of that name, or another module has taken it.
     """
     if name not in _queries:
         raise QueryError(f"sql/ has no statement named {name!r}")
@@ -102,7 +102,7 @@ def verify() -> None:
     """Check that every statement has a user.
 
     Raises:
-        QueryError: some have none; the message names them.
+        QueryError: Some have none; the message names them.
     """
     unused = sorted(set(_queries) - _taken)
     if unused:

@@ -73,11 +73,11 @@ class Resting:
     Every method raises ``UnavailableError`` while PostgreSQL is away.
 
     Args:
-        database: where orders are.
-        clock: for write ids.
-        on_commit: told of amendments.
-        wake_after_ms: when the sweep sends a wake-up for an order that was fired and whose own was lost.
-        market_order_age_s: how long after its firing a sniper order may be submitted; 0: any time.
+        database: Where orders are.
+        clock: For write ids.
+        on_commit: Told of amendments.
+        wake_after_ms: When the sweep sends a wake-up for an order that was fired and whose own was lost.
+        market_order_age_s: How long after its firing a sniper order may be submitted; 0: any time.
     """
 
     def __init__(

@@ -80,8 +80,8 @@ class Session:
     """One session, for one statement at a time.
 
     Args:
-        connection: open, and closed with this.
-        turns: for reading answers, however large.
+        connection: Open, and closed with this.
+        turns: For reading answers, however large.
         prefix: SQL that goes before each statement.
     """
 
@@ -104,7 +104,7 @@ class Session:
 
         Raises:
             psycopg2.Error: PostgreSQL's error, or the connection's.
-            TimeoutError: no answer in time; the session is closed.
+            TimeoutError: No answer in time; the session is closed.
         """
         prefix = self._prefix if parameters is None else self._prefix.replace("%", "%%")
         async with self._connection.cursor() as cursor:
@@ -133,8 +133,8 @@ class SessionOpener:
     """Opens sessions with one database.
 
     Args:
-        url: where it is.
-        clock: tells how long a large answer holds the event loop.
+        url: Where it is.
+        clock: Tells how long a large answer holds the event loop.
     """
 
     def __init__(self, url: PostgresUrl, clock: Clock) -> None:
@@ -148,9 +148,9 @@ class SessionOpener:
         """Open a session in which the settings are in force.
 
         Raises:
-            UnusableError: they cannot be brought into force, or PostgreSQL is too old.
-            psycopg2.Error: it cannot be opened.
-            OSError: its host's name leads nowhere.
+            UnusableError: They cannot be brought into force, or PostgreSQL is too old.
+            psycopg2.Error: It cannot be opened.
+            OSError: Its host's name leads nowhere.
         """
         parameters = _DEFAULTS | await self._addresses.resolve(self._url.parameters)
         connection = await self._connect(parameters, settings)

@@ -23,9 +23,9 @@ class MarketEye:
     """Keeps what changes, and tells what a pair's market is like now.
 
     Args:
-        venue: whose market.
+        venue: Whose market.
         clock: PostgreSQL's time.
-        limits: what bounds a route.
+        limits: What bounds a route.
     """
 
     def __init__(self, venue: Venue, clock: Clock, limits: RouteLimits) -> None:
@@ -56,7 +56,7 @@ class MarketEye:
         """Learn what the market is like.
 
         Raises:
-            VenueUnavailableError: it could not be learned.
+            VenueUnavailableError: It could not be learned.
         """
         await self.read_past()
         _slot, views = self._venue.survey()
@@ -67,7 +67,7 @@ class MarketEye:
         """Learn what was traded in the last hour.
 
         Raises:
-            VenueUnavailableError: it could not be learned.
+            VenueUnavailableError: It could not be learned.
         """
         self._missed = False
         # It may be eighty thousand rows.

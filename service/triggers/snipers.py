@@ -44,7 +44,7 @@ class Snipers:
             False if it rests in this version already.
 
         Raises:
-            ConditionError: its conditions cannot be read.
+            ConditionError: Its conditions cannot be read.
         """
         known = self._snipers.get(order.order_id)
         if known is not None and known.version == order.version:

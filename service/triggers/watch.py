@@ -45,13 +45,13 @@ class Triggers:
     """Fires limit and sniper orders.
 
     Args:
-        lease: the office of the one who does.
-        resting: the store's side of it.
-        market: what can be quoted without asking.
+        lease: The office of the one who does.
+        resting: The store's side of it.
+        market: What can be quoted without asking.
         clock: PostgreSQL's time; paces.
-        slot_ms: the market's slot; conditions of time are looked at once in each.
-        wake: has somebody work on orders.
-        wake_all: has every due order woken: some may be due of which this instance does not know.
+        slot_ms: The market's slot; conditions of time are looked at once in each.
+        wake: Has somebody work on orders.
+        wake_all: Has every due order woken: some may be due of which this instance does not know.
     """
 
     def __init__(

@@ -25,9 +25,9 @@ class UrlParts:
     """A URL's parts, percent-decoded.
 
     Attributes:
-        hosts: each with its port; None where there is no port.
-        path: with its slash.
-        options: the query's, in order.
+        hosts: Each with its port; None where there is no port.
+        path: With its slash.
+        options: The query's, in order.
     """
 
     user: str | None
@@ -41,7 +41,7 @@ def split(url: str) -> UrlParts:
     """Split a URL.
 
     Raises:
-        InvalidUrlError: it is malformed, or may be: an unescaped character can end a password early.
+        InvalidUrlError: It is malformed, or may be: an unescaped character can end a password early.
     """
     scheme, _, rest = url.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]

@@ -38,9 +38,9 @@ class PostgresUrl:
 
     Attributes:
         parameters: libpq's, by keyword.
-        schema: where the tables are.
-        connect_timeout_s: how long one connection may take to open.
-        ignored: options that only other clients read, by name.
+        schema: Where the tables are.
+        connect_timeout_s: How long one connection may take to open.
+        ignored: Options that only other clients read, by name.
     """
 
     parameters: dict[str, str]
@@ -53,7 +53,7 @@ def parse_postgres_url(url: str) -> PostgresUrl:
     """Read ``postgresql://user:password@host:port/database?schema=name``, with libpq's options.
 
     Raises:
-        InvalidUrlError: it is malformed, or has an option that libpq does not know.
+        InvalidUrlError: It is malformed, or has an option that libpq does not know.
     """
     parts = split(url)
     ignored = tuple(sorted({name for name, _ in parts.options if name in _OF_OTHERS}))

@@ -37,7 +37,7 @@ def parse_redis_url(url: str) -> dict[str, Any]:
         ``connection_class`` and what it takes; parameters that the URL does not set are left out.
 
     Raises:
-        InvalidUrlError: it is malformed, or has an option that is not known here.
+        InvalidUrlError: It is malformed, or has an option that is not known here.
     """
     scheme = url.partition(":")[0]
     parts = split(url)

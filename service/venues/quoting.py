@@ -46,10 +46,10 @@ class Quoter:
     """Finds the best route for an amount, as the market stands.
 
     Args:
-        venue: whose pools.
-        timeout_ms: how long each DEX may take to answer.
-        limits: what a route may be made of.
-        clock: tells how long a quote has held the event loop.
+        venue: Whose pools.
+        timeout_ms: How long each DEX may take to answer.
+        limits: What a route may be made of.
+        clock: Tells how long a quote has held the event loop.
     """
 
     def __init__(self, venue: Venue, *, timeout_ms: int, limits: RouteLimits, clock: Clock) -> None:
@@ -65,14 +65,14 @@ class Quoter:
         """Quote an amount of the token that the mode fixes, in base units.
 
         Args:
-            mode: which side ``amount`` fixes.
-            token_in: the token sold.
-            token_out: the token bought.
-            amount: base units.
-            within_s: how long each DEX may take to answer, if that is less than it may anyway.
+            mode: Which side ``amount`` fixes.
+            token_in: The token sold.
+            token_out: The token bought.
+            amount: Base units.
+            within_s: How long each DEX may take to answer, if that is less than it may anyway.
 
         Raises:
-            NoRouteError: no pool, and no two in a row, can take it; the error has the offers.
+            NoRouteError: No pool, and no two in a row, can take it; the error has the offers.
         """
         direct = self._venue.pools(token_in, token_out)
         by_dex: dict[Dex, list[PoolRef]] = defaultdict(list)
@@ -110,7 +110,7 @@ class Quoter:
         For orders that were fired by what another instance saw.
 
         Raises:
-            NoRouteError: see ``best``.
+            NoRouteError: See ``best``.
         """
         try:
             choice = await self.best(mode, token_in, token_out, amount, within_s=within_s)

@@ -116,7 +116,7 @@ class Venue(Protocol):
         """Return the state of pools of one DEX: at once where it is at hand, else an awaitable.
 
         Raises:
-            VenueUnavailableError: also from the awaitable.
+            VenueUnavailableError: Also from the awaitable.
         """
         ...
 
@@ -128,7 +128,7 @@ class Venue(Protocol):
         """Learn what has changed and was not heard of; return whether anything had.
 
         Raises:
-            VenueUnavailableError: nothing was learned.
+            VenueUnavailableError: Nothing was learned.
         """
         ...
 
@@ -140,7 +140,7 @@ class Venue(Protocol):
         """Return what was traded in the last so many seconds, an hour at most.
 
         Raises:
-            VenueUnavailableError: nothing was learned.
+            VenueUnavailableError: Nothing was learned.
         """
         ...
 
@@ -160,7 +160,7 @@ class Venue(Protocol):
         """Learn what tokens there are of these symbols or mints, and the pools of those not heard of.
 
         Raises:
-            VenueUnavailableError: nothing was learned.
+            VenueUnavailableError: Nothing was learned.
         """
         ...
 
@@ -168,8 +168,8 @@ class Venue(Protocol):
         """Sign a transaction; nothing is sent.
 
         Raises:
-            VenueUnavailableError: nothing was signed.
-            SwapTooLateError: its time is over before it could land.
+            VenueUnavailableError: Nothing was signed.
+            SwapTooLateError: Its time is over before it could land.
         """
         ...
 
@@ -177,7 +177,7 @@ class Venue(Protocol):
         """Send an attempt; sending it again changes nothing.
 
         Raises:
-            VenueUnavailableError: it may have arrived.
+            VenueUnavailableError: It may have arrived.
         """
         ...
 
@@ -185,7 +185,7 @@ class Venue(Protocol):
         """Return what the venue knows of an attempt.
 
         Raises:
-            VenueUnavailableError: nothing was learned.
+            VenueUnavailableError: Nothing was learned.
         """
         ...
 
@@ -193,6 +193,6 @@ class Venue(Protocol):
         """Wait until an attempt's status is final or the time is over, and return it.
 
         Raises:
-            VenueUnavailableError: nothing was learned.
+            VenueUnavailableError: Nothing was learned.
         """
         ...

@@ -263,11 +263,11 @@ def _one_after_the_other(
     """Kill at one point after the other.
 
     Args:
-        servers: an empty database's.
-        points: where; None: anywhere.
-        seed: of all that is random.
-        patient: how often the dead one's offices are waited for; else they run out at once.
-        sure: whether to do it again when a point did not come by.
+        servers: An empty database's.
+        points: Where; None: anywhere.
+        seed: Of all that is random.
+        patient: How often the dead one's offices are waited for; else they run out at once.
+        sure: Whether to do it again when a point did not come by.
     """
     rng = random.Random(seed)
     migrate_and_witness(servers)

@@ -166,10 +166,10 @@ class Stopped:
     """What came of stopping watchers.
 
     Attributes:
-        books: at the end.
-        slowest_s: until all orders had fired.
-        both: markets of which both fired orders.
-        seconds: attempts to fire that came second, and changed nothing.
+        books: At the end.
+        slowest_s: Until all orders had fired.
+        both: Markets of which both fired orders.
+        seconds: Attempts to fire that came second, and changed nothing.
     """
 
     books: Books

@@ -106,7 +106,7 @@ def orders_under(
     """Flood a service, and place a market order a second meanwhile; return how long each took.
 
     Raises:
-        AssertionError: an order was refused, or did not become ``confirmed`` in 30 s.
+        AssertionError: An order was refused, or did not become ``confirmed`` in 30 s.
     """
     waits_s: list[float] = []
     with Flood(service.url, requests, seconds=seconds + _PATIENCE_S, connections=connections) as flood:

@@ -22,8 +22,8 @@ class PgBouncer:
     """A pooler on a port of 127.0.0.1, for one database.
 
     Args:
-        servers: whose PostgreSQL it stands before.
-        settings: of its section ``[pgbouncer]``.
+        servers: Whose PostgreSQL it stands before.
+        settings: Of its section ``[pgbouncer]``.
     """
 
     def __init__(self, servers: TestServers, **settings: str) -> None:

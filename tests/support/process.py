@@ -25,9 +25,9 @@ class ServiceProcess:
     Use it as a context manager: it is killed at the end, if it has not stopped before.
 
     Args:
-        environment: its settings.
-        command: which of its commands, and the arguments.
-        within: a program that runs it, and its arguments.
+        environment: Its settings.
+        command: Which of its commands, and the arguments.
+        within: A program that runs it, and its arguments.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ServiceProcess:
         """Wait until it says where it listens.
 
         Raises:
-            AssertionError: it ended, or did not say so in time; with its output.
+            AssertionError: It ended, or did not say so in time; with its output.
         """
         deadline = time.monotonic() + timeout_s
         while not self.url:

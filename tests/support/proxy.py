@@ -45,7 +45,7 @@ class Proxy:
     """Forwards a TCP port of 127.0.0.1 to a server.
 
     Args:
-        target: a Unix socket's path, or a host and a port.
+        target: A Unix socket's path, or a host and a port.
     """
 
     def __init__(self, target: str | tuple[str, int]) -> None:

@@ -134,11 +134,11 @@ def judge_resting(
     """Look at every order, and have the service's own audit look as well.
 
     Args:
-        servers: whose database.
-        lives: when a process served, to tell how late orders expired.
-        slot_ms: the market's slot.
-        longest_delay_ms: what a transaction takes to land at most.
-        late_s: how late they may.
+        servers: Whose database.
+        lives: When a process served, to tell how late orders expired.
+        slot_ms: The market's slot.
+        longest_delay_ms: What a transaction takes to land at most.
+        late_s: How late they may.
     """
     books = Books()
     with servers.connect() as link:

@@ -97,7 +97,7 @@ class TestCluster:
     """Both embedded servers, and databases on demand.
 
     Args:
-        durable: wait for the disk with every commit, as users' servers do. Without, tests take half the time;
+        durable: Wait for the disk with every commit, as users' servers do. Without, tests take half the time;
             a server that is killed loses nothing all the same, only a machine would.
     """
 

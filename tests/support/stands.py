@@ -59,9 +59,9 @@ class StandKind(Protocol):
         """Start it.
 
         Args:
-            servers: what there is to start it on.
-            balance: base units of ``token_in`` in the wallet; plenty, if nothing is said.
-            short_lived: a transaction can land for a moment only.
+            servers: What there is to start it on.
+            balance: Base units of ``token_in`` in the wallet; plenty, if nothing is said.
+            short_lived: A transaction can land for a moment only.
         """
         ...
 

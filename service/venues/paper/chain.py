@@ -44,13 +44,13 @@ class Chain:
     """Executes what has been submitted, while it leads; follows while another does.
 
     Args:
-        ledger: where pools and transactions are.
-        commands: what waits to be done with pools.
+        ledger: Where pools and transactions are.
+        commands: What waits to be done with pools.
         clock: PostgreSQL's time.
-        link: to the other instances.
-        deployment: whose instances share the market.
-        settings: see there.
-        on_change: told of every commit, as soon as it is quoted from here.
+        link: To the other instances.
+        deployment: Whose instances share the market.
+        settings: See there.
+        on_change: Told of every commit, as soon as it is quoted from here.
     """
 
     def __init__(

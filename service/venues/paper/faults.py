@@ -41,9 +41,9 @@ class FaultyVenue:
     """A venue whose calls fail now and then. Fits ``service.venues.venue.Venue``.
 
     Args:
-        venue: the venue behind.
-        clock: waits, and draws which call fails.
-        rates_ppm: how many of a million calls meet each fault.
+        venue: The venue behind.
+        clock: Waits, and draws which call fails.
+        rates_ppm: How many of a million calls meet each fault.
     """
 
     def __init__(self, venue: PaperVenue, clock: Clock, rates_ppm: Mapping[Fault, int]) -> None:

@@ -50,14 +50,14 @@ class ChainSettings:
     """How the chain behaves.
 
     Attributes:
-        seed: the market's, from which its prices and its luck follow.
-        slot_ms: a slot's length.
-        variance_ppm: how far apart the prices of the two DEXs lie.
-        failure_rates: how many executions fail, for tests and demos.
-        endowments: what each wallet is given, in base units.
-        group_limit: how many transactions execute in one commit.
-        longest_delay_ms: what a transaction takes to land at most.
-        alone: no other instance can be leading.
+        seed: The market's, from which its prices and its luck follow.
+        slot_ms: A slot's length.
+        variance_ppm: How far apart the prices of the two DEXs lie.
+        failure_rates: How many executions fail, for tests and demos.
+        endowments: What each wallet is given, in base units.
+        group_limit: How many transactions execute in one commit.
+        longest_delay_ms: What a transaction takes to land at most.
+        alone: No other instance can be leading.
     """
 
     seed: int

@@ -113,9 +113,9 @@ class Ledger:
         """Begin an epoch as the market's leader, if no other leads.
 
         Args:
-            leader: who.
-            lease_ms: a leader that was not heard of for so long leads no more.
-            alone: there can be no other.
+            leader: Who.
+            lease_ms: A leader that was not heard of for so long leads no more.
+            alone: There can be no other.
 
         Returns:
             The commit from which the epoch begins; while another leads, in how many seconds its lease runs
@@ -208,8 +208,8 @@ class Ledger:
         """Commit a group with all that it changed, or nothing.
 
         Args:
-            epoch: the leader's.
-            group: what is to be committed.
+            epoch: The leader's.
+            group: What is to be committed.
 
         Returns:
             None when the epoch is over, or one of the transactions, or of the commands, can no longer be

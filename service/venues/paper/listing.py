@@ -75,11 +75,11 @@ class Listings:
     """Lists and delists pools: asks the leader, and waits for its answer.
 
     Args:
-        ledger: tells the slot.
-        commands: where what is asked for waits for the leader.
-        chain: executes it, or hears of it.
-        clock: for the schedule, and for ids.
-        every_s: how often a new token is listed by itself; 0: never.
+        ledger: Tells the slot.
+        commands: Where what is asked for waits for the leader.
+        chain: Executes it, or hears of it.
+        clock: For the schedule, and for ids.
+        every_s: How often a new token is listed by itself; 0: never.
     """
 
     def __init__(
@@ -115,9 +115,9 @@ class Listings:
         """List a pool; it can be quoted here when this returns.
 
         Raises:
-            CannotListError: it exists already, or its program cannot make it, or there is no room.
-            QueueFullError: too many wait; it is not listed.
-            VenueUnavailableError: it may be listed, now or in a moment.
+            CannotListError: It exists already, or its program cannot make it, or there is no room.
+            QueueFullError: Too many wait; it is not listed.
+            VenueUnavailableError: It may be listed, now or in a moment.
         """
         pool = self._pool(wanted, origin)
         match await self._ask(ListPool(pool, (wanted.token_a, wanted.token_b))):
@@ -142,10 +142,10 @@ class Listings:
         """Take a pool off the market; it can no longer be quoted here when this returns.
 
         Raises:
-            NoSuchPoolError: there is none.
-            FoundedPoolError: it is one of those that were always there.
-            QueueFullError: too many wait; it is not delisted.
-            VenueUnavailableError: it may be delisted, now or in a moment.
+            NoSuchPoolError: There is none.
+            FoundedPoolError: It is one of those that were always there.
+            QueueFullError: Too many wait; it is not delisted.
+            VenueUnavailableError: It may be delisted, now or in a moment.
         """
         match await self._ask(DelistPool(pool_id)):
             case Verdict.UNKNOWN:

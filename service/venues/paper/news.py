@@ -89,7 +89,7 @@ def decode(message: bytes) -> Commit | Submitted | Asked:
     """Read a message.
 
     Raises:
-        ValueError, TypeError, LookupError: it is not one of ours.
+        ValueError, TypeError, LookupError: It is not one of ours.
     """
     news = orjson.loads(message)
     if "submitted" in news:

@@ -92,7 +92,7 @@ class PaperVenue:
         """Found the market, if it does not exist, and start its chain.
 
         Raises:
-            InvalidSettingError: the market's slots have another length.
+            InvalidSettingError: The market's slots have another length.
             VenueUnavailableError: PostgreSQL is away.
         """
         settings = self._settings

@@ -84,7 +84,7 @@ def best_route(
         limits: What bounds the route.
 
     Raises:
-        NoRouteError: no route takes the whole amount.
+        NoRouteError: No route takes the whole amount.
     """
     ways = Ways(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
     return finished(find_route(mode, amount, ways, unavailable, limits))
@@ -108,7 +108,7 @@ def find_route(
         single path takes its part. An exact-in route takes just ``amount``, an exact-out route pays it.
 
     Raises:
-        NoRouteError: no route takes the whole amount.
+        NoRouteError: No route takes the whole amount.
     """
     return (yield from _Router(mode, amount, ways, limits).choose(unavailable))
 
