@@ -4,7 +4,7 @@
 -- Make the market with a seed and a slot length, unless there is one; returns those that it has.
 INSERT INTO paper_market AS m (seed, slot_ms)
 VALUES (%(seed)s, %(slot_ms)s)
-ON CONFLICT (only_row) DO UPDATE SET slot_ms = coalesce(m.slot_ms, excluded.slot_ms)
+ON CONFLICT (only_row) DO UPDATE SET seed = m.seed
 RETURNING seed, slot_ms;
 
 -- name: paper_open_pools
@@ -323,5 +323,4 @@ DELETE FROM paper_commands WHERE answered_at < now() - %(seconds)s * interval '1
 -- Tokens that were listed, by symbol (in any letters) or mint.
 SELECT symbol, mint, decimals
 FROM paper_tokens
-WHERE lower(symbol COLLATE "C") = ANY(%(folded)s::text[]) OR mint = ANY(%(names)s::text[])
-ORDER BY look_alike;
+WHERE lower(symbol COLLATE "C") = ANY(%(folded)s::text[]) OR mint = ANY(%(names)s::text[]);

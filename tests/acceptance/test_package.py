@@ -211,7 +211,7 @@ def test_the_wheel_holds_all_of_the_service_and_nothing_else(wheel: Path) -> Non
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {str(path.relative_to(PROJECT)) for path in PROJECT.glob("service/**/*.py")}
     statements = {f"service/{path.relative_to(PROJECT)}" for path in PROJECT.glob("sql/**/*.sql")}
-    assert "service/sql/migrations/0001_orders.sql" in statements
+    assert "service/sql/migrations/0001_schema.sql" in statements
     assert names == {*modules, *statements, "service/py.typed"}
 
 

@@ -16,8 +16,6 @@ FIRST = Migration(1, "first", "CREATE TABLE first (n integer); INSERT INTO first
 SECOND = Migration(2, "second", "ALTER TABLE first ADD COLUMN m text DEFAULT '100%'")
 BROKEN = Migration(2, "broken", "INSERT INTO first VALUES (2); SELECT 1 / 0")
 
-_UNIQUE_SYMBOLS = next(migration.version for migration in load() if migration.name == "symbols")
-
 
 @pytest.fixture
 def servers(cluster: TestCluster) -> TestServers:
@@ -84,17 +82,3 @@ def test_a_file_out_of_line_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("SELECT 1")
     with pytest.raises(MigrationError, match="expected the name 0001_"):
         load(tmp_path)
-
-
-async def test_look_alikes_that_were_listed_before_stay(database: Database, servers: TestServers) -> None:
-    every = load()
-    before = [migration for migration in every if migration.version < _UNIQUE_SYMBOLS]
-    await migrate(database, before)
-    insert = "INSERT INTO paper_tokens (symbol, mint, decimals) VALUES {} RETURNING 1"
-    old = ("GEM", "gem", "Gem", "usdc", "MOON")
-    rows(servers, insert.format(", ".join(f"('{symbol}', '{symbol}', 6)" for symbol in old)))
-    await migrate(database, every)
-    assert len(rows(servers, "SELECT 1 FROM paper_tokens")) == len(old)
-    for symbol in ("GEm", "moon", "usdc"):
-        with pytest.raises(psycopg2.errors.IntegrityError):
-            rows(servers, insert.format(f"('{symbol}', 'x', 6)"))

@@ -43,7 +43,7 @@ def test_a_folder_is_read_without_its_migrations(tmp_path: Path) -> None:
     (tmp_path / "orders.sql").write_text(GOOD)
     (tmp_path / "notes.txt").write_text("not SQL")
     (tmp_path / "migrations").mkdir()
-    (tmp_path / "migrations" / "0001_orders.sql").write_text("CREATE TABLE orders ();")
+    (tmp_path / "migrations" / "0001_schema.sql").write_text("CREATE TABLE orders ();")
     assert list(load(tmp_path)) == ["get_order"]
 
 
