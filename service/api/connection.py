@@ -96,6 +96,8 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         if self._request_count > requests:
             self._head_bytes = 0
+            # Looks are seldom: at the next one the same may be waited for again, from another request.
+            self._wait = _Wait.NOTHING
             if self._body is not None and self._misses_body:
                 # Before a body has ended, only what cannot be read counts as a request.
                 self._body.set_exception(web.RequestPayloadError("The rest of the body is not HTTP."))

@@ -65,6 +65,30 @@ def test_what_is_not_finished_in_time_is_closed(spawn: Spawn) -> None:
     assert "Traceback" not in service.output
 
 
+def test_one_who_is_never_idle_for_long_is_not_cut_off(spawn: Spawn) -> None:
+    service = spawn(**NO_DELAYS, **SHORT)
+    begins = time.monotonic()
+    with connected(service) as link:
+        # Each answer comes between two looks at how long the client has been waited for.
+        while time.monotonic() - begins < 3.5:
+            link.sendall(WHOLE)
+            assert answer_on(link).status == 200
+            time.sleep(0.21)
+
+
+def test_one_whose_bodies_come_late_each_time_is_not_cut_off(spawn: Spawn) -> None:
+    service = spawn(**NO_DELAYS, **SHORT)
+    body = json.dumps({"filter": {}}).encode()
+    head = b"POST /api/orders/cancel HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: %d\r\n\r\n" % len(body)
+    begins = time.monotonic()
+    with connected(service) as link:
+        while time.monotonic() - begins < 3.5:
+            link.sendall(head)
+            time.sleep(0.21)
+            link.sendall(body)
+            assert answer_on(link).status != 408
+
+
 def test_one_who_does_not_take_the_answer_is_cut_off(spawn: Spawn) -> None:
     service = spawn(**NO_DELAYS, **SHORT)
     time_to_confirmed(service)
