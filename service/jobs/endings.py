@@ -5,7 +5,7 @@ import logging
 from service.background import Background
 from service.clock import Clock
 from service.store.database import UnavailableError
-from service.store.endings import Endings
+from service.store.endings import MOST_AT_ONCE, Endings
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ class EndingLoop:
     async def _run_for_ever(self) -> None:
         while True:
             try:
-                while await self._endings.end_expired():
-                    pass  # more than one statement's worth
+                while await self._endings.end_expired() >= MOST_AT_ONCE:
+                    pass
                 await self._endings.end_cancelled()
             except UnavailableError as error:
                 log.debug("endings: PostgreSQL is away (%s)", error)

@@ -25,8 +25,9 @@ _COUNT_CANCELLED = query("count_cancelled")
 _END_CANCELLED = query("end_cancelled")
 _END_EXPIRED = query("end_expired")
 
-# As much as keeps the event loop, and everybody else, waiting for a few milliseconds only.
-_MOST = 200
+MOST_AT_ONCE = 200
+"""So many orders end in one statement: what keeps the event loop waiting for a few milliseconds only."""
+
 _BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 
 
@@ -84,7 +85,7 @@ class Endings:
                     "token_out": wanted.token_out,
                     "after": after,
                     "until": until,
-                    "most": _MOST,
+                    "most": MOST_AT_ONCE,
                 },
             )
             if not rows:
@@ -108,8 +109,8 @@ class Endings:
     async def end_expired(self) -> int:
         """End orders whose time is over and of which nothing has been sent.
 
-        PostgreSQL alone says that a time is over, so none ends early. Returns how many ended; call again
-        while many do.
+        PostgreSQL alone says that a time is over, so none ends early. Returns how many ended: with
+        ``MOST_AT_ONCE``, there may be more.
         """
         crash_points.reach("before end expired")
         ended = await self._end(_END_EXPIRED, {"not_at_once": _NOT_AT_ONCE, "not_in_time": _NOT_IN_TIME})
@@ -118,7 +119,7 @@ class Endings:
 
     async def _end(self, statement: Query, parameters: dict[str, object]) -> int:
         rows = await self._database.run_through_conflicts(
-            statement, {**parameters, "most": _MOST, "write_id": self._clock.new_write_id()}
+            statement, {**parameters, "most": MOST_AT_ONCE, "write_id": self._clock.new_write_id()}
         )
         if rows:
             self._on_commit([Committed(order_id, public(entry)) for order_id, entry in rows])

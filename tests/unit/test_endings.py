@@ -1,0 +1,35 @@
+"""The loop that ends orders on time."""
+
+from typing import cast
+
+from service.jobs.endings import EndingLoop
+from service.store.endings import MOST_AT_ONCE, Endings
+
+from tests.support.clock import ManualClock, settle
+
+
+class Flood:
+    """Orders that expire faster than one statement after the other ends them."""
+
+    def __init__(self, *ended: int) -> None:
+        self._ended = [*ended]
+        self.asked: list[str] = []
+
+    async def end_expired(self) -> int:
+        self.asked.append("expired")
+        return self._ended.pop(0) if self._ended else 1
+
+    async def end_cancelled(self) -> int:
+        self.asked.append("cancelled")
+        return 0
+
+
+async def test_orders_that_expire_one_by_one_do_not_keep_the_cancelled_waiting() -> None:
+    flood, clock = Flood(MOST_AT_ONCE, MOST_AT_ONCE, 3), ManualClock()
+    loop = EndingLoop(cast("Endings", flood), clock)
+    loop.start()
+    await settle()
+    assert flood.asked == ["expired", "expired", "expired", "cancelled"]
+    await clock.advance(0.5)
+    assert flood.asked[4:] == ["expired", "cancelled"]
+    await loop.stop()
