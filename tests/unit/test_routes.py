@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from service.domain.failures import FailureCode
 from service.domain.quote import Choice, Dex, NoQuote, PoolQuote, Route, SwapMode
-from service.venues.amm import AmmV4Pool, ChainTime, CpmmPool, Direction, DlmmPool, PoolState
+from service.venues.amm import AmmV4Pool, ChainTime, CpmmPool, DammV2Pool, Direction, DlmmPool, PoolState
 from service.venues.amm.integers import U64_MAX
+from service.venues.amm.meteora_damm_v2_fees import BaseFee
 from service.venues.amm.meteora_dlmm_bins import Bin
 from service.venues.amm.meteora_dlmm_fees import DlmmParameters
 from service.venues.routing import NoRouteError, RouteLimits, best_route, marginal_price
@@ -331,3 +332,18 @@ def test_the_best_four_of_eight_pools_are_found() -> None:
     fours = [best_of(list(four)) for four in combinations(pools, 4)]
     assert len(found.legs) == 4
     assert found == max(fours, key=lambda each: each.amount_out)
+
+
+def test_a_pool_that_has_a_last_unit_to_sell_and_no_curve_any_more_sells_it() -> None:
+    spent = DammV2Pool(
+        993_044_963_401_395_873_694,
+        342_665_618_841_061_377,
+        171_332_809_420_530_688,
+        685_331_237_682_122_754,
+        1_450,
+        1,
+        BaseFee(500_000),
+    )
+    chosen = route([snapshot("spent", spent)], 1, OUT, pair=("BONK", "JUP")).route
+    assert [leg.pool_id for leg in chosen.legs] == ["spent"]
+    assert chosen.amount_out == 1

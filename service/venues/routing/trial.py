@@ -68,13 +68,15 @@ class Trial:
         """Return the best route that is found from some, and from the best single path; None if no path pays.
 
         Args:
-            routes: Through these paths, each for the whole amount.
+            routes: Each for the whole amount. One through a pool that has no curve, because it hardly sells
+                any more, is no path's: it is left out.
         """
         for route in routes:
             if self._is_enough(-route.amount_out if self._exact_in else route.amount_in):
                 return route
         yield from self._quote_singles()
-        starts = [self._parts_of(route) for route in routes] + self._singles[:1]
+        known = [parts for route in routes if (parts := self._parts_of(route)) is not None]
+        starts = known + self._singles[:1]
         if not starts:
             return None
         near = sorted({place for parts in (*starts, *self._singles[:_NEAR]) for place in parts})
@@ -162,17 +164,18 @@ class Trial:
             return _REFUSED
         return -amount if self._exact_in else amount
 
-    def _parts_of(self, route: Route) -> Parts:
+    def _parts_of(self, route: Route) -> Parts | None:
         places = {
             tuple(hop.snapshot.pool.id for hop in candidate.hops): place
             for place, candidate in enumerate(self._candidates)
         }
-        return {
-            places[tuple(leg.pool_id for leg in path.legs)]: path.amount_in
-            if self._exact_in
-            else path.amount_out
-            for path in route.paths
-        }
+        parts: Parts = {}
+        for path in route.paths:
+            place = places.get(tuple(leg.pool_id for leg in path.legs))
+            if place is None:
+                return None
+            parts[place] = path.amount_in if self._exact_in else path.amount_out
+        return parts
 
     def _route(self, parts: Parts) -> Route:
         paths = [path_of(self._candidates[place].hops, self._mode, parts[place]) for place in sorted(parts)]
