@@ -53,7 +53,7 @@ class MarketEye:
         return self._missed and self._clock.monotonic() >= self._next_past
 
     async def begin(self) -> None:
-        """Learn what the market is like.
+        """Learn what the market is like; ``take`` is told of its changes from before this on.
 
         Raises:
             VenueUnavailableError: It could not be learned.
@@ -62,6 +62,7 @@ class MarketEye:
         _slot, views = self._venue.survey()
         self._changed = {view.pool.id for view in views}
         self._pools_of.clear()
+        self._came_or_went.clear()
 
     async def read_past(self) -> None:
         """Learn what was traded in the last hour.
@@ -86,12 +87,18 @@ class MarketEye:
         self._tapes.clear()
         self._note(sorted([*past, *since], key=lambda traded: traded.second))
 
-    def take(self, change: MarketChange) -> None:
-        """Take note of a change."""
+    def take(self, change: MarketChange, *, watching: bool) -> None:
+        """Take note of a change.
+
+        Args:
+            change: As the venue tells it.
+            watching: Whether ``take_changed`` is called. If not, what waits for it would only pile up.
+        """
         self._missed = self._missed or not change.complete
         self._changed |= change.pool_ids
         for pool in change.came_or_went:
-            self._came_or_went.append(pool)
+            if watching:
+                self._came_or_went.append(pool)
             # What was traded in an earlier pool of this id is no business of this one's.
             self._tapes.pop(pool.id, None)
         if self._heard is not None:

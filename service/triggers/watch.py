@@ -80,6 +80,8 @@ class Triggers:
         self._limits = LimitBook()
         self._snipers = Snipers()
         self._to_load: set[str] = set()
+        # Those of them that are only there because they are being fired.
+        self._doubtful: set[str] = set()
         self._news = asyncio.Event()
         self._next_comparison = self._next_slot = 0.0
         self._looked_at = self._breathed_at = 0.0
@@ -119,13 +121,14 @@ class Triggers:
         for step in steps:
             if step.entry["status"] == Status.OPEN:
                 self._to_load.add(step.order_id)
+                self._doubtful.discard(step.order_id)
                 self._news.set()
             else:
                 self._forget(step.order_id)
 
     def take_change(self, change: MarketChange) -> None:
         """Take note of a change of the market."""
-        self._market.take(change)
+        self._market.take(change, watching=self._watching)
         self._news.set()
 
     def _forget(self, order_id: str) -> None:
@@ -341,7 +344,9 @@ class Triggers:
         if not orders:
             return
         wanted = {order.order_id for order in orders}
-        # Whatever becomes of the write, the store knows which of them still rest.
+        # Whatever becomes of the write, the store knows which of them still rest. Those that it has fired
+        # need not be read, unless something else was heard of them meanwhile.
+        self._doubtful = wanted - self._to_load
         self._to_load |= wanted
         crash_points.reach("before fire")
         try:
@@ -362,6 +367,6 @@ class Triggers:
             )
             return
         crash_points.reach("after fire")
-        self._to_load -= set(fired)
+        self._to_load -= self._doubtful.intersection(fired)
         await self._wake(fired)
         log.info("triggers: %d orders fired", len(fired))

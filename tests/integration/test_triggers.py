@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from service.app import Service
 from service.store.database import UnavailableError
+from service.store.journal import Committed
 from service.store.leases import Held
 from service.store.resting import Fired, RestingOrder
 
@@ -164,6 +165,36 @@ async def test_another_takes_over_within_ten_seconds_from_one_that_dies(
     for each in near:
         assert statuses(await ended(other.client, each)) == FIRED_LIFE
     assert set(firings(servers).values()) == {1}
+
+
+async def test_what_is_heard_of_an_order_while_it_is_fired_is_not_forgotten(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await begin()
+    triggers = instance.service.triggers
+    fire, get = triggers._resting.fire, triggers._resting.get
+    heard: list[str] = []
+    read: list[str] = []
+
+    async def fire_and_hear(orders: Sequence[Fired]) -> list[str]:
+        fired = await fire(orders)
+        # As if it had been amended at once, before the answer of the write is here.
+        triggers.take([Committed(order_id, {"sequence": 4, "status": "open"}) for order_id in fired])
+        heard.extend(fired)
+        return fired
+
+    async def note_and_get(order_ids: Sequence[str]) -> list[RestingOrder]:
+        read.extend({*order_ids}.intersection(heard))
+        return await get(order_ids)
+
+    await poll(lambda: triggers.watching)
+    await list_pool(instance.client)
+    monkeypatch.setattr(triggers._resting, "fire", fire_and_hear)
+    monkeypatch.setattr(triggers._resting, "get", note_and_get)
+    price = await best_price(instance.client)
+    placed = await limit(instance.client, price * Fraction(9, 10), amountIn="1")
+    await poll(lambda: read == [placed["orderId"]])
+    await ended(instance.client, placed)
 
 
 async def test_two_that_both_believe_they_watch_fire_once(

@@ -266,7 +266,7 @@ def test_triggers_look_again_at_the_pairs_that_a_new_pool_serves() -> None:
     ):
         before = {pair: serving(venue, pair) for pair in pairs}
         known.commit(a_pool(token_a, token_b))
-        eye.take(known.told[-1])
+        eye.take(known.told[-1], watching=True)
         after = {pair: serving(venue, pair) for pair in pairs}
         moved, other_pools = eye.take_changed(pairs)
         assert {pair for pair in pairs if before[pair] != after[pair]} <= other_pools <= moved

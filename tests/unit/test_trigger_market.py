@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import cast
 
+from service.domain.quote import Dex
 from service.triggers.market import MarketEye
 from service.venues.routing import RouteLimits
-from service.venues.venue import MarketChange, Traded, Venue
+from service.venues.venue import MarketChange, PoolRef, Traded, Venue
 
 from tests.support.clock import ManualClock
 
@@ -15,6 +16,9 @@ class Past:
 
     def __init__(self) -> None:
         self.readings = 0
+
+    def pools(self, _token_in: str, _token_out: str) -> Sequence[PoolRef]:
+        return ()
 
     async def traded_since(self, _seconds: int) -> Sequence[Traded]:
         self.readings += 1
@@ -26,7 +30,7 @@ async def test_what_was_missed_is_read_once_a_second_at_most() -> None:
     eye = MarketEye(cast("Venue", past), clock, RouteLimits())
     for _ in range(3):
         for _ in range(10):
-            eye.take(MarketChange(frozenset({"pool"}), (), complete=False))
+            eye.take(MarketChange(frozenset({"pool"}), (), complete=False), watching=True)
             if eye.missed:
                 await eye.read_past()
         await clock.advance(1)
@@ -34,6 +38,17 @@ async def test_what_was_missed_is_read_once_a_second_at_most() -> None:
     assert past.readings == 3
     await eye.read_past()
     await clock.advance(1)
-    eye.take(MarketChange(frozenset({"pool"}), (Traded("pool", 2, 1, 1),)))
+    eye.take(MarketChange(frozenset({"pool"}), (Traded("pool", 2, 1, 1),)), watching=True)
     assert not eye.missed
     assert eye._tapes["pool"].total(3_600, 2) == (6, 8)
+
+
+def test_what_nobody_takes_does_not_pile_up() -> None:
+    eye = MarketEye(cast("Venue", Past()), ManualClock(), RouteLimits())
+    pool = PoolRef("pool", Dex.RAYDIUM, "SOL", "USDC")
+    came = MarketChange(frozenset({"pool"}), (), came_or_went=(pool,))
+    for _ in range(10):
+        eye.take(came, watching=False)
+    assert eye.take_changed([("SOL", "USDC")])[1] == set()
+    eye.take(came, watching=True)
+    assert eye.take_changed([("SOL", "USDC")])[1] == {("SOL", "USDC")}
