@@ -130,16 +130,33 @@ def open_orders(servers: TestServers) -> set[str]:
         return {order_id for (order_id,) in cursor.fetchall()}
 
 
-def wait_until_none_is_open(servers: TestServers, *, within_s: float) -> float:
-    """Wait until every order has ended, for ``judge`` to look at then; return how long that took."""
-    began = time.monotonic()
+def wait_until_none_is_open(servers: TestServers, *, within_s: float, slow_s: float | None = None) -> float:
+    """Wait until every order has ended, for ``judge`` to look at then; return how long that took.
+
+    Args:
+        servers: Where they are.
+        within_s: How long to wait.
+        slow_s: If it took longer, fail when all have ended, and tell what the last of them have been through.
+    """
+    began, last = time.monotonic(), set[str]()
     while left := open_orders(servers):
-        took_s = time.monotonic() - began
-        assert took_s < within_s, (
-            f"after {took_s:.0f} s {len(left)} orders have not ended: {sorted(left)[:5]}"
-        )
+        took_s, last = time.monotonic() - began, left
+        assert took_s < within_s, f"after {took_s:.0f} s orders have not ended: {_lives(servers, left)}"
         time.sleep(0.05)
-    return time.monotonic() - began
+    took_s = time.monotonic() - began
+    assert slow_s is None or took_s < slow_s, f"it took {took_s:.1f} s: {_lives(servers, last)}"
+    return took_s
+
+
+def _lives(servers: TestServers, order_ids: Iterable[str], most: int = 5) -> str:
+    """Return what some orders have been through, a line each."""
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute(
+            "SELECT o.status_history, o.updated_at, now(), to_jsonb(p) FROM orders AS o"
+            " LEFT JOIN open_orders AS p ON p.order_id = o.id WHERE o.id = ANY(%s::uuid[])",
+            (sorted(order_ids)[:most],),
+        )
+        return "\n".join(map(str, cursor.fetchall()))
 
 
 async def audit_now(servers: TestServers) -> list[str]:
