@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 _ENCODE = (
     'in a user name, a password and a value, "/", "?", "#", "[", "]", "@" and "%" must be percent-encoded,'
@@ -89,9 +89,11 @@ def _host(address: str, scheme: str) -> tuple[str, int | None]:
 
 
 def _options(query: str) -> list[tuple[str, str]]:
+    # Not as a form is read: libpq takes a plus sign for a plus sign.
     options = []
-    # libpq takes a plus sign for a plus sign.
-    for name, value in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
+    for option in filter(None, query.split("&")):
+        name, _, value = option.partition("=")
+        name = _decode(name)
         if not _OPTION_NAME.fullmatch(name):
             raise InvalidUrlError("the name of one of its options cannot be used")
         options.append((name, _decode(value)))

@@ -5,7 +5,7 @@ import socket
 from urllib.parse import quote
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import parse_dsn
 from redis.asyncio.connection import SSLConnection
@@ -198,6 +198,7 @@ def test_no_part_of_a_password_is_in_an_error(secret: str, scheme: str) -> None:
 
 
 @MODEST
+@example(password="%01", schema="%41%80")
 @given(password=visible, schema=visible)
 def test_any_value_of_a_parameter_arrives_as_it_is(password: str, schema: str) -> None:
     assume(len(schema.encode()) < 64)
