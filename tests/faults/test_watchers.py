@@ -192,9 +192,9 @@ def store_long_history(servers: TestServers, tries: int = TRIES, *, failed: bool
     ]
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO orders (id, account, order_type, token_in, token_out, amount, amount_text,"
-            " slippage_bps, status, version, status_history, created_at, updated_at, tries)"
-            " VALUES (%s, 'default', 'market', 'SOL', 'USDC', 1000000000, '1', 100, %s, %s, %s,"
+            "INSERT INTO orders (id, account, order_type, token_in, token_out, swap_mode, amount,"
+            " amount_text, slippage_bps, status, version, status_history, created_at, updated_at, tries)"
+            " VALUES (%s, 'default', 'market', 'SOL', 'USDC', 'exactIn', 1000000000, '1', 100, %s, %s, %s,"
             " now(), now(), %s)",
             (order_id, status, len(history), json.dumps(history), tries),
         )

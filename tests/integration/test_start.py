@@ -42,15 +42,6 @@ async def test_a_market_keeps_its_slot_length(
     assert rows(servers, "SELECT slot_ms FROM paper_market") == [(50,)]
 
 
-async def test_a_market_from_before_slot_lengths_were_kept_takes_the_first_that_is_said(
-    start: Callable[..., Awaitable[Client]], make_service: Callable[..., Service], servers: TestServers
-) -> None:
-    rows(servers, "INSERT INTO paper_market (seed) VALUES (1)")
-    await start(SLOT_MS="50")
-    with pytest.raises(InvalidSettingError, match="SLOT_MS"):
-        await make_service(SLOT_MS="51").start()
-
-
 def test_a_start_with_another_slot_length_names_the_setting(
     spawn: Callable[..., ServiceProcess], servers: TestServers
 ) -> None:

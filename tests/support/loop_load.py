@@ -71,11 +71,11 @@ def store_orders(servers: TestServers, count: int, status: str, *, entries: int 
     tries = [entry["sequence"] for entry in history if entry["status"] == "open" and "reason" in entry]
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO orders (id, account, order_type, token_in, token_out, amount, amount_text,"
-            " slippage_bps, time_in_force, limit_price, limit_out, status, version, status_history,"
-            " created_at, updated_at, tries, decimals_in, decimals_out)"
-            " SELECT id, 'default', 'limit', 'SOL', 'USDC', 1000000000, '1', 100, 'GTC', '1000000',"
-            " 1000000000000, %s, %s, %s, now(), now(), %s, 9, 6 FROM unnest(%s::uuid[]) AS id",
+            "INSERT INTO orders (id, account, order_type, token_in, token_out, swap_mode, amount,"
+            " amount_text, slippage_bps, time_in_force, limit_price, limit_out, status, version,"
+            " status_history, created_at, updated_at, tries, decimals_in, decimals_out)"
+            " SELECT id, 'default', 'limit', 'SOL', 'USDC', 'exactIn', 1000000000, '1', 100, 'GTC',"
+            " '1000000', 1000000000000, %s, %s, %s, now(), now(), %s, 9, 6 FROM unnest(%s::uuid[]) AS id",
             (status, entries, json.dumps(history), len(tries), order_ids),
         )
         cursor.execute(
