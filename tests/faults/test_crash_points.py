@@ -114,7 +114,10 @@ def _finish(lives: _Lives, servers: TestServers) -> Verdict:
         placed = post_all(service, again)
         assert not placed.unanswered
         lives.promised += placed.ids
-        took_s = wait_until_none_is_open(servers, within_s=30, slow_s=_RECOVERED_WITHIN_S)
+        try:
+            took_s = wait_until_none_is_open(servers, within_s=30, slow_s=_RECOVERED_WITHIN_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{service.output}") from None
         lives.recoveries_s.append(took_s)
     verdict = judge(servers, lives.promised)
     assert verdict.clean, verdict
