@@ -3,6 +3,9 @@
 Start-up is recovery, and recovery is the sweep: it takes orders whose time has come (putting the time of
 their next wake-up forward, so that a backlog is not enqueued twice), orders of processes that are dead, and
 its own orders that none of its tasks is on.
+
+The heartbeat waits for none of that: on a busy machine a sweep may take longer than a process may be silent,
+and one that may be taken for dead gives up all it works on.
 """
 
 import asyncio
@@ -72,13 +75,18 @@ class Sweep:
         # Orders whose wake-up was spent here, and that were not claimed.
         self._spent: set[str] = set()
         self._registered = False
+        # Held while the heartbeat is sent, and while the identity changes.
+        self._identifying = asyncio.Lock()
+        self._judged_dead = False
         self._last_beat = clock.monotonic()
         self._judges_from = self._last_beat + self._timeout_s
+        self._heart = Background("heartbeat", self._beat_for_ever, clock)
         self._sweeper = Background("sweep", self._sweep_for_ever, clock)
 
     def start(self) -> None:
         """Begin to sweep, by waking every order that is due."""
         self.wake_all()
+        self._heart.start()
         self._sweeper.start()
 
     async def recover(self, *, alone: bool) -> None:
@@ -103,6 +111,7 @@ class Sweep:
     async def stop(self) -> None:
         """Stop sweeping, sign off, and leave this process's orders to the others."""
         await self._sweeper.stop()
+        await self._heart.stop()
         if not self._registered:
             return
         self._registered = False
@@ -127,6 +136,28 @@ class Sweep:
         """Have an order woken again with the next sweep: a wake-up was spent, and it was not claimed."""
         self._spent.add(order_id)
 
+    async def _beat_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(self._every_s)
+            async with self._identifying:
+                # One that may be taken for dead is for the sweep to see to.
+                if not (self._identity.lapsed or self._judged_dead):
+                    await self._beat()
+
+    async def _beat(self) -> None:
+        try:
+            self._judged_dead = not await self._instances.beat()
+        except UnavailableError as error:
+            log.debug("heartbeat: PostgreSQL is away (%s)", error)
+            return
+        if self._judged_dead:
+            self._look_now.set()
+        now = self._clock.monotonic()
+        if now - self._last_beat > _AWAY_S:
+            # PostgreSQL or this process was away: the others get a full period to be heard of.
+            self._judges_from = now + self._timeout_s
+        self._last_beat = now
+
     async def _sweep_for_ever(self) -> None:
         next_sweep = self._clock.monotonic() + self._every_s
         while True:
@@ -134,7 +165,7 @@ class Sweep:
             try:
                 now = self._clock.monotonic()
                 due = self._take_looks(now)
-                if now >= next_sweep:
+                if now >= next_sweep or self._judged_dead:
                     due, next_sweep = True, now + self._every_s
                     await self._look_after_instances()
                     await self._put_back_spent()
@@ -164,29 +195,31 @@ class Sweep:
         self._look_now.clear()
 
     async def _look_after_instances(self) -> None:
-        if self._identity.lapsed or not await self._instances.beat():
-            # Judged dead, perhaps, and taken over: what was owned is given up, what comes is owned anew.
-            # A new id only when PostgreSQL has taken note of the old one's end: else the old one's orders
-            # would wait until it is missed.
-            await self._instances.leave()
-            await self._engine.let_go()
-            self._identity.renew()
-            await self._instances.register()
-            # Claims were cancelled, or refused because the old id was gone: their wake-ups are spent.
-            self._wake_all = True
-            log.warning("this process was away for too long and goes on under a new id")
-        now = self._clock.monotonic()
-        if now - self._last_beat > _AWAY_S:
-            # PostgreSQL or this process was away: the others get a full period to be heard of.
-            self._judges_from = now + self._timeout_s
-        self._last_beat = now
-        if now >= self._judges_from:
+        if self._identity.lapsed or self._judged_dead:
+            async with self._identifying:
+                await self._begin_anew()
+        if self._clock.monotonic() >= self._judges_from:
             for dead in await self._instances.bury():
                 log.warning("instance %s is dead; its orders go on here or elsewhere", dead)
                 # So do those that it was only woken for.
                 self._wake_all = True
         await self._instances.release_orphans()
         await self._release_idle()
+
+    async def _begin_anew(self) -> None:
+        """Give up what is owned, perhaps by others already, and own what comes under a new id.
+
+        A new id only when PostgreSQL has taken note of the old one's end: else the old one's orders would
+        wait until it is missed.
+        """
+        await self._instances.leave()
+        await self._engine.let_go()
+        self._identity.renew()
+        await self._instances.register()
+        self._judged_dead = False
+        # Claims were cancelled, or refused because the old id was gone: their wake-ups are spent.
+        self._wake_all = True
+        log.warning("this process was away for too long and goes on under a new id")
 
     async def _release_idle(self) -> None:
         """Give up orders that this process owns and has no task for: they are claimed anew."""

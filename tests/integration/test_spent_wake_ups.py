@@ -342,6 +342,7 @@ async def test_the_process_dies_with_its_claim_on_the_way(open_instance: Open) -
     staying.service._receiver._reader.start()
     # Stopped where it is, as by SIGSTOP.
     await dying.service._sweep._sweeper.stop()
+    await dying.service._sweep._heart.stop()
     staying.asked.clear()
     await until(lambda: "bury_instances" in staying.asked)
     await staying.comes_to(order_id)
@@ -354,6 +355,7 @@ async def test_the_process_dies_with_the_wake_up_unheard(open_instance: Open) ->
     order_id = await sent_and_not_heard(dying)
     staying.service._receiver._reader.start()
     await dying.service._sweep._sweeper.stop()
+    await dying.service._sweep._heart.stop()
     staying.asked.clear()
     await until(lambda: "bury_instances" in staying.asked)
     await staying.comes_to(order_id)

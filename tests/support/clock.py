@@ -60,3 +60,11 @@ class ManualClock(Clock):
             await settle()
         self._elapsed_s = end
         await settle()
+
+    async def jump(self, seconds: float) -> None:
+        """Move the clock while nothing runs, as it moves for a process that is stopped and continued."""
+        self._elapsed_s += seconds
+        for at, future in list(self._sleepers):
+            if at <= self._elapsed_s:
+                future.set_result(None)
+        await settle()

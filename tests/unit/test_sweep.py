@@ -107,11 +107,11 @@ class World:
         self.sweep.start()
         await settle()
 
-    async def after(self, seconds: float) -> list[str]:
-        """Let time pass, and return what the sweep then asked of the store."""
+    async def after(self, seconds: float, *, stopped: bool = False) -> list[str]:
+        """Let time pass, and return what was asked of the store then; the process may have been stopped."""
         self.instances.calls.clear()
         self.woken.clear()
-        await self.clock.advance(seconds)
+        await (self.clock.jump(seconds) if stopped else self.clock.advance(seconds))
         # Its timer runs by the event loop's clock: have it look at ours instead.
         self.sweep.look_in(10**9)
         await settle()
@@ -184,7 +184,7 @@ async def test_after_an_absence_others_get_a_full_period_to_be_heard_of(world: W
         world.instances.away = False
         assert "beat" in await world.after(1)
     else:
-        assert "beat" in await world.after(3)
+        assert "beat" in await world.after(3, stopped=True)
     assert "bury" not in world.instances.calls
     judged = ["bury" in await world.after(1) for _ in range(4)]
     assert judged == [False, False, False, True]
@@ -253,8 +253,26 @@ async def test_one_that_may_have_been_does_not_wait_to_be_told(
 ) -> None:
     await world.start()
     before = world.identity.id
-    await world.after(absence_s)
+    await world.after(absence_s, stopped=True)
     assert (world.identity.id != before) == renewed
+
+
+async def test_the_heartbeat_does_not_wait_for_a_sweep(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.start()
+    before, ended = world.identity.id, asyncio.Event()
+
+    async def take_long() -> list[str]:
+        await ended.wait()
+        return []
+
+    monkeypatch.setattr(world.instances, "release_orphans", take_long)
+    await world.after(1)
+    assert await world.after(10) == ["beat"] * 10
+    ended.set()
+    await world.after(1)
+    assert world.identity.id == before
 
 
 async def test_a_look_comes_when_it_was_asked_for_and_not_before(world: World) -> None:
