@@ -62,14 +62,14 @@ SELECT id::text, rfc3339(created_at) FROM inserted;
 
 -- name: append_transitions
 -- Move orders one step each, if they are still at the version that their writer saw and belong to it.
--- A new attempt is not made for a process that may have been judged dead, nor for an order whose time is
+-- A new transaction is not signed for a process that may have been judged dead, nor for an order whose time is
 -- over. One that does not land ends as cancelled if that was requested, and as expired if its time is over.
--- What the step brings with it (offers, an attempt, a fill, an end) is written for the rows that moved.
+-- What the step brings with it (offers, a transaction, a fill, an end) is written for the rows that moved.
 WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, version integer, owner uuid, status text, detail jsonb, retry_in_ms integer,
-        offers jsonb, route jsonb, attempt jsonb, amount_in numeric, amount_out numeric, tx_hash text,
+        offers jsonb, route jsonb, transaction jsonb, amount_in numeric, amount_out numeric, tx_hash text,
         decimals_out integer
     )
 ),
@@ -85,7 +85,7 @@ locked AS (
 ),
 steps AS (
     SELECT
-        w.id, w.version, w.owner, w.offers, w.route, w.attempt, w.amount_in, w.amount_out, w.tx_hash,
+        w.id, w.version, w.owner, w.offers, w.route, w.transaction, w.amount_in, w.amount_out, w.tx_hash,
         CASE
             WHEN l.cancel_requested THEN 'cancelled'
             WHEN l.expires_at <= now() THEN 'expired'
@@ -119,9 +119,9 @@ moved AS (
             FROM open_orders AS p
             WHERE p.order_id = w.id
                 AND p.owner = w.owner
-                AND (w.attempt IS NULL OR p.expires_at IS NULL OR p.expires_at > now())
+                AND (w.transaction IS NULL OR p.expires_at IS NULL OR p.expires_at > now())
         )
-        AND (w.attempt IS NULL OR EXISTS (
+        AND (w.transaction IS NULL OR EXISTS (
             SELECT 1
             FROM instances AS i
             WHERE i.id = w.owner
@@ -129,22 +129,22 @@ moved AS (
         ))
     RETURNING
         o.id, o.version, o.created_at, o.status, o.status_history -> -1 AS entry, o.tries,
-        w.retry_in_ms, w.offers, w.route, w.attempt
+        w.retry_in_ms, w.offers, w.route, w.transaction
 ),
 offered AS (
     INSERT INTO order_quotes (order_id, sequence, offers, route)
     SELECT id, version, offers, route FROM moved WHERE offers IS NOT NULL
 ),
-attempted AS (
-    INSERT INTO attempts (
-        id, order_id, sequence, venue, transaction, maximum_in, minimum_out, last_valid_height
+signed AS (
+    INSERT INTO transactions (
+        id, order_id, sequence, venue, raw, maximum_in, minimum_out, last_valid_slot
     )
     SELECT
-        attempt ->> 'id', id, version, attempt ->> 'venue', decode(attempt ->> 'transaction', 'base64'),
-        (attempt ->> 'maximum_in')::numeric, (attempt ->> 'minimum_out')::numeric,
-        (attempt ->> 'last_valid_height')::bigint
+        transaction ->> 'id', id, version, transaction ->> 'venue', decode(transaction ->> 'raw', 'base64'),
+        (transaction ->> 'maximum_in')::numeric, (transaction ->> 'minimum_out')::numeric,
+        (transaction ->> 'last_valid_slot')::bigint
     FROM moved
-    WHERE attempt IS NOT NULL
+    WHERE transaction IS NOT NULL
 ),
 waiting AS (
     UPDATE open_orders AS p

@@ -75,10 +75,10 @@ LIMIT %(limit)s;
 -- How far orders have come, for those that are watched.
 SELECT id::text, version FROM orders WHERE id = ANY(%(ids)s::uuid[]);
 
--- name: get_latest_attempt
+-- name: get_latest_transaction
 -- The last signed transaction of an order.
-SELECT id, venue, transaction, maximum_in, minimum_out, last_valid_height
-FROM attempts
+SELECT id, venue, raw, maximum_in, minimum_out, last_valid_slot
+FROM transactions
 WHERE order_id = %(order_id)s
 ORDER BY sequence DESC
 LIMIT 1;

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.domain.amounts import format_amount, format_price, format_shortfall, parse_amount
-from service.domain.attempt import Fill
 from service.domain.lifecycle import Status
 from service.domain.quote import SwapMode
+from service.domain.transaction import Fill
 from service.store.journal import Entry, Quoted
 from service.store.orders import Order, Terms, amended, terms_at
 

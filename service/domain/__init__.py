@@ -2,7 +2,7 @@
 
 order.py             an order as it is placed, read and amended
 lifecycle.py         which status follows which
-attempt.py           a signed transaction, and what may become of it
+transaction.py       a signed transaction, and what may become of it
 failures.py          why an order failed, and whether it is tried again
 quote.py             what a pool offers, and the route that was chosen
 limits.py            limit prices

@@ -11,7 +11,7 @@ import orjson
 
 from service import crash_points
 from service.clock import Clock
-from service.domain.attempt import Fill
+from service.domain.transaction import Fill
 from service.events.channel import Channel
 from service.events.feed import Feeds
 from service.events.redis_link import RedisLink

@@ -2,7 +2,7 @@
 
 Every step is durable before the next begins, so the process may die anywhere and another goes on from
 the last step: in ``routing`` it quotes again, in ``building`` it quotes and prepares again, in
-``submitted`` it asks the venue. An attempt is durable before it is sent, and an unknown outcome stays
+``submitted`` it asks the venue. A transaction is durable before it is sent, and an unknown outcome stays
 ``submitted`` until the venue has told it: it is never called failed by guess.
 """
 
@@ -16,11 +16,11 @@ from typing import Any, Protocol
 from service import crash_points
 from service.background import cancel
 from service.clock import Clock
-from service.domain.attempt import Attempt, AttemptState, AttemptStatus, Fill
 from service.domain.failures import Failure, FailureCode
 from service.domain.lifecycle import Status, Trigger, next_status
 from service.domain.quote import Choice, Route
 from service.domain.tokens import TOKENS
+from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
 from service.execution.offers import in_words, promise, quoted, refused
 from service.execution.outcomes import Outcomes
 from service.execution.retry import RetryPolicy
@@ -88,7 +88,7 @@ class Engine:
     Args:
         journal: Writes the steps.
         claims: Makes orders this process's.
-        orders: Reads attempts that another process made.
+        orders: Reads transactions that another process made.
         venue: Where orders execute.
         quoter: Finds their routes.
         clock: Pauses, write ids, jitter.
@@ -131,7 +131,7 @@ class Engine:
 
     @property
     def unknown_outcomes(self) -> int:
-        """How many attempts have been sent of which the venue has not told the outcome in time."""
+        """How many transactions have been sent of which the venue has not told the outcome in time."""
         return len(self._unknown)
 
     async def execute(self, order_id: str) -> None:
@@ -170,13 +170,13 @@ class Engine:
 
     async def _work_on(self, run: _Run) -> None:
         try:
-            route = attempt = None
+            route = transaction = None
             if run.status is Status.ROUTING:
                 route = await self._route(run)
             if run.status is Status.BUILDING:
-                attempt = await self._build(run, route)
+                transaction = await self._build(run, route)
             if run.status is Status.SUBMITTED:
-                await self._settle(run, attempt)
+                await self._settle(run, transaction)
         except _TryFailedError as end:
             await self._end_try(run, end.failure, end.quoted)
         except _TimeOverError:
@@ -198,7 +198,7 @@ class Engine:
         await self._move(run, Trigger.QUOTED, detail={"venue": choice.route.venue}, quoted=quoted(choice))
         return choice.route
 
-    async def _build(self, run: _Run, route: Route | None) -> Attempt:
+    async def _build(self, run: _Run, route: Route | None) -> SignedTransaction:
         """Sign a transaction for the chosen route, and make it durable."""
         order = run.order
         if route is None:
@@ -217,28 +217,28 @@ class Engine:
             submit_by=order.submit_by,
         )
         try:
-            attempt = await self._venue.prepare(swap)
+            transaction = await self._venue.prepare(swap)
         except VenueUnavailableError as error:
             raise _TryFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
         except SwapTooLateError as error:
             raise _TimeOverError from error
-        await self._move(run, Trigger.PREPARED, detail=promise(attempt, route), attempt=attempt)
-        return attempt
+        await self._move(run, Trigger.PREPARED, detail=promise(transaction, route), transaction=transaction)
+        return transaction
 
-    async def _settle(self, run: _Run, attempt: Attempt | None) -> None:
-        """Send the attempt and wait for what becomes of it; past the deadline, ask on the side.
+    async def _settle(self, run: _Run, transaction: SignedTransaction | None) -> None:
+        """Send the transaction and wait for what becomes of it; past the deadline, ask on the side.
 
-        Without an attempt the order is recovered: it may have been sent by the process that is gone.
+        Without a transaction the order is recovered: it may have been sent by the process that is gone.
         """
         timeout_s = self._settings.outcome_timeout_ms / 1000
-        status = await self._outcomes.send(run.order.order_id, attempt, timeout_s)
+        status = await self._outcomes.send(run.order.order_id, transaction, timeout_s)
         if status.final:
             await self._conclude(run, status)
         else:
-            self._ask_later(run, attempt)
+            self._ask_later(run, transaction)
 
-    async def _conclude(self, run: _Run, status: AttemptStatus) -> None:
-        """Write down an attempt's outcome."""
+    async def _conclude(self, run: _Run, status: TransactionStatus) -> None:
+        """Write down a transaction's outcome."""
         if status.fill is not None:
             detail: dict[str, Any] = {"txHash": status.fill.tx_hash}
             if status.landing is not None:
@@ -246,13 +246,13 @@ class Engine:
                 detail |= {"landedSlot": status.landing.slot, "landedAt": status.landing.at}
             await self._move(run, Trigger.LANDED, detail=detail, fill=status.fill)
             log.info("order %s: confirmed by %s", run.order.order_id, status.fill.tx_hash)
-        elif status.state is AttemptState.EXPIRED:
+        elif status.state is TransactionState.EXPIRED:
             raise _TryFailedError(Failure.of(FailureCode.ATTEMPT_EXPIRED))
         else:
             raise _TryFailedError(status.failure or Failure.of(FailureCode.TRANSACTION_FAILED))
 
-    def _ask_later(self, run: _Run, attempt: Attempt | None) -> None:
-        """Ask the venue after an attempt until it tells, without holding up a worker."""
+    def _ask_later(self, run: _Run, transaction: SignedTransaction | None) -> None:
+        """Ask the venue after a transaction until it tells, without holding up a worker."""
         order_id = run.order.order_id
         log.warning(
             "order %s: outcome unknown, asking the venue until it is known",
@@ -260,7 +260,7 @@ class Engine:
             extra={"fault": "outcome"},
         )
         self._unknown.add(order_id)
-        self._set_aside(run.order, self._reconcile(run, attempt))
+        self._set_aside(run.order, self._reconcile(run, transaction))
 
     def _set_aside(self, order: Claimed, work: Coroutine[Any, Any, None]) -> None:
         """Go on with an order without holding up a worker."""
@@ -285,10 +285,10 @@ class Engine:
         left_s = 0.0 if order.submit_by is None else order.submit_by - self._clock.database_time()
         await self._clock.sleep(max(0.0, left_s) + _ENDED_WITHIN_S)
 
-    async def _reconcile(self, run: _Run, attempt: Attempt | None) -> None:
+    async def _reconcile(self, run: _Run, transaction: SignedTransaction | None) -> None:
         order_id = run.order.order_id
         try:
-            await self._conclude(run, await self._outcomes.learn(order_id, attempt))
+            await self._conclude(run, await self._outcomes.learn(order_id, transaction))
         except _TryFailedError as end:
             await self._end_try(run, end.failure)
         except SupersededError:
@@ -351,7 +351,7 @@ class Engine:
         *,
         detail: dict[str, Any],
         quoted: Quoted | None = None,
-        attempt: Attempt | None = None,
+        transaction: SignedTransaction | None = None,
         fill: Fill | None = None,
         retry_in_ms: int | None = None,
     ) -> None:
@@ -373,7 +373,7 @@ class Engine:
                 write_id=self._clock.new_write_id(),
                 detail=detail,
                 quoted=quoted,
-                attempt=attempt,
+                transaction=transaction,
                 fill=fill,
                 retry_in_ms=retry_in_ms,
                 decimals_out=None if bought is None else bought.decimals,

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from service.domain.amounts import format_amount
-from service.domain.attempt import Attempt
 from service.domain.quote import Choice, Leg, NoQuote, Offer, Path, PoolQuote, Route
 from service.domain.tokens import TOKENS
+from service.domain.transaction import SignedTransaction
 from service.store.journal import Quoted
 
 
@@ -61,15 +61,15 @@ def route_in_json(route: Route) -> dict[str, Any]:
     }
 
 
-def promise(attempt: Attempt, route: Route) -> dict[str, Any]:
-    """Return what an attempt was quoted and what it must keep to, for the history."""
+def promise(transaction: SignedTransaction, route: Route) -> dict[str, Any]:
+    """Return what a transaction was quoted and what it must keep to, for the history."""
     decimals_in, decimals_out = TOKENS[route.token_in].decimals, TOKENS[route.token_out].decimals
     return {
-        "txHash": attempt.id,
+        "txHash": transaction.id,
         "quotedIn": format_amount(route.amount_in, decimals_in),
         "quotedOut": format_amount(route.amount_out, decimals_out),
-        "maximumIn": format_amount(attempt.maximum_in, decimals_in),
-        "minimumOut": format_amount(attempt.minimum_out, decimals_out),
+        "maximumIn": format_amount(transaction.maximum_in, decimals_in),
+        "minimumOut": format_amount(transaction.minimum_out, decimals_out),
     }
 
 

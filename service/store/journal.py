@@ -15,9 +15,9 @@ import orjson
 
 from service import crash_points
 from service.clock import Clock
-from service.domain.attempt import Attempt, Fill
 from service.domain.lifecycle import Status
 from service.domain.order import DEFAULT_ACCOUNT, NewOrder
+from service.domain.transaction import Fill, SignedTransaction
 from service.store.batch import Batcher
 from service.store.database import Database
 from service.store.queries import query
@@ -71,7 +71,7 @@ class Transition:
     detail: Entry = field(default_factory=dict)
     retry_in_ms: int | None = None
     quoted: Quoted | None = None
-    attempt: Attempt | None = None
+    transaction: SignedTransaction | None = None
     fill: Fill | None = None
     decimals_out: int | None = None
 
@@ -110,7 +110,7 @@ class Journal:
         insert_limit: How many inserts may wait before more are refused.
         group_limit: How many rows go into one statement.
         wake_after_ms: When the sweep sends a wake-up for an order whose own was lost.
-        instance_timeout_ms: A process that was not heard of for so long makes no new attempt.
+        instance_timeout_ms: A process that was not heard of for so long signs nothing new.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Journal:
 
         Raises:
             SupersededError: The order is no longer the writer's, or no longer at its version; or the
-                step is a new attempt, and the writer was not heard of for so long that it may be dead.
+                step is a new transaction, and the writer was not heard of for so long that it may be dead.
         """
         return await self._appends.submit(transition)
 
@@ -269,7 +269,7 @@ class Journal:
 
 
 def _row(transition: Transition) -> Entry:
-    attempt, fill, quoted = transition.attempt, transition.fill, transition.quoted
+    transaction, fill, quoted = transition.transaction, transition.fill, transition.quoted
     return {
         "id": transition.order_id,
         "version": transition.version,
@@ -279,14 +279,14 @@ def _row(transition: Transition) -> Entry:
         "retry_in_ms": transition.retry_in_ms,
         "offers": quoted and quoted.offers,
         "route": quoted and quoted.route,
-        "attempt": attempt
+        "transaction": transaction
         and {
-            "id": attempt.id,
-            "venue": attempt.venue,
-            "transaction": base64.b64encode(attempt.transaction).decode(),
-            "maximum_in": attempt.maximum_in,
-            "minimum_out": attempt.minimum_out,
-            "last_valid_height": attempt.last_valid_height,
+            "id": transaction.id,
+            "venue": transaction.venue,
+            "raw": base64.b64encode(transaction.raw).decode(),
+            "maximum_in": transaction.maximum_in,
+            "minimum_out": transaction.minimum_out,
+            "last_valid_slot": transaction.last_valid_slot,
         },
         "amount_in": fill and fill.amount_in,
         "amount_out": fill and fill.amount_out,

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from service.clock import Clock
-from service.domain.attempt import Attempt, Fill
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.order import DEFAULT_ACCOUNT
 from service.domain.quote import SwapMode
+from service.domain.transaction import Fill, SignedTransaction
 from service.store.batch import Batcher
 from service.store.database import Database, Row
 from service.store.endings import Filter
@@ -23,7 +23,7 @@ _LIST = query("list_orders")
 _LIST_OPEN = query("list_open_orders")
 _LIST_FINISHED = query("list_finished_orders")
 _VERSIONS = query("get_versions")
-_LATEST_ATTEMPT = query("get_latest_attempt")
+_LATEST_TRANSACTION = query("get_latest_transaction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +236,13 @@ class Orders:
         rows = await self._database.read(_VERSIONS, {"ids": order_ids})
         return dict(rows)
 
-    async def latest_attempt(self, order_id: str) -> Attempt | None:
+    async def latest_transaction(self, order_id: str) -> SignedTransaction | None:
         """Return an order's last signed transaction."""
-        rows = await self._database.read(_LATEST_ATTEMPT, {"order_id": order_id})
+        rows = await self._database.read(_LATEST_TRANSACTION, {"order_id": order_id})
         if not rows:
             return None
-        attempt_id, venue, transaction, *limits = rows[0]
-        return Attempt(attempt_id, venue, bytes(transaction), *limits)
+        signature, venue, raw, *limits = rows[0]
+        return SignedTransaction(signature, venue, bytes(raw), *limits)
 
 
 def _orders(rows: list[Row]) -> Steps[dict[str, Order]]:

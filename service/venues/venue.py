@@ -1,7 +1,7 @@
 """What a venue is to the engine: pools that quote, and a ledger that takes signed transactions.
 
 Quoting is pure: a pool's state and an amount give a quote. Executing is prepare, submit, ask:
-``prepare`` signs, ``submit`` sends (again and again, if need be: it is idempotent by the attempt's id),
+``prepare`` signs, ``submit`` sends (again and again, if need be: it is idempotent by the transaction's id),
 and ``status`` tells what became of it.
 """
 
@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.domain.attempt import Attempt, AttemptStatus
 from service.domain.quote import Dex, Route
 from service.domain.tokens import Token
+from service.domain.transaction import SignedTransaction, TransactionStatus
 from service.venues.amm import ChainTime, PoolState, Ratio
 
 
@@ -164,7 +164,7 @@ class Venue(Protocol):
         """
         ...
 
-    async def prepare(self, swap: Swap) -> Attempt:
+    async def prepare(self, swap: Swap) -> SignedTransaction:
         """Sign a transaction; nothing is sent.
 
         Raises:
@@ -173,24 +173,24 @@ class Venue(Protocol):
         """
         ...
 
-    async def submit(self, attempt: Attempt) -> AttemptStatus:
-        """Send an attempt; sending it again changes nothing.
+    async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
+        """Send a transaction; sending it again changes nothing.
 
         Raises:
             VenueUnavailableError: It may have arrived.
         """
         ...
 
-    async def status(self, attempt: Attempt) -> AttemptStatus:
-        """Return what the venue knows of an attempt.
+    async def status(self, transaction: SignedTransaction) -> TransactionStatus:
+        """Return what the venue knows of a transaction.
 
         Raises:
             VenueUnavailableError: Nothing was learned.
         """
         ...
 
-    async def outcome(self, attempt: Attempt, timeout_s: float) -> AttemptStatus:
-        """Wait until an attempt's status is final or the time is over, and return it.
+    async def outcome(self, transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
+        """Wait until a transaction's status is final or the time is over, and return it.
 
         Raises:
             VenueUnavailableError: Nothing was learned.

@@ -153,19 +153,19 @@ CREATE TABLE order_quotes (
 );
 
 -- Signed transactions, written by the statement that moves their order to submitted: before a byte
--- is sent, its attempt is here.
-CREATE TABLE attempts (
+-- is sent, it is here.
+CREATE TABLE transactions (
     id                text PRIMARY KEY,  -- the transaction's signature
     order_id          uuid NOT NULL REFERENCES orders,
     sequence          integer NOT NULL,  -- of the history entry that made it
     venue             text NOT NULL,
-    transaction       bytea NOT NULL,
+    raw               bytea NOT NULL,
     maximum_in        numeric(20, 0) NOT NULL,
     minimum_out       numeric(20, 0) NOT NULL,
-    last_valid_height bigint NOT NULL,
+    last_valid_slot bigint NOT NULL,
     UNIQUE (order_id, sequence),
-    CONSTRAINT attempts_maximum_in CHECK (maximum_in BETWEEN 1 AND 18446744073709551615),
-    CONSTRAINT attempts_minimum_out CHECK (minimum_out BETWEEN 1 AND 18446744073709551615)
+    CONSTRAINT transactions_maximum_in CHECK (maximum_in BETWEEN 1 AND 18446744073709551615),
+    CONSTRAINT transactions_minimum_out CHECK (minimum_out BETWEEN 1 AND 18446744073709551615)
 );
 
 -- The clients' own order ids, unique per account for good.

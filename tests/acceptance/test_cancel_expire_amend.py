@@ -10,13 +10,12 @@ import pytest
 from aiohttp.web import Application
 from service.api.answers import CancelledOrderSchema, CancelledSchema, OrderSchema
 from service.app import Service
-from service.domain.attempt import Attempt, AttemptStatus
+from service.domain.transaction import SignedTransaction, TransactionStatus
 
 from tests.conftest import service_on
 from tests.support.gem_market import (
     FIRED_LIFE,
     LIMIT_ORDER,
-    attempts,
     best_price,
     ended,
     fire_by_hand,
@@ -28,6 +27,7 @@ from tests.support.gem_market import (
     poll,
     rows,
     sniper,
+    transactions,
     until_status,
 )
 from tests.support.judge import audit_now
@@ -135,7 +135,7 @@ async def test_a_pending_order_is_cancelled(start: Start, servers: TestServers) 
         order = await follower.end()
     assert statuses(order) == ["pending", "routing", "building", "submitted", "pending", "cancelled"]
     assert body["status"] == "cancelled"
-    assert len(attempts(servers, order)) == 1
+    assert len(transactions(servers, order)) == 1
 
 
 async def test_an_order_that_has_never_started_is_cancelled(start: Start) -> None:
@@ -156,7 +156,7 @@ async def test_an_order_in_routing_is_cancelled_and_nothing_is_sent(
     await execute(client)
     await execute(client)
     assert statuses(await get(client, placed["id"])) == ["pending", "routing", "cancelled"]
-    assert attempts(servers, placed) == []
+    assert transactions(servers, placed) == []
     assert rows(servers, "SELECT 1 FROM paper_transactions WHERE order_id = %s", placed["id"]) == []
 
 
@@ -174,7 +174,7 @@ async def test_an_order_in_building_is_cancelled_and_nothing_is_sent(
     order = await ended(client, placed)
     assert statuses(order) == ["pending", "routing", "building", "cancelled"]
     assert order["quotes"]
-    assert attempts(servers, placed) == []
+    assert transactions(servers, placed) == []
     assert rows(servers, "SELECT 1 FROM paper_transactions WHERE order_id = %s", placed["id"]) == []
 
 
@@ -351,7 +351,7 @@ async def test_a_fired_order_that_waits_for_the_rate_expires_on_time(
     order = await ended(client, placed)
     assert statuses(order) == ["pending", "open", "expired"]
     assert 0 <= lateness(servers, order) <= 1
-    assert attempts(servers, order) == []
+    assert transactions(servers, order) == []
 
 
 async def test_an_order_that_waits_for_its_retry_expires_on_time(start: Start, servers: TestServers) -> None:
@@ -395,7 +395,7 @@ async def test_nothing_is_signed_that_could_land_after_the_expiry(
         go_on.set()
         order = await ended(client, placed)
     assert statuses(order) == ["pending", "open", "routing", "building", "expired"]
-    assert attempts(servers, order) == []
+    assert transactions(servers, order) == []
 
 
 @pytest.mark.parametrize("left_s", [0.35, 0.75, 1.3, 3600])
@@ -409,11 +409,11 @@ async def test_no_attempt_is_valid_longer_than_its_order(
         [(expires_ms,)] = rows(
             servers, "SELECT floor(extract(epoch FROM %s::timestamptz) * 1000)::bigint", order["expiresAt"]
         )
-        for _minimum, height in attempts(servers, order):
+        for _minimum, height in transactions(servers, order):
             assert (height + 1) * 100 <= expires_ms
         # An attempt may come too late to land, when there is hardly any time.
         possible = {"confirmed"} if left_s == 3600 else {"confirmed", "expired"}
-        assert order["status"] in (possible if attempts(servers, order) else {"expired"})
+        assert order["status"] in (possible if transactions(servers, order) else {"expired"})
 
 
 @pytest.mark.parametrize("retries", ["0", "3"])
@@ -452,9 +452,9 @@ async def test_an_order_that_is_known_to_have_landed_after_its_time_tells_that_i
     await list_pool(client)
     outcome = service.venue.outcome
 
-    async def answer_late(attempt: Attempt, timeout_s: float) -> AttemptStatus:
+    async def answer_late(transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
         await poll(lambda: rows(servers, "SELECT bool_and(expires_at < now()) FROM orders") == [(True,)])
-        return await outcome(attempt, timeout_s)
+        return await outcome(transaction, timeout_s)
 
     service.venue.outcome = answer_late  # type: ignore[method-assign]
     order = await ended(client, await limit(client, "5", expiresAt=after(1.5)))
@@ -537,7 +537,7 @@ async def test_an_amended_order_fires_on_its_new_terms(start: Start, servers: Te
     await amend(client, placed, limitPrice="9")
     order = await ended(client, placed)
     assert statuses(order) == ["pending", "open", "open", *FIRED_LIFE[1:]]
-    assert [minimum for minimum, _height in attempts(servers, order)] == [900_000_000]
+    assert [minimum for minimum, _height in transactions(servers, order)] == [900_000_000]
 
 
 async def test_an_amended_order_does_not_fire_on_its_old_terms(start: Start, servers: TestServers) -> None:

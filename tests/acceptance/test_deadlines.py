@@ -13,7 +13,6 @@ from service.venues.venue import PoolRef, Snapshot, Swap
 
 from tests.conftest import service_on
 from tests.support.gem_market import (
-    attempts,
     ended,
     following,
     forget_listed_tokens,
@@ -22,6 +21,7 @@ from tests.support.gem_market import (
     poll,
     rows,
     sniper,
+    transactions,
     until_status,
 )
 from tests.support.judge import audit_now
@@ -73,7 +73,7 @@ async def test_now_or_never_does_not_wait_for_the_rate(start: Start, servers: Te
         assert statuses(order) == ["pending", "expired"]
         assert order["failureReason"] == order["statusHistory"][-1]["reason"] == "not_filled_immediately"
         assert 1.4 < age_s(servers, order) < 4
-        assert attempts(servers, order) == []
+        assert transactions(servers, order) == []
         assert OrderSchema().validate(order) == {}
     # Nothing of it takes a place when its turn would have come.
     rows(servers, "UPDATE rate_starts SET started_at = now() - interval '61 seconds'")
@@ -88,7 +88,7 @@ async def test_now_or_never_does_not_wait_for_quotes(start: Start, servers: Test
     assert statuses(order) == ["pending", "routing", "expired"]
     assert order["failureReason"] == "not_filled_immediately"
     assert age_s(servers, order) < 4
-    assert attempts(servers, order) == []
+    assert transactions(servers, order) == []
 
 
 async def test_now_or_never_is_filled_by_the_dex_that_answers(
@@ -121,7 +121,7 @@ async def test_now_or_never_is_not_signed_too_late(
         go_on.set()
         await poll(lambda: not service.engine.running)
     assert statuses(await get(client, order["id"])) == ["pending", "routing", "building", "expired"]
-    assert attempts(servers, order) == []
+    assert transactions(servers, order) == []
 
 
 async def test_now_or_never_may_land_later_than_it_must_be_submitted_but_not_long(
@@ -133,8 +133,8 @@ async def test_now_or_never_may_land_later_than_it_must_be_submitted_but_not_lon
     assert order["status"] == "confirmed"
     [(over_ms,)] = rows(
         servers,
-        "SELECT (a.last_valid_height + 1) * 400 - floor(extract(epoch FROM o.created_at) * 1000)::bigint"
-        " FROM attempts AS a JOIN orders AS o ON o.id = a.order_id WHERE o.id = %s",
+        "SELECT (a.last_valid_slot + 1) * 400 - floor(extract(epoch FROM o.created_at) * 1000)::bigint"
+        " FROM transactions AS a JOIN orders AS o ON o.id = a.order_id WHERE o.id = %s",
         order["id"],
     )
     # 1.5 s to be submitted, 2.5 s to land, and the slots that this lies in.
@@ -159,7 +159,7 @@ async def test_now_or_never_is_over_when_the_service_comes_back(
     for placed in (waiting, begun):
         order = await ended(third, placed, within_s=5)
         assert (order["status"], order["failureReason"]) == ("expired", "not_filled_immediately")
-        assert attempts(servers, order) == []
+        assert transactions(servers, order) == []
     assert (await execute(third))["status"] == "confirmed"
 
 
@@ -201,7 +201,7 @@ async def test_a_market_order_that_is_executed_in_time_cannot_land_later(
     client = await start(SLOT_MS="100")
     order = await execute(client, expiresAt=after(3))
     assert order["status"] == "confirmed"
-    [(_minimum, height)] = attempts(servers, order)
+    [(_minimum, height)] = transactions(servers, order)
     assert rows(
         servers,
         "SELECT (%s + 1) * 100 <= extract(epoch FROM %s::timestamptz) * 1000",
@@ -300,5 +300,5 @@ async def test_an_order_without_a_slot_to_land_in_expires_at_its_time_and_not_be
     order = await ended(client, await place(client, expiresAt=after(0.8)))
     assert statuses(order) == ["pending", "routing", "building", "expired"]
     assert 0 <= lateness(servers, order) <= 1
-    assert attempts(servers, order) == []
+    assert transactions(servers, order) == []
     assert await audit_now(servers) == []

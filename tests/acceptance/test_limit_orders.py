@@ -18,7 +18,6 @@ from tests.support.gem_market import (
     FIRED_LIFE,
     LIMIT_ORDER,
     UNIT,
-    attempts,
     best_price,
     buy,
     ended,
@@ -33,6 +32,7 @@ from tests.support.gem_market import (
     quoted,
     rows,
     sell,
+    transactions,
     until_status,
 )
 from tests.support.orders import Client, Json, execute, get, order_of, place, statuses, watch
@@ -138,7 +138,7 @@ async def test_the_minimum_is_the_limit_rounded_up_to_the_unit(
     order = await ended(market, await limit(market, price, amountIn=amount, slippageBps=10_000))
     least = math.ceil(Fraction(amount) * Fraction(price) * UNIT)
     assert statuses(order) == FIRED_LIFE
-    assert [minimum for minimum, _height in attempts(servers, order)] == [least]
+    assert [minimum for minimum, _height in transactions(servers, order)] == [least]
     assert rows(servers, "SELECT limit_out FROM orders WHERE id = %s", order["id"]) == [(least,)]
     assert Fraction(order["statusHistory"][4]["minimumOut"]) == Fraction(least, UNIT)
     assert Fraction(order["amountOut"]) >= Fraction(amount) * Fraction(price)
@@ -157,7 +157,7 @@ async def test_the_minimum_is_the_higher_of_the_limit_and_what_the_slippage_allo
     by_slippage = math.floor(quote * UNIT * (10_000 - slippage_bps) / 10_000)
     by_limit = math.ceil(100 * Fraction(price) * UNIT)
     assert (by_slippage > by_limit) == (slippage_bps < 2_500)
-    assert [minimum for minimum, _height in attempts(servers, order)] == [max(by_slippage, by_limit)]
+    assert [minimum for minimum, _height in transactions(servers, order)] == [max(by_slippage, by_limit)]
 
 
 async def test_a_price_that_slips_further_than_is_allowed_sends_it_back_to_rest(
@@ -189,12 +189,12 @@ async def test_decimals_of_both_tokens_count(start: Start, servers: TestServers)
     price = await best_price(client, "4", token_in="SOL", token_out="USDC")
     order = await ended(client, await limit(client, price, tokenIn="SOL", tokenOut="USDC", amountIn="4"))
     assert statuses(order) == FIRED_LIFE
-    assert attempts(servers, order)[0][0] == price * 4 * UNIT
+    assert transactions(servers, order)[0][0] == price * 4 * UNIT
     # Through a hub, for no pool trades the pair.
     price = await best_price(client, "5", token_in="JUP", token_out="BONK")
     order = await ended(client, await limit(client, price, tokenIn="JUP", tokenOut="BONK", amountIn="5"))
     assert statuses(order) == FIRED_LIFE
-    assert attempts(servers, order)[0][0] == price * 5 * 10**5
+    assert transactions(servers, order)[0][0] == price * 5 * 10**5
 
 
 async def test_one_of_two_that_compete_rests_again_and_fires_later(
@@ -297,7 +297,7 @@ async def test_now_or_never_expires_when_its_price_is_not_paid(
     assert order["failureReason"] == "not_filled_immediately"
     assert order["statusHistory"][-1]["reason"] == "not_filled_immediately"
     assert order["attempts"] == 1
-    assert attempts(servers, order) == []
+    assert transactions(servers, order) == []
     assert OrderSchema().validate(order) == {}
 
 
@@ -308,7 +308,7 @@ async def test_now_or_never_is_tried_once(start: Start, servers: TestServers, ki
     order = await ended(client, await limit(client, "1", timeInForce="IOC"))
     assert statuses(order) == ["pending", "routing", "building", "submitted", "expired"]
     assert order["failureReason"] == "not_filled_immediately"
-    assert len(attempts(servers, order)) == 1
+    assert len(transactions(servers, order)) == 1
 
 
 async def test_the_time_in_force_follows_from_the_expiry(market: Client) -> None:

@@ -87,7 +87,7 @@ async def test_the_fill_is_that_of_the_venue_s_ledger(start: Start, servers: Tes
         [(signature, status, attempt, amount_in, amount_out, maximum_in, minimum_out, message, *landing)] = (
             cursor.fetchall()
         )
-        cursor.execute("SELECT venue FROM attempts WHERE order_id = %s", (order["id"],))
+        cursor.execute("SELECT venue FROM transactions WHERE order_id = %s", (order["id"],))
         assert cursor.fetchall() == [(order["venue"],)]
     assert (signature, status, attempt) == (order["txHash"], "landed", 1)
     assert amount_in == maximum_in == 2 * 10**9

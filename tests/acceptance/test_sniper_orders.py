@@ -15,7 +15,6 @@ from tests.support.gem_market import (
     FIRED_LIFE,
     SNIPER_ORDER,
     UNIT,
-    attempts,
     best_price,
     buy,
     ended,
@@ -28,6 +27,7 @@ from tests.support.gem_market import (
     rows,
     sell,
     sniper,
+    transactions,
     until_status,
 )
 from tests.support.orders import Client, Json, get, order_of, place, statuses, watch
@@ -263,7 +263,7 @@ async def test_a_window_that_closes_ends_the_order(start: Start, servers: TestSe
     order = await ended(client, placed)
     assert statuses(order) == ["pending", "open", "expired"]
     assert 0 <= seconds_between(servers, closes, order["updatedAt"]) <= 1
-    assert attempts(servers, order) == []
+    assert transactions(servers, order) == []
 
 
 async def test_a_sniper_whose_window_closes_before_its_token_is_listed_expires(start: Start) -> None:
@@ -299,7 +299,7 @@ async def test_it_runs_with_its_own_slippage_limit(start: Start, servers: TestSe
     out = await quoted(client)
     order = await ended(client, await sniper(client, FIRES_ANYWAY, slippageBps=250))
     assert Fraction(entry(order, "submitted")["quotedOut"]) == out
-    [(minimum, _height)] = attempts(servers, order)
+    [(minimum, _height)] = transactions(servers, order)
     assert minimum == int(out * UNIT) * 9_750 // 10_000
     assert Fraction(order["amountOut"]) == out
     messages = await watch(client, order["id"])

@@ -24,10 +24,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from service.clock import Clock
-from service.domain.attempt import Attempt, AttemptState, AttemptStatus, Fill
 from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Dex
 from service.domain.tokens import Token
+from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
 from service.execution.engine import Engine, ExecutionSettings
 from service.execution.retry import RetryPolicy
 from service.store.database import Row, UnavailableError
@@ -63,7 +63,7 @@ _READ = Query(
     "What the model speaks of.",
     "SELECT o.id::text, o.status, o.version, o.tries, p.owner::text, o.tx_hash,"
     " (SELECT jsonb_agg(e ->> 'status') FROM jsonb_array_elements(o.status_history) AS e),"
-    " (SELECT jsonb_agg(a.id ORDER BY a.sequence) FROM attempts AS a WHERE a.order_id = o.id)"
+    " (SELECT jsonb_agg(a.id ORDER BY a.sequence) FROM transactions AS a WHERE a.order_id = o.id)"
     " FROM orders AS o LEFT JOIN open_orders AS p ON p.order_id = o.id WHERE o.id = ANY(%(ids)s::uuid[])",
 )
 
@@ -91,7 +91,7 @@ class Call:
     process: "Process"
     kind: str
     order_id: str
-    attempt: Attempt | None
+    attempt: SignedTransaction | None
     answer: asyncio.Future[Any]
 
 
@@ -100,39 +100,43 @@ class Chain:
 
     def __init__(self) -> None:
         self.slot = 0
-        self.states: dict[str, AttemptState] = {}
+        self.states: dict[str, TransactionState] = {}
         self.failures: dict[str, FailureCode] = {}
-        self.on_the_way: list[Attempt] = []
-        self.seen: dict[str, tuple[str, Attempt]] = {}
+        self.on_the_way: list[SignedTransaction] = []
+        self.seen: dict[str, tuple[str, SignedTransaction]] = {}
 
-    def arrive(self, attempt: Attempt) -> None:
+    def arrive(self, attempt: SignedTransaction) -> None:
         """Take an attempt in, unless it is here or too late."""
-        if attempt.id not in self.states and self.slot <= attempt.last_valid_height:
-            self.states[attempt.id] = AttemptState.PENDING
+        if attempt.id not in self.states and self.slot <= attempt.last_valid_slot:
+            self.states[attempt.id] = TransactionState.PENDING
 
-    def ask(self, attempt: Attempt) -> AttemptStatus:
+    def ask(self, attempt: SignedTransaction) -> TransactionStatus:
         """Tell what became of an attempt; one that can no longer land is expired from now on."""
-        state = self.states.get(attempt.id, AttemptState.UNKNOWN)
-        if self.slot > attempt.last_valid_height and state in {AttemptState.UNKNOWN, AttemptState.PENDING}:
-            state = self.states[attempt.id] = AttemptState.EXPIRED
-        if state is AttemptState.LANDED:
-            return AttemptStatus(state, fill=Fill(attempt.maximum_in, attempt.minimum_out, attempt.id))
-        if state is AttemptState.FAILED:
-            return AttemptStatus(state, failure=Failure.of(self.failures[attempt.id]))
-        return AttemptStatus(state)
+        state = self.states.get(attempt.id, TransactionState.UNKNOWN)
+        if self.slot > attempt.last_valid_slot and state in {
+            TransactionState.UNKNOWN,
+            TransactionState.PENDING,
+        }:
+            state = self.states[attempt.id] = TransactionState.EXPIRED
+        if state is TransactionState.LANDED:
+            return TransactionStatus(state, fill=Fill(attempt.maximum_in, attempt.minimum_out, attempt.id))
+        if state is TransactionState.FAILED:
+            return TransactionStatus(state, failure=Failure.of(self.failures[attempt.id]))
+        return TransactionStatus(state)
 
-    def fail(self, attempt: Attempt, code: FailureCode) -> None:
+    def fail(self, attempt: SignedTransaction, code: FailureCode) -> None:
         """Let an attempt fail, if it has not ended."""
-        if self.states.get(attempt.id, AttemptState.PENDING) is AttemptState.PENDING:
-            self.states[attempt.id] = AttemptState.FAILED
+        if self.states.get(attempt.id, TransactionState.PENDING) is TransactionState.PENDING:
+            self.states[attempt.id] = TransactionState.FAILED
             self.failures[attempt.id] = code
 
-    def pending(self) -> list[Attempt]:
+    def pending(self) -> list[SignedTransaction]:
         """Return what can land now."""
         return [
             attempt
             for _order_id, attempt in self.seen.values()
-            if self.states.get(attempt.id) is AttemptState.PENDING and self.slot <= attempt.last_valid_height
+            if self.states.get(attempt.id) is TransactionState.PENDING
+            and self.slot <= attempt.last_valid_slot
         ]
 
 
@@ -172,33 +176,33 @@ class Venue:
     async def learn(self, names: Collection[str]) -> None:
         pass
 
-    async def prepare(self, swap: Swap) -> Attempt:
+    async def prepare(self, swap: Swap) -> SignedTransaction:
         await self._call("prepare", None)
         world = self._process.world
-        attempt = Attempt(
+        attempt = SignedTransaction(
             id=f"{swap.order_id}/{len(world.chain.seen)}",
             venue=swap.route.venue,
-            transaction=b"signed",
+            raw=b"signed",
             maximum_in=swap.maximum_in,
             minimum_out=swap.minimum_out,
-            last_valid_height=world.chain.slot + VALID_SLOTS,
+            last_valid_slot=world.chain.slot + VALID_SLOTS,
         )
         world.chain.seen[attempt.id] = (swap.order_id, attempt)
         return attempt
 
-    async def submit(self, attempt: Attempt) -> AttemptStatus:
-        answer: AttemptStatus = await self._call("submit", attempt)
+    async def submit(self, attempt: SignedTransaction) -> TransactionStatus:
+        answer: TransactionStatus = await self._call("submit", attempt)
         return answer
 
-    async def status(self, attempt: Attempt) -> AttemptStatus:
-        answer: AttemptStatus = await self._call("status", attempt)
+    async def status(self, attempt: SignedTransaction) -> TransactionStatus:
+        answer: TransactionStatus = await self._call("status", attempt)
         return answer
 
-    async def outcome(self, attempt: Attempt, timeout_s: float) -> AttemptStatus:  # noqa: ARG002
-        answer: AttemptStatus = await self._call("outcome", attempt)
+    async def outcome(self, attempt: SignedTransaction, timeout_s: float) -> TransactionStatus:  # noqa: ARG002
+        answer: TransactionStatus = await self._call("outcome", attempt)
         return answer
 
-    async def _call(self, kind: str, attempt: Attempt | None) -> Any:
+    async def _call(self, kind: str, attempt: SignedTransaction | None) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         call = Call(self._process, kind, _order.get(), attempt, answer)
         self._process.world.calls.append(call)
@@ -315,31 +319,31 @@ class World:
         self.runner.close()
 
 
-def _take(chain: Chain, attempt: Attempt) -> AttemptStatus:
+def _take(chain: Chain, attempt: SignedTransaction) -> TransactionStatus:
     chain.arrive(attempt)
     return chain.ask(attempt)
 
 
-def _take_and_say_nothing(chain: Chain, attempt: Attempt) -> None:
+def _take_and_say_nothing(chain: Chain, attempt: SignedTransaction) -> None:
     chain.arrive(attempt)
 
 
-def _take_later(chain: Chain, attempt: Attempt) -> None:
+def _take_later(chain: Chain, attempt: SignedTransaction) -> None:
     chain.on_the_way.append(attempt)
 
 
-def _refuse(chain: Chain, attempt: Attempt) -> AttemptStatus:
+def _refuse(chain: Chain, attempt: SignedTransaction) -> TransactionStatus:
     chain.fail(attempt, FailureCode.TRANSACTION_REJECTED)
     return chain.ask(attempt)
 
 
-_SUBMITS: tuple[Callable[[Chain, Attempt], AttemptStatus | None], ...] = (
+_SUBMITS: tuple[Callable[[Chain, SignedTransaction], TransactionStatus | None], ...] = (
     _take,
     _take_and_say_nothing,
     _take_later,
     _refuse,
     # It is taken, and goes nowhere; it does not arrive.
-    lambda _chain, _attempt: AttemptStatus(AttemptState.UNKNOWN),
+    lambda _chain, _attempt: TransactionStatus(TransactionState.UNKNOWN),
     lambda _chain, _attempt: None,
 )
 """What may become of a submit: an answer, or none."""
@@ -493,7 +497,7 @@ class Lifecycle(RuleBasedStateMachine):
         chain = self.world.chain
         attempt = _pick(chain.pending(), which)
         if fate == "land":
-            chain.states[attempt.id] = AttemptState.LANDED
+            chain.states[attempt.id] = TransactionState.LANDED
         else:
             failed = FailureCode.TRANSACTION_FAILED
             chain.fail(attempt, failed if fate == "fail" else FailureCode.TRANSACTION_REJECTED)
@@ -537,15 +541,15 @@ class Lifecycle(RuleBasedStateMachine):
     def nothing_is_executed_twice_and_no_outcome_is_a_guess(self) -> None:
         chain = self.world.chain
         for order_id, life in self.lives.items():
-            states = [chain.states.get(attempt, AttemptState.UNKNOWN) for attempt in life.attempts]
-            assert states.count(AttemptState.LANDED) <= 1
+            states = [chain.states.get(attempt, TransactionState.UNKNOWN) for attempt in life.attempts]
+            assert states.count(TransactionState.LANDED) <= 1
             if life.status == "confirmed":
-                assert states[-1] is AttemptState.LANDED
+                assert states[-1] is TransactionState.LANDED
             elif life.status != "submitted":
-                assert AttemptState.LANDED not in states
+                assert TransactionState.LANDED not in states
             # A new attempt, a retry or a failure only when what was sent before can never land.
             dead = states[:-1] if life.status in {"submitted", "confirmed"} else states
-            assert set(dead) <= {AttemptState.FAILED, AttemptState.EXPIRED}
+            assert set(dead) <= {TransactionState.FAILED, TransactionState.EXPIRED}
             sent = {attempt for attempt, (order, _) in chain.seen.items() if order == order_id}
             assert {attempt for attempt in sent if attempt in chain.states} <= set(life.attempts)
 
@@ -555,7 +559,7 @@ class Lifecycle(RuleBasedStateMachine):
             self._come_back(process)
         for _ in range(200):
             for attempt in self.world.chain.pending():
-                self.world.chain.states[attempt.id] = AttemptState.LANDED
+                self.world.chain.states[attempt.id] = TransactionState.LANDED
             if self.world.calls:
                 self._answer(self.world.calls[0], 0)
             elif all(life.status in _ENDED for life in self.lives.values()) and not self.runs:
@@ -612,7 +616,7 @@ class Lifecycle(RuleBasedStateMachine):
             status = None if how % 4 == 3 else self.world.chain.ask(call.attempt)
         if status is None:
             return lambda: call.answer.set_exception(VenueUnavailableError("the answer was lost"))
-        if status.state is AttemptState.LANDED:
+        if status.state is TransactionState.LANDED:
             if self._move(call, "confirmed"):
                 self.lives[call.order_id].tx_hash = call.attempt.id
         elif status.final:

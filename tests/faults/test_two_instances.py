@@ -51,7 +51,7 @@ BEGIN
         INSERT INTO witness (what, instance) VALUES (TG_OP, coalesce(NEW.id, OLD.id));
     ELSIF TG_TABLE_NAME = 'open_orders' THEN
         INSERT INTO witness (what, order_id, instance) VALUES ('claim', NEW.order_id, NEW.owner);
-    ELSIF TG_TABLE_NAME = 'attempts' THEN
+    ELSIF TG_TABLE_NAME = 'transactions' THEN
         INSERT INTO witness (what, order_id) VALUES ('attempt', NEW.order_id);
     ELSE
         INSERT INTO witness (what, order_id) VALUES ('step', NEW.id);
@@ -61,7 +61,7 @@ END $$;
 CREATE TRIGGER note AFTER INSERT OR DELETE ON instances FOR EACH ROW EXECUTE FUNCTION note();
 CREATE TRIGGER note AFTER UPDATE ON open_orders FOR EACH ROW
     WHEN (NEW.owner IS NOT NULL AND NEW.owner IS DISTINCT FROM OLD.owner) EXECUTE FUNCTION note();
-CREATE TRIGGER note AFTER INSERT ON attempts FOR EACH ROW EXECUTE FUNCTION note();
+CREATE TRIGGER note AFTER INSERT ON transactions FOR EACH ROW EXECUTE FUNCTION note();
 CREATE TRIGGER note AFTER UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION note();
 """
 
@@ -196,7 +196,7 @@ def _stop_and_go_on(cluster: TestCluster, cycles: int) -> None:
     assert stale == []
     assert by_the_dead == []
     audit(servers)
-    note = "0 stale writes accepted, 0 attempts by the one taken for dead"
+    note = "0 stale writes accepted, 0 transactions by the one taken for dead"
     report.add(
         report.Row(
             "one of two stopped for 3 limits", cycles, verdict.orders, slowest_recovery_s=slowest, note=note

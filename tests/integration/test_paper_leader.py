@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from service.domain.attempt import AttemptState
 from service.domain.tokens import TOKENS
+from service.domain.transaction import TransactionState
 from service.settings import Range
 from service.store.queries import Query
 from service.venues.paper import chain
@@ -130,7 +130,7 @@ async def test_one_leads_and_the_others_quote_what_it_has_committed(
     async with open_rigs(servers, 3) as rigs:
         leader, *followers = rigs
         for token_in, token_out, amount in USER_SELLS:
-            assert (await leader.trade(amount, token_in, token_out)).state is AttemptState.LANDED
+            assert (await leader.trade(amount, token_in, token_out)).state is TransactionState.LANDED
             assert leader.edition == stored_edition(servers)
             await until(lambda: {rig.edition for rig in rigs} == {leader.edition})
             for follower in followers:
@@ -240,7 +240,7 @@ async def test_a_leader_that_dies_without_a_word_is_succeeded_after_its_lease(se
         slot, _views = survivor.venue.survey()
         # What is submitted while nobody leads waits.
         attempt = await survivor.prepare()
-        assert (await survivor.venue.submit(attempt)).state is AttemptState.PENDING
+        assert (await survivor.venue.submit(attempt)).state is TransactionState.PENDING
         assert not survivor.leading
         await until(lambda: survivor.leading, 10)
         took_s = time.monotonic() - died_at
@@ -333,7 +333,7 @@ async def test_with_a_delay_each_lands_in_the_first_slot_after_it(
     async with open_rig(servers, slot_ms=50, execution_delay_ms=Range(130, 130)) as rig:
         attempts = [await rig.prepare(SOL + number) for number in range(12)]
         for attempt in attempts:
-            assert (await rig.venue.submit(attempt)).state is AttemptState.PENDING
+            assert (await rig.venue.submit(attempt)).state is TransactionState.PENDING
             await rig.clock.sleep(0.01)
         statuses = await asyncio.gather(*(rig.venue.outcome(attempt, 10) for attempt in attempts))
         assert all(status.fill for status in statuses)
@@ -384,7 +384,7 @@ async def test_pools_wallets_and_what_is_pending_survive_a_restart(servers: Test
         pending = [await rig.prepare(SOL), await rig.prepare(20_000 * SOL)]
         gate = Gate(rig, "paper_settle")
         for attempt in pending:
-            assert (await rig.venue.submit(attempt)).state is AttemptState.PENDING
+            assert (await rig.venue.submit(attempt)).state is TransactionState.PENDING
         await gate.reached.wait()
     async with open_rig(servers) as quiet:
         statuses = [await quiet.venue.outcome(attempt, 10) for attempt in pending]
@@ -420,7 +420,10 @@ async def test_a_changed_balance_is_given_or_taken_at_the_next_start(servers: Te
     async def start_with(**held: int) -> dict[str, int]:
         async with open_rig(servers, balances=held) as rig:
             await until(lambda: rig.leading)
-            assert (await rig.trade(1_000, "SOL", "BONK")).state in {AttemptState.LANDED, AttemptState.FAILED}
+            assert (await rig.trade(1_000, "SOL", "BONK")).state in {
+                TransactionState.LANDED,
+                TransactionState.FAILED,
+            }
         assert gains(servers) == {}
         return balances(servers)
 
@@ -464,7 +467,7 @@ async def test_a_group_that_postgresql_refuses_holds_nobody_else(
         await asyncio.gather(*map(rig.venue.submit, [*good[:2], bad, *good[2:]]))
         statuses = [await rig.venue.outcome(attempt, 10) for attempt in good]
         assert all(status.fill for status in statuses)
-        assert (await rig.venue.status(bad)).state is AttemptState.PENDING
+        assert (await rig.venue.status(bad)).state is TransactionState.PENDING
         do(servers, "ALTER TABLE paper_transactions DROP CONSTRAINT refused")
         assert (await rig.venue.outcome(bad, 10)).fill is not None
     assert gains(servers) == {}
@@ -523,7 +526,7 @@ async def test_what_has_expired_before_it_is_executed_costs_nobody_the_lead(serv
         rig.venue.chain.take_in([Submission(arrival.transaction, message_of(attempt), 0)], [arrival])
         expired = await rig.venue.chain.outcome(attempt.id, 5)
         assert expired is not None
-        assert expired.state is AttemptState.EXPIRED
+        assert expired.state is TransactionState.EXPIRED
         assert not gate.reached.is_set()
         gate.open()
         assert (await rig.trade()).fill is not None

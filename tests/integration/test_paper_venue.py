@@ -7,8 +7,8 @@ from typing import Any
 
 import psycopg2
 import pytest
-from service.domain.attempt import AttemptState
 from service.domain.quote import Dex, SwapMode
+from service.domain.transaction import TransactionState
 from service.settings import Range
 from service.store.database import UnavailableError
 from service.store.queries import Query
@@ -29,12 +29,12 @@ async def test_a_pending_attempt_expires_too_and_moves_no_pool(servers: TestServ
     slow: dict[str, Any] = {"slot_ms": 20, "valid_slots": 5, "execution_delay_ms": Range(300, 300)}
     async with open_rig(servers, **slow) as rig:
         attempt = await rig.prepare()
-        assert (await rig.venue.submit(attempt)).state is AttemptState.PENDING
-        assert (await rig.venue.outcome(attempt, 5)).state is AttemptState.EXPIRED
+        assert (await rig.venue.submit(attempt)).state is TransactionState.PENDING
+        assert (await rig.venue.outcome(attempt, 5)).state is TransactionState.EXPIRED
         # The chain goes on without it.
         rig.venue._settings = replace(rig.settings, execution_delay_ms=Range(0, 0))
         assert (await rig.trade()).fill is not None
-        assert (await rig.venue.status(attempt)).state is AttemptState.EXPIRED
+        assert (await rig.venue.status(attempt)).state is TransactionState.EXPIRED
         await until(lambda: rig.market is not None)
         market = rig.market
         assert market is not None
@@ -44,12 +44,12 @@ async def test_a_pending_attempt_expires_too_and_moves_no_pool(servers: TestServ
 async def test_a_refused_attempt_lands_never(rig: Rig) -> None:
     attempt = await rig.prepare()
     refused = await rig.venue.refuse(attempt)
-    assert refused.state is AttemptState.FAILED
+    assert refused.state is TransactionState.FAILED
     assert await rig.venue.submit(attempt) == refused
     landed = await rig.prepare()
     await rig.venue.submit(landed)
     await rig.venue.outcome(landed, 5)
-    assert (await rig.venue.refuse(landed)).state is AttemptState.LANDED
+    assert (await rig.venue.refuse(landed)).state is TransactionState.LANDED
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ async def test_the_chain_forgets_nothing_after_a_fault(rig: Rig, fault: Exceptio
     assert committed or not early.final
     broken = False
     statuses = await asyncio.gather(*(rig.venue.outcome(attempt, 10) for attempt in attempts))
-    assert [status.state for status in statuses] == [AttemptState.LANDED] * 3
+    assert [status.state for status in statuses] == [TransactionState.LANDED] * 3
     assert (await rig.trade()).fill is not None
     market = rig.market
     assert market is not None
@@ -131,7 +131,7 @@ async def test_the_market_keeps_its_seed(servers: TestServers, caplog: pytest.Lo
     assert "PAPER_SEED has no effect" in caplog.text
     async with open_rig(servers, seed=None) as third:
         # Signed by the wallet of the market's own seed: it is the same for all.
-        assert (await third.venue.submit(attempt)).state is not AttemptState.EXPIRED
+        assert (await third.venue.submit(attempt)).state is not TransactionState.EXPIRED
         assert (await third.venue.outcome(attempt, 10)).fill is not None
 
 

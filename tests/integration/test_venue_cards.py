@@ -8,9 +8,9 @@ import pytest
 import pytest_asyncio
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
-from service.domain.attempt import Attempt, AttemptState, AttemptStatus
 from service.domain.failures import FailureCode
 from service.domain.quote import MULTIPLE, Choice, Dex, Leg, NoQuote, Path, PoolQuote, Route, SwapMode
+from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
 from service.venues.quoting import Quoter
 from service.venues.routing import NoRouteError, RouteLimits
 from service.venues.venue import PoolRef, PoolView, Snapshot, Swap, VenueUnavailableError
@@ -48,20 +48,22 @@ class Desk:
                 return await self.quote((await self.quote()).route.amount_out, mode)
         return await quoter.best(mode, token_in, token_out, amount)
 
-    async def sign(self, route: Route, limits: tuple[int, int] | None = None, number: int = 1) -> Attempt:
+    async def sign(
+        self, route: Route, limits: tuple[int, int] | None = None, number: int = 1
+    ) -> SignedTransaction:
         """Sign a swap for an order of its own, that costs and pays what was quoted if not told."""
         maximum_in, minimum_out = limits or route.limits(0)
         order_id = self.clock.new_order_id()
         return await self.stand.venue.prepare(Swap(order_id, number, route, maximum_in, minimum_out))
 
-    async def good(self) -> Attempt:
+    async def good(self) -> SignedTransaction:
         """Sign the good swap."""
         return await self.sign((await self.quote()).route)
 
-    async def execute(self, attempt: Attempt) -> AttemptStatus:
+    async def execute(self, attempt: SignedTransaction) -> TransactionStatus:
         """Submit an attempt and wait for what becomes of it."""
         status = await self.stand.venue.submit(attempt)
-        assert status.state in {AttemptState.PENDING, AttemptState.UNKNOWN} or status.final
+        assert status.state in {TransactionState.PENDING, TransactionState.UNKNOWN} or status.final
         return await self.stand.venue.outcome(attempt, _PATIENCE_S)
 
     def pools(self) -> dict[str, PoolView]:
@@ -103,11 +105,11 @@ async def own(kind: StandKind, servers: TestServers) -> AsyncIterator[Desk]:
         yield Desk(stand, Clock())
 
 
-def failed(status: AttemptStatus, code: FailureCode) -> bool:
+def failed(status: TransactionStatus, code: FailureCode) -> bool:
     """Return whether an attempt has failed for good with this code, and traded nothing."""
     assert status.failure is not None, status
     assert status.failure.code is code, status
-    return status.state is AttemptState.FAILED and status.fill is None
+    return status.state is TransactionState.FAILED and status.fill is None
 
 
 # --- quote
@@ -191,9 +193,9 @@ async def test_preparing_signs_and_sends_nothing(desk: Desk, mode: SwapMode) -> 
     attempt = await desk.sign(route, limits)
     assert (attempt.maximum_in, attempt.minimum_out) == limits
     assert attempt.venue == route.venue
-    assert attempt.transaction
-    assert attempt.last_valid_height >= desk.stand.venue.survey()[0]
-    assert (await desk.stand.venue.status(attempt)).state is AttemptState.UNKNOWN
+    assert attempt.raw
+    assert attempt.last_valid_slot >= desk.stand.venue.survey()[0]
+    assert (await desk.stand.venue.status(attempt)).state is TransactionState.UNKNOWN
     assert desk.pools() == before
 
 
@@ -214,7 +216,7 @@ async def test_a_pool_that_nobody_moved_pays_what_it_quoted(desk: Desk, mode: Sw
     route = (await desk.quote(mode=mode)).route
     attempt = await desk.sign(route)
     status = await desk.execute(attempt)
-    assert status.state is AttemptState.LANDED
+    assert status.state is TransactionState.LANDED
     assert status.fill is not None
     assert (status.fill.amount_in, status.fill.amount_out) == (route.amount_in, route.amount_out)
     assert status.fill.tx_hash == attempt.id
@@ -236,7 +238,7 @@ async def test_submitting_again_changes_nothing(desk: Desk) -> None:
     venue, attempt = desk.stand.venue, await desk.good()
     await asyncio.gather(*(venue.submit(attempt) for _ in range(5)))
     first = await venue.outcome(attempt, _PATIENCE_S)
-    assert first.state is AttemptState.LANDED
+    assert first.state is TransactionState.LANDED
     landed = desk.pools()
     assert await venue.submit(attempt) == first
     assert await venue.outcome(attempt, _SHORT_S) == first
@@ -269,7 +271,10 @@ async def test_after_a_lost_answer_the_status_tells(desk: Desk) -> None:
     async with desk.stand.losing_answers():
         with pytest.raises(VenueUnavailableError):
             await desk.stand.venue.submit(attempt)
-    assert (await desk.stand.venue.status(attempt)).state in {AttemptState.PENDING, AttemptState.LANDED}
+    assert (await desk.stand.venue.status(attempt)).state in {
+        TransactionState.PENDING,
+        TransactionState.LANDED,
+    }
     status = await desk.stand.venue.outcome(attempt, _PATIENCE_S)
     assert status.fill is not None
     assert status.fill.tx_hash == attempt.id
@@ -281,7 +286,7 @@ async def test_after_a_lost_answer_sending_again_lands_once(desk: Desk) -> None:
         with pytest.raises(VenueUnavailableError):
             await desk.stand.venue.submit(attempt)
     status = await desk.execute(attempt)
-    assert status.state is AttemptState.LANDED
+    assert status.state is TransactionState.LANDED
     landed = desk.pools()
     assert await desk.stand.venue.submit(attempt) == status
     assert desk.pools() == landed
@@ -290,9 +295,9 @@ async def test_after_a_lost_answer_sending_again_lands_once(desk: Desk) -> None:
 async def test_an_attempt_that_was_never_sent_is_unknown_and_may_be_sent(desk: Desk) -> None:
     venue, attempt = desk.stand.venue, await desk.good()
     for _ in range(2):
-        assert await venue.status(attempt) == AttemptStatus(AttemptState.UNKNOWN)
-    assert (await venue.outcome(attempt, _SHORT_S)).state is AttemptState.UNKNOWN
-    assert (await desk.execute(attempt)).state is AttemptState.LANDED
+        assert await venue.status(attempt) == TransactionStatus(TransactionState.UNKNOWN)
+    assert (await venue.outcome(attempt, _SHORT_S)).state is TransactionState.UNKNOWN
+    assert (await desk.execute(attempt)).state is TransactionState.LANDED
 
 
 # --- expiry
@@ -305,10 +310,10 @@ async def test_expired_is_final_and_a_late_submit_does_not_land(
         desk = Desk(stand, Clock())
         attempt = await desk.good()
         async with asyncio.timeout(_PATIENCE_S):
-            while stand.venue.survey()[0] <= attempt.last_valid_height:  # noqa: ASYNC110 - a chain's time
+            while stand.venue.survey()[0] <= attempt.last_valid_slot:  # noqa: ASYNC110 - a chain's time
                 await asyncio.sleep(0.005)
         expired = await stand.venue.status(attempt)
-        assert expired == AttemptStatus(AttemptState.EXPIRED)
+        assert expired == TransactionStatus(TransactionState.EXPIRED)
         assert expired.final
         # The submit that was still on its way finds that it is too late.
         assert await stand.venue.submit(attempt) == expired
@@ -321,9 +326,9 @@ async def test_what_is_submitted_too_late_expires_unasked(kind: StandKind, serve
         desk = Desk(stand, Clock())
         attempt = await desk.good()
         async with asyncio.timeout(_PATIENCE_S):
-            while stand.venue.survey()[0] <= attempt.last_valid_height + 1:  # noqa: ASYNC110 - a chain's time
+            while stand.venue.survey()[0] <= attempt.last_valid_slot + 1:  # noqa: ASYNC110 - a chain's time
                 await asyncio.sleep(0.005)
-        assert (await stand.venue.submit(attempt)).state is AttemptState.EXPIRED
+        assert (await stand.venue.submit(attempt)).state is TransactionState.EXPIRED
 
 
 # --- slippage
@@ -397,7 +402,7 @@ async def test_a_pool_that_is_off_offers_its_reason_and_the_others_trade(own: De
     reasons = {offer.pool_id: offer.reason for offer in choice.offers if isinstance(offer, NoQuote)}
     assert reasons == {leg.pool_id: FailureCode.POOL_DISABLED}
     assert leg.pool_id not in {each.pool_id for each in choice.route.legs}
-    assert (await own.execute(await own.sign(choice.route))).state is AttemptState.LANDED
+    assert (await own.execute(await own.sign(choice.route))).state is TransactionState.LANDED
 
 
 async def test_an_attempt_through_a_pool_that_is_off_fails_with_its_reason(own: Desk) -> None:

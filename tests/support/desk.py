@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from service.domain.attempt import Attempt, Fill
 from service.domain.lifecycle import Status
 from service.domain.order import NewOrder, OrderType, TimeInForce
+from service.domain.transaction import Fill, SignedTransaction
 from service.store.claims import Claimed
 from service.store.endings import Endings
 from service.store.journal import Committed
@@ -63,7 +63,9 @@ class Desk:
         """Take an order a step on, with all that belongs to it."""
         extra: dict[str, object] = {}
         if status is Status.SUBMITTED:
-            extra["attempt"] = Attempt(f"tx-{claim.order_id}", "paper", b"bytes", 10**9, 100_000_000, 10**12)
+            extra["attempt"] = SignedTransaction(
+                f"tx-{claim.order_id}", "paper", b"bytes", 10**9, 100_000_000, 10**12
+            )
         if status is Status.CONFIRMED:
             extra["fill"] = Fill(10**9, 100_000_000, f"tx-{claim.order_id}")
         if status is Status.PENDING:
@@ -98,7 +100,7 @@ class Desk:
         [row] = rows(
             self.servers,
             "SELECT o.status, jsonb_path_query_array(o.status_history, '$[*].status'), p.cancel_requested,"
-            " (SELECT count(*) FROM attempts AS a WHERE a.order_id = o.id)"
+            " (SELECT count(*) FROM transactions AS a WHERE a.order_id = o.id)"
             " FROM orders AS o LEFT JOIN open_orders AS p ON p.order_id = o.id WHERE o.id = %s",
             order_id,
         )

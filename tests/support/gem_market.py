@@ -172,13 +172,13 @@ def rows(servers: TestServers, sql: str, *parameters: object) -> list[tuple[Any,
         return cursor.fetchall() if cursor.description else []
 
 
-def attempts(servers: TestServers, order: Json) -> list[tuple[int, int]]:
-    """Return the minimum output and the last valid slot of each of an order's attempts."""
+def transactions(servers: TestServers, order: Json) -> list[tuple[int, int]]:
+    """Return the minimum output and the last valid slot of each of an order's transactions."""
     return [
         (int(minimum), height)
         for minimum, height in rows(
             servers,
-            "SELECT minimum_out, last_valid_height FROM attempts WHERE order_id = %s ORDER BY sequence",
+            "SELECT minimum_out, last_valid_slot FROM transactions WHERE order_id = %s ORDER BY sequence",
             order["id"],
         )
     ]

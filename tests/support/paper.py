@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from service.clock import Clock
-from service.domain.attempt import Attempt, AttemptStatus
 from service.domain.quote import Choice, Leg, Path, Route, SwapMode
+from service.domain.transaction import SignedTransaction, TransactionStatus
 from service.events.redis_link import RedisLink
 from service.settings import FailureRates, Range
 from service.store.database import Database, Row
@@ -166,17 +166,23 @@ class Rig:
         """Return the best route."""
         return await quoter(self.venue).best(mode, token_in, token_out, amount)
 
-    async def prepare(self, amount: int = SOL, token_in: str = SOLD, token_out: str = BOUGHT) -> Attempt:
+    async def prepare(
+        self, amount: int = SOL, token_in: str = SOLD, token_out: str = BOUGHT
+    ) -> SignedTransaction:
         """Sign a good swap for an order of its own, whatever it pays."""
         route = (await self.quote(amount, token_in, token_out)).route
         return await self.sign(route)
 
-    async def sign(self, route: Route, maximum_in: int | None = None, minimum_out: int = 1) -> Attempt:
+    async def sign(
+        self, route: Route, maximum_in: int | None = None, minimum_out: int = 1
+    ) -> SignedTransaction:
         """Sign a swap along a route for an order of its own."""
         most = route.amount_in if maximum_in is None else maximum_in
         return await self.venue.prepare(Swap(self.clock.new_order_id(), 1, route, most, minimum_out))
 
-    async def trade(self, amount: int = SOL, token_in: str = SOLD, token_out: str = BOUGHT) -> AttemptStatus:
+    async def trade(
+        self, amount: int = SOL, token_in: str = SOLD, token_out: str = BOUGHT
+    ) -> TransactionStatus:
         """Have a good swap executed, and return what became of it."""
         attempt = await self.prepare(amount, token_in, token_out)
         await self.venue.submit(attempt)

@@ -57,7 +57,7 @@ SELECT
     extract(epoch FROM o.created_at) AS created_at, extract(epoch FROM o.expires_at) AS expires_at,
     o.amount_out,
     p.order_id IS NOT NULL AS among_open, p.cancel_requested, p.resting, p.fired,
-    coalesce((SELECT jsonb_agg(sequence ORDER BY sequence) FROM attempts AS a WHERE a.order_id = o.id), '[]')
+    coalesce((SELECT jsonb_agg(sequence ORDER BY sequence) FROM transactions WHERE order_id = o.id), '[]')
         AS attempts,
     coalesce((
         SELECT jsonb_agg(jsonb_build_array(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from service.domain.amounts import U64_MAX
-from service.domain.attempt import Fill
+from service.domain.transaction import Fill
 from service.events.bus import Bus
 from service.events.feed import Feeds
 from service.events.redis_link import RedisLink

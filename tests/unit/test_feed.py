@@ -6,8 +6,8 @@ from typing import cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service.domain.attempt import Fill
 from service.domain.quote import SwapMode
+from service.domain.transaction import Fill
 from service.events.feed import Feeds, Watch
 from service.store.database import UnavailableError
 from service.store.journal import Committed

@@ -19,10 +19,10 @@ from service.api.routes import application
 from service.api.specs import document
 from service.api.stream import StreamRoutes
 from service.api.views import OrderAt
-from service.domain.attempt import Fill
 from service.domain.failures import FailureCode
 from service.domain.quote import Choice, Dex, Leg, NoQuote, Path, PoolQuote, Route, SwapMode
 from service.domain.tokens import TOKENS
+from service.domain.transaction import Fill
 from service.execution.offers import quoted, refused
 from service.store.journal import Entry, Quoted
 from service.store.orders import Order, Position, Terms

@@ -31,7 +31,7 @@ def test_a_signed_transaction_reads_as_the_swap_it_is(
     )
     signed = Signer(seed=1).sign(swap, slot)
     transaction = decode(signed)
-    assert (signed.id, signed.venue, signed.last_valid_height) == (transaction.signature, "multiple", slot)
+    assert (signed.id, signed.venue, signed.last_valid_slot) == (transaction.signature, "multiple", slot)
     assert (signed.maximum_in, signed.minimum_out) == (maximum_in, minimum_out)
     assert (transaction.maximum_in, transaction.minimum_out) == (maximum_in, minimum_out)
     assert (transaction.order_id, transaction.attempt) == (swap.order_id, attempt)
@@ -49,8 +49,8 @@ def test_an_attempts_id_is_the_signature_of_its_bytes_in_base58() -> None:
     signer = Signer(seed=1)
     signed = signer.sign(SWAP, 100)
     signature = Signature.from_string(signed.id)
-    assert bytes(signature) == signed.transaction[:64]
-    assert signature.verify(signer._keypair.pubkey(), signed.transaction[64:])
+    assert bytes(signature) == signed.raw[:64]
+    assert signature.verify(signer._keypair.pubkey(), signed.raw[64:])
 
 
 def test_signing_is_repeatable_and_every_difference_gives_another_id() -> None:

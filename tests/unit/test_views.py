@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from service.api.answers import ORDER, ORDER_LIST, STATUS_UPDATE
 from service.api.views import OrderAt
-from service.domain.attempt import Fill
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.quote import SwapMode
+from service.domain.transaction import Fill
 from service.store.journal import Committed, Entry, Quoted
 from service.store.orders import Order, Position, Terms
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from service.background import Background
 from service.clock import Clock
-from service.domain.attempt import AttemptStatus, Landing
 from service.domain.tokens import list_token
+from service.domain.transaction import Landing, TransactionStatus
 from service.events.channel import Channel
 from service.events.redis_link import RedisLink
 from service.store.deployment import Deployment
@@ -79,7 +79,7 @@ class Chain:
             on_subscribed=self._look_now,
         )
         self._executor = Background("paper chain", self._run_for_ever, clock)
-        self._outcomes = Outcomes[AttemptStatus]()
+        self._outcomes = Outcomes[TransactionStatus]()
         self._verdicts = Outcomes[Verdict]()
         self.catalogue = Catalogue(ledger, clock, on_change)
         """What is quoted from here."""
@@ -138,7 +138,7 @@ class Chain:
         leader.push(arrivals)
         self._changed.set()
 
-    async def outcome(self, signature: str, timeout_s: float) -> AttemptStatus | None:
+    async def outcome(self, signature: str, timeout_s: float) -> TransactionStatus | None:
         """Wait for a transaction to be settled; None when that is not heard of here in time."""
         return await self._outcomes.wait(signature, timeout_s)
 

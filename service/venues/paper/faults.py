@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from service.clock import Clock
-from service.domain.attempt import Attempt, AttemptState, AttemptStatus
 from service.domain.tokens import Token
+from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
 from service.settings import PPM
 from service.venues.paper.venue import PaperVenue
 from service.venues.venue import (
@@ -93,38 +93,38 @@ class FaultyVenue:
         """Learn what tokens there are of these names."""
         await self._venue.learn(names)
 
-    async def prepare(self, swap: Swap) -> Attempt:
+    async def prepare(self, swap: Swap) -> SignedTransaction:
         """Sign as the venue does: that takes no network."""
         return await self._venue.prepare(swap)
 
-    async def submit(self, attempt: Attempt) -> AttemptStatus:
-        """Send an attempt, or meet a fault."""
+    async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
+        """Send a transaction, or meet a fault."""
         fault = self._draw()
         match fault:
             case Fault.DOWN:
                 raise VenueUnavailableError("down, on demand")
             case Fault.NEVER:
-                return AttemptStatus(AttemptState.UNKNOWN)
+                return TransactionStatus(TransactionState.UNKNOWN)
             case Fault.REFUSE:
-                return await self._venue.refuse(attempt)
+                return await self._venue.refuse(transaction)
             case Fault.LATE:
                 await self._clock.sleep(_LATE_S)
             case Fault.SLOW:
                 await self._clock.sleep(_SLOW_S)
-        status = await self._venue.submit(attempt)
+        status = await self._venue.submit(transaction)
         if fault in {Fault.LOST_ANSWER, Fault.LATE}:
             raise VenueUnavailableError("the answer was lost, on demand")
         return status
 
-    async def status(self, attempt: Attempt) -> AttemptStatus:
-        """Ask after an attempt, or meet a fault."""
-        return await self._answer(self._venue.status(attempt))
+    async def status(self, transaction: SignedTransaction) -> TransactionStatus:
+        """Ask after a transaction, or meet a fault."""
+        return await self._answer(self._venue.status(transaction))
 
-    async def outcome(self, attempt: Attempt, timeout_s: float) -> AttemptStatus:
-        """Wait for an attempt's outcome, or meet a fault."""
-        return await self._answer(self._venue.outcome(attempt, timeout_s))
+    async def outcome(self, transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
+        """Wait for a transaction's outcome, or meet a fault."""
+        return await self._answer(self._venue.outcome(transaction, timeout_s))
 
-    async def _answer(self, answer: Awaitable[AttemptStatus]) -> AttemptStatus:
+    async def _answer(self, answer: Awaitable[TransactionStatus]) -> TransactionStatus:
         fault = self._draw()
         status = await answer
         if fault in {Fault.DOWN, Fault.LOST_ANSWER}:

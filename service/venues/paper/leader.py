@@ -13,8 +13,8 @@ import psycopg2
 
 from service import crash_points
 from service.clock import Clock
-from service.domain.attempt import AttemptStatus, Landing
 from service.domain.tokens import TOKENS, Token
+from service.domain.transaction import Landing, TransactionStatus
 from service.settings import FailureRates, Range
 from service.venues.paper.catalogue import Catalogue
 from service.venues.paper.command_queue import CommandQueue
@@ -37,7 +37,7 @@ OnSettled = Callable[[Edition, Landing, Group, Sequence[PaperPool]], None]
 """Told of a commit: its number, when it landed, what it holds, and the pools that are other, or new. Must not
 wait."""
 
-OnFinal = Callable[[str, AttemptStatus], None]
+OnFinal = Callable[[str, TransactionStatus], None]
 """Told what became of a transaction, by its signature, when the ledger knows it. Must not wait."""
 
 

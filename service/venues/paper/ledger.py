@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from service.clock import Clock
-from service.domain.attempt import AttemptState, AttemptStatus, Fill, Landing
 from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Dex
 from service.domain.tokens import Token
+from service.domain.transaction import Fill, Landing, TransactionState, TransactionStatus
 from service.store.database import Database, Row, UnavailableError
 from service.store.queries import Query, query
 from service.venues.paper import pool_json
@@ -41,9 +41,9 @@ _GET_VOLUMES = query("paper_get_volumes")
 _FORGET_VOLUMES = query("paper_forget_volumes")
 _GET_TOKENS = query("paper_get_tokens")
 
-_UNKNOWN = AttemptStatus(AttemptState.UNKNOWN)
-_PENDING = AttemptStatus(AttemptState.PENDING)
-_EXPIRED = AttemptStatus(AttemptState.EXPIRED)
+_UNKNOWN = TransactionStatus(TransactionState.UNKNOWN)
+_PENDING = TransactionStatus(TransactionState.PENDING)
+_EXPIRED = TransactionStatus(TransactionState.EXPIRED)
 
 
 class Ledger:
@@ -138,7 +138,9 @@ class Ledger:
         [row] = await self._run(_READ_LEADER)
         return Edition(*row)
 
-    async def submit(self, submissions: Sequence[Submission]) -> tuple[list[AttemptStatus], list[Arrival]]:
+    async def submit(
+        self, submissions: Sequence[Submission]
+    ) -> tuple[list[TransactionStatus], list[Arrival]]:
         """Take in transactions; return what they are now, and those that are new."""
         rows = [
             {
@@ -165,7 +167,7 @@ class Ledger:
         arrivals = [Arrival(t, taken[t.signature]) for t in transactions if t.signature in taken]
         return [known.get(t.signature, _PENDING) for t in transactions], arrivals
 
-    async def refuse(self, transaction: PaperTransaction) -> AttemptStatus:
+    async def refuse(self, transaction: PaperTransaction) -> TransactionStatus:
         """Note that a transaction is refused for good, unless it is here already; return what it is."""
         await self._run(
             _REFUSE,
@@ -180,7 +182,7 @@ class Ledger:
         [status] = await self.ask([transaction])
         return status
 
-    async def ask(self, transactions: Collection[PaperTransaction]) -> list[AttemptStatus]:
+    async def ask(self, transactions: Collection[PaperTransaction]) -> list[TransactionStatus]:
         """Return what is known of transactions; those that can no longer land become expired."""
         if not transactions:
             return []
@@ -309,7 +311,7 @@ def _pool(row: Row) -> PaperPool:
     )
 
 
-def _status(row: Row) -> AttemptStatus:
+def _status(row: Row) -> TransactionStatus:
     signature, status, amount_in, amount_out, failure, landed_slot, settled_at = row
     if status == "pending":
         return _PENDING
@@ -320,10 +322,10 @@ def _status(row: Row) -> AttemptStatus:
     return settled(execution, landing)
 
 
-def settled(execution: Execution, landing: Landing | None) -> AttemptStatus:
+def settled(execution: Execution, landing: Landing | None) -> TransactionStatus:
     """Return what the one who submitted a transaction is told of its execution; ``landing``: if it landed."""
     if execution.amount_in is not None and execution.amount_out is not None:
         fill = Fill(execution.amount_in, execution.amount_out, execution.signature)
-        return AttemptStatus(AttemptState.LANDED, fill=fill, landing=landing)
+        return TransactionStatus(TransactionState.LANDED, fill=fill, landing=landing)
     failure = Failure.of(execution.failure or FailureCode.TRANSACTION_FAILED)
-    return AttemptStatus(AttemptState.FAILED, failure=failure)
+    return TransactionStatus(TransactionState.FAILED, failure=failure)

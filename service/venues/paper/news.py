@@ -9,9 +9,9 @@ from dataclasses import astuple, dataclass
 
 import orjson
 
-from service.domain.attempt import Landing
 from service.domain.failures import FailureCode
 from service.domain.tokens import Token
+from service.domain.transaction import Landing
 from service.venues.paper.commands import Verdict
 from service.venues.paper.market import Execution
 from service.venues.paper.pool import PaperPool

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from service.domain.attempt import Landing
 from service.domain.tokens import Token
+from service.domain.transaction import Landing
 from service.venues.paper.market import Execution
 from service.venues.paper.pool import PaperPool
 from service.venues.paper.transaction import PaperTransaction

@@ -7,8 +7,8 @@ import orjson
 from solders.keypair import Keypair
 from solders.signature import Signature
 
-from service.domain.attempt import Attempt
 from service.domain.quote import SwapMode
+from service.domain.transaction import SignedTransaction
 from service.venues.venue import Swap
 
 
@@ -49,7 +49,7 @@ class Signer:
     def __init__(self, seed: int) -> None:
         self._keypair = Keypair.from_seed(hashlib.sha256(f"paper wallet {seed}".encode()).digest())
 
-    def sign(self, swap: Swap, last_valid_slot: int) -> Attempt:
+    def sign(self, swap: Swap, last_valid_slot: int) -> SignedTransaction:
         """Return the signed transaction of a swap; its id is the signature, in base58."""
         route = swap.route
         exact_in = route.mode is SwapMode.EXACT_IN
@@ -73,25 +73,25 @@ class Signer:
             }
         )
         signature = self._keypair.sign_message(message)
-        return Attempt(
+        return SignedTransaction(
             id=str(signature),
             venue=route.venue,
-            transaction=bytes(signature) + message,
+            raw=bytes(signature) + message,
             maximum_in=swap.maximum_in,
             minimum_out=swap.minimum_out,
-            last_valid_height=last_valid_slot,
+            last_valid_slot=last_valid_slot,
         )
 
 
-def decode(attempt: Attempt) -> PaperTransaction:
-    """Read an attempt's bytes: 64 of signature, then the swap."""
-    signature = Signature.from_bytes(attempt.transaction[: Signature.LENGTH])
-    return read(str(signature), attempt.transaction[Signature.LENGTH :])
+def decode(signed: SignedTransaction) -> PaperTransaction:
+    """Read a signed transaction: 64 of signature, then the swap."""
+    signature = Signature.from_bytes(signed.raw[: Signature.LENGTH])
+    return read(str(signature), signed.raw[Signature.LENGTH :])
 
 
-def message_of(attempt: Attempt) -> str:
+def message_of(signed: SignedTransaction) -> str:
     """Return what was signed, which is JSON."""
-    return attempt.transaction[Signature.LENGTH :].decode()
+    return signed.raw[Signature.LENGTH :].decode()
 
 
 def read(signature: str, message: bytes | str) -> PaperTransaction:

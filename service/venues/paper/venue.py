@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.clock import Clock
-from service.domain.attempt import Attempt, AttemptStatus
 from service.domain.tokens import Token
+from service.domain.transaction import SignedTransaction, TransactionStatus
 from service.events.redis_link import RedisLink
 from service.settings import FailureRates, InvalidSettingError, Range
 from service.store.batch import Batcher
@@ -248,7 +248,7 @@ class PaperVenue:
         slot = self._ledger.slot_now()
         return ChainTime(slot * self._settings.slot_ms // 1000, slot)
 
-    async def prepare(self, swap: Swap) -> Attempt:
+    async def prepare(self, swap: Swap) -> SignedTransaction:
         """Sign a swap that can land in the next slots."""
         if self._signer is None:
             raise RuntimeError("the paper venue has not been started")
@@ -263,33 +263,33 @@ class PaperVenue:
             raise SwapTooLateError
         return self._signer.sign(swap, last_valid_slot)
 
-    async def submit(self, attempt: Attempt) -> AttemptStatus:
-        """Send an attempt to the chain; one that is there already stays as it is."""
+    async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
+        """Send a transaction to the chain; one that is there already stays as it is."""
         delay = self._settings.execution_delay_ms
         delay_ms = self._clock.between(delay.low, delay.high)
-        return await self._submits.submit(Submission(decode(attempt), message_of(attempt), delay_ms))
+        return await self._submits.submit(Submission(decode(transaction), message_of(transaction), delay_ms))
 
-    async def refuse(self, attempt: Attempt) -> AttemptStatus:
-        """Refuse an attempt for good, unless the chain has it already."""
-        return await self._ledger.refuse(decode(attempt))
+    async def refuse(self, transaction: SignedTransaction) -> TransactionStatus:
+        """Refuse a transaction for good, unless the chain has it already."""
+        return await self._ledger.refuse(decode(transaction))
 
-    async def status(self, attempt: Attempt) -> AttemptStatus:
-        """Ask the chain what became of an attempt."""
-        [status] = await self._ledger.ask([decode(attempt)])
+    async def status(self, transaction: SignedTransaction) -> TransactionStatus:
+        """Ask the chain what became of a transaction."""
+        [status] = await self._ledger.ask([decode(transaction)])
         return status
 
-    async def outcome(self, attempt: Attempt, timeout_s: float) -> AttemptStatus:
-        """Wait for an attempt's outcome: told by the chain, or asked for now and then."""
+    async def outcome(self, transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
+        """Wait for a transaction's outcome: told by the chain, or asked for now and then."""
         deadline = self._clock.monotonic() + timeout_s
         while True:
             left_s = deadline - self._clock.monotonic()
-            status = await self.chain.outcome(attempt.id, max(0, min(left_s, _ASK_AFTER_S)))
+            status = await self.chain.outcome(transaction.id, max(0, min(left_s, _ASK_AFTER_S)))
             if status is None:
-                status = await self.status(attempt)
+                status = await self.status(transaction)
             if status.final or left_s <= _ASK_AFTER_S:
                 return status
 
-    async def _submit_group(self, submissions: list[Submission]) -> list[AttemptStatus | Exception]:
+    async def _submit_group(self, submissions: list[Submission]) -> list[TransactionStatus | Exception]:
         statuses, arrivals = await self._ledger.submit(submissions)
         self.chain.take_in(submissions, arrivals)
         return list(statuses)

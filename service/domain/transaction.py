@@ -1,4 +1,4 @@
-"""An attempt: one signed transaction for an order, and what became of it."""
+"""A signed transaction for an order, and what became of it."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -7,20 +7,20 @@ from service.domain.failures import Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class SignedTransaction:
     """A signed transaction, durable before its first byte is sent.
 
     ``id`` is the transaction's signature. It lands whole, paying ``maximum_in`` base units at most and
-    receiving ``minimum_out`` at least, or not at all. ``last_valid_height`` is the last slot in which it
+    receiving ``minimum_out`` at least, or not at all. ``last_valid_slot`` is the last slot in which it
     can land.
     """
 
     id: str
     venue: str
-    transaction: bytes
+    raw: bytes
     maximum_in: int
     minimum_out: int
-    last_valid_height: int
+    last_valid_slot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Landing:
     at: str
 
 
-class AttemptState(Enum):
-    """What a venue knows of an attempt."""
+class TransactionState(Enum):
+    """What a venue knows of a transaction."""
 
     UNKNOWN = auto()  # not seen, and it may still land: the same bytes may be sent again
     PENDING = auto()
@@ -51,13 +51,13 @@ class AttemptState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptStatus:
-    """A venue's answer about an attempt: ``fill`` and ``landing`` when it landed, ``failure`` when it failed.
+class TransactionStatus:
+    """A venue's answer about one: ``fill`` and ``landing`` when it landed, ``failure`` when it failed.
 
     ``landing`` is None where the venue no longer knows.
     """
 
-    state: AttemptState
+    state: TransactionState
     fill: Fill | None = None
     failure: Failure | None = None
     landing: Landing | None = None
@@ -65,4 +65,4 @@ class AttemptStatus:
     @property
     def final(self) -> bool:
         """Whether the answer can never change."""
-        return self.state not in {AttemptState.UNKNOWN, AttemptState.PENDING}
+        return self.state not in {TransactionState.UNKNOWN, TransactionState.PENDING}
