@@ -42,21 +42,21 @@ started AS (
     SET
         status = 'routing',
         version = o.version + 1,
-        tries = o.tries + 1,
+        attempts = o.attempts + 1,
         updated_at = greatest(o.updated_at, now()),
         status_history = appended(
             o.status_history, 'routing', greatest(o.updated_at, now()),
             coalesce(c.fired, '{}')
-                || jsonb_build_object('attempt', o.tries + 1, 'writeId', c.write_id)
+                || jsonb_build_object('attempt', o.attempts + 1, 'writeId', c.write_id)
         )
     FROM claimed AS c
     WHERE o.id = c.order_id AND o.status IN ('pending', 'open')
-    RETURNING o.id, o.status, o.version, o.tries, o.status_history -> -1 AS entry
+    RETURNING o.id, o.status, o.version, o.attempts, o.status_history -> -1 AS entry
 ),
 handed AS (
-    SELECT id, status, version, tries, entry FROM started
+    SELECT id, status, version, attempts, entry FROM started
     UNION ALL
-    SELECT o.id, o.status, o.version, o.tries, NULL
+    SELECT o.id, o.status, o.version, o.attempts, NULL
     FROM claimed AS c
     JOIN orders AS o ON o.id = c.order_id
     WHERE o.status NOT IN ('pending', 'open')
@@ -64,8 +64,8 @@ handed AS (
 SELECT
     h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
     o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8,
-    extract(epoch FROM p.expires_at)::float8, h.status, h.version, h.tries,
-    h.tries - p.tries_before, h.entry, NULL::integer AS wait_ms
+    extract(epoch FROM p.expires_at)::float8, h.status, h.version, h.attempts,
+    h.attempts - p.attempts_before, h.entry, NULL::integer AS wait_ms
 FROM handed AS h
 JOIN orders AS o ON o.id = h.id
 JOIN open_orders AS p ON p.order_id = h.id;
@@ -123,17 +123,17 @@ started AS (
     SET
         status = 'routing',
         version = o.version + 1,
-        tries = o.tries + 1,
+        attempts = o.attempts + 1,
         updated_at = greatest(o.updated_at, now()),
         status_history = appended(
             o.status_history, 'routing', greatest(o.updated_at, now()),
             coalesce(c.fired, '{}')
-                || jsonb_build_object('attempt', o.tries + 1, 'writeId', c.write_id)
+                || jsonb_build_object('attempt', o.attempts + 1, 'writeId', c.write_id)
         )
     FROM claimed AS c
     WHERE o.id = c.order_id AND o.status IN ('pending', 'open')
     RETURNING
-        o.id, o.status, o.version, o.tries, o.status_history -> -1 AS entry, o.updated_at, c.slot
+        o.id, o.status, o.version, o.attempts, o.status_history -> -1 AS entry, o.updated_at, c.slot
 ),
 used AS (
     UPDATE rate_starts AS r
@@ -184,17 +184,17 @@ deferred AS (
     RETURNING p.order_id, extract(epoch FROM p.wake_at - now()) * 1000 AS wait_ms
 ),
 handed AS (
-    SELECT id, status, version, tries, entry FROM started
+    SELECT id, status, version, attempts, entry FROM started
     UNION ALL
-    SELECT o.id, o.status, o.version, o.tries, NULL
+    SELECT o.id, o.status, o.version, o.attempts, NULL
     FROM continued AS c
     JOIN orders AS o ON o.id = c.order_id
 )
 SELECT
     h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
     o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8,
-    extract(epoch FROM p.expires_at)::float8, h.status, h.version, h.tries,
-    h.tries - p.tries_before, h.entry, NULL::integer AS wait_ms
+    extract(epoch FROM p.expires_at)::float8, h.status, h.version, h.attempts,
+    h.attempts - p.attempts_before, h.entry, NULL::integer AS wait_ms
 FROM handed AS h
 JOIN orders AS o ON o.id = h.id
 JOIN open_orders AS p ON p.order_id = h.id

@@ -128,7 +128,7 @@ moved AS (
                 AND i.seen_at > now() - %(instance_timeout_ms)s * interval '1 millisecond'
         ))
     RETURNING
-        o.id, o.version, o.created_at, o.status, o.status_history -> -1 AS entry, o.tries,
+        o.id, o.version, o.created_at, o.status, o.status_history -> -1 AS entry, o.attempts,
         w.retry_in_ms, w.offers, w.route, w.transaction
 ),
 offered AS (
@@ -171,7 +171,7 @@ rested AS (
         rested_version = m.version,
         not_before = now() + least(2 ^ least(p.returns, 16), 300) * interval '1 second',
         returns = p.returns + 1,
-        tries_before = m.tries
+        attempts_before = m.attempts
     FROM moved AS m
     WHERE p.order_id = m.id AND m.status = 'open'
 ),

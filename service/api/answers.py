@@ -17,7 +17,7 @@ class HistoryEntrySchema(Answer):
     sequence = fields.Integer(required=True, metadata={"description": "From 1, without gaps."})
     status = fields.String(required=True, validate=validate.OneOf(list(Status)))
     timestamp = fields.String(required=True, metadata={"format": "date-time"})
-    attempt = fields.Integer(metadata={"description": "The number of the try."})
+    attempt = fields.Integer(metadata={"description": "The number of the attempt."})
     venue = fields.String(validate=validate.OneOf([*Dex, MULTIPLE]))
     txHash = fields.String()  # noqa: N815 - entries are stored in the wire's form
     landedSlot = fields.Integer(  # noqa: N815
@@ -131,7 +131,7 @@ class OrderSchema(Answer):
     status_history = Stored(HistoryEntrySchema, many=True, required=True)
     created_at = fields.String(required=True, metadata={"format": "date-time"})
     updated_at = fields.String(required=True, metadata={"format": "date-time"})
-    attempts = fields.Integer(required=True, metadata={"description": "Tries begun."})
+    attempts = fields.Integer(required=True, metadata={"description": "Attempts begun."})
     quotes = Stored(OfferSchema, many=True, required=True, allow_none=True)
     route = Stored(RouteSchema, required=True, allow_none=True)
     venue = fields.String(required=True, allow_none=True)

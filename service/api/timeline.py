@@ -1,7 +1,7 @@
 """An order's messages: message N shows the order as it stood at its N-th entry, history and all.
 
 The history is in each message as far as it went then, so each entry goes out as often as messages follow it.
-It is serialised once, and so are the offers and the route of each try: a replay costs what its bytes cost.
+It is serialised once, and so are the offers and the route of each attempt: a replay costs what its bytes do.
 """
 
 from dataclasses import dataclass

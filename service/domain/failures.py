@@ -1,4 +1,4 @@
-"""Why a try or an order failed: one table of codes, the same in the API, the history and the log.
+"""Why an attempt or an order failed: one table of codes, the same in the API, the history and the log.
 
 A refusal by us (before anything was sent) and a refusal by the venue are different codes.
 """
@@ -85,7 +85,7 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failure of one try: its code, and a text for people."""
+    """A failure of one attempt: its code, and a text for people."""
 
     code: FailureCode
     detail: str

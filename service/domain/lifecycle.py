@@ -4,7 +4,7 @@
 
     pending -> routing -> building -> submitted -> confirmed
        ^          |           |           |
-       +----------+-----------+-----------+   retry: another try, later
+       +----------+-----------+-----------+   retry: another attempt, later
                   +-----------+-----------+-> failed
 
     pending -> open -> routing ...            an order that rests until a trigger fires it

@@ -50,8 +50,8 @@ class ExecutionSettings:
     outcome_timeout_ms: int
 
 
-class _TryFailedError(Exception):
-    """This try is over; whether another follows is the retry policy's to say."""
+class _AttemptFailedError(Exception):
+    """This attempt is over; whether another follows is the retry policy's to say."""
 
     def __init__(self, failure: Failure, quoted: Quoted | None = None) -> None:
         super().__init__(failure.detail)
@@ -137,7 +137,7 @@ class Engine:
     async def execute(self, order_id: str) -> None:
         """Work on an order, if it may be worked on now, for as long as there is something to do.
 
-        Returns when the order has ended, waits for its next try, or waits for an outcome that the
+        Returns when the order has ended, waits for its next attempt, or waits for an outcome that the
         venue owes (which is then asked for without holding up the caller). A wake-up whose claim was not
         answered (it was cancelled, or failed) is put back.
         """
@@ -177,8 +177,8 @@ class Engine:
                 transaction = await self._build(run, route)
             if run.status is Status.SUBMITTED:
                 await self._settle(run, transaction)
-        except _TryFailedError as end:
-            await self._end_try(run, end.failure, end.quoted)
+        except _AttemptFailedError as end:
+            await self._end_attempt(run, end.failure, end.quoted)
         except _TimeOverError:
             self._set_aside(run.order, self._wait_for_expiry(run.order))
         except SupersededError:
@@ -189,7 +189,7 @@ class Engine:
                 # Sent or not, it may land: only the venue can say.
                 self._ask_later(run, None)
             else:
-                await self._end_try(run, Failure.of(FailureCode.INTERNAL_ERROR))
+                await self._end_attempt(run, Failure.of(FailureCode.INTERNAL_ERROR))
 
     async def _route(self, run: _Run) -> Route:
         """Quote the order on every pool, and keep what was offered and what was chosen."""
@@ -209,7 +209,7 @@ class Engine:
             minimum_out = max(minimum_out, order.limit_out)
         swap = Swap(
             order.order_id,
-            order.tries,
+            order.attempts,
             route,
             maximum_in,
             minimum_out,
@@ -219,7 +219,7 @@ class Engine:
         try:
             transaction = await self._venue.prepare(swap)
         except VenueUnavailableError as error:
-            raise _TryFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
+            raise _AttemptFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
         except SwapTooLateError as error:
             raise _TimeOverError from error
         await self._move(run, Trigger.PREPARED, detail=promise(transaction, route), transaction=transaction)
@@ -247,9 +247,9 @@ class Engine:
             await self._move(run, Trigger.LANDED, detail=detail, fill=status.fill)
             log.info("order %s: confirmed by %s", run.order.order_id, status.fill.tx_hash)
         elif status.state is TransactionState.EXPIRED:
-            raise _TryFailedError(Failure.of(FailureCode.ATTEMPT_EXPIRED))
+            raise _AttemptFailedError(Failure.of(FailureCode.ATTEMPT_EXPIRED))
         else:
-            raise _TryFailedError(status.failure or Failure.of(FailureCode.TRANSACTION_FAILED))
+            raise _AttemptFailedError(status.failure or Failure.of(FailureCode.TRANSACTION_FAILED))
 
     def _ask_later(self, run: _Run, transaction: SignedTransaction | None) -> None:
         """Ask the venue after a transaction until it tells, without holding up a worker."""
@@ -289,28 +289,28 @@ class Engine:
         order_id = run.order.order_id
         try:
             await self._conclude(run, await self._outcomes.learn(order_id, transaction))
-        except _TryFailedError as end:
-            await self._end_try(run, end.failure)
+        except _AttemptFailedError as end:
+            await self._end_attempt(run, end.failure)
         except SupersededError:
             log.warning("order %s is no longer this process's", order_id)
         except Exception:
             # The order stays submitted and nobody's: the sweep takes it up again.
             log.exception("order %s: asking for its outcome failed", order_id)
 
-    async def _end_try(self, run: _Run, failure: Failure, quoted: Quoted | None = None) -> None:
-        """End the order, put it back to pending until its next try, or let it rest again."""
+    async def _end_attempt(self, run: _Run, failure: Failure, quoted: Quoted | None = None) -> None:
+        """End the order, put it back to pending until its next attempt, or let it rest again."""
         order, policy = run.order, self._settings.retry
         following = policy.after(order, failure, run.version)
         failure, delay_ms = following.failure, following.delay_ms
         if delay_ms is not None:
             delay_ms += self._clock.between(0, policy.jitter_ms())
-        detail = {"attempt": order.tries, "reason": failure.code, "detail": failure.detail}
+        detail = {"attempt": order.attempts, "reason": failure.code, "detail": failure.detail}
         try:
             await self._move(run, following.trigger, detail=detail, quoted=quoted, retry_in_ms=delay_ms)
         except SupersededError:
             log.warning("order %s is no longer this process's", order.order_id)
             return
-        log.info("order %s: try %d: %s; now %s", order.order_id, order.tries, failure.code, run.status)
+        log.info("order %s: attempt %d: %s; now %s", order.order_id, order.attempts, failure.code, run.status)
         if delay_ms is not None:
             self._later.look_in(delay_ms)
 
@@ -318,7 +318,7 @@ class Engine:
         """Return the best route, if it is one that the order takes.
 
         Raises:
-            _TryFailedError: There is none.
+            _AttemptFailedError: There is none.
             _TimeOverError: The order may not be executed any more.
         """
         left_s = None
@@ -334,11 +334,12 @@ class Engine:
                 within_s=left_s,
             )
         except NoRouteError as end:
-            raise _TryFailedError(end.failure, refused(end.offers, order.token_in, order.token_out)) from end
+            offers = refused(end.offers, order.token_in, order.token_out)
+            raise _AttemptFailedError(end.failure, offers) from end
         if order.submit_by is not None and order.submit_by <= self._clock.database_time():
             raise _TimeOverError
         if not _is_paid(order, choice):
-            raise _TryFailedError(
+            raise _AttemptFailedError(
                 Failure.of(FailureCode.LIMIT_NOT_REACHED),
                 refused(choice.offers, order.token_in, order.token_out),
             )

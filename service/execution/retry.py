@@ -1,4 +1,4 @@
-"""What follows a failed try: another one, rest, or the end. A pure policy."""
+"""What follows a failed attempt: another one, rest, or the end. A pure policy."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most ``max_retries`` more tries: after ``base_delay_ms``, then after twice as long each time.
+    """At most ``max_retries`` more attempts: after ``base_delay_ms``, then after twice as long each time.
 
     ``max_history_entries`` bounds what amendments may make of a history; see ``ROOM_TO_RETURN``.
     """
@@ -47,7 +47,7 @@ class RetryPolicy:
     max_history_entries: int
 
     def after(self, order: Claimed, failure: Failure, entries: int) -> Next:
-        """Return what follows a failed try of an order whose history has so many entries.
+        """Return what follows a failed attempt of an order whose history has so many entries.
 
         A limit order whose price is gone rests again, which uses up no retry, unless its history is full:
         then it has failed. One that was for now or never has expired.
@@ -58,21 +58,21 @@ class RetryPolicy:
             if entries >= self.max_history_entries + ROOM_TO_RETURN:
                 return Next(Trigger.FAIL, _because(FailureCode.HISTORY_FULL, failure))
             return Next(Trigger.REST, failure)
-        delay_ms = self.delay_ms(failure, order.tries_since_rest)
+        delay_ms = self.delay_ms(failure, order.attempts_since_rest)
         if delay_ms is None:
             return Next(Trigger.FAIL, failure)
         return Next(Trigger.RETRY, failure, delay_ms)
 
-    def delay_ms(self, failure: Failure, tries: int) -> int | None:
-        """Return how long to wait before the next try, or None when there is none.
+    def delay_ms(self, failure: Failure, attempts: int) -> int | None:
+        """Return how long to wait before the next attempt, or None when there is none.
 
         Args:
-            failure: Why the last try failed.
-            tries: How many have been made, at least one.
+            failure: Why the last attempt failed.
+            attempts: How many have been made, at least one.
         """
-        if failure.remedy is Remedy.NONE or tries > self.max_retries:
+        if failure.remedy is Remedy.NONE or attempts > self.max_retries:
             return None
-        return self.base_delay_ms << (tries - 1)
+        return self.base_delay_ms << (attempts - 1)
 
     def jitter_ms(self) -> int:
         """Return how much may be added to a delay, so that orders that failed together spread out."""

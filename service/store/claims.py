@@ -28,8 +28,8 @@ class Claimed:
 
     ``amount`` is base units of the token whose side ``swap_mode`` fixes, ``limit_out`` base units that the
     whole amount must pay at least. ``expires_at``, and ``submit_by``, after which nothing of it is submitted
-    and which is no later, are seconds since the Unix epoch. ``tries`` are all that have begun,
-    ``tries_since_rest`` those since the order last rested.
+    and which is no later, are seconds since the Unix epoch. ``attempts`` are all that have begun,
+    ``attempts_since_rest`` those since the order last rested.
     """
 
     order_id: str
@@ -46,8 +46,8 @@ class Claimed:
     submit_by: float | None
     status: Status
     version: int
-    tries: int
-    tries_since_rest: int
+    attempts: int
+    attempts_since_rest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Claims:
         for row in answer:
             order_id, order_type, token_in, token_out, swap_mode, amount, slippage_bps, *rest = row
             time_in_force, limit_out, expires_at, submit_by, *rest = rest
-            status, version, tries, tries_since_rest, entry, wait_ms = rest
+            status, version, attempts, attempts_since_rest, entry, wait_ms = rest
             if wait_ms is not None:
                 claims[order_id] = Deferred(wait_ms)
                 continue
@@ -137,8 +137,8 @@ class Claims:
                 submit_by=submit_by,
                 status=Status(status),
                 version=version,
-                tries=tries,
-                tries_since_rest=tries_since_rest,
+                attempts=attempts,
+                attempts_since_rest=attempts_since_rest,
             )
             if entry is not None:
                 committed.append(Committed(order_id, public(entry)))

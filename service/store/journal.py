@@ -53,7 +53,7 @@ class ClientOrderIdTakenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """What a try was offered, and the route it chose (None: it found none), in the wire's form."""
+    """What an attempt was offered, and the route it chose (None: it found none), in the wire's form."""
 
     offers: list[Entry]
     route: Entry | None

@@ -44,7 +44,7 @@ class Order:
 
     ``amount`` is base units of the token whose side ``swap_mode`` fixes, ``amount_text`` what the client
     wrote; times are RFC 3339 in UTC; ``quoted`` maps the sequence of a history entry to what was offered
-    for it and what was chosen, of the last try or of all. ``decimals_out`` is
+    for it and what was chosen, of the last attempt or of all. ``decimals_out`` is
     None while tokenOut is not listed.
     """
 
@@ -186,7 +186,7 @@ class Orders:
         return await self._reads.submit(order_id)
 
     async def get_whole(self, order_id: str) -> Order | None:
-        """Return an order with the quotes of all its tries."""
+        """Return an order with the quotes of all its attempts."""
         return await self._whole_reads.submit(order_id)
 
     async def get_many(self, order_ids: list[str]) -> dict[str, Order]:

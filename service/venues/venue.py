@@ -90,7 +90,7 @@ OnMarketChange = Callable[[MarketChange], None]
 class Swap:
     """What an order wants executed: the whole route or nothing, within both limits.
 
-    ``attempt`` numbers the order's tries. ``maximum_in`` and ``minimum_out`` are base units; an exact-in
+    ``attempt`` numbers the order's attempts. ``maximum_in`` and ``minimum_out`` are base units; an exact-in
     route pays its ``amount_in``, an exact-out route pays out its ``amount_out``. It may land only in slots
     that end by ``valid_until``, and no longer after ``submit_by`` than transactions take to land; both in
     seconds since the Unix epoch.

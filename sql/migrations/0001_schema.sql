@@ -42,7 +42,7 @@ CREATE TABLE orders (
     status_history    jsonb NOT NULL,
     created_at        timestamptz NOT NULL,
     updated_at        timestamptz NOT NULL,
-    tries             integer NOT NULL DEFAULT 0,
+    attempts          integer NOT NULL DEFAULT 0,
     amount_in         numeric(20, 0),           -- base units paid
     amount_out        numeric(20, 0),           -- base units got
     tx_hash           text,
@@ -105,7 +105,7 @@ CREATE TABLE open_orders (
     order_id         uuid PRIMARY KEY REFERENCES orders,
     created_at       timestamptz NOT NULL,
     owner            uuid,                            -- instances.id
-    started          boolean NOT NULL DEFAULT false,  -- a try has begun: going on needs no place in the rate
+    started          boolean NOT NULL DEFAULT false,  -- an attempt has begun: going on needs no place in the rate
     due_at           timestamptz NOT NULL,            -- no work before
     wake_at          timestamptz NOT NULL,            -- the sweep sends a wake-up when this has passed
     resting          boolean NOT NULL DEFAULT false,
@@ -113,7 +113,7 @@ CREATE TABLE open_orders (
     rested_version   integer,                         -- the order's version then: fences its firing
     not_before       timestamptz,                     -- no trigger fires it before
     returns          integer NOT NULL DEFAULT 0,      -- how often it has come back to rest
-    tries_before     integer NOT NULL DEFAULT 0,      -- tries that were over when it last rested
+    attempts_before  integer NOT NULL DEFAULT 0,      -- attempts that were over when it last rested
     fired            jsonb,                           -- what a trigger saw when it fired it
     expires_at       timestamptz,                     -- nothing is submitted after: the order's own, or earlier
     cancel_requested boolean NOT NULL DEFAULT false,
@@ -143,7 +143,7 @@ CREATE TABLE finished_orders (
     )
 );
 
--- What each DEX offered, try by try.
+-- What each DEX offered, attempt by attempt.
 CREATE TABLE order_quotes (
     order_id uuid NOT NULL REFERENCES orders,
     sequence integer NOT NULL,  -- of the history entry that chose among them
@@ -155,13 +155,13 @@ CREATE TABLE order_quotes (
 -- Signed transactions, written by the statement that moves their order to submitted: before a byte
 -- is sent, it is here.
 CREATE TABLE transactions (
-    id                text PRIMARY KEY,  -- the transaction's signature
-    order_id          uuid NOT NULL REFERENCES orders,
-    sequence          integer NOT NULL,  -- of the history entry that made it
-    venue             text NOT NULL,
-    raw               bytea NOT NULL,
-    maximum_in        numeric(20, 0) NOT NULL,
-    minimum_out       numeric(20, 0) NOT NULL,
+    id              text PRIMARY KEY,  -- the transaction's signature
+    order_id        uuid NOT NULL REFERENCES orders,
+    sequence        integer NOT NULL,  -- of the history entry that made it
+    venue           text NOT NULL,
+    raw             bytea NOT NULL,
+    maximum_in      numeric(20, 0) NOT NULL,
+    minimum_out     numeric(20, 0) NOT NULL,
     last_valid_slot bigint NOT NULL,
     UNIQUE (order_id, sequence),
     CONSTRAINT transactions_maximum_in CHECK (maximum_in BETWEEN 1 AND 18446744073709551615),

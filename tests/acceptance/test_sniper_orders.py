@@ -475,7 +475,7 @@ async def test_a_hundred_snipers_of_one_token_each_fire_once(start: Start, serve
     await poll(lambda: rows(servers, "SELECT count(*) FROM open_orders") == [(0,)])
     assert rows(
         servers,
-        "SELECT status, version, tries, count(*)::int FROM orders GROUP BY 1, 2, 3",
+        "SELECT status, version, attempts, count(*)::int FROM orders GROUP BY 1, 2, 3",
     ) == [("confirmed", 6, 1, 100)]
     async with client.get("/api/orders?limit=1") as answer:
         [order] = (await answer.json())["orders"]

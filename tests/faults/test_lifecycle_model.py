@@ -61,7 +61,7 @@ _ENDED = {"confirmed", "failed"}
 _READ = Query(
     "read_model",
     "What the model speaks of.",
-    "SELECT o.id::text, o.status, o.version, o.tries, p.owner::text, o.tx_hash,"
+    "SELECT o.id::text, o.status, o.version, o.attempts, p.owner::text, o.tx_hash,"
     " (SELECT jsonb_agg(e ->> 'status') FROM jsonb_array_elements(o.status_history) AS e),"
     " (SELECT jsonb_agg(a.id ORDER BY a.sequence) FROM transactions AS a WHERE a.order_id = o.id)"
     " FROM orders AS o LEFT JOIN open_orders AS p ON p.order_id = o.id WHERE o.id = ANY(%(ids)s::uuid[])",
@@ -355,9 +355,9 @@ class Life:
 
     walk: list[str] = field(default_factory=lambda: ["pending"])
     owner: str | None = None
-    tries: int = 0
+    attempts: int = 0
     tx_hash: str | None = None
-    attempts: list[str] = field(default_factory=list)
+    transactions: list[str] = field(default_factory=list)
 
     @property
     def status(self) -> str:
@@ -530,18 +530,18 @@ class Lifecycle(RuleBasedStateMachine):
             assert row == [
                 life.status,
                 len(life.walk),
-                life.tries,
+                life.attempts,
                 life.owner,
                 life.tx_hash,
                 life.walk,
-                life.attempts or None,
+                life.transactions or None,
             ]
 
     @invariant()
     def nothing_is_executed_twice_and_no_outcome_is_a_guess(self) -> None:
         chain = self.world.chain
         for order_id, life in self.lives.items():
-            states = [chain.states.get(attempt, TransactionState.UNKNOWN) for attempt in life.attempts]
+            states = [chain.states.get(attempt, TransactionState.UNKNOWN) for attempt in life.transactions]
             assert states.count(TransactionState.LANDED) <= 1
             if life.status == "confirmed":
                 assert states[-1] is TransactionState.LANDED
@@ -551,7 +551,7 @@ class Lifecycle(RuleBasedStateMachine):
             dead = states[:-1] if life.status in {"submitted", "confirmed"} else states
             assert set(dead) <= {TransactionState.FAILED, TransactionState.EXPIRED}
             sent = {attempt for attempt, (order, _) in chain.seen.items() if order == order_id}
-            assert {attempt for attempt in sent if attempt in chain.states} <= set(life.attempts)
+            assert {attempt for attempt in sent if attempt in chain.states} <= set(life.transactions)
 
     def teardown(self) -> None:
         """Whatever has happened: now that all is well, every order ends."""
@@ -587,7 +587,7 @@ class Lifecycle(RuleBasedStateMachine):
         if not running and life.status not in _ENDED and may:
             if life.status == "pending":
                 life.walk.append("routing")
-                life.tries += 1
+                life.attempts += 1
             life.owner = process.id
             self.runs[process, order_id] = Run(process.id, len(life.walk), life.status)
 
@@ -621,13 +621,13 @@ class Lifecycle(RuleBasedStateMachine):
                 self.lives[call.order_id].tx_hash = call.attempt.id
         elif status.final:
             rejected = status.failure and status.failure.code is FailureCode.TRANSACTION_REJECTED
-            self._end_try(call, retry=not rejected)
+            self._end_attempt(call, retry=not rejected)
         return lambda: call.answer.set_result(status)
 
     def _expect_before_sending(self, call: Call, *, away: bool) -> Callable[[], None]:
         run = self.runs[call.process, call.order_id]
         if away:
-            self._end_try(call, retry=True)
+            self._end_attempt(call, retry=True)
             return lambda: call.answer.set_exception(VenueUnavailableError("away"))
         if call.kind == "snapshot":
             if run.status == "routing":
@@ -637,7 +637,7 @@ class Lifecycle(RuleBasedStateMachine):
             # Who may have been judged dead makes no new attempt.
             self._drop(call)
         elif self._move(call, "submitted"):
-            self.lives[call.order_id].attempts.append(f"{call.order_id}/{len(self.world.chain.seen)}")
+            self.lives[call.order_id].transactions.append(f"{call.order_id}/{len(self.world.chain.seen)}")
         return lambda: call.answer.set_result(None)
 
     def _move(self, call: Call, status: str) -> bool:
@@ -653,8 +653,9 @@ class Lifecycle(RuleBasedStateMachine):
             self._drop(call)
         return True
 
-    def _end_try(self, call: Call, *, retry: bool) -> None:
-        self._move(call, "pending" if retry and self.lives[call.order_id].tries <= MAX_RETRIES else "failed")
+    def _end_attempt(self, call: Call, *, retry: bool) -> None:
+        again = retry and self.lives[call.order_id].attempts <= MAX_RETRIES
+        self._move(call, "pending" if again else "failed")
 
     def _drop(self, call: Call) -> None:
         del self.runs[call.process, call.order_id]
@@ -723,7 +724,7 @@ def _pick(things: Sequence[Any], which: int) -> Any:
 
 
 def _copy(life: Life) -> Life:
-    return Life(list(life.walk), life.owner, life.tries, life.tx_hash, list(life.attempts))
+    return Life(list(life.walk), life.owner, life.attempts, life.tx_hash, list(life.transactions))
 
 
 @pytest.fixture

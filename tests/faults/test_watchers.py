@@ -171,14 +171,16 @@ CALM = {
 TRIES = 150
 
 
-def store_long_history(servers: TestServers, tries: int = TRIES, *, failed: bool = False) -> tuple[str, int]:
+def store_long_history(
+    servers: TestServers, attempts: int = TRIES, *, failed: bool = False
+) -> tuple[str, int]:
     """Store an order that has been tried so often that its stream fills buffers; return its last sequence.
 
     It waits for its next try, far from now, or has failed.
     """
     order_id = str(uuid.uuid4())
     status = "failed" if failed else "pending"
-    walk = ["pending", *["routing", "pending"] * (tries - 1), "routing", status]
+    walk = ["pending", *["routing", "pending"] * (attempts - 1), "routing", status]
     history = [
         {
             "sequence": place,
@@ -193,10 +195,10 @@ def store_long_history(servers: TestServers, tries: int = TRIES, *, failed: bool
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
             "INSERT INTO orders (id, account, order_type, token_in, token_out, swap_mode, amount,"
-            " amount_text, slippage_bps, status, version, status_history, created_at, updated_at, tries)"
+            " amount_text, slippage_bps, status, version, status_history, created_at, updated_at, attempts)"
             " VALUES (%s, 'default', 'market', 'SOL', 'USDC', 'exactIn', 1000000000, '1', 100, %s, %s, %s,"
             " now(), now(), %s)",
-            (order_id, status, len(history), json.dumps(history), tries),
+            (order_id, status, len(history), json.dumps(history), attempts),
         )
         if not failed:
             cursor.execute(

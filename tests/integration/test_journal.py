@@ -123,15 +123,17 @@ async def test_a_commit_whose_answer_is_lost_is_known_by_its_write_id(
 async def test_an_attempt_and_its_order_move_together(store: Store) -> None:
     claim = await store.start()
     building = await store.journal.append(store.step(claim, Status.BUILDING))
-    attempt = SignedTransaction("signature", "raydium", b"\x00bytes\xff", 101, 99, 123)
-    stale = store.step(claim, Status.SUBMITTED, attempt=SignedTransaction("other", "raydium", b"", 1, 1, 1))
+    signed = SignedTransaction("signature", "raydium", b"\x00bytes\xff", 101, 99, 123)
+    stale = store.step(
+        claim, Status.SUBMITTED, transaction=SignedTransaction("other", "raydium", b"", 1, 1, 1)
+    )
     with pytest.raises(SupersededError):
         await store.journal.append(stale)
     assert await store.orders.latest_transaction(claim.order_id) is None
     await store.journal.append(
-        store.step(claim, Status.SUBMITTED, version=building.sequence, attempt=attempt)
+        store.step(claim, Status.SUBMITTED, version=building.sequence, transaction=signed)
     )
-    assert await store.orders.latest_transaction(claim.order_id) == attempt
+    assert await store.orders.latest_transaction(claim.order_id) == signed
 
 
 async def test_a_process_that_may_be_dead_makes_no_new_attempt(store: Store, servers: TestServers) -> None:
@@ -139,8 +141,8 @@ async def test_a_process_that_may_be_dead_makes_no_new_attempt(store: Store, ser
     building = await store.journal.append(store.step(claim, Status.BUILDING))
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("UPDATE instances SET seen_at = now() - interval '1 hour'")
-    attempt = SignedTransaction("signature", "raydium", b"", 101, 99, 123)
-    submitted = store.step(claim, Status.SUBMITTED, version=building.sequence, attempt=attempt)
+    signed = SignedTransaction("signature", "raydium", b"", 101, 99, 123)
+    submitted = store.step(claim, Status.SUBMITTED, version=building.sequence, transaction=signed)
     with pytest.raises(SupersededError):
         await store.journal.append(submitted)
     await store.instances.beat()

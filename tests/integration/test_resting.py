@@ -109,7 +109,7 @@ async def test_firing_makes_due_and_starting_tells_what_was_seen(desk: Desk, ser
     assert await desk.resting.fire([Fired(order.id, 2, SEEN)]) == []
     claim = await desk.store.claims.claim(order.id)
     assert isinstance(claim, Claimed)
-    assert (claim.limit_out, claim.time_in_force, claim.tries, claim.tries_since_rest) == (
+    assert (claim.limit_out, claim.time_in_force, claim.attempts, claim.attempts_since_rest) == (
         order.limit_out,
         TimeInForce.GTC,
         1,
@@ -148,7 +148,7 @@ async def test_a_retry_does_not_tell_again_what_was_seen(desk: Desk, servers: Te
     rows(servers, "UPDATE open_orders SET due_at = now()")
     again = await desk.store.claims.claim(claim.order_id)
     assert isinstance(again, Claimed)
-    assert (again.tries, again.tries_since_rest) == (2, 2)
+    assert (again.attempts, again.attempts_since_rest) == (2, 2)
     there = await desk.store.orders.get(claim.order_id)
     assert there is not None
     assert "triggeredBy" not in there.history[-1]
@@ -161,7 +161,7 @@ async def test_an_order_that_rests_again_waits_longer_each_time(desk: Desk, serv
         assert await desk.resting.fire([Fired(order.id, version, SEEN)]) == [order.id]
         claim = await desk.store.claims.claim(order.id)
         assert isinstance(claim, Claimed)
-        assert claim.tries_since_rest == 1
+        assert claim.attempts_since_rest == 1
         await desk.step(claim, Status.OPEN)
         version = claim.version + 1
         state = await open_state(servers, {"id": order.id})

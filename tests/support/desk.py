@@ -63,7 +63,7 @@ class Desk:
         """Take an order a step on, with all that belongs to it."""
         extra: dict[str, object] = {}
         if status is Status.SUBMITTED:
-            extra["attempt"] = SignedTransaction(
+            extra["transaction"] = SignedTransaction(
                 f"tx-{claim.order_id}", "paper", b"bytes", 10**9, 100_000_000, 10**12
             )
         if status is Status.CONFIRMED:
@@ -71,7 +71,11 @@ class Desk:
         if status is Status.PENDING:
             extra["retry_in_ms"] = 60_000
         if status in {Status.PENDING, Status.OPEN, Status.FAILED, Status.EXPIRED}:
-            extra["detail"] = {"attempt": claim.tries, "reason": "slippage_exceeded", "detail": "Too little."}
+            extra["detail"] = {
+                "attempt": claim.attempts,
+                "reason": "slippage_exceeded",
+                "detail": "Too little.",
+            }
         return await self.store.journal.append(self.store.step(claim, status, **extra))
 
     def amendment(self, order_id: str, version: int = 2, **changes: Any) -> Amendment:

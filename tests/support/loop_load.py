@@ -73,7 +73,7 @@ def store_orders(servers: TestServers, count: int, status: str, *, entries: int 
         cursor.execute(
             "INSERT INTO orders (id, account, order_type, token_in, token_out, swap_mode, amount,"
             " amount_text, slippage_bps, time_in_force, limit_price, limit_out, status, version,"
-            " status_history, created_at, updated_at, tries, decimals_in, decimals_out)"
+            " status_history, created_at, updated_at, attempts, decimals_in, decimals_out)"
             " SELECT id, 'default', 'limit', 'SOL', 'USDC', 'exactIn', 1000000000, '1', 100, 'GTC',"
             " '1000000', 1000000000000, %s, %s, %s, now(), now(), %s, 9, 6 FROM unnest(%s::uuid[]) AS id",
             (status, entries, json.dumps(history), len(tries), order_ids),

@@ -52,13 +52,13 @@ CREATE TRIGGER note_fire AFTER UPDATE ON open_orders FOR EACH ROW
 
 _ORDERS = """
 SELECT
-    o.id::text, o.order_type, o.time_in_force, o.status, o.version, o.tries, o.status_history AS history,
+    o.id::text, o.order_type, o.time_in_force, o.status, o.version, o.attempts, o.status_history AS history,
     o.amount, o.token_in, o.token_out, o.limit_price, o.limit_out, o.sniper_conditions,
     extract(epoch FROM o.created_at) AS created_at, extract(epoch FROM o.expires_at) AS expires_at,
     o.amount_out,
     p.order_id IS NOT NULL AS among_open, p.cancel_requested, p.resting, p.fired,
     coalesce((SELECT jsonb_agg(sequence ORDER BY sequence) FROM transactions WHERE order_id = o.id), '[]')
-        AS attempts,
+        AS transactions,
     coalesce((
         SELECT jsonb_agg(jsonb_build_array(
             t.status, t.amount_out::text, extract(epoch FROM t.settled_at), t.last_valid_slot
@@ -189,8 +189,8 @@ def _judge_history(row: dict[str, Any]) -> Iterable[str]:
     ended = row["status"] in ENDS
     if ended == row["among_open"]:
         yield f"is {row['status']}, and {'still' if ended else 'not'} among the open orders"
-    if walk.count("routing") != row["tries"]:
-        yield f"{row['tries']} tries, and {walk}"
+    if walk.count("routing") != row["attempts"]:
+        yield f"{row['attempts']} attempts, and {walk}"
     immediate = row["time_in_force"] in {"IOC", "FOK"}
     if immediate and (walk.count("routing") > 1 or "open" in walk or "pending" in walk[1:]):
         yield f"was for now or never: {walk}"
@@ -240,8 +240,8 @@ def _judge_pauses(history: Sequence[Json]) -> Iterable[str]:
 
 def _judge_ledger(row: dict[str, Any], slot_ms: int) -> Iterable[str]:
     submitted = [entry["sequence"] for entry in row["history"] if entry["status"] == "submitted"]
-    if row["attempts"] != submitted:
-        yield f"attempts {row['attempts']}, and submitted {submitted}"
+    if row["transactions"] != submitted:
+        yield f"transactions {row['transactions']}, and submitted {submitted}"
     landed = [int(each[1]) for each in row["transactions"] if each[0] == "landed"]
     may_land = any(each[0] == "pending" for each in row["transactions"])
     if len(landed) > 1:

@@ -48,17 +48,17 @@ def test_a_failure_may_carry_a_text_of_its_own_and_keeps_its_remedy() -> None:
 
 def test_three_retries_follow_after_2_4_and_8_seconds() -> None:
     failure = Failure.of(FailureCode.SLIPPAGE_EXCEEDED)
-    assert [POLICY.delay_ms(failure, tries) for tries in (1, 2, 3, 4)] == [2_000, 4_000, 8_000, None]
+    assert [POLICY.delay_ms(failure, attempts) for attempts in (1, 2, 3, 4)] == [2_000, 4_000, 8_000, None]
 
 
 @pytest.mark.parametrize("code", sorted(PASSING))
 def test_what_may_pass_is_tried_again(code: FailureCode) -> None:
-    assert POLICY.delay_ms(Failure.of(code), tries=1) == 2_000
+    assert POLICY.delay_ms(Failure.of(code), attempts=1) == 2_000
 
 
 @pytest.mark.parametrize("code", sorted(PERMANENT))
 def test_what_is_permanent_is_never_tried_again(code: FailureCode) -> None:
-    assert POLICY.delay_ms(Failure.of(code), tries=1) is None
+    assert POLICY.delay_ms(Failure.of(code), attempts=1) is None
 
 
 @MODEST
@@ -67,7 +67,7 @@ def test_there_are_never_more_retries_than_allowed(
     code: FailureCode, max_retries: int, base_delay_ms: int
 ) -> None:
     policy = RetryPolicy(max_retries, base_delay_ms, 200)
-    delays = [policy.delay_ms(Failure.of(code), tries) for tries in range(1, 14)]
+    delays = [policy.delay_ms(Failure.of(code), attempts) for attempts in range(1, 14)]
     retries = 0 if code in PERMANENT else max_retries
     assert delays[:retries] == [base_delay_ms * 2**n for n in range(retries)]
     assert delays[retries:] == [None] * (13 - retries)

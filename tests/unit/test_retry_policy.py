@@ -31,7 +31,7 @@ def an_order(
     kind: OrderType = OrderType.MARKET,
     time_in_force: TimeInForce | None = None,
     *,
-    tries: int = 1,
+    attempts: int = 1,
     before: int = 0,
 ) -> Claimed:
     """Return an order that has failed so many times since it last rested."""
@@ -50,8 +50,8 @@ def an_order(
         submit_by=None,
         status=Status.ROUTING,
         version=3,
-        tries=before + tries,
-        tries_since_rest=tries,
+        attempts=before + attempts,
+        attempts_since_rest=attempts,
     )
 
 
@@ -61,7 +61,7 @@ def test_market_orders_and_snipers_are_tried_again_unless_it_is_for_good(
     kind: OrderType, code: FailureCode
 ) -> None:
     failure = Failure.of(code)
-    delays = [POLICY.after(an_order(kind, tries=tries), failure, FEW) for tries in (1, 2, 3, 4)]
+    delays = [POLICY.after(an_order(kind, attempts=attempts), failure, FEW) for attempts in (1, 2, 3, 4)]
     if code in FOR_GOOD:
         assert delays == [Next(Trigger.FAIL, failure)] * 4
     else:
@@ -75,18 +75,18 @@ def test_a_limit_order_whose_price_is_gone_rests_however_often(
     time_in_force: TimeInForce, code: FailureCode
 ) -> None:
     failure = Failure.of(code)
-    for tries in (1, 4, 100):
-        following = POLICY.after(an_order(OrderType.LIMIT, time_in_force, tries=tries), failure, FEW)
+    for attempts in (1, 4, 100):
+        following = POLICY.after(an_order(OrderType.LIMIT, time_in_force, attempts=attempts), failure, FEW)
         if code in PRICE_IS_GONE:
             assert following == Next(Trigger.REST, failure)
-        elif code in FOR_GOOD or tries > 3:
+        elif code in FOR_GOOD or attempts > 3:
             assert following == Next(Trigger.FAIL, failure)
         else:
-            assert following == Next(Trigger.RETRY, failure, 2_000 << tries - 1)
+            assert following == Next(Trigger.RETRY, failure, 2_000 << attempts - 1)
 
 
 def test_tries_of_before_the_last_rest_do_not_count() -> None:
-    order = an_order(OrderType.LIMIT, TimeInForce.GTC, tries=1, before=50)
+    order = an_order(OrderType.LIMIT, TimeInForce.GTC, attempts=1, before=50)
     failure = Failure.of(FailureCode.TRANSACTION_FAILED)
     assert POLICY.after(order, failure, FEW) == Next(Trigger.RETRY, failure, 2_000)
 
