@@ -6,14 +6,14 @@ INSERT INTO instances (id, started_at, seen_at)
 VALUES (%(id)s, now(), now())
 ON CONFLICT (id) DO UPDATE SET seen_at = now();
 
--- name: beat
+-- name: heartbeat
 -- A process is alive. Returns nothing when it has been judged dead, and PostgreSQL's time otherwise.
 UPDATE instances
 SET seen_at = now()
 WHERE id = %(id)s
 RETURNING extract(epoch FROM now())::float8;
 
--- name: bury_instances
+-- name: remove_dead_instances
 -- Processes that have not been heard of for too long are no more.
 DELETE FROM instances
 WHERE id <> %(own)s

@@ -78,15 +78,15 @@ class Sweep:
         # Held while the heartbeat is sent, and while the identity changes.
         self._identifying = asyncio.Lock()
         self._judged_dead = False
-        self._last_beat = clock.monotonic()
-        self._judges_from = self._last_beat + self._timeout_s
-        self._heart = Background("heartbeat", self._beat_for_ever, clock)
+        self._last_heartbeat = clock.monotonic()
+        self._judges_from = self._last_heartbeat + self._timeout_s
+        self._heartbeat = Background("heartbeat", self._heartbeat_for_ever, clock)
         self._sweeper = Background("sweep", self._sweep_for_ever, clock)
 
     def start(self) -> None:
         """Begin to sweep, by waking every order that is due."""
         self.wake_all()
-        self._heart.start()
+        self._heartbeat.start()
         self._sweeper.start()
 
     async def recover(self, *, alone: bool) -> None:
@@ -101,9 +101,9 @@ class Sweep:
         """
         await self._instances.register()
         self._registered = True
-        await self._instances.beat()
+        await self._instances.heartbeat()
         if alone:
-            await self._instances.bury(all_others=True)
+            await self._instances.remove_dead(all_others=True)
         orphans = await self._instances.release_orphans()
         if orphans:
             log.info("recovery: %d orders go on where they stood", len(orphans))
@@ -111,7 +111,7 @@ class Sweep:
     async def stop(self) -> None:
         """Stop sweeping, sign off, and leave this process's orders to the others."""
         await self._sweeper.stop()
-        await self._heart.stop()
+        await self._heartbeat.stop()
         if not self._registered:
             return
         self._registered = False
@@ -136,27 +136,27 @@ class Sweep:
         """Have an order woken again with the next sweep: a wake-up was spent, and it was not claimed."""
         self._spent.add(order_id)
 
-    async def _beat_for_ever(self) -> None:
+    async def _heartbeat_for_ever(self) -> None:
         while True:
             await self._clock.sleep(self._every_s)
             async with self._identifying:
                 # One that may be taken for dead is for the sweep to see to.
                 if not (self._identity.lapsed or self._judged_dead):
-                    await self._beat()
+                    await self._send_heartbeat()
 
-    async def _beat(self) -> None:
+    async def _send_heartbeat(self) -> None:
         try:
-            self._judged_dead = not await self._instances.beat()
+            self._judged_dead = not await self._instances.heartbeat()
         except UnavailableError as error:
             log.debug("heartbeat: PostgreSQL is away (%s)", error)
             return
         if self._judged_dead:
             self._look_now.set()
         now = self._clock.monotonic()
-        if now - self._last_beat > _AWAY_S:
+        if now - self._last_heartbeat > _AWAY_S:
             # PostgreSQL or this process was away: the others get a full period to be heard of.
             self._judges_from = now + self._timeout_s
-        self._last_beat = now
+        self._last_heartbeat = now
 
     async def _sweep_for_ever(self) -> None:
         next_sweep = self._clock.monotonic() + self._every_s
@@ -199,7 +199,7 @@ class Sweep:
             async with self._identifying:
                 await self._begin_anew()
         if self._clock.monotonic() >= self._judges_from:
-            for dead in await self._instances.bury():
+            for dead in await self._instances.remove_dead():
                 log.warning("instance %s is dead; its orders go on here or elsewhere", dead)
                 # So do those that it was only woken for.
                 self._wake_all = True

@@ -11,8 +11,8 @@ from service.store.queries import query
 from service.store.rate_limit import RateLimit
 
 _REGISTER = query("register_instance")
-_BEAT = query("beat")
-_BURY = query("bury_instances")
+_HEARTBEAT = query("heartbeat")
+_REMOVE_DEAD = query("remove_dead_instances")
 _RELEASE_ORPHANS = query("release_orphans")
 _RELEASE = query("release_orders")
 _LEAVE = query("leave")
@@ -71,19 +71,19 @@ class Instances:
         await self._database.run(_REGISTER, {"id": self._identity.id})
         self._identity.heard(since)
 
-    async def beat(self) -> bool:
+    async def heartbeat(self) -> bool:
         """Say that this process is alive; False when it has been judged dead."""
         since = self._clock.monotonic()
-        rows = await self._database.run(_BEAT, {"id": self._identity.id})
+        rows = await self._database.run(_HEARTBEAT, {"id": self._identity.id})
         for (epoch_s,) in rows:
             self._clock.observe_database_time(epoch_s)
             self._identity.heard(since)
         return bool(rows)
 
-    async def bury(self, *, all_others: bool = False) -> list[str]:
+    async def remove_dead(self, *, all_others: bool = False) -> list[str]:
         """Remove the processes that are dead, or all but this one, and return their ids."""
         parameters = {"own": self._identity.id, "dead_after_ms": 0 if all_others else self._dead_after_ms}
-        return [row[0] for row in await self._database.run(_BURY, parameters)]
+        return [row[0] for row in await self._database.run(_REMOVE_DEAD, parameters)]
 
     async def release_orphans(self) -> list[str]:
         """Take dead processes' orders from them and return the orders' ids."""

@@ -673,11 +673,11 @@ class Lifecycle(RuleBasedStateMachine):
         self.runs = {key: run for key, run in self.runs.items() if key[0] is not dead}
         born = self.world.processes[place] = Process(self.world)
 
-        async def bury() -> None:
+        async def remove_dead() -> None:
             await born.store.instances.register()
             await dead.store.instances.leave()
 
-        self.world.run(bury())
+        self.world.run(remove_dead())
         self.registered = self.registered - {dead.id} | {born.id}
         self.heard_of = self.heard_of - {dead.id} | {born.id}
 

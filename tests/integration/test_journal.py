@@ -145,7 +145,7 @@ async def test_a_process_that_may_be_dead_makes_no_new_attempt(store: Store, ser
     submitted = store.step(claim, Status.SUBMITTED, version=building.sequence, transaction=signed)
     with pytest.raises(SupersededError):
         await store.journal.append(submitted)
-    await store.instances.beat()
+    await store.instances.heartbeat()
     assert (await store.journal.append(submitted)).sequence == 4
 
 
@@ -233,8 +233,8 @@ async def test_orders_of_a_dead_instance_are_released_and_others_are_not(
                 "UPDATE instances SET seen_at = now() - interval '2 seconds' WHERE id = %s",
                 (dead.identity.id,),
             )
-        assert await store.instances.bury() == [dead.identity.id]
+        assert await store.instances.remove_dead() == [dead.identity.id]
         assert await store.instances.release_orphans() == [orphan.order_id]
-        assert not await dead.instances.beat()
+        assert not await dead.instances.heartbeat()
         assert await store.instances.find_idle([]) == [mine.order_id]
         assert await store.instances.find_idle([mine.order_id]) == []

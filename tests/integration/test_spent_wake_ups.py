@@ -115,7 +115,7 @@ async def open_instance(servers: TestServers, aiohttp_client: Client) -> Callabl
         instance = Instance(servers, await aiohttp_client(service.web), service)
         instance.watch()
         # A start wakes all there is.
-        await until(lambda: instance.asked[-1:] == ["wake_due_orders"] and "beat" in instance.asked)
+        await until(lambda: instance.asked[-1:] == ["wake_due_orders"] and "heartbeat" in instance.asked)
         return instance
 
     return open_instance
@@ -342,9 +342,9 @@ async def test_the_process_dies_with_its_claim_on_the_way(open_instance: Open) -
     staying.service._receiver._reader.start()
     # Stopped where it is, as by SIGSTOP.
     await dying.service._sweep._sweeper.stop()
-    await dying.service._sweep._heart.stop()
+    await dying.service._sweep._heartbeat.stop()
     staying.asked.clear()
-    await until(lambda: "bury_instances" in staying.asked)
+    await until(lambda: "remove_dead_instances" in staying.asked)
     await staying.comes_to(order_id)
     dying.leave_alone()
 
@@ -355,9 +355,9 @@ async def test_the_process_dies_with_the_wake_up_unheard(open_instance: Open) ->
     order_id = await sent_and_not_heard(dying)
     staying.service._receiver._reader.start()
     await dying.service._sweep._sweeper.stop()
-    await dying.service._sweep._heart.stop()
+    await dying.service._sweep._heartbeat.stop()
     staying.asked.clear()
-    await until(lambda: "bury_instances" in staying.asked)
+    await until(lambda: "remove_dead_instances" in staying.asked)
     await staying.comes_to(order_id)
     # It is also taken off the stream, where it would count as work that waits.
     with redis.Redis.from_url(staying.servers.redis_url) as client:

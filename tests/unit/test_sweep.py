@@ -21,7 +21,7 @@ class FakeInstances:
         self._identity, self._clock = identity, clock
         self.calls, self.left, self.released = list[str](), list[str](), list[str]()
         self.due, self.idle = list[str](), list[str]()
-        self.spent, self.buried = list[str](), list[str]()
+        self.spent, self.removed = list[str](), list[str]()
         self.away = self.dead = self.answers_are_lost = False
 
     async def register(self) -> None:
@@ -29,16 +29,16 @@ class FakeInstances:
         self._identity.heard(self._clock.monotonic())
         self.dead = False
 
-    async def beat(self) -> bool:
-        self._call("beat")
+    async def heartbeat(self) -> bool:
+        self._call("heartbeat")
         if not self.dead:
             self._identity.heard(self._clock.monotonic())
         return not self.dead
 
-    async def bury(self, *, all_others: bool = False) -> list[str]:
-        self._call("bury all" if all_others else "bury")
-        buried, self.buried = self.buried, []
-        return buried
+    async def remove_dead(self, *, all_others: bool = False) -> list[str]:
+        self._call("remove all" if all_others else "remove_dead")
+        removed, self.removed = self.removed, []
+        return removed
 
     async def release_orphans(self) -> list[str]:
         self._call("release orphans")
@@ -125,10 +125,10 @@ async def world() -> AsyncIterator[World]:
     await world.sweep.stop()
 
 
-@pytest.mark.parametrize(("alone", "judged"), [(False, []), (True, ["bury all"])])
+@pytest.mark.parametrize(("alone", "judged"), [(False, []), (True, ["remove all"])])
 async def test_recovery_takes_over_what_others_left(world: World, alone: bool, judged: list[str]) -> None:
     await world.sweep.recover(alone=alone)
-    assert world.instances.calls == ["register", "beat", *judged, "release orphans"]
+    assert world.instances.calls == ["register", "heartbeat", *judged, "release orphans"]
 
 
 async def test_a_start_wakes_all_that_is_due_at_once(world: World) -> None:
@@ -141,7 +141,7 @@ async def test_a_sweep_a_second_beats_looks_after_orphans_and_wakes_what_is_due(
     await world.start()
     world.instances.due = ["a"]
     assert await world.after(0.5) == []
-    assert await world.after(0.5) == ["beat", "release orphans", "find idle", "wake"]
+    assert await world.after(0.5) == ["heartbeat", "release orphans", "find idle", "wake"]
     assert world.woken == ["a"]
 
 
@@ -168,7 +168,7 @@ async def test_an_order_that_a_task_takes_up_while_the_sweep_looks_is_kept(
 
 async def test_others_are_judged_only_after_a_full_period(world: World) -> None:
     await world.start()
-    judged = ["bury" in await world.after(1) for _ in range(5)]
+    judged = ["remove_dead" in await world.after(1) for _ in range(5)]
     assert judged == [False, False, False, True, True]
 
 
@@ -182,11 +182,11 @@ async def test_after_an_absence_others_get_a_full_period_to_be_heard_of(world: W
         for _ in range(3):
             await world.after(1)
         world.instances.away = False
-        assert "beat" in await world.after(1)
+        assert "heartbeat" in await world.after(1)
     else:
-        assert "beat" in await world.after(3, stopped=True)
-    assert "bury" not in world.instances.calls
-    judged = ["bury" in await world.after(1) for _ in range(4)]
+        assert "heartbeat" in await world.after(3, stopped=True)
+    assert "remove_dead" not in world.instances.calls
+    judged = ["remove_dead" in await world.after(1) for _ in range(4)]
     assert judged == [False, False, False, True]
 
 
@@ -194,7 +194,7 @@ async def test_a_process_judged_dead_gives_up_its_orders_and_goes_on_under_a_new
     await world.start()
     before = world.identity.id
     world.instances.dead = True
-    assert (await world.after(1))[:3] == ["beat", "leave", "register"]
+    assert (await world.after(1))[:3] == ["heartbeat", "leave", "register"]
     assert world.identity.id != before
     assert world.instances.left == [before]
     # Under the old id, claims may have been refused.
@@ -207,7 +207,7 @@ async def test_when_another_is_found_dead_all_is_woken_that_it_may_have_been_wok
     await world.start()
     for _ in range(5):
         await world.after(1)
-    world.instances.buried = ["b"]
+    world.instances.removed = ["b"]
     assert (await world.after(1))[-1] == "wake again"
     assert (await world.after(1))[-1] == "wake"
 
@@ -269,7 +269,7 @@ async def test_the_heartbeat_does_not_wait_for_a_sweep(
 
     monkeypatch.setattr(world.instances, "release_orphans", take_long)
     await world.after(1)
-    assert await world.after(10) == ["beat"] * 10
+    assert await world.after(10) == ["heartbeat"] * 10
     ended.set()
     await world.after(1)
     assert world.identity.id == before
@@ -304,7 +304,7 @@ async def test_nothing_is_woken_while_redis_is_away_or_the_workers_have_enough_t
     await world.start()
     world.queued = queued
     for _sweep in range(2):
-        assert await world.after(1) == ["beat", "release orphans", "find idle", *["wake"] * wakes]
+        assert await world.after(1) == ["heartbeat", "release orphans", "find idle", *["wake"] * wakes]
 
 
 async def test_a_stop_signs_off_wakes_what_was_left_and_sweeps_no_more(world: World) -> None:
