@@ -35,7 +35,7 @@ from service.store.migrations import migrate
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 from service.store.resting import Resting
-from service.triggers.market import MarketEye
+from service.triggers.market import MarketView
 from service.triggers.watch import LEASE_MS, Triggers
 from service.turns import Turns
 from service.venues.paper.faults import Fault, FaultyVenue
@@ -193,7 +193,7 @@ class Service:
                 alone=servers.alone,
             ),
             resting,
-            MarketEye(venue, self._clock, route_limits),
+            MarketView(venue, self._clock, route_limits),
             self._clock,
             slot_ms=settings.slot_ms,
             wake=jobs.wake,

@@ -131,7 +131,7 @@ class _Bucket:
 class LimitBook:
     """The resting limit orders of one process.
 
-    For one event loop: calls do not block, and the book may change while a ``nominate`` is suspended.
+    For one event loop: calls do not block, and the book may change while a ``match_pair`` is suspended.
 
     Args:
         rotation: See ``ROTATION``.
@@ -173,7 +173,7 @@ class LimitBook:
     def add(self, order: RestingLimit) -> bool:
         """Let an order rest, in place of an earlier version of it.
 
-        No ``nominate`` that has begun knows of it: have it examined, should the market pay it already.
+        No ``match_pair`` that has begun knows of it: have it examined, should the market pay it already.
 
         Returns:
             False if it rests in this version or a later one, and nothing was changed.
@@ -234,7 +234,7 @@ class LimitBook:
             for place in bucket.places:
                 place.needed = place.order.limit_out
 
-    def nominate(self, pair: Pair, prices: PairPrices) -> Iterator[FiredLimit | None]:
+    def match_pair(self, pair: Pair, prices: PairPrices) -> Iterator[FiredLimit | None]:
         """Take out, one by one, the orders of a pair that the market pays.
 
         Args:
@@ -265,7 +265,7 @@ class LimitBook:
             if place.rank >= 0:
                 yield self._quote(place, prices, change)
 
-    def examine(self, order_id: str, prices: PairPrices) -> FiredLimit | None:
+    def match_order(self, order_id: str, prices: PairPrices) -> FiredLimit | None:
         """Take one order out if the market pays it; None if it does not, or if no such order may fire now.
 
         Args:

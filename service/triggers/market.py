@@ -19,7 +19,7 @@ _SPARE_PAIRS = 100
 _PAST_EVERY_S = 1.0
 
 
-class MarketEye:
+class MarketView:
     """Keeps what changes, and tells what a pair's market is like now.
 
     Args:

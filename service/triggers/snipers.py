@@ -76,7 +76,7 @@ class Snipers:
         if not of_pair:
             del self._by_pair[sniper.pair]
 
-    def nominate(self, pair: Pair, facts: PairFacts, slot_ms: int, now_s: float) -> Iterator[Fired | None]:
+    def match_pair(self, pair: Pair, facts: PairFacts, slot_ms: int, now_s: float) -> Iterator[Fired | None]:
         """Take out, one by one, the orders of a pair whose conditions hold.
 
         Args:

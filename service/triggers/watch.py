@@ -23,7 +23,7 @@ from service.store.journal import Committed
 from service.store.leases import Lease, next_look_s
 from service.store.resting import Fired, Resting, RestingOrder
 from service.triggers.book import LimitBook, Pair, RestingLimit
-from service.triggers.market import MarketEye
+from service.triggers.market import MarketView
 from service.triggers.seen import seen_limit
 from service.triggers.snipers import Snipers
 from service.venues.venue import MarketChange, VenueUnavailableError
@@ -58,7 +58,7 @@ class Triggers:
         self,
         lease: Lease,
         resting: Resting,
-        market: MarketEye,
+        market: MarketView,
         clock: Clock,
         *,
         slot_ms: int,
@@ -84,7 +84,7 @@ class Triggers:
         self._doubtful: set[str] = set()
         self._news = asyncio.Event()
         self._next_comparison = self._next_slot = 0.0
-        self._looked_at = self._breathed_at = 0.0
+        self._looked_at = self._yielded_at = 0.0
         self._loop = Background("triggers", self._run_for_ever, clock)
         self._holder = Background("triggers' lease", self._hold_the_lease, clock)
 
@@ -226,11 +226,11 @@ class Triggers:
             "triggers: watching for %d orders, read in %.1f s", self.resting, self._clock.monotonic() - began
         )
 
-    async def _breathe(self) -> None:
+    async def _yield_to_loop(self) -> None:
         """Let others run, if they have been waiting for long enough."""
-        if self._clock.monotonic() - self._breathed_at > _LONGEST_TURN_S:
+        if self._clock.monotonic() - self._yielded_at > _LONGEST_TURN_S:
             await asyncio.sleep(0)
-            self._breathed_at = self._clock.monotonic()
+            self._yielded_at = self._clock.monotonic()
 
     async def _load_what_changed(self) -> None:
         if self._clock.monotonic() >= self._next_comparison:
@@ -249,7 +249,9 @@ class Triggers:
             for order_id in {*some}.difference(order.order_id for order in there):
                 self._forget(order_id)
             added = await self._add_all(there)
-            await self._examine([order for order in added if order.not_before <= self._clock.database_time()])
+            await self._match_orders(
+                [order for order in added if order.not_before <= self._clock.database_time()]
+            )
 
     async def _add_all(self, orders: Sequence[RestingOrder]) -> list[RestingLimit]:
         """Let orders into the books, breathing now and then; return the limits that are new there."""
@@ -269,7 +271,7 @@ class Triggers:
                 )
                 if self._limits.add(limit):
                     added.append(limit)
-            await self._breathe()
+            await self._yield_to_loop()
         return added
 
     def _add_sniper(self, order: RestingOrder) -> None:
@@ -282,11 +284,11 @@ class Triggers:
 
     async def _look(self) -> None:
         """Look at the pairs whose market has changed, and at orders whose time has come."""
-        await self._examine(self._limits.admit(self._clock.database_time()))
+        await self._match_orders(self._limits.admit(self._clock.database_time()))
         pairs = {*self._limits.pairs, *self._snipers.pairs}
         changed, other_pools = self._market.take_changed(pairs)
         for pair in changed:
-            await self._breathe()
+            await self._yield_to_loop()
             if pair in other_pools:
                 self._limits.reset(pair)
             await self._look_at_limits(pair)
@@ -297,35 +299,35 @@ class Triggers:
             self._next_slot = now + self._slot_s
         sniped = self._snipers.pairs if every_pair else self._snipers.pairs & changed
         for pair in sniped:
-            await self._breathe()
+            await self._yield_to_loop()
             await self._look_at_snipers(pair)
 
     async def _look_at_limits(self, pair: Pair) -> None:
         prices = self._market.prices(pair)
         firing: list[Fired] = []
-        for fired in self._limits.nominate(pair, prices):
+        for fired in self._limits.match_pair(pair, prices):
             if fired is not None:
                 firing.append(seen_limit(fired.order, fired.amount_out))
             if len(firing) == _MOST_TOGETHER:
                 await self._fire(firing)
                 firing = []
-            await self._breathe()
+            await self._yield_to_loop()
         await self._fire(firing)
 
-    async def _examine(self, limits: Sequence[RestingLimit]) -> None:
+    async def _match_orders(self, limits: Sequence[RestingLimit]) -> None:
         """Look at single orders that came into the book while their market stands still."""
         firing: list[Fired] = []
         by_pair: dict[Pair, list[RestingLimit]] = {}
         for limit in limits:
             by_pair.setdefault((limit.token_in, limit.token_out), []).append(limit)
         for pair, orders in by_pair.items():
-            await self._breathe()
+            await self._yield_to_loop()
             prices = self._market.prices(pair)
             for order in orders:
-                fired = self._limits.examine(order.order_id, prices)
+                fired = self._limits.match_order(order.order_id, prices)
                 if fired is not None:
                     firing.append(seen_limit(fired.order, fired.amount_out))
-                await self._breathe()
+                await self._yield_to_loop()
         await self._fire(firing)
 
     async def _look_at_snipers(self, pair: Pair) -> None:
@@ -333,10 +335,10 @@ class Triggers:
         if facts is None:
             return
         firing = []
-        for fired in self._snipers.nominate(pair, facts, self._slot_ms, self._clock.database_time()):
+        for fired in self._snipers.match_pair(pair, facts, self._slot_ms, self._clock.database_time()):
             if fired is not None:
                 firing.append(fired)
-            await self._breathe()
+            await self._yield_to_loop()
         await self._fire(firing)
 
     async def _fire(self, orders: Sequence[Fired]) -> None:

@@ -97,7 +97,7 @@ def change(book: LimitBook, pairs: Sequence[Pair], snapshots: Sequence[Snapshot]
     longest = 0.0
     begin = last = perf_counter()
     for pair in pairs:
-        for order in book.nominate(pair, prices_of(pair, snapshots)):
+        for order in book.match_pair(pair, prices_of(pair, snapshots)):
             if order is not None:
                 fired.append(order)
             now = perf_counter()

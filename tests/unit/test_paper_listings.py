@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from service.domain.quote import Dex
 from service.domain.tokens import TOKENS, Token
-from service.triggers.market import MarketEye
+from service.triggers.market import MarketView
 from service.venues.amm import CpmmPool
 from service.venues.paper import catalogue as catalogue_module
 from service.venues.paper import commands
@@ -259,18 +259,18 @@ def test_triggers_look_again_at_the_pairs_that_a_new_pool_serves() -> None:
     pairs = [(one.symbol, other.symbol) for one in tokens for other in tokens if one is not other]
     known = Known()
     venue = cast("Venue", Pools(known.catalogue))
-    eye = MarketEye(venue, ManualClock(), RouteLimits())
+    view = MarketView(venue, ManualClock(), RouteLimits())
     for token_a, token_b in (
         *((SOL, USDC), (JUP, SOL), (GEM, SOL), (GEM, USDC)),
         *((tokens[-1], JUP), (tokens[-1], USDC), (BONK, SOL), (GEM, JUP)),
     ):
         before = {pair: serving(venue, pair) for pair in pairs}
         known.commit(a_pool(token_a, token_b))
-        eye.take(known.told[-1], watching=True)
+        view.take(known.told[-1], watching=True)
         after = {pair: serving(venue, pair) for pair in pairs}
-        moved, other_pools = eye.take_changed(pairs)
+        moved, other_pools = view.take_changed(pairs)
         assert {pair for pair in pairs if before[pair] != after[pair]} <= other_pools <= moved
-        assert {pair for pair in pairs if eye._pools(pair) != after[pair]} == set()
+        assert {pair for pair in pairs if view._pools(pair) != after[pair]} == set()
         # Not at all of them.
         assert len(other_pools) < len(pairs)
 

@@ -52,7 +52,7 @@ def limit(order_id: str, amount: int, out: int, version: int = 1, not_before: fl
 
 
 def fired_of(book: LimitBook, prices: "MarketPrices | FakePrices") -> list[FiredLimit]:
-    return [fired for fired in book.nominate(PAIR, prices) if fired is not None]
+    return [fired for fired in book.match_pair(PAIR, prices) if fired is not None]
 
 
 @dataclass
@@ -379,7 +379,7 @@ def test_a_later_version_takes_an_order_s_place_and_an_earlier_one_does_not() ->
 def test_another_pair_s_market_fires_nothing() -> None:
     book = LimitBook()
     book.add(limit("a", 1_000, 1))
-    assert not any(book.nominate(("JUP", "SOL"), at(1_000)))
+    assert not any(book.match_pair(("JUP", "SOL"), at(1_000)))
 
 
 def test_an_order_waits_for_its_time() -> None:
@@ -391,7 +391,7 @@ def test_an_order_waits_for_its_time() -> None:
     assert (len(book), book.next_due) == (2, 10)
     assert not book.pairs
     assert fired_of(book, at(1_000)) == []
-    assert book.examine("soon", at(1_000)) is None
+    assert book.match_order("soon", at(1_000)) is None
     assert book.admit(9.9) == []
     assert [order.order_id for order in book.admit(10)] == ["soon"]
     assert [each.order.order_id for each in fired_of(book, at(1_000))] == ["soon"]
@@ -416,9 +416,9 @@ def test_one_order_is_examined() -> None:
     book.add(limit("a", 1_000, 1_000))
     book.add(limit("b", 1_000, 900))
     prices = FakePrices(999 << 54, 999 << 54)
-    assert book.examine("a", prices) is None
-    assert book.examine("x", prices) is None
-    fired = book.examine("b", prices)
+    assert book.match_order("a", prices) is None
+    assert book.match_order("x", prices) is None
+    fired = book.match_order("b", prices)
     assert fired is not None
     assert (fired.order.order_id, fired.amount_out) == ("b", 1_000 * 999 >> 10)
     assert "b" not in book
@@ -429,7 +429,7 @@ def test_the_book_may_change_while_orders_are_nominated() -> None:
     book = LimitBook()
     for number in range(50):
         book.add(limit(str(number), 1_000 + number, 900))
-    running = book.nominate(PAIR, at(1_000))
+    running = book.match_pair(PAIR, at(1_000))
     first = next(fired for fired in running if fired is not None)
     left = [order_id for order_id in map(str, range(50)) if order_id in book]
     assert first.order.order_id not in left
@@ -447,7 +447,7 @@ def test_there_is_a_breath_at_least_every_few_hundred_orders() -> None:
         book.add(limit(str(number), 10**9, 10**9 + number))
     fired_of(book, at(1, 2_000))
     # All are tested, none is quoted again.
-    assert list(book.nominate(PAIR, at(1, 2_000))) == [None] * (3_000 // 256 + 1)
+    assert list(book.match_pair(PAIR, at(1, 2_000))) == [None] * (3_000 // 256 + 1)
 
 
 @pytest.mark.parametrize("amount", [1, 7, 8, 15, 16, 17, 31, 32, 1_000, U64_MAX])

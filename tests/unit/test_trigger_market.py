@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from service.domain.quote import Dex
-from service.triggers.market import MarketEye
+from service.triggers.market import MarketView
 from service.venues.routing import RouteLimits
 from service.venues.venue import MarketChange, PoolRef, Traded, Venue
 
@@ -27,28 +27,28 @@ class Past:
 
 async def test_what_was_missed_is_read_once_a_second_at_most() -> None:
     past, clock = Past(), ManualClock()
-    eye = MarketEye(cast("Venue", past), clock, RouteLimits())
+    view = MarketView(cast("Venue", past), clock, RouteLimits())
     for _ in range(3):
         for _ in range(10):
-            eye.take(MarketChange(frozenset({"pool"}), (), complete=False), watching=True)
-            if eye.missed:
-                await eye.read_past()
+            view.take(MarketChange(frozenset({"pool"}), (), complete=False), watching=True)
+            if view.missed:
+                await view.read_past()
         await clock.advance(1)
-        assert eye.missed
+        assert view.missed
     assert past.readings == 3
-    await eye.read_past()
+    await view.read_past()
     await clock.advance(1)
-    eye.take(MarketChange(frozenset({"pool"}), (Traded("pool", 2, 1, 1),)), watching=True)
-    assert not eye.missed
-    assert eye._tapes["pool"].total(3_600, 2) == (6, 8)
+    view.take(MarketChange(frozenset({"pool"}), (Traded("pool", 2, 1, 1),)), watching=True)
+    assert not view.missed
+    assert view._tapes["pool"].total(3_600, 2) == (6, 8)
 
 
 def test_what_nobody_takes_does_not_pile_up() -> None:
-    eye = MarketEye(cast("Venue", Past()), ManualClock(), RouteLimits())
+    view = MarketView(cast("Venue", Past()), ManualClock(), RouteLimits())
     pool = PoolRef("pool", Dex.RAYDIUM, "SOL", "USDC")
     came = MarketChange(frozenset({"pool"}), (), came_or_went=(pool,))
     for _ in range(10):
-        eye.take(came, watching=False)
-    assert eye.take_changed([("SOL", "USDC")])[1] == set()
-    eye.take(came, watching=True)
-    assert eye.take_changed([("SOL", "USDC")])[1] == {("SOL", "USDC")}
+        view.take(came, watching=False)
+    assert view.take_changed([("SOL", "USDC")])[1] == set()
+    view.take(came, watching=True)
+    assert view.take_changed([("SOL", "USDC")])[1] == {("SOL", "USDC")}
