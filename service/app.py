@@ -64,8 +64,8 @@ class _Later:
 
     sweep: Sweep
 
-    def look_in(self, delay_ms: int) -> None:
-        self.sweep.look_in(delay_ms)
+    def check_after(self, delay_ms: int) -> None:
+        self.sweep.check_after(delay_ms)
 
     def put_back(self, order_id: str) -> None:
         self.sweep.put_back(order_id)
@@ -298,7 +298,7 @@ class Service:
             return
         self._started = False
         await self._receiver.stop(0)
-        await self.engine.let_go()
+        await self.engine.cancel_running()
         await self._journal.stop()
         await self._claims.stop()
         await self.triggers.stop()

@@ -75,7 +75,7 @@ class _Run:
 class Later(Protocol):
     """Has orders looked at again: the sweep's to do."""
 
-    def look_in(self, delay_ms: int) -> None:
+    def check_after(self, delay_ms: int) -> None:
         """Look for due orders after a delay."""
 
     def put_back(self, order_id: str) -> None:
@@ -151,7 +151,7 @@ class Engine:
             # Woken again while the claim was on its way: its answer may be older than what it was woken for.
             spent_in_vain = claim == Deferred(0) or (claim is None and order_id in self._woken)
             if isinstance(claim, Deferred):
-                self._later.look_in(claim.wait_ms)
+                self._later.check_after(claim.wait_ms)
             elif claim is not None:
                 await self._work_on(_Run(claim, claim.status, claim.version))
         finally:
@@ -161,7 +161,7 @@ class Engine:
             if order_id not in self._aside:
                 del self._running[order_id]
 
-    async def let_go(self) -> None:
+    async def cancel_running(self) -> None:
         """Work on nothing any more: the orders are not this process's, or soon will not be.
 
         Each stands at a durable step, from which whoever claims it goes on.
@@ -312,7 +312,7 @@ class Engine:
             return
         log.info("order %s: attempt %d: %s; now %s", order.order_id, order.attempts, failure.code, run.status)
         if delay_ms is not None:
-            self._later.look_in(delay_ms)
+            self._later.check_after(delay_ms)
 
     async def _best_quote(self, order: Claimed) -> Choice:
         """Return the best route, if it is one that the order takes.

@@ -122,7 +122,7 @@ class Sweep:
         except UnavailableError as error:
             log.warning("could not sign off (%s): the others will notice", error)
 
-    def look_in(self, delay_ms: int) -> None:
+    def check_after(self, delay_ms: int) -> None:
         """Look for due orders after a delay."""
         heapq.heappush(self._looks, self._clock.monotonic() + delay_ms / 1000 + _MARGIN_S)
         self._look_now.set()
@@ -213,7 +213,7 @@ class Sweep:
         wait until it is missed.
         """
         await self._instances.leave()
-        await self._engine.let_go()
+        await self._engine.cancel_running()
         self._identity.renew()
         await self._instances.register()
         self._judged_dead = False

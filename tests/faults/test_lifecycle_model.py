@@ -257,7 +257,7 @@ class Process:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.engine.let_go()
+        await self.engine.cancel_running()
         # What had been handed to the driver may be written all the same.
         await self.store.journal.stop()
         await self.store.claims.stop()

@@ -8,7 +8,7 @@ class Noted:
         self.looks_ms: list[int] = []
         self.put_back_ids: list[str] = []
 
-    def look_in(self, delay_ms: int) -> None:
+    def check_after(self, delay_ms: int) -> None:
         """Take note of a look."""
         self.looks_ms.append(delay_ms)
 

@@ -93,7 +93,7 @@ class World:
             instance_timeout_ms=4_000,
         )
 
-    async def let_go(self) -> None:
+    async def cancel_running(self) -> None:
         self.running = []
 
     async def _wake(self, order_ids: list[str]) -> None:
@@ -113,7 +113,7 @@ class World:
         self.woken.clear()
         await (self.clock.jump(seconds) if stopped else self.clock.advance(seconds))
         # Its timer runs by the event loop's clock: have it look at ours instead.
-        self.sweep.look_in(10**9)
+        self.sweep.check_after(10**9)
         await settle()
         return list(self.instances.calls)
 
@@ -278,7 +278,7 @@ async def test_the_heartbeat_does_not_wait_for_a_sweep(
 async def test_a_look_comes_when_it_was_asked_for_and_not_before(world: World) -> None:
     await world.start()
     for delay_ms in (600, 300, 600, 300):
-        world.sweep.look_in(delay_ms)
+        world.sweep.check_after(delay_ms)
     assert await world.after(0.25) == []
     assert await world.after(0.06) == ["wake"]
     assert await world.after(0.25) == []
