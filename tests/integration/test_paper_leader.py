@@ -18,7 +18,7 @@ from service.store.queries import Query
 from service.venues.paper import chain
 from service.venues.paper.founding import ENDOWMENT
 from service.venues.paper.market import Market
-from service.venues.paper.records import Arrival, Edition, Settlement, Submission
+from service.venues.paper.records import Arrival, CommitId, Settlement, Submission
 from service.venues.paper.transaction import decode, message_of
 from service.venues.venue import VenueUnavailableError
 
@@ -71,8 +71,8 @@ def do(servers: TestServers, statement: str) -> None:
         cursor.execute(statement)
 
 
-def stored_edition(servers: TestServers) -> Edition:
-    return Edition(*ask(servers, "SELECT epoch, sequence FROM paper_leader"))
+def stored_edition(servers: TestServers) -> CommitId:
+    return CommitId(*ask(servers, "SELECT epoch, sequence FROM paper_leader"))
 
 
 def balances(servers: TestServers, owner: str = "user") -> dict[str, int]:
@@ -131,8 +131,8 @@ async def test_one_leads_and_the_others_quote_what_it_has_committed(
         leader, *followers = rigs
         for token_in, token_out, amount in USER_SELLS:
             assert (await leader.trade(amount, token_in, token_out)).state is TransactionState.LANDED
-            assert leader.edition == stored_edition(servers)
-            await until(lambda: {rig.edition for rig in rigs} == {leader.edition})
+            assert leader.commit_id == stored_edition(servers)
+            await until(lambda: {rig.commit_id for rig in rigs} == {leader.commit_id})
             for follower in followers:
                 assert follower.pools == leader.pools
                 assert (await follower.quote()).route == (await leader.quote()).route
@@ -143,7 +143,7 @@ async def test_a_follower_without_redis_catches_up_from_the_ledger(servers: Test
     async with open_rigs(servers, 2, redis_url=NO_REDIS) as [leader, follower]:
         for _ in range(2):
             await leader.trade()
-            took_s = await until(lambda: follower.edition == leader.edition)
+            took_s = await until(lambda: follower.commit_id == leader.commit_id)
             assert took_s < 2.5
             assert follower.pools == leader.pools
 
@@ -154,14 +154,14 @@ async def test_news_that_were_missed_are_read(servers: TestServers, no_checks: N
         follower.venue.chain._news._receive = lambda _message: None
         await leader.trade()
         follower.venue.chain._news._receive = receive
-        assert follower.edition < leader.edition
+        assert follower.commit_id < leader.commit_id
         # The next commit's number says that one is missing.
         await leader.trade()
-        await until(lambda: follower.edition == leader.edition)
+        await until(lambda: follower.commit_id == leader.commit_id)
         assert follower.pools == leader.pools
 
 
-@pytest.mark.parametrize("message", [b"", b"x" * 60, b"{}", b'{"edition":[1]}', b'{"submitted":[["a"]]}'])
+@pytest.mark.parametrize("message", [b"", b"x" * 60, b"{}", b'{"commit_id":[1]}', b'{"submitted":[["a"]]}'])
 async def test_what_is_none_of_the_markets_news_is_dropped(
     servers: TestServers, message: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -177,8 +177,8 @@ async def test_what_is_submitted_at_a_follower_lands_without_anybody_looking(
     async with open_rigs(servers, 2) as [leader, follower]:
         status = await follower.trade()
         assert status.fill is not None
-        await until(lambda: follower.edition == leader.edition)
-        assert leader.edition.sequence == 1
+        await until(lambda: follower.commit_id == leader.commit_id)
+        assert leader.commit_id.sequence == 1
 
 
 async def test_what_is_submitted_at_a_follower_without_redis_lands_soon(servers: TestServers) -> None:
@@ -188,7 +188,7 @@ async def test_what_is_submitted_at_a_follower_without_redis_lands_soon(servers:
         landed = "SELECT count(*) FROM paper_transactions WHERE status = 'landed'"
         assert await until(lambda: ask(servers, landed) == 1) < 2.5
         assert (await follower.venue.outcome(attempt, 10)).fill is not None
-        assert leader.edition.sequence == 1
+        assert leader.commit_id.sequence == 1
 
 
 async def test_what_both_submit_lands_once(servers: TestServers) -> None:
@@ -217,7 +217,7 @@ async def test_a_leader_that_stops_is_succeeded_at_once(servers: TestServers) ->
         # At its next look, which is a second away at most; the lease would be three.
         assert await until(lambda: other.leading) < 2
         assert (await other.trade()).fill is not None
-        assert stored_edition(servers) == Edition(2, 2)
+        assert stored_edition(servers) == CommitId(2, 2)
 
 
 async def test_a_start_after_a_stop_leads_at_once(servers: TestServers) -> None:
@@ -225,7 +225,7 @@ async def test_a_start_after_a_stop_leads_at_once(servers: TestServers) -> None:
     for _ in range(3):
         async with open_rig(servers) as rig:
             assert rig.leading
-            epochs.append(rig.edition.epoch)
+            epochs.append(rig.commit_id.epoch)
             assert (await rig.trade()).fill is not None
     assert epochs == [1, 2, 3]
     assert stored_edition(servers).sequence == 3
@@ -249,7 +249,7 @@ async def test_a_leader_that_dies_without_a_word_is_succeeded_after_its_lease(se
         # Slots are a function of time only: as many have passed as there were.
         passed = survivor.venue.survey()[0] - slot
         assert int(took_s * 1000) // 50 <= passed <= (time.monotonic() - died_at) * 1000 / 50 + 2
-        assert survivor.edition.epoch == 2
+        assert survivor.commit_id.epoch == 2
 
 
 async def test_a_leader_that_was_suspended_and_succeeded_lands_nothing(
@@ -279,7 +279,7 @@ async def test_a_leader_that_was_suspended_and_succeeded_lands_nothing(
         later = await successor.trade(3 * SOL)
         gate.open()
         # It learns that its epoch is over, and has what the other one made of the market.
-        await until(lambda: suspended.edition == successor.edition)
+        await until(lambda: suspended.commit_id == successor.commit_id)
         assert answers == [None]
         assert not suspended.leading
         assert suspended.market is None
@@ -298,7 +298,7 @@ async def test_only_one_of_many_takes_over(servers: TestServers) -> None:
         assert sum(rig.leading for rig in others) == 1
         assert (await others[0].trade()).fill is not None
         assert stored_edition(servers).epoch == 2
-        await until(lambda: len({rig.edition for rig in others}) == 1)
+        await until(lambda: len({rig.commit_id for rig in others}) == 1)
 
 
 # --- groups and delays
@@ -314,7 +314,7 @@ async def test_without_a_delay_what_waits_executes_as_one_group_and_one_commit(s
         gate.open()
         statuses = await asyncio.gather(*(rig.venue.outcome(attempt, 10) for attempt in attempts))
         assert all(status.fill for status in statuses)
-        assert rig.edition.sequence == 2
+        assert rig.commit_id.sequence == 2
     commits = "SELECT count(DISTINCT xmin::text), count(DISTINCT settled_at) FROM paper_transactions"
     assert ask(servers, commits) == (2, 2)
 
@@ -391,12 +391,12 @@ async def test_pools_wallets_and_what_is_pending_survive_a_restart(servers: Test
         assert all(status.fill for status in statuses)
         market = quiet.market
         assert market is not None
-        pools, wallets, edition = quiet.pools, dict(market.wallets), quiet.edition
+        pools, wallets, commit_id = quiet.pools, dict(market.wallets), quiet.commit_id
     async with open_rig(servers) as again:
         market = again.market
         assert market is not None
         assert (again.pools, dict(market.wallets)) == (pools, wallets)
-        assert again.edition == Edition(edition.epoch + 1, edition.sequence)
+        assert again.commit_id == CommitId(commit_id.epoch + 1, commit_id.sequence)
         assert [await again.venue.status(attempt) for attempt in pending] == statuses
     assert gains(servers) == {}
 

@@ -17,7 +17,7 @@ from service.store.deployment import Deployment
 from service.store.migrations import migrate
 from service.store.queries import Query
 from service.venues.paper.market import Market, PaperPool
-from service.venues.paper.records import Edition
+from service.venues.paper.records import CommitId
 from service.venues.paper.venue import PaperSettings, PaperVenue
 from service.venues.quoting import Quoter
 from service.venues.routing import RouteLimits
@@ -147,9 +147,9 @@ class Rig:
         return None if leader is None else leader.market
 
     @property
-    def edition(self) -> Edition:
+    def commit_id(self) -> CommitId:
         """As of which commit it quotes."""
-        return self.venue.chain.catalogue.edition
+        return self.venue.chain.catalogue.commit_id
 
     @property
     def pools(self) -> dict[str, PaperPool]:

@@ -27,7 +27,7 @@ from service.venues.paper.listing import token_of
 from service.venues.paper.market import Market
 from service.venues.paper.pool import Origin, PaperPool, owed
 from service.venues.paper.pool_json import METEORA_DLMM, PROGRAMS, RAYDIUM_CPMM, pool_id
-from service.venues.paper.records import Edition
+from service.venues.paper.records import CommitId
 from service.venues.quoting import pools_for
 from service.venues.routing import RouteLimits
 from service.venues.venue import MarketChange, PoolRef, Venue
@@ -203,7 +203,7 @@ class Known:
 
     def commit(self, *pools: PaperPool, gone: tuple[str, ...] = ()) -> None:
         self._sequence += 1
-        self.catalogue.take(Edition(1, self._sequence), pools, gone=gone)
+        self.catalogue.take(CommitId(1, self._sequence), pools, gone=gone)
 
 
 def test_a_pool_is_quoted_from_when_it_comes_until_it_goes() -> None:
@@ -227,7 +227,7 @@ def test_a_pool_is_quoted_from_when_it_comes_until_it_goes() -> None:
 def test_an_earlier_commit_changes_nothing() -> None:
     known = Known()
     known.commit(a_pool(JUP, SOL))
-    known.catalogue.take(Edition(1, 0), [a_pool(JUP, BONK)], gone=[a_pool(JUP, SOL).id])
+    known.catalogue.take(CommitId(1, 0), [a_pool(JUP, BONK)], gone=[a_pool(JUP, SOL).id])
     assert list(known.catalogue.pools) == [a_pool(JUP, SOL).id]
 
 

@@ -8,7 +8,7 @@ from service.domain.tokens import TOKENS, Token, find_token, list_token
 from service.store.batch import Batcher
 from service.venues.paper.ledger import Ledger
 from service.venues.paper.pool import PaperPool
-from service.venues.paper.records import Edition
+from service.venues.paper.records import CommitId
 from service.venues.paper.reference import PRICES
 from service.venues.venue import MarketChange, OnMarketChange, PoolRef, Traded
 
@@ -31,7 +31,7 @@ class Catalogue:
         self._refreshes = Batcher(
             self._refresh_group, clock=clock, name="paper refresh", key=id, largest=10_000, patient=False
         )
-        self.edition = Edition(0, 0)
+        self.commit_id = CommitId(0, 0)
         """As of which commit ``pools`` are."""
         self.pools: dict[str, PaperPool] = {}
         """By id."""
@@ -61,17 +61,17 @@ class Catalogue:
         return await self._refreshes.submit(object())
 
     async def _refresh_group(self, asked: list[object]) -> list[bool]:
-        behind = self.edition < await self._ledger.edition()
+        behind = self.commit_id < await self._ledger.commit_id()
         if behind:
             await self.read()
         return [behind] * len(asked)
 
     async def read(self) -> None:
         """Take the pools as the ledger has them: those that have changed are read, the others are at hand."""
-        edition, pools, ids = await self._ledger.pools(self.edition.sequence if self.pools else -1)
+        commit_id, pools, ids = await self._ledger.pools(self.commit_id.sequence if self.pools else -1)
         await self.learn({token for pool in pools for token in pool.pair})
-        missed = edition.sequence != self.edition.sequence
-        self.take(edition, pools, gone=self.pools.keys() - ids, complete=not missed)
+        missed = commit_id.sequence != self.commit_id.sequence
+        self.take(commit_id, pools, gone=self.pools.keys() - ids, complete=not missed)
 
     async def learn(self, names: Iterable[str]) -> bool:
         """Read the tokens of these symbols or mints that are not known here; return whether there are any."""
@@ -82,7 +82,7 @@ class Catalogue:
 
     def take(
         self,
-        edition: Edition,
+        commit_id: CommitId,
         pools: Sequence[PaperPool],
         *,
         gone: Collection[str] = (),
@@ -92,15 +92,15 @@ class Catalogue:
         """Quote from now on with pools as of a commit, unless a later one has been heard of meanwhile.
 
         Args:
-            edition: The commit.
+            commit_id: The commit.
             pools: Those that are other, or new; their tokens are known.
             gone: Ids of those that are no more.
             traded: What was traded since the commit before.
             complete: Whether nothing was missed before it.
         """
-        if edition < self.edition:
+        if commit_id < self.commit_id:
             return
-        self.edition = edition
+        self.commit_id = commit_id
         came_or_went = [self._delist(pool_id) for pool_id in gone if pool_id in self.pools]
         for pool in pools:
             self.pools[pool.id] = pool

@@ -26,7 +26,7 @@ from service.venues.paper.ledger import Ledger, settled
 from service.venues.paper.market import Execution
 from service.venues.paper.outcomes import Outcomes
 from service.venues.paper.pool import PaperPool
-from service.venues.paper.records import Arrival, Edition, Group, Submission
+from service.venues.paper.records import Arrival, CommitId, Group, Submission
 from service.venues.venue import OnMarketChange, VenueUnavailableError
 
 log = logging.getLogger(__name__)
@@ -183,11 +183,11 @@ class Chain:
                 return
             log.info("paper chain: the epoch is over")
             self._follow()
-        edition = await self._ledger.lead(self._id, lease_ms=_LEASE_MS, alone=self._settings.alone)
-        if isinstance(edition, Edition):
-            await self._lead(edition)
+        commit_id = await self._ledger.lead(self._id, lease_ms=_LEASE_MS, alone=self._settings.alone)
+        if isinstance(commit_id, CommitId):
+            await self._lead(commit_id)
         else:
-            self._next_check = self._clock.monotonic() + next_look_s(edition, at_most_s=_CHECK_EVERY_S)
+            self._next_check = self._clock.monotonic() + next_look_s(commit_id, at_most_s=_CHECK_EVERY_S)
             await self.catalogue.refresh()
 
     async def _forget(self) -> None:
@@ -196,10 +196,10 @@ class Chain:
             await self._ledger.forget_volumes(VOLUMES_KEPT_S)
             await self._commands.forget()
 
-    async def _lead(self, edition: Edition) -> None:
-        await self._ledger.endow(edition.epoch, self._settings.endowments)
+    async def _lead(self, commit_id: CommitId) -> None:
+        await self._ledger.endow(commit_id.epoch, self._settings.endowments)
         leader = Leader(
-            edition.epoch,
+            commit_id.epoch,
             self._ledger,
             self._commands,
             self.catalogue,
@@ -211,20 +211,20 @@ class Chain:
         await leader.begin()
         # Last: with it begins executing.
         self._leader = leader
-        log.info("paper chain: leading, epoch %d", edition.epoch)
+        log.info("paper chain: leading, epoch %d", commit_id.epoch)
 
     def _follow(self) -> None:
         """Lead no more, unless the next check finds that nobody else does."""
         self._leader = None
         self._next_check = 0.0
 
-    def _take(self, edition: Edition, landing: Landing, group: Group, pools: Sequence[PaperPool]) -> None:
+    def _take(self, commit_id: CommitId, landing: Landing, group: Group, pools: Sequence[PaperPool]) -> None:
         """Tell everybody of a commit."""
         for token in group.tokens:
             list_token(token)
         gone = [pool.id for pool in group.closed]
-        self.catalogue.take(edition, pools, gone=gone, traded=group.traded)
-        self._news.publish(news.encode_commit(edition, landing, group))
+        self.catalogue.take(commit_id, pools, gone=gone, traded=group.traded)
+        self._news.publish(news.encode_commit(commit_id, landing, group))
         self._tell(group.executions, landing, group.answers)
 
     def _tell(self, executions: Iterable[Execution], landing: Landing, answers: Mapping[str, str]) -> None:
@@ -250,10 +250,10 @@ class Chain:
             return
         for token in told.tokens:
             list_token(token)
-        known = self.catalogue.edition
-        if told.edition == (known.epoch, known.sequence + 1):
-            self.catalogue.take(told.edition, told.pools, gone=told.gone, traded=told.traded)
-        elif told.edition > known:
+        known = self.catalogue.commit_id
+        if told.commit_id == (known.epoch, known.sequence + 1):
+            self.catalogue.take(told.commit_id, told.pools, gone=told.gone, traded=told.traded)
+        elif told.commit_id > known:
             self._look_now()
         # Last: who is told of a listing finds the pool.
         self._tell(told.executions, told.landing, told.answers)

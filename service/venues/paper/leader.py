@@ -23,7 +23,7 @@ from service.venues.paper.ledger import Ledger, json_of
 from service.venues.paper.market import Market
 from service.venues.paper.pool import PaperPool
 from service.venues.paper.pool_json import pool_row
-from service.venues.paper.records import Arrival, Edition, Group, Settlement, Wallets
+from service.venues.paper.records import Arrival, CommitId, Group, Settlement, Wallets
 from service.venues.paper.reference import PRICES, REFERENCE_STEP_SLOTS
 from service.venues.paper.transaction import PaperTransaction
 from service.venues.venue import Traded
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 # In one commit, so that transactions need not wait for long.
 _MOST_COMMANDS = 8
 
-OnSettled = Callable[[Edition, Landing, Group, Sequence[PaperPool]], None]
+OnSettled = Callable[[CommitId, Landing, Group, Sequence[PaperPool]], None]
 """Told of a commit: its number, when it landed, what it holds, and the pools that are other, or new. Must not
 wait."""
 
@@ -261,8 +261,8 @@ class Leader:
     def _settled(self, settlement: Settlement, group: Group, pools: Sequence[PaperPool]) -> None:
         for execution in group.executions:
             self._known.discard(execution.signature)
-        edition = Edition(self.epoch, settlement.sequence)
-        self._on_settled(edition, settlement.landing, group, pools)
+        commit_id = CommitId(self.epoch, settlement.sequence)
+        self._on_settled(commit_id, settlement.landing, group, pools)
 
     async def _settle_one_by_one(
         self,

@@ -19,7 +19,7 @@ from service.store.queries import Query, query
 from service.venues.paper import pool_json
 from service.venues.paper.market import Execution
 from service.venues.paper.pool import Origin, PaperPool
-from service.venues.paper.records import Arrival, Edition, Group, Settlement, Submission, Wallets
+from service.venues.paper.records import Arrival, CommitId, Group, Settlement, Submission, Wallets
 from service.venues.paper.transaction import PaperTransaction, read
 from service.venues.venue import Traded, VenueUnavailableError
 
@@ -92,7 +92,7 @@ class Ledger:
         ]
         await self._run(_ENDOW_WALLETS, {"wallets": json_of(rows), "epoch": epoch})
 
-    async def pools(self, since: int) -> tuple[Edition, list[PaperPool], set[str]]:
+    async def pools(self, since: int) -> tuple[CommitId, list[PaperPool], set[str]]:
         """Return the pools that have changed, and which there are.
 
         Args:
@@ -102,14 +102,14 @@ class Ledger:
             As of which commit this is; the pools that are other than then; the ids of all.
         """
         rows = await self._run(_GET_POOLS, {"since": since})
-        edition = Edition(*rows[0][:2]) if rows else Edition(0, 0)
-        return edition, [_pool(row[2:]) for row in rows if row[7] is not None], {row[2] for row in rows}
+        commit_id = CommitId(*rows[0][:2]) if rows else CommitId(0, 0)
+        return commit_id, [_pool(row[2:]) for row in rows if row[7] is not None], {row[2] for row in rows}
 
     async def wallets(self) -> dict[tuple[str, str], int]:
         """Return what everybody holds, in base units by owner and token."""
         return {(owner, token): balance for owner, token, balance in await self._run(_GET_WALLETS)}
 
-    async def lead(self, leader: str, *, lease_ms: int, alone: bool) -> Edition | float:
+    async def lead(self, leader: str, *, lease_ms: int, alone: bool) -> CommitId | float:
         """Begin an epoch as the market's leader, if no other leads.
 
         Args:
@@ -123,7 +123,7 @@ class Ledger:
         """
         [row] = await self._run(_LEAD, {"leader": leader, "lease_ms": lease_ms, "alone": alone})
         epoch, sequence, left_s = row
-        return float(left_s) if epoch is None else Edition(epoch, sequence)
+        return float(left_s) if epoch is None else CommitId(epoch, sequence)
 
     async def renew(self, epoch: int) -> bool:
         """Say that the leader of an epoch lives; return False when the epoch is over."""
@@ -133,10 +133,10 @@ class Ledger:
         """End an epoch, so that another may begin at once."""
         await self._run(_RESIGN, {"epoch": epoch})
 
-    async def edition(self) -> Edition:
+    async def commit_id(self) -> CommitId:
         """Return the market's latest commit."""
         [row] = await self._run(_READ_LEADER)
-        return Edition(*row)
+        return CommitId(*row)
 
     async def submit(
         self, submissions: Sequence[Submission]

@@ -16,7 +16,7 @@ from service.venues.paper.commands import Verdict
 from service.venues.paper.market import Execution
 from service.venues.paper.pool import PaperPool
 from service.venues.paper.pool_json import pool_from_row
-from service.venues.paper.records import Arrival, Edition, Group, Submission
+from service.venues.paper.records import Arrival, CommitId, Group, Submission
 from service.venues.paper.transaction import read
 from service.venues.venue import Traded
 
@@ -28,7 +28,7 @@ class Commit:
     ``gone`` are ids of pools; ``tokens`` are new; ``answers`` are the verdicts on commands, by id.
     """
 
-    edition: Edition
+    commit_id: CommitId
     landing: Landing
     pools: list[PaperPool]
     executions: list[Execution]
@@ -50,11 +50,11 @@ class Asked:
     """A command waits for the leader."""
 
 
-def encode_commit(edition: Edition, landing: Landing, group: Group) -> bytes:
+def encode_commit(commit_id: CommitId, landing: Landing, group: Group) -> bytes:
     """Write a commit."""
     return orjson.dumps(
         {
-            "edition": list(edition),
+            "commit_id": list(commit_id),
             "landing": [landing.slot, landing.at],
             "pools": orjson.Fragment(group.pools),
             "opened": orjson.Fragment(group.opened),
@@ -99,7 +99,7 @@ def decode(message: bytes) -> Commit | Submitted | Asked:
     if "asked" in news:
         return Asked()
     return Commit(
-        Edition(*news["edition"]),
+        CommitId(*news["commit_id"]),
         Landing(*news["landing"]),
         [pool_from_row(row) for row in (*news["pools"], *news["opened"])],
         [

@@ -15,7 +15,7 @@ Wallets = Mapping[tuple[str, str], int]
 """Base units by owner and token."""
 
 
-class Edition(NamedTuple):
+class CommitId(NamedTuple):
     """A commit of the market: its leader's epoch, and its number. Later ones are greater."""
 
     epoch: int
