@@ -33,7 +33,7 @@ class Status(StrEnum):
     EXPIRED = "expired"
 
 
-class Trigger(StrEnum):
+class Event(StrEnum):
     """What happens to an order."""
 
     REST = "rest"
@@ -52,28 +52,28 @@ class Trigger(StrEnum):
 TERMINAL = frozenset({Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 """Where an order's life ends: nothing follows."""
 
-_TRANSITIONS: dict[tuple[Status, Trigger], Status] = {
-    (Status.PENDING, Trigger.START): Status.ROUTING,
-    (Status.PENDING, Trigger.REST): Status.OPEN,
-    (Status.OPEN, Trigger.AMEND): Status.OPEN,
-    (Status.OPEN, Trigger.FIRE): Status.ROUTING,
-    (Status.ROUTING, Trigger.QUOTED): Status.BUILDING,
-    (Status.BUILDING, Trigger.PREPARED): Status.SUBMITTED,
-    (Status.SUBMITTED, Trigger.LANDED): Status.CONFIRMED,
+_TRANSITIONS: dict[tuple[Status, Event], Status] = {
+    (Status.PENDING, Event.START): Status.ROUTING,
+    (Status.PENDING, Event.REST): Status.OPEN,
+    (Status.OPEN, Event.AMEND): Status.OPEN,
+    (Status.OPEN, Event.FIRE): Status.ROUTING,
+    (Status.ROUTING, Event.QUOTED): Status.BUILDING,
+    (Status.BUILDING, Event.PREPARED): Status.SUBMITTED,
+    (Status.SUBMITTED, Event.LANDED): Status.CONFIRMED,
     # Before `submitted` nothing has been sent; in it, only what is proved never to land comes back.
-    (Status.ROUTING, Trigger.RETRY): Status.PENDING,
-    (Status.BUILDING, Trigger.RETRY): Status.PENDING,
-    (Status.SUBMITTED, Trigger.RETRY): Status.PENDING,
-    (Status.ROUTING, Trigger.REST): Status.OPEN,
-    (Status.BUILDING, Trigger.REST): Status.OPEN,
-    (Status.SUBMITTED, Trigger.REST): Status.OPEN,
-    (Status.ROUTING, Trigger.FAIL): Status.FAILED,
-    (Status.BUILDING, Trigger.FAIL): Status.FAILED,
-    (Status.SUBMITTED, Trigger.FAIL): Status.FAILED,
+    (Status.ROUTING, Event.RETRY): Status.PENDING,
+    (Status.BUILDING, Event.RETRY): Status.PENDING,
+    (Status.SUBMITTED, Event.RETRY): Status.PENDING,
+    (Status.ROUTING, Event.REST): Status.OPEN,
+    (Status.BUILDING, Event.REST): Status.OPEN,
+    (Status.SUBMITTED, Event.REST): Status.OPEN,
+    (Status.ROUTING, Event.FAIL): Status.FAILED,
+    (Status.BUILDING, Event.FAIL): Status.FAILED,
+    (Status.SUBMITTED, Event.FAIL): Status.FAILED,
     **{
         (status, trigger): end
         for status in (Status.PENDING, Status.OPEN, Status.ROUTING, Status.BUILDING, Status.SUBMITTED)
-        for trigger, end in ((Trigger.CANCEL, Status.CANCELLED), (Trigger.EXPIRE, Status.EXPIRED))
+        for trigger, end in ((Event.CANCEL, Status.CANCELLED), (Event.EXPIRE, Status.EXPIRED))
     },
 }
 
@@ -87,7 +87,7 @@ class IllegalTransitionError(Exception):
     """The order's status does not allow the trigger: a fault in this program, not in an input."""
 
 
-def next_status(status: Status, trigger: Trigger) -> Status:
+def next_status(status: Status, trigger: Event) -> Status:
     """Return the status after ``trigger``.
 
     Raises:

@@ -17,7 +17,7 @@ from service import crash_points
 from service.background import cancel
 from service.clock import Clock
 from service.domain.failures import Failure, FailureCode
-from service.domain.lifecycle import Status, Trigger, next_status
+from service.domain.lifecycle import Event, Status, next_status
 from service.domain.quote import Choice, Route
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
@@ -195,7 +195,7 @@ class Engine:
         """Quote the order on every pool, and keep what was offered and what was chosen."""
         choice = await self._best_quote(run.order)
         log.info("order %s: %s", run.order.order_id, in_words(choice))
-        await self._move(run, Trigger.QUOTED, detail={"venue": choice.route.venue}, quoted=quoted(choice))
+        await self._move(run, Event.QUOTED, detail={"venue": choice.route.venue}, quoted=quoted(choice))
         return choice.route
 
     async def _build(self, run: _Run, route: Route | None) -> SignedTransaction:
@@ -222,7 +222,7 @@ class Engine:
             raise _AttemptFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
         except SwapTooLateError as error:
             raise _TimeOverError from error
-        await self._move(run, Trigger.PREPARED, detail=promise(transaction, route), transaction=transaction)
+        await self._move(run, Event.PREPARED, detail=promise(transaction, route), transaction=transaction)
         return transaction
 
     async def _settle(self, run: _Run, transaction: SignedTransaction | None) -> None:
@@ -244,7 +244,7 @@ class Engine:
             if status.landing is not None:
                 # It is written down later than it landed: perhaps after the order's time.
                 detail |= {"landedSlot": status.landing.slot, "landedAt": status.landing.at}
-            await self._move(run, Trigger.LANDED, detail=detail, fill=status.fill)
+            await self._move(run, Event.LANDED, detail=detail, fill=status.fill)
             log.info("order %s: confirmed by %s", run.order.order_id, status.fill.tx_hash)
         elif status.state is TransactionState.EXPIRED:
             raise _AttemptFailedError(Failure.of(FailureCode.ATTEMPT_EXPIRED))
@@ -348,7 +348,7 @@ class Engine:
     async def _move(
         self,
         run: _Run,
-        trigger: Trigger,
+        trigger: Event,
         *,
         detail: dict[str, Any],
         quoted: Quoted | None = None,

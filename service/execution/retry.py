@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from service.domain.failures import Failure, FailureCode, Remedy
-from service.domain.lifecycle import Trigger
+from service.domain.lifecycle import Event
 from service.domain.order import OrderType
 from service.store.claims import Claimed
 
@@ -30,7 +30,7 @@ ROOM_TO_RETURN = 50
 class Next:
     """What follows: ``failure`` is what the history says, ``delay_ms`` how long a retry waits."""
 
-    trigger: Trigger
+    trigger: Event
     failure: Failure
     delay_ms: int | None = None
 
@@ -53,15 +53,15 @@ class RetryPolicy:
         then it has failed. One that was for now or never has expired.
         """
         if order.time_in_force is not None and not order.time_in_force.rests:
-            return Next(Trigger.EXPIRE, _because(FailureCode.NOT_FILLED_IMMEDIATELY, failure))
+            return Next(Event.EXPIRE, _because(FailureCode.NOT_FILLED_IMMEDIATELY, failure))
         if order.order_type is OrderType.LIMIT and failure.code in _PRICE_IS_GONE:
             if entries >= self.max_history_entries + ROOM_TO_RETURN:
-                return Next(Trigger.FAIL, _because(FailureCode.HISTORY_FULL, failure))
-            return Next(Trigger.REST, failure)
+                return Next(Event.FAIL, _because(FailureCode.HISTORY_FULL, failure))
+            return Next(Event.REST, failure)
         delay_ms = self.delay_ms(failure, order.attempts_since_rest)
         if delay_ms is None:
-            return Next(Trigger.FAIL, failure)
-        return Next(Trigger.RETRY, failure, delay_ms)
+            return Next(Event.FAIL, failure)
+        return Next(Event.RETRY, failure, delay_ms)
 
     def delay_ms(self, failure: Failure, attempts: int) -> int | None:
         """Return how long to wait before the next attempt, or None when there is none.

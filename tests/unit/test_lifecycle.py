@@ -5,9 +5,9 @@ from itertools import product
 import pytest
 from service.domain.lifecycle import (
     TERMINAL,
+    Event,
     IllegalTransitionError,
     Status,
-    Trigger,
     next_status,
     next_statuses,
 )
@@ -43,8 +43,8 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize(("status", "trigger"), list(product(Status, Trigger)))
-def test_every_pair_leads_where_the_table_says_or_nowhere(status: Status, trigger: Trigger) -> None:
+@pytest.mark.parametrize(("status", "trigger"), list(product(Status, Event)))
+def test_every_pair_leads_where_the_table_says_or_nowhere(status: Status, trigger: Event) -> None:
     expected = EXPECTED.get((status.value, trigger.value))
     if expected is None:
         with pytest.raises(IllegalTransitionError, match=f"{trigger} is not possible in {status}"):
@@ -55,13 +55,13 @@ def test_every_pair_leads_where_the_table_says_or_nowhere(status: Status, trigge
 
 def test_the_table_has_no_row_for_what_does_not_exist() -> None:
     assert {status for status, _ in EXPECTED} <= set(Status)
-    assert {trigger for _, trigger in EXPECTED} == set(Trigger)
+    assert {trigger for _, trigger in EXPECTED} == set(Event)
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_nothing_follows_a_terminal_status(status: Status) -> None:
     assert next_statuses(status) == set()
-    for trigger in Trigger:
+    for trigger in Event:
         with pytest.raises(IllegalTransitionError):
             next_status(status, trigger)
 
@@ -72,7 +72,7 @@ def test_the_terminal_statuses_are_those_of_the_contract() -> None:
 
 def test_a_market_order_that_goes_well_takes_each_step_once() -> None:
     status, life = Status.PENDING, ["pending"]
-    for trigger in (Trigger.START, Trigger.QUOTED, Trigger.PREPARED, Trigger.LANDED):
+    for trigger in (Event.START, Event.QUOTED, Event.PREPARED, Event.LANDED):
         status = next_status(status, trigger)
         life.append(status.value)
     assert life == ["pending", "routing", "building", "submitted", "confirmed"]
@@ -80,8 +80,8 @@ def test_a_market_order_that_goes_well_takes_each_step_once() -> None:
 
 @pytest.mark.parametrize("status", [Status.ROUTING, Status.BUILDING, Status.SUBMITTED])
 def test_a_try_may_fail_at_every_step_of_execution(status: Status) -> None:
-    assert next_status(status, Trigger.RETRY) is Status.PENDING
-    assert next_status(status, Trigger.FAIL) is Status.FAILED
+    assert next_status(status, Event.RETRY) is Status.PENDING
+    assert next_status(status, Event.FAIL) is Status.FAILED
 
 
 @pytest.mark.parametrize("status", Status)
@@ -92,8 +92,8 @@ def test_what_may_follow_a_status_is_what_its_triggers_lead_to(status: Status) -
 def test_an_order_rests_before_its_first_try_and_between_tries() -> None:
     status, life = Status.PENDING, ["pending"]
     for trigger in (
-        *(Trigger.REST, Trigger.AMEND, Trigger.FIRE, Trigger.QUOTED, Trigger.REST),
-        *(Trigger.FIRE, Trigger.QUOTED, Trigger.PREPARED, Trigger.LANDED),
+        *(Event.REST, Event.AMEND, Event.FIRE, Event.QUOTED, Event.REST),
+        *(Event.FIRE, Event.QUOTED, Event.PREPARED, Event.LANDED),
     ):
         status = next_status(status, trigger)
         life.append(status.value)

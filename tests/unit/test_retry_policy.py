@@ -2,7 +2,7 @@
 
 import pytest
 from service.domain.failures import Failure, FailureCode, Remedy
-from service.domain.lifecycle import Status, Trigger
+from service.domain.lifecycle import Event, Status
 from service.domain.order import OrderType, TimeInForce
 from service.domain.quote import SwapMode
 from service.execution.retry import ROOM_TO_RETURN, Next, RetryPolicy
@@ -63,10 +63,10 @@ def test_market_orders_and_snipers_are_tried_again_unless_it_is_for_good(
     failure = Failure.of(code)
     delays = [POLICY.after(an_order(kind, attempts=attempts), failure, FEW) for attempts in (1, 2, 3, 4)]
     if code in FOR_GOOD:
-        assert delays == [Next(Trigger.FAIL, failure)] * 4
+        assert delays == [Next(Event.FAIL, failure)] * 4
     else:
-        retries = [Next(Trigger.RETRY, failure, delay_ms) for delay_ms in (2_000, 4_000, 8_000)]
-        assert delays == [*retries, Next(Trigger.FAIL, failure)]
+        retries = [Next(Event.RETRY, failure, delay_ms) for delay_ms in (2_000, 4_000, 8_000)]
+        assert delays == [*retries, Next(Event.FAIL, failure)]
 
 
 @pytest.mark.parametrize("time_in_force", [TimeInForce.GTC, TimeInForce.GTD])
@@ -78,17 +78,17 @@ def test_a_limit_order_whose_price_is_gone_rests_however_often(
     for attempts in (1, 4, 100):
         following = POLICY.after(an_order(OrderType.LIMIT, time_in_force, attempts=attempts), failure, FEW)
         if code in PRICE_IS_GONE:
-            assert following == Next(Trigger.REST, failure)
+            assert following == Next(Event.REST, failure)
         elif code in FOR_GOOD or attempts > 3:
-            assert following == Next(Trigger.FAIL, failure)
+            assert following == Next(Event.FAIL, failure)
         else:
-            assert following == Next(Trigger.RETRY, failure, 2_000 << attempts - 1)
+            assert following == Next(Event.RETRY, failure, 2_000 << attempts - 1)
 
 
 def test_tries_of_before_the_last_rest_do_not_count() -> None:
     order = an_order(OrderType.LIMIT, TimeInForce.GTC, attempts=1, before=50)
     failure = Failure.of(FailureCode.TRANSACTION_FAILED)
-    assert POLICY.after(order, failure, FEW) == Next(Trigger.RETRY, failure, 2_000)
+    assert POLICY.after(order, failure, FEW) == Next(Event.RETRY, failure, 2_000)
 
 
 @pytest.mark.parametrize("time_in_force", [TimeInForce.IOC, TimeInForce.FOK])
@@ -96,7 +96,7 @@ def test_tries_of_before_the_last_rest_do_not_count() -> None:
 def test_now_or_never_ends_with_whatever_fails_first(time_in_force: TimeInForce, code: FailureCode) -> None:
     failure = Failure.of(code)
     following = POLICY.after(an_order(OrderType.LIMIT, time_in_force), failure, FEW)
-    assert (following.trigger, following.delay_ms) == (Trigger.EXPIRE, None)
+    assert (following.trigger, following.delay_ms) == (Event.EXPIRE, None)
     assert following.failure.code is FailureCode.NOT_FILLED_IMMEDIATELY
     # Why it was not is told as well.
     assert failure.detail in following.failure.detail
@@ -105,17 +105,17 @@ def test_now_or_never_ends_with_whatever_fails_first(time_in_force: TimeInForce,
 def test_without_retries_the_first_failure_is_the_end() -> None:
     policy = RetryPolicy(max_retries=0, base_delay_ms=2_000, max_history_entries=200)
     failure = Failure.of(FailureCode.TRANSACTION_FAILED)
-    assert policy.after(an_order(), failure, FEW) == Next(Trigger.FAIL, failure)
+    assert policy.after(an_order(), failure, FEW) == Next(Event.FAIL, failure)
     gone = Failure.of(FailureCode.LIMIT_NOT_REACHED)
-    assert policy.after(an_order(OrderType.LIMIT, TimeInForce.GTC), gone, FEW) == Next(Trigger.REST, gone)
+    assert policy.after(an_order(OrderType.LIMIT, TimeInForce.GTC), gone, FEW) == Next(Event.REST, gone)
 
 
 def test_an_order_that_would_rest_again_has_failed_when_its_history_is_full() -> None:
     order, gone = an_order(OrderType.LIMIT, TimeInForce.GTC), Failure.of(FailureCode.LIMIT_NOT_REACHED)
     full = POLICY.max_history_entries + ROOM_TO_RETURN
-    assert POLICY.after(order, gone, full - 1) == Next(Trigger.REST, gone)
+    assert POLICY.after(order, gone, full - 1) == Next(Event.REST, gone)
     following = POLICY.after(order, gone, full)
-    assert (following.trigger, following.delay_ms) == (Trigger.FAIL, None)
+    assert (following.trigger, following.delay_ms) == (Event.FAIL, None)
     assert following.failure.code is FailureCode.HISTORY_FULL
     # Why it would rest is told as well.
     assert gone.detail in following.failure.detail
@@ -124,4 +124,4 @@ def test_an_order_that_would_rest_again_has_failed_when_its_history_is_full() ->
 def test_a_full_history_takes_no_try_from_an_order() -> None:
     failure = Failure.of(FailureCode.TRANSACTION_FAILED)
     for order in (an_order(), an_order(OrderType.LIMIT, TimeInForce.GTC)):
-        assert POLICY.after(order, failure, 10_000) == Next(Trigger.RETRY, failure, 2_000)
+        assert POLICY.after(order, failure, 10_000) == Next(Event.RETRY, failure, 2_000)
