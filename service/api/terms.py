@@ -9,7 +9,7 @@ from marshmallow import ValidationError
 from service.api.fields import camel_case, not_a_look_alike
 from service.domain.amounts import InvalidAmountError
 from service.domain.condition_parser import ConditionError, parse_conditions, refuse_impossible
-from service.domain.limits import limit_out, parse_number
+from service.domain.limit_price import limit_out, parse_number
 from service.domain.order import OrderType, TimeInForce
 from service.domain.timestamps import InvalidTimestampError, format_timestamp, parse_timestamp
 from service.domain.tokens import TOKENS

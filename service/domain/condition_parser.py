@@ -17,7 +17,7 @@ from service.domain.conditions import (
     TimeWindow,
     Volume,
 )
-from service.domain.limits import PlainNumber, parse_number
+from service.domain.limit_price import PlainNumber, parse_number
 from service.domain.quote import Dex
 from service.domain.timestamps import InvalidTimestampError, parse_timestamp
 

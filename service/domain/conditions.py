@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from service.domain.amounts import format_amount, format_price
-from service.domain.limits import PlainNumber
+from service.domain.limit_price import PlainNumber
 from service.domain.quote import Dex
 
 LONGEST_VOLUME_S = 3_600

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.domain.amounts import U64_MAX
-from service.domain.limits import KEY_BITS, price_key
+from service.domain.limit_price import KEY_BITS, price_key
 
 Pair = tuple[str, str]
 """tokenIn and tokenOut."""

@@ -14,7 +14,7 @@ from bisect import bisect_right
 from math import isqrt
 from typing import NamedTuple
 
-from service.domain.limits import KEY_BITS
+from service.domain.limit_price import KEY_BITS
 from service.turns import finished
 from service.venues.routing.path_curve import LEVEL_BITS, UNIT_BITS
 from service.venues.routing.paths import Candidate, Ways

@@ -22,7 +22,7 @@ from pathlib import Path
 import orjson
 from psycopg2.extensions import connection
 from service.clock import Clock
-from service.domain.limits import limit_out
+from service.domain.limit_price import limit_out
 from service.domain.tokens import TOKENS
 from service.store import journal
 

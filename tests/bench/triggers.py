@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from service.clock import Clock
-from service.domain.limits import KEY_BITS, price_key
+from service.domain.limit_price import KEY_BITS, price_key
 from service.domain.tokens import TOKENS
 from service.triggers.book import FiredLimit, LimitBook, Pair, RestingLimit
 from service.triggers.prices import MarketPrices

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from service.domain.amounts import U64_MAX, InvalidAmountError
-from service.domain.limits import limit_out, parse_number, price_key
+from service.domain.limit_price import limit_out, parse_number, price_key
 
 u64s = st.integers(1, U64_MAX)
 decimals = st.integers(0, 12)

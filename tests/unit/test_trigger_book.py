@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from service.domain.amounts import U64_MAX
-from service.domain.limits import price_key
+from service.domain.limit_price import price_key
 from service.domain.quote import Dex, SwapMode
 from service.triggers.book import FiredLimit, LimitBook, RestingLimit
 from service.triggers.prices import MarketPrices
