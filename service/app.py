@@ -3,10 +3,10 @@
 import logging
 from dataclasses import dataclass
 
-from service.api.changes import ChangeRoutes
 from service.api.health import HealthRoute
 from service.api.learning import TokenLearner
 from service.api.market import MarketRoutes
+from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
 from service.api.pages import Pages
 from service.api.paper import PaperRoutes

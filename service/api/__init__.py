@@ -2,7 +2,7 @@
 
 routes.py       the routes, and who serves them
 orders.py       placing and reading orders
-changes.py      cancelling and amending them
+order_changes.py  cancelling and amending them
 stream.py       the WebSocket of an order
 timeline.py     an order's history as the WebSocket's messages
 pages.py        lists, page by page

@@ -3,9 +3,9 @@
 from aiohttp import web
 
 from service.api import problems, specs
-from service.api.changes import ChangeRoutes
 from service.api.health import HealthRoute
 from service.api.market import MarketRoutes
+from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
 from service.api.paper import PaperRoutes
 from service.api.queues import at_most
