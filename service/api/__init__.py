@@ -16,7 +16,7 @@ fields.py       fields that both have in common
 strict_json.py  the body of a request
 messages.py     from a request to checked values, from values to a response
 views.py        an order as JSON
-answers.py      what a response holds
+responses.py     what a response holds
 specs.py        the OpenAPI document
 problems.py     errors: problem+json
 

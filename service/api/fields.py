@@ -146,7 +146,7 @@ class Request(Schema):
         return {name: value for name, value in data.items() if value is not None or name not in known}
 
 
-class Answer(Schema):
+class ResponseSchema(Schema):
     """What the service says, in camelCase."""
 
     class Meta:

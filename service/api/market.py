@@ -9,10 +9,10 @@ import orjson
 from aiohttp import web
 from marshmallow import Schema
 
-from service.api.answers import POOL, QUOTE, TOKEN
 from service.api.messages import Learn, json_list_response, json_response, load_query
 from service.api.problems import InvalidError, ServiceUnavailableError
 from service.api.requests import POOL_QUERY, QUOTE_QUERY
+from service.api.responses import POOL, QUOTE, TOKEN
 from service.clock import Clock
 from service.domain.amounts import format_amount, format_price
 from service.domain.failures import FailureCode

@@ -7,11 +7,11 @@ from http import HTTPStatus
 from aiohttp import web
 from marshmallow import ValidationError
 
-from service.api.answers import CANCELLED, CANCELLED_ORDER, ORDER
 from service.api.fields import is_uuid
 from service.api.messages import Learn, json_response, load_body
 from service.api.problems import ConflictError, InvalidError, NotFoundError
 from service.api.requests import AMENDMENT, CANCEL
+from service.api.responses import CANCELLED, CANCELLED_ORDER, ORDER
 from service.api.terms import amend_terms
 from service.api.views import OrderAt
 from service.clock import Clock

@@ -9,12 +9,12 @@ from typing import Any
 from aiohttp import web
 from marshmallow import ValidationError
 
-from service.api.answers import ORDER
 from service.api.fields import is_uuid
 from service.api.messages import Learn, json_response, load_body, load_query
 from service.api.pages import Pages
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.api.requests import LIST_QUERY, NEW_ORDER
+from service.api.responses import ORDER
 from service.api.terms import read_terms, values
 from service.api.views import OrderAt
 from service.clock import Clock

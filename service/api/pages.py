@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import orjson
 from aiohttp import web
 
-from service.api.answers import ORDER, ORDER_LIST
 from service.api.messages import json_list_response
+from service.api.responses import ORDER, ORDER_LIST
 from service.api.views import OrderAt
 from service.domain.lifecycle import Status
 from service.store.orders import Order, Orders, Page, Position

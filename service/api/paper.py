@@ -6,11 +6,11 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from service.api.answers import POOL
 from service.api.market import pool_json
 from service.api.messages import Learn, json_response, load_body
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.api.requests import NEW_POOL
+from service.api.responses import POOL
 from service.store.batch import QueueFullError
 from service.venues.paper.listing import (
     CannotListError,

@@ -9,18 +9,6 @@ from aiohttp import web
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from service.api.answers import (
-    CancelledOrderSchema,
-    CancelledSchema,
-    OrderListSchema,
-    OrderSchema,
-    PoolListSchema,
-    PoolSchema,
-    ProblemSchema,
-    QuoteSchema,
-    StatusUpdateSchema,
-    TokenListSchema,
-)
 from service.api.problems import CONTENT_TYPE
 from service.api.requests import (
     AmendmentSchema,
@@ -31,6 +19,18 @@ from service.api.requests import (
     PoolQuerySchema,
     QuoteQuerySchema,
     StreamQuerySchema,
+)
+from service.api.responses import (
+    CancelledOrderSchema,
+    CancelledSchema,
+    OrderListSchema,
+    OrderSchema,
+    PoolListSchema,
+    PoolSchema,
+    ProblemSchema,
+    QuoteSchema,
+    StatusUpdateSchema,
+    TokenListSchema,
 )
 
 _ORDER_ID = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from service.api.answers import STATUS_UPDATE
+from service.api.responses import STATUS_UPDATE
 from service.api.views import OrderAt, SoFar
 from service.store.journal import Entry, Quoted
 from service.store.orders import Order, first_terms

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp.web import Application
-from service.api.answers import CancelledOrderSchema, CancelledSchema, OrderSchema
+from service.api.responses import CancelledOrderSchema, CancelledSchema, OrderSchema
 from service.app import Service
 from service.domain.transaction import SignedTransaction, TransactionStatus
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp.web import Application
-from service.api.answers import OrderSchema
+from service.api.responses import OrderSchema
 from service.app import Service
 from service.domain.quote import Dex
 from service.venues.venue import PoolRef, Snapshot, Swap

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 from aiohttp.web import Application
-from service.api.answers import OrderSchema
+from service.api.responses import OrderSchema
 from service.app import Service
 from service.venues.venue import Swap
 

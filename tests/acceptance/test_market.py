@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
-from service.api.answers import PoolListSchema, ProblemSchema, QuoteSchema, TokenListSchema
+from service.api.responses import PoolListSchema, ProblemSchema, QuoteSchema, TokenListSchema
 from service.domain.failures import FailureCode
 from service.domain.tokens import TOKENS
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 from aiohttp.web import Application
-from service.api.answers import OrderListSchema, OrderSchema
+from service.api.responses import OrderListSchema, OrderSchema
 from service.domain.tokens import TOKENS
 from solders.signature import Signature
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg2
 import pytest
 from aiohttp.web import Application
-from service.api.answers import PoolSchema
+from service.api.responses import PoolSchema
 from service.domain.tokens import TOKENS
 from service.venues.paper import commands
 from service.venues.paper.pool_json import PROGRAMS

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp.web import Application
-from service.api.answers import OrderSchema
+from service.api.responses import OrderSchema
 from service.domain.timestamps import format_timestamp
 
 from tests.conftest import service_on

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import WSMsgType
-from service.api.answers import OrderSchema
+from service.api.responses import OrderSchema
 from service.app import Service
 
 from tests.support.orders import LIFE, Client, execute, get, place, watch

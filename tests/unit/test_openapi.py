@@ -8,13 +8,13 @@ import pytest
 from marshmallow import Schema, ValidationError
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
-from service.api.answers import ORDER, ORDER_LIST, QUOTE, STATUS_UPDATE, PoolListSchema, TokenListSchema
 from service.api.health import HealthRoute
 from service.api.market import MarketRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
 from service.api.paper import PaperRoutes
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
+from service.api.responses import ORDER, ORDER_LIST, QUOTE, STATUS_UPDATE, PoolListSchema, TokenListSchema
 from service.api.routes import application
 from service.api.specs import document
 from service.api.stream import StreamRoutes

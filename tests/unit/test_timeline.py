@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from service.api import views
-from service.api.answers import ORDER, STATUS_UPDATE
+from service.api.responses import ORDER, STATUS_UPDATE
 from service.api.timeline import Timeline
 from service.api.views import OrderAt
 from service.store import orders as store

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
-from service.api.fields import AMOUNT, Answer, Cursor, Stored
+from service.api.fields import AMOUNT, Cursor, ResponseSchema, Stored
 from service.domain.failures import FailureCode
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType, TimeInForce
@@ -11,7 +11,7 @@ from service.domain.quote import MULTIPLE, Dex, SwapMode
 _FRACTION = {"description": "A fraction: 0.01 is 1 %.", **AMOUNT}
 
 
-class HistoryEntrySchema(Answer):
+class HistoryEntrySchema(ResponseSchema):
     """One step of an order."""
 
     sequence = fields.Integer(required=True, metadata={"description": "From 1, without gaps."})
@@ -45,14 +45,14 @@ class HistoryEntrySchema(Answer):
     nextTryAt = fields.String(metadata={"format": "date-time"})  # noqa: N815
 
 
-class FeeSchema(Answer):
+class FeeSchema(ResponseSchema):
     """A fee, contained in amountIn or already deducted from amountOut."""
 
     token = fields.String(required=True)
     amount = fields.String(required=True, metadata=AMOUNT)
 
 
-class _SwapSchema(Answer):
+class _SwapSchema(ResponseSchema):
     """A swap as quoted. Objects like this are stored in the wire's form."""
 
     venue = fields.String(required=True, validate=validate.OneOf(list(Dex)))
@@ -77,7 +77,7 @@ class LegSchema(_SwapSchema):
     tokenOut = fields.String(required=True)  # noqa: N815
 
 
-class PathSchema(Answer):
+class PathSchema(ResponseSchema):
     """Legs one after the other: all that the first pays goes into the second."""
 
     amountIn = fields.String(required=True, metadata=AMOUNT)  # noqa: N815
@@ -85,7 +85,7 @@ class PathSchema(Answer):
     legs = fields.List(fields.Nested(LegSchema), required=True)
 
 
-class BeatenSchema(Answer):
+class BeatenSchema(ResponseSchema):
     """The best simpler route, and what it would have paid."""
 
     venue = fields.String(required=True, validate=validate.OneOf([*Dex, MULTIPLE]))
@@ -94,7 +94,7 @@ class BeatenSchema(Answer):
     amountOut = fields.String(required=True, metadata=AMOUNT)  # noqa: N815
 
 
-class RouteSchema(Answer):
+class RouteSchema(ResponseSchema):
     """Paths side by side, executed in one transaction: all or none."""
 
     venue = fields.String(required=True, validate=validate.OneOf([*Dex, MULTIPLE]))
@@ -105,7 +105,7 @@ class RouteSchema(Answer):
     beat = fields.Nested(BeatenSchema, required=True, allow_none=True)
 
 
-class OrderSchema(Answer):
+class OrderSchema(ResponseSchema):
     """An order."""
 
     id = fields.String(required=True, metadata={"format": "uuid"})
@@ -159,7 +159,7 @@ class OrderSchema(Answer):
     failure_detail = fields.String(required=True, allow_none=True)
 
 
-class QuoteSchema(Answer):
+class QuoteSchema(ResponseSchema):
     """What the router sees now for an amount."""
 
     token_in = fields.String(required=True)
@@ -188,7 +188,7 @@ class QuoteSchema(Answer):
     )
 
 
-class TokenSchema(Answer):
+class TokenSchema(ResponseSchema):
     """A token that can be traded."""
 
     symbol = fields.String(required=True)
@@ -196,13 +196,13 @@ class TokenSchema(Answer):
     decimals = fields.Integer(required=True)
 
 
-class TokenListSchema(Answer):
+class TokenListSchema(ResponseSchema):
     """Every token."""
 
     tokens = fields.List(fields.Nested(TokenSchema), required=True)
 
 
-class PoolSchema(Answer):
+class PoolSchema(ResponseSchema):
     """A pool as it is now."""
 
     id = fields.String(required=True)
@@ -221,7 +221,7 @@ class PoolSchema(Answer):
     )
 
 
-class PoolListSchema(Answer):
+class PoolListSchema(ResponseSchema):
     """Pools, and the slot as of which they are so."""
 
     slot = fields.Integer(required=True)
@@ -237,7 +237,7 @@ class CancelledOrderSchema(OrderSchema):
     )
 
 
-class CancelledSchema(Answer):
+class CancelledSchema(ResponseSchema):
     """What became of the orders that a filter named."""
 
     cancelled = fields.Integer(required=True)
@@ -246,14 +246,14 @@ class CancelledSchema(Answer):
     )
 
 
-class OrderListSchema(Answer):
+class OrderListSchema(ResponseSchema):
     """A page of orders, newest first."""
 
     orders = fields.List(fields.Nested(OrderSchema), required=True)
     next_cursor = Cursor(required=True, allow_none=True, metadata={"type": "string"})
 
 
-class StatusUpdateSchema(Answer):
+class StatusUpdateSchema(ResponseSchema):
     """A WebSocket message: one entry of the history, and the order as it stood then."""
 
     type = fields.Constant("status_update", required=True)
