@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from service.domain.limit_price import KEY_BITS
 from service.turns import finished
+from service.venues.routing.best_set import Cut, richest
 from service.venues.routing.path_curve import LEVEL_BITS, UNIT_BITS
-from service.venues.routing.paths import Candidate, Ways
-from service.venues.routing.richest import Cut, richest
+from service.venues.routing.paths import Candidate, PathFinder
 
 # The first line beyond the market's best price is 1/1024 down in level, and each next twice as far.
 _FIRST_STEP_BITS = 10
@@ -66,7 +66,7 @@ class Ceiling:
         max_legs: Swaps in all that a route may have.
     """
 
-    def __init__(self, ways: Ways, max_legs: int) -> None:
+    def __init__(self, ways: PathFinder, max_legs: int) -> None:
         self._max_legs = max_legs
         # The best last. A path's curve is worked out when a price is asked for at which it would be used.
         self._ahead = sorted(ways.better_than(None), key=lambda path: path.level, reverse=True)

@@ -7,7 +7,7 @@ from service.triggers.ceiling import Ceiling
 from service.turns import finished
 from service.venues.routing import NoRouteError, RouteLimits, find_route
 from service.venues.routing.exact import RefusedError
-from service.venues.routing.paths import Ways
+from service.venues.routing.paths import PathFinder
 from service.venues.venue import Snapshot
 
 
@@ -25,7 +25,7 @@ class MarketPrices:
         self, token_in: str, token_out: str, snapshots: Sequence[Snapshot], limits: RouteLimits
     ) -> None:
         self._limits = limits
-        self._ways = Ways(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
+        self._ways = PathFinder(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
         self._ceiling = Ceiling(self._ways, limits.max_legs)
         self.bound = self._ceiling.bound
         self.least_bound = self._ceiling.least_bound

@@ -16,7 +16,7 @@ from service.domain.failures import Failure, FailureCode, Remedy
 from service.domain.quote import Choice, Dex, NoQuote, SwapMode
 from service.turns import Turns
 from service.venues.routing import HUBS, NoRouteError, RouteLimits, find_route
-from service.venues.routing.paths import Ways
+from service.venues.routing.paths import PathFinder
 from service.venues.venue import PoolRef, Snapshot, Venue, VenueUnavailableError
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Quoter:
         self._timeout_s = timeout_ms / 1000
         self._limits = limits
         self._turns = Turns(clock)
-        self._kept: dict[tuple[str, str], tuple[Sequence[Snapshot], Ways]] = {}
+        self._kept: dict[tuple[str, str], tuple[Sequence[Snapshot], PathFinder]] = {}
 
     async def best(
         self, mode: SwapMode, token_in: str, token_out: str, amount: int, *, within_s: float | None = None
@@ -122,12 +122,12 @@ class Quoter:
                 return choice
         return await self.best(mode, token_in, token_out, amount, within_s=within_s)
 
-    def _ways(self, token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> Ways:
+    def _ways(self, token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> PathFinder:
         """Return the ways between two tokens, with what is known of their curves if no pool has changed."""
         pair = token_in, token_out
         known = self._kept.pop(pair, None)
         if known is None or not _are_same(known[0], snapshots):
-            known = snapshots, Ways(*pair, snapshots, through_hubs=self._limits.max_legs > 1)
+            known = snapshots, PathFinder(*pair, snapshots, through_hubs=self._limits.max_legs > 1)
         # The last is the one that was used last.
         self._kept[pair] = known
         if len(self._kept) > _PAIRS_KEPT:

@@ -16,7 +16,7 @@ from service.venues.amm import ChainTime
 from service.venues.paper.pool import PaperPool
 from service.venues.quoting import Quoter
 from service.venues.routing import NoRouteError, RouteLimits, find_route
-from service.venues.routing.paths import Ways
+from service.venues.routing.paths import PathFinder
 from service.venues.venue import PoolRef, Snapshot, Venue
 
 from tests.support.market import SLOT, SLOT_MS, a_market
@@ -67,7 +67,7 @@ def times_of_steps(
     mode: SwapMode, pair: tuple[str, str], amount: int, snapshots: Sequence[Snapshot]
 ) -> list[float]:
     """Return how much of the processor's time each step of a quote takes, in seconds."""
-    steps = find_route(mode, amount, Ways(*pair, snapshots), (), LIMITS)
+    steps = find_route(mode, amount, PathFinder(*pair, snapshots), (), LIMITS)
     times: list[float] = []
     while True:
         began = time.thread_time()

@@ -5,7 +5,7 @@ paths.py       which ways there are between two tokens
 exact.py       pools, paths and routes, quoted to the unit
 trial.py       small amounts, where roundings decide
 search.py      which paths to split over
-richest.py     the branch and bound of that
+best_set.py    the branch and bound of that
 split.py       the best split over given paths
 path_curve.py  a path's output as a function of its input
 """

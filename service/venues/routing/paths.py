@@ -98,7 +98,7 @@ class Candidate:
         return amount
 
 
-class Ways:
+class PathFinder:
     """All ways between two tokens, in a fixed order: direct pools as they came, then hub by hub."""
 
     def __init__(

@@ -16,7 +16,7 @@ from service.turns import Steps, finished
 from service.venues.amm.quote import Ratio
 from service.venues.routing.exact import Hop, RefusedError, path_of, route_of
 from service.venues.routing.path_curve import BOUGHT, SOLD, UNIT_BITS
-from service.venues.routing.paths import Candidate, Ways
+from service.venues.routing.paths import Candidate, PathFinder
 from service.venues.routing.search import Found, best_set, quick_set
 from service.venues.routing.split import Split, split
 from service.venues.routing.trial import SMALL, Trial
@@ -86,12 +86,12 @@ def best_route(
     Raises:
         NoRouteError: No route takes the whole amount.
     """
-    ways = Ways(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
+    ways = PathFinder(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
     return finished(find_route(mode, amount, ways, unavailable, limits))
 
 
 def find_route(
-    mode: SwapMode, amount: int, ways: Ways, unavailable: Sequence[NoQuote], limits: RouteLimits
+    mode: SwapMode, amount: int, ways: PathFinder, unavailable: Sequence[NoQuote], limits: RouteLimits
 ) -> Steps[Choice]:
     """Return the best route for an amount, and what it was chosen from, step by step.
 
@@ -119,7 +119,7 @@ def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot])
     It is of the pools' curves, without roundings: base units out per base unit in. None if no pool trades.
     """
     best: Ratio | None = None
-    for candidate in Ways(token_in, token_out, snapshots).better_than(None):
+    for candidate in PathFinder(token_in, token_out, snapshots).better_than(None):
         pieces = [piece for hop in candidate.hops if (piece := hop.chain.first) is not None]
         price = Ratio(prod(piece.gain for piece in pieces), prod(piece.depth for piece in pieces))
         if best is None or price.out * best.per > best.out * price.per:
@@ -130,7 +130,7 @@ def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot])
 class _Router:
     """One search for a route."""
 
-    def __init__(self, mode: SwapMode, amount: int, ways: Ways, limits: RouteLimits) -> None:
+    def __init__(self, mode: SwapMode, amount: int, ways: PathFinder, limits: RouteLimits) -> None:
         self._mode = mode
         self._side = SOLD if mode is SwapMode.EXACT_IN else BOUGHT
         self._amount = amount

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.turns import Steps
+from service.venues.routing.best_set import Cut, richest
 from service.venues.routing.path_curve import BOUGHT, LEVEL_BITS, UNIT_BITS
 from service.venues.routing.paths import Candidate
-from service.venues.routing.richest import Cut, richest
 from service.venues.routing.split import Split, split
 
 SOLVED_MAX = 162
