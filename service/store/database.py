@@ -169,14 +169,14 @@ class Database:
         try:
             rows = await session.run(sql, parameters)
         except BaseException as error:
-            raise self._judge(error, session, began) from error
+            raise self._classify_error(error, session, began) from error
         finally:
             self._busy.discard(session)
         self.available = True
         self._take_back(session)
         return rows
 
-    def _judge(self, error: BaseException, session: Session, began: float) -> BaseException:
+    def _classify_error(self, error: BaseException, session: Session, began: float) -> BaseException:
         """Say what a failed statement means, and what becomes of its session."""
         if isinstance(error, psycopg2.extensions.QueryCanceledError):
             self._take_back(session)
