@@ -150,10 +150,10 @@ async def test_a_follower_without_redis_catches_up_from_the_ledger(servers: Test
 
 async def test_news_that_were_missed_are_read(servers: TestServers, no_checks: None) -> None:
     async with open_rigs(servers, 2) as [leader, follower]:
-        receive = follower.venue.chain._news._receive
-        follower.venue.chain._news._receive = lambda _message: None
+        receive = follower.venue.chain._channel._receive
+        follower.venue.chain._channel._receive = lambda _message: None
         await leader.trade()
-        follower.venue.chain._news._receive = receive
+        follower.venue.chain._channel._receive = receive
         assert follower.commit_id < leader.commit_id
         # The next commit's number says that one is missing.
         await leader.trade()

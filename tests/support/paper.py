@@ -127,7 +127,7 @@ class Rig:
         """End every task where it is: nobody is told."""
         chain = self.venue.chain
         await chain._executor.stop()
-        await chain._news.stop()
+        await chain._channel.stop()
         await self.close()
 
     async def close(self) -> None:

@@ -24,6 +24,6 @@ pool_json.py      a pool as JSON
 ledger.py         the ledger's statements
 command_queue.py  the commands' statements
 records.py        what the statements take and return
-news.py           messages from the leader to the other instances
+messages.py       messages from the leader to the other instances
 catalogue.py      the pools that this instance quotes from
 """

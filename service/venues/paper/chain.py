@@ -17,7 +17,7 @@ from service.events.channel import Channel
 from service.events.redis_link import RedisLink
 from service.store.deployment import Deployment
 from service.store.leases import next_look_s
-from service.venues.paper import news
+from service.venues.paper import messages
 from service.venues.paper.catalogue import Catalogue
 from service.venues.paper.command_queue import CommandQueue
 from service.venues.paper.commands import Verdict
@@ -69,7 +69,7 @@ class Chain:
         self._clock = clock
         self._settings = settings
         self._id = clock.new_instance_id()
-        self._news = Channel(
+        self._channel = Channel(
             link,
             deployment,
             "market",
@@ -92,14 +92,14 @@ class Chain:
     async def start(self) -> None:
         """Read the pools, lead if nobody does, and begin to execute."""
         await self._check()
-        self._news.start()
+        self._channel.start()
         self._executor.start()
 
     async def stop(self) -> None:
         """Stop executing; what is pending is executed by the next leader."""
         leader = self._leader
         await self.catalogue.stop()
-        await self._news.stop()
+        await self._channel.stop()
         await self._executor.stop()
         self._leader = None
         if leader is not None:
@@ -116,7 +116,7 @@ class Chain:
     def look_for_commands(self) -> None:
         """Have the commands executed that the ledger has."""
         if self._leader is None:
-            self._news.publish(news.encode_asked())
+            self._channel.publish(messages.encode_asked())
         else:
             self._leader.look_for_commands()
             self._changed.set()
@@ -130,7 +130,7 @@ class Chain:
         if not arrivals:
             return
         if self._leader is None:
-            self._news.publish(news.encode_submitted(submissions, arrivals))
+            self._channel.publish(messages.encode_submitted(submissions, arrivals))
         else:
             self._push(self._leader, arrivals)
 
@@ -224,7 +224,7 @@ class Chain:
             list_token(token)
         gone = [pool.id for pool in group.closed]
         self.catalogue.take(commit_id, pools, gone=gone, traded=group.traded)
-        self._news.publish(news.encode_commit(commit_id, landing, group))
+        self._channel.publish(messages.encode_commit(commit_id, landing, group))
         self._tell(group.executions, landing, group.answers)
 
     def _tell(self, executions: Iterable[Execution], landing: Landing, answers: Mapping[str, str]) -> None:
@@ -236,15 +236,15 @@ class Chain:
     def _receive(self, message: bytes) -> None:
         """Take another instance's news."""
         try:
-            told = news.decode(message)
+            told = messages.decode(message)
         except (ValueError, TypeError, LookupError) as error:
             log.warning("paper chain: a message that is not one of ours (%s)", error, extra={"fault": "news"})
             return
-        if isinstance(told, news.Submitted):
+        if isinstance(told, messages.Submitted):
             if self._leader is not None:
                 self._push(self._leader, told.arrivals)
             return
-        if isinstance(told, news.Asked):
+        if isinstance(told, messages.Asked):
             if self._leader is not None:
                 self.look_for_commands()
             return

@@ -91,23 +91,23 @@ def decode(message: bytes) -> Commit | Submitted | Asked:
     Raises:
         ValueError, TypeError, LookupError: It is not one of ours.
     """
-    news = orjson.loads(message)
-    if "submitted" in news:
+    told = orjson.loads(message)
+    if "submitted" in told:
         return Submitted(
-            [Arrival(read(signature, text), slot) for signature, text, slot in news["submitted"]]
+            [Arrival(read(signature, text), slot) for signature, text, slot in told["submitted"]]
         )
-    if "asked" in news:
+    if "asked" in told:
         return Asked()
     return Commit(
-        CommitId(*news["commit_id"]),
-        Landing(*news["landing"]),
-        [pool_from_row(row) for row in (*news["pools"], *news["opened"])],
+        CommitId(*told["commit_id"]),
+        Landing(*told["landing"]),
+        [pool_from_row(row) for row in (*told["pools"], *told["opened"])],
         [
             Execution(signature, amount_in, amount_out, failure and FailureCode(failure))
-            for signature, amount_in, amount_out, failure in news["executions"]
+            for signature, amount_in, amount_out, failure in told["executions"]
         ],
-        [Traded(*each) for each in news["traded"]],
-        news["gone"],
-        [Token(*each) for each in news["tokens"]],
-        {command_id: Verdict(answer) for command_id, answer in news["answers"].items()},
+        [Traded(*each) for each in told["traded"]],
+        told["gone"],
+        [Token(*each) for each in told["tokens"]],
+        {command_id: Verdict(answer) for command_id, answer in told["answers"].items()},
     )
