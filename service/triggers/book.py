@@ -173,7 +173,7 @@ class LimitBook:
     def add(self, order: RestingLimit) -> bool:
         """Let an order rest, in place of an earlier version of it.
 
-        No ``match_pair`` that has begun knows of it: have it examined, should the market pay it already.
+        No ``match_pair`` that has begun knows of it: have it matched, should the market pay it already.
 
         Returns:
             False if it rests in this version or a later one, and nothing was changed.
@@ -218,7 +218,7 @@ class LimitBook:
             now: PostgreSQL's time.
 
         Returns:
-            Those orders, to be examined: the market may have come to their prices while they waited.
+            Those orders, to be matched: the market may have come to their prices while they waited.
         """
         admitted = []
         while self._waiting and self._waiting[0][0] <= now:

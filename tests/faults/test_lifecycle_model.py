@@ -435,12 +435,12 @@ class Lifecycle(RuleBasedStateMachine):
         for order_id, life in before.items():
             if rows[order_id][2] == len(life.walk):
                 self.lives[order_id] = life
-        self._bury(call.process)
+        self._remove_dead(call.process)
 
     def _die(self, process: int) -> None:
         dying = self.world.processes[process]
         self.world.run(dying.die())
-        self._bury(dying)
+        self._remove_dead(dying)
 
     @precondition(lambda self: self.world.calls)
     @rule(
@@ -665,7 +665,7 @@ class Lifecycle(RuleBasedStateMachine):
             if life.owner == owner:
                 life.owner = None
 
-    def _bury(self, dead: Process) -> None:
+    def _remove_dead(self, dead: Process) -> None:
         """Expect that a dead process's orders are nobody's, and put another in its place."""
         self._check_what_was_told(dead)
         place = self.world.processes.index(dead)

@@ -71,7 +71,7 @@ def do(servers: TestServers, statement: str) -> None:
         cursor.execute(statement)
 
 
-def stored_edition(servers: TestServers) -> CommitId:
+def stored_commit_id(servers: TestServers) -> CommitId:
     return CommitId(*ask(servers, "SELECT epoch, sequence FROM paper_leader"))
 
 
@@ -131,7 +131,7 @@ async def test_one_leads_and_the_others_quote_what_it_has_committed(
         leader, *followers = rigs
         for token_in, token_out, amount in USER_SELLS:
             assert (await leader.trade(amount, token_in, token_out)).state is TransactionState.LANDED
-            assert leader.commit_id == stored_edition(servers)
+            assert leader.commit_id == stored_commit_id(servers)
             await until(lambda: {rig.commit_id for rig in rigs} == {leader.commit_id})
             for follower in followers:
                 assert follower.pools == leader.pools
@@ -217,7 +217,7 @@ async def test_a_leader_that_stops_is_succeeded_at_once(servers: TestServers) ->
         # At its next look, which is a second away at most; the lease would be three.
         assert await until(lambda: other.leading) < 2
         assert (await other.trade()).fill is not None
-        assert stored_edition(servers) == CommitId(2, 2)
+        assert stored_commit_id(servers) == CommitId(2, 2)
 
 
 async def test_a_start_after_a_stop_leads_at_once(servers: TestServers) -> None:
@@ -228,7 +228,7 @@ async def test_a_start_after_a_stop_leads_at_once(servers: TestServers) -> None:
             epochs.append(rig.commit_id.epoch)
             assert (await rig.trade()).fill is not None
     assert epochs == [1, 2, 3]
-    assert stored_edition(servers).sequence == 3
+    assert stored_commit_id(servers).sequence == 3
 
 
 async def test_a_leader_that_dies_without_a_word_is_succeeded_after_its_lease(servers: TestServers) -> None:
@@ -297,7 +297,7 @@ async def test_only_one_of_many_takes_over(servers: TestServers) -> None:
         await until(lambda: any(rig.leading for rig in others))
         assert sum(rig.leading for rig in others) == 1
         assert (await others[0].trade()).fill is not None
-        assert stored_edition(servers).epoch == 2
+        assert stored_commit_id(servers).epoch == 2
         await until(lambda: len({rig.commit_id for rig in others}) == 1)
 
 
@@ -513,7 +513,7 @@ async def test_what_is_heard_of_again_after_it_has_landed_lands_no_more(
         assert (balances(servers), rig.pools) == (before, pools)
         assert await rig.venue.status(attempt) == landed
         assert (await rig.trade()).fill is not None
-        assert stored_edition(servers).epoch == 1
+        assert stored_commit_id(servers).epoch == 1
     assert gains(servers) == {}
 
 
@@ -530,7 +530,7 @@ async def test_what_has_expired_before_it_is_executed_costs_nobody_the_lead(serv
         assert not gate.reached.is_set()
         gate.open()
         assert (await rig.trade()).fill is not None
-        assert stored_edition(servers).epoch == 1
+        assert stored_commit_id(servers).epoch == 1
 
 
 # --- heavy mixed trading

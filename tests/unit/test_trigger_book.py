@@ -411,7 +411,7 @@ def test_those_that_left_while_they_waited_are_not_kept() -> None:
     assert len(book._waiting) < 200
 
 
-def test_one_order_is_examined() -> None:
+def test_one_order_is_matched() -> None:
     book = LimitBook()
     book.add(limit("a", 1_000, 1_000))
     book.add(limit("b", 1_000, 900))
@@ -425,7 +425,7 @@ def test_one_order_is_examined() -> None:
     assert "a" in book
 
 
-def test_the_book_may_change_while_orders_are_nominated() -> None:
+def test_the_book_may_change_while_orders_are_matched() -> None:
     book = LimitBook()
     for number in range(50):
         book.add(limit(str(number), 1_000 + number, 900))

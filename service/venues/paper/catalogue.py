@@ -130,10 +130,10 @@ class Catalogue:
             self._traded_in[token] -= 1
             if not self._traded_in[token]:
                 del self._traded_in[token]
-                self._let_go(token)
+                self._forget_token(token)
         return ref
 
-    def _let_go(self, token: str) -> None:
+    def _forget_token(self, token: str) -> None:
         """Forget, sooner or later, a token that no pool trades: it can be read again."""
         self._left_over.append(token)
         if len(self._left_over) > _TOKENS_KEPT:
