@@ -188,7 +188,7 @@ class Service:
             Lease(
                 self._database,
                 name="triggers",
-                holder=self._clock.new_instance_id(),
+                leader=self._clock.new_instance_id(),
                 lease_ms=LEASE_MS,
                 alone=servers.alone,
             ),

@@ -92,22 +92,21 @@ WHERE due_at <= now() AND owner = %(owner)s AND NOT order_id = ANY(%(running)s::
 LIMIT %(most)s;
 
 -- name: take_lease
--- Hold an office, or go on holding it: possible when nobody does, or the holder was not heard of for so
--- long. Returns the epoch, which is the same only for one who has held it all the time; or, while another
--- holds it, how many seconds are left until its lease runs out, unless it is renewed.
+-- Take a lease that has expired, or renew it. Returns the epoch, which stays the same only while one process
+-- leads; or, while another leads, the seconds until its lease expires, unless it is renewed.
 WITH taken AS (
-    INSERT INTO leases AS l (name, holder, renewed_at)
-    VALUES (%(name)s, %(holder)s, now())
+    INSERT INTO leases AS l (name, leader, renewed_at)
+    VALUES (%(name)s, %(leader)s, now())
     ON CONFLICT (name) DO UPDATE
     SET
-        holder = excluded.holder,
+        leader = excluded.leader,
         renewed_at = now(),
         epoch = CASE
-            WHEN l.holder = excluded.holder
+            WHEN l.leader = excluded.leader
                 AND l.renewed_at >= now() - %(lease_ms)s * interval '1 millisecond' THEN l.epoch
             ELSE l.epoch + 1
         END
-    WHERE l.holder = excluded.holder
+    WHERE l.leader = excluded.leader
         OR %(alone)s
         OR l.renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
     RETURNING epoch
@@ -123,5 +122,5 @@ FROM leases
 WHERE name = %(name)s AND NOT EXISTS (SELECT 1 FROM taken);
 
 -- name: give_up_lease
--- Leave an office to others.
-UPDATE leases SET renewed_at = '-infinity' WHERE name = %(name)s AND holder = %(holder)s;
+-- Let another process lead at once.
+UPDATE leases SET renewed_at = '-infinity' WHERE name = %(name)s AND leader = %(leader)s;

@@ -5,7 +5,7 @@ lifecycle.py         which status follows which
 transaction.py       a signed transaction, and what may become of it
 failures.py          why an order failed, and whether it is tried again
 quote.py             what a pool offers, and the route that was chosen
-limits.py            limit prices
+limit_price.py       limit prices
 conditions.py        the conditions of sniper orders
 condition_parser.py  conditions as a client writes them
 amounts.py           amounts: integers in base units, decimal strings outside

@@ -20,7 +20,7 @@ from service.domain.lifecycle import Status
 from service.domain.order import OrderType
 from service.store.database import UnavailableError
 from service.store.journal import Committed
-from service.store.leases import Lease, next_look_s
+from service.store.leases import Lease, next_check_s
 from service.store.resting import Fired, Resting, RestingOrder
 from service.triggers.book import LimitBook, Pair, RestingLimit
 from service.triggers.market import MarketView
@@ -45,7 +45,7 @@ class Triggers:
     """Fires limit and sniper orders.
 
     Args:
-        lease: The office of the one who does.
+        lease: Its leader watches.
         resting: The store's side of it.
         market: What can be quoted without asking.
         clock: PostgreSQL's time; paces.
@@ -86,7 +86,7 @@ class Triggers:
         self._next_comparison = self._next_slot = 0.0
         self._looked_at = self._yielded_at = 0.0
         self._loop = Background("triggers", self._run_for_ever, clock)
-        self._holder = Background("triggers' lease", self._hold_the_lease, clock)
+        self._renewer = Background("triggers' lease", self._renew_the_lease, clock)
 
     @property
     def watching(self) -> bool:
@@ -100,12 +100,12 @@ class Triggers:
 
     def start(self) -> None:
         """Begin to watch, if nobody else does."""
-        self._holder.start()
+        self._renewer.start()
         self._loop.start()
 
     async def stop(self) -> None:
         """Stop watching, and leave it to others."""
-        await self._holder.stop()
+        await self._renewer.stop()
         await self._loop.stop()
         if self._epoch is None:
             return
@@ -151,14 +151,14 @@ class Triggers:
         """Have the books built anew: orders may have left them, or been missed, on the way to a fault."""
         self._watching = False
 
-    async def _hold_the_lease(self) -> None:
+    async def _renew_the_lease(self) -> None:
         """Say again and again that this instance watches, however long a look at the market takes."""
         while True:
             pause_s, epoch = _RENEW_EVERY_S, None
             try:
                 epoch, left_s = await self._lease.take()
                 if epoch is None:
-                    pause_s = next_look_s(left_s, at_most_s=_RENEW_EVERY_S)
+                    pause_s = next_check_s(left_s, at_most_s=_RENEW_EVERY_S)
             except UnavailableError as error:
                 log.debug("triggers: the lease is renewed later (%s)", error)
             if epoch != self._epoch:

@@ -189,11 +189,11 @@ CREATE TABLE instances (
     seen_at    timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
--- Offices that one process at a time holds: it says so again before its lease runs out.
+-- One process leads under each name, as long as it renews its lease before it expires.
 CREATE TABLE leases (
     name       text PRIMARY KEY,
-    holder     uuid NOT NULL,
-    epoch      bigint NOT NULL DEFAULT 1,  -- changes whenever another may have held it in between
+    leader     uuid NOT NULL,              -- a UUID of the process, new at each start
+    epoch      bigint NOT NULL DEFAULT 1,  -- changes whenever another may have led in between
     renewed_at timestamptz NOT NULL
 ) WITH (fillfactor = 20);
 

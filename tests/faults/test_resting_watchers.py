@@ -63,7 +63,7 @@ def _watcher(servers: TestServers) -> str | None:
     """Return under which name somebody watches; None if nobody was heard of within the lease."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
-            "SELECT holder::text FROM leases"
+            "SELECT leader::text FROM leases"
             " WHERE name = 'triggers' AND renewed_at > now() - %s * interval '1 second'",
             (_LEASE_S,),
         )

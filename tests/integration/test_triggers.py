@@ -10,7 +10,7 @@ import pytest
 from service.app import Service
 from service.store.database import UnavailableError
 from service.store.journal import Committed
-from service.store.leases import Held
+from service.store.leases import LeaseState
 from service.store.resting import Fired, RestingOrder
 
 from tests.conftest import service_on
@@ -53,7 +53,7 @@ class Instance:
 
     async def die(self) -> None:
         """Stop watching without a word."""
-        await self.service.triggers._holder.stop()
+        await self.service.triggers._renewer.stop()
         await self.service.triggers._loop.stop()
 
 
@@ -202,8 +202,8 @@ async def test_two_that_both_believe_they_watch_fire_once(
 ) -> None:
     first, other = await two(begin)
 
-    async def held() -> Held:
-        return Held(1, 0.0)
+    async def held() -> LeaseState:
+        return LeaseState(1, 0.0)
 
     monkeypatch.setattr(other.service.triggers._lease, "take", held)
     await poll(lambda: first.watching and other.watching)
@@ -230,7 +230,7 @@ async def test_one_who_was_stopped_for_long_learns_what_he_has_missed(
     await poll(lambda: stopped.watching)
     take, go_on = stopped.service.triggers._lease.take, asyncio.Event()
 
-    async def wait_and_take() -> Held:
+    async def wait_and_take() -> LeaseState:
         await go_on.wait()
         return await take()
 

@@ -16,7 +16,7 @@ from service.domain.transaction import Landing, TransactionStatus
 from service.events.channel import Channel
 from service.events.redis_link import RedisLink
 from service.store.deployment import Deployment
-from service.store.leases import next_look_s
+from service.store.leases import next_check_s
 from service.venues.paper import messages
 from service.venues.paper.catalogue import Catalogue
 from service.venues.paper.command_queue import CommandQueue
@@ -187,7 +187,7 @@ class Chain:
         if isinstance(commit_id, CommitId):
             await self._lead(commit_id)
         else:
-            self._next_check = self._clock.monotonic() + next_look_s(commit_id, at_most_s=_CHECK_EVERY_S)
+            self._next_check = self._clock.monotonic() + next_check_s(commit_id, at_most_s=_CHECK_EVERY_S)
             await self.catalogue.refresh()
 
     async def _forget(self) -> None:
