@@ -104,7 +104,7 @@ FROM (
     UNION ALL
     SELECT token_b, vault_b - founded_b FROM paper_pools
     UNION ALL
-    SELECT token, balance - endowment FROM paper_wallets
+    SELECT token, balance - funded FROM paper_wallets
 ) AS gains
 GROUP BY token
 HAVING sum(gain) <> 0

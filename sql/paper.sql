@@ -21,23 +21,23 @@ FROM jsonb_to_recordset(%(pools)s::jsonb) AS row (
 ON CONFLICT DO NOTHING
 RETURNING id;
 
--- name: paper_endow_wallets
--- Make the wallets that do not exist, and give to (or take from) those whose endowment is another now,
+-- name: paper_fund_wallets
+-- Make the wallets that do not exist, and give to (or take from) those whose funded is another now,
 -- as far as they can pay. The leader's to do.
 WITH led AS (
     SELECT 1 FROM paper_leader WHERE epoch = %(epoch)s FOR UPDATE
 )
-INSERT INTO paper_wallets AS w (owner, token, balance, endowment)
-SELECT owner, token, endowment, endowment
-FROM jsonb_to_recordset(%(wallets)s::jsonb) AS row (owner text, token text, endowment numeric)
+INSERT INTO paper_wallets AS w (owner, token, balance, funded)
+SELECT owner, token, funded, funded
+FROM jsonb_to_recordset(%(wallets)s::jsonb) AS row (owner text, token text, funded numeric)
 WHERE EXISTS (SELECT 1 FROM led)
 ON CONFLICT (owner, token) DO UPDATE
 SET
-    balance = least(w.balance + excluded.endowment - w.endowment, 18446744073709551615),
-    endowment = w.endowment + least(
-        excluded.endowment - w.endowment, 18446744073709551615 - w.balance
+    balance = least(w.balance + excluded.funded - w.funded, 18446744073709551615),
+    funded = w.funded + least(
+        excluded.funded - w.funded, 18446744073709551615 - w.balance
     )
-WHERE excluded.endowment <> w.endowment AND w.balance + excluded.endowment - w.endowment >= 0;
+WHERE excluded.funded <> w.funded AND w.balance + excluded.funded - w.funded >= 0;
 
 -- name: paper_get_pools
 -- Every pool, and the commit as of which they are so; of those that have not changed since an earlier commit
@@ -253,7 +253,7 @@ closed AS (
 ),
 gone AS (
     -- By so much more, or less, than was put in went with the pools: the books balance without them.
-    INSERT INTO paper_wallets AS h (owner, token, balance, endowment)
+    INSERT INTO paper_wallets AS h (owner, token, balance, funded)
     SELECT 'delisted', token, greatest(sum(gain), 0), greatest(-sum(gain), 0)
     FROM (
         SELECT token_a AS token, gain_a AS gain FROM closed
@@ -264,8 +264,8 @@ gone AS (
     HAVING sum(gain) <> 0
     ON CONFLICT (owner, token) DO UPDATE
     SET
-        balance = greatest(h.balance - h.endowment + excluded.balance - excluded.endowment, 0),
-        endowment = greatest(h.endowment - h.balance + excluded.endowment - excluded.balance, 0)
+        balance = greatest(h.balance - h.funded + excluded.balance - excluded.funded, 0),
+        funded = greatest(h.funded - h.balance + excluded.funded - excluded.balance, 0)
 ),
 traded AS (
     INSERT INTO paper_volumes AS v (pool_id, second, volume_a, volume_b)
@@ -278,7 +278,7 @@ traded AS (
     SET volume_a = v.volume_a + excluded.volume_a, volume_b = v.volume_b + excluded.volume_b
 ),
 paid AS (
-    INSERT INTO paper_wallets (owner, token, balance, endowment)
+    INSERT INTO paper_wallets (owner, token, balance, funded)
     SELECT owner, token, balance, 0
     FROM jsonb_to_recordset(%(wallets)s::jsonb) AS w (owner text, token text, balance numeric)
     WHERE EXISTS (SELECT 1 FROM led)

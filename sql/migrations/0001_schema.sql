@@ -276,7 +276,7 @@ CREATE TABLE paper_wallets (
     owner     text NOT NULL,            -- user; traders: the market's own
     token     text NOT NULL,
     balance   numeric(20, 0) NOT NULL,  -- base units
-    endowment numeric(20, 0) NOT NULL,  -- what it was given
+    funded numeric(20, 0) NOT NULL,  -- what it was given
     PRIMARY KEY (owner, token),
     CONSTRAINT paper_wallets_balance CHECK (balance BETWEEN 0 AND 18446744073709551615)
 ) WITH (fillfactor = 20);

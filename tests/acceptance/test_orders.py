@@ -115,7 +115,7 @@ async def test_the_market_brings_the_pools_back_in_the_same_commit(
         cursor.execute("SELECT sequence FROM paper_leader")
         # One commit: the order, and those who trade the prices back.
         assert cursor.fetchall() == [(1,)]
-        cursor.execute("SELECT count(*) FROM paper_wallets WHERE owner = 'traders' AND balance <> endowment")
+        cursor.execute("SELECT count(*) FROM paper_wallets WHERE owner = 'traders' AND balance <> funded")
         assert cursor.fetchall() == [(2,)]
     after = await market_of(client)
     moved = {leg["poolId"] for path in order["route"]["paths"] for leg in path["legs"]}

@@ -86,7 +86,7 @@ def gains(servers: TestServers) -> dict[str, int]:
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("SELECT token_a, token_b, vault_a - founded_a, vault_b - founded_b FROM paper_pools")
         pools = cursor.fetchall()
-        cursor.execute("SELECT token, balance - endowment FROM paper_wallets")
+        cursor.execute("SELECT token, balance - funded FROM paper_wallets")
         wallets = cursor.fetchall()
     total = dict.fromkeys(TOKENS, 0)
     for token_a, token_b, gain_a, gain_b in pools:

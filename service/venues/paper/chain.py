@@ -197,7 +197,7 @@ class Chain:
             await self._commands.forget()
 
     async def _lead(self, commit_id: CommitId) -> None:
-        await self._ledger.endow(commit_id.epoch, self._settings.endowments)
+        await self._ledger.fund_wallets(commit_id.epoch, self._settings.funds)
         leader = Leader(
             commit_id.epoch,
             self._ledger,

@@ -164,7 +164,7 @@ def found_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, str]
     """Return what wallets start with, in base units by owner and token.
 
     Args:
-        user: What the user's wallet starts with, by token, where it is not the endowment.
+        user: What the user's wallet starts with, by token, where it is not the funded.
     """
     wallets = {(owner, token): ENDOWMENT for owner in (USER, TRADERS) for token in PRICES}
     return wallets | {(USER, token): amount for token, amount in (user or {}).items()}

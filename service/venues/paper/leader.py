@@ -54,7 +54,7 @@ class ChainSettings:
         slot_ms: A slot's length.
         variance_ppm: How far apart the prices of the two DEXs lie.
         failure_rates: How many executions fail, for tests and demos.
-        endowments: What each wallet is given, in base units.
+        funds: What each wallet is given, in base units.
         group_limit: How many transactions execute in one commit.
         longest_delay_ms: What a transaction takes to land at most.
         alone: No other instance can be leading.
@@ -64,7 +64,7 @@ class ChainSettings:
     slot_ms: int
     variance_ppm: Range
     failure_rates: FailureRates
-    endowments: Wallets
+    funds: Wallets
     group_limit: int
     longest_delay_ms: int
     alone: bool

@@ -25,7 +25,7 @@ from service.venues.venue import Traded, VenueUnavailableError
 
 _FOUND = query("paper_found_market")
 _OPEN_POOLS = query("paper_open_pools")
-_ENDOW_WALLETS = query("paper_endow_wallets")
+_ENDOW_WALLETS = query("paper_fund_wallets")
 _GET_POOLS = query("paper_get_pools")
 _GET_WALLETS = query("paper_get_wallets")
 _LEAD = query("paper_lead")
@@ -84,11 +84,10 @@ class Ledger:
         rows = await self._run(_OPEN_POOLS, {"pools": json_of([pool_json.pool_row(pool) for pool in pools])})
         return {row[0] for row in rows}
 
-    async def endow(self, epoch: int, wallets: Wallets) -> None:
-        """Make the wallets that do not exist, and adjust those whose endowment is another now."""
+    async def fund_wallets(self, epoch: int, wallets: Wallets) -> None:
+        """Make the wallets that do not exist, and adjust those whose funded is another now."""
         rows = [
-            {"owner": owner, "token": token, "endowment": amount}
-            for (owner, token), amount in wallets.items()
+            {"owner": owner, "token": token, "funded": amount} for (owner, token), amount in wallets.items()
         ]
         await self._run(_ENDOW_WALLETS, {"wallets": json_of(rows), "epoch": epoch})
 

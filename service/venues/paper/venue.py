@@ -112,7 +112,7 @@ class PaperVenue:
                 slot_ms=settings.slot_ms,
                 variance_ppm=settings.price_variance_ppm,
                 failure_rates=settings.failure_rates,
-                endowments=found_wallets(settings.balances),
+                funds=found_wallets(settings.balances),
                 group_limit=settings.group_limit,
                 longest_delay_ms=settings.execution_delay_ms.high,
                 alone=settings.alone,
