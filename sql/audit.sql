@@ -100,9 +100,9 @@ UNION ALL
 -- Conservation: what pools and wallets hold is what they were given.
 SELECT token, sum(gain) || ' base units of it came from nowhere'
 FROM (
-    SELECT token_a AS token, vault_a - founded_a AS gain FROM paper_pools
+    SELECT token_a AS token, vault_a - initial_a AS gain FROM paper_pools
     UNION ALL
-    SELECT token_b, vault_b - founded_b FROM paper_pools
+    SELECT token_b, vault_b - initial_b FROM paper_pools
     UNION ALL
     SELECT token, balance - funded FROM paper_wallets
 ) AS gains

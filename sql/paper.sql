@@ -1,7 +1,7 @@
 -- The paper venue's own statements: none touches the engine's tables.
 
--- name: paper_found_market
--- Make the market with a seed and a slot length, unless there is one; returns those that it has.
+-- name: paper_create_market
+-- Create the market with a seed and a slot length, unless there is one; returns those that it has.
 INSERT INTO paper_market AS m (seed, slot_ms)
 VALUES (%(seed)s, %(slot_ms)s)
 ON CONFLICT (only_row) DO UPDATE SET seed = m.seed
@@ -10,7 +10,7 @@ RETURNING seed, slot_ms;
 -- name: paper_open_pools
 -- Make the pools that do not exist yet; returns their ids.
 INSERT INTO paper_pools (
-    id, dex, program, token_a, token_b, state, vault_a, vault_b, founded_a, founded_b, opened_slot
+    id, dex, program, token_a, token_b, state, vault_a, vault_b, initial_a, initial_b, opened_slot
 )
 SELECT
     id, dex, program, token_a, token_b, state, vault_a, vault_b, vault_a, vault_b, opened_slot
@@ -233,7 +233,7 @@ listed AS (
 ),
 opened AS (
     INSERT INTO paper_pools (
-        id, dex, program, token_a, token_b, state, vault_a, vault_b, founded_a, founded_b, opened_slot,
+        id, dex, program, token_a, token_b, state, vault_a, vault_b, initial_a, initial_b, opened_slot,
         origin, sequence
     )
     SELECT
@@ -249,7 +249,7 @@ closed AS (
     DELETE FROM paper_pools AS p
     USING jsonb_to_recordset(%(closed)s::jsonb) AS w (id text, vault_a numeric, vault_b numeric), led
     WHERE p.id = w.id
-    RETURNING p.token_a, p.token_b, w.vault_a - p.founded_a AS gain_a, w.vault_b - p.founded_b AS gain_b
+    RETURNING p.token_a, p.token_b, w.vault_a - p.initial_a AS gain_a, w.vault_b - p.initial_b AS gain_b
 ),
 gone AS (
     -- By so much more, or less, than was put in went with the pools: the books balance without them.

@@ -8,7 +8,7 @@ from service.clock import Clock
 from service.store.database import Database
 from service.store.queries import query
 
-_FOUND = query("found_deployment")
+_CREATE_MARKET = query("found_deployment")
 
 
 class Deployment:
@@ -28,7 +28,7 @@ class Deployment:
         Raises:
             UnavailableError: PostgreSQL is away.
         """
-        [(self._id,)] = await database.run(_FOUND, {"id": clock.new_instance_id()})
+        [(self._id,)] = await database.run(_CREATE_MARKET, {"id": clock.new_instance_id()})
 
     @property
     def id(self) -> str:

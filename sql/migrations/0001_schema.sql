@@ -243,17 +243,17 @@ CREATE TABLE paper_pools (
     state       jsonb NOT NULL,           -- the program's account, in numbers
     vault_a     numeric(20, 0) NOT NULL,  -- what the pool's token accounts hold, all fees included
     vault_b     numeric(20, 0) NOT NULL,
-    founded_a   numeric(20, 0) NOT NULL,  -- what they held at first
-    founded_b   numeric(20, 0) NOT NULL,
+    initial_a   numeric(20, 0) NOT NULL,  -- what they held at first
+    initial_b   numeric(20, 0) NOT NULL,
     opened_slot bigint NOT NULL,
-    origin      text NOT NULL DEFAULT 'founded',  -- who has it here, and so who may delist it
+    origin      text NOT NULL DEFAULT 'genesis',  -- who has it here, and so who may delist it
     sequence    bigint NOT NULL DEFAULT 0,        -- of the commit that changed it last
     CONSTRAINT paper_pools_tokens CHECK (token_a <> token_b),
     CONSTRAINT paper_pools_vaults CHECK (
         vault_a BETWEEN 0 AND 18446744073709551615 AND vault_b BETWEEN 0 AND 18446744073709551615
     ),
     CONSTRAINT paper_pools_origin CHECK (origin IN (
-        'founded',   -- by the market's beginning
+        'genesis',   -- by the market's beginning
         'listed',    -- on request
         'scheduled'  -- by itself, for demos
     ))
@@ -266,7 +266,7 @@ CREATE TABLE paper_tokens (
     mint     text NOT NULL UNIQUE,
     decimals integer NOT NULL,
     CONSTRAINT paper_tokens_decimals CHECK (decimals BETWEEN 0 AND 12),
-    CONSTRAINT paper_tokens_not_founded CHECK (
+    CONSTRAINT paper_tokens_not_genesis CHECK (
         lower(symbol COLLATE "C") NOT IN ('sol', 'usdc', 'usdt', 'jup', 'ray', 'bonk')
     )
 );

@@ -20,7 +20,7 @@ from service.venues.amm import ChainTime, Direction
 from service.venues.amm.curve import input_to_price
 from service.venues.amm.errors import AmmError
 from service.venues.amm.quote import Ratio
-from service.venues.paper.founding import found_pools
+from service.venues.paper.genesis import genesis_pools
 from service.venues.routing import RouteLimits, marginal_price
 from service.venues.venue import PoolRef, Snapshot
 
@@ -60,7 +60,7 @@ class Market:
 
     @classmethod
     def founded(cls) -> "Market":
-        pools = found_pools(1, VARIANCE, Clock(seed=1), SLOT, SLOT_MS)
+        pools = genesis_pools(1, VARIANCE, Clock(seed=1), SLOT, SLOT_MS)
         return cls(
             [Snapshot(PoolRef(p.id, p.dex, p.token_a, p.token_b), p.state, NOW) for p in pools], Random(1)
         )

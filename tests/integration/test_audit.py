@@ -133,7 +133,7 @@ SPOILS = [
         "1 base units of it came from nowhere",
     ),
     (
-        "DELETE FROM paper_pools WHERE id = (SELECT id FROM paper_pools WHERE vault_a <> founded_a LIMIT 1)",
+        "DELETE FROM paper_pools WHERE id = (SELECT id FROM paper_pools WHERE vault_a <> initial_a LIMIT 1)",
         "base units of it came from nowhere",
     ),
 ]

@@ -16,7 +16,7 @@ from service.domain.transaction import TransactionState
 from service.settings import Range
 from service.store.queries import Query
 from service.venues.paper import chain
-from service.venues.paper.founding import ENDOWMENT
+from service.venues.paper.genesis import ENDOWMENT
 from service.venues.paper.market import Market
 from service.venues.paper.records import Arrival, CommitId, Settlement, Submission
 from service.venues.paper.transaction import decode, message_of
@@ -84,7 +84,7 @@ def balances(servers: TestServers, owner: str = "user") -> dict[str, int]:
 def gains(servers: TestServers) -> dict[str, int]:
     """Return by token what came from nowhere, or went there: nothing, ever."""
     with servers.connect() as link, link.cursor() as cursor:
-        cursor.execute("SELECT token_a, token_b, vault_a - founded_a, vault_b - founded_b FROM paper_pools")
+        cursor.execute("SELECT token_a, token_b, vault_a - initial_a, vault_b - initial_b FROM paper_pools")
         pools = cursor.fetchall()
         cursor.execute("SELECT token, balance - funded FROM paper_wallets")
         wallets = cursor.fetchall()

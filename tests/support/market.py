@@ -14,7 +14,7 @@ from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS
 from service.settings import PPM, FailureRates, Range
 from service.venues.amm import Direction, DlmmPool
-from service.venues.paper.founding import found_pools, found_wallets
+from service.venues.paper.genesis import genesis_pools, genesis_wallets
 from service.venues.paper.market import BAND_PPM, Execution, Market
 from service.venues.paper.pool import PaperPool, shortfall
 from service.venues.paper.transaction import PaperTransaction, PathSwap
@@ -30,7 +30,7 @@ Leg = tuple[str, str, str]
 @lru_cache
 def founded(seed: int = 1, variance: Range = VARIANCE) -> tuple[PaperPool, ...]:
     """Return the pools that a seed founds at ``SLOT``; they are immutable, so once will do."""
-    return tuple(found_pools(seed, variance, Clock(seed=1), SLOT, SLOT_MS))
+    return tuple(genesis_pools(seed, variance, Clock(seed=1), SLOT, SLOT_MS))
 
 
 def a_market(
@@ -45,7 +45,7 @@ def a_market(
     return Market(
         seed,
         founded(seed, variance) if pools is None else pools,
-        found_wallets(user),
+        genesis_wallets(user),
         clock=Clock(seed=1),
         slot_ms=SLOT_MS,
         variance_ppm=variance,

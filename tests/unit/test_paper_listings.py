@@ -22,7 +22,7 @@ from service.venues.paper.commands import (
     decode,
     encode,
 )
-from service.venues.paper.founding import found_state
+from service.venues.paper.genesis import initial_state
 from service.venues.paper.listing import token_of
 from service.venues.paper.market import Market
 from service.venues.paper.pool import Origin, PaperPool, owed
@@ -129,7 +129,7 @@ def test_only_listed_pools_are_delisted() -> None:
         delisting(a_pool(GEM, SOL)),
         delisting(a_pool(GEM, SOL)),
         delisting(founded),
-    ) == [Verdict.LISTED, Verdict.DELISTED, Verdict.UNKNOWN, Verdict.FOUNDED]
+    ) == [Verdict.LISTED, Verdict.DELISTED, Verdict.UNKNOWN, Verdict.GENESIS]
 
 
 def test_a_group_ends_before_a_pool_that_it_has_closed_is_listed_again() -> None:
@@ -173,7 +173,7 @@ def test_there_is_room_for_so_many_pools(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_a_pool_holds_what_was_sent_or_is_refused(program: str, amounts: tuple[int, int]) -> None:
     try:
-        state = found_state(program, "GEM", "SOL", *amounts, 1_800_000_000)
+        state = initial_state(program, "GEM", "SOL", *amounts, 1_800_000_000)
     except ValueError:
         assert program not in {RAYDIUM_CPMM, "raydium_amm_v4"}
         return
@@ -187,7 +187,7 @@ def test_a_pool_holds_what_was_sent_or_is_refused(program: str, amounts: tuple[i
 @pytest.mark.parametrize("program", ["meteora_dlmm", "meteora_damm_v2"])
 def test_a_price_that_is_too_far_out_is_refused(program: str, amounts: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r"too far out|it holds"):
-        found_state(program, "GEM", "SOL", *amounts, 1_800_000_000)
+        initial_state(program, "GEM", "SOL", *amounts, 1_800_000_000)
 
 
 # --- what an instance knows

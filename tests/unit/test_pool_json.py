@@ -16,7 +16,7 @@ from service.venues.amm import AmmV4Pool, CpmmPool, DammV2Pool, DlmmPool, PoolSt
 from service.venues.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
 from service.venues.amm.meteora_dlmm_bins import BINS_PER_ARRAY, EMPTY_BIN, Bin, BinArray
 from service.venues.amm.meteora_dlmm_fees import DlmmParameters, Volatility
-from service.venues.paper.founding import found_pools
+from service.venues.paper.genesis import genesis_pools
 from service.venues.paper.pool_json import (
     METEORA_DAMM_V2,
     METEORA_DLMM,
@@ -139,7 +139,7 @@ def test_the_programs_and_whose_they_are() -> None:
 
 
 def test_every_pool_of_the_market_comes_back_as_it_was() -> None:
-    for pool in found_pools(1, VARIANCE, Clock(seed=1), SLOT, SLOT_MS):
+    for pool in genesis_pools(1, VARIANCE, Clock(seed=1), SLOT, SLOT_MS):
         assert decode(pool.program, by_orjson(encode(pool.program, pool.state))) == pool.state
         assert PROGRAMS[pool.program] is pool.dex
 

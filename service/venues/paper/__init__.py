@@ -15,7 +15,7 @@ reference.py      the prices that the market's own traders trade to
 commands.py       listing and delisting, which the leader executes
 outcomes.py       those who wait to hear what became of something
 
-founding.py       the pools of a new market
+genesis.py        the pools of a new market
 listing.py        pools that are listed on request
 drafts.py         what a transaction changes, kept only if all of it is possible
 pool.py           a pool and its vaults

@@ -26,7 +26,7 @@ class Verdict(StrEnum):
     OTHER_TOKEN = "other token"  # noqa: S105 - one of this symbol that is not the same
     FULL = "full"
     UNKNOWN = "unknown"  # no such pool
-    FOUNDED = "founded"  # the pool belongs to the market
+    GENESIS = "genesis"  # the pool belongs to the market
     REFUSED = "refused"  # by PostgreSQL
 
 
@@ -121,8 +121,8 @@ class Registrar:
         pool = self._market.pools.get(wanted)
         if pool is None:
             return Verdict.UNKNOWN
-        if pool.origin is Origin.FOUNDED:
-            return Verdict.FOUNDED
+        if pool.origin is Origin.GENESIS:
+            return Verdict.GENESIS
         self._market.remove_pool(wanted)
         return Verdict.DELISTED
 

@@ -23,7 +23,7 @@ from service.venues.paper.records import Arrival, CommitId, Group, Settlement, S
 from service.venues.paper.transaction import PaperTransaction, read
 from service.venues.venue import Traded, VenueUnavailableError
 
-_FOUND = query("paper_found_market")
+_CREATE_MARKET = query("paper_create_market")
 _OPEN_POOLS = query("paper_open_pools")
 _ENDOW_WALLETS = query("paper_fund_wallets")
 _GET_POOLS = query("paper_get_pools")
@@ -74,9 +74,9 @@ class Ledger:
         """Return the last slot that ends by a time, in seconds since the Unix epoch."""
         return self.slot_at(time_s) - 1
 
-    async def found_market(self, seed: int) -> tuple[int, int]:
+    async def create_market(self, seed: int) -> tuple[int, int]:
         """Make the market with a seed, unless there is one; return its seed and its slots' length in ms."""
-        [(found, slot_ms)] = await self._run(_FOUND, {"seed": seed, "slot_ms": self._slot_ms})
+        [(found, slot_ms)] = await self._run(_CREATE_MARKET, {"seed": seed, "slot_ms": self._slot_ms})
         return found, slot_ms
 
     async def open_pools(self, pools: Iterable[PaperPool]) -> set[str]:

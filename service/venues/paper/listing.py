@@ -16,7 +16,7 @@ from service.venues.amm import AmmError
 from service.venues.paper.chain import Chain
 from service.venues.paper.command_queue import CommandQueue
 from service.venues.paper.commands import MOST_LISTED, Command, DelistPool, ListPool, Verdict
-from service.venues.paper.founding import found_state
+from service.venues.paper.genesis import initial_state
 from service.venues.paper.ledger import Ledger
 from service.venues.paper.pool import Origin, PaperPool
 from service.venues.paper.pool_json import METEORA_DAMM_V2, PROGRAMS, RAYDIUM_CPMM, pool_id
@@ -150,7 +150,7 @@ class Listings:
         match await self._ask(DelistPool(pool_id)):
             case Verdict.UNKNOWN:
                 raise NoSuchPoolError("There is no such pool.")
-            case Verdict.FOUNDED:
+            case Verdict.GENESIS:
                 raise FoundedPoolError("The pool was there from the beginning: only listed ones can go.")
         if pool_id in self._chain.catalogue.pools:
             await self._chain.catalogue.refresh()
@@ -162,7 +162,7 @@ class Listings:
         pair = (wanted.token_a.symbol, wanted.token_b.symbol)
         amounts = (wanted.amount_a, wanted.amount_b)
         try:
-            state = found_state(wanted.program, *pair, *amounts, self._ledger.seconds_at(slot))
+            state = initial_state(wanted.program, *pair, *amounts, self._ledger.seconds_at(slot))
         except (AmmError, ValueError, ZeroDivisionError) as error:
             raise CannotListError("No pool of this program can hold these amounts.") from error
         return PaperPool(

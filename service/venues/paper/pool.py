@@ -10,7 +10,7 @@ from service.venues.amm import AmmV4Pool, CpmmPool, DammV2Pool, Direction, DlmmP
 class Origin(StrEnum):
     """How a pool came into the market."""
 
-    FOUNDED = "founded"
+    GENESIS = "genesis"
     LISTED = "listed"
     SCHEDULED = "scheduled"  # by the market itself, now and then
 
@@ -24,7 +24,7 @@ class PaperPool:
         vault_a: Base units of token A in the pool's account, all fees included.
         vault_b: The same of token B.
         opened_slot: When it was listed.
-        origin: Only a founded pool cannot be delisted.
+        origin: A pool of the genesis cannot be delisted.
     """
 
     id: str
@@ -36,7 +36,7 @@ class PaperPool:
     vault_a: int
     vault_b: int
     opened_slot: int
-    origin: Origin = Origin.FOUNDED
+    origin: Origin = Origin.GENESIS
 
     @property
     def pair(self) -> tuple[str, str]:

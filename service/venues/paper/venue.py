@@ -15,7 +15,7 @@ from service.store.deployment import Deployment
 from service.venues.amm import AmmError, ChainTime, Direction, PoolState, Ratio
 from service.venues.paper.chain import Chain
 from service.venues.paper.command_queue import CommandQueue
-from service.venues.paper.founding import found_pools, found_wallets
+from service.venues.paper.genesis import genesis_pools, genesis_wallets
 from service.venues.paper.leader import ChainSettings
 from service.venues.paper.ledger import Ledger
 from service.venues.paper.listing import Listings, NewPool
@@ -96,10 +96,10 @@ class PaperVenue:
             VenueUnavailableError: PostgreSQL is away.
         """
         settings = self._settings
-        seed = await self._found()
+        seed = await self._create_or_open()
         slot = self._ledger.slot_now()
         await self._ledger.open_pools(
-            found_pools(seed, settings.price_variance_ppm, self._clock, slot, settings.slot_ms)
+            genesis_pools(seed, settings.price_variance_ppm, self._clock, slot, settings.slot_ms)
         )
         chain = Chain(
             self._ledger,
@@ -112,7 +112,7 @@ class PaperVenue:
                 slot_ms=settings.slot_ms,
                 variance_ppm=settings.price_variance_ppm,
                 failure_rates=settings.failure_rates,
-                funds=found_wallets(settings.balances),
+                funds=genesis_wallets(settings.balances),
                 group_limit=settings.group_limit,
                 longest_delay_ms=settings.execution_delay_ms.high,
                 alone=settings.alone,
@@ -127,10 +127,10 @@ class PaperVenue:
         self._listings.start()
         self._signer = Signer(seed)
 
-    async def _found(self) -> int:
+    async def _create_or_open(self) -> int:
         """Found the market, if it does not exist, and return its seed."""
         settings, wanted = self._settings, self._settings.seed
-        seed, slot_ms = await self._ledger.found_market(
+        seed, slot_ms = await self._ledger.create_market(
             self._clock.between(0, 10**9) if wanted is None else wanted
         )
         if slot_ms != settings.slot_ms:

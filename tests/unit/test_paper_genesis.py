@@ -15,8 +15,8 @@ from service.domain.tokens import TOKENS, Token
 from service.settings import PPM, Range
 from service.venues.amm import AmmV4Pool, CpmmPool, DammV2Pool, Direction, DlmmPool
 from service.venues.amm.meteora_dlmm_prices import price_of_bin
-from service.venues.paper import founding
-from service.venues.paper.founding import ENDOWMENT, found_pools, found_wallets
+from service.venues.paper import genesis
+from service.venues.paper.genesis import ENDOWMENT, genesis_pools, genesis_wallets
 from service.venues.paper.market import TRADERS, USER
 from service.venues.paper.pool import PaperPool, owed
 from service.venues.paper.pool_json import PROGRAMS
@@ -54,7 +54,7 @@ SMALL = {"USDT-JUP", "USDT-RAY", "USDT-BONK", "JUP-RAY"}
 
 
 def founded(seed: int = 1, variance: Range = VARIANCE, slot: int = SLOT) -> list[PaperPool]:
-    return found_pools(seed, variance, Clock(), slot, SLOT_MS)
+    return genesis_pools(seed, variance, Clock(), slot, SLOT_MS)
 
 
 @pytest.mark.parametrize("symbol", TOKENS)
@@ -98,7 +98,7 @@ def test_every_pair_can_be_traded_in_two_legs_at_most() -> None:
 @MODEST
 @given(seeds)
 def test_the_same_seed_founds_the_same_pools(seed: int) -> None:
-    assert founded(seed) == found_pools(seed, VARIANCE, Clock(seed=3), SLOT, SLOT_MS)
+    assert founded(seed) == genesis_pools(seed, VARIANCE, Clock(seed=3), SLOT, SLOT_MS)
 
 
 def test_another_seed_founds_other_pools() -> None:
@@ -108,8 +108,8 @@ def test_another_seed_founds_other_pools() -> None:
 @pytest.mark.parametrize("gone", range(13))
 def test_a_pair_more_or_less_changes_no_other(gone: int, monkeypatch: pytest.MonkeyPatch) -> None:
     every = {pool.id: pool for pool in founded()}
-    listings = founding._LISTINGS
-    monkeypatch.setattr(founding, "_LISTINGS", listings[:gone] + listings[gone + 1 :])
+    listings = genesis._LISTINGS
+    monkeypatch.setattr(genesis, "_LISTINGS", listings[:gone] + listings[gone + 1 :])
     rest = {pool.id: pool for pool in founded()}
     assert len(every) - len(rest) in {2, 4}
     assert rest.items() <= every.items()
@@ -139,7 +139,7 @@ def test_a_dex_holds_about_the_depth_of_a_pair_on_either_side(seed: int) -> None
         for token, amount in ((pool.token_a, pool.vault_a), (pool.token_b, pool.vault_b)):
             worth = Fraction(amount * PRICES[token].base, 10 ** (12 + TOKENS[token].decimals))
             held[pool.dex, pool.token_a, pool.token_b, token] += worth
-    depths = {(listing.token_a, listing.token_b): listing.depth_usd for listing in founding._LISTINGS}
+    depths = {(listing.token_a, listing.token_b): listing.depth_usd for listing in genesis._LISTINGS}
     for (_, token_a, token_b, _), worth in held.items():
         # DLMM's bins are centred on the mean, so its sides differ by how far the price is from that.
         assert depths[token_a, token_b] * 3 // 10 < worth < depths[token_a, token_b] * 2
@@ -201,7 +201,7 @@ def test_a_market_may_begin_with_time() -> None:
 
 
 def test_wallets_start_with_the_endowment_or_with_what_the_user_is_given() -> None:
-    assert found_wallets() == {(owner, token): ENDOWMENT for owner in (USER, TRADERS) for token in TOKENS}
-    wallets = found_wallets({"SOL": 5, "BONK": 0})
+    assert genesis_wallets() == {(owner, token): ENDOWMENT for owner in (USER, TRADERS) for token in TOKENS}
+    wallets = genesis_wallets({"SOL": 5, "BONK": 0})
     assert (wallets[USER, "SOL"], wallets[USER, "BONK"]) == (5, 0)
     assert wallets[USER, "USDC"] == wallets[TRADERS, "SOL"] == 10**18

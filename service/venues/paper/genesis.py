@@ -78,8 +78,8 @@ _LISTED_REACH_PPM = 300_000
 _STABLE = {"USDC", "USDT"}
 
 
-class _Founding(NamedTuple):
-    """What a pool is founded on.
+class _PoolSpec(NamedTuple):
+    """What a pool begins with.
 
     Attributes:
         price: Base units of B for one of A.
@@ -103,7 +103,7 @@ class _Founding(NamedTuple):
         return {self.listing.token_a, self.listing.token_b} <= _STABLE
 
 
-def found_pools(seed: int, variance_ppm: Range, clock: Clock, slot: int, slot_ms: int) -> list[PaperPool]:
+def genesis_pools(seed: int, variance_ppm: Range, clock: Clock, slot: int, slot_ms: int) -> list[PaperPool]:
     """Return the pools that a seed founds in a slot, each at its target price.
 
     Args:
@@ -126,11 +126,11 @@ def found_pools(seed: int, variance_ppm: Range, clock: Clock, slot: int, slot_ms
             opened_slot=slot,
         )
         for listing in _LISTINGS
-        for dex, program, state in _found_pair(listing, seed, reference, clock, slot, slot_ms)
+        for dex, program, state in _initial_pair(listing, seed, reference, clock, slot, slot_ms)
     ]
 
 
-def found_state(
+def initial_state(
     program: str, token_a: str, token_b: str, amount_a: int, amount_b: int, timestamp_s: int
 ) -> PoolState:
     """Return a pool of a program that holds these amounts, in base units, and trades at their ratio.
@@ -150,17 +150,17 @@ def found_state(
     """
     price = Ratio(amount_b, amount_a)
     listing = _Listing(token_a, token_b, 0, _LISTED_BIN_STEP)
-    founding = _Founding(listing, price, price, amount_b, timestamp_s)
+    spec = _PoolSpec(listing, price, price, amount_b, timestamp_s)
     if program == RAYDIUM_CPMM:
-        return _found_cpmm(founding)
+        return _initial_cpmm(spec)
     if program == RAYDIUM_AMM_V4:
         return AmmV4Pool(amount_a, amount_b)
     if program == METEORA_DAMM_V2:
-        return _listed_damm_v2(founding, amount_a)
-    return _listed_dlmm(founding, amount_a)
+        return _listed_damm_v2(spec, amount_a)
+    return _listed_dlmm(spec, amount_a)
 
 
-def found_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, str], int]:
+def genesis_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, str], int]:
     """Return what wallets start with, in base units by owner and token.
 
     Args:
@@ -170,7 +170,7 @@ def found_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, str]
     return wallets | {(USER, token): amount for token, amount in (user or {}).items()}
 
 
-def _found_pair(
+def _initial_pair(
     listing: _Listing, seed: int, reference: Reference, clock: Clock, slot: int, slot_ms: int
 ) -> Iterator[tuple[Dex, str, PoolState]]:
     # A generator for each pair: a token listed later changes no other pair's pools.
@@ -182,29 +182,29 @@ def _found_pair(
         price = reference.target(dex, token_a, token_b, slot)
         if price is None:
             raise ValueError(f"{token_a} or {token_b} has no reference price")
-        whole = _Founding(
+        whole = _PoolSpec(
             listing, price, reference.mean_target(dex, token_a, token_b), worth, slot * slot_ms // 1_000
         )
         older = whole._replace(amount_b=worth * share // 100)
         newer = whole._replace(amount_b=worth - older.amount_b)
         match dex, bool(bin_step):
             case Dex.RAYDIUM, True:
-                yield dex, RAYDIUM_CPMM, _found_cpmm(newer)
+                yield dex, RAYDIUM_CPMM, _initial_cpmm(newer)
                 yield dex, RAYDIUM_AMM_V4, AmmV4Pool(older.amount_a, older.amount_b)
             case Dex.METEORA, True:
-                yield dex, METEORA_DLMM, _found_dlmm(older, _reach_ppm(token_a, token_b))
-                yield dex, METEORA_DAMM_V2, _found_damm_v2(newer)
+                yield dex, METEORA_DLMM, _initial_dlmm(older, _reach_ppm(token_a, token_b))
+                yield dex, METEORA_DAMM_V2, _initial_damm_v2(newer)
             case Dex.RAYDIUM, False:
-                yield dex, RAYDIUM_CPMM, _found_cpmm(whole)
+                yield dex, RAYDIUM_CPMM, _initial_cpmm(whole)
             case Dex.METEORA, False:
-                yield dex, METEORA_DAMM_V2, _found_damm_v2(whole)
+                yield dex, METEORA_DAMM_V2, _initial_damm_v2(whole)
 
 
-def _found_cpmm(founding: _Founding) -> CpmmPool:
+def _initial_cpmm(spec: _PoolSpec) -> CpmmPool:
     return CpmmPool(
-        founding.amount_a,
-        founding.amount_b,
-        trade_fee_rate=100 if founding.stable else 2_500,
+        spec.amount_a,
+        spec.amount_b,
+        trade_fee_rate=100 if spec.stable else 2_500,
         protocol_fee_rate=120_000,
         fund_fee_rate=40_000,
     )
@@ -214,18 +214,18 @@ _DAMM_V2_SQRT_MIN, _DAMM_V2_SQRT_MAX = 4_295_048_016, 79_226_673_521_066_979_257
 """The whole range that the program knows."""
 
 
-def _sqrt_price(founding: _Founding) -> int:
-    return isqrt((founding.price.out << 128) // founding.price.per)
+def _sqrt_price(spec: _PoolSpec) -> int:
+    return isqrt((spec.price.out << 128) // spec.price.per)
 
 
-def _found_damm_v2(founding: _Founding, liquidity: int | None = None) -> DammV2Pool:
+def _initial_damm_v2(spec: _PoolSpec, liquidity: int | None = None) -> DammV2Pool:
     """Found a pool over the whole range, with the liquidity that its amount of B makes if none is given."""
-    sqrt_price = _sqrt_price(founding)
+    sqrt_price = _sqrt_price(spec)
     if liquidity is None:
-        liquidity = (founding.amount_b << 128) // (sqrt_price - _DAMM_V2_SQRT_MIN)
+        liquidity = (spec.amount_b << 128) // (sqrt_price - _DAMM_V2_SQRT_MIN)
     whole = PriceRange(sqrt_price, liquidity, _DAMM_V2_SQRT_MIN, _DAMM_V2_SQRT_MAX)
     amount_a, amount_b = whole.reserves()
-    base_rate = 400_000 if founding.stable else 2_500_000
+    base_rate = 400_000 if spec.stable else 2_500_000
     return DammV2Pool(
         liquidity,
         sqrt_price,
@@ -243,7 +243,7 @@ def _found_damm_v2(founding: _Founding, liquidity: int | None = None) -> DammV2P
             filter_period_s=10,
             decay_period_s=120,
             reduction_factor=5_000,
-            last_update_s=founding.timestamp_s,
+            last_update_s=spec.timestamp_s,
             sqrt_price_reference=sqrt_price,
         ),
     )
@@ -270,13 +270,13 @@ _PRESETS = {
 _MARGIN_BINS = 60
 
 
-def _found_dlmm(founding: _Founding, reach_ppm: int) -> DlmmPool:
+def _initial_dlmm(spec: _PoolSpec, reach_ppm: int) -> DlmmPool:
     """Spread the liquidity evenly over the bins, as many dollars in each, as far as the price may reach."""
-    step = founding.listing.bin_step
+    step = spec.listing.bin_step
     reach = reach_ppm // (step * 100) + _MARGIN_BINS
-    middle = _bin_at(founding.mean_price, step)
-    active = _bin_at(founding.price, step)
-    share = 2 * founding.amount_b // (2 * reach + 1)
+    middle = _bin_at(spec.mean_price, step)
+    active = _bin_at(spec.price, step)
+    share = 2 * spec.amount_b // (2 * reach + 1)
     bins: dict[int, Bin] = {}
     for bin_id in range(middle - reach, middle + reach + 1):
         worth = (share << 64) // price_of_bin(bin_id, step)
@@ -288,35 +288,35 @@ def _found_dlmm(founding: _Founding, reach_ppm: int) -> DlmmPool:
         DlmmParameters(step, **_PRESETS[step]._asdict()),
         active,
         bins.items(),
-        Volatility(index_reference=active, last_update_s=founding.timestamp_s),
+        Volatility(index_reference=active, last_update_s=spec.timestamp_s),
     )
 
 
-def _listed_damm_v2(founding: _Founding, amount_a: int) -> DammV2Pool:
+def _listed_damm_v2(spec: _PoolSpec, amount_a: int) -> DammV2Pool:
     """Make the most liquidity of these amounts.
 
     Raises:
         ValueError: It leaves too much of one of them over.
     """
-    price, least, most = _sqrt_price(founding), _DAMM_V2_SQRT_MIN, _DAMM_V2_SQRT_MAX
+    price, least, most = _sqrt_price(spec), _DAMM_V2_SQRT_MIN, _DAMM_V2_SQRT_MAX
     if not least < price < most:
         raise ValueError("the price is too far out")
     of_a = amount_a * price * most // (most - price)
-    pool = _found_damm_v2(founding, min(of_a, (founding.amount_b << 128) // (price - least)))
-    for held, amount in ((pool.amount_a, amount_a), (pool.amount_b, founding.amount_b)):
+    pool = _initial_damm_v2(spec, min(of_a, (spec.amount_b << 128) // (price - least)))
+    for held, amount in ((pool.amount_a, amount_a), (pool.amount_b, spec.amount_b)):
         if held < 1 or held < amount - amount // _LEFT_OVER - 1:
             raise ValueError(f"it holds {held} of {amount}")
     return pool
 
 
-def _listed_dlmm(founding: _Founding, amount_a: int) -> DlmmPool:
+def _listed_dlmm(spec: _PoolSpec, amount_a: int) -> DlmmPool:
     """Put all of A evenly above the price and all of B evenly below it."""
-    step = founding.listing.bin_step
+    step = spec.listing.bin_step
     reach = _LISTED_REACH_PPM // (step * 100)
-    active = _bin_at(founding.price, step)
+    active = _bin_at(spec.price, step)
     # The active bin holds half a share of each, and what does not divide evenly.
-    share_a, share_b = (2 * amount // (2 * reach + 1) for amount in (amount_a, founding.amount_b))
-    bins = {active: Bin(amount_a - share_a * reach, founding.amount_b - share_b * reach)}
+    share_a, share_b = (2 * amount // (2 * reach + 1) for amount in (amount_a, spec.amount_b))
+    bins = {active: Bin(amount_a - share_a * reach, spec.amount_b - share_b * reach)}
     for distance in range(1, reach + 1):
         bins[active + distance] = Bin(amount_x=share_a)
         bins[active - distance] = Bin(amount_y=share_b)
@@ -324,7 +324,7 @@ def _listed_dlmm(founding: _Founding, amount_a: int) -> DlmmPool:
         DlmmParameters(step, **_PRESETS[step]._asdict()),
         active,
         bins.items(),
-        Volatility(index_reference=active, last_update_s=founding.timestamp_s),
+        Volatility(index_reference=active, last_update_s=spec.timestamp_s),
     )
 
 
