@@ -257,9 +257,7 @@ async def test_one_that_may_have_been_does_not_wait_to_be_told(
     assert (world.identity.id != before) == renewed
 
 
-async def test_the_heartbeat_does_not_wait_for_a_sweep(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_heartbeat_does_not_wait_for_a_sweep(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.start()
     before, ended = world.identity.id, asyncio.Event()
 
