@@ -1,36 +1,29 @@
-"""The files that stand beside the code say what the code does: container, settings, documentation."""
+"""The files that stand beside the code do what they say: container, compose file, the README's first order.
+
+That documents name what the code has, and nothing else, is held by ``tests/unit/test_documents.py``.
+"""
 
 import fnmatch
 import importlib
-import itertools
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import pytest
-from environs import Env
-from service import settings
-from service.api import specs
-from service.api.requests import AMENDMENT, NEW_ORDER, NEW_POOL
 from service.clock import Clock
-from service.domain.failures import FailureCode, Remedy, describe
-from service.settings import Settings
 from service.store.database import Database
 from service.store.migrations import migrate
 
 from tests.support.process import NO_DELAYS, PROJECT, ServiceProcess
 from tests.support.servers import TestServers
+from tests.support.settings import known_settings, load_settings
 
-_NOWHERE = Path("/nowhere/.env")
 _NOT_SETTINGS = {"PATH", "PYTHONUNBUFFERED"}
 _PINNED = re.compile(r"[a-z]+:[0-9]+(\.[0-9]+)*(-[a-z]+)*")
 
@@ -86,90 +79,10 @@ class Dockerfile:
         return [source.rstrip("/") for *sources, _to in copies for source in sources]
 
 
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    with patch.dict(os.environ, variables, clear=True):
-        yield
-
-
-def _load(file: Path = _NOWHERE, /, **variables: str) -> Settings:
-    with _environment(**variables):
-        return settings.load(file)
-
-
 @pytest.fixture(scope="module")
 def known() -> set[str]:
     """Return the names of all settings that the service reads."""
-    used: list[Env] = []
-
-    class Recorded(Env):
-        def __init__(self) -> None:
-            super().__init__()
-            used.append(self)
-
-    with patch.object(settings, "Env", Recorded):
-        _load()
-    [env] = used
-    return set(env.dump())
-
-
-def _examples() -> dict[str, str]:
-    text = (PROJECT / ".env.example").read_text()
-    return dict(re.findall(r"^# ([A-Z_]+)=(.*)$", text, flags=re.MULTILINE))
-
-
-def _rows(document: str, first_cell: str) -> list[list[str]]:
-    """Return the rows of a document's tables whose first cell matches, without the marks around code."""
-    lines = (PROJECT / document).read_text().splitlines()
-    rows = [
-        [cell.strip().strip("`") for cell in line.strip("|").split(" | ")]
-        for line in lines
-        if line[:1] == "|"
-    ]
-    return [row for row in rows if re.fullmatch(first_cell, row[0])]
-
-
-def test_env_example_names_every_setting_and_explains_it(known: set[str]) -> None:
-    assert set(_examples()) == known
-    lines = (PROJECT / ".env.example").read_text().splitlines()
-    for above, line in itertools.pairwise(lines):
-        assert not line or line.startswith("# "), f"{line!r} would change a setting"
-        if re.match(r"# [A-Z_]+=", line):
-            assert re.fullmatch(r"# \S.{8,}\.", above), f"what {line!r} means is not said in one line"
-
-
-def test_env_example_gives_the_defaults(tmp_path: Path) -> None:
-    file = tmp_path / ".env"
-    file.write_text("\n".join(f"{name}={value}" for name, value in _examples().items()))
-    assert _load(file) == _load()
-
-
-def test_the_readme_explains_every_setting(known: set[str]) -> None:
-    rows = _rows("README.md", "[A-Z]+(_[A-Z]+)*")
-    assert {row[0] for row in rows} == known
-    examples = _examples()
-    for name, default, unit, meaning in rows:
-        assert default == (examples[name] or "unset"), f"{name}: {default}"
-        assert unit, name
-        assert meaning, name
-
-
-def test_the_readme_explains_every_failure() -> None:
-    rows = {code: retried for code, retried, _meaning in _rows("README.md", "[a-z]+(_[a-z]+)+")}
-    assert rows == {code: "no" if describe(code)[0] is Remedy.NONE else "yes" for code in FailureCode}
-
-
-def test_the_readme_names_every_route() -> None:
-    operations = {
-        f"{method.upper()} {path}"
-        for path, methods in specs.document()["paths"].items()
-        for method in methods
-        if method in {"get", "post", "put", "patch", "delete"}
-    }
-    assert {row[0] for row in _rows("README.md", "(GET|POST|PUT|PATCH|DELETE) /.*")} == {
-        *operations,
-        "GET /openapi.json",
-    }
+    return known_settings()
 
 
 async def test_the_schema_document_names_every_column(servers: TestServers) -> None:
@@ -209,21 +122,6 @@ def test_the_readme_s_first_order_runs_as_it_is_told(
     assert said.splitlines()[-1] == told.splitlines()[-1]
 
 
-def test_the_readme_s_bodies_are_valid() -> None:
-    schemas = {"orders/execute": NEW_ORDER, "paper/pools": NEW_POOL, "orders/ORDER_ID": AMENDMENT}
-    readme = (PROJECT / "README.md").read_text()
-    sent = re.findall(r"curl [^\n]*/api/([A-Za-z_/]+)[^`]*?-d '(\{.+?\})'", readme, re.DOTALL)
-    assert {path for path, _body in sent} == set(schemas)
-    for path, body in sent:
-        schemas[path].load(json.loads(body))
-
-
-def test_links_within_the_documents_lead_somewhere() -> None:
-    for document in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md")]:
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
-
-
 def test_the_image_is_pinned_and_installs_only_what_is_pinned() -> None:
     dockerfile = Dockerfile.read()
     bases = {rest.split()[0] for rest in dockerfile.all("FROM")}
@@ -251,7 +149,7 @@ def test_the_image_sets_settings_that_exist(known: set[str]) -> None:
     dockerfile = Dockerfile.read()
     environment = {name: value for name, value in dockerfile.environment.items() if name not in _NOT_SETTINGS}
     assert set(environment) <= known
-    loaded = _load(**environment)
+    loaded = load_settings(**environment)
     assert loaded.host == "0.0.0.0"  # noqa: S104 - a container's own network
     assert str(loaded.port) == dockerfile.one("EXPOSE")
     assert loaded.data_dir == Path("/data")
@@ -282,7 +180,7 @@ def compose() -> dict[str, Any]:
 def test_compose_sets_settings_that_exist(compose: dict[str, Any], known: set[str]) -> None:
     engine = compose["services"]["engine"]
     assert set(engine["environment"]) <= known
-    loaded = _load(**engine["environment"])
+    loaded = load_settings(**engine["environment"])
     assert [port.rpartition(":")[2] for port in engine["ports"]] == [str(loaded.port)]
     assert int(engine["stop_grace_period"].rstrip("s")) > loaded.shutdown_grace_s
     database, redis = urlsplit(loaded.database_url), urlsplit(loaded.redis_url)

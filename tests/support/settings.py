@@ -1,0 +1,32 @@
+"""What settings there are, and loading them as if nothing but some variables were set."""
+
+import os
+from pathlib import Path
+from unittest.mock import patch
+
+from environs import Env
+from service import settings
+from service.settings import Settings
+
+_NO_FILE = Path("/nowhere/.env")
+
+
+def load_settings(file: Path = _NO_FILE, /, **variables: str) -> Settings:
+    """Load the settings from a file, in an environment of these variables alone."""
+    with patch.dict(os.environ, variables, clear=True):
+        return settings.load(file)
+
+
+def known_settings() -> set[str]:
+    """Return the names of all settings that the service reads."""
+    used: list[Env] = []
+
+    class Recorded(Env):
+        def __init__(self) -> None:
+            super().__init__()
+            used.append(self)
+
+    with patch.object(settings, "Env", Recorded):
+        load_settings()
+    [env] = used
+    return set(env.dump())
