@@ -49,7 +49,7 @@ class FailureRates:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The service's settings; the README's table explains each."""
+    """The service's settings; docs/configuration.md explains each."""
 
     host: str
     port: int
