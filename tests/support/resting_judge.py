@@ -58,7 +58,7 @@ SELECT
     o.amount_out,
     p.order_id IS NOT NULL AS among_open, p.cancel_requested, p.resting, p.fired,
     coalesce((SELECT jsonb_agg(sequence ORDER BY sequence) FROM transactions WHERE order_id = o.id), '[]')
-        AS transactions,
+        AS signed,
     coalesce((
         SELECT jsonb_agg(jsonb_build_array(
             t.status, t.amount_out::text, extract(epoch FROM t.settled_at), t.last_valid_slot
@@ -240,8 +240,8 @@ def _judge_pauses(history: Sequence[Json]) -> Iterable[str]:
 
 def _judge_ledger(row: dict[str, Any], slot_ms: int) -> Iterable[str]:
     submitted = [entry["sequence"] for entry in row["history"] if entry["status"] == "submitted"]
-    if row["transactions"] != submitted:
-        yield f"transactions {row['transactions']}, and submitted {submitted}"
+    if row["signed"] != submitted:
+        yield f"transactions {row['signed']}, and submitted {submitted}"
     landed = [int(each[1]) for each in row["transactions"] if each[0] == "landed"]
     may_land = any(each[0] == "pending" for each in row["transactions"])
     if len(landed) > 1:

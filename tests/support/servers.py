@@ -7,6 +7,7 @@ used again, if it is as it was but for a few rows.
 import asyncio
 import itertools
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -106,6 +107,8 @@ class TestCluster:
     def __init__(self, *, durable: bool = False) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="oee-test-")
         self._servers = embedded.start(Path(self._folder.name), postgres=True, redis=True)
+        # Tests call from several threads.
+        self._making_template = threading.Lock()
         self._has_template = False
         # As migrated: what the schema is, and the rows there are, by table.
         self._schema, self._rows = "", dict[str, str | None]()
@@ -159,18 +162,19 @@ class TestCluster:
 
     def _make_template(self) -> None:
         """Make a database with the schema in it, once: to copy it is faster than to migrate each."""
-        if self._has_template:
-            return
-        self._has_template = True
-        self._execute(f"CREATE DATABASE {_TEMPLATE}")
-        with ThreadPoolExecutor(1) as beside_any_loop:
-            beside_any_loop.submit(asyncio.run, _migrate(self._url_of(_TEMPLATE))).result()
-        with closing(psycopg2.connect(self._url_of(_TEMPLATE))) as link, link.cursor() as cursor:
-            self._schema = _schema_of(cursor)
-            cursor.execute(_TABLES)
-            for (table,) in cursor.fetchall():
-                cursor.execute(f"SELECT jsonb_agg(t)::text FROM {table} AS t")  # noqa: S608 - as above
-                [(self._rows[table],)] = cursor.fetchall()
+        with self._making_template:
+            if self._has_template:
+                return
+            self._execute(f"CREATE DATABASE {_TEMPLATE}")
+            with ThreadPoolExecutor(1) as beside_any_loop:
+                beside_any_loop.submit(asyncio.run, _migrate(self._url_of(_TEMPLATE))).result()
+            with closing(psycopg2.connect(self._url_of(_TEMPLATE))) as link, link.cursor() as cursor:
+                self._schema = _schema_of(cursor)
+                cursor.execute(_TABLES)
+                for (table,) in cursor.fetchall():
+                    cursor.execute(f"SELECT jsonb_agg(t)::text FROM {table} AS t")  # noqa: S608 - as above
+                    [(self._rows[table],)] = cursor.fetchall()
+            self._has_template = True
 
     def _url_of(self, name: str) -> str:
         assert self._servers.database_url is not None
