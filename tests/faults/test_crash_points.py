@@ -11,7 +11,14 @@ import pytest
 from service.crash_points import POINTS
 
 from tests.support import report
-from tests.support.judge import Verdict, audit, judge, open_orders, wait_until_none_is_open
+from tests.support.judge import (
+    Verdict,
+    audit,
+    judge,
+    versions_of_open_orders,
+    wait_until_all_go_on,
+    wait_until_none_is_open,
+)
 from tests.support.load import mixed_orders, post_all
 from tests.support.orders import Json
 from tests.support.process import ServiceProcess
@@ -89,13 +96,13 @@ def _kill_once(
             lives.died_at[point or "random"] += 1
             return
         began = time.monotonic()
-        left_behind = open_orders(servers)
+        left_behind = versions_of_open_orders(servers)
         again, lives.unanswered = lives.unanswered, []
         placing = pool.submit(post_all, service, again + mixed_orders(orders, rng))
         while service.process.poll() is None and time.monotonic() - began < life_s:
-            if left_behind and not left_behind & open_orders(servers):
+            if left_behind and not left_behind.items() & versions_of_open_orders(servers).items():
                 lives.recoveries_s.append(time.monotonic() - began)
-                left_behind = set()
+                left_behind = {}
             time.sleep(0.02)
         code = service.process.poll()
         assert code in {None, -signal.SIGKILL}, service.output
@@ -110,15 +117,18 @@ def _finish(lives: _Lives, servers: TestServers) -> Verdict:
     """Start a process that may live, let it finish everything, and look at the books."""
     with ServiceProcess({**SETTINGS, **servers.environment}) as service:
         service.wait_until_ready()
+        left_behind = versions_of_open_orders(servers)
         again, lives.unanswered = lives.unanswered, []
         placed = post_all(service, again)
         assert not placed.unanswered
         lives.promised += placed.ids
         try:
-            took_s = wait_until_none_is_open(servers, within_s=30, slow_s=_RECOVERED_WITHIN_S)
+            lives.recoveries_s.append(
+                wait_until_all_go_on(servers, left_behind, within_s=_RECOVERED_WITHIN_S)
+            )
+            wait_until_none_is_open(servers, within_s=30)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{service.output}") from None
-        lives.recoveries_s.append(took_s)
     verdict = judge(servers, lives.promised)
     assert verdict.clean, verdict
     assert audit(servers)["orders"] == verdict.orders
