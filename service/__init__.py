@@ -8,11 +8,15 @@ app.py            wires everything in start order; the only file that sees all l
 audit.py          checks the books against the venue's ledger
 api/              REST and WebSocket: what a client sends, and what it is told
 triggers/         when limit and sniper orders fire
-jobs/             taskiq on Redis: which order is worked on when
+workers/          taskiq on Redis: which order is worked on when
 execution/        one order's life from top to bottom, and its retries
-venues/           where orders execute: the interface, routing, the AMM mathematics, the paper market
 events/           what has been committed, told to those who watch
-store/            PostgreSQL: connections, the journal (group commit), reads, migrations
+store/            orders in PostgreSQL: the journal (group commit), claims, reads
+routing/          how an amount is led through pools
+chains/           where transactions execute: the interface, the paper market
+redis/            the way to Redis
+postgres/         the way to PostgreSQL: connections, statements, migrations
+amm/              pure: the mathematics of four AMM programs
 domain/           pure: orders, lifecycle, amounts, tokens, quotes, failures
 
 What all layers may use:
@@ -28,6 +32,6 @@ stop_signals.py   SIGTERM and SIGINT before the event loop has handlers
 descriptors.py    room for as many sockets as are wanted
 embedded/         PostgreSQL and Valkey from wheels, for a machine that has neither
 
-One order goes api -> store -> jobs -> execution -> venues, and what becomes of it comes back
+One order goes api -> store -> workers -> execution -> chains, and what becomes of it comes back
 store -> events -> api. Start reading at ``execution/engine.py``.
 """

@@ -12,37 +12,37 @@ from service.api.pages import Pages
 from service.api.paper import PaperRoutes
 from service.api.routes import application
 from service.api.stream import StreamRoutes
+from service.chains.paper.faults import Fault, FaultyVenue
+from service.chains.paper.venue import PaperSettings, PaperVenue
+from service.chains.venue import Venue, VenueUnavailableError
 from service.clock import Clock
 from service.events.bus import Bus
 from service.events.feed import Feeds
-from service.events.redis_link import RedisLink
 from service.execution.engine import Engine, ExecutionSettings
 from service.execution.retry import RetryPolicy
-from service.jobs.broker import WakeUpBroker
-from service.jobs.endings import EndingLoop
-from service.jobs.receiver import JobReceiver
-from service.jobs.sweep import WAKE_AFTER_MS, Sweep
-from service.jobs.tasks import Jobs
+from service.postgres.database import Database, RefusedError, UnavailableError
+from service.postgres.deployment import Deployment
+from service.postgres.leases import Lease
+from service.postgres.migrations import migrate
+from service.redis.link import RedisLink
+from service.routing import RouteLimits
+from service.routing.quoting import Quoter
 from service.settings import Settings
 from service.store.claims import Claims
-from service.store.database import Database, RefusedError, UnavailableError
-from service.store.deployment import Deployment
 from service.store.endings import Endings
 from service.store.instances import Identity, Instances
 from service.store.journal import Journal
-from service.store.leases import Lease
-from service.store.migrations import migrate
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 from service.store.resting import Resting
 from service.triggers.market import MarketView
 from service.triggers.watch import LEASE_MS, Triggers
 from service.turns import Turns
-from service.venues.paper.faults import Fault, FaultyVenue
-from service.venues.paper.venue import PaperSettings, PaperVenue
-from service.venues.quoting import Quoter
-from service.venues.routing import RouteLimits
-from service.venues.venue import Venue, VenueUnavailableError
+from service.workers.broker import WakeUpBroker
+from service.workers.endings import EndingLoop
+from service.workers.receiver import JobReceiver
+from service.workers.sweep import WAKE_AFTER_MS, Sweep
+from service.workers.tasks import Jobs
 
 log = logging.getLogger(__name__)
 

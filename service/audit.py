@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import orjson
 
 from service.domain.lifecycle import Status, next_statuses
-from service.store.database import Database
-from service.store.queries import query
+from service.postgres.database import Database
+from service.postgres.queries import query
 
 _AUDIT = query("audit")
 _COUNT = query("count_books")

@@ -21,13 +21,13 @@ from service.api.server import Runner
 from service.app import Servers, Service
 from service.audit import Report, audit
 from service.background import Background, cancel
+from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
+from service.postgres import queries
+from service.postgres.database import Database, UnavailableError
+from service.postgres.migrations import MigrationError, migrate
 from service.settings import InvalidSettingError, Settings
-from service.store import queries
-from service.store.database import Database, UnavailableError
-from service.store.migrations import MigrationError, migrate
 from service.urls import parse_postgres_url
-from service.venues.venue import VenueUnavailableError
 
 log = logging.getLogger("service")
 

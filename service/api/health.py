@@ -7,8 +7,8 @@ from http import HTTPStatus
 import orjson
 from aiohttp import web
 
-from service.events.redis_link import RedisLink
-from service.store.database import UnavailableError
+from service.postgres.database import UnavailableError
+from service.redis.link import RedisLink
 from service.store.orders import Orders
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.api.problems import ServiceUnavailableError
+from service.chains.venue import Venue, VenueUnavailableError
 from service.domain.tokens import find_token
-from service.venues.venue import Venue, VenueUnavailableError
 
 _MEMBERS = ("tokenIn", "tokenOut", "tokenA", "tokenB", "token")
 _NAME = re.compile(r"[0-9A-Za-z]{1,44}")

@@ -13,6 +13,7 @@ from service.api.messages import Learn, json_list_response, json_response, load_
 from service.api.problems import InvalidError, ServiceUnavailableError
 from service.api.requests import POOL_QUERY, QUOTE_QUERY
 from service.api.responses import POOL, QUOTE, TOKEN
+from service.chains.venue import PoolView, Venue, VenueUnavailableError
 from service.clock import Clock
 from service.domain.amounts import format_amount, format_price
 from service.domain.failures import FailureCode
@@ -20,10 +21,9 @@ from service.domain.quote import Choice
 from service.domain.timestamps import format_timestamp
 from service.domain.tokens import TOKENS
 from service.execution.offers import quoted
+from service.routing import NoRouteError
+from service.routing.quoting import Quoter
 from service.turns import Steps, Turns
-from service.venues.quoting import Quoter
-from service.venues.routing import NoRouteError
-from service.venues.venue import PoolView, Venue, VenueUnavailableError
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from service.domain.lifecycle import Status
 from service.domain.order import NewOrder, submission_time_s
 from service.domain.timestamps import format_timestamp
 from service.domain.tokens import TOKENS
-from service.store.batch import QueueFullError
-from service.store.database import UnavailableError
+from service.postgres.batch import QueueFullError
+from service.postgres.database import UnavailableError
 from service.store.endings import Filter
 from service.store.journal import ClientOrderIdTakenError, Journal
 from service.store.orders import Order, Orders, Terms, first_terms

@@ -11,8 +11,7 @@ from service.api.messages import Learn, json_response, load_body
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.api.requests import NEW_POOL
 from service.api.responses import POOL
-from service.store.batch import QueueFullError
-from service.venues.paper.listing import (
+from service.chains.paper.listing import (
     CannotListError,
     FoundedPoolError,
     NewPool,
@@ -20,8 +19,9 @@ from service.venues.paper.listing import (
     NoSuchPoolError,
     PoolExistsError,
 )
-from service.venues.paper.venue import PaperVenue
-from service.venues.venue import VenueUnavailableError
+from service.chains.paper.venue import PaperVenue
+from service.chains.venue import VenueUnavailableError
+from service.postgres.batch import QueueFullError
 
 _POOL_ID = re.compile(r"[A-Za-z0-9:_-]{1,100}")
 

@@ -25,7 +25,7 @@ import orjson
 from aiohttp import web
 from marshmallow import Schema, ValidationError
 
-from service.store.database import UnavailableError
+from service.postgres.database import UnavailableError
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ from service.api.fields import (
     not_a_look_alike,
     unknown_token,
 )
+from service.chains.paper.listing import NewPool, token_of
+from service.chains.paper.pool_json import PROGRAMS
 from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.lifecycle import Status
 from service.domain.order import DEFAULT_SLIPPAGE_BPS, OrderType, TimeInForce
 from service.domain.quote import Dex, SwapMode
 from service.domain.tokens import TOKENS, Token
-from service.venues.paper.listing import NewPool, token_of
-from service.venues.paper.pool_json import PROGRAMS
 
 _TERMS = {
     OrderType.LIMIT: ("limit_price", "time_in_force"),

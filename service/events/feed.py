@@ -11,7 +11,7 @@ from typing import Self
 
 from service.background import Background, cancel
 from service.clock import Clock
-from service.store.database import UnavailableError
+from service.postgres.database import UnavailableError
 from service.store.journal import Committed
 from service.store.orders import Order, Orders
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from service import crash_points
 from service.background import cancel
+from service.chains.venue import Swap, SwapTooLateError, Venue, VenueUnavailableError
 from service.clock import Clock
 from service.domain.failures import Failure, FailureCode
 from service.domain.lifecycle import Event, Status, next_status
@@ -24,12 +25,11 @@ from service.domain.transaction import Fill, SignedTransaction, TransactionState
 from service.execution.offers import in_words, promise, quoted, refused
 from service.execution.outcomes import Outcomes
 from service.execution.retry import RetryPolicy
+from service.routing import NoRouteError
+from service.routing.quoting import Quoter
 from service.store.claims import Claimed, Claims, Deferred
 from service.store.journal import Journal, Quoted, SupersededError, Transition
 from service.store.orders import Orders
-from service.venues.quoting import Quoter
-from service.venues.routing import NoRouteError
-from service.venues.venue import Swap, SwapTooLateError, Venue, VenueUnavailableError
 
 log = logging.getLogger(__name__)
 

@@ -3,11 +3,11 @@
 import logging
 
 from service import crash_points
+from service.chains.venue import Venue, VenueUnavailableError
 from service.clock import Clock
 from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
-from service.store.database import UnavailableError
+from service.postgres.database import UnavailableError
 from service.store.orders import Orders
-from service.venues.venue import Venue, VenueUnavailableError
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from service.clock import Clock
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType, TimeInForce
 from service.domain.quote import SwapMode
-from service.store.batch import Batcher
-from service.store.database import Database
+from service.postgres.batch import Batcher
+from service.postgres.database import Database
+from service.postgres.queries import query
 from service.store.instances import Identity
 from service.store.journal import Committed, OnCommit, as_json, public
-from service.store.queries import query
 from service.store.rate_limit import RateLimit
 
 _CLAIM = query("claim_orders")

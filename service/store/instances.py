@@ -6,8 +6,8 @@ All of it is judged by PostgreSQL's clock.
 from collections.abc import Sequence
 
 from service.clock import Clock
-from service.store.database import Database
-from service.store.queries import query
+from service.postgres.database import Database
+from service.postgres.queries import query
 from service.store.rate_limit import RateLimit
 
 _REGISTER = query("register_instance")

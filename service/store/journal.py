@@ -18,9 +18,9 @@ from service.clock import Clock
 from service.domain.lifecycle import Status
 from service.domain.order import DEFAULT_ACCOUNT, NewOrder
 from service.domain.transaction import Fill, SignedTransaction
-from service.store.batch import Batcher
-from service.store.database import Database
-from service.store.queries import query
+from service.postgres.batch import Batcher
+from service.postgres.database import Database
+from service.postgres.queries import query
 
 _INSERT = query("insert_orders")
 _APPEND = query("append_transitions")

@@ -9,11 +9,11 @@ from service.domain.lifecycle import TERMINAL, Status
 from service.domain.order import DEFAULT_ACCOUNT
 from service.domain.quote import SwapMode
 from service.domain.transaction import Fill, SignedTransaction
-from service.store.batch import Batcher
-from service.store.database import Database, Row
+from service.postgres.batch import Batcher
+from service.postgres.database import Database, Row
+from service.postgres.queries import query
 from service.store.endings import Filter
 from service.store.journal import Committed, Entry, Quoted, public
-from service.store.queries import query
 from service.turns import Steps, Turns
 
 _GET = query("get_orders")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from service.store.database import Database
-from service.store.queries import query
+from service.postgres.database import Database
+from service.postgres.queries import query
 
 _SET_RATE_LIMIT = query("set_rate_limit")
 

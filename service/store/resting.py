@@ -9,9 +9,9 @@ import orjson
 from service import crash_points
 from service.clock import Clock
 from service.domain.order import OrderType
-from service.store.database import Database, Row
+from service.postgres.database import Database, Row
+from service.postgres.queries import query
 from service.store.journal import WRITE_ID, Committed, Entry, OnCommit, as_json, public
-from service.store.queries import query
 
 _SCAN = query("scan_resting")
 _GET = query("get_resting")

@@ -3,8 +3,6 @@
 watch.py    the loop: who watches, what has changed, what fires
 market.py   what has changed, prices and facts of a pair, from memory
 book.py     the limit orders that rest, indexed by pair, amount and price
-ceiling.py  what a pair's pools can pay at most for any amount, which tells whom not to quote
-prices.py   a pair's prices at one moment: the ceiling, and exact quotes
 snipers.py  the sniper orders that rest
 facts.py    what sniper conditions are held against
 seen.py     what was seen, for people

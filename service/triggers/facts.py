@@ -4,10 +4,10 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from service.amm import Ratio
+from service.chains.venue import PoolView
 from service.domain.conditions import LONGEST_VOLUME_S, Opened, PairFacts
 from service.domain.quote import Dex
-from service.venues.amm import Ratio
-from service.venues.venue import PoolView
 
 _USDC = "USDC"
 

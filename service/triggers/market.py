@@ -3,16 +3,16 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
+from service.amm import Ratio
+from service.chains.venue import MarketChange, PoolRef, Snapshot, Traded, Venue
 from service.clock import Clock
 from service.domain.conditions import LONGEST_VOLUME_S, PairFacts
 from service.domain.tokens import TOKENS
+from service.routing import HUBS, RouteLimits, marginal_price
+from service.routing.prices import MarketPrices
+from service.routing.quoting import pools_for
 from service.triggers.book import Pair
 from service.triggers.facts import PairPools, VolumeTape, facts_of
-from service.triggers.prices import MarketPrices
-from service.venues.amm import Ratio
-from service.venues.quoting import pools_for
-from service.venues.routing import HUBS, RouteLimits, marginal_price
-from service.venues.venue import MarketChange, PoolRef, Snapshot, Traded, Venue
 
 _DOLLAR = "USDC"
 _SPARE_PAIRS = 100

@@ -14,19 +14,19 @@ from contextlib import aclosing
 
 from service import crash_points
 from service.background import Background
+from service.chains.venue import MarketChange, VenueUnavailableError
 from service.clock import Clock
 from service.domain.condition_parser import ConditionError
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType
-from service.store.database import UnavailableError
+from service.postgres.database import UnavailableError
+from service.postgres.leases import Lease, next_check_s
 from service.store.journal import Committed
-from service.store.leases import Lease, next_check_s
 from service.store.resting import Fired, Resting, RestingOrder
 from service.triggers.book import LimitBook, Pair, RestingLimit
 from service.triggers.market import MarketView
 from service.triggers.seen import seen_limit
 from service.triggers.snipers import Snipers
-from service.venues.venue import MarketChange, VenueUnavailableError
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from service.clock import Clock
-from service.store.database import Database
-from service.store.migrations import migrate
+from service.postgres.database import Database
+from service.postgres.migrations import migrate
 
 from tests.support.process import NO_DELAYS, PROJECT, ServiceProcess
 from tests.support.servers import TestServers

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient
 from aiohttp.web import Application
 from service.api.responses import OrderSchema
 from service.app import Service
-from service.venues.venue import Swap
+from service.chains.venue import Swap
 
 from tests.conftest import service_on
 from tests.support.gem_market import (

@@ -17,8 +17,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 from service.clock import Clock
-from service.store.database import Database, RefusedError, UnavailableError
-from service.store.migrations import _LOCK
+from service.postgres.database import Database, RefusedError, UnavailableError
+from service.postgres.migrations import _LOCK
 
 from tests.support.judge import wait_until
 from tests.support.process import ServiceProcess

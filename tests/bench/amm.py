@@ -3,7 +3,7 @@
 from statistics import median
 from timeit import repeat
 
-from service.venues.amm import (
+from service.amm import (
     AmmV4Pool,
     ChainTime,
     CpmmPool,
@@ -12,9 +12,9 @@ from service.venues.amm import (
     DlmmPool,
     PoolState,
 )
-from service.venues.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
-from service.venues.amm.meteora_dlmm_bins import Bin
-from service.venues.amm.meteora_dlmm_fees import DlmmParameters
+from service.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
+from service.amm.meteora_dlmm_bins import Bin
+from service.amm.meteora_dlmm_fees import DlmmParameters
 
 NOW = ChainTime(1_800_000_000)
 ROUNDS, QUOTES = 15, 2_000

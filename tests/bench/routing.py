@@ -4,13 +4,13 @@ from statistics import median
 from timeit import repeat
 from typing import NamedTuple
 
+from service.amm import AmmV4Pool, ChainTime, CpmmPool, DammV2Pool, DlmmPool, PoolState
+from service.amm.meteora_damm_v2_fees import BaseFee
+from service.amm.meteora_dlmm_bins import Bin
+from service.amm.meteora_dlmm_fees import DlmmParameters
+from service.chains.venue import PoolRef, Snapshot
 from service.domain.quote import Dex, SwapMode
-from service.venues.amm import AmmV4Pool, ChainTime, CpmmPool, DammV2Pool, DlmmPool, PoolState
-from service.venues.amm.meteora_damm_v2_fees import BaseFee
-from service.venues.amm.meteora_dlmm_bins import Bin
-from service.venues.amm.meteora_dlmm_fees import DlmmParameters
-from service.venues.routing import RouteLimits, best_route
-from service.venues.venue import PoolRef, Snapshot
+from service.routing import RouteLimits, best_route
 
 NOW = ChainTime(1_800_000_000)
 ROUNDS, ROUTES = 9, 30

@@ -11,18 +11,18 @@ from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
+from service.amm import ChainTime, Direction
+from service.amm.curve import input_to_price
+from service.amm.errors import AmmError
+from service.amm.quote import Ratio
+from service.chains.paper.genesis import genesis_pools
+from service.chains.venue import PoolRef, Snapshot
 from service.clock import Clock
 from service.domain.limit_price import KEY_BITS, price_key
 from service.domain.tokens import TOKENS
+from service.routing import RouteLimits, marginal_price
+from service.routing.prices import MarketPrices
 from service.triggers.book import FiredLimit, LimitBook, Pair, RestingLimit
-from service.triggers.prices import MarketPrices
-from service.venues.amm import ChainTime, Direction
-from service.venues.amm.curve import input_to_price
-from service.venues.amm.errors import AmmError
-from service.venues.amm.quote import Ratio
-from service.venues.paper.genesis import genesis_pools
-from service.venues.routing import RouteLimits, marginal_price
-from service.venues.venue import PoolRef, Snapshot
 
 from tests.support.market import SLOT, SLOT_MS, VARIANCE
 

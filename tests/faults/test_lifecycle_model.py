@@ -23,19 +23,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from service.clock import Clock
-from service.domain.failures import Failure, FailureCode
-from service.domain.quote import Dex
-from service.domain.tokens import Token
-from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
-from service.execution.engine import Engine, ExecutionSettings
-from service.execution.retry import RetryPolicy
-from service.store.database import Row, UnavailableError
-from service.store.queries import Query
-from service.venues.amm import ChainTime, CpmmPool
-from service.venues.quoting import Quoter
-from service.venues.routing import RouteLimits
-from service.venues.venue import (
+from service.amm import ChainTime, CpmmPool
+from service.chains.venue import (
     OnMarketChange,
     PoolRef,
     PoolView,
@@ -44,6 +33,17 @@ from service.venues.venue import (
     Traded,
     VenueUnavailableError,
 )
+from service.clock import Clock
+from service.domain.failures import Failure, FailureCode
+from service.domain.quote import Dex
+from service.domain.tokens import Token
+from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
+from service.execution.engine import Engine, ExecutionSettings
+from service.execution.retry import RetryPolicy
+from service.postgres.database import Row, UnavailableError
+from service.postgres.queries import Query
+from service.routing import RouteLimits
+from service.routing.quoting import Quoter
 
 from tests.support import report
 from tests.support.clock import ManualClock
@@ -141,7 +141,7 @@ class Chain:
 
 
 class Venue:
-    """One process's way to the chain. Fits ``service.venues.venue.Venue``."""
+    """One process's way to the chain. Fits ``service.chains.venue.Venue``."""
 
     def __init__(self, process: "Process") -> None:
         self._process = process

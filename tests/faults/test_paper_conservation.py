@@ -1,7 +1,7 @@
 """A hundred thousand random trades, and a whole day of the market's own: nothing is made or lost."""
 
 import pytest
-from service.venues.paper.pool_json import PROGRAMS
+from service.chains.paper.pool_json import PROGRAMS
 
 from tests.support.market import (
     EVERY_OUTCOME,

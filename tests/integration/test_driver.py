@@ -16,9 +16,9 @@ import psycopg2
 import pytest
 import uvloop
 from service.clock import Clock
-from service.store.database import STATEMENT_TIMEOUT_MS, Database, UnavailableError
-from service.store.driver import Connection
-from service.store.queries import Query
+from service.postgres.database import STATEMENT_TIMEOUT_MS, Database, UnavailableError
+from service.postgres.driver import Connection
+from service.postgres.queries import Query
 
 from tests.support.process import PROJECT
 from tests.support.proxy import Proxy, Weather
@@ -229,9 +229,9 @@ RESETS = """
 import asyncio, contextlib, socket, struct, sys, threading
 import psycopg2, uvloop
 from service.clock import Clock
-from service.store.database import STATEMENT_TIMEOUT_MS, Database, UnavailableError
-from service.store.driver import Connection
-from service.store.queries import Query
+from service.postgres.database import STATEMENT_TIMEOUT_MS, Database, UnavailableError
+from service.postgres.driver import Connection
+from service.postgres.queries import Query
 
 server = socket.create_server(("127.0.0.1", 0), backlog=128)
 url = f"postgresql://postgres@127.0.0.1:{server.getsockname()[1]}/engine"

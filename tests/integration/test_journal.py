@@ -10,8 +10,8 @@ from service.domain.amounts import U64_MAX
 from service.domain.lifecycle import Status
 from service.domain.quote import SwapMode
 from service.domain.transaction import Fill, SignedTransaction
+from service.postgres.database import Row, UnavailableError
 from service.store.claims import Claimed
-from service.store.database import Row, UnavailableError
 from service.store.journal import ClientOrderIdTakenError, Committed, Quoted, SupersededError
 
 from tests.support.servers import TestServers

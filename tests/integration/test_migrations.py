@@ -7,8 +7,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 from service.clock import Clock
-from service.store.database import Database
-from service.store.migrations import Migration, MigrationError, load, migrate
+from service.postgres.database import Database
+from service.postgres.migrations import Migration, MigrationError, load, migrate
 
 from tests.support.servers import TestCluster, TestServers
 

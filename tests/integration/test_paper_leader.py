@@ -11,16 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from service.chains.paper import chain
+from service.chains.paper.genesis import ENDOWMENT
+from service.chains.paper.market import Market
+from service.chains.paper.records import Arrival, CommitId, Settlement, Submission
+from service.chains.paper.transaction import decode, message_of
+from service.chains.venue import VenueUnavailableError
 from service.domain.tokens import TOKENS
 from service.domain.transaction import TransactionState
+from service.postgres.queries import Query
 from service.settings import Range
-from service.store.queries import Query
-from service.venues.paper import chain
-from service.venues.paper.genesis import ENDOWMENT
-from service.venues.paper.market import Market
-from service.venues.paper.records import Arrival, CommitId, Settlement, Submission
-from service.venues.paper.transaction import decode, message_of
-from service.venues.venue import VenueUnavailableError
 
 from tests.support.judge import audit_now, wait_until_none_is_open
 from tests.support.orders import Client, Json, place

@@ -7,13 +7,13 @@ from typing import Any
 
 import psycopg2
 import pytest
+from service.chains.venue import VenueUnavailableError
 from service.domain.quote import Dex, SwapMode
 from service.domain.transaction import TransactionState
+from service.postgres.database import UnavailableError
+from service.postgres.queries import Query
+from service.routing import NoRouteError
 from service.settings import Range
-from service.store.database import UnavailableError
-from service.store.queries import Query
-from service.venues.routing import NoRouteError
-from service.venues.venue import VenueUnavailableError
 
 from tests.support.paper import SOL, Rig, open_rig, until
 from tests.support.servers import TestServers

@@ -10,10 +10,10 @@ import pytest
 from psycopg2.errors import QueryCanceled
 from service.app import Service
 from service.clock import Clock
-from service.store.database import Database, RefusedError
-from service.store.migrations import migrate
-from service.store.queries import Query
-from service.store.session import SessionOpener, SessionSettings
+from service.postgres.database import Database, RefusedError
+from service.postgres.migrations import migrate
+from service.postgres.queries import Query
+from service.postgres.session import SessionOpener, SessionSettings
 from service.urls import parse_postgres_url
 
 from tests.conftest import Client, service_on

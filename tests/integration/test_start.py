@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from service import app
 from service.app import Service
+from service.postgres.migrations import MigrationError
 from service.settings import InvalidSettingError
-from service.store.migrations import MigrationError
 
 from tests.support.gem_market import rows
 from tests.support.orders import Client

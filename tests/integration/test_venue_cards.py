@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
+from service.chains.venue import PoolRef, PoolView, Snapshot, Swap, VenueUnavailableError
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
 from service.domain.failures import FailureCode
 from service.domain.quote import MULTIPLE, Choice, Dex, Leg, NoQuote, Path, PoolQuote, Route, SwapMode
 from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
-from service.venues.quoting import Quoter
-from service.venues.routing import NoRouteError, RouteLimits
-from service.venues.venue import PoolRef, PoolView, Snapshot, Swap, VenueUnavailableError
+from service.routing import NoRouteError, RouteLimits
+from service.routing.quoting import Quoter
 
 from tests.support.servers import TestCluster, TestServers
 from tests.support.stands import STANDS, Stand, StandKind

@@ -10,7 +10,7 @@ from typing import Any
 
 import service.audit
 from service.clock import Clock
-from service.store.database import Database
+from service.postgres.database import Database
 
 from tests.support.process import ServiceProcess
 from tests.support.servers import TestServers

@@ -7,17 +7,17 @@ from fractions import Fraction
 from functools import lru_cache
 from random import Random
 
+from service.amm import Direction, DlmmPool
+from service.chains.paper.genesis import genesis_pools, genesis_wallets
+from service.chains.paper.market import BAND_PPM, Execution, Market
+from service.chains.paper.pool import PaperPool, shortfall
+from service.chains.paper.transaction import PaperTransaction, PathSwap
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
 from service.domain.failures import FailureCode
 from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS
 from service.settings import PPM, FailureRates, Range
-from service.venues.amm import Direction, DlmmPool
-from service.venues.paper.genesis import genesis_pools, genesis_wallets
-from service.venues.paper.market import BAND_PPM, Execution, Market
-from service.venues.paper.pool import PaperPool, shortfall
-from service.venues.paper.transaction import PaperTransaction, PathSwap
 
 SLOT = 4_500_000_000
 """A slot in the year 2027."""

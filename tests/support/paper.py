@@ -7,21 +7,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from service.chains.paper.market import Market, PaperPool
+from service.chains.paper.records import CommitId
+from service.chains.paper.venue import PaperSettings, PaperVenue
+from service.chains.venue import Swap, Venue
 from service.clock import Clock
 from service.domain.quote import Choice, Leg, Path, Route, SwapMode
 from service.domain.transaction import SignedTransaction, TransactionStatus
-from service.events.redis_link import RedisLink
+from service.postgres.database import Database, Row
+from service.postgres.deployment import Deployment
+from service.postgres.migrations import migrate
+from service.postgres.queries import Query
+from service.redis.link import RedisLink
+from service.routing import RouteLimits
+from service.routing.quoting import Quoter
 from service.settings import FailureRates, Range
-from service.store.database import Database, Row
-from service.store.deployment import Deployment
-from service.store.migrations import migrate
-from service.store.queries import Query
-from service.venues.paper.market import Market, PaperPool
-from service.venues.paper.records import CommitId
-from service.venues.paper.venue import PaperSettings, PaperVenue
-from service.venues.quoting import Quoter
-from service.venues.routing import RouteLimits
-from service.venues.venue import Swap, Venue
 
 from tests.support.servers import TestServers
 

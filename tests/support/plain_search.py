@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from service.amm import Direction
+from service.amm.errors import AmmError
+from service.chains.venue import Snapshot
 from service.domain.quote import Route, SwapMode
-from service.venues.amm import Direction
-from service.venues.amm.errors import AmmError
-from service.venues.routing import HUBS
-from service.venues.venue import Snapshot
+from service.routing import HUBS
 
 CHUNKS = 24
 LIKELY = 6

@@ -19,8 +19,8 @@ import psycopg2
 from psycopg2.extensions import connection, cursor
 from service import embedded
 from service.clock import Clock
-from service.store.database import Database
-from service.store.migrations import migrate
+from service.postgres.database import Database
+from service.postgres.migrations import migrate
 
 _TEMPLATE = "migrated"
 

@@ -11,7 +11,7 @@ from decimal import Decimal, getcontext
 from itertools import combinations
 from typing import Protocol
 
-from service.venues.amm import AmmV4Pool, CpmmPool, DammV2Pool, Direction, DlmmPool, PoolState
+from service.amm import AmmV4Pool, CpmmPool, DammV2Pool, Direction, DlmmPool, PoolState
 
 getcontext().prec = 60
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Protocol
 
-from service.store.database import UnavailableError
-from service.venues.venue import Venue
+from service.chains.venue import Venue
+from service.postgres.database import UnavailableError
 
 from tests.support.paper import SOL, Rig, quiet_slot_ms, settings
 from tests.support.servers import TestServers

@@ -8,11 +8,11 @@ from service.clock import Clock
 from service.domain.lifecycle import Status
 from service.domain.order import NewOrder, OrderType
 from service.domain.quote import SwapMode
+from service.postgres.database import Database
+from service.postgres.migrations import migrate
 from service.store.claims import Claimed, Claims
-from service.store.database import Database
 from service.store.instances import Identity, Instances
 from service.store.journal import Committed, Journal, Transition
-from service.store.migrations import migrate
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 

@@ -5,14 +5,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from service.venues.amm.meteora_damm_v2 import DammV2Pool
-from service.venues.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
-from service.venues.amm.meteora_dlmm import DlmmPool
-from service.venues.amm.meteora_dlmm_bins import BINS_PER_ARRAY, Bin
-from service.venues.amm.meteora_dlmm_fees import DlmmParameters, Volatility
-from service.venues.amm.quote import ChainTime, Direction
-from service.venues.amm.raydium_amm_v4 import AmmV4Pool
-from service.venues.amm.raydium_cpmm import CpmmPool
+from service.amm.meteora_damm_v2 import DammV2Pool
+from service.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
+from service.amm.meteora_dlmm import DlmmPool
+from service.amm.meteora_dlmm_bins import BINS_PER_ARRAY, Bin
+from service.amm.meteora_dlmm_fees import DlmmParameters, Volatility
+from service.amm.quote import ChainTime, Direction
+from service.amm.raydium_amm_v4 import AmmV4Pool
+from service.amm.raydium_cpmm import CpmmPool
 
 GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
 

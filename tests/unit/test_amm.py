@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from service.venues.amm import AmmV4Pool, CpmmPool, DammV2Pool, DlmmPool, PoolState, errors
-from service.venues.amm.errors import (
+from service.amm import AmmV4Pool, CpmmPool, DammV2Pool, DlmmPool, PoolState, errors
+from service.amm.errors import (
     AmmError,
     AmountTooSmallError,
     ArithmeticOverflowError,
@@ -16,22 +16,22 @@ from service.venues.amm.errors import (
     StateIncompleteError,
     UnsupportedPoolError,
 )
-from service.venues.amm.integers import U64_MAX
-from service.venues.amm.meteora_damm_v2_account import DammV2Account
-from service.venues.amm.meteora_damm_v2_curve import Range
-from service.venues.amm.meteora_damm_v2_fees import BaseFee
-from service.venues.amm.meteora_dlmm_account import (
+from service.amm.integers import U64_MAX
+from service.amm.meteora_damm_v2_account import DammV2Account
+from service.amm.meteora_damm_v2_curve import Range
+from service.amm.meteora_damm_v2_fees import BaseFee
+from service.amm.meteora_dlmm_account import (
     BinArrayAccount,
     BitmapExtensionAccount,
     LbPairAccount,
     liquid_arrays,
 )
-from service.venues.amm.meteora_dlmm_bins import Bin
-from service.venues.amm.meteora_dlmm_fees import DlmmParameters
-from service.venues.amm.quote import ChainTime, Direction, Fee, FeeSide
-from service.venues.amm.raydium_amm_v4_account import AmmV4Account
-from service.venues.amm.raydium_amm_v4_account import pool_of_account as amm_v4_pool_of
-from service.venues.amm.raydium_cpmm_account import CpmmPoolAccount
+from service.amm.meteora_dlmm_bins import Bin
+from service.amm.meteora_dlmm_fees import DlmmParameters
+from service.amm.quote import ChainTime, Direction, Fee, FeeSide
+from service.amm.raydium_amm_v4_account import AmmV4Account
+from service.amm.raydium_amm_v4_account import pool_of_account as amm_v4_pool_of
+from service.amm.raydium_cpmm_account import CpmmPoolAccount
 
 NOW = ChainTime(1_800_000_000)
 FORTH, BACK = Direction.A_TO_B, Direction.B_TO_A

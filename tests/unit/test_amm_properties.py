@@ -7,31 +7,31 @@ from random import Random
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from service.venues.amm.account import Account
-from service.venues.amm.errors import (
+from service.amm.account import Account
+from service.amm.errors import (
     AmmError,
     AmountTooSmallError,
     InsufficientLiquidityError,
     SwapRefusedError,
 )
-from service.venues.amm.integers import U64_MAX
-from service.venues.amm.meteora_damm_v2 import COMPOUNDING, DammV2Pool
-from service.venues.amm.meteora_damm_v2_account import DammV2Account
-from service.venues.amm.meteora_damm_v2_curve import Product, Range
-from service.venues.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
-from service.venues.amm.meteora_dlmm import DlmmPool
-from service.venues.amm.meteora_dlmm_account import (
+from service.amm.integers import U64_MAX
+from service.amm.meteora_damm_v2 import COMPOUNDING, DammV2Pool
+from service.amm.meteora_damm_v2_account import DammV2Account
+from service.amm.meteora_damm_v2_curve import Product, Range
+from service.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
+from service.amm.meteora_dlmm import DlmmPool
+from service.amm.meteora_dlmm_account import (
     BinArrayAccount,
     BitmapExtensionAccount,
     LbPairAccount,
 )
-from service.venues.amm.meteora_dlmm_bins import Bin
-from service.venues.amm.meteora_dlmm_fees import DlmmParameters, Volatility
-from service.venues.amm.quote import MILLION, ChainTime, Direction, PoolState, SwapQuote
-from service.venues.amm.raydium_amm_v4 import AmmV4Pool
-from service.venues.amm.raydium_amm_v4_account import AmmV4Account
-from service.venues.amm.raydium_cpmm import CpmmPool
-from service.venues.amm.raydium_cpmm_account import CpmmConfigAccount, CpmmPoolAccount
+from service.amm.meteora_dlmm_bins import Bin
+from service.amm.meteora_dlmm_fees import DlmmParameters, Volatility
+from service.amm.quote import MILLION, ChainTime, Direction, PoolState, SwapQuote
+from service.amm.raydium_amm_v4 import AmmV4Pool
+from service.amm.raydium_amm_v4_account import AmmV4Account
+from service.amm.raydium_cpmm import CpmmPool
+from service.amm.raydium_cpmm_account import CpmmConfigAccount, CpmmPoolAccount
 
 NOW = ChainTime(1_800_000_000)
 MODEST = settings(max_examples=120, deadline=None)

@@ -9,8 +9,8 @@ import psycopg2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service.store.batch import Batcher, QueueFullError
-from service.store.database import UnavailableError
+from service.postgres.batch import Batcher, QueueFullError
+from service.postgres.database import UnavailableError
 
 from tests.support.clock import ManualClock, settle
 

@@ -9,8 +9,8 @@ from service.domain.amounts import U64_MAX
 from service.domain.transaction import Fill
 from service.events.bus import Bus
 from service.events.feed import Feeds
-from service.events.redis_link import RedisLink
-from service.store.deployment import Deployment
+from service.postgres.deployment import Deployment
+from service.redis.link import RedisLink
 from service.store.journal import Committed, Quoted
 
 from tests.support.clock import ManualClock

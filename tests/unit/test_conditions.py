@@ -9,12 +9,12 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from service.amm import Ratio
+from service.chains.venue import PoolRef, PoolView
 from service.domain.condition_parser import ConditionError, parse_conditions, refuse_impossible
 from service.domain.conditions import Kind, Opened, PairFacts, holds, observed, unmet
 from service.domain.quote import Dex
 from service.triggers.facts import PairPools, VolumeTape, facts_of
-from service.venues.amm import Ratio
-from service.venues.venue import PoolRef, PoolView
 
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
 ACCEPTED = 1_800_000_000.0

@@ -6,9 +6,9 @@ from fractions import Fraction
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from service.venues.amm import AmmV4Pool, ChainTime, CpmmPool, DammV2Pool, Direction, DlmmPool, PoolState
-from service.venues.amm.curve import Segment, input_to_price, segments
-from service.venues.amm.errors import (
+from service.amm import AmmV4Pool, ChainTime, CpmmPool, DammV2Pool, Direction, DlmmPool, PoolState
+from service.amm.curve import Segment, input_to_price, segments
+from service.amm.errors import (
     AmmError,
     AmountTooSmallError,
     BinArrayMissingError,
@@ -17,12 +17,12 @@ from service.venues.amm.errors import (
     PoolNotOpenError,
     UnsupportedPoolError,
 )
-from service.venues.amm.integers import U64_MAX
-from service.venues.amm.meteora_damm_v2_curve import Range
-from service.venues.amm.meteora_damm_v2_fees import BaseFee
-from service.venues.amm.meteora_dlmm_bins import Bin
-from service.venues.amm.meteora_dlmm_fees import DlmmParameters, Volatility
-from service.venues.amm.quote import Ratio
+from service.amm.integers import U64_MAX
+from service.amm.meteora_damm_v2_curve import Range
+from service.amm.meteora_damm_v2_fees import BaseFee
+from service.amm.meteora_dlmm_bins import Bin
+from service.amm.meteora_dlmm_fees import DlmmParameters, Volatility
+from service.amm.quote import Ratio
 
 from tests.unit.test_amm_properties import directions, pools
 

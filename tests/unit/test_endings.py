@@ -2,8 +2,8 @@
 
 from typing import cast
 
-from service.jobs.endings import EndingLoop
 from service.store.endings import MOST_AT_ONCE, Endings
+from service.workers.endings import EndingLoop
 
 from tests.support.clock import ManualClock, settle
 

@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from service.amm import errors
+from service.chains.paper.market import _code_of as code_of
 from service.domain.failures import Failure, FailureCode, Remedy, describe
 from service.execution.retry import RetryPolicy
-from service.venues.amm import errors
-from service.venues.paper.market import _code_of as code_of
-from service.venues.routing.exact import reason_of
+from service.routing.exact import reason_of
 
 MODEST = settings(max_examples=50, deadline=None)
 

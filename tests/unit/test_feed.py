@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from service.domain.quote import SwapMode
 from service.domain.transaction import Fill
 from service.events.feed import Feeds, Watch
-from service.store.database import UnavailableError
+from service.postgres.database import UnavailableError
 from service.store.journal import Committed
 from service.store.orders import Order, Orders, Terms
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from service.venues.amm.errors import (
+from service.amm.errors import (
     AmmError,
     AmountTooSmallError,
     ArithmeticOverflowError,
@@ -15,21 +15,21 @@ from service.venues.amm.errors import (
     SwapRefusedError,
     SwapUndeterminedError,
 )
-from service.venues.amm.meteora_damm_v2 import DammV2Pool
-from service.venues.amm.meteora_damm_v2_account import DammV2Account
-from service.venues.amm.meteora_damm_v2_account import pool_of_account as damm_v2_pool_of
-from service.venues.amm.meteora_dlmm import DlmmPool
-from service.venues.amm.meteora_dlmm_account import (
+from service.amm.meteora_damm_v2 import DammV2Pool
+from service.amm.meteora_damm_v2_account import DammV2Account
+from service.amm.meteora_damm_v2_account import pool_of_account as damm_v2_pool_of
+from service.amm.meteora_dlmm import DlmmPool
+from service.amm.meteora_dlmm_account import (
     BIN,
     BinArrayAccount,
     LbPairAccount,
     pool_of_accounts,
 )
-from service.venues.amm.meteora_dlmm_bins import BINS_PER_ARRAY
-from service.venues.amm.meteora_dlmm_prices import price_of_bin
-from service.venues.amm.quote import PoolState, SwapQuote
-from service.venues.amm.raydium_cpmm_account import CpmmConfigAccount, CpmmPoolAccount
-from service.venues.amm.raydium_cpmm_account import pool_of_accounts as cpmm_pool_of
+from service.amm.meteora_dlmm_bins import BINS_PER_ARRAY
+from service.amm.meteora_dlmm_prices import price_of_bin
+from service.amm.quote import PoolState, SwapQuote
+from service.amm.raydium_cpmm_account import CpmmConfigAccount, CpmmPoolAccount
+from service.amm.raydium_cpmm_account import pool_of_accounts as cpmm_pool_of
 
 from tests.unit.amm_vectors import (
     Vector,

@@ -9,15 +9,15 @@ from random import Random
 from typing import cast
 
 import pytest
+from service.amm import ChainTime
+from service.chains.paper.pool import PaperPool
+from service.chains.venue import PoolRef, Snapshot, Venue
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
 from service.domain.quote import Choice, Offer, SwapMode
-from service.venues.amm import ChainTime
-from service.venues.paper.pool import PaperPool
-from service.venues.quoting import Quoter
-from service.venues.routing import NoRouteError, RouteLimits, find_route
-from service.venues.routing.paths import PathFinder
-from service.venues.venue import PoolRef, Snapshot, Venue
+from service.routing import NoRouteError, RouteLimits, find_route
+from service.routing.paths import PathFinder
+from service.routing.quoting import Quoter
 
 from tests.support.market import SLOT, SLOT_MS, a_market
 

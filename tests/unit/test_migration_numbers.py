@@ -1,6 +1,6 @@
 """The migrations' numbers: 1, 2, 3 ... as every start asks for, seen without a database."""
 
-from service.store.migrations import load
+from service.postgres.migrations import load
 
 
 def test_every_migration_has_its_number() -> None:

@@ -8,19 +8,19 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from service.amm import AmmV4Pool, CpmmPool, DammV2Pool, Direction, DlmmPool
+from service.amm.meteora_dlmm_prices import price_of_bin
+from service.chains.paper import genesis
+from service.chains.paper.genesis import ENDOWMENT, genesis_pools, genesis_wallets
+from service.chains.paper.market import TRADERS, USER
+from service.chains.paper.pool import PaperPool, owed
+from service.chains.paper.pool_json import PROGRAMS
+from service.chains.paper.reference import PRICES, Reference
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
 from service.domain.quote import Dex
 from service.domain.tokens import TOKENS, Token
 from service.settings import PPM, Range
-from service.venues.amm import AmmV4Pool, CpmmPool, DammV2Pool, Direction, DlmmPool
-from service.venues.amm.meteora_dlmm_prices import price_of_bin
-from service.venues.paper import genesis
-from service.venues.paper.genesis import ENDOWMENT, genesis_pools, genesis_wallets
-from service.venues.paper.market import TRADERS, USER
-from service.venues.paper.pool import PaperPool, owed
-from service.venues.paper.pool_json import PROGRAMS
-from service.venues.paper.reference import PRICES, Reference
 from solders.pubkey import Pubkey
 
 from tests.support.market import SLOT, SLOT_MS, VARIANCE, a_market, band_ppm, distance_ppm

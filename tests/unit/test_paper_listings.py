@@ -6,14 +6,11 @@ from itertools import count
 from typing import Any, cast
 
 import pytest
-from service.domain.quote import Dex
-from service.domain.tokens import TOKENS, Token
-from service.triggers.market import MarketView
-from service.venues.amm import CpmmPool
-from service.venues.paper import catalogue as catalogue_module
-from service.venues.paper import commands
-from service.venues.paper.catalogue import Catalogue
-from service.venues.paper.commands import (
+from service.amm import CpmmPool
+from service.chains.paper import catalogue as catalogue_module
+from service.chains.paper import commands
+from service.chains.paper.catalogue import Catalogue
+from service.chains.paper.commands import (
     Command,
     DelistPool,
     ListPool,
@@ -22,15 +19,18 @@ from service.venues.paper.commands import (
     decode,
     encode,
 )
-from service.venues.paper.genesis import initial_state
-from service.venues.paper.listing import token_of
-from service.venues.paper.market import Market
-from service.venues.paper.pool import Origin, PaperPool, owed
-from service.venues.paper.pool_json import METEORA_DLMM, PROGRAMS, RAYDIUM_CPMM, pool_id
-from service.venues.paper.records import CommitId
-from service.venues.quoting import pools_for
-from service.venues.routing import RouteLimits
-from service.venues.venue import MarketChange, PoolRef, Venue
+from service.chains.paper.genesis import initial_state
+from service.chains.paper.listing import token_of
+from service.chains.paper.market import Market
+from service.chains.paper.pool import Origin, PaperPool, owed
+from service.chains.paper.pool_json import METEORA_DLMM, PROGRAMS, RAYDIUM_CPMM, pool_id
+from service.chains.paper.records import CommitId
+from service.chains.venue import MarketChange, PoolRef, Venue
+from service.domain.quote import Dex
+from service.domain.tokens import TOKENS, Token
+from service.routing import RouteLimits
+from service.routing.quoting import pools_for
+from service.triggers.market import MarketView
 
 from tests.support.clock import ManualClock
 from tests.support.market import SLOT, a_market

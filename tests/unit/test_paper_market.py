@@ -9,11 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service.domain.amounts import U64_MAX
-from service.domain.failures import FailureCode
-from service.domain.quote import Dex, SwapMode
-from service.settings import PPM, FailureRates, Range
-from service.venues.amm import (
+from service.amm import (
     AmmV4Pool,
     ChainTime,
     CpmmPool,
@@ -23,13 +19,17 @@ from service.venues.amm import (
     PoolState,
     SwapQuote,
 )
-from service.venues.amm.meteora_damm_v2_fees import BaseFee
-from service.venues.amm.meteora_dlmm_bins import Bin
-from service.venues.amm.meteora_dlmm_fees import DlmmParameters
-from service.venues.amm.quote import Ratio
-from service.venues.paper.market import BAND_PPM, TRADERS, USER, Changes, Execution, Market
-from service.venues.paper.pool import PaperPool, owed
-from service.venues.paper.pool_json import PROGRAMS
+from service.amm.meteora_damm_v2_fees import BaseFee
+from service.amm.meteora_dlmm_bins import Bin
+from service.amm.meteora_dlmm_fees import DlmmParameters
+from service.amm.quote import Ratio
+from service.chains.paper.market import BAND_PPM, TRADERS, USER, Changes, Execution, Market
+from service.chains.paper.pool import PaperPool, owed
+from service.chains.paper.pool_json import PROGRAMS
+from service.domain.amounts import U64_MAX
+from service.domain.failures import FailureCode
+from service.domain.quote import Dex, SwapMode
+from service.settings import PPM, FailureRates, Range
 
 from tests.support.market import (
     EVERY_OUTCOME,

@@ -10,14 +10,12 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service.clock import Clock
-from service.domain.quote import Dex
-from service.venues.amm import AmmV4Pool, CpmmPool, DammV2Pool, DlmmPool, PoolState
-from service.venues.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
-from service.venues.amm.meteora_dlmm_bins import BINS_PER_ARRAY, EMPTY_BIN, Bin, BinArray
-from service.venues.amm.meteora_dlmm_fees import DlmmParameters, Volatility
-from service.venues.paper.genesis import genesis_pools
-from service.venues.paper.pool_json import (
+from service.amm import AmmV4Pool, CpmmPool, DammV2Pool, DlmmPool, PoolState
+from service.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
+from service.amm.meteora_dlmm_bins import BINS_PER_ARRAY, EMPTY_BIN, Bin, BinArray
+from service.amm.meteora_dlmm_fees import DlmmParameters, Volatility
+from service.chains.paper.genesis import genesis_pools
+from service.chains.paper.pool_json import (
     METEORA_DAMM_V2,
     METEORA_DLMM,
     PROGRAMS,
@@ -26,6 +24,8 @@ from service.venues.paper.pool_json import (
     decode,
     encode,
 )
+from service.clock import Clock
+from service.domain.quote import Dex
 
 from tests.support.market import SLOT, SLOT_MS, VARIANCE
 

@@ -21,7 +21,7 @@ from service.api.problems import (
     middleware,
     respond,
 )
-from service.store.database import UnavailableError
+from service.postgres.database import UnavailableError
 
 MODEST = settings(max_examples=50, deadline=None)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import service.commands
-from service.store import queries
-from service.store.queries import Query, QueryError, load, parse, query, verify
+from service.postgres import queries
+from service.postgres.queries import Query, QueryError, load, parse, query, verify
 
 GOOD = "-- name: get_order\n-- One order, whole.\nSELECT 1;\n"
 

@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 import pytest
+from service.amm import ChainTime, CpmmPool
+from service.chains.venue import PoolRef, Snapshot, Venue, VenueUnavailableError
 from service.clock import Clock
 from service.domain.failures import FailureCode
 from service.domain.quote import Choice, Dex, NoQuote, SwapMode
-from service.venues.amm import ChainTime, CpmmPool
-from service.venues.quoting import Quoter
-from service.venues.routing import NoRouteError, RouteLimits
-from service.venues.venue import PoolRef, Snapshot, Venue, VenueUnavailableError
+from service.routing import NoRouteError, RouteLimits
+from service.routing.quoting import Quoter
 
 NOW = ChainTime(1_800_000_000, 4_500_000_000)
 SOL, USDC = 10**9, 10**6

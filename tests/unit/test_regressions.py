@@ -11,10 +11,10 @@ from marshmallow import ValidationError
 from service.api.problems import InvalidError
 from service.api.specs import document
 from service.events.bus import Bus
-from service.events.redis_link import RedisLink
+from service.postgres.batch import Batcher
+from service.postgres.database import UnavailableError
+from service.redis.link import RedisLink
 from service.settings import InvalidSettingError, load
-from service.store.batch import Batcher
-from service.store.database import UnavailableError
 
 from tests.support.clock import ManualClock, settle
 from tests.unit.test_batch import Statement, submit

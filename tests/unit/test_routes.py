@@ -8,15 +8,15 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from service.amm import AmmV4Pool, ChainTime, CpmmPool, DammV2Pool, Direction, DlmmPool, PoolState
+from service.amm.integers import U64_MAX
+from service.amm.meteora_damm_v2_fees import BaseFee
+from service.amm.meteora_dlmm_bins import Bin
+from service.amm.meteora_dlmm_fees import DlmmParameters
+from service.chains.venue import PoolRef, Snapshot
 from service.domain.failures import FailureCode
 from service.domain.quote import Choice, Dex, NoQuote, PoolQuote, Route, SwapMode
-from service.venues.amm import AmmV4Pool, ChainTime, CpmmPool, DammV2Pool, Direction, DlmmPool, PoolState
-from service.venues.amm.integers import U64_MAX
-from service.venues.amm.meteora_damm_v2_fees import BaseFee
-from service.venues.amm.meteora_dlmm_bins import Bin
-from service.venues.amm.meteora_dlmm_fees import DlmmParameters
-from service.venues.routing import NoRouteError, RouteLimits, best_route, marginal_price
-from service.venues.venue import PoolRef, Snapshot
+from service.routing import NoRouteError, RouteLimits, best_route, marginal_price
 
 from tests.unit.test_split import random_problem
 

@@ -7,9 +7,7 @@ from itertools import product
 from random import Random
 
 import pytest
-from service.domain.failures import FailureCode
-from service.domain.quote import Choice, Dex, SwapMode
-from service.venues.amm import (
+from service.amm import (
     AmmV4Pool,
     ChainTime,
     CpmmPool,
@@ -18,13 +16,15 @@ from service.venues.amm import (
     DlmmPool,
     PoolState,
 )
-from service.venues.amm.errors import AmmError
-from service.venues.amm.meteora_damm_v2_curve import Range
-from service.venues.amm.meteora_damm_v2_fees import BaseFee
-from service.venues.amm.meteora_dlmm_bins import Bin
-from service.venues.amm.meteora_dlmm_fees import DlmmParameters
-from service.venues.routing import NoRouteError, RouteLimits, best_route
-from service.venues.venue import PoolRef, Snapshot
+from service.amm.errors import AmmError
+from service.amm.meteora_damm_v2_curve import Range
+from service.amm.meteora_damm_v2_fees import BaseFee
+from service.amm.meteora_dlmm_bins import Bin
+from service.amm.meteora_dlmm_fees import DlmmParameters
+from service.chains.venue import PoolRef, Snapshot
+from service.domain.failures import FailureCode
+from service.domain.quote import Choice, Dex, SwapMode
+from service.routing import NoRouteError, RouteLimits, best_route
 
 from tests.support.split_solver import Curve, Row, best, curve
 

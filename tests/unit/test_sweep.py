@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 from service.execution.engine import Engine
-from service.jobs.sweep import Sweep
-from service.store.database import UnavailableError
+from service.postgres.database import UnavailableError
 from service.store.instances import MOST_A_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
+from service.workers.sweep import Sweep
 
 from tests.support.clock import ManualClock, settle
 

@@ -8,14 +8,14 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from service.amm import ChainTime, CpmmPool, PoolState
+from service.chains.venue import PoolRef, Snapshot
 from service.domain.amounts import U64_MAX
 from service.domain.limit_price import price_key
 from service.domain.quote import Dex, SwapMode
+from service.routing import NoRouteError, RouteLimits, best_route
+from service.routing.prices import MarketPrices
 from service.triggers.book import FiredLimit, LimitBook, RestingLimit
-from service.triggers.prices import MarketPrices
-from service.venues.amm import ChainTime, CpmmPool, PoolState
-from service.venues.routing import NoRouteError, RouteLimits, best_route
-from service.venues.venue import PoolRef, Snapshot
 
 from tests.support.market import SLOT, a_market
 from tests.unit.test_amm_properties import pools

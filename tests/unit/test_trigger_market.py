@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import cast
 
+from service.chains.venue import MarketChange, PoolRef, Traded, Venue
 from service.domain.quote import Dex
+from service.routing import RouteLimits
 from service.triggers.market import MarketView
-from service.venues.routing import RouteLimits
-from service.venues.venue import MarketChange, PoolRef, Traded, Venue
 
 from tests.support.clock import ManualClock
 

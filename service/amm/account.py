@@ -1,0 +1,153 @@
+"""Account bytes to fields and back, from one declaration per account.
+
+A subclass is a frozen dataclass whose fields say where they lie::
+
+    @dataclass(frozen=True, slots=True)
+    class Config(Account):
+        SIZE = 236
+        DISCRIMINATOR = anchor_discriminator("AmmConfig")
+
+        trade_fee_rate: int = at(12, U64)
+
+Bytes that no field names are kept as they came, so that ``encode(decode(data)) == data``.
+"""
+
+import dataclasses
+import hashlib
+import struct
+from typing import Any, ClassVar, NamedTuple, Self
+
+from service.amm.errors import MalformedStateError
+
+
+class Kind(NamedTuple):
+    """A type on the wire: its struct code, and whether it is one little-endian wide integer."""
+
+    code: str
+    wide: bool = False
+
+
+U8 = Kind("B")
+U16 = Kind("H")
+U32 = Kind("I")
+I32 = Kind("i")
+U64 = Kind("Q")
+I64 = Kind("q")
+U128 = Kind("16s", wide=True)
+KEY = Kind("32s")
+
+
+def blob(size: int) -> Kind:
+    """A run of bytes taken as it is."""
+    return Kind(f"{size}s")
+
+
+def at(offset: int, kind: Kind) -> Any:
+    """Declare a field at a byte offset, the discriminator counted."""
+    empty: int | bytes = bytes(struct.calcsize(kind.code)) if kind.code.endswith("s") else 0
+    return dataclasses.field(default=0 if kind.wide else empty, metadata={"offset": offset, "kind": kind})
+
+
+def anchor_discriminator(name: str) -> bytes:
+    """The eight bytes with which Anchor marks an account of this type."""
+    return hashlib.sha256(f"account:{name}".encode()).digest()[:8]
+
+
+class Layout(NamedTuple):
+    """A compiled declaration.
+
+    Attributes:
+        codec: One struct over the whole account.
+        names: The fields in order of offset.
+        wide: Which of them are wide integers.
+        kept: A mask, as a little-endian integer, of the bytes that no field names.
+    """
+
+    codec: struct.Struct
+    names: tuple[str, ...]
+    wide: tuple[bool, ...]
+    kept: int
+
+
+def _compile(account: type["Account"]) -> Layout:
+    placed = sorted(
+        (field.metadata["offset"], field.metadata["kind"], field.name)
+        for field in dataclasses.fields(account)
+        if "offset" in field.metadata
+    )
+    kept = bytearray(b"\xff" * account.SIZE)
+    code, end = "<", 0
+    for offset, kind, name in placed:
+        if offset < end:
+            raise AssertionError(f"{account.__name__}.{name} overlaps the field before it")
+        code += f"{offset - end}x{kind.code}"
+        end = offset + struct.calcsize("<" + kind.code)
+        kept[offset:end] = bytes(end - offset)
+    return Layout(
+        struct.Struct(f"{code}{account.SIZE - end}x"),
+        tuple(name for _, _, name in placed),
+        tuple(kind.wide for _, kind, _ in placed),
+        int.from_bytes(kept, "little"),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Account:
+    """The fields of an account, over the bytes they were read from.
+
+    Attributes:
+        raw: The whole account as it was read; empty for one made from fields.
+    """
+
+    SIZE: ClassVar[int]
+    DISCRIMINATOR: ClassVar[bytes] = b""
+    _layout: ClassVar[Layout | None] = None
+
+    raw: bytes = dataclasses.field(default=b"", repr=False, compare=False, kw_only=True)
+
+    @classmethod
+    def layout(cls) -> Layout:
+        """Return the compiled declaration, compiling it the first time."""
+        if cls._layout is None:
+            cls._layout = _compile(cls)
+        return cls._layout
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read an account.
+
+        Raises:
+            MalformedStateError: The size or the discriminator is another's.
+        """
+        if len(data) != cls.SIZE:
+            raise MalformedStateError(f"{cls.__name__} has {cls.SIZE} bytes, these are {len(data)}")
+        if not data.startswith(cls.DISCRIMINATOR):
+            raise MalformedStateError(f"these bytes do not begin like {cls.__name__}")
+        layout = cls.layout()
+        values = {
+            name: int.from_bytes(value, "little") if is_wide else value
+            for name, is_wide, value in zip(layout.names, layout.wide, layout.codec.unpack(data), strict=True)
+        }
+        return cls(**values, raw=bytes(data))
+
+    def encode(self) -> bytes:
+        """Write the account: the fields over the bytes it was read from, or over zeros.
+
+        Raises:
+            MalformedStateError: A field does not fit its width.
+        """
+        layout = self.layout()
+        try:
+            values = tuple(
+                getattr(self, name).to_bytes(16, "little") if is_wide else getattr(self, name)
+                for name, is_wide in zip(layout.names, layout.wide, strict=True)
+            )
+            fields = layout.codec.pack(*values)
+        except (struct.error, OverflowError) as error:
+            raise MalformedStateError(f"{type(self).__name__}: {error}") from error
+        # struct cuts and pads bytes that are too long or too short without a word.
+        if layout.codec.unpack(fields) != values:
+            raise MalformedStateError(f"{type(self).__name__}: bytes of a wrong length")
+        raw = self.raw or self.DISCRIMINATOR.ljust(self.SIZE, b"\0")
+        kept = int.from_bytes(raw, "little") & layout.kept
+        return (kept | int.from_bytes(fields, "little")).to_bytes(self.SIZE, "little")

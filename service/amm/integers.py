@@ -1,0 +1,46 @@
+"""The integers of the programs: unsigned, of a fixed width, divided with a named rounding."""
+
+from service.amm.errors import AmountTooSmallError, ArithmeticOverflowError
+
+U64_MAX = (1 << 64) - 1
+U128_MAX = (1 << 128) - 1
+
+
+def ceil_div(numerator: int, denominator: int) -> int:
+    """Divide two non-negative integers, rounding up. The denominator is positive."""
+    return -(-numerator // denominator)
+
+
+def fit_u64(value: int) -> int:
+    """Return the value if it fits an unsigned 64-bit integer.
+
+    Raises:
+        ArithmeticOverflowError: It does not.
+    """
+    if 0 <= value <= U64_MAX:
+        return value
+    raise ArithmeticOverflowError(f"{value} does not fit u64")
+
+
+def fit_u128(value: int) -> int:
+    """Return the value if it fits an unsigned 128-bit integer.
+
+    Raises:
+        ArithmeticOverflowError: It does not.
+    """
+    if 0 <= value <= U128_MAX:
+        return value
+    raise ArithmeticOverflowError(f"{value} does not fit u128")
+
+
+def check_amount(amount: int) -> None:
+    """Check an amount that is asked of a pool, in base units.
+
+    Raises:
+        AmountTooSmallError: It is not positive; every program refuses a swap of nothing.
+        ArithmeticOverflowError: It does not fit u64.
+    """
+    if amount < 1:
+        raise AmountTooSmallError(f"an amount of {amount} cannot be swapped")
+    if amount > U64_MAX:
+        raise ArithmeticOverflowError(f"{amount} does not fit u64")

@@ -1,0 +1,142 @@
+"""The pools that an instance quotes with, as of one commit, by id and by pair, and the tokens they trade."""
+
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Sequence
+
+from service.chains.paper.ledger import Ledger
+from service.chains.paper.pool import PaperPool
+from service.chains.paper.records import CommitId
+from service.chains.paper.reference import PRICES
+from service.chains.venue import MarketChange, OnMarketChange, PoolRef, Traded
+from service.clock import Clock
+from service.domain.tokens import TOKENS, Token, find_token, list_token
+from service.postgres.batch import Batcher
+
+# What is on its way while a pool goes may still name its tokens.
+_TOKENS_KEPT = 1_000
+
+
+class Catalogue:
+    """Every pool as last committed.
+
+    Args:
+        ledger: Where it is read what was not heard of.
+        clock: For reads that go together.
+        on_change: Told of every commit, as soon as it is quoted from here.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock, on_change: OnMarketChange) -> None:
+        self._ledger = ledger
+        self._on_change = on_change
+        self._refreshes = Batcher(
+            self._refresh_group, clock=clock, name="paper refresh", key=id, largest=10_000, patient=False
+        )
+        self.commit_id = CommitId(0, 0)
+        """As of which commit ``pools`` are."""
+        self.pools: dict[str, PaperPool] = {}
+        """By id."""
+        self._refs: dict[str, PoolRef] = {}
+        self._by_pair: dict[tuple[str, str], list[PoolRef]] = {}
+        self._traded_in: Counter[str] = Counter()
+        self._left_over: deque[str] = deque()
+
+    async def stop(self) -> None:
+        """Wait until every refresh that was asked for has been answered, unless PostgreSQL is away."""
+        await self._refreshes.stop()
+
+    @property
+    def tokens(self) -> list[Token]:
+        """The tokens that some pool trades, those that were always there first."""
+        return [token for token in TOKENS.values() if self._traded_in[token.symbol]]
+
+    def refs(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
+        """Return the pools of a pair, in the order of their ids."""
+        return self._by_pair.get((token_in, token_out), ())
+
+    async def refresh(self) -> bool:
+        """Read the pools, if the ledger has a commit that was not heard of; return whether it had.
+
+        However many ask, one reads for all of them.
+        """
+        return await self._refreshes.submit(object())
+
+    async def _refresh_group(self, asked: list[object]) -> list[bool]:
+        behind = self.commit_id < await self._ledger.commit_id()
+        if behind:
+            await self.read()
+        return [behind] * len(asked)
+
+    async def read(self) -> None:
+        """Take the pools as the ledger has them: those that have changed are read, the others are at hand."""
+        commit_id, pools, ids = await self._ledger.pools(self.commit_id.sequence if self.pools else -1)
+        await self.learn({token for pool in pools for token in pool.pair})
+        missed = commit_id.sequence != self.commit_id.sequence
+        self.take(commit_id, pools, gone=self.pools.keys() - ids, complete=not missed)
+
+    async def learn(self, names: Iterable[str]) -> bool:
+        """Read the tokens of these symbols or mints that are not known here; return whether there are any."""
+        tokens = await self._ledger.tokens([name for name in names if find_token(name) is None])
+        for token in tokens:
+            list_token(token)
+        return bool(tokens)
+
+    def take(
+        self,
+        commit_id: CommitId,
+        pools: Sequence[PaperPool],
+        *,
+        gone: Collection[str] = (),
+        traded: Sequence[Traded] = (),
+        complete: bool = True,
+    ) -> None:
+        """Quote from now on with pools as of a commit, unless a later one has been heard of meanwhile.
+
+        Args:
+            commit_id: The commit.
+            pools: Those that are other, or new; their tokens are known.
+            gone: Ids of those that are no more.
+            traded: What was traded since the commit before.
+            complete: Whether nothing was missed before it.
+        """
+        if commit_id < self.commit_id:
+            return
+        self.commit_id = commit_id
+        came_or_went = [self._delist(pool_id) for pool_id in gone if pool_id in self.pools]
+        for pool in pools:
+            self.pools[pool.id] = pool
+            if pool.id not in self._refs:
+                came_or_went.append(self._list(pool))
+        changed = frozenset((*(pool.id for pool in pools), *gone))
+        self._on_change(MarketChange(changed, tuple(traded), complete, tuple(came_or_went)))
+
+    def _list(self, pool: PaperPool) -> PoolRef:
+        ref = self._refs[pool.id] = PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b)
+        for pair in (pool.pair, pool.pair[::-1]):
+            # A new list: somebody may be reading the old one.
+            refs = [*self._by_pair.get(pair, ()), ref]
+            self._by_pair[pair] = sorted(refs, key=lambda each: each.id)
+        self._traded_in.update(pool.pair)
+        return ref
+
+    def _delist(self, pool_id: str) -> PoolRef:
+        pool, ref = self.pools.pop(pool_id), self._refs.pop(pool_id)
+        for pair in (pool.pair, pool.pair[::-1]):
+            left = [each for each in self._by_pair[pair] if each is not ref]
+            if left:
+                self._by_pair[pair] = left
+            else:
+                del self._by_pair[pair]
+        for token in pool.pair:
+            self._traded_in[token] -= 1
+            if not self._traded_in[token]:
+                del self._traded_in[token]
+                self._forget_token(token)
+        return ref
+
+    def _forget_token(self, token: str) -> None:
+        """Forget, sooner or later, a token that no pool trades: it can be read again."""
+        self._left_over.append(token)
+        if len(self._left_over) > _TOKENS_KEPT:
+            oldest = self._left_over.popleft()
+            if not self._traded_in[oldest] and oldest not in PRICES:
+                TOKENS.pop(oldest, None)

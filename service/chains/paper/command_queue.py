@@ -1,0 +1,43 @@
+"""The commands in PostgreSQL: asked on any instance, executed by the leader, their answers kept for a while.
+
+Every method raises ``VenueUnavailableError`` while PostgreSQL is away.
+"""
+
+from collections.abc import Collection, Sequence
+
+from service.chains.paper.commands import Command, Verdict, decode, encode
+from service.chains.paper.ledger import json_of, run
+from service.postgres.database import Database
+from service.postgres.queries import query
+
+_ASK = query("paper_ask_commands")
+_GET_WAITING = query("paper_get_waiting_commands")
+_GET_ANSWERS = query("paper_get_answers")
+_FORGET = query("paper_forget_commands")
+
+_KEPT_S = 3_600
+
+
+class CommandQueue:
+    """The commands that wait, and what came of those that were executed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ask(self, commands: Sequence[Command]) -> None:
+        """Make commands durable; asking again changes nothing."""
+        rows = [{"id": command.id, "body": encode(command)} for command in commands]
+        await run(self._database, _ASK, {"rows": json_of(rows)})
+
+    async def waiting(self, limit: int) -> list[Command]:
+        """Return the oldest commands that wait."""
+        return [decode(*row) for row in await run(self._database, _GET_WAITING, {"limit": limit})]
+
+    async def verdicts(self, command_ids: Collection[str]) -> dict[str, Verdict]:
+        """Return what came of commands, by id, of those that were executed."""
+        rows = await run(self._database, _GET_ANSWERS, {"ids": list(command_ids)})
+        return {command_id: Verdict(answer) for command_id, answer in rows}
+
+    async def forget(self) -> None:
+        """Forget commands that were answered long ago."""
+        await run(self._database, _FORGET, {"seconds": _KEPT_S})

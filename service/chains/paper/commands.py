@@ -1,0 +1,150 @@
+"""Commands that change which pools there are: a durable row each, executed by the leader in its turn."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from service.chains.paper.market import Market
+from service.chains.paper.pool import Origin, PaperPool
+from service.chains.paper.pool_json import pool_from_row, pool_id, pool_row
+from service.domain.tokens import Token
+
+MOST_LISTED = 500
+"""Listed pools at most: every instance knows every pool, and one that starts reads them all."""
+
+MOST_SCHEDULED = 50
+"""Those of them at most that the market has listed by itself; one more retires the oldest."""
+
+
+class Verdict(StrEnum):
+    """What came of a command."""
+
+    LISTED = "listed"
+    DELISTED = "delisted"
+    EXISTS = "exists"  # a pool of this program and these tokens
+    OTHER_TOKEN = "other token"  # noqa: S105 - one of this symbol that is not the same
+    FULL = "full"
+    UNKNOWN = "unknown"  # no such pool
+    GENESIS = "genesis"  # the pool belongs to the market
+    REFUSED = "refused"  # by PostgreSQL
+
+
+@dataclass(frozen=True, slots=True)
+class ListPool:
+    """A pool to be listed, and its two tokens, which may be new."""
+
+    pool: PaperPool
+    tokens: tuple[Token, Token]
+
+
+@dataclass(frozen=True, slots=True)
+class DelistPool:
+    """A pool to be taken off the market."""
+
+    pool_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What was asked for, under an id of its own."""
+
+    id: str
+    wanted: ListPool | DelistPool
+
+
+def encode(command: Command) -> dict[str, Any]:
+    """Return what is stored of a command."""
+    wanted = command.wanted
+    if isinstance(wanted, DelistPool):
+        return {"delist": wanted.pool_id}
+    return {"list": pool_row(wanted.pool), "tokens": [asdict(token) for token in wanted.tokens]}
+
+
+def decode(command_id: str, body: Mapping[str, Any]) -> Command:
+    """Return the command that was stored."""
+    if "delist" in body:
+        return Command(command_id, DelistPool(body["delist"]))
+    token_a, token_b = (Token(**token) for token in body["tokens"])
+    return Command(command_id, ListPool(pool_from_row(body["list"]), (token_a, token_b)))
+
+
+class Registrar:
+    """Executes a group of commands on a market.
+
+    Args:
+        market: Which they change.
+        tokens: Every token that has a symbol which the commands name, or one that differs in case only.
+    """
+
+    def __init__(self, market: Market, tokens: Iterable[Token]) -> None:
+        self._market = market
+        self._known: dict[str, Token] = {}
+        for token in tokens:
+            self._know(token)
+        self.new_tokens: list[Token] = []
+        """Those that the group has listed."""
+
+    def execute(self, commands: Iterable[Command], slot: int) -> dict[str, Verdict]:
+        """Do what commands ask for, or nothing, and return what came of each, by id.
+
+        It stops before one that lists a pool again which the group has closed: one commit cannot hold both.
+        """
+        verdicts: dict[str, Verdict] = {}
+        for command in commands:
+            wanted = command.wanted
+            if isinstance(wanted, DelistPool):
+                verdicts[command.id] = self._delist(wanted.pool_id)
+            elif self._market.has_closed(wanted.pool.id):
+                break
+            else:
+                verdicts[command.id] = self._list(wanted, slot)
+        return verdicts
+
+    def _list(self, wanted: ListPool, slot: int) -> Verdict:
+        pool, market = replace(wanted.pool, opened_slot=slot), self._market
+        ids = (pool_id(pool.program, *pair) for pair in (pool.pair, pool.pair[::-1]))
+        if any(each in market.pools for each in ids):
+            return Verdict.EXISTS
+        if not all(self._agrees(token) for token in wanted.tokens):
+            return Verdict.OTHER_TOKEN
+        if not self._make_room(pool.origin):
+            return Verdict.FULL
+        for token in wanted.tokens:
+            if token.symbol not in self._known:
+                self._know(token)
+                self.new_tokens.append(token)
+        market.add_pool(pool)
+        return Verdict.LISTED
+
+    def _delist(self, wanted: str) -> Verdict:
+        pool = self._market.pools.get(wanted)
+        if pool is None:
+            return Verdict.UNKNOWN
+        if pool.origin is Origin.GENESIS:
+            return Verdict.GENESIS
+        self._market.remove_pool(wanted)
+        return Verdict.DELISTED
+
+    def _make_room(self, origin: Origin) -> bool:
+        """Return whether there is room for one more pool, retiring a scheduled one for a scheduled one."""
+        pools = self._market.pools.values()
+        scheduled = [pool for pool in pools if pool.origin is Origin.SCHEDULED]
+        listed = len(scheduled) + sum(pool.origin is Origin.LISTED for pool in pools)
+        if (
+            origin is Origin.SCHEDULED
+            and scheduled
+            and (len(scheduled) >= MOST_SCHEDULED or listed >= MOST_LISTED)
+        ):
+            oldest = min(scheduled, key=lambda pool: (pool.opened_slot, pool.id))
+            self._market.remove_pool(oldest.id)
+            return True
+        return listed < MOST_LISTED
+
+    def _agrees(self, token: Token) -> bool:
+        known = self._known.get(token.symbol) or self._known.get(token.symbol.lower())
+        return known is None or known == token
+
+    def _know(self, token: Token) -> None:
+        self._known.setdefault(token.symbol.lower(), token)
+        self._known[token.symbol] = token

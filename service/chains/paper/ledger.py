@@ -1,0 +1,330 @@
+"""The paper chain's ledger in PostgreSQL: what a node of a chain would keep. Talks SQL, decides nothing.
+
+Every method raises ``VenueUnavailableError`` while PostgreSQL is away.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from service.chains.paper import pool_json
+from service.chains.paper.market import Execution
+from service.chains.paper.pool import Origin, PaperPool
+from service.chains.paper.records import Arrival, CommitId, Group, Settlement, Submission, Wallets
+from service.chains.paper.transaction import PaperTransaction, read
+from service.chains.venue import Traded, VenueUnavailableError
+from service.clock import Clock
+from service.domain.failures import Failure, FailureCode
+from service.domain.quote import Dex
+from service.domain.tokens import Token
+from service.domain.transaction import Fill, Landing, TransactionState, TransactionStatus
+from service.postgres.database import Database, Row, UnavailableError
+from service.postgres.queries import Query, query
+
+_CREATE_MARKET = query("paper_create_market")
+_OPEN_POOLS = query("paper_open_pools")
+_ENDOW_WALLETS = query("paper_fund_wallets")
+_GET_POOLS = query("paper_get_pools")
+_GET_WALLETS = query("paper_get_wallets")
+_LEAD = query("paper_lead")
+_RENEW = query("paper_renew")
+_RESIGN = query("paper_resign")
+_READ_LEADER = query("paper_read_leader")
+_SUBMIT = query("paper_submit")
+_ASK = query("paper_ask")
+_REFUSE = query("paper_refuse")
+_FIND_PENDING = query("paper_find_pending")
+_SETTLE = query("paper_settle")
+_GET_VOLUMES = query("paper_get_volumes")
+_FORGET_VOLUMES = query("paper_forget_volumes")
+_GET_TOKENS = query("paper_get_tokens")
+
+_UNKNOWN = TransactionStatus(TransactionState.UNKNOWN)
+_PENDING = TransactionStatus(TransactionState.PENDING)
+_EXPIRED = TransactionStatus(TransactionState.EXPIRED)
+
+
+class Ledger:
+    """The paper chain's tables."""
+
+    def __init__(self, database: Database, clock: Clock, *, slot_ms: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._slot_ms = slot_ms
+
+    def slot_now(self) -> int:
+        """Return the slot number: a function of PostgreSQL's time only."""
+        return self.slot_at(self._clock.database_time())
+
+    def seconds_to(self, slot: int) -> float:
+        """Return how long it is until a slot begins; negative when it has."""
+        return slot * self._slot_ms / 1000 - self._clock.database_time()
+
+    def seconds_at(self, slot: int) -> int:
+        """Return when a slot begins, in whole seconds since the Unix epoch."""
+        return slot * self._slot_ms // 1000
+
+    def slot_at(self, time_s: float) -> int:
+        """Return the slot of a time, in seconds since the Unix epoch."""
+        return int(time_s * 1000) // self._slot_ms
+
+    def last_slot_by(self, time_s: float) -> int:
+        """Return the last slot that ends by a time, in seconds since the Unix epoch."""
+        return self.slot_at(time_s) - 1
+
+    async def create_market(self, seed: int) -> tuple[int, int]:
+        """Make the market with a seed, unless there is one; return its seed and its slots' length in ms."""
+        [(found, slot_ms)] = await self._run(_CREATE_MARKET, {"seed": seed, "slot_ms": self._slot_ms})
+        return found, slot_ms
+
+    async def open_pools(self, pools: Iterable[PaperPool]) -> set[str]:
+        """Make the pools that do not exist; return their ids."""
+        rows = await self._run(_OPEN_POOLS, {"pools": json_of([pool_json.pool_row(pool) for pool in pools])})
+        return {row[0] for row in rows}
+
+    async def fund_wallets(self, epoch: int, wallets: Wallets) -> None:
+        """Make the wallets that do not exist, and adjust those whose funded is another now."""
+        rows = [
+            {"owner": owner, "token": token, "funded": amount} for (owner, token), amount in wallets.items()
+        ]
+        await self._run(_ENDOW_WALLETS, {"wallets": json_of(rows), "epoch": epoch})
+
+    async def pools(self, since: int) -> tuple[CommitId, list[PaperPool], set[str]]:
+        """Return the pools that have changed, and which there are.
+
+        Args:
+            since: The number of the commit as of which the caller knows them; -1: it knows none.
+
+        Returns:
+            As of which commit this is; the pools that are other than then; the ids of all.
+        """
+        rows = await self._run(_GET_POOLS, {"since": since})
+        commit_id = CommitId(*rows[0][:2]) if rows else CommitId(0, 0)
+        return commit_id, [_pool(row[2:]) for row in rows if row[7] is not None], {row[2] for row in rows}
+
+    async def wallets(self) -> dict[tuple[str, str], int]:
+        """Return what everybody holds, in base units by owner and token."""
+        return {(owner, token): balance for owner, token, balance in await self._run(_GET_WALLETS)}
+
+    async def lead(self, leader: str, *, lease_ms: int, alone: bool) -> CommitId | float:
+        """Begin an epoch as the market's leader, if no other leads.
+
+        Args:
+            leader: Who.
+            lease_ms: A leader that was not heard of for so long leads no more.
+            alone: There can be no other.
+
+        Returns:
+            The commit from which the epoch begins; while another leads, in how many seconds its lease runs
+            out, unless it is renewed.
+        """
+        [row] = await self._run(_LEAD, {"leader": leader, "lease_ms": lease_ms, "alone": alone})
+        epoch, sequence, left_s = row
+        return float(left_s) if epoch is None else CommitId(epoch, sequence)
+
+    async def renew(self, epoch: int) -> bool:
+        """Say that the leader of an epoch lives; return False when the epoch is over."""
+        return bool(await self._run(_RENEW, {"epoch": epoch}))
+
+    async def resign(self, epoch: int) -> None:
+        """End an epoch, so that another may begin at once."""
+        await self._run(_RESIGN, {"epoch": epoch})
+
+    async def commit_id(self) -> CommitId:
+        """Return the market's latest commit."""
+        [row] = await self._run(_READ_LEADER)
+        return CommitId(*row)
+
+    async def submit(
+        self, submissions: Sequence[Submission]
+    ) -> tuple[list[TransactionStatus], list[Arrival]]:
+        """Take in transactions; return what they are now, and those that are new."""
+        rows = [
+            {
+                "signature": t.signature,
+                "order_id": t.order_id,
+                "attempt": t.attempt,
+                "token_in": t.token_in,
+                "token_out": t.token_out,
+                "maximum_in": t.maximum_in,
+                "minimum_out": t.minimum_out,
+                "last_valid_slot": t.last_valid_slot,
+                "message": submission.message,
+                "delay_ms": submission.delay_ms,
+            }
+            for submission in submissions
+            for t in (submission.transaction,)
+        ]
+        taken: dict[str, int] = dict(
+            await self._run(_SUBMIT, {"rows": json_of(rows), "slot_ms": self._slot_ms})
+        )
+        transactions = [submission.transaction for submission in submissions]
+        others = [t for t in transactions if t.signature not in taken]
+        known = dict(zip([t.signature for t in others], await self.ask(others), strict=True))
+        arrivals = [Arrival(t, taken[t.signature]) for t in transactions if t.signature in taken]
+        return [known.get(t.signature, _PENDING) for t in transactions], arrivals
+
+    async def refuse(self, transaction: PaperTransaction) -> TransactionStatus:
+        """Note that a transaction is refused for good, unless it is here already; return what it is."""
+        await self._run(
+            _REFUSE,
+            {
+                "signature": transaction.signature,
+                "order_id": transaction.order_id,
+                "attempt": transaction.attempt,
+                "last_valid_slot": transaction.last_valid_slot,
+                "failure": FailureCode.TRANSACTION_REJECTED,
+            },
+        )
+        [status] = await self.ask([transaction])
+        return status
+
+    async def ask(self, transactions: Collection[PaperTransaction]) -> list[TransactionStatus]:
+        """Return what is known of transactions; those that can no longer land become expired."""
+        if not transactions:
+            return []
+        rows = [
+            {
+                "signature": t.signature,
+                "order_id": t.order_id,
+                "attempt": t.attempt,
+                "last_valid_slot": t.last_valid_slot,
+            }
+            for t in transactions
+        ]
+        answers = await self._run(_ASK, {"rows": json_of(rows), "slot_ms": self._slot_ms})
+        known = {row[0]: _status(row) for row in answers}
+        return [known.get(transaction.signature, _UNKNOWN) for transaction in transactions]
+
+    async def pending(self) -> list[Arrival]:
+        """Return the transactions that wait to be executed, in the order of landing."""
+        return [
+            Arrival(read(signature, message), lands_slot)
+            for signature, message, lands_slot in await self._run(_FIND_PENDING)
+        ]
+
+    async def settle(self, epoch: int, group: Group) -> Settlement | None:
+        """Commit a group with all that it changed, or nothing.
+
+        Args:
+            epoch: The leader's.
+            group: What is to be committed.
+
+        Returns:
+            None when the epoch is over, or one of the transactions, or of the commands, can no longer be
+            executed.
+        """
+        rows = await self._run(
+            _SETTLE,
+            {
+                "slot_ms": self._slot_ms,
+                "epoch": epoch,
+                "results": json_of(
+                    [
+                        {
+                            "signature": execution.signature,
+                            "status": "landed" if execution.failure is None else "failed",
+                            "amount_in": execution.amount_in,
+                            "amount_out": execution.amount_out,
+                            "failure": execution.failure,
+                        }
+                        for execution in group.executions
+                    ]
+                ),
+                "answers": json_of(
+                    [{"id": command_id, "answer": answer} for command_id, answer in group.answers.items()]
+                ),
+                "pools": group.pools,
+                "opened": group.opened,
+                "closed": json_of(
+                    [{"id": p.id, "vault_a": p.vault_a, "vault_b": p.vault_b} for p in group.closed]
+                ),
+                "tokens": json_of([asdict(token) for token in group.tokens]),
+                "volumes": json_of([asdict(each) for each in group.traded]),
+                "wallets": json_of(
+                    [
+                        {"owner": owner, "token": token, "balance": balance}
+                        for (owner, token), balance in group.wallets.items()
+                    ]
+                ),
+            },
+        )
+        return Settlement(rows[0][0], Landing(*rows[0][1:])) if rows else None
+
+    async def traded_since(self, seconds: int) -> list[Traded]:
+        """Return what was traded in the last so many seconds."""
+        return [
+            Traded(*row)
+            for row in await self._run(_GET_VOLUMES, {"seconds": seconds, "slot_ms": self._slot_ms})
+        ]
+
+    async def forget_volumes(self, seconds: int) -> None:
+        """Forget what was traded longer ago."""
+        await self._run(_FORGET_VOLUMES, {"seconds": seconds})
+
+    async def tokens(self, names: Collection[str]) -> list[Token]:
+        """Return the listed tokens that have these symbols, in whatever letters, or these mints."""
+        if not names:
+            return []
+        rows = await self._run(
+            _GET_TOKENS, {"names": list(names), "folded": [name.lower() for name in names]}
+        )
+        return [Token(*row) for row in rows]
+
+    async def _run(self, statement: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        return await run(self._database, statement, parameters)
+
+
+async def run(database: Database, statement: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    """Run a statement of the venue's.
+
+    Raises:
+        VenueUnavailableError: PostgreSQL is away.
+    """
+    try:
+        return await database.run(statement, parameters)
+    except UnavailableError as error:
+        raise VenueUnavailableError(str(error)) from error
+
+
+def json_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows for a statement that takes them as one JSON array."""
+    return orjson.dumps(rows).decode()
+
+
+def _pool(row: Row) -> PaperPool:
+    pool_id, dex, program, token_a, token_b, state, vault_a, vault_b, opened_slot, origin = row
+    return PaperPool(
+        pool_id,
+        Dex(dex),
+        program,
+        token_a,
+        token_b,
+        pool_json.decode(program, state),
+        vault_a,
+        vault_b,
+        opened_slot,
+        Origin(origin),
+    )
+
+
+def _status(row: Row) -> TransactionStatus:
+    signature, status, amount_in, amount_out, failure, landed_slot, settled_at = row
+    if status == "pending":
+        return _PENDING
+    if status == "expired":
+        return _EXPIRED
+    landing = None if landed_slot is None else Landing(landed_slot, settled_at)
+    execution = Execution(signature, amount_in, amount_out, FailureCode(failure) if failure else None)
+    return settled(execution, landing)
+
+
+def settled(execution: Execution, landing: Landing | None) -> TransactionStatus:
+    """Return what the one who submitted a transaction is told of its execution; ``landing``: if it landed."""
+    if execution.amount_in is not None and execution.amount_out is not None:
+        fill = Fill(execution.amount_in, execution.amount_out, execution.signature)
+        return TransactionStatus(TransactionState.LANDED, fill=fill, landing=landing)
+    failure = Failure.of(execution.failure or FailureCode.TRANSACTION_FAILED)
+    return TransactionStatus(TransactionState.FAILED, failure=failure)

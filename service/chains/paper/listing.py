@@ -1,0 +1,217 @@
+"""New pools, and new tokens, in a market that is running: on request, and on a schedule for demos."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from itertools import count
+
+from solders.pubkey import Pubkey
+
+from service.amm import AmmError
+from service.background import Background
+from service.chains.paper.chain import Chain
+from service.chains.paper.command_queue import CommandQueue
+from service.chains.paper.commands import MOST_LISTED, Command, DelistPool, ListPool, Verdict
+from service.chains.paper.genesis import initial_state
+from service.chains.paper.ledger import Ledger
+from service.chains.paper.pool import Origin, PaperPool
+from service.chains.paper.pool_json import METEORA_DAMM_V2, PROGRAMS, RAYDIUM_CPMM, pool_id
+from service.chains.venue import VenueUnavailableError
+from service.clock import Clock
+from service.domain.tokens import TOKENS, Token, look_alike
+from service.postgres.batch import Batcher, QueueFullError
+from service.postgres.database import UnavailableError
+
+log = logging.getLogger(__name__)
+
+_MOST_WAITING = 100
+_PATIENCE_S = 10.0
+_ASK_AFTER_S = 0.25
+_LONGEST_PAUSE_S = 1.0
+
+_DEMO_DECIMALS = 6
+_DEMO_SUPPLY = 1_000_000 * 10**_DEMO_DECIMALS
+_DEMO_SOL = 500 * 10**9
+
+
+class CannotListError(Exception):
+    """The pool cannot be listed; the message says why, for the client."""
+
+
+class PoolExistsError(CannotListError):
+    """There is such a pool, or such a token, already."""
+
+
+class NoRoomError(CannotListError):
+    """There are as many pools as there can be."""
+
+
+class NoSuchPoolError(Exception):
+    """There is no pool of this id."""
+
+
+class FoundedPoolError(Exception):
+    """The pool belongs to the market, and stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPool:
+    """A pool to be listed. Amounts are base units; a token that is not known yet is listed with it."""
+
+    program: str
+    token_a: Token
+    token_b: Token
+    amount_a: int
+    amount_b: int
+
+
+def token_of(symbol: str, decimals: int) -> Token:
+    """Return a token of the paper market; its mint follows from its symbol."""
+    mint = Pubkey(hashlib.sha256(f"paper token {symbol}".encode()).digest())
+    return Token(symbol, str(mint), decimals)
+
+
+class Listings:
+    """Lists and delists pools: asks the leader, and waits for its answer.
+
+    Args:
+        ledger: Tells the slot.
+        commands: Where what is asked for waits for the leader.
+        chain: Executes it, or hears of it.
+        clock: For the schedule, and for ids.
+        every_s: How often a new token is listed by itself; 0: never.
+    """
+
+    def __init__(
+        self, ledger: Ledger, commands: CommandQueue, chain: Chain, clock: Clock, *, every_s: int
+    ) -> None:
+        self._ledger = ledger
+        self._commands = commands
+        self._chain = chain
+        self._clock = clock
+        self._every_s = every_s
+        self._asking = Batcher(
+            self._ask_group,
+            clock=clock,
+            name="paper commands",
+            key=lambda command: command.id,
+            largest=_MOST_WAITING,
+            limit=_MOST_WAITING,
+            patient=False,
+        )
+        self._schedule = Background("paper listings", self._list_for_ever, clock)
+
+    def start(self) -> None:
+        """Begin the schedule, if there is one."""
+        if self._every_s:
+            self._schedule.start()
+
+    async def stop(self) -> None:
+        """End the schedule."""
+        await self._schedule.stop()
+        await self._asking.stop()
+
+    async def list_pool(self, wanted: NewPool, origin: Origin = Origin.LISTED) -> PaperPool:
+        """List a pool; it can be quoted here when this returns.
+
+        Raises:
+            CannotListError: It exists already, or its program cannot make it, or there is no room.
+            QueueFullError: Too many wait; it is not listed.
+            VenueUnavailableError: It may be listed, now or in a moment.
+        """
+        pool = self._pool(wanted, origin)
+        match await self._ask(ListPool(pool, (wanted.token_a, wanted.token_b))):
+            case Verdict.LISTED:
+                pass
+            case Verdict.EXISTS:
+                raise PoolExistsError(f"There is a {pool.program} pool of {' and '.join(pool.pair)} already.")
+            case Verdict.OTHER_TOKEN:
+                raise PoolExistsError(
+                    "A token of this symbol, but for decimals or case, has been listed meanwhile."
+                )
+            case Verdict.FULL:
+                raise NoRoomError(f"{MOST_LISTED} pools are listed, as many as can be: delist one.")
+            case _:
+                raise CannotListError("The market cannot hold such a pool.")
+        if pool.id not in self._chain.catalogue.pools:
+            await self._chain.catalogue.refresh()
+        log.info("paper market: %s is listed", pool.id)
+        return pool
+
+    async def delist_pool(self, pool_id: str) -> None:
+        """Take a pool off the market; it can no longer be quoted here when this returns.
+
+        Raises:
+            NoSuchPoolError: There is none.
+            FoundedPoolError: It is one of those that were always there.
+            QueueFullError: Too many wait; it is not delisted.
+            VenueUnavailableError: It may be delisted, now or in a moment.
+        """
+        match await self._ask(DelistPool(pool_id)):
+            case Verdict.UNKNOWN:
+                raise NoSuchPoolError("There is no such pool.")
+            case Verdict.GENESIS:
+                raise FoundedPoolError("The pool was there from the beginning: only listed ones can go.")
+        if pool_id in self._chain.catalogue.pools:
+            await self._chain.catalogue.refresh()
+        log.info("paper market: %s is delisted", pool_id)
+
+    def _pool(self, wanted: NewPool, origin: Origin) -> PaperPool:
+        """Return the pool as it will be listed, in whichever slot."""
+        slot = self._ledger.slot_now()
+        pair = (wanted.token_a.symbol, wanted.token_b.symbol)
+        amounts = (wanted.amount_a, wanted.amount_b)
+        try:
+            state = initial_state(wanted.program, *pair, *amounts, self._ledger.seconds_at(slot))
+        except (AmmError, ValueError, ZeroDivisionError) as error:
+            raise CannotListError("No pool of this program can hold these amounts.") from error
+        return PaperPool(
+            pool_id(wanted.program, *pair),
+            PROGRAMS[wanted.program],
+            wanted.program,
+            *pair,
+            state,
+            *amounts,
+            slot,
+            origin,
+        )
+
+    async def _ask(self, wanted: ListPool | DelistPool) -> Verdict:
+        """Have the leader execute a command, whichever instance that is, and return what came of it."""
+        command = Command(self._clock.new_command_id(), wanted)
+        try:
+            await self._asking.submit(command)
+        except UnavailableError as error:
+            raise VenueUnavailableError(str(error)) from error
+        deadline, pause_s = self._clock.monotonic() + _PATIENCE_S, _ASK_AFTER_S
+        while self._clock.monotonic() < deadline:
+            verdict = await self._chain.verdict(command.id, pause_s)
+            if verdict is None:
+                verdict = (await self._commands.verdicts([command.id])).get(command.id)
+            if verdict is not None:
+                return verdict
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        raise VenueUnavailableError("no instance has executed it yet")
+
+    async def _ask_group(self, commands: list[Command]) -> list[None]:
+        await self._commands.ask(commands)
+        self._chain.look_for_commands()
+        return [None] * len(commands)
+
+    async def _list_for_ever(self) -> None:
+        for number in count(1):
+            await self._clock.sleep(self._every_s)
+            symbol = f"NEW{number}"
+            while symbol in TOKENS or look_alike(symbol):
+                number += 1  # noqa: PLW2901 - those of earlier starts
+                symbol = f"NEW{number}"
+            if not self._chain.leading:
+                continue
+            program = RAYDIUM_CPMM if number % 2 else METEORA_DAMM_V2
+            token = token_of(symbol, _DEMO_DECIMALS)
+            try:
+                await self.list_pool(
+                    NewPool(program, token, TOKENS["SOL"], _DEMO_SUPPLY, _DEMO_SOL), Origin.SCHEDULED
+                )
+            except (CannotListError, QueueFullError, VenueUnavailableError) as error:
+                log.warning("paper market: %s is not listed (%s)", symbol, error)

@@ -1,0 +1,338 @@
+"""The paper market in memory: pools, wallets, and what executing a transaction does to them.
+
+Pure of time and of I/O: a slot goes in, and the changes are taken out to be kept elsewhere. The market's
+own traders bring every pool's price to its target, when the reference moves and after each transaction,
+so what an order moves is gone with the next one. Nothing is ever made or lost on the way: what wallets
+and vaults hold together is what it was, token by token.
+
+Fees stay where the programs leave them, in the vaults; nobody collects them here.
+"""
+
+from bisect import insort
+from collections.abc import Iterable, Mapping
+
+from service.amm import AmmError, ChainTime, Direction, DlmmPool, PoolState
+from service.amm.curve import input_to_price
+from service.amm.errors import ArithmeticOverflowError, BinArrayMissingError
+from service.amm.quote import Ratio
+from service.chains.paper.drafts import Changes, Draft, Execution, RefusedError
+from service.chains.paper.pool import PaperPool, shortfall
+from service.chains.paper.reference import REFERENCE_STEP_SLOTS, Reference
+from service.chains.paper.transaction import PaperTransaction, PathSwap
+from service.clock import Clock
+from service.domain.amounts import U64_MAX
+from service.domain.failures import FailureCode
+from service.domain.quote import SwapMode
+from service.settings import PPM, FailureRates, Range
+
+__all__ = ["BAND_PPM", "TRADERS", "USER", "Changes", "Execution", "Market", "PaperPool"]
+
+USER = "user"
+TRADERS = "traders"
+"""The owners of wallets: the one whose orders are executed, and the market's own."""
+
+BAND_PPM = 200
+"""Traders leave a price alone that is no further from its target; a DLMM pool's, within one bin."""
+
+_PPM_PER_BASIS_POINT = 100
+
+
+class Market:
+    """Pools and wallets, and everything that can happen to them.
+
+    Args:
+        seed: Decides the reference prices and what fails.
+        pools: Those that are listed.
+        wallets: Balances in base units, by owner and token; one that is not here is empty.
+        clock: The source of the seeded numbers.
+        slot_ms: A slot's length.
+        variance_ppm: How far apart the prices of the two DEXs are kept.
+        failure_rates: How many executions fail, for tests and demos.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        pools: Iterable[PaperPool],
+        wallets: Mapping[tuple[str, str], int],
+        *,
+        clock: Clock,
+        slot_ms: int,
+        variance_ppm: Range,
+        failure_rates: FailureRates,
+    ) -> None:
+        self.reference = Reference(seed, variance_ppm, clock)
+        self._seed = seed
+        self._clock = clock
+        self._slot_ms = slot_ms
+        self._failure_rates = None if failure_rates == FailureRates() else failure_rates
+        # In the order of their ids, however they came: who trades first may depend on it.
+        self._pools = {pool.id: pool for pool in sorted(pools, key=_id)}
+        # Those that have a target: few, however many are listed.
+        self._anchored = [pool.id for pool in self._pools.values() if self.reference.anchors(*pool.pair)]
+        self._wallets = dict(wallets)
+        self._moved_step: int | None = None
+        self._opened: dict[str, PaperPool] = {}
+        self._closed: dict[str, PaperPool] = {}
+        self._off_target: list[str] = []
+        self._dirty_pools: set[str] = set()
+        self._dirty_wallets: set[tuple[str, str]] = set()
+        self._volumes: dict[str, tuple[int, int]] = {}
+
+    @property
+    def pools(self) -> Mapping[str, PaperPool]:
+        """Every pool as it is now, by id and in the order of the ids."""
+        return self._pools
+
+    @property
+    def wallets(self) -> Mapping[tuple[str, str], int]:
+        """Balances in base units, by owner and token."""
+        return self._wallets
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens that some pool trades, in alphabetical order."""
+        return tuple(
+            sorted({token for pool in self._pools.values() for token in (pool.token_a, pool.token_b)})
+        )
+
+    def pools_of(self, token_in: str, token_out: str) -> tuple[PaperPool, ...]:
+        """Return the pools that trade a pair directly, in the order of their ids, whichever is sold."""
+        return tuple(pool for pool in self._pools.values() if pool.direction(token_in, token_out))
+
+    def add_pool(self, pool: PaperPool) -> dict[str, int]:
+        """List a pool.
+
+        Returns:
+            What is minted for its vaults, in base units by token: by so much ``totals`` grows.
+
+        Raises:
+            ValueError: There is a pool of this id, or the vaults do not hold what the state owes.
+        """
+        if pool.id in self._pools:
+            raise ValueError(f"there is a pool {pool.id}")
+        if short := shortfall(pool):
+            raise ValueError(short)
+        self._pools = {each.id: each for each in sorted((*self._pools.values(), pool), key=_id)}
+        self._opened[pool.id] = pool
+        if self.reference.anchors(*pool.pair):
+            insort(self._anchored, pool.id)
+            self._off_target.append(pool.id)
+        return {pool.token_a: pool.vault_a, pool.token_b: pool.vault_b}
+
+    def has_closed(self, pool_id: str) -> bool:
+        """Return whether a pool of this id was delisted since the changes were taken last."""
+        return pool_id in self._closed
+
+    def remove_pool(self, pool_id: str) -> None:
+        """Delist a pool: what its vaults hold goes with it.
+
+        Raises:
+            KeyError: There is no pool of this id.
+        """
+        pool = self._pools.pop(pool_id)
+        self._dirty_pools.discard(pool_id)
+        if self._opened.pop(pool_id, None) is None:
+            self._closed[pool_id] = pool
+        if self.reference.anchors(*pool.pair):
+            self._anchored.remove(pool_id)
+            self._off_target = [each for each in self._off_target if each != pool_id]
+
+    def now(self, slot: int) -> ChainTime:
+        """Return the chain's time in a slot."""
+        return ChainTime(slot * self._slot_ms // 1000, slot)
+
+    def move(self, slot: int) -> None:
+        """Let the market's traders bring every pool to its target, where it is off by more than the band.
+
+        Between two moves of the prices they look only at the pools that were listed since.
+
+        Where they cannot, because the pool's range ends, it is off, or their wallet is empty, it is left as
+        far as they got.
+        """
+        step = slot // REFERENCE_STEP_SLOTS
+        # Since the last move every swap was followed by theirs.
+        due = self._off_target if step == self._moved_step else self._anchored
+        self._moved_step, self._off_target = step, []
+        now = self.now(slot)
+        for pool_id in due:
+            self._restore(self._pools[pool_id], slot, now)
+
+    def execute(self, transaction: PaperTransaction, slot: int) -> Execution:
+        """Execute a transaction in a slot: all of its paths, within its limits, or nothing.
+
+        Legs go one after the other, each against its pool as the one before has left it; an exact-out path
+        is worked out, and swapped, from its end. Amounts in and out are what the user's wallet loses and
+        gains. Should a pool pay more of a token in between than the next takes, the user keeps it. Whether
+        the transaction is still valid in this slot is for the caller to see to.
+        """
+        draft = Draft()
+        try:
+            self._draw_failure(transaction.signature)
+            now = self.now(slot)
+            for path in transaction.paths:
+                self._follow(path, transaction, now, draft)
+            amount_in, amount_out = self._check(transaction, draft)
+        except AmmError as refusal:
+            return Execution(transaction.signature, None, None, _code_of(refusal))
+        except RefusedError as refusal:
+            return Execution(transaction.signature, None, None, refusal.code)
+        self._make(draft, USER)
+        for pool_id in draft.pools:
+            self._restore(self._pools[pool_id], slot, now)
+        return Execution(transaction.signature, amount_in, amount_out, None)
+
+    def take_changes(self) -> Changes:
+        """Return what has changed since the last call."""
+        changes = Changes(
+            [self._pools[pool_id] for pool_id in sorted(self._dirty_pools)],
+            {key: self._wallets[key] for key in sorted(self._dirty_wallets)},
+            self._volumes,
+            list(self._opened.values()),
+            list(self._closed.values()),
+        )
+        self._opened, self._closed = {}, {}
+        self._dirty_pools.clear()
+        self._dirty_wallets.clear()
+        self._volumes = {}
+        return changes
+
+    def totals(self) -> dict[str, int]:
+        """Return what wallets and vaults hold together, in base units by token: only a listing changes it."""
+        totals: dict[str, int] = {}
+        for (_, token), balance in self._wallets.items():
+            totals[token] = totals.get(token, 0) + balance
+        for pool in self._pools.values():
+            totals[pool.token_a] = totals.get(pool.token_a, 0) + pool.vault_a
+            totals[pool.token_b] = totals.get(pool.token_b, 0) + pool.vault_b
+        return totals
+
+    def shortfalls(self) -> list[str]:
+        """Return, in words, which vaults hold less than their pool's state owes: none, ever."""
+        return [short for pool in self._pools.values() if (short := shortfall(pool))]
+
+    def _draw_failure(self, signature: str) -> None:
+        """Let a transaction fail if its luck, drawn once and for ever, is bad."""
+        rates = self._failure_rates
+        if rates is None:
+            return
+        luck = self._clock.seeded(f"luck:{self._seed}:{signature}").randrange(PPM)
+        for rate_ppm, code in (
+            (rates.transient_ppm, FailureCode.TRANSACTION_FAILED),
+            (rates.slippage_ppm, FailureCode.SLIPPAGE_EXCEEDED),
+            (rates.permanent_ppm, FailureCode.TRANSACTION_REJECTED),
+        ):
+            if luck < rate_ppm:
+                raise RefusedError(code)
+            luck -= rate_ppm
+
+    def _follow(self, path: PathSwap, transaction: PaperTransaction, now: ChainTime, draft: Draft) -> None:
+        """Swap along a path, in a draft."""
+        token = transaction.token_in
+        for _, sold, bought in path.legs:
+            if sold != token:
+                raise RefusedError(FailureCode.NO_ROUTE)
+            token = bought
+        if token != transaction.token_out:
+            raise RefusedError(FailureCode.NO_ROUTE)
+        exact_in = transaction.mode is SwapMode.EXACT_IN
+        amount = path.amount
+        for pool_id, sold, bought in path.legs if exact_in else reversed(path.legs):
+            pool = draft.pools.get(pool_id) or self._pools.get(pool_id)
+            direction = pool.direction(sold, bought) if pool else None
+            if pool is None or direction is None:
+                raise RefusedError(FailureCode.NO_ROUTE)
+            if exact_in:
+                quote = pool.state.quote_exact_in(direction, amount, now)
+                amount = quote.amount_out
+            else:
+                quote = pool.state.quote_exact_out(direction, amount, now)
+                amount = quote.amount_in
+            draft.swap(pool, direction, quote)
+
+    def _check(self, transaction: PaperTransaction, draft: Draft) -> tuple[int, int]:
+        """Return what a transaction pays and gets, if that is within its limits and the wallet's."""
+        if not draft.pools or transaction.token_in == transaction.token_out:
+            raise RefusedError(FailureCode.NO_ROUTE)
+        amount_in, amount_out = -draft.gains[transaction.token_in], draft.gains[transaction.token_out]
+        if amount_in > transaction.maximum_in or amount_out < transaction.minimum_out:
+            raise RefusedError(FailureCode.SLIPPAGE_EXCEEDED)
+        self._check_wallet(draft, USER)
+        return amount_in, amount_out
+
+    def _check_wallet(self, draft: Draft, owner: str) -> None:
+        for token, gain in draft.gains.items():
+            balance = self._wallets.get((owner, token), 0) + gain
+            if balance < 0:
+                raise RefusedError(FailureCode.INSUFFICIENT_BALANCE)
+            if balance > U64_MAX:
+                raise ArithmeticOverflowError(f"{balance} does not fit u64")
+
+    def _make(self, draft: Draft, owner: str) -> None:
+        """Let a draft that was checked come true."""
+        self._pools.update(draft.pools)
+        self._dirty_pools.update(draft.pools)
+        for token, gain in draft.gains.items():
+            key = owner, token
+            self._wallets[key] = self._wallets.get(key, 0) + gain
+            self._dirty_wallets.add(key)
+        for pool_id, volume_a, volume_b in draft.volumes:
+            before_a, before_b = self._volumes.get(pool_id, (0, 0))
+            self._volumes[pool_id] = before_a + volume_a, before_b + volume_b
+
+    def _restore(self, pool: PaperPool, slot: int, now: ChainTime) -> None:
+        """Let the market's traders bring a pool to its target, as far as they and the pool can."""
+        target = self.reference.target(pool.dex, pool.token_a, pool.token_b, slot)
+        if target is None:
+            return
+        draft = Draft()
+        try:
+            direction = _way_to(target, pool.state)
+            if direction is None:
+                return
+            if direction is Direction.A_TO_B:
+                sold, limit = pool.token_a, target
+            else:
+                sold, limit = pool.token_b, Ratio(target.per, target.out)
+            wanted = input_to_price(pool.state, direction, now, limit)
+            amount = min(wanted, self._wallets.get((TRADERS, sold), 0))
+            draft.swap(pool, direction, pool.state.quote_exact_in(direction, amount, now))
+            self._check_wallet(draft, TRADERS)
+        except (AmmError, RefusedError):
+            return
+        self._make(draft, TRADERS)
+
+
+def _id(pool: PaperPool) -> str:
+    return pool.id
+
+
+def _way_to(target: Ratio, state: PoolState) -> Direction | None:
+    """Return which way to swap to bring a price to its target; None when it is near enough.
+
+    Args:
+        target: Base units of B for one of A.
+        state: The pool.
+
+    Raises:
+        AmmError: The pool has no price.
+    """
+    band_ppm = BAND_PPM
+    if isinstance(state, DlmmPool):
+        band_ppm = state.parameters.bin_step * _PPM_PER_BASIS_POINT
+    out, per = state.price(Direction.A_TO_B)
+    price, wanted = out * target.per, target.out * per
+    if abs(price - wanted) * PPM <= wanted * band_ppm:
+        return None
+    return Direction.A_TO_B if price > wanted else Direction.B_TO_A
+
+
+def _code_of(refusal: AmmError) -> FailureCode:
+    """Return the failure that a pool's refusal is to the one who asked."""
+    if isinstance(refusal, ArithmeticOverflowError | BinArrayMissingError):
+        # More than accounts can hold, or than the market has loaded: more than there is, either way.
+        return FailureCode.INSUFFICIENT_LIQUIDITY
+    try:
+        return FailureCode(refusal.code)
+    except ValueError:
+        return FailureCode.TRANSACTION_FAILED if refusal.transient else FailureCode.UNSUPPORTED_POOL

@@ -1,0 +1,113 @@
+"""The market's news, from instance to instance: what was submitted, asked for, and committed.
+
+A message may be lost: the leader reads the ledger every second, and a follower sees by the number of the
+next commit that it has missed one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+import orjson
+
+from service.chains.paper.commands import Verdict
+from service.chains.paper.market import Execution
+from service.chains.paper.pool import PaperPool
+from service.chains.paper.pool_json import pool_from_row
+from service.chains.paper.records import Arrival, CommitId, Group, Submission
+from service.chains.paper.transaction import read
+from service.chains.venue import Traded
+from service.domain.failures import FailureCode
+from service.domain.tokens import Token
+from service.domain.transaction import Landing
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit of the leader's: what was executed and when it landed, and the pools that changed.
+
+    ``gone`` are ids of pools; ``tokens`` are new; ``answers`` are the verdicts on commands, by id.
+    """
+
+    commit_id: CommitId
+    landing: Landing
+    pools: list[PaperPool]
+    executions: list[Execution]
+    traded: list[Traded]
+    gone: list[str]
+    tokens: list[Token]
+    answers: dict[str, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """Transactions that a follower has taken in, for the leader to execute."""
+
+    arrivals: list[Arrival]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command waits for the leader."""
+
+
+def encode_commit(commit_id: CommitId, landing: Landing, group: Group) -> bytes:
+    """Write a commit."""
+    return orjson.dumps(
+        {
+            "commit_id": list(commit_id),
+            "landing": [landing.slot, landing.at],
+            "pools": orjson.Fragment(group.pools),
+            "opened": orjson.Fragment(group.opened),
+            "gone": [pool.id for pool in group.closed],
+            "tokens": [astuple(token) for token in group.tokens],
+            "answers": group.answers,
+            "executions": [[e.signature, e.amount_in, e.amount_out, e.failure] for e in group.executions],
+            "traded": [[t.pool_id, t.second, t.volume_a, t.volume_b] for t in group.traded],
+        }
+    )
+
+
+def encode_submitted(submissions: Sequence[Submission], arrivals: Sequence[Arrival]) -> bytes:
+    """Write transactions that have arrived."""
+    messages = {submission.transaction.signature: submission.message for submission in submissions}
+    return orjson.dumps(
+        {
+            "submitted": [
+                [arrival.transaction.signature, messages[arrival.transaction.signature], arrival.lands_slot]
+                for arrival in arrivals
+            ]
+        }
+    )
+
+
+def encode_asked() -> bytes:
+    """Write that a command waits."""
+    return orjson.dumps({"asked": True})
+
+
+def decode(message: bytes) -> Commit | Submitted | Asked:
+    """Read a message.
+
+    Raises:
+        ValueError, TypeError, LookupError: It is not one of ours.
+    """
+    told = orjson.loads(message)
+    if "submitted" in told:
+        return Submitted(
+            [Arrival(read(signature, text), slot) for signature, text, slot in told["submitted"]]
+        )
+    if "asked" in told:
+        return Asked()
+    return Commit(
+        CommitId(*told["commit_id"]),
+        Landing(*told["landing"]),
+        [pool_from_row(row) for row in (*told["pools"], *told["opened"])],
+        [
+            Execution(signature, amount_in, amount_out, failure and FailureCode(failure))
+            for signature, amount_in, amount_out, failure in told["executions"]
+        ],
+        [Traded(*each) for each in told["traded"]],
+        told["gone"],
+        [Token(*each) for each in told["tokens"]],
+        {command_id: Verdict(answer) for command_id, answer in told["answers"].items()},
+    )

@@ -1,0 +1,104 @@
+"""The paper chain's wire format: a swap along a route as bytes, signed with Ed25519 as on Solana."""
+
+import hashlib
+from dataclasses import dataclass
+
+import orjson
+from solders.keypair import Keypair
+from solders.signature import Signature
+
+from service.chains.venue import Swap
+from service.domain.quote import SwapMode
+from service.domain.transaction import SignedTransaction
+
+
+@dataclass(frozen=True, slots=True)
+class PathSwap:
+    """One path of a transaction.
+
+    ``amount`` is base units: what goes into the first pool if the mode is exact-in, what comes out of the
+    last if it is exact-out. ``legs`` are (pool id, token in, token out), in the order of swapping.
+    """
+
+    amount: int
+    legs: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PaperTransaction:
+    """A signed swap: all paths execute, in or before ``last_valid_slot`` and within both limits, or none.
+
+    Amounts are base units.
+    """
+
+    signature: str
+    order_id: str
+    attempt: int
+    mode: SwapMode
+    token_in: str
+    token_out: str
+    paths: tuple[PathSwap, ...]
+    maximum_in: int
+    minimum_out: int
+    last_valid_slot: int
+
+
+class Signer:
+    """Signs for the paper market's one user, whose key follows from the market's seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._keypair = Keypair.from_seed(hashlib.sha256(f"paper wallet {seed}".encode()).digest())
+
+    def sign(self, swap: Swap, last_valid_slot: int) -> SignedTransaction:
+        """Return the signed transaction of a swap; its id is the signature, in base58."""
+        route = swap.route
+        exact_in = route.mode is SwapMode.EXACT_IN
+        message = orjson.dumps(
+            {
+                "order_id": swap.order_id,
+                "attempt": swap.attempt,
+                "mode": route.mode,
+                "token_in": route.token_in,
+                "token_out": route.token_out,
+                "paths": [
+                    {
+                        "amount": path.amount_in if exact_in else path.amount_out,
+                        "legs": [(leg.pool_id, leg.token_in, leg.token_out) for leg in path.legs],
+                    }
+                    for path in route.paths
+                ],
+                "maximum_in": swap.maximum_in,
+                "minimum_out": swap.minimum_out,
+                "last_valid_slot": last_valid_slot,
+            }
+        )
+        signature = self._keypair.sign_message(message)
+        return SignedTransaction(
+            id=str(signature),
+            venue=route.venue,
+            raw=bytes(signature) + message,
+            maximum_in=swap.maximum_in,
+            minimum_out=swap.minimum_out,
+            last_valid_slot=last_valid_slot,
+        )
+
+
+def decode(signed: SignedTransaction) -> PaperTransaction:
+    """Read a signed transaction: 64 of signature, then the swap."""
+    signature = Signature.from_bytes(signed.raw[: Signature.LENGTH])
+    return read(str(signature), signed.raw[Signature.LENGTH :])
+
+
+def message_of(signed: SignedTransaction) -> str:
+    """Return what was signed, which is JSON."""
+    return signed.raw[Signature.LENGTH :].decode()
+
+
+def read(signature: str, message: bytes | str) -> PaperTransaction:
+    """Read a swap that was signed with ``signature``."""
+    fields = orjson.loads(message)
+    paths = tuple(
+        PathSwap(path["amount"], tuple((pool, sold, bought) for pool, sold, bought in path["legs"]))
+        for path in fields.pop("paths")
+    )
+    return PaperTransaction(signature=signature, mode=SwapMode(fields.pop("mode")), paths=paths, **fields)

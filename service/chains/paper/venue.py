@@ -1,0 +1,302 @@
+"""The paper venue as the engine sees it: quotes after a delay, a submit that is idempotent."""
+
+import logging
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from service.amm import AmmError, ChainTime, Direction, PoolState, Ratio
+from service.chains.paper.chain import Chain
+from service.chains.paper.command_queue import CommandQueue
+from service.chains.paper.genesis import genesis_pools, genesis_wallets
+from service.chains.paper.leader import ChainSettings
+from service.chains.paper.ledger import Ledger
+from service.chains.paper.listing import Listings, NewPool
+from service.chains.paper.pool import PaperPool
+from service.chains.paper.records import Submission
+from service.chains.paper.transaction import Signer, decode, message_of
+from service.chains.venue import (
+    MarketChange,
+    OnMarketChange,
+    PoolRef,
+    PoolView,
+    Snapshot,
+    Swap,
+    SwapTooLateError,
+    Traded,
+)
+from service.clock import Clock
+from service.domain.tokens import Token
+from service.domain.transaction import SignedTransaction, TransactionStatus
+from service.postgres.batch import Batcher
+from service.postgres.database import Database
+from service.postgres.deployment import Deployment
+from service.redis.link import RedisLink
+from service.settings import FailureRates, InvalidSettingError, Range
+
+log = logging.getLogger(__name__)
+
+# How long a transaction that another instance may be executing goes unasked after.
+_ASK_AFTER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PaperSettings:
+    """How the paper market behaves; see the settings of the same names."""
+
+    seed: int | None
+    quote_delay_ms: Range
+    execution_delay_ms: Range
+    price_variance_ppm: Range
+    failure_rates: FailureRates
+    balances: Mapping[str, int]
+    slot_ms: int
+    valid_slots: int
+    group_limit: int
+    alone: bool
+    listing_every_s: int
+
+
+class PaperVenue:
+    """A market of its own in the engine's PostgreSQL. Fits ``service.chains.venue.Venue``."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        link: RedisLink,
+        deployment: Deployment,
+        settings: PaperSettings,
+    ) -> None:
+        self._clock = clock
+        self._link = link
+        self._deployment = deployment
+        self._settings = settings
+        self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms)
+        self._commands = CommandQueue(database)
+        self._names = Batcher(
+            self._learn_group, clock=clock, name="paper tokens", key=id, largest=1_000, patient=False
+        )
+        self._submits = Batcher(
+            self._submit_group,
+            clock=clock,
+            name="paper submit",
+            key=lambda submission: submission.transaction.signature,
+            largest=settings.group_limit,
+        )
+        self._chain: Chain | None = None
+        self._signer: Signer | None = None
+        self._callbacks: list[OnMarketChange] = []
+        self._listings: Listings | None = None
+
+    async def start(self) -> None:
+        """Found the market, if it does not exist, and start its chain.
+
+        Raises:
+            InvalidSettingError: The market's slots have another length.
+            VenueUnavailableError: PostgreSQL is away.
+        """
+        settings = self._settings
+        seed = await self._create_or_open()
+        slot = self._ledger.slot_now()
+        await self._ledger.open_pools(
+            genesis_pools(seed, settings.price_variance_ppm, self._clock, slot, settings.slot_ms)
+        )
+        chain = Chain(
+            self._ledger,
+            self._commands,
+            self._clock,
+            self._link,
+            deployment=self._deployment,
+            settings=ChainSettings(
+                seed=seed,
+                slot_ms=settings.slot_ms,
+                variance_ppm=settings.price_variance_ppm,
+                failure_rates=settings.failure_rates,
+                funds=genesis_wallets(settings.balances),
+                group_limit=settings.group_limit,
+                longest_delay_ms=settings.execution_delay_ms.high,
+                alone=settings.alone,
+            ),
+            on_change=self._tell_of,
+        )
+        await chain.start()
+        self._chain = chain
+        self._listings = Listings(
+            self._ledger, self._commands, chain, self._clock, every_s=settings.listing_every_s
+        )
+        self._listings.start()
+        self._signer = Signer(seed)
+
+    async def _create_or_open(self) -> int:
+        """Found the market, if it does not exist, and return its seed."""
+        settings, wanted = self._settings, self._settings.seed
+        seed, slot_ms = await self._ledger.create_market(
+            self._clock.between(0, 10**9) if wanted is None else wanted
+        )
+        if slot_ms != settings.slot_ms:
+            # Pools and transactions keep slot numbers, which tell a time only with the slots' length.
+            raise InvalidSettingError(
+                f"SLOT_MS is {settings.slot_ms}, but this database's paper market was made with slots of"
+                f" {slot_ms} ms: set SLOT_MS={slot_ms}"
+            )
+        if wanted not in {None, seed}:
+            log.warning("this database's paper market has seed %d: PAPER_SEED has no effect", seed)
+        return seed
+
+    async def stop(self) -> None:
+        """Stop the chain; what is pending is executed by another instance, or after the next start."""
+        await self._submits.stop()
+        await self._names.stop()
+        if self._listings is not None:
+            await self._listings.stop()
+        if self._chain is not None:
+            await self._chain.stop()
+
+    @property
+    def chain(self) -> Chain:
+        """The market's chain, as this instance sees it."""
+        if self._chain is None:
+            raise RuntimeError("the paper venue has not been started")
+        return self._chain
+
+    def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
+        """Return the pools that trade a pair, in a fixed order."""
+        return self.chain.catalogue.refs(token_in, token_out)
+
+    def snapshot(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]:
+        """Return pools as they are now, or, with a quote delay, as they are after that."""
+        delay = self._settings.quote_delay_ms
+        if delay.high == 0:
+            return self.known(pools)
+        return self._snapshot_later(pools, self._clock.between(delay.low, delay.high) / 1000)
+
+    async def refresh(self) -> bool:
+        """Read the pools anew, if a commit has not been heard of here."""
+        return await self.chain.catalogue.refresh()
+
+    def on_change(self, callback: OnMarketChange) -> None:
+        """Call back whenever the market has changed."""
+        self._callbacks.append(callback)
+
+    def _tell_of(self, change: MarketChange) -> None:
+        for callback in self._callbacks:
+            callback(change)
+
+    async def traded_since(self, seconds: int) -> Sequence[Traded]:
+        """Return what was traded in the last so many seconds, an hour at most."""
+        return await self._ledger.traded_since(seconds)
+
+    def survey(self) -> tuple[int, Iterable[PoolView]]:
+        """Return the slot, and every pool as last committed, one by one in the order of their ids."""
+        pools = sorted(self.chain.catalogue.pools.values(), key=lambda each: each.id)
+        return self._ledger.slot_now(), (self.view(pool) for pool in pools)
+
+    def views(self, pools: Sequence[PoolRef]) -> list[PoolView]:
+        """Return pools as they are shown; those that are gone are left out."""
+        there = self.chain.catalogue.pools
+        return [self.view(there[pool.id]) for pool in pools if pool.id in there]
+
+    def tokens(self) -> Sequence[Token]:
+        """Return the tokens that some pool trades."""
+        return self.chain.catalogue.tokens
+
+    async def learn(self, names: Collection[str]) -> None:
+        """Learn what tokens there are of these symbols or mints, and the pools of those not heard of."""
+        await self._names.submit(names)
+
+    async def _learn_group(self, asked: list[Collection[str]]) -> list[None]:
+        if await self.chain.catalogue.learn({name for names in asked for name in names}):
+            await self.chain.catalogue.refresh()
+        return [None] * len(asked)
+
+    async def list_pool(self, wanted: NewPool) -> PaperPool:
+        """List a pool in the running market; see ``Listings.list_pool``."""
+        return await self._running_listings.list_pool(wanted)
+
+    async def delist_pool(self, pool_id: str) -> None:
+        """Take a pool off the running market; see ``Listings.delist_pool``."""
+        await self._running_listings.delist_pool(pool_id)
+
+    @property
+    def _running_listings(self) -> Listings:
+        if self._listings is None:
+            raise RuntimeError("the paper venue has not been started")
+        return self._listings
+
+    def view(self, pool: PaperPool) -> PoolView:
+        """Return a pool as it is shown to people."""
+        return PoolView(
+            PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b),
+            pool.program,
+            pool.vault_a,
+            pool.vault_b,
+            _price(pool.state),
+            pool.opened_slot * self._settings.slot_ms / 1000,
+        )
+
+    def known(self, pools: Sequence[PoolRef]) -> list[Snapshot]:
+        """Return pools as last committed; those that are gone are left out."""
+        now = self._now()
+        there = self.chain.catalogue.pools
+        return [Snapshot(pool, there[pool.id].state, now) for pool in pools if pool.id in there]
+
+    async def _snapshot_later(self, pools: Sequence[PoolRef], delay_s: float) -> list[Snapshot]:
+        await self._clock.sleep(delay_s)
+        return self.known(pools)
+
+    def _now(self) -> ChainTime:
+        slot = self._ledger.slot_now()
+        return ChainTime(slot * self._settings.slot_ms // 1000, slot)
+
+    async def prepare(self, swap: Swap) -> SignedTransaction:
+        """Sign a swap that can land in the next slots."""
+        if self._signer is None:
+            raise RuntimeError("the paper venue has not been started")
+        slot = self._ledger.slot_now()
+        last_valid_slot = slot + self._settings.valid_slots
+        if swap.valid_until is not None:
+            last_valid_slot = min(last_valid_slot, self._ledger.last_slot_by(swap.valid_until))
+        if swap.submit_by is not None:
+            landing_s = self._settings.execution_delay_ms.high / 1000
+            last_valid_slot = min(last_valid_slot, self._ledger.slot_at(swap.submit_by + landing_s) + 1)
+        if last_valid_slot < slot:
+            raise SwapTooLateError
+        return self._signer.sign(swap, last_valid_slot)
+
+    async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
+        """Send a transaction to the chain; one that is there already stays as it is."""
+        delay = self._settings.execution_delay_ms
+        delay_ms = self._clock.between(delay.low, delay.high)
+        return await self._submits.submit(Submission(decode(transaction), message_of(transaction), delay_ms))
+
+    async def refuse(self, transaction: SignedTransaction) -> TransactionStatus:
+        """Refuse a transaction for good, unless the chain has it already."""
+        return await self._ledger.refuse(decode(transaction))
+
+    async def status(self, transaction: SignedTransaction) -> TransactionStatus:
+        """Ask the chain what became of a transaction."""
+        [status] = await self._ledger.ask([decode(transaction)])
+        return status
+
+    async def outcome(self, transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
+        """Wait for a transaction's outcome: told by the chain, or asked for now and then."""
+        deadline = self._clock.monotonic() + timeout_s
+        while True:
+            left_s = deadline - self._clock.monotonic()
+            status = await self.chain.outcome(transaction.id, max(0, min(left_s, _ASK_AFTER_S)))
+            if status is None:
+                status = await self.status(transaction)
+            if status.final or left_s <= _ASK_AFTER_S:
+                return status
+
+    async def _submit_group(self, submissions: list[Submission]) -> list[TransactionStatus | Exception]:
+        statuses, arrivals = await self._ledger.submit(submissions)
+        self.chain.take_in(submissions, arrivals)
+        return list(statuses)
+
+
+def _price(state: PoolState) -> Ratio | None:
+    try:
+        return state.price(Direction.A_TO_B)
+    except AmmError:
+        return None

@@ -1,0 +1,249 @@
+"""Connections to PostgreSQL, lent to one statement at a time, first come first served.
+
+Every statement is its own transaction: no lock outlives a round trip, so a process that is stopped
+in the middle holds nothing. The driver's ways that matter are dealt with here and nowhere else:
+
+- A statement that PostgreSQL cancelled (a time-out) is no refusal; it becomes ``UnavailableError``.
+- A connection found dead says that its neighbours probably are: all idle ones are dropped with it. When a
+  statement is not answered in time, so are all that were not heard of since it began, in use or not: else a
+  network that swallows what is sent would cost the longest wait once more for each of them.
+- While PostgreSQL is away, connecting is tried once every ``_RECONNECT_PAUSE_S``; others fail at
+  once.
+"""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+
+from service.clock import Clock
+from service.postgres.queries import Query
+from service.postgres.session import Session, SessionOpener, SessionSettings, UnusableError
+from service.urls import parse_postgres_url
+
+Row = tuple[Any, ...]
+
+STATEMENT_TIMEOUT_MS = 3_000
+"""PostgreSQL ends a statement that runs longer."""
+
+_CONFLICTS = 4
+_RECONNECT_PAUSE_S = 0.2
+
+_CANNOT_CONNECT = (psycopg2.Error, TimeoutError, OSError, UnusableError)
+
+# What libpq, PostgreSQL and PgBouncer say when trying again will not help. There is no code to go by; in
+# another language than English it is taken for something that passes.
+_HOPELESS = re.compile(
+    r"authentication failed|no password supplied|pg_hba\.conf|(role|user|database) \S+ does not exist"
+    r"|is not permitted to log in|permission denied for database|no such (database|user)"
+    r"|bouncer config error|startup parameter|command-line|unrecognized configuration parameter"
+    r"|invalid value for parameter"
+    r"|does not support SSL|certificate|invalid \S+ value|invalid integer value|invalid port",
+    re.IGNORECASE,
+)
+
+
+class UnavailableError(Exception):
+    """PostgreSQL did not answer.
+
+    ``unknown`` says whether the statement may have been executed: False when it was never sent.
+    """
+
+    def __init__(self, reason: str, *, unknown: bool) -> None:
+        super().__init__(reason)
+        self.unknown = unknown
+
+
+class RefusedError(UnavailableError):
+    """PostgreSQL can be reached and will not have us: a wrong password, no such database, too old."""
+
+
+def _is_refusal(error: psycopg2.Error) -> bool:
+    """Return whether PostgreSQL refused a statement, rather than went away or became a standby."""
+    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return False
+    if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
+        return False  # a standby, after a fail-over: the primary is elsewhere
+    # An error that did not come from the server is an answer that could not be read; what the driver
+    # refuses to send is the exception.
+    return error.pgcode is not None or isinstance(error, psycopg2.ProgrammingError | psycopg2.DataError)
+
+
+class Database:
+    """A fixed number of connections to one database.
+
+    Args:
+        url: See ``parse_postgres_url``.
+        size: How many statements run at once.
+        clock: Told PostgreSQL's time by those who read it; paces reconnecting.
+        beside: Other connections to the same server: what is learnt of its network holds for both.
+    """
+
+    def __init__(self, url: str, *, size: int, clock: Clock, beside: "Database | None" = None) -> None:
+        target = parse_postgres_url(url)
+        self.schema = target.schema
+        self._connect_timeout_s = target.connect_timeout_s
+        self._opener = SessionOpener(target, clock)
+        self._size = size
+        self._clock = clock
+        self._idle: deque[Session] = deque()
+        self._busy: set[Session] = set()
+        self.group: list[Database] = [] if beside is None else beside.group
+        self.group.append(self)
+        self._lent = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._no_connect_before = 0.0
+        self._closed = False
+        self.available = False
+        """Whether the last statement or connection succeeded."""
+
+    async def run(self, query: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run one statement in a transaction of its own, and return its rows.
+
+        Raises:
+            UnavailableError: No answer, or a conflict that passes (a deadlock, a time-out).
+            psycopg2.Error: PostgreSQL refused the statement: a constraint, a value, a mistake.
+        """
+        await self._wait_for_turn()
+        try:
+            return await self._run_on_connection(query.sql, parameters)
+        finally:
+            self._pass_turn()
+
+    async def read(self, query: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run one statement that changes nothing; a connection found dead costs one more try."""
+        try:
+            return await self.run(query, parameters)
+        except UnavailableError as error:
+            if not error.unknown:
+                raise
+            return await self.run(query, parameters)
+
+    async def run_through_conflicts(
+        self, query: Query, parameters: Mapping[str, Any] | None = None
+    ) -> list[Row]:
+        """Run a statement, and again if it conflicts with those who work on the same rows."""
+        for _ in range(_CONFLICTS):
+            try:
+                return await self.run(query, parameters)
+            except UnavailableError as error:
+                if error.unknown:
+                    raise
+        return await self.run(query, parameters)
+
+    async def close(self) -> None:
+        """Close the idle connections; those lent are closed when they come back."""
+        self._closed = True
+        self._drop_idle()
+
+    async def _wait_for_turn(self) -> None:
+        if self._lent < self._size:
+            self._lent += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._pass_turn()
+            raise
+
+    def _pass_turn(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._lent -= 1
+
+    async def _run_on_connection(self, sql: str, parameters: Mapping[str, Any] | None) -> list[Row]:
+        session = self._take_idle() or await self.connect()
+        began = self._clock.monotonic()
+        self._busy.add(session)
+        try:
+            rows = await session.run(sql, parameters)
+        except BaseException as error:
+            raise self._classify_error(error, session, began) from error
+        finally:
+            self._busy.discard(session)
+        self.available = True
+        self._take_back(session)
+        return rows
+
+    def _classify_error(self, error: BaseException, session: Session, began: float) -> BaseException:
+        """Say what a failed statement means, and what becomes of its session."""
+        if isinstance(error, psycopg2.extensions.QueryCanceledError):
+            self._take_back(session)
+            return UnavailableError("PostgreSQL cancelled the statement", unknown=True)
+        if isinstance(error, psycopg2.extensions.TransactionRollbackError):
+            self._take_back(session)
+            return UnavailableError(f"conflict: {error}".strip(), unknown=False)
+        if isinstance(error, psycopg2.Error) and _is_refusal(error):
+            self._take_back(session)
+            return error
+        session.close()
+        if isinstance(error, TimeoutError):
+            for database in self.group:
+                database.drop_silent(since=began)
+        if isinstance(error, psycopg2.Error | TimeoutError):
+            self._drop_idle()
+            self.available = False
+            read_only = isinstance(error, psycopg2.errors.ReadOnlySqlTransaction)
+            return UnavailableError(str(error).strip() or "no answer in time", unknown=not read_only)
+        return error
+
+    async def connect(self, *, unhurried: bool = False) -> Session:
+        """Open one session, for a caller that keeps it (and closes it).
+
+        Args:
+            unhurried: Whether its statements may take as long as they like.
+
+        Raises:
+            RefusedError: PostgreSQL can be reached and will not have us.
+            UnavailableError: PostgreSQL cannot be reached; never ``unknown``.
+        """
+        if self._clock.monotonic() < self._no_connect_before:
+            raise UnavailableError("PostgreSQL is away", unknown=False)
+        settings = SessionSettings(self.schema, 0 if unhurried else STATEMENT_TIMEOUT_MS)
+        try:
+            # libpq's own connect_timeout does not apply to asynchronous connections.
+            async with asyncio.timeout(self._connect_timeout_s):
+                session = await self._opener.open(settings)
+        except _CANNOT_CONNECT as error:
+            self._no_connect_before = self._clock.monotonic() + _RECONNECT_PAUSE_S
+            self.available = False
+            reason = " ".join(str(error).split()) or "no answer in time"
+            hopeless = isinstance(error, UnusableError) or _HOPELESS.search(reason)
+            raise (RefusedError if hopeless else UnavailableError)(reason, unknown=False) from error
+        session.heard_at = self._clock.monotonic()
+        return session
+
+    def _take_idle(self) -> Session | None:
+        while self._idle:
+            session = self._idle.popleft()
+            if not session.closed:
+                return session
+        return None
+
+    def _take_back(self, session: Session) -> None:
+        if self._closed or session.closed:
+            session.close()
+        else:
+            session.heard_at = self._clock.monotonic()
+            self._idle.append(session)
+
+    def drop_silent(self, *, since: float) -> None:
+        """Close every session that was last heard of before a time; whoever waits for its answer is told."""
+        for session in [*self._idle, *self._busy]:
+            if session.heard_at < since:
+                session.close()
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._idle.popleft().close()

@@ -1,0 +1,233 @@
+"""Sessions with PostgreSQL whose settings are in force, directly and behind a pooler.
+
+To PostgreSQL itself the settings go as startup parameters. A pooler such as PgBouncer refuses or drops those,
+and may run each transaction in another session of PostgreSQL's. There each statement carries its settings, in
+the same message and so in the same transaction. Which of the two it is, the session finds out: a startup
+parameter of our own tells whether they arrive.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import psycopg2
+import psycopg2.extensions
+import psycopg2.extras
+from psycopg2.extensions import quote_ident
+
+from service.clock import Clock
+from service.postgres.addresses import Addresses
+from service.postgres.driver import Connection
+from service.turns import Steps, Turns
+from service.urls import PostgresUrl
+
+log = logging.getLogger(__name__)
+
+_OLDEST_VERSION = 15
+_ANSWER_MARGIN_S = 1.0
+_A_DAY_S = 86_400.0
+
+_DEFAULTS = {
+    "application_name": "order-execution-engine",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "2",
+}
+_MARK = "order_execution_engine.startup"
+_IN_FORCE = """
+SELECT current_setting(%s, true) IS NOT NULL, current_setting('search_path'),
+    (extract(epoch FROM current_setting('statement_timeout')::interval) * 1000)::integer,
+    current_setting('timezone')
+"""
+_REFUSES_OPTIONS = re.compile(r"startup parameter|command-line option", re.IGNORECASE)
+
+_NUMERIC_AS_INT = psycopg2.extensions.new_type(
+    (1700,), "NUMERIC_AS_INT", lambda value, _cursor: None if value is None else int(value)
+)
+
+
+class UnusableError(Exception):
+    """PostgreSQL, or what stands before it, can be reached and does not do; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What must hold for every statement of a session. A time-out of 0 is none."""
+
+    schema: str
+    statement_timeout_ms: int
+
+    @property
+    def search_paths(self) -> tuple[str, str]:
+        """The ways in which PostgreSQL may show the search path."""
+        escaped = self.schema.replace('"', '""')
+        return self.schema, f'"{escaped}"'
+
+    @property
+    def startup_options(self) -> str:
+        """The settings as libpq's startup parameter ``options``."""
+        path = self.search_paths[1].replace("\\", "\\\\").replace(" ", "\\ ")
+        return (
+            f"-c search_path={path} -c statement_timeout={self.statement_timeout_ms}"
+            f" -c idle_in_transaction_session_timeout=5000 -c timezone=UTC -c jit=off -c {_MARK}=on"
+        )
+
+
+class Session:
+    """One session, for one statement at a time.
+
+    Args:
+        connection: Open, and closed with this.
+        turns: For reading answers, however large.
+        prefix: SQL that goes before each statement.
+    """
+
+    def __init__(self, connection: Connection, turns: Turns, prefix: str = "") -> None:
+        self._connection = connection
+        self._turns = turns
+        self._prefix = prefix
+        self.heard_at = 0.0
+        """When the server last answered here, by the clock's monotonic time: its user's to note."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, from either side."""
+        return bool(self._connection.closed)
+
+    async def run(
+        self, sql: str, parameters: Mapping[str, Any] | tuple[Any, ...] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Run a statement, or several, as one transaction; return the rows of the last.
+
+        Raises:
+            psycopg2.Error: PostgreSQL's error, or the connection's.
+            TimeoutError: No answer in time; the session is closed.
+        """
+        prefix = self._prefix if parameters is None else self._prefix.replace("%", "%%")
+        async with self._connection.cursor() as cursor:
+            await cursor.execute(prefix + sql, parameters)
+            if not cursor.description:
+                return []
+            # The answer is there; to read large rows out of it takes time.
+            return await self._turns.take(_rows(cursor.raw))
+
+    def quote_name(self, name: str) -> str:
+        """Return a name as it is written in SQL."""
+        return quote_ident(name, self._connection.raw)
+
+    def mogrify(self, sql: str, parameters: tuple[Any, ...]) -> str:
+        """Return SQL with its parameters in it."""
+        with self._connection.raw.cursor() as cursor:
+            text: bytes = cursor.mogrify(sql, parameters)
+        return text.decode()
+
+    def close(self) -> None:
+        """End it; a transaction that has not been committed is rolled back."""
+        self._connection.close()
+
+
+class SessionOpener:
+    """Opens sessions with one database.
+
+    Args:
+        url: Where it is.
+        clock: Tells how long a large answer holds the event loop.
+    """
+
+    def __init__(self, url: PostgresUrl, clock: Clock) -> None:
+        self._url = url
+        self._turns = Turns(clock)
+        self._addresses = Addresses()
+        self._pooled = False
+        """Whether startup parameters were seen not to arrive."""
+
+    async def open(self, settings: SessionSettings) -> Session:
+        """Open a session in which the settings are in force.
+
+        Raises:
+            UnusableError: They cannot be brought into force, or PostgreSQL is too old.
+            psycopg2.Error: It cannot be opened.
+            OSError: Its host's name leads nowhere.
+        """
+        parameters = _DEFAULTS | await self._addresses.resolve(self._url.parameters)
+        connection = await self._connect(parameters, settings)
+        try:
+            return await self._with_settings(connection, settings)
+        except BaseException:
+            connection.close()
+            raise
+
+    async def _connect(self, parameters: dict[str, str], settings: SessionSettings) -> Connection:
+        if self._pooled:
+            return await _connect(parameters, settings)
+        options = f"{parameters.get('options', '')} {settings.startup_options}".strip()
+        try:
+            return await _connect({**parameters, "options": options}, settings)
+        except psycopg2.OperationalError as error:
+            if not _REFUSES_OPTIONS.search(str(error)):
+                raise
+        connection = await _connect(parameters, settings)
+        self._note_pooler()
+        return connection
+
+    async def _with_settings(self, connection: Connection, settings: SessionSettings) -> Session:
+        version = connection.raw.server_version // 10_000
+        if 0 < version < _OLDEST_VERSION:
+            raise UnusableError(f"PostgreSQL {version} is too old: {_OLDEST_VERSION} or newer is needed")
+        session = Session(connection, self._turns)
+        [(arrived, *in_force)] = await session.run(_IN_FORCE, (_MARK,))
+        if not arrived:
+            self._note_pooler()
+            session = Session(connection, self._turns, _prefix(settings, connection))
+            [(_, *in_force)] = await session.run(_IN_FORCE, (_MARK,))
+        path, *others = in_force
+        if path not in settings.search_paths or others != [settings.statement_timeout_ms, "UTC"]:
+            raise UnusableError(
+                "search_path, statement_timeout and TimeZone cannot be set through the pooler:"
+                " give the address of PostgreSQL itself"
+            )
+        return session
+
+    def _note_pooler(self) -> None:
+        if not self._pooled:
+            self._pooled = True
+            log.info("PostgreSQL is behind a pooler: each statement carries its settings")
+
+
+def _rows(cursor: psycopg2.extensions.cursor) -> Steps[list[tuple[Any, ...]]]:
+    rows = []
+    for row in cursor:
+        rows.append(row)
+        yield
+    return rows
+
+
+def _prefix(settings: SessionSettings, connection: Connection) -> str:
+    return (
+        f"SET LOCAL search_path = {quote_ident(settings.schema, connection.raw)};"
+        f" SET LOCAL statement_timeout = {settings.statement_timeout_ms};"
+        " SET LOCAL timezone = 'UTC'; SET LOCAL jit = off;\n"
+    )
+
+
+async def _connect(parameters: Mapping[str, Any], settings: SessionSettings) -> Connection:
+    timeout_ms = settings.statement_timeout_ms
+    connection = Connection(
+        None,
+        timeout_ms / 1000 + _ANSWER_MARGIN_S if timeout_ms else _A_DAY_S,
+        enable_hstore=False,
+        enable_uuid=False,
+        **parameters,
+    )
+    await connection
+    register_types(connection.raw)
+    return connection
+
+
+def register_types(connection: psycopg2.extensions.connection) -> None:
+    """Have a connection's numerics read as integers, and its JSON by orjson."""
+    psycopg2.extensions.register_type(_NUMERIC_AS_INT, connection)
+    psycopg2.extras.register_default_jsonb(connection, loads=orjson.loads)

@@ -1,0 +1,162 @@
+"""A Redis channel that all instances of a deployment share, through every outage of Redis.
+
+A message says which deployment and which instance it is from. One of another deployment is dropped, one's own
+too: what it tells is known here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+
+from service.background import Background
+from service.clock import Clock
+from service.postgres.deployment import Deployment
+from service.redis.link import REDIS_AWAY, RedisLink
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S = 0.25
+_POLL_S = 5.0
+_ID = 36
+# No message of the engine's begins so: they are JSON.
+_PROBE = b"probe "
+
+
+def _nothing() -> None:
+    pass
+
+
+def _fail(future: "asyncio.Future[None]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # nobody has to have waited for it
+
+
+class Channel:
+    """Publishes this instance's messages, and hands on those of the others.
+
+    Args:
+        link: Where Redis is; it is used only while what is published here comes back.
+        deployment: Whose channel.
+        what: The channel's name within it.
+        clock: Paces reconnecting.
+        sender: This instance's id on the channel, a UUID.
+        receive: Takes a message; must not wait, and must not fail.
+        on_subscribed: Called after each subscribing: what was published before it was not heard.
+    """
+
+    def __init__(
+        self,
+        link: RedisLink,
+        deployment: Deployment,
+        what: str,
+        clock: Clock,
+        *,
+        sender: str,
+        receive: Callable[[bytes], None],
+        on_subscribed: Callable[[], None] = _nothing,
+    ) -> None:
+        self._link = link
+        self._deployment = deployment
+        self._what = what
+        self._clock = clock
+        self._sender = sender.encode()
+        self._receive = receive
+        self._on_subscribed = on_subscribed
+        # Done when the channel is listened to; an error when that failed.
+        self._subscribed: asyncio.Future[None] | None = None
+        self._probes: dict[bytes, asyncio.Future[None]] = {}
+        self._listener = Background(f"channel {what}", self._listen_for_ever, clock)
+        link.needs(self._probe)
+
+    def start(self) -> None:
+        """Begin to listen; the deployment is known by now."""
+        self._listener.start()
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        await self._listener.stop()
+
+    def publish(self, message: bytes) -> None:
+        """Send a message to the other instances. Never waits; it may be lost."""
+        self._link.send("PUBLISH", self._name, self._head + message)
+
+    def take(self, data: bytes) -> None:
+        """Take what came through the channel."""
+        deployment, sender, message = data[:_ID], data[_ID : 2 * _ID], data[2 * _ID :]
+        if deployment != self._deployment.id.encode():
+            log.warning(
+                "channel %s: a message that is not this deployment's", self._what, extra={"fault": "stranger"}
+            )
+        elif sender == self._sender:
+            answered = self._probes.get(message)
+            if answered is not None and not answered.done():
+                answered.set_result(None)
+        elif not message.startswith(_PROBE):
+            self._receive(message)
+
+    @property
+    def _name(self) -> str:
+        return self._deployment.name(self._what)
+
+    @property
+    def _head(self) -> bytes:
+        return self._deployment.id.encode() + self._sender
+
+    async def _probe(self, client: Redis) -> None:
+        """See that what is published comes back."""
+        await asyncio.shield(self._subscription())
+        message = _PROBE + self._clock.new_write_id().encode()
+        answered = self._probes[message] = asyncio.get_running_loop().create_future()
+        try:
+            await client.publish(self._name, self._head + message)
+            await answered
+        finally:
+            del self._probes[message]
+
+    def _subscription(self) -> "asyncio.Future[None]":
+        if self._subscribed is None:
+            self._subscribed = asyncio.get_running_loop().create_future()
+        return self._subscribed
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            await self._link.hold(self._listen)
+            await self._clock.sleep(_PAUSE_S)
+
+    async def _listen(self, client: Redis) -> None:
+        if self._subscription().done():
+            self._subscribed = None
+        try:
+            await self._listen_on(client)
+        except REDIS_AWAY as error:
+            _fail(self._subscription(), error)
+            raise
+        finally:
+            if self._subscription().done() and not self._subscription().exception():
+                self._subscribed = None
+            for answered in self._probes.values():
+                _fail(answered, ConnectionError("the subscription has ended"))
+
+    async def _listen_on(self, client: Redis) -> None:
+        async with client.pubsub() as channel:
+            await channel.subscribe(self._name)
+            asked = False
+            while True:
+                message = await channel.get_message(timeout=_POLL_S)
+                if message is not None:
+                    asked = False
+                    if message["type"] == "message":
+                        self.take(message["data"])
+                    elif message["type"] == "subscribe":
+                        if not self._subscription().done():
+                            self._subscription().set_result(None)
+                        self._on_subscribed()
+                elif asked:
+                    # A connection that has died without a word looks like one on which nothing is said.
+                    raise TimeoutError("no answer to a ping")
+                else:
+                    asked = True
+                    await channel.ping()

@@ -1,0 +1,172 @@
+"""What a pair's pools can pay at most for any amount: an upper bound that costs a multiplication.
+
+For any price p a set of paths pays for an amount x at most p x + sum of the paths' surpluses, a path's
+surplus being the most that F(t) - p t comes to (Lagrange duality, as in ``routing.search``). With the set
+whose sum D(p) is largest, p x + D(p) bounds what *any* route pays, for *every* x: a straight line above the
+market. A few lines, found where orders ask for them, tell nearly every order that cannot be paid yet from
+those that an exact quote must decide.
+
+Curves are never below the pools they stand for but for dust: AMM v4 takes no fee at all where it would take
+less than half a unit. So every line is raised by a unit of input for each leg that a route may have.
+"""
+
+from bisect import bisect_right
+from math import isqrt
+from typing import NamedTuple
+
+from service.domain.limit_price import KEY_BITS
+from service.routing.best_set import Cut, richest
+from service.routing.path_curve import LEVEL_BITS, UNIT_BITS
+from service.routing.paths import Candidate, PathFinder
+from service.turns import finished
+
+# The first line beyond the market's best price is 1/1024 down in level, and each next twice as far.
+_FIRST_STEP_BITS = 10
+_WIDEST_STEP_BITS = 40
+
+# More lines than this are not drawn to decide about one order; each at least halves what is undecided.
+_REFINEMENTS = 24
+
+_CLOSE_BITS = 20
+
+# What curves may lose by rounding down, 2^-12 base units of output, in Q64.
+_ROUNDINGS = 1 << (KEY_BITS - 12)
+
+
+class _Line(NamedTuple):
+    """A supporting line: what is paid for x is at most (price * x + offset) / 2^64.
+
+    ``sold`` and ``bought`` are where it touches, in 2^-32 base units.
+    """
+
+    level: int
+    price: int
+    offset: int
+    sold: int
+    bought: int
+
+    def at(self, amount: int) -> int:
+        return self.price * amount + self.offset >> KEY_BITS
+
+
+class _Share(NamedTuple):
+    """What a path adds at a price: its surplus, and how much is sold through it; in 2^-32 base units."""
+
+    pools: frozenset[int]
+    surplus: int
+    sold: int
+    bought: int
+
+
+class Ceiling:
+    """A pair's market at one moment, from above.
+
+    Args:
+        ways: From one token to the other.
+        max_legs: Swaps in all that a route may have.
+    """
+
+    def __init__(self, ways: PathFinder, max_legs: int) -> None:
+        self._max_legs = max_legs
+        # The best last. A path's curve is worked out when a price is asked for at which it would be used.
+        self._ahead = sorted(ways.better_than(None), key=lambda path: path.level, reverse=True)
+        self._candidates: list[Candidate] = []
+        self._lines: list[_Line] = []
+        self._sold: list[int] = []
+        self._steps = 0
+        self._slack = _ROUNDINGS
+        if self._ahead:
+            best = self._ahead[-1].level
+            # In front of a second pool, a unit of what goes into that.
+            seconds = [path.hops[1].level or best for path in self._ahead if len(path.hops) > 1]
+            self._slack += max_legs * (_price(best) + _price(min(seconds, default=best)))
+            self._draw(0, best)
+
+    def bound(self, amount: int) -> int:
+        """Return base units that no route pays more than, by the lines that were drawn so far."""
+        if not self._lines:
+            return 0
+        index = bisect_right(self._sold, amount << UNIT_BITS)
+        return min(line.at(amount) for line in self._lines[index - 1 : index + 1])
+
+    def least_bound(self, amount: int) -> int:
+        """Return the least such bound that lines can give, within a millionth.
+
+        It draws up to ``_REFINEMENTS`` lines for it: some milliseconds, where there are many bins.
+        """
+        for _ in range(_REFINEMENTS):
+            bound = self.bound(amount)
+            if not bound or not self._draw_for(amount, bound - (bound >> _CLOSE_BITS)):
+                break
+        return self.bound(amount)
+
+    def reaches(self, amount: int, out: int) -> bool:
+        """Return whether a route may pay so much: False is certain, True is for an exact quote to decide.
+
+        Args:
+            amount: Base units in, positive.
+            out: Base units out.
+        """
+        for _ in range(_REFINEMENTS):
+            if self.bound(amount) < out:
+                return False
+            if not self._lines or not self._draw_for(amount, out):
+                break
+        return True
+
+    def _draw_for(self, amount: int, out: int) -> bool:
+        """Draw a line that may show that an amount is not paid so much; return False if none can."""
+        index = bisect_right(self._sold, amount << UNIT_BITS)
+        if index == len(self._lines):
+            return self._extend()
+        left, right = self._lines[index - 1 : index + 1]
+        run, rise = right.sold - left.sold, right.bought - left.bought
+        done, wanted = (amount << UNIT_BITS) - left.sold, (out << UNIT_BITS) - left.bought
+        if rise <= 0 or done * rise >= wanted * run:
+            return False  # whatever lies between two points of the market can be had, but for roundings
+        # The line that is parallel to the chord leaves a half undecided, or less.
+        level = isqrt((run << 2 * LEVEL_BITS) // rise)
+        if not left.level < level < right.level:
+            return False
+        self._draw(index, level)
+        return True
+
+    def _extend(self) -> bool:
+        """Draw a line beyond the last, at a lower price; return False when there is nothing beyond."""
+        best = self._lines[0].level
+        if self._steps > _WIDEST_STEP_BITS:
+            return False
+        self._draw(len(self._lines), best + (best << self._steps >> _FIRST_STEP_BITS))
+        self._steps += 1
+        return True
+
+    def _draw(self, index: int, level: int) -> None:
+        """Draw the line of a level's price p = 1/level^2, the index being its place among the lines."""
+        while self._ahead and self._ahead[-1].level <= level:
+            self._candidates.append(self._ahead.pop())
+        square = level * level
+        shares = []
+        for candidate in self._candidates:
+            finished(candidate.curve.reach_level(level))
+            sold, bought = candidate.curve.before(level)
+            surplus = bought - (sold << 2 * LEVEL_BITS) // square
+            if surplus > 0:
+                shares.append(_Share(candidate.pools, surplus, sold, bought))
+        chosen = richest(Cut([share.surplus for share in shares], 0), shares, self._max_legs) or ()
+        surplus, sold, bought = (
+            sum(column) for column in zip((0, 0, 0), *(shares[place][1:] for place in chosen), strict=True)
+        )
+        price = _price(level)
+        offset = (surplus << KEY_BITS - UNIT_BITS) + self._slack
+        # The first line touches at nothing sold. Sets that are equally good may touch at another order
+        # than their levels', which is the one that is kept.
+        sold = max(sold, self._sold[index - 1]) if index else 0
+        if index < len(self._sold):
+            sold = min(sold, self._sold[index])
+        self._lines.insert(index, _Line(level, price, offset, sold, bought))
+        self._sold.insert(index, sold)
+
+
+def _price(level: int) -> int:
+    """Return a level's price in Q64, rounded up."""
+    return -(-(1 << 2 * LEVEL_BITS + KEY_BITS) // (level * level))

@@ -1,0 +1,198 @@
+"""What pools quote to the unit: legs, paths and routes as they would execute."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from service.amm import AmmError, Direction, SwapQuote
+from service.amm.curve import segments
+from service.amm.quote import MILLION
+from service.chains.venue import Snapshot
+from service.domain.failures import FailureCode
+from service.domain.quote import Leg, NoQuote, Offer, Path, PoolQuote, Route, SwapMode
+from service.routing.path_curve import Chain, PathCurve, level_of
+
+_CODES = {
+    "amount_too_small": FailureCode.AMOUNT_TOO_SMALL,
+    "arithmetic_overflow": FailureCode.INSUFFICIENT_LIQUIDITY,
+    "insufficient_liquidity": FailureCode.INSUFFICIENT_LIQUIDITY,
+    "pool_disabled": FailureCode.POOL_DISABLED,
+    "pool_not_open": FailureCode.POOL_NOT_OPEN,
+    "unsupported_pool": FailureCode.UNSUPPORTED_POOL,
+    "swap_undetermined": FailureCode.QUOTES_UNAVAILABLE,
+    "state_incomplete": FailureCode.QUOTES_UNAVAILABLE,
+    "bin_array_missing": FailureCode.QUOTES_UNAVAILABLE,
+    "malformed_state": FailureCode.QUOTES_UNAVAILABLE,
+}
+
+
+class RefusedError(Exception):
+    """A pool does not quote.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, reason: FailureCode) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def reason_of(error: AmmError) -> FailureCode:
+    """Return the engine's word for why a pool does not quote."""
+    return _CODES.get(error.code, FailureCode.UNSUPPORTED_POOL)
+
+
+@dataclass(slots=True, eq=False)
+class Hop:
+    """A pool in one direction, at one moment, with what was asked of its curve so far.
+
+    Attributes:
+        place: The pool's place among the snapshots.
+        refusal: Why it has no curve; None while none was asked for, or if it has one.
+    """
+
+    place: int
+    snapshot: Snapshot
+    token_in: str
+    token_out: str
+    direction: Direction
+    refusal: FailureCode | None = None
+    _chain: Chain | None = field(default=None, repr=False)
+    _level: int | None = None
+    _curve: PathCurve | None = field(default=None, repr=False)
+
+    @property
+    def chain(self) -> Chain:
+        """The pool's curve; an empty one if it does not trade."""
+        if self._chain is None:
+            snapshot = self.snapshot
+            try:
+                self._chain = Chain(segments(snapshot.state, self.direction, snapshot.now))
+            except AmmError as error:
+                self.refusal = reason_of(error)
+                self._chain = Chain(iter(()))
+        return self._chain
+
+    @property
+    def level(self) -> int | None:
+        """The level of the first unit, see ``path_curve``; None if the pool does not trade."""
+        if self._level is None:
+            piece = self.chain.first
+            if piece is None:
+                return None
+            self._level = level_of(piece)
+        return self._level
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether the pool has no bins: its curve is one piece."""
+        piece = self.chain.first
+        return piece is not None and piece.bend > 0
+
+    @property
+    def curve(self) -> PathCurve:
+        """The pool's curve as a path of its own."""
+        if self._curve is None:
+            self._curve = PathCurve(iter(self.chain))
+        return self._curve
+
+    def quote(self, mode: SwapMode, amount: int) -> SwapQuote[object]:
+        """Quote an amount, of what goes in or of what comes out.
+
+        Raises:
+            RefusedError: The pool does not quote it, or would pay nothing.
+        """
+        state = self.snapshot.state
+        ask = state.quote_exact_in if mode is SwapMode.EXACT_IN else state.quote_exact_out
+        try:
+            quoted = ask(self.direction, amount, self.snapshot.now)
+        except AmmError as error:
+            raise RefusedError(reason_of(error)) from error
+        if not quoted.amount_out:
+            raise RefusedError(FailureCode.AMOUNT_TOO_SMALL)
+        return quoted
+
+    def leg(self, quoted: SwapQuote[object] | PoolQuote) -> Leg:
+        """Return a quote as a leg."""
+        pool = self.snapshot.pool
+        return Leg(
+            pool.dex,
+            pool.id,
+            self.token_in,
+            self.token_out,
+            quoted.amount_in,
+            quoted.amount_out,
+            quoted.fee_in,
+            quoted.fee_out,
+            quoted.price_impact_ppm,
+        )
+
+    def offer(self, mode: SwapMode, amount: int) -> Offer:
+        """Return what the pool answers for a whole amount."""
+        pool = self.snapshot.pool
+        try:
+            quoted = self.quote(mode, amount)
+        except RefusedError as refusal:
+            return NoQuote(pool.dex, pool.id, refusal.reason)
+        return PoolQuote(
+            pool.dex,
+            pool.id,
+            quoted.amount_in,
+            quoted.amount_out,
+            quoted.fee_in,
+            quoted.fee_out,
+            quoted.price_impact_ppm,
+        )
+
+
+Hops = tuple[Hop, ...]
+"""One pool, or two in a row."""
+
+
+def hop_of(place: int, snapshot: Snapshot, token_in: str, token_out: str) -> Hop | None:
+    """Return a pool as a way from one token to another, if it trades these two."""
+    pool = snapshot.pool
+    if (pool.token_a, pool.token_b) == (token_in, token_out):
+        return Hop(place, snapshot, token_in, token_out, Direction.A_TO_B)
+    if (pool.token_b, pool.token_a) == (token_in, token_out):
+        return Hop(place, snapshot, token_in, token_out, Direction.B_TO_A)
+    return None
+
+
+def path_of(hops: Hops, mode: SwapMode, amount: int) -> Path:
+    """Quote a path: forwards from an exact input, backwards from an exact output.
+
+    For an exact output the last pool's input is what the first is asked for, so that the path's
+    exact-out swaps, executed from the last to the first, need just what the legs say.
+
+    Raises:
+        RefusedError: A pool does not quote its part.
+    """
+    legs: list[Leg] = []
+    if mode is SwapMode.EXACT_IN:
+        for hop in hops:
+            legs.append(hop.leg(hop.quote(mode, amount)))
+            amount = legs[-1].amount_out
+    else:
+        for hop in reversed(hops):
+            legs.insert(0, hop.leg(hop.quote(mode, amount)))
+            amount = legs[0].amount_in
+    return Path(tuple(legs))
+
+
+def route_of(mode: SwapMode, paths: Sequence[Path]) -> Route:
+    """Return paths side by side as a route."""
+    first = paths[0].legs
+    return Route(mode, first[0].token_in, first[-1].token_out, tuple(paths), _impact_ppm(paths))
+
+
+def _impact_ppm(paths: Sequence[Path]) -> int:
+    """Weight the paths' impacts by their inputs; two impacts i and j in a row are 1 - (1-i)(1-j)."""
+    lost = amount_in = 0
+    for path in paths:
+        kept = MILLION * MILLION
+        for leg in path.legs:
+            kept = kept * (MILLION - leg.price_impact_ppm) // MILLION
+        lost += path.amount_in * (MILLION * MILLION - kept)
+        amount_in += path.amount_in
+    return -(-lost // (MILLION * amount_in))

@@ -1,0 +1,160 @@
+"""The ways from one token to another: one pool, or two in a row through a hub."""
+
+from collections.abc import Iterator, Sequence
+
+from service.chains.venue import Snapshot
+from service.domain.failures import FailureCode
+from service.routing.exact import Hop, Hops, hop_of
+from service.routing.path_curve import LEVEL_BITS, SOLD, PathCurve, composed
+from service.turns import Steps
+
+HUBS = ("SOL", "USDC")
+"""The tokens through which a pair may be traded in two swaps."""
+
+
+class Candidate:
+    """A path that may be part of a route.
+
+    Attributes:
+        hops: Its pools.
+        level: Where it starts, see ``path_curve``.
+    """
+
+    __slots__ = ("_curve", "_pools", "hops", "level")
+
+    def __init__(self, hops: Hops, level: int) -> None:
+        self.hops = hops
+        self.level = level
+        self._pools: frozenset[int] | None = None
+        self._curve = hops[0].curve if len(hops) == 1 else None
+
+    @property
+    def pools(self) -> frozenset[int]:
+        """The pools' places among the snapshots, by which paths that share one are told."""
+        if self._pools is None:
+            self._pools = frozenset(hop.place for hop in self.hops)
+        return self._pools
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether there are no bins in it: its curve is a piece or two."""
+        return all(hop.is_smooth for hop in self.hops)
+
+    @property
+    def curve(self) -> PathCurve:
+        """What it pays. Two pools are composed when this is first asked for."""
+        if self._curve is None:
+            first, second = self.hops
+            self._curve = PathCurve(composed(first.chain, second.chain))
+        return self._curve
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether the curve was asked for, so that asking again costs little."""
+        return self._curve is not None
+
+    def surplus_bound(self, level: int) -> int | None:
+        """Return no less than the curve's surplus at a level, from the pools' own curves.
+
+        With f and g concave, g(f(x)) <= g'(0) f(x) and g(f(x)) <= g(f'(0) x): either pool is taken to
+        trade all at its first price, which moves the price at which the other one ends. It is the surplus
+        itself where the curve was composed; None where ``reach`` has to come first.
+        """
+        if self._curve is not None:
+            return self._curve.surplus(level)
+        if self.level >= level:
+            return 0
+        first, second = self.hops
+        first_level = first.level or 0
+        of_first = first.curve.surplus((level << LEVEL_BITS) // (second.level or 0) + 1)
+        of_second = second.curve.surplus((level << LEVEL_BITS) // first_level + 1)
+        if of_first is None or of_second is None:
+            return None
+        return min(of_first, (of_second * first_level * first_level >> 2 * LEVEL_BITS) + 1)
+
+    def reach(self, level: int) -> Steps[None]:
+        """Pull the pieces that ``surplus_bound`` needs."""
+        if self._curve is not None:
+            yield from self._curve.reach_level(level)
+            return
+        first, second = self.hops
+        yield from first.curve.reach_level((level << LEVEL_BITS) // (second.level or 0) + 1)
+        yield from second.curve.reach_level((level << LEVEL_BITS) // (first.level or 0) + 1)
+
+    def room(self, side: int, amount: int) -> Steps[int]:
+        """Return how much of an amount the path can take (side 0) or pay (side 1), in 2^-32 base units.
+
+        It is worked out on the pools' own curves: nothing is composed.
+        """
+        # Forwards from what is sold, backwards from what is bought.
+        near, *others = (hop.curve for hop in (self.hops if side == SOLD else self.hops[::-1]))
+        yield from near.reach_amount(side, amount)
+        amount = min(amount, near.end[side])
+        for far in others:
+            between = near.at(side, amount)[1 - side]
+            yield from far.reach_amount(side, between)
+            if far.end[side] < between:
+                return near.at(1 - side, far.end[side])[side]
+        return amount
+
+
+class PathFinder:
+    """All ways between two tokens, in a fixed order: direct pools as they came, then hub by hub."""
+
+    def __init__(
+        self, token_in: str, token_out: str, snapshots: Sequence[Snapshot], *, through_hubs: bool = True
+    ) -> None:
+        self.direct = _hops(token_in, token_out, snapshots)
+        self._hubs = [
+            (_hops(token_in, hub, snapshots), _hops(hub, token_out, snapshots))
+            for hub in HUBS
+            if through_hubs and hub not in (token_in, token_out)
+        ]
+        # Kept with what was asked of their curves.
+        self._candidates: dict[Hops, Candidate] = {}
+
+    def better_than(self, level: int | None) -> Iterator[Candidate]:
+        """Yield the paths whose first unit is better than a level; all that trade, if there is none.
+
+        A path that starts no better than others end cannot improve on them, their prices only fall.
+        """
+        for hop in self.direct:
+            if hop.level is not None and (level is None or hop.level < level):
+                yield self._candidate((hop,), hop.level)
+        for sides in self._hubs:
+            firsts, seconds = ([(hop.level, hop) for hop in side if hop.level is not None] for side in sides)
+            if not firsts or not seconds:
+                continue
+            best = min(start for start, _ in seconds)
+            for first_level, first in firsts:
+                if level is not None and first_level * best >> LEVEL_BITS >= level:
+                    continue
+                for second_level, second in seconds:
+                    start = first_level * second_level >> LEVEL_BITS
+                    if level is None or start < level:
+                        yield self._candidate((first, second), start)
+
+    def all_direct(self) -> list[Candidate]:
+        """Return the direct pools that trade."""
+        return [self._candidate((hop,), hop.level) for hop in self.direct if hop.level is not None]
+
+    def _candidate(self, hops: Hops, level: int) -> Candidate:
+        known = self._candidates.get(hops)
+        if known is None:
+            known = self._candidates[hops] = Candidate(hops, level)
+        return known
+
+    @property
+    def exist(self) -> bool:
+        """Whether there is any path, be its pools as they may."""
+        return bool(self.direct) or any(firsts and seconds for firsts, seconds in self._hubs)
+
+    def refusals(self) -> list[FailureCode]:
+        """Return why pools of paths through hubs have no curve, as far as they were asked for it."""
+        hops = (hop for pair in self._hubs for side in pair for hop in side)
+        return [hop.refusal for hop in hops if hop.refusal is not None]
+
+
+def _hops(token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> list[Hop]:
+    hops = (hop_of(place, snapshot, token_in, token_out) for place, snapshot in enumerate(snapshots))
+    return [hop for hop in hops if hop is not None]

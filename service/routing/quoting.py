@@ -1,0 +1,184 @@
+"""Quoting: ask both DEXs at once for the state of every pool that may serve, then route on what came.
+
+A DEX that is slow or fails neither holds nor fails the order while the other answers; that it did not is
+kept among the offers. Routes are worked out in turns with the event loop, however long one takes, and what
+was worked out of a pair's curves is kept while its pools stand still.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+
+from service.chains.venue import PoolRef, Snapshot, Venue, VenueUnavailableError
+from service.clock import Clock
+from service.domain.failures import Failure, FailureCode, Remedy
+from service.domain.quote import Choice, Dex, NoQuote, SwapMode
+from service.routing import HUBS, NoRouteError, RouteLimits, find_route
+from service.routing.paths import PathFinder
+from service.turns import Turns
+
+log = logging.getLogger(__name__)
+
+# Which must not fail the order while another DEX can be read.
+_NOT_READ = "the state of a DEX's pools could not be had"
+
+# Of so many pairs the curves are kept; those of one may take a megabyte.
+_PAIRS_KEPT = 16
+
+_Answer = Sequence[Snapshot] | None
+"""None: the DEX did not answer."""
+
+
+def pools_for(venue: Venue, token_in: str, token_out: str) -> list[PoolRef]:
+    """Return the pools that may serve a pair: the direct ones, and those of paths through the hubs."""
+    pools = list(venue.pools(token_in, token_out))
+    for hub in HUBS:
+        if hub not in {token_in, token_out}:
+            first, second = venue.pools(token_in, hub), venue.pools(hub, token_out)
+            if first and second:
+                pools += (*first, *second)
+    return pools
+
+
+class Quoter:
+    """Finds the best route for an amount, as the market stands.
+
+    Args:
+        venue: Whose pools.
+        timeout_ms: How long each DEX may take to answer.
+        limits: What a route may be made of.
+        clock: Tells how long a quote has held the event loop.
+    """
+
+    def __init__(self, venue: Venue, *, timeout_ms: int, limits: RouteLimits, clock: Clock) -> None:
+        self._venue = venue
+        self._timeout_s = timeout_ms / 1000
+        self._limits = limits
+        self._turns = Turns(clock)
+        self._kept: dict[tuple[str, str], tuple[Sequence[Snapshot], PathFinder]] = {}
+
+    async def best(
+        self, mode: SwapMode, token_in: str, token_out: str, amount: int, *, within_s: float | None = None
+    ) -> Choice:
+        """Quote an amount of the token that the mode fixes, in base units.
+
+        Args:
+            mode: Which side ``amount`` fixes.
+            token_in: The token sold.
+            token_out: The token bought.
+            amount: Base units.
+            within_s: How long each DEX may take to answer, if that is less than it may anyway.
+
+        Raises:
+            NoRouteError: No pool, and no two in a row, can take it; the error has the offers.
+        """
+        direct = self._venue.pools(token_in, token_out)
+        by_dex: dict[Dex, list[PoolRef]] = defaultdict(list)
+        for pool in pools_for(self._venue, token_in, token_out):
+            by_dex[pool.dex].append(pool)
+        timeout_s = self._timeout_s if within_s is None else max(0, min(self._timeout_s, within_s))
+        answers = await self._ask(by_dex, timeout_s)
+        snapshots = [snapshot for answer in answers.values() for snapshot in answer or ()]
+        unavailable = [
+            NoQuote(pool.dex, pool.id, FailureCode.QUOTES_UNAVAILABLE)
+            for pool in direct
+            if answers[pool.dex] is None
+        ]
+        ways = self._ways(token_in, token_out, snapshots)
+        try:
+            return await self._turns.take(find_route(mode, amount, ways, unavailable, self._limits))
+        except NoRouteError as end:
+            if end.failure.remedy is Remedy.NONE and None in answers.values():
+                # What was not seen may be the way.
+                raise NoRouteError(Failure.of(FailureCode.QUOTES_UNAVAILABLE), end.offers) from end
+            raise
+
+    async def best_of_latest(
+        self,
+        mode: SwapMode,
+        token_in: str,
+        token_out: str,
+        amount: int,
+        good: Callable[[Choice], bool],
+        *,
+        within_s: float | None = None,
+    ) -> Choice:
+        """Quote as ``best`` does, and once more if that is no good and the market has moved on unheard.
+
+        For orders that were fired by what another instance saw.
+
+        Raises:
+            NoRouteError: See ``best``.
+        """
+        try:
+            choice = await self.best(mode, token_in, token_out, amount, within_s=within_s)
+        except NoRouteError:
+            if not await self._refreshed():
+                raise
+        else:
+            if good(choice) or not await self._refreshed():
+                return choice
+        return await self.best(mode, token_in, token_out, amount, within_s=within_s)
+
+    def _ways(self, token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> PathFinder:
+        """Return the ways between two tokens, with what is known of their curves if no pool has changed."""
+        pair = token_in, token_out
+        known = self._kept.pop(pair, None)
+        if known is None or not _are_same(known[0], snapshots):
+            known = snapshots, PathFinder(*pair, snapshots, through_hubs=self._limits.max_legs > 1)
+        # The last is the one that was used last.
+        self._kept[pair] = known
+        if len(self._kept) > _PAIRS_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return known[1]
+
+    async def _refreshed(self) -> bool:
+        try:
+            return await self._venue.refresh()
+        except VenueUnavailableError:
+            return False
+
+    async def _ask(self, by_dex: dict[Dex, list[PoolRef]], timeout_s: float) -> dict[Dex, _Answer]:
+        answers = {dex: self._snapshot(pools) for dex, pools in by_dex.items()}
+        if not any(inspect.isawaitable(answer) for answer in answers.values()):
+            # Every state is at hand: no task, no turn of the event loop.
+            return {dex: answer for dex, answer in answers.items() if not inspect.isawaitable(answer)}
+        return dict(
+            zip(
+                answers,
+                await asyncio.gather(*(_in_time(each, timeout_s) for each in answers.values())),
+                strict=True,
+            )
+        )
+
+    def _snapshot(self, pools: list[PoolRef]) -> _Answer | Awaitable[Sequence[Snapshot]]:
+        try:
+            return self._venue.snapshot(pools)
+        except VenueUnavailableError:
+            return None
+        except Exception:
+            log.exception(_NOT_READ)
+            return None
+
+
+async def _in_time(answer: _Answer | Awaitable[Sequence[Snapshot]], timeout_s: float) -> _Answer:
+    if not inspect.isawaitable(answer):
+        return answer
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await answer
+    except (VenueUnavailableError, TimeoutError):
+        return None
+    except Exception:
+        log.exception(_NOT_READ)
+        return None
+
+
+def _are_same(some: Sequence[Snapshot], others: Sequence[Snapshot]) -> bool:
+    """Whether all pools are the same, at the same moment, in the same state."""
+    return len(some) == len(others) and all(
+        one.state is other.state and one.now == other.now and one.pool == other.pool
+        for one, other in zip(some, others, strict=True)
+    )

@@ -1,0 +1,293 @@
+"""The best route for an order: one pool, several side by side, two in a row through a hub, or a mix.
+
+Every direct pool quotes the whole amount. What beats the best of them is looked for on the pools' curves
+(``search``), and chosen only if the exact quotes of its legs say so too. Curves do not know of roundings to a
+unit: where these may decide, exact quotes do (``trial``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TypeGuard
+
+from service.amm.quote import Ratio
+from service.chains.venue import Snapshot
+from service.domain.failures import Failure, FailureCode, Remedy
+from service.domain.quote import Choice, NoQuote, Offer, Path, PoolQuote, Route, SwapMode
+from service.routing.exact import Hop, RefusedError, path_of, route_of
+from service.routing.path_curve import BOUGHT, SOLD, UNIT_BITS
+from service.routing.paths import Candidate, PathFinder
+from service.routing.search import Found, best_set, quick_set
+from service.routing.split import Split, split
+from service.routing.trial import SMALL, Trial
+from service.turns import Steps, finished
+
+_BASIS_POINTS = 10_000
+
+# Where no pool trades the pair, so many paths are quoted to find the best on its own.
+_SINGLES_QUOTED = 4
+
+
+# So many pieces of the best pool are looked at for the fast exit, before other ways to start.
+_PIECES_AT_FIRST = 8
+
+
+# What is taken off a share each time it is refused, besides some units: nothing, 2^-20 of it, then 2^-10.
+_CUTS = (64, 20, 10)
+
+
+class NoRouteError(Exception):
+    """Nothing can be traded.
+
+    Attributes:
+        failure: One that may pass, if any of the reasons is.
+        offers: What the direct pools answered.
+    """
+
+    def __init__(self, failure: Failure, offers: Sequence[Offer]) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+        self.offers = offers
+
+
+@dataclass(frozen=True, slots=True)
+class RouteLimits:
+    """What bounds a route.
+
+    Attributes:
+        max_legs: Swaps in all; each costs a transaction's room.
+        min_split_gain_bps: What more than one swap must gain over the best single pool, and more.
+    """
+
+    max_legs: int = 4
+    min_split_gain_bps: int = 1
+
+
+def best_route(
+    mode: SwapMode,
+    token_in: str,
+    token_out: str,
+    amount: int,
+    snapshots: Sequence[Snapshot],
+    unavailable: Sequence[NoQuote],
+    limits: RouteLimits,
+) -> Choice:
+    """Return the best route for an amount, and what it was chosen from, at once.
+
+    Args:
+        mode: Which side ``amount`` is of.
+        token_in: What is sold.
+        token_out: What is bought.
+        amount: Base units.
+        snapshots: The direct pools, and those of paths through the hubs; others are passed over.
+        unavailable: The direct pools whose state could not be had. They follow the others' offers.
+        limits: What bounds the route.
+
+    Raises:
+        NoRouteError: No route takes the whole amount.
+    """
+    ways = PathFinder(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
+    return finished(find_route(mode, amount, ways, unavailable, limits))
+
+
+def find_route(
+    mode: SwapMode, amount: int, ways: PathFinder, unavailable: Sequence[NoQuote], limits: RouteLimits
+) -> Steps[Choice]:
+    """Return the best route for an amount, and what it was chosen from, step by step.
+
+    Args:
+        mode: Which side ``amount`` is of.
+        amount: Base units.
+        ways: From one token to the other. What is worked out of their curves stays with them.
+        unavailable: The direct pools whose state could not be had. They follow the others' offers.
+        limits: What bounds the route.
+
+    Returns:
+        The choice. More than one swap is chosen where the exact quotes beat the best single pool by more
+        than the limit, or where no single pool can; where no pool trades the pair at all, the best
+        single path takes its part. An exact-in route takes just ``amount``, an exact-out route pays it.
+
+    Raises:
+        NoRouteError: No route takes the whole amount.
+    """
+    return (yield from _Router(mode, amount, ways, limits).choose(unavailable))
+
+
+def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> Ratio | None:
+    """Return the best price of the first unit, net of fees, over all direct and two-hop paths.
+
+    It is of the pools' curves, without roundings: base units out per base unit in. None if no pool trades.
+    """
+    best: Ratio | None = None
+    for candidate in PathFinder(token_in, token_out, snapshots).better_than(None):
+        pieces = [piece for hop in candidate.hops if (piece := hop.chain.first) is not None]
+        price = Ratio(prod(piece.gain for piece in pieces), prod(piece.depth for piece in pieces))
+        if best is None or price.out * best.per > best.out * price.per:
+            best = price
+    return best
+
+
+class _Router:
+    """One search for a route."""
+
+    def __init__(self, mode: SwapMode, amount: int, ways: PathFinder, limits: RouteLimits) -> None:
+        self._mode = mode
+        self._side = SOLD if mode is SwapMode.EXACT_IN else BOUGHT
+        self._amount = amount
+        self._ways = ways
+        self._limits = limits
+        self._refusals: list[FailureCode] = []
+        # What the curves give at best, see ``Trial``.
+        self._optimum: int | None = None
+
+    def choose(self, unavailable: Sequence[NoQuote]) -> Steps[Choice]:
+        """Quote, search and decide."""
+        direct = self._ways.direct
+        answers = []
+        for hop in direct:
+            answers.append(hop.offer(self._mode, self._amount))
+            yield
+        offers = (*answers, *unavailable)
+        quoted = [(hop, answer) for hop, answer in zip(direct, answers, strict=True) if _is_quote(answer)]
+        if quoted:
+            # Sorting is stable: of equals, the first pool.
+            quoted.sort(key=lambda pair: self._cost(pair[1]))
+            simple = [route_of(self._mode, [Path((hop.leg(quote),))]) for hop, quote in quoted[:2]]
+            better = yield from self._better_than(quoted[0][0])
+        else:
+            simple, better = yield from self._without_single_pool()
+        if self._is_small(offers, better or (simple[0] if simple else None)):
+            candidates = list(self._ways.better_than(None))
+            trial = Trial(self._mode, self._amount, candidates, self._limits.max_legs, self._optimum)
+            better = yield from trial.best([route for route in (better, *simple) if route])
+            if not quoted:
+                simple = sorted({*simple, *trial.singles()}, key=self._cost)[:2]
+        if better is not None and (not simple or self._gains(better, simple[0])):
+            return Choice(offers, better, simple[0] if simple else None)
+        if not simple:
+            raise NoRouteError(self._failure(offers), offers)
+        return Choice(offers, simple[0], simple[1] if len(simple) > 1 else None)
+
+    def _is_small(self, offers: Sequence[Offer], best: Route | None) -> bool:
+        """Whether roundings to a unit may decide which route is best."""
+        if best is not None:
+            return any(min(leg.amount_in, leg.amount_out) < SMALL for leg in best.legs)
+        reasons = {offer.reason for offer in offers if isinstance(offer, NoQuote)}
+        return FailureCode.AMOUNT_TOO_SMALL in reasons.union(self._refusals)
+
+    def _better_than(self, single: Hop) -> Steps[Route | None]:
+        """Return the best route where one pool takes the whole; None if that one is the best."""
+        whole, max_legs = self._amount << UNIT_BITS, self._limits.max_legs
+        curve = single.curve
+        level = None
+        if curve.holds(self._side, whole, pieces=_PIECES_AT_FIRST):
+            level = curve.level_for(self._side, whole)
+            # The fast exit: nothing starts better than where this pool ends.
+            if all(candidate.hops == (single,) for candidate in self._ways.better_than(level)):
+                self._optimum = curve.at(self._side, whole)[1 - self._side]
+                return None
+        candidates = self._ways.all_direct()
+        # Where no set without bins takes the whole, the single pool does.
+        start = (yield from self._quick(candidates, max_legs)) or tuple(
+            place for place, candidate in enumerate(candidates) if candidate.hops == (single,)
+        )
+        found = yield from best_set(candidates, self._side, self._amount, max_legs, start, level)
+        if found is not None:
+            start, level = found.chosen, found.split.level
+        if any(len(each.hops) > 1 for each in self._ways.better_than(level)):
+            candidates += [each for each in self._ways.better_than(None) if len(each.hops) > 1]
+            found = yield from best_set(candidates, self._side, self._amount, max_legs, start, level)
+        return (yield from self._route(candidates, found))
+
+    def _without_single_pool(self) -> Steps[tuple[list[Route], Route | None]]:
+        """Return the best paths through a hub that take the whole alone, and the best route of any."""
+        candidates = list(self._ways.better_than(None))
+        max_legs = self._limits.max_legs
+        start = yield from self._quick(candidates, max_legs)
+        found = yield from best_set(candidates, self._side, self._amount, max_legs, start)
+        better = yield from self._route(candidates, found)
+        simple: list[Route] = []
+        left = [candidate for candidate in candidates if len(candidate.hops) > 1]
+        for _ in range(_SINGLES_QUOTED):
+            # Two legs at most: each set is one path.
+            start = yield from self._quick(left, 2)
+            found = yield from best_set(left, self._side, self._amount, 2, start)
+            if found is None:
+                break
+            path = self._path(left.pop(found.chosen[0]), self._amount)
+            yield
+            if isinstance(path, Path):
+                simple.append(route_of(self._mode, [path]))
+                # Where a longer route is better than the first, the second does not matter.
+                if len(simple) == 2 or (better is not None and self._gains(better, simple[0])):
+                    break
+        simple.sort(key=self._cost)
+        return simple, better
+
+    def _quick(self, candidates: Sequence[Candidate], max_legs: int) -> Steps[tuple[int, ...]]:
+        return quick_set(candidates, self._side, self._amount, max_legs)
+
+    def _route(self, candidates: Sequence[Candidate], found: Found | None) -> Steps[Route | None]:
+        """Quote a split as a route.
+
+        A path that cannot pay its share to the unit, though its curve can, gets a smaller one, in the end
+        none, and the others what it leaves.
+        """
+        if found is None:
+            return None
+        self._optimum = found.split.other
+        chosen = [candidates[place] for place in found.chosen]
+        curves = [candidate.curve for candidate in chosen]
+        refusals = [0] * len(chosen)
+        shares: Split | None = found.split
+        while shares is not None:
+            answers = []
+            for one, share in zip(chosen, shares.shares, strict=True):
+                if share:
+                    answers.append(self._path(one, share))
+                    yield
+            paths = [answer for answer in answers if isinstance(answer, Path)]
+            if len(paths) == len(answers):
+                return route_of(self._mode, paths)
+            taking = [place for place, share in enumerate(shares.shares) if share]
+            for place, answer in zip(taking, answers, strict=True):
+                if isinstance(answer, Path):
+                    continue
+                left = 0
+                if answer is FailureCode.INSUFFICIENT_LIQUIDITY and refusals[place] < len(_CUTS):
+                    share = shares.shares[place]
+                    # Every bin may round a unit or two away.
+                    left = share - (share >> _CUTS[refusals[place]]) - 2 * len(curves[place].levels)
+                refusals[place] += 1
+                curves[place] = curves[place].ending_at(self._side, max(left, 0) << UNIT_BITS)
+            shares = yield from split(curves, self._side, self._amount)
+        return None
+
+    def _path(self, candidate: Candidate, share: int) -> Path | FailureCode:
+        try:
+            return path_of(candidate.hops, self._mode, share)
+        except RefusedError as refusal:
+            self._refusals.append(refusal.reason)
+            return refusal.reason
+
+    def _cost(self, one: PoolQuote | Path | Route) -> int:
+        """Return what orders quotes of one amount: the less the better."""
+        return -one.amount_out if self._side == SOLD else one.amount_in
+
+    def _gains(self, route: Route, single: Route) -> bool:
+        """Whether a route beats a simpler one by more than the limit."""
+        gain = self._cost(single) - self._cost(route)
+        return gain * _BASIS_POINTS > abs(self._cost(single)) * self._limits.min_split_gain_bps
+
+    def _failure(self, offers: Sequence[Offer]) -> Failure:
+        reasons = [offer.reason for offer in offers if isinstance(offer, NoQuote)]
+        failures = [Failure.of(reason) for reason in (*reasons, *self._refusals, *self._ways.refusals())]
+        if not failures and self._ways.exist:
+            # Every path trades, but not so much.
+            failures = [Failure.of(FailureCode.INSUFFICIENT_LIQUIDITY)]
+        passing = [failure for failure in failures if failure.remedy is not Remedy.NONE]
+        return (passing or failures or [Failure.of(FailureCode.NO_ROUTE)])[0]
+
+
+def _is_quote(answer: Offer) -> TypeGuard[PoolQuote]:
+    return isinstance(answer, PoolQuote)

@@ -1,0 +1,217 @@
+"""Which paths to split over, when they are more than a route may have legs or when they share pools.
+
+For any price p a set S of paths pays at most p X + sum of S's surpluses, a path's surplus being the most
+that F(x) - p x comes to (Lagrange duality; F is concave). At the price where a set ends its own bound is what
+it pays. So a set that is better than the best so far has, at whatever price, a sum of surpluses above what
+the best one pays beyond p X: each price is a cut.
+
+The search looks at the price where the set that was solved last ends, for the set with the largest sum among
+those that pass the cuts at the earlier prices too; it solves that one, and is over when there is none: the
+set it then holds is the optimum over all sets, though few were solved. One price does not do: where the best
+set ends in the middle of a bin, hundreds of sets may have larger sums there and yet end far below. For an
+exact output the same holds of what it costs, with the same surpluses.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.routing.best_set import Cut, richest
+from service.routing.path_curve import BOUGHT, LEVEL_BITS, UNIT_BITS
+from service.routing.paths import Candidate
+from service.routing.split import Split, split
+from service.turns import Steps
+
+SOLVED_MAX = 162
+"""More sets than this are not solved: all those of one to four out of eight pools are, if need be."""
+
+# So many prices are kept. More cost more than they save.
+_CUTS_KEPT = 6
+
+# What roundings may come to in a sum of surpluses and what it is compared with, in 2^-32 base units.
+_ROUNDINGS = 8
+
+# How far a path's room, worked out without composing its pools, may lie below what it takes.
+_ROOM_BITS, _ROOM_UNITS = 20, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A set of paths, ascending by place, and how it splits the amount."""
+
+    chosen: tuple[int, ...]
+    split: Split
+
+
+def best_set(
+    candidates: Sequence[Candidate],
+    side: int,
+    amount: int,
+    max_legs: int,
+    start: tuple[int, ...] = (),
+    likely_level: int | None = None,
+) -> Steps[Found | None]:
+    """Return the set of pool-disjoint paths that splits an amount best.
+
+    Args:
+        candidates: The paths.
+        side: Which side ``amount`` is of: 0 what is sold, 1 what is bought.
+        amount: Base units.
+        max_legs: How many pools the set may go through in all.
+        start: A set that is known to be good, or nothing.
+        likely_level: As ``split`` takes it.
+
+    Returns:
+        The optimum of the curves, unless ``SOLVED_MAX`` sets were solved before that was proven;
+        None if no set takes the whole amount.
+    """
+    return (yield from _Search(candidates, side, amount, max_legs).run(start, likely_level))
+
+
+def quick_set(
+    candidates: Sequence[Candidate], side: int, amount: int, max_legs: int
+) -> Steps[tuple[int, ...]]:
+    """Return a set to start from that costs little to find: the best of the paths without bins.
+
+    Where it ends, no bin needs to be looked at beyond. It is empty if these paths cannot take the amount.
+    """
+    places = [place for place, candidate in enumerate(candidates) if candidate.is_smooth]
+    smooth = [candidates[place] for place in places]
+    start = _completed(smooth, (), max_legs)
+    found = yield from best_set(smooth, side, amount, max_legs, start)
+    return () if found is None else tuple(places[place] for place in found.chosen)
+
+
+def _completed(candidates: Sequence[Candidate], chosen: tuple[int, ...], max_legs: int) -> tuple[int, ...]:
+    """Add the paths that start best, as many as there is room for."""
+    added = list(chosen)
+    pools = _pools_of(candidates, chosen)
+    for place in sorted(range(len(candidates)), key=lambda place: candidates[place].level):
+        more = candidates[place].pools
+        if len(pools) + len(more) <= max_legs and not pools & more:
+            added.append(place)
+            pools |= more
+    return tuple(sorted(added))
+
+
+def _pools_of(candidates: Sequence[Candidate], chosen: Sequence[int]) -> frozenset[int]:
+    return frozenset[int]().union(*(candidates[place].pools for place in chosen))
+
+
+class _Search:
+    """One search for a set."""
+
+    def __init__(self, candidates: Sequence[Candidate], side: int, amount: int, max_legs: int) -> None:
+        self._candidates = candidates
+        self._side = side
+        self._amount = amount
+        self._max_legs = max_legs
+        self._solved: list[frozenset[int]] = []
+
+    def run(self, start: tuple[int, ...], likely_level: int | None) -> Steps[Found | None]:
+        """Search from a set, if there is one."""
+        best = (yield from self._solve(start, likely_level)) if start else None
+        if best is None:
+            best = yield from self._of_most_room()
+        if best is None:
+            return None
+        prices = [(yield from _surpluses(self._candidates, best.split.level))]
+        while len(self._solved) < SOLVED_MAX:
+            cuts = [Cut(known.values, self._floor(best.split, known.level)) for known in prices]
+            chosen = richest(cuts[-1], self._candidates, self._max_legs, self._solved, cuts[:-1])
+            if chosen is None:
+                break
+            if (yield from _settled(prices, chosen)):
+                continue
+            found = yield from self._solve_or_completed(chosen, best.split.level)
+            if found is None:
+                continue
+            if _is_better(found.split, best.split, self._side):
+                best = found
+            if all(known.level != found.split.level for known in prices):
+                prices = prices[1 - _CUTS_KEPT :]
+                prices.append((yield from _surpluses(self._candidates, found.split.level)))
+        return best
+
+    def _floor(self, best: Split, level: int) -> int:
+        """Return what the surpluses at a price come to at most, of a set that is no better than the best."""
+        whole, square = self._amount << UNIT_BITS, level * level
+        if self._side == BOUGHT:
+            beyond = ((whole + _ROUNDINGS) * square >> 2 * LEVEL_BITS) - best.other
+        else:
+            beyond = ((best.other + _ROUNDINGS) * square >> 2 * LEVEL_BITS) - whole
+        return beyond + _ROUNDINGS
+
+    def _solve_or_completed(self, chosen: tuple[int, ...], likely_level: int) -> Steps[Found | None]:
+        """Solve a set, or if it cannot take the whole, one that adds paths to it."""
+        found = yield from self._solve(chosen, likely_level)
+        if found is None:
+            more = _completed(self._candidates, chosen, self._max_legs)
+            if frozenset(more) not in self._solved:
+                found = yield from self._solve(more, likely_level)
+        return found
+
+    def _solve(self, chosen: tuple[int, ...], likely_level: int | None) -> Steps[Found | None]:
+        yield
+        self._solved.append(frozenset(chosen))
+        curves = [self._candidates[place].curve for place in chosen]
+        found = yield from split(curves, self._side, self._amount, likely_level)
+        return None if found is None else Found(chosen, found)
+
+    def _of_most_room(self) -> Steps[Found | None]:
+        """Return the set that takes most, if it takes the amount: then some set does."""
+        whole = self._amount << UNIT_BITS
+        rooms = [0] * len(self._candidates)
+        for place, candidate in enumerate(self._candidates):
+            rooms[place] = yield from candidate.room(self._side, whole)
+        chosen = richest(Cut(rooms, 0), self._candidates, self._max_legs)
+        if chosen is None:
+            return None
+        room = sum(rooms[place] for place in chosen)
+        if room + (room >> _ROOM_BITS) + (_ROOM_UNITS << UNIT_BITS) < whole:
+            return None
+        return (yield from self._solve(chosen, None))
+
+
+def _is_better(one: Split, other: Split, side: int) -> bool:
+    return one.other < other.other if side == BOUGHT else one.other > other.other
+
+
+class _Surpluses:
+    """The paths' surpluses at a level, or bounds on them where a path's curve was not needed yet."""
+
+    def __init__(self, candidates: Sequence[Candidate], level: int, values: list[int]) -> None:
+        self._candidates = candidates
+        self.level = level
+        self._is_bound = [not candidate.is_composed for candidate in candidates]
+        self.values = values
+
+    def settle(self, places: Sequence[int]) -> Steps[bool]:
+        """Replace some paths' bounds by their surpluses; say whether there were bounds among them."""
+        bounds = [place for place in places if self._is_bound[place]]
+        for place in bounds:
+            yield
+            self._is_bound[place] = False
+            curve = self._candidates[place].curve
+            yield from curve.reach_level(self.level)
+            self.values[place] = curve.surplus(self.level) or 0
+        return bool(bounds)
+
+
+def _settled(prices: Sequence[_Surpluses], places: Sequence[int]) -> Steps[bool]:
+    settled = False
+    for known in prices:
+        settled |= yield from known.settle(places)
+    return settled
+
+
+def _surpluses(candidates: Sequence[Candidate], level: int) -> Steps[_Surpluses]:
+    values = [0] * len(candidates)
+    for place, candidate in enumerate(candidates):
+        if candidate.level > level:
+            continue
+        bound = candidate.surplus_bound(level)
+        if bound is None:
+            yield from candidate.reach(level)
+            bound = candidate.surplus_bound(level) or 0
+        values[place] = bound
+    return _Surpluses(candidates, level, values)

@@ -1,0 +1,182 @@
+"""The best route for a small amount, by exact quotes: where a unit is much, roundings decide.
+
+Every path that may be best is asked for the whole amount. The best of the answers and of the routes that the
+curves found is then improved by moving parts from path to path, large ones first, as long as that pays. It is
+over as soon as the curves have no more to give.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from service.domain.quote import Route, SwapMode
+from service.routing.exact import Hops, RefusedError, path_of, route_of
+from service.routing.path_curve import LEVEL_BITS, UNIT_BITS
+from service.routing.paths import Candidate
+from service.turns import Steps
+
+SMALL = 1 << 20
+"""Base units: of more, a unit is less than a millionth."""
+
+# What parts are moved between: the best single paths, beside those of the route. More cost more quotes.
+_NEAR = 4
+
+# Quotes of parts. It bounds the time; most trials take a fraction.
+_QUOTES_MAX = 128
+
+# So near to what curves give, 4 millionths, is good enough.
+_NEAR_ENOUGH_BITS = 18
+
+# By how much parts get smaller when none of a size is worth moving.
+_FINER = 3
+
+# The cost of what is refused: more than any that is not.
+_REFUSED = 1 << 128
+
+Parts = dict[int, int]
+"""By the paths' places, what each takes of the amount."""
+
+
+class Trial:
+    """One amount, tried on some paths.
+
+    Args:
+        mode: Which side the amount is of.
+        amount: Base units.
+        candidates: The paths.
+        max_legs: Swaps in all that a route may have.
+        optimum: What the curves give, without roundings, in 2^-32 base units of the other side; None if
+            that is not known.
+    """
+
+    def __init__(
+        self,
+        mode: SwapMode,
+        amount: int,
+        candidates: Sequence[Candidate],
+        max_legs: int,
+        optimum: int | None,
+    ) -> None:
+        self._mode = mode
+        self._exact_in = mode is SwapMode.EXACT_IN
+        self._amount = amount
+        self._candidates = candidates
+        self._max_legs = max_legs
+        self._optimum = optimum
+        self._costs: dict[tuple[int, int], int] = {}
+        self._singles: list[Parts] = []
+
+    def best(self, routes: Sequence[Route]) -> Steps[Route | None]:
+        """Return the best route that is found from some, and from the best single path; None if no path pays.
+
+        Args:
+            routes: Each for the whole amount. One through a pool that has no curve, because it hardly sells
+                any more, is no path's: it is left out.
+        """
+        for route in routes:
+            if self._is_enough(-route.amount_out if self._exact_in else route.amount_in):
+                return route
+        yield from self._quote_singles()
+        known = [parts for route in routes if (parts := self._parts_of(route)) is not None]
+        starts = known + self._singles[:1]
+        if not starts:
+            return None
+        near = sorted({place for parts in (*starts, *self._singles[:_NEAR]) for place in parts})
+        best = yield from self._moved(min(starts, key=self._total), near)
+        return self._route(best)
+
+    def _quote_singles(self) -> Steps[None]:
+        """Quote the whole amount, those that start best first, as long as one may be the best."""
+        best = _REFUSED
+        for place in sorted(range(len(self._candidates)), key=lambda place: self._candidates[place].level):
+            if self._least_cost(self._candidates[place]) > best:
+                break
+            best = min(best, self._cost(place, self._amount))
+            yield
+        wholes: list[Parts] = [{place: share} for place, share in self._costs if share == self._amount]
+        self._singles = sorted((parts for parts in wholes if self._total(parts) < _REFUSED), key=self._total)
+
+    def _least_cost(self, candidate: Candidate) -> int:
+        """Return no more than the whole amount costs: at the first unit's price, roundings in its favour.
+
+        Only AMM v4 rounds so, by less than a unit of what goes in: it takes no fee of half a unit.
+        """
+        if not self._exact_in:
+            unit = (candidate.hops[0].level or 0) ** 2 >> 2 * LEVEL_BITS
+            return (self._amount * candidate.level**2 >> 2 * LEVEL_BITS) - unit - 2
+        unit = (1 << 2 * LEVEL_BITS) // (candidate.hops[-1].level or 1) ** 2
+        return -(((self._amount + 1) << 2 * LEVEL_BITS) // candidate.level**2) - unit - 2
+
+    def _is_enough(self, cost: int) -> bool:
+        """Whether a cost is about what the curves give."""
+        if self._optimum is None:
+            return False
+        wanted = -self._optimum if self._exact_in else self._optimum
+        return cost << UNIT_BITS <= wanted + (self._optimum >> _NEAR_ENOUGH_BITS)
+
+    def singles(self) -> list[Route]:
+        """Return the two best paths that take the whole alone, as ``best`` has found them."""
+        return [self._route(parts) for parts in self._singles[:2]]
+
+    def _moved(self, best: Parts, near: Sequence[int]) -> Steps[Parts]:
+        most = len(self._costs) + _QUOTES_MAX
+        step = self._amount
+        total = self._total(best)
+        while step and len(self._costs) < most and not self._is_enough(total):
+            for moved in self._moves(best, near, step):
+                yield
+                if (moved_total := self._total(moved)) < total:
+                    best, total = moved, moved_total
+                    break
+            else:
+                step //= _FINER
+        return best
+
+    def _moves(self, parts: Parts, near: Sequence[int], step: int) -> Iterator[Parts]:
+        """Yield what comes of moving so much, or all there is, from one path to another."""
+        for source, share in parts.items():
+            taken = min(step, share)
+            left = {place: held for place, held in parts.items() if place != source}
+            if share > taken:
+                left[source] = share - taken
+            for target in near:
+                if target != source and self._fits((*left, target)):
+                    yield {**left, target: left.get(target, 0) + taken}
+
+    def _fits(self, places: Sequence[int]) -> bool:
+        pools = [pool for place in {*places} for pool in self._candidates[place].pools]
+        return len(pools) == len({*pools}) <= self._max_legs
+
+    def _total(self, parts: Parts) -> int:
+        return sum(self._cost(place, share) for place, share in parts.items())
+
+    def _cost(self, place: int, share: int) -> int:
+        """Return what orders quotes of one share: the less the better."""
+        known = self._costs.get((place, share))
+        if known is None:
+            known = self._costs[place, share] = self._quoted_cost(self._candidates[place].hops, share)
+        return known
+
+    def _quoted_cost(self, hops: Hops, amount: int) -> int:
+        try:
+            for hop in hops if self._exact_in else reversed(hops):
+                quoted = hop.quote(self._mode, amount)
+                amount = quoted.amount_out if self._exact_in else quoted.amount_in
+        except RefusedError:
+            return _REFUSED
+        return -amount if self._exact_in else amount
+
+    def _parts_of(self, route: Route) -> Parts | None:
+        places = {
+            tuple(hop.snapshot.pool.id for hop in candidate.hops): place
+            for place, candidate in enumerate(self._candidates)
+        }
+        parts: Parts = {}
+        for path in route.paths:
+            place = places.get(tuple(leg.pool_id for leg in path.legs))
+            if place is None:
+                return None
+            parts[place] = path.amount_in if self._exact_in else path.amount_out
+        return parts
+
+    def _route(self, parts: Parts) -> Route:
+        paths = [path_of(self._candidates[place].hops, self._mode, parts[place]) for place in sorted(parts)]
+        return route_of(self._mode, paths)

@@ -1,0 +1,170 @@
+"""The taskiq broker: a Redis stream of wake-ups.
+
+A message says "look at this order" and nothing else. It may be lost, doubled or late: whether there is
+anything to do is decided in PostgreSQL.
+"""
+
+import logging
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+from taskiq.message import BrokerMessage
+from taskiq_redis import RedisStreamBroker
+
+from service import crash_points
+from service.postgres.deployment import Deployment
+from service.redis.link import REDIS_AWAY, RedisLink, connect
+
+# Wake-ups that nobody reads need not pile up: the sweep sends them again.
+_LONGEST_STREAM = "100000"
+_MOST_GIVEN_BACK = 1_000
+
+_GROUP = "workers"
+_NEW = ">"
+_NOT_ACKNOWLEDGED = "0"
+
+Entries = list[tuple[bytes, dict[bytes, bytes]]]
+_Streams = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes] | None]]]] | None
+
+log = logging.getLogger(__name__)
+
+
+class WakeUpBroker(RedisStreamBroker):
+    """taskiq's stream broker, with its messages sent in the link's pipelines.
+
+    taskiq-redis sends each message and each acknowledgement in a round trip of its own; see also
+    ``receiver`` for why its ``listen`` is not used.
+
+    Args:
+        link: Where Redis is; it is used only while a wake-up can be sent, read and taken off.
+        deployment: Whose wake-ups; known before the first is sent.
+        consumer: This process's name among those who read.
+    """
+
+    def __init__(self, link: RedisLink, deployment: Deployment, *, consumer: str) -> None:
+        super().__init__(link.url, queue_name="wake-ups", consumer_group_name=_GROUP)
+        self._link = link
+        self._deployment = deployment
+        self._consumer = consumer
+        link.needs(self._probe)
+
+    @property
+    def stream(self) -> str:
+        """The stream's key."""
+        return self._deployment.name(self.queue_name)
+
+    async def length(self) -> int | None:
+        """Return how many wake-ups nobody has taken yet; None when Redis is away."""
+        return await self._link.ask("XLEN", self.stream)
+
+    async def startup(self) -> None:
+        """Do nothing: the stream and its group are made whenever Redis is to be used."""
+
+    async def kick(self, message: BrokerMessage) -> None:
+        """Send a wake-up, without waiting for Redis."""
+        self._link.send(*self._adding("data", message.message))
+
+    def acknowledge(self, entry_id: bytes) -> None:
+        """Take an entry off the stream: the group's note of it, and the entry."""
+        crash_points.reach("before acknowledge")
+        self._link.send("XACK", self.stream, _GROUP, entry_id)
+        self._link.send("XDEL", self.stream, entry_id)
+        crash_points.reach("after acknowledge")
+
+    async def read(self, client: Redis, count: int, *, block_ms: int) -> Entries:
+        """Wait for wake-ups that nobody has read."""
+        return await self._read(client, _NEW, count, "BLOCK", block_ms)
+
+    async def read_again(self, client: Redis) -> Entries:
+        """Return wake-ups that this process was sent and has not taken off: it may not have heard them."""
+        return await self._read(client, _NOT_ACKNOWLEDGED, _MOST_GIVEN_BACK)
+
+    async def leave(self) -> None:
+        """Read no more: the wake-ups that this process was sent and has not taken off are sent again."""
+        if not self._link.available:
+            return
+        client = connect(self._link.url)
+        try:
+            entries = await self.read_again(client)
+            async with client.pipeline(transaction=False) as pipeline:
+                for entry_id, fields in entries:
+                    pipeline.execute_command(*self._adding("data", fields[b"data"]))
+                    pipeline.execute_command("XACK", self.stream, _GROUP, entry_id)
+                    pipeline.execute_command("XDEL", self.stream, entry_id)
+                pipeline.execute_command("XGROUP", "DELCONSUMER", self.stream, _GROUP, self._consumer)
+                await pipeline.execute()
+        except REDIS_AWAY as error:
+            log.debug("wake-ups are not given back (%s)", error)
+        finally:
+            await client.aclose()
+
+    async def claim_lost(self, client: Redis, *, idle_ms: int) -> Entries:
+        """Return wake-ups that a process was sent, and did not begin: it has died, or has not heard them.
+
+        As long as they are in the stream, they count as work that waits.
+
+        Args:
+            client: Whose connection to use.
+            idle_ms: How long ago they were sent at least.
+        """
+        sent: list[Any] = await client.xpending_range(self.stream, _GROUP, "-", "+", _MOST_GIVEN_BACK)
+        lost = [entry["message_id"] for entry in sent if entry["time_since_delivered"] >= idle_ms]
+        if not lost:
+            return []
+        await client.xclaim(self.stream, _GROUP, self._consumer, idle_ms, lost, justid=True)
+        return await self.read_again(client)
+
+    async def remove_dead_consumers(self, client: Redis, *, idle_ms: int) -> None:
+        """Remove consumers that have not read for a while, when what they had been sent is claimed."""
+        for consumer in await client.xinfo_consumers(self.stream, _GROUP):
+            if consumer["idle"] > idle_ms and not consumer["pending"]:
+                await client.xgroup_delconsumer(self.stream, _GROUP, consumer["name"])
+
+    async def _probe(self, client: Redis) -> None:
+        """See that a wake-up can be sent, read and taken off, and make the stream and its group."""
+        try:
+            # From 0: a wake-up that was sent before the group existed counts too.
+            await client.xgroup_create(self.stream, _GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+        else:
+            if self._link.available:
+                # With the stream went wake-ups that nobody had read: let it be noticed as any loss is.
+                raise ConnectionError("it has forgotten the wake-ups")
+        # One that reads it meanwhile sees that it wakes nobody.
+        entry_id = await client.execute_command(*self._adding("probe", ""))  # type: ignore[no-untyped-call]
+        async with client.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command("XLEN", self.stream)
+            pipeline.execute_command(*self._reading(_NOT_ACKNOWLEDGED, 1))
+            pipeline.execute_command("XACK", self.stream, _GROUP, entry_id)
+            pipeline.execute_command("XDEL", self.stream, entry_id)
+            await pipeline.execute()
+
+    async def _read(self, client: Redis, which: str, count: int, *options: str | int) -> Entries:
+        streams: _Streams = await client.execute_command(  # type: ignore[no-untyped-call]
+            *self._reading(which, count, *options)
+        )
+        wake_ups: Entries = []
+        for _stream, entries in streams or ():
+            for entry_id, fields in entries:
+                if fields is not None and b"data" in fields and self._is_ours(fields):
+                    wake_ups.append((entry_id, fields))
+                else:
+                    self.acknowledge(entry_id)
+        return wake_ups
+
+    def _is_ours(self, fields: dict[bytes, bytes]) -> bool:
+        if fields.get(b"deployment") == self._deployment.id.encode():
+            return True
+        log.warning("a wake-up that is not this deployment's", extra={"fault": "stranger"})
+        return False
+
+    def _adding(self, field: str, value: str | bytes) -> tuple[str | bytes, ...]:
+        of = ("deployment", self._deployment.id)
+        return ("XADD", self.stream, "MAXLEN", "~", _LONGEST_STREAM, "*", *of, field, value)
+
+    def _reading(self, which: str, count: int, *options: str | int) -> tuple[str | int, ...]:
+        who = ("XREADGROUP", "GROUP", _GROUP, self._consumer)
+        return (*who, "COUNT", count, *options, "STREAMS", self.stream, which)
