@@ -14,7 +14,7 @@ from service.api.routes import application
 from service.api.stream import StreamRoutes
 from service.chains.paper.faults import Fault, FaultyVenue
 from service.chains.paper.venue import PaperSettings, PaperVenue
-from service.chains.venue import Venue, VenueUnavailableError
+from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 from service.events.bus import Bus
 from service.events.feed import Feeds
@@ -116,14 +116,7 @@ class Service:
             rate_limit=self._rate_limit,
             group_limit=settings.write_group_limit,
         )
-        self.venue = PaperVenue(
-            self._venue_database,
-            self._clock,
-            self.link,
-            self._deployment,
-            _paper_settings(settings, alone=servers.alone),
-        )
-        venue = _with_faults(self.venue, self._clock, settings)
+        self.venue = venue = self._paper_venue(_paper_settings(settings, alone=servers.alone))
         route_limits = RouteLimits(settings.max_route_legs, settings.min_split_gain_bps)
         quoter = Quoter(
             venue,
@@ -226,7 +219,7 @@ class Service:
             MarketRoutes(
                 quoter=quoter, venue=venue, clock=self._clock, learn=learn, turns=Turns(self._clock)
             ),
-            PaperRoutes(self.venue, learn),
+            PaperRoutes(venue, learn),
             HealthRoute(
                 orders=self.orders,
                 link=self.link,
@@ -238,6 +231,12 @@ class Service:
         self.web.on_shutdown.append(lambda _app: self.drain())
         self.web.on_cleanup.append(lambda _app: self.stop())
         self._started = False
+
+    def _paper_venue(self, settings: PaperSettings) -> PaperVenue:
+        """Return the venue, with the faults that are asked for."""
+        parts = (self._venue_database, self._clock, self.link, self._deployment, settings)
+        rates_ppm = {Fault(kind): rate for kind, rate in self._settings.paper_faults_ppm.items()}
+        return FaultyVenue(*parts, rates_ppm=rates_ppm) if rates_ppm else PaperVenue(*parts)
 
     async def start(self) -> None:
         """Bring the schema up to date, recover what the last stop left, and begin to work.
@@ -311,13 +310,6 @@ class Service:
         await self.link.close()
         await self._database.close()
         await self._venue_database.close()
-
-
-def _with_faults(venue: PaperVenue, clock: Clock, settings: Settings) -> Venue:
-    """Return the venue, behind the faults that the settings ask for."""
-    if not settings.paper_faults_ppm:
-        return venue
-    return FaultyVenue(venue, clock, {Fault(kind): rate for kind, rate in settings.paper_faults_ppm.items()})
 
 
 def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.api.problems import ServiceUnavailableError
-from service.chains.venue import Venue, VenueUnavailableError
+from service.chains.venue import MarketData, VenueUnavailableError
 from service.domain.tokens import find_token
 
 _MEMBERS = ("tokenIn", "tokenOut", "tokenA", "tokenB", "token")
@@ -21,7 +21,7 @@ class TokenLearner:
         venue: Whose tokens.
     """
 
-    venue: Venue
+    venue: MarketData
 
     async def __call__(self, sent: Any) -> None:
         """Learn what a body or a query names, whatever else is in it.

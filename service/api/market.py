@@ -13,7 +13,7 @@ from service.api.messages import Learn, json_list_response, json_response, load_
 from service.api.problems import InvalidError, ServiceUnavailableError
 from service.api.requests import POOL_QUERY, QUOTE_QUERY
 from service.api.responses import POOL, QUOTE, TOKEN
-from service.chains.venue import PoolView, Venue, VenueUnavailableError
+from service.chains.venue import MarketData, PoolView, VenueUnavailableError
 from service.clock import Clock
 from service.domain.amounts import format_amount, format_price
 from service.domain.failures import FailureCode
@@ -36,7 +36,7 @@ class MarketRoutes:
     """What the routes about the market need."""
 
     quoter: Quoter
-    venue: Venue
+    venue: MarketData
     clock: Clock
     learn: Learn
     turns: Turns

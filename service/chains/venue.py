@@ -105,8 +105,8 @@ class Swap:
     submit_by: float | None = None
 
 
-class Venue(Protocol):
-    """A venue: paper, or a chain."""
+class MarketData(Protocol):
+    """What can be traded, and at what prices."""
 
     def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
         """Return the pools that trade a pair directly, whichever their A, in a fixed order."""
@@ -164,6 +164,10 @@ class Venue(Protocol):
         """
         ...
 
+
+class Execution(Protocol):
+    """Signs transactions, sends them, and tells what became of them."""
+
     async def prepare(self, swap: Swap) -> SignedTransaction:
         """Sign a transaction; nothing is sent.
 
@@ -196,3 +200,7 @@ class Venue(Protocol):
             VenueUnavailableError: Nothing was learned.
         """
         ...
+
+
+class Venue(MarketData, Execution, Protocol):
+    """A market with its execution: paper, or a chain."""

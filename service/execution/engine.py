@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from service import crash_points
 from service.background import cancel
-from service.chains.venue import Swap, SwapTooLateError, Venue, VenueUnavailableError
+from service.chains.venue import Execution, Swap, SwapTooLateError, VenueUnavailableError
 from service.clock import Clock
 from service.domain.failures import Failure, FailureCode
 from service.domain.lifecycle import Event, Status, next_status
@@ -102,7 +102,7 @@ class Engine:
         journal: Journal,
         claims: Claims,
         orders: Orders,
-        venue: Venue,
+        venue: Execution,
         quoter: Quoter,
         clock: Clock,
         settings: ExecutionSettings,

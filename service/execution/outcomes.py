@@ -3,7 +3,7 @@
 import logging
 
 from service import crash_points
-from service.chains.venue import Venue, VenueUnavailableError
+from service.chains.venue import Execution, VenueUnavailableError
 from service.clock import Clock
 from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
 from service.postgres.database import UnavailableError
@@ -25,7 +25,7 @@ class Outcomes:
         clock: Paces the asking.
     """
 
-    def __init__(self, orders: Orders, venue: Venue, clock: Clock) -> None:
+    def __init__(self, orders: Orders, venue: Execution, clock: Clock) -> None:
         self._orders = orders
         self._venue = venue
         self._clock = clock

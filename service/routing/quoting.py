@@ -11,7 +11,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 
-from service.chains.venue import PoolRef, Snapshot, Venue, VenueUnavailableError
+from service.chains.venue import MarketData, PoolRef, Snapshot, VenueUnavailableError
 from service.clock import Clock
 from service.domain.failures import Failure, FailureCode, Remedy
 from service.domain.quote import Choice, Dex, NoQuote, SwapMode
@@ -31,7 +31,7 @@ _Answer = Sequence[Snapshot] | None
 """None: the DEX did not answer."""
 
 
-def pools_for(venue: Venue, token_in: str, token_out: str) -> list[PoolRef]:
+def pools_for(venue: MarketData, token_in: str, token_out: str) -> list[PoolRef]:
     """Return the pools that may serve a pair: the direct ones, and those of paths through the hubs."""
     pools = list(venue.pools(token_in, token_out))
     for hub in HUBS:
@@ -52,7 +52,7 @@ class Quoter:
         clock: Tells how long a quote has held the event loop.
     """
 
-    def __init__(self, venue: Venue, *, timeout_ms: int, limits: RouteLimits, clock: Clock) -> None:
+    def __init__(self, venue: MarketData, *, timeout_ms: int, limits: RouteLimits, clock: Clock) -> None:
         self._venue = venue
         self._timeout_s = timeout_ms / 1000
         self._limits = limits

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from service.amm import Ratio
-from service.chains.venue import MarketChange, PoolRef, Snapshot, Traded, Venue
+from service.chains.venue import MarketChange, MarketData, PoolRef, Snapshot, Traded
 from service.clock import Clock
 from service.domain.conditions import LONGEST_VOLUME_S, PairFacts
 from service.domain.tokens import TOKENS
@@ -28,7 +28,7 @@ class MarketView:
         limits: What bounds a route.
     """
 
-    def __init__(self, venue: Venue, clock: Clock, limits: RouteLimits) -> None:
+    def __init__(self, venue: MarketData, clock: Clock, limits: RouteLimits) -> None:
         self._venue = venue
         self._clock = clock
         self._limits = limits

@@ -4,22 +4,16 @@
 their client makes of them. The engine must come through each with every order executed at most once.
 """
 
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from enum import StrEnum
 
-from service.chains.paper.venue import PaperVenue
-from service.chains.venue import (
-    OnMarketChange,
-    PoolRef,
-    PoolView,
-    Snapshot,
-    Swap,
-    Traded,
-    VenueUnavailableError,
-)
+from service.chains.paper.venue import PaperSettings, PaperVenue
+from service.chains.venue import PoolRef, Snapshot, VenueUnavailableError
 from service.clock import Clock
-from service.domain.tokens import Token
 from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
+from service.postgres.database import Database
+from service.postgres.deployment import Deployment
+from service.redis.link import RedisLink
 from service.settings import PPM
 
 _SLOW_S = 1.0
@@ -37,65 +31,36 @@ class Fault(StrEnum):
     DOWN = "down"  # not even a connection
 
 
-class FaultyVenue:
-    """A venue whose calls fail now and then. Fits ``service.chains.venue.Venue``.
+class FaultyVenue(PaperVenue):
+    """A paper venue whose calls fail now and then.
 
     Args:
-        venue: The venue behind.
-        clock: Waits, and draws which call fails.
+        database: See ``PaperVenue``, as for the next four.
+        clock: Also waits, and draws which call fails.
+        link: To the other instances.
+        deployment: Whose instances share the market.
+        settings: How the market behaves.
         rates_ppm: How many of a million calls meet each fault.
     """
 
-    def __init__(self, venue: PaperVenue, clock: Clock, rates_ppm: Mapping[Fault, int]) -> None:
-        self._venue = venue
-        self._clock = clock
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        link: RedisLink,
+        deployment: Deployment,
+        settings: PaperSettings,
+        *,
+        rates_ppm: Mapping[Fault, int],
+    ) -> None:
+        super().__init__(database, clock, link, deployment, settings)
         self._rates_ppm = rates_ppm
-
-    def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
-        """Return the venue's pools."""
-        return self._venue.pools(token_in, token_out)
 
     def snapshot(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]:
         """Return the state of a DEX's pools, unless it is down."""
         if self._draw() is Fault.DOWN:
             raise VenueUnavailableError("down, on demand")
-        return self._venue.snapshot(pools)
-
-    def known(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:
-        """Return pools as they are known here."""
-        return self._venue.known(pools)
-
-    async def refresh(self) -> bool:
-        """Learn what was not heard of."""
-        return await self._venue.refresh()
-
-    def on_change(self, callback: OnMarketChange) -> None:
-        """Call back whenever the market has changed."""
-        self._venue.on_change(callback)
-
-    async def traded_since(self, seconds: int) -> Sequence[Traded]:
-        """Return what was traded lately."""
-        return await self._venue.traded_since(seconds)
-
-    def survey(self) -> tuple[int, Iterable[PoolView]]:
-        """Return every pool."""
-        return self._venue.survey()
-
-    def views(self, pools: Sequence[PoolRef]) -> Sequence[PoolView]:
-        """Return pools as they are shown."""
-        return self._venue.views(pools)
-
-    def tokens(self) -> Sequence[Token]:
-        """Return the tokens that some pool trades."""
-        return self._venue.tokens()
-
-    async def learn(self, names: Collection[str]) -> None:
-        """Learn what tokens there are of these names."""
-        await self._venue.learn(names)
-
-    async def prepare(self, swap: Swap) -> SignedTransaction:
-        """Sign as the venue does: that takes no network."""
-        return await self._venue.prepare(swap)
+        return super().snapshot(pools)
 
     async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
         """Send a transaction, or meet a fault."""
@@ -106,23 +71,23 @@ class FaultyVenue:
             case Fault.NEVER:
                 return TransactionStatus(TransactionState.UNKNOWN)
             case Fault.REFUSE:
-                return await self._venue.refuse(transaction)
+                return await self.refuse(transaction)
             case Fault.LATE:
                 await self._clock.sleep(_LATE_S)
             case Fault.SLOW:
                 await self._clock.sleep(_SLOW_S)
-        status = await self._venue.submit(transaction)
+        status = await super().submit(transaction)
         if fault in {Fault.LOST_ANSWER, Fault.LATE}:
             raise VenueUnavailableError("the answer was lost, on demand")
         return status
 
     async def status(self, transaction: SignedTransaction) -> TransactionStatus:
         """Ask after a transaction, or meet a fault."""
-        return await self._answer(self._venue.status(transaction))
+        return await self._answer(super().status(transaction))
 
     async def outcome(self, transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
         """Wait for a transaction's outcome, or meet a fault."""
-        return await self._answer(self._venue.outcome(transaction, timeout_s))
+        return await self._answer(super().outcome(transaction, timeout_s))
 
     async def _answer(self, answer: Awaitable[TransactionStatus]) -> TransactionStatus:
         fault = self._draw()

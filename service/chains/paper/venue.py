@@ -275,8 +275,7 @@ class PaperVenue:
 
     async def status(self, transaction: SignedTransaction) -> TransactionStatus:
         """Ask the chain what became of a transaction."""
-        [status] = await self._ledger.ask([decode(transaction)])
-        return status
+        return await self._ask_ledger(transaction)
 
     async def outcome(self, transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
         """Wait for a transaction's outcome: told by the chain, or asked for now and then."""
@@ -285,9 +284,13 @@ class PaperVenue:
             left_s = deadline - self._clock.monotonic()
             status = await self.chain.outcome(transaction.id, max(0, min(left_s, _ASK_AFTER_S)))
             if status is None:
-                status = await self.status(transaction)
+                status = await self._ask_ledger(transaction)
             if status.final or left_s <= _ASK_AFTER_S:
                 return status
+
+    async def _ask_ledger(self, transaction: SignedTransaction) -> TransactionStatus:
+        [status] = await self._ledger.ask([decode(transaction)])
+        return status
 
     async def _submit_group(self, submissions: list[Submission]) -> list[TransactionStatus | Exception]:
         statuses, arrivals = await self._ledger.submit(submissions)
