@@ -13,6 +13,7 @@ from service.amm.errors import (
     AmountTooSmallError,
     InsufficientLiquidityError,
     SwapRefusedError,
+    SwapUndeterminedError,
 )
 from service.amm.integers import U64_MAX
 from service.amm.meteora_damm_v2 import COMPOUNDING, DammV2Pool
@@ -210,7 +211,8 @@ def test_more_out_never_costs_less(pool: PoolState, direction: Direction, amount
     larger = exact_out(pool, direction, amount + more)
     try:
         smaller = pool.quote_exact_out(direction, amount, NOW)
-    except AmountTooSmallError:
+    except (AmountTooSmallError, SwapUndeterminedError):
+        # DLMM refuses what two ways to round make cost two amounts, and may take more than that.
         return
     assert smaller.amount_in <= larger.amount_in
 
