@@ -177,7 +177,8 @@ async def middleware(request: web.Request, handler: _Handler) -> web.StreamRespo
     except web.HTTPException as error:
         return respond_to_http_exception(error)
     except Exception as error:
-        if request.transport is None:
+        # Until the loop has told of it, a connection that was reset is only closing.
+        if request.transport is None or request.transport.is_closing():
             log.debug("%s %s: the client has gone", request.method, request.raw_path)
         else:
             fault = f"error {type(error).__name__}"

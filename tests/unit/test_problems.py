@@ -1,6 +1,8 @@
 """Problems: every error is problem+json that points at the fault and tells nothing of the inside."""
 
+import asyncio
 from typing import Any
+from unittest.mock import Mock
 
 import orjson
 import pytest
@@ -118,11 +120,13 @@ def body_of(response: web.StreamResponse) -> dict[str, Any]:
     return body
 
 
-async def answer_to(error: Exception) -> web.StreamResponse:
+async def answer_to(error: Exception, *, closing: bool = False) -> web.StreamResponse:
     async def fail(_request: web.Request) -> web.StreamResponse:
         raise error
 
-    return await middleware(make_mocked_request("GET", "/api/orders"), fail)
+    transport = Mock(spec=asyncio.Transport)
+    transport.is_closing.return_value = closing
+    return await middleware(make_mocked_request("GET", "/api/orders", transport=transport), fail)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +158,11 @@ async def test_an_error_of_the_services_own_is_logged_and_not_told(caplog: pytes
     assert response.status == 500
     assert "secret" not in str(body_of(response))
     assert "the secret" in caplog.text
+
+
+async def test_a_client_that_has_gone_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    await answer_to(ConnectionResetError("Cannot write to closing transport"), closing=True)
+    assert caplog.text == ""
 
 
 async def test_what_is_no_error_passes() -> None:
