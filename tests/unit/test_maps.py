@@ -25,3 +25,9 @@ def test_a_package_names_its_modules(package: Path) -> None:
     names = there(package)
     assert [entry for entry in entries if not any(fnmatch(name, entry) for name in names)] == []
     assert [name for name in sorted(names) if not any(fnmatch(name, entry) for entry in entries)] == []
+
+
+def test_unit_tests_stand_where_their_modules_stand() -> None:
+    unit = Path(__file__).parent
+    folders = {path.parent.relative_to(unit) for path in unit.rglob("test_*.py")}
+    assert {folder for folder in folders if not (SERVICE / folder).is_dir()} == set()

@@ -252,3 +252,21 @@ def test_whatever_the_balances_say_they_fit_an_account(text: str) -> None:
     except ValidationError:
         return
     assert all(0 <= amount <= U64_MAX for amount in balances.values())
+
+
+def test_a_home_that_does_not_exist_names_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (
+        mock.patch.dict(os.environ, {"DATA_DIR": "~nosuchuser/x"}),
+        pytest.raises(InvalidSettingError, match="DATA_DIR"),
+    ):
+        load()
+
+
+def test_an_env_file_that_is_not_utf_8_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(b"HOST=\xff\n")
+    with mock.patch.dict(os.environ), pytest.raises(InvalidSettingError):
+        load()

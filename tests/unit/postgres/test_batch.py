@@ -248,3 +248,28 @@ async def test_a_stop_waits_for_all_that_waits_and_for_nothing_when_nothing_does
     await stopped
     assert await results == ["a1 done", "a2 done", "b1 done"]
     assert statement.groups == [["a1", "b1"], ["a2"]]
+
+
+async def test_those_who_gave_up_hold_no_place_in_the_queue() -> None:
+    statement = Statement()
+    batcher = make(statement, ManualClock(), limit=1)
+    statement.free.clear()
+    first = submit(batcher, "a1")
+    await settle()
+    with pytest.raises(UnavailableError):
+        await batcher.submit("b1", timeout_s=0)
+    third = submit(batcher, "c1")
+    await settle()
+    statement.free.set()
+    await first
+    assert await third == ["c1 done"]
+
+
+async def test_a_statement_that_answers_too_few_fails_its_callers_rather_than_hang_them() -> None:
+    async def run(_items: list[str]) -> list[str]:
+        return []
+
+    batcher = Batcher(run, clock=ManualClock(), name="t", key=lambda item: item, largest=5)
+    answer = asyncio.create_task(batcher.submit("a"))
+    await settle()
+    assert answer.done()

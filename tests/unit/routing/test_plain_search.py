@@ -26,7 +26,7 @@ EVERY_GAIN = RouteLimits(min_split_gain_bps=0)
 BAR = 100_000
 """A route may lose one part in so many to what a plain search finds."""
 
-BEATEN = Path(__file__).parents[1] / "golden" / "routing_beaten.json"
+BEATEN = Path(__file__).parents[2] / "golden" / "routing_beaten.json"
 WIDE, NARROW = Range(20_000, 50_000), Range(300, 300)
 
 

@@ -18,7 +18,7 @@ from service.routing.prices import MarketPrices
 from service.triggers.book import FiredLimit, LimitBook, RestingLimit
 
 from tests.support.market import SLOT, a_market
-from tests.unit.test_amm_properties import pools
+from tests.unit.amm.test_amm_properties import pools
 
 NOW = ChainTime(1_800_000_000)
 PAIR = "SOL", "JUP"

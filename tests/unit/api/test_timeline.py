@@ -15,7 +15,7 @@ from service.store import orders as store
 from service.store.journal import Entry, Quoted
 from service.store.orders import Order, Terms
 
-from tests.unit.test_views import FILL, FILLED, an_order, entry
+from tests.unit.api.test_views import FILL, FILLED, an_order, entry
 
 MODEST = settings(max_examples=60, deadline=None)
 

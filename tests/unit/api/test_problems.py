@@ -168,3 +168,11 @@ async def test_a_client_that_has_gone_is_no_error(caplog: pytest.LogCaptureFixtu
 async def test_what_is_no_error_passes() -> None:
     with pytest.raises(web.HTTPSeeOther):
         await answer_to(web.HTTPSeeOther("/elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("name", "pointer"), [("a b", "#/a%20b"), ("50%", "#/50%25"), ("é", "#/%C3%A9"), ('"', "#/%22")]
+)
+def test_a_pointer_is_a_uri_fragment(name: str, pointer: str) -> None:
+    [error] = InvalidError.of(ValidationError({name: ["No."]})).errors or []
+    assert error["pointer"] == pointer

@@ -14,6 +14,7 @@ from service.redis.link import RedisLink
 from service.store.journal import Committed, Quoted
 
 from tests.support.clock import ManualClock
+from tests.unit.events.test_feed import make, see
 
 MODEST = settings(max_examples=30, deadline=None)
 
@@ -140,3 +141,23 @@ def test_a_message_that_is_none_of_ours_is_logged_and_dropped(
     there.bus.channel.take(sent_by(HERE, body))
     assert there.taken == []
     assert "not one of ours" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "body", [b'[["a",{},null,[]]]', b'[["a",{},null,["1"]]]', b'[["a",{},null,["1","1"]]]']
+)
+def test_a_message_with_half_a_fill_is_dropped(body: bytes) -> None:
+    there = Instance(THERE)
+    there.bus.channel.take(sent_by(HERE, body))
+    assert there.taken == []
+
+
+@pytest.mark.parametrize("entry", [b"{}", b"1", b"null", b'{"sequence":"x"}'])
+async def test_a_message_whose_entry_is_no_entry_is_dropped(entry: bytes) -> None:
+    _, feeds = make(one=1)
+    watcher = await see(feeds)
+    bus = Bus(cast("RedisLink", Instance(THERE)), feeds, ManualClock(), deployment=deployment(), sender=THERE)
+    try:
+        bus.channel.take(sent_by(HERE, b'[["one",' + entry + b",null,null]]"))
+    finally:
+        await watcher.leave()

@@ -31,7 +31,7 @@ from service.amm.quote import PoolState, SwapQuote
 from service.amm.raydium_cpmm_account import CpmmConfigAccount, CpmmPoolAccount
 from service.amm.raydium_cpmm_account import pool_of_accounts as cpmm_pool_of
 
-from tests.unit.amm_vectors import (
+from tests.unit.amm.amm_vectors import (
     Vector,
     amm_v4_pool,
     cpmm_pool,

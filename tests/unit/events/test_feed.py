@@ -252,3 +252,44 @@ def test_whatever_arrives_in_whatever_order_each_entry_is_seen_once_in_order(
         return watcher.seen
 
     assert asyncio.run(run()) == list(range(after + 1, 6))
+
+
+async def test_nothing_is_kept_of_watchers_that_left_while_another_stays() -> None:
+    _, feeds = make(one=1)
+    stays = await see(feeds)
+    for _ in range(100):
+        await (await see(feeds)).leave()
+    kept = len(feeds._watched["one"]._changed)
+    await stays.leave()
+    assert kept == 1
+
+
+async def test_early_steps_that_come_out_of_order_are_all_seen() -> None:
+    stored, feeds = make(one=1)
+    stored.free.clear()
+    seeing = asyncio.create_task(see(feeds))
+    await settle()
+    stored.stored["one"] = 3
+    feeds.take([STEPS[2], STEPS[1]])
+    stored.free.set()
+    watcher = await seeing
+    seen = list(watcher.seen)
+    await watcher.leave()
+    assert seen == [1, 2, 3]
+
+
+async def test_a_gap_found_while_another_is_being_read_is_filled() -> None:
+    stored, feeds = make(one=1)
+    watcher = await see(feeds)
+    stored.free.clear()
+    stored.stored["one"] = 3
+    feeds.take([STEPS[2]])
+    await settle()
+    stored.stored["one"] = 5
+    feeds.take([STEPS[4]])
+    await settle()
+    stored.free.set()
+    await settle()
+    seen = list(watcher.seen)
+    await watcher.leave()
+    assert seen == [1, 2, 3, 4, 5]

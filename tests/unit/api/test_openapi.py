@@ -331,3 +331,17 @@ def test_an_order_without_one_of_its_fields_is_not_what_the_document_says(field:
     order = ORDER.dump(OrderAt(an_order()))
     del order[field]
     assert not is_valid("Order", order)
+
+
+@pytest.mark.parametrize("client_id", ["a b", "x" * 65])
+def test_the_document_refuses_the_client_order_ids_that_the_service_refuses(client_id: str) -> None:
+    assert not is_valid("NewOrder", {**NEW, "clientOrderId": client_id})
+
+
+def test_the_documents_patterns_are_anchored_and_in_ecma_262() -> None:
+    pattern = document()["components"]["schemas"]["NewOrder"]["properties"]["clientOrderId"]["pattern"]
+    assert pattern == r"^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,64}$"
+
+
+def test_the_document_lists_itself() -> None:
+    assert "/openapi.json" in document()["paths"]

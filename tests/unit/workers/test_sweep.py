@@ -335,3 +335,15 @@ async def test_a_stop_while_postgresql_is_away_leaves_it_to_the_others(world: Wo
     world.instances.away = True
     await world.sweep.stop()
     assert world.instances.left == []
+
+
+async def test_a_wake_all_outlives_an_absence_of_postgresql() -> None:
+    world = World()
+    await world.start()
+    world.instances.away = True
+    world.sweep.wake_all()
+    await settle()
+    world.instances.away = False
+    asked = await world.after(1) + await world.after(1)
+    await world.sweep.stop()
+    assert "wake again" in asked

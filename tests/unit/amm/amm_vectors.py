@@ -14,7 +14,7 @@ from service.amm.quote import ChainTime, Direction
 from service.amm.raydium_amm_v4 import AmmV4Pool
 from service.amm.raydium_cpmm import CpmmPool
 
-GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
+GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[2] / "golden"))
 
 # Vectors of the programs without a clock of their own ran at this time.
 NOON = ChainTime(1_800_000_000)
