@@ -1,0 +1,43 @@
+"""What tests share.
+
+Servers and processes:
+
+servers.py        PostgreSQL and Redis, started once; a database of its own for each test
+own_servers.py    servers that a test may kill, and the load under which it does so
+pgbouncer.py      PgBouncer before a test's PostgreSQL
+proxy.py          a network between the service and a server, with all that networks do wrong
+process.py        the real service in a process of its own
+settings.py       settings, loaded as if nothing but some variables were set
+
+Clients:
+
+orders.py         placing orders and following them
+load.py           many orders at once
+resting.py        limit and sniper orders of every kind
+gem_market.py     limit and sniper orders in a market whose prices only the test moves
+flood.py          one request, repeated as fast as it is answered
+raw.py            HTTP, byte by byte
+sockets.py        a WebSocket client that does only what it is told
+
+Parts of the service without the rest:
+
+store.py          the store
+desk.py           the store, with others who end, fire and amend the same orders
+interleaving.py   statements of several actors, interleaved as a test says
+paper.py          the paper venue
+market.py         the paper market, and a crowd that trades in it
+stands.py         what tests of any venue need of one
+later.py          the sweep, as the engine sees it
+clock.py          a clock that stands still until a test moves it
+times.py          times that orders expire at
+loop_lag.py       how long the event loop is held
+loop_load.py      orders as large as orders can be
+
+Judges, by rules that are not the engine's:
+
+judge.py          what became of market orders
+resting_judge.py  what became of orders of every type
+plain_search.py   the best route, by trying
+split_solver.py   the best split, by bisection
+report.py         the table of faults
+"""

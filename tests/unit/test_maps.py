@@ -8,7 +8,8 @@ import pytest
 import service
 
 SERVICE = Path(service.__file__).parent
-PACKAGES = sorted(path.parent for path in SERVICE.rglob("__init__.py"))
+SUPPORT = Path(__file__).parents[1] / "support"
+PACKAGES = [*sorted(path.parent for path in SERVICE.rglob("__init__.py")), SUPPORT]
 _ENTRY = re.compile(r"^([\w*]+(?:\.py|/)) {2,}\S", re.MULTILINE)
 
 
