@@ -1,6 +1,6 @@
 """The pools that an instance quotes with, as of one commit, by id and by pair, and the tokens they trade."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from service.chains.paper.ledger import Ledger
@@ -38,7 +38,7 @@ class Catalogue:
         self._refs: dict[str, PoolRef] = {}
         self._by_pair: dict[tuple[str, str], list[PoolRef]] = {}
         self._traded_in: Counter[str] = Counter()
-        self._left_over: deque[str] = deque()
+        self._left_over: dict[str, None] = {}
 
     async def stop(self) -> None:
         """Wait until every refresh that was asked for has been answered, unless PostgreSQL is away."""
@@ -135,8 +135,11 @@ class Catalogue:
 
     def _forget_token(self, token: str) -> None:
         """Forget, sooner or later, a token that no pool trades: it can be read again."""
-        self._left_over.append(token)
+        # Once, and last: one that comes and goes is not the oldest.
+        self._left_over.pop(token, None)
+        self._left_over[token] = None
         if len(self._left_over) > _TOKENS_KEPT:
-            oldest = self._left_over.popleft()
+            oldest = next(iter(self._left_over))
+            del self._left_over[oldest]
             if not self._traded_in[oldest] and oldest not in PRICES:
                 TOKENS.pop(oldest, None)

@@ -250,6 +250,17 @@ def test_tokens_that_no_pool_trades_are_forgotten_in_the_end(monkeypatch: pytest
     assert TOKENS.keys() >= {"T3", "JUP", "BONK"}
 
 
+def test_a_token_that_comes_and_goes_is_not_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue_module, "_TOKENS_KEPT", 2)
+    known = Known()
+    TOKENS[GEM.symbol] = GEM
+    for _ in range(5):
+        known.commit(a_pool(GEM, SOL))
+        known.commit(gone=(a_pool(GEM, SOL).id,))
+        # Whoever has just listed it shows it, though another has delisted it since.
+        assert GEM.symbol in TOKENS
+
+
 # --- which pairs the triggers look at again
 
 
