@@ -58,7 +58,7 @@ bench: $(VENV)/.dev ## Measure orders per second and CPU per order beside a base
 	@$(BIN)/python -m tests.bench.resting
 
 faults: $(VENV)/.dev ## Run the long fault tests, and print what they did and found
-	@$(BIN)/python -m pytest -q -n 4 --dist loadfile -m long -o faulthandler_timeout=0 tests
+	@$(BIN)/python -m pytest -q -m long -o faulthandler_timeout=0 tests
 
 audit: $(VENV)/.run ## Check the books against the venue's ledger
 	@$(BIN)/python -m service audit

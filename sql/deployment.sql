@@ -1,6 +1,6 @@
 -- The deployment: all instances that share a database.
 
--- name: found_deployment
+-- name: create_deployment
 -- Return the deployment's id; the first start makes it.
 INSERT INTO deployment (id)
 VALUES (%(id)s)

@@ -13,7 +13,7 @@ from service.api.requests import NEW_POOL
 from service.api.responses import POOL
 from service.chains.paper.listing import (
     CannotListError,
-    FoundedPoolError,
+    GenesisPoolError,
     NewPool,
     NoRoomError,
     NoSuchPoolError,
@@ -57,7 +57,7 @@ class PaperRoutes:
             await self.venue.delist_pool(pool_id)
         except NoSuchPoolError as error:
             raise NotFoundError(str(error)) from None
-        except FoundedPoolError as error:
+        except GenesisPoolError as error:
             raise ConflictError(str(error)) from None
         except QueueFullError:
             raise _too_many() from None

@@ -8,7 +8,7 @@ from service.clock import Clock
 from service.postgres.database import Database
 from service.postgres.queries import query
 
-_CREATE_MARKET = query("found_deployment")
+_CREATE = query("create_deployment")
 
 
 class Deployment:
@@ -28,7 +28,7 @@ class Deployment:
         Raises:
             UnavailableError: PostgreSQL is away.
         """
-        [(self._id,)] = await database.run(_CREATE_MARKET, {"id": clock.new_instance_id()})
+        [(self._id,)] = await database.run(_CREATE, {"id": clock.new_instance_id()})
 
     @property
     def id(self) -> str:

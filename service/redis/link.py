@@ -64,7 +64,7 @@ class RedisLink:
     """Knows whether Redis can be used, and sends commands, those of one turn of the event loop together.
 
     Args:
-        url: Redis, rediss or unix.
+        url: Of the scheme redis, rediss or unix.
         clock: Paces the attempts while Redis is away.
     """
 

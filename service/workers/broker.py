@@ -99,20 +99,21 @@ class WakeUpBroker(RedisStreamBroker):
         finally:
             await client.aclose()
 
-    async def claim_lost(self, client: Redis, *, idle_ms: int) -> Entries:
+    async def claim_lost(self, client: Redis, count: int, *, idle_ms: int) -> Entries:
         """Return wake-ups that a process was sent, and did not begin: it has died, or has not heard them.
 
         As long as they are in the stream, they count as work that waits.
 
         Args:
             client: Whose connection to use.
+            count: How many to claim at most: what is not begun at once would be claimed again, by others too.
             idle_ms: How long ago they were sent at least.
         """
         sent: list[Any] = await client.xpending_range(self.stream, _GROUP, "-", "+", _MOST_GIVEN_BACK)
         lost = [entry["message_id"] for entry in sent if entry["time_since_delivered"] >= idle_ms]
         if not lost:
             return []
-        await client.xclaim(self.stream, _GROUP, self._consumer, idle_ms, lost, justid=True)
+        await client.xclaim(self.stream, _GROUP, self._consumer, idle_ms, lost[:count], justid=True)
         return await self.read_again(client)
 
     async def remove_dead_consumers(self, client: Redis, *, idle_ms: int) -> None:

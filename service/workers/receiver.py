@@ -139,16 +139,16 @@ class JobReceiver:
         self._take_entries(await self._broker.read_again(client))
         next_look = self._clock.monotonic()
         while True:
-            if self._clock.monotonic() >= next_look:
-                next_look = self._clock.monotonic() + _LOOK_FOR_LOST_EVERY_S
-                self._take_entries(await self._broker.claim_lost(client, idle_ms=_LOST_AFTER_MS))
-                await self._broker.remove_dead_consumers(client, idle_ms=_DEAD_AFTER_MS)
             free = self._concurrency - len(self._jobs) - len(self._read)
-            if free > 0:
-                self._take_entries(await self._broker.read(client, free, block_ms=_BLOCK_MS))
-            else:
+            if free <= 0:
                 self._slot_free.clear()
                 await self._slot_free.wait()
+            elif self._clock.monotonic() >= next_look:
+                next_look = self._clock.monotonic() + _LOOK_FOR_LOST_EVERY_S
+                self._take_entries(await self._broker.claim_lost(client, free, idle_ms=_LOST_AFTER_MS))
+                await self._broker.remove_dead_consumers(client, idle_ms=_DEAD_AFTER_MS)
+            else:
+                self._take_entries(await self._broker.read(client, free, block_ms=_BLOCK_MS))
 
     def _take_entries(self, entries: Entries) -> None:
         for entry_id, fields in entries:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from service.chains.paper import chain
-from service.chains.paper.genesis import ENDOWMENT
+from service.chains.paper.genesis import FUNDS
 from service.chains.paper.market import Market
 from service.chains.paper.records import Arrival, CommitId, Settlement, Submission
 from service.chains.paper.transaction import decode, message_of
@@ -428,12 +428,12 @@ async def test_a_changed_balance_is_given_or_taken_at_the_next_start(servers: Te
         return balances(servers)
 
     first = await start_with()
-    assert first["SOL"] == ENDOWMENT - 1_000
+    assert first["SOL"] == FUNDS - 1_000
     poorer = await start_with(SOL=5_000, USDC=7)
     # The first start's trade has cost 1,000 already, and this one's costs as much.
     assert (poorer["SOL"], poorer["USDC"]) == (5_000 - 2_000, 7)
     richer = await start_with(SOL=10**12)
-    assert (richer["SOL"], richer["USDC"]) == (10**12 - 3_000, ENDOWMENT)
+    assert (richer["SOL"], richer["USDC"]) == (10**12 - 3_000, FUNDS)
     same = await start_with(SOL=10**12)
     assert same["SOL"] == 10**12 - 4_000
     # More cannot be taken than is there: it stays, and is taken when there is enough.
@@ -444,8 +444,8 @@ async def test_a_changed_balance_is_given_or_taken_at_the_next_start(servers: Te
 async def test_another_owners_wallet_is_left_alone_by_a_balance(servers: TestServers) -> None:
     async with open_rig(servers, balances={"SOL": 1}):
         pass
-    assert set(balances(servers, "traders").values()) == {ENDOWMENT}
-    assert balances(servers) == {**dict.fromkeys(TOKENS, ENDOWMENT), "SOL": 1}
+    assert set(balances(servers, "traders").values()) == {FUNDS}
+    assert balances(servers) == {**dict.fromkeys(TOKENS, FUNDS), "SOL": 1}
 
 
 # --- faults

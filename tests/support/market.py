@@ -29,7 +29,7 @@ Leg = tuple[str, str, str]
 
 @lru_cache
 def founded(seed: int = 1, variance: Range = VARIANCE) -> tuple[PaperPool, ...]:
-    """Return the pools that a seed founds at ``SLOT``; they are immutable, so once will do."""
+    """Return the pools that a seed makes at ``SLOT``; they are immutable, so once will do."""
     return tuple(genesis_pools(seed, variance, Clock(seed=1), SLOT, SLOT_MS))
 
 

@@ -2,7 +2,7 @@
 
 Hub pairs have two pools on each DEX, small pairs one; JUP and BONK, and RAY and BONK, trade by way of
 another token only. Depths and parameters are those of the real markets, roughly, in 2026; CPMM's rates are
-those of Raydium's configs, DLMM's those of Meteora's presets. The same seed founds the same market, and a
+those of Raydium's configs, DLMM's those of Meteora's presets. The same seed makes the same market, and a
 pair listed later changes no other.
 """
 
@@ -34,7 +34,7 @@ from service.domain.quote import Dex
 from service.domain.tokens import TOKENS
 from service.settings import Range
 
-ENDOWMENT = 10**18
+FUNDS = 10**18
 """Base units of every token that a wallet starts with: enough to move every market, far below u64."""
 
 
@@ -104,7 +104,7 @@ class _PoolSpec(NamedTuple):
 
 
 def genesis_pools(seed: int, variance_ppm: Range, clock: Clock, slot: int, slot_ms: int) -> list[PaperPool]:
-    """Return the pools that a seed founds in a slot, each at its target price.
+    """Return the pools that a seed makes in a slot, each at its target price.
 
     Args:
         seed: The market's: any integer.
@@ -166,7 +166,7 @@ def genesis_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, st
     Args:
         user: What the user's wallet starts with, by token, where it is not the funded.
     """
-    wallets = {(owner, token): ENDOWMENT for owner in (USER, TRADERS) for token in PRICES}
+    wallets = {(owner, token): FUNDS for owner in (USER, TRADERS) for token in PRICES}
     return wallets | {(USER, token): amount for token, amount in (user or {}).items()}
 
 

@@ -50,7 +50,7 @@ class NoSuchPoolError(Exception):
     """There is no pool of this id."""
 
 
-class FoundedPoolError(Exception):
+class GenesisPoolError(Exception):
     """The pool belongs to the market, and stays."""
 
 
@@ -143,7 +143,7 @@ class Listings:
 
         Raises:
             NoSuchPoolError: There is none.
-            FoundedPoolError: It is one of those that were always there.
+            GenesisPoolError: It is one of those that were always there.
             QueueFullError: Too many wait; it is not delisted.
             VenueUnavailableError: It may be delisted, now or in a moment.
         """
@@ -151,7 +151,7 @@ class Listings:
             case Verdict.UNKNOWN:
                 raise NoSuchPoolError("There is no such pool.")
             case Verdict.GENESIS:
-                raise FoundedPoolError("The pool was there from the beginning: only listed ones can go.")
+                raise GenesisPoolError("The pool was there from the beginning: only listed ones can go.")
         if pool_id in self._chain.catalogue.pools:
             await self._chain.catalogue.refresh()
         log.info("paper market: %s is delisted", pool_id)

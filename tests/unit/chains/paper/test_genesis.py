@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.amm import AmmV4Pool, CpmmPool, DammV2Pool, Direction, DlmmPool
 from service.amm.meteora_dlmm_prices import price_of_bin
 from service.chains.paper import genesis
-from service.chains.paper.genesis import ENDOWMENT, genesis_pools, genesis_wallets
+from service.chains.paper.genesis import FUNDS, genesis_pools, genesis_wallets
 from service.chains.paper.market import TRADERS, USER
 from service.chains.paper.pool import PaperPool, owed
 from service.chains.paper.pool_json import PROGRAMS
@@ -97,11 +97,11 @@ def test_every_pair_can_be_traded_in_two_legs_at_most() -> None:
 
 @MODEST
 @given(seeds)
-def test_the_same_seed_founds_the_same_pools(seed: int) -> None:
+def test_the_same_seed_makes_the_same_pools(seed: int) -> None:
     assert founded(seed) == genesis_pools(seed, VARIANCE, Clock(seed=3), SLOT, SLOT_MS)
 
 
-def test_another_seed_founds_other_pools() -> None:
+def test_another_seed_makes_other_pools() -> None:
     assert all(one != other for one, other in zip(founded(1), founded(2), strict=True))
 
 
@@ -201,7 +201,7 @@ def test_a_market_may_begin_with_time() -> None:
 
 
 def test_wallets_start_with_the_endowment_or_with_what_the_user_is_given() -> None:
-    assert genesis_wallets() == {(owner, token): ENDOWMENT for owner in (USER, TRADERS) for token in TOKENS}
+    assert genesis_wallets() == {(owner, token): FUNDS for owner in (USER, TRADERS) for token in TOKENS}
     wallets = genesis_wallets({"SOL": 5, "BONK": 0})
     assert (wallets[USER, "SOL"], wallets[USER, "BONK"]) == (5, 0)
     assert wallets[USER, "USDC"] == wallets[TRADERS, "SOL"] == 10**18
