@@ -52,9 +52,10 @@ class TransactionState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TransactionStatus:
-    """A venue's answer about one: ``fill`` and ``landing`` when it landed, ``failure`` when it failed.
+    """What a venue knows of a transaction.
 
-    ``landing`` is None where the venue no longer knows.
+    ``fill`` and ``landing`` tell of one that landed, ``failure`` of one that failed. ``landing`` is None
+    where the venue no longer knows.
     """
 
     state: TransactionState
