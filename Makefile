@@ -38,7 +38,7 @@ test-watch: $(VENV)/.dev ## Run the unit tests on every change
 	@$(BIN)/watchfiles '$(BIN)/python -m pytest -q tests/unit' service sql tests
 
 check: $(VENV)/.dev ## Lint, types, layers, formatting
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --config setup.cfg

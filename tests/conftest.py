@@ -10,9 +10,9 @@ from unittest.mock import patch
 import pytest
 from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, Request
+
 from service import settings
 from service.app import Servers, Service
-
 from tests.support.process import NO_DELAYS, ServiceProcess
 from tests.support.report import (
     pytest_runtest_logreport,

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
-from service.api.responses import ProblemSchema
 
+from service.api.responses import ProblemSchema
 from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER, Client
 from tests.support.servers import TestCluster

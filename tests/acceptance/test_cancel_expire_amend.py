@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from aiohttp.web import Application
+
 from service.api.responses import CancelledOrderSchema, CancelledSchema, OrderSchema
 from service.app import Service
 from service.domain.transaction import SignedTransaction, TransactionStatus
-
 from tests.conftest import service_on
 from tests.support.gem_market import (
     FIRED_LIFE,

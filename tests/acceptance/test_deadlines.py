@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp.web import Application
+
 from service.api.responses import OrderSchema
 from service.app import Service
 from service.chains.venue import PoolRef, Snapshot, Swap
 from service.domain.quote import Dex
-
 from tests.conftest import service_on
 from tests.support.gem_market import (
     ended,

@@ -16,10 +16,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
 from service.clock import Clock
 from service.postgres.database import Database
 from service.postgres.migrations import migrate
-
 from tests.support.process import NO_DELAYS, PROJECT, ServiceProcess
 from tests.support.servers import TestServers
 from tests.support.settings import known_settings, load_settings

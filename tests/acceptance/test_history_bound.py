@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from service.execution import retry
 
+from service.execution import retry
 from tests.support.gem_market import ended, fire_by_hand, forget_listed_tokens, limit, list_pool, poll, rows
 from tests.support.orders import Client, Json, get, statuses
 from tests.support.servers import TestServers

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 from aiohttp.web import Application
+
 from service.api.responses import OrderSchema
 from service.app import Service
 from service.chains.venue import Swap
-
 from tests.conftest import service_on
 from tests.support.gem_market import (
     FIRED_LIFE,

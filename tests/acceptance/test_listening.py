@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+
 from service.commands import _check_host, _listen
 from service.settings import InvalidSettingError
 

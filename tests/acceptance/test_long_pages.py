@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 
 from service.api.pages import LARGEST_PAGE_BYTES
-
 from tests.support.loop_load import ENTRIES, store_orders
 from tests.support.orders import Client
 from tests.support.servers import TestServers

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
+
 from service.api.responses import PoolListSchema, ProblemSchema, QuoteSchema, TokenListSchema
 from service.domain.failures import FailureCode
 from service.domain.tokens import TOKENS
-
 from tests.conftest import service_on
 from tests.support.orders import Client, Json, execute
 from tests.support.paper import quiet_slot_ms

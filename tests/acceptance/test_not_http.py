@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from service.api.responses import ProblemSchema
 
+from service.api.responses import ProblemSchema
 from tests.support.process import NO_DELAYS, ServiceProcess
 from tests.support.raw import HOST, JSON, Answer, answer_on, connected, is_closed
 from tests.support.servers import TestCluster

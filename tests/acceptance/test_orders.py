@@ -5,10 +5,10 @@ from fractions import Fraction
 
 import pytest
 from aiohttp.web import Application
-from service.api.responses import OrderListSchema, OrderSchema
-from service.domain.tokens import TOKENS
 from solders.signature import Signature
 
+from service.api.responses import OrderListSchema, OrderSchema
+from service.domain.tokens import TOKENS
 from tests.conftest import service_on
 from tests.support.orders import (
     LIFE,

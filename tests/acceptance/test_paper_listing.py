@@ -8,11 +8,11 @@ from typing import Any
 import psycopg2
 import pytest
 from aiohttp.web import Application
+
 from service.api.responses import PoolSchema
 from service.chains.paper import commands
 from service.chains.paper.pool_json import PROGRAMS
 from service.domain.tokens import TOKENS
-
 from tests.conftest import service_on
 from tests.support.gem_market import (
     GEM_POOL,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from aiohttp.web import Application
+
 from service.api.responses import OrderSchema
 from service.domain.timestamps import format_timestamp
-
 from tests.conftest import service_on
 from tests.support.gem_market import (
     FIRED_LIFE,

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+
 from service.clock import Clock
 from service.postgres.database import Database, RefusedError, UnavailableError
 from service.postgres.migrations import _LOCK
-
 from tests.support.judge import wait_until
 from tests.support.process import ServiceProcess
 from tests.support.servers import TestCluster, TestServers

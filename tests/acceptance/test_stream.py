@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from aiohttp import WSMsgType
+
 from service.api.responses import OrderSchema
 from service.app import Service
-
 from tests.support.orders import LIFE, Client, execute, get, place, watch
 
 Start = Callable[..., Awaitable[Client]]

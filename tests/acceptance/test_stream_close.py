@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from aiohttp import WSMsgType
+
 from service.api import stream
 from service.api.timeline import Timeline
 from service.app import Service
-
 from tests.support.load import place_many
 from tests.support.orders import Client, execute
 from tests.support.process import ServiceProcess

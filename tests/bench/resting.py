@@ -21,11 +21,11 @@ from pathlib import Path
 
 import orjson
 from psycopg2.extensions import connection
+
 from service.clock import Clock
 from service.domain.limit_price import limit_out
 from service.domain.tokens import TOKENS
 from service.store import journal
-
 from tests.support.judge import wait_until
 from tests.support.orders import Json
 from tests.support.process import NO_DELAYS, PROJECT, ServiceProcess

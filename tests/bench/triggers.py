@@ -23,7 +23,6 @@ from service.domain.tokens import TOKENS
 from service.routing import RouteLimits, marginal_price
 from service.routing.prices import MarketPrices
 from service.triggers.book import FiredLimit, LimitBook, Pair, RestingLimit
-
 from tests.support.market import SLOT, SLOT_MS, VARIANCE
 
 PAIRS: tuple[Pair, ...] = (

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
-from service.crash_points import POINTS
 
+from service.crash_points import POINTS
 from tests.support import report
 from tests.support.judge import (
     Verdict,

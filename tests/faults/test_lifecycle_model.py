@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+
 from service.amm import ChainTime, CpmmPool
 from service.chains.venue import (
     OnMarketChange,
@@ -44,7 +45,6 @@ from service.postgres.database import Row, UnavailableError
 from service.postgres.queries import Query
 from service.routing import RouteLimits
 from service.routing.quoting import Quoter
-
 from tests.support import report
 from tests.support.clock import ManualClock
 from tests.support.later import Noted

@@ -1,8 +1,8 @@
 """A hundred thousand random trades, and a whole day of the market's own: nothing is made or lost."""
 
 import pytest
-from service.chains.paper.pool_json import PROGRAMS
 
+from service.chains.paper.pool_json import PROGRAMS
 from tests.support.market import (
     EVERY_OUTCOME,
     SLOT,

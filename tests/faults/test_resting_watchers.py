@@ -12,8 +12,8 @@ from functools import partial
 
 import orjson
 import pytest
-from service.store import journal, resting
 
+from service.store import journal, resting
 from tests.support import report
 from tests.support.judge import wait_until
 from tests.support.own_servers import OwnServers

@@ -15,11 +15,11 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg2
 import pytest
 import uvloop
+
 from service.clock import Clock
 from service.postgres.database import STATEMENT_TIMEOUT_MS, Database, UnavailableError
 from service.postgres.driver import Connection
 from service.postgres.queries import Query
-
 from tests.support.process import PROJECT
 from tests.support.proxy import Proxy, Weather
 from tests.support.servers import TestCluster, TestServers

@@ -20,6 +20,7 @@ from typing import IO, Any
 import psycopg2
 import pytest
 import redis
+
 from service.embedded import (
     DataDirInUseError,
     EmbeddedServerError,

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.order import OrderType, TimeInForce
 from service.domain.timestamps import format_timestamp
@@ -16,7 +17,6 @@ from service.store.claims import Claimed
 from service.store.endings import Filter
 from service.store.journal import Committed, SupersededError
 from service.store.resting import Fired
-
 from tests.support.desk import Desk, race
 from tests.support.gem_market import rows
 from tests.support.interleaving import schedules

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import psycopg2
 import pytest
+
 from service.domain.amounts import U64_MAX
 from service.domain.lifecycle import Status
 from service.domain.quote import SwapMode
@@ -13,7 +14,6 @@ from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.database import Row, UnavailableError
 from service.store.claims import Claimed
 from service.store.journal import ClientOrderIdTakenError, Committed, Quoted, SupersededError
-
 from tests.support.servers import TestServers
 from tests.support.store import Store, open_store
 

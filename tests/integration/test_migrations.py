@@ -6,10 +6,10 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+
 from service.clock import Clock
 from service.postgres.database import Database
 from service.postgres.migrations import Migration, MigrationError, load, migrate
-
 from tests.support.servers import TestCluster, TestServers
 
 FIRST = Migration(1, "first", "CREATE TABLE first (n integer); INSERT INTO first VALUES (1)")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from service.chains.paper import chain
 from service.chains.paper.genesis import FUNDS
 from service.chains.paper.market import Market
@@ -21,7 +22,6 @@ from service.domain.tokens import TOKENS
 from service.domain.transaction import TransactionState
 from service.postgres.queries import Query
 from service.settings import Range
-
 from tests.support.judge import audit_now, wait_until_none_is_open
 from tests.support.orders import Client, Json, place
 from tests.support.paper import NO_REDIS, SOL, Rig, open_rig, settings, until

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+
 from service.chains.venue import VenueUnavailableError
 from service.domain.quote import Dex, SwapMode
 from service.domain.transaction import TransactionState
@@ -14,7 +15,6 @@ from service.postgres.database import UnavailableError
 from service.postgres.queries import Query
 from service.routing import NoRouteError
 from service.settings import Range
-
 from tests.support.paper import SOL, Rig, open_rig, until
 from tests.support.servers import TestServers
 

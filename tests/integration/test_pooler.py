@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import psycopg2
 import pytest
 from psycopg2.errors import QueryCanceled
+
 from service.app import Service
 from service.clock import Clock
 from service.postgres.database import Database, RefusedError
@@ -15,7 +16,6 @@ from service.postgres.migrations import migrate
 from service.postgres.queries import Query
 from service.postgres.session import SessionOpener, SessionSettings
 from service.urls import parse_postgres_url
-
 from tests.conftest import Client, service_on
 from tests.support.orders import MARKET_ORDER
 from tests.support.pgbouncer import PROGRAM, PgBouncer

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+
 from service.store.claims import Claimed, Deferred
 from service.store.rate_limit import RateLimit
-
 from tests.support.servers import TestServers
 from tests.support.store import Store, open_store
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType, TimeInForce
 from service.store import resting as resting_module
@@ -18,7 +19,6 @@ from service.store.journal import Committed
 from service.store.orders import terms_at
 from service.store.rate_limit import RateLimit
 from service.store.resting import Fired, RestingOrder
-
 from tests.support.desk import Desk, race
 from tests.support.gem_market import open_state, rows
 from tests.support.interleaving import schedules

@@ -9,14 +9,14 @@ from typing import Any
 
 import psycopg2
 import pytest
+import redis
 from redis.asyncio import Redis
+
 from service.app import Service
 from service.domain.order import NewOrder, OrderType
 from service.domain.quote import SwapMode
 from service.postgres.database import Row, UnavailableError
 from service.postgres.queries import Query
-
-import redis
 from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER
 from tests.support.servers import TestServers

@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
+
 from service import app
 from service.app import Service
 from service.postgres.migrations import MigrationError
 from service.settings import InvalidSettingError
-
 from tests.support.gem_market import rows
 from tests.support.orders import Client
 from tests.support.process import ServiceProcess

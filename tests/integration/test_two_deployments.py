@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+
 from service.app import Service
 from service.store.claims import Claim
-
 from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER
 from tests.support.own_servers import own_valkey

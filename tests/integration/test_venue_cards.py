@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import pytest_asyncio
+
 from service.chains.venue import PoolRef, PoolView, Snapshot, Swap, VenueUnavailableError
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
@@ -14,7 +15,6 @@ from service.domain.quote import MULTIPLE, Choice, Dex, Leg, NoQuote, Path, Pool
 from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
 from service.routing import NoRouteError, RouteLimits
 from service.routing.quoting import Quoter
-
 from tests.support.servers import TestCluster, TestServers
 from tests.support.stands import STANDS, Stand, StandKind
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from service.app import Service
 
+from service.app import Service
 from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER
 from tests.support.servers import TestServers

@@ -11,7 +11,6 @@ from service.store.claims import Claimed
 from service.store.endings import Endings
 from service.store.journal import Committed
 from service.store.resting import Amendment, Fired, Resting
-
 from tests.support.gem_market import rows
 from tests.support.interleaving import Actor, interleave
 from tests.support.servers import TestServers

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType
-from service.domain.tokens import TOKENS
 
+from service.domain.tokens import TOKENS
 from tests.support.orders import Client, Json, execute, place
 from tests.support.servers import TestServers
 

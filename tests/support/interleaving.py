@@ -12,10 +12,10 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 from psycopg2.extensions import connection
+
 from service.postgres.database import Database, Row, UnavailableError
 from service.postgres.queries import Query
 from service.postgres.session import register_types
-
 from tests.support.servers import TestServers
 
 _DEADLOCK_AFTER_MS = 30

@@ -11,7 +11,6 @@ from typing import Any
 import service.audit
 from service.clock import Clock
 from service.postgres.database import Database
-
 from tests.support.process import ServiceProcess
 from tests.support.servers import TestServers
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from aiohttp import web
+
 from service.app import Service
 
 

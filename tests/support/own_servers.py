@@ -22,10 +22,10 @@ from typing import Any, Self
 import psycopg2
 from psycopg2.extensions import connection
 from redis import Redis
+
 from service import embedded
 from service.embedded.binaries import valkey_server
 from service.embedded.server import Server
-
 from tests.support.judge import Verdict, open_orders, wait_for_the_end, wait_until
 from tests.support.orders import MARKET_ORDER
 from tests.support.process import ServiceProcess

@@ -22,7 +22,6 @@ from service.redis.link import RedisLink
 from service.routing import RouteLimits
 from service.routing.quoting import Quoter
 from service.settings import FailureRates, Range
-
 from tests.support.servers import TestServers
 
 NO_REDIS = "unix:///nowhere/redis.sock"

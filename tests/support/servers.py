@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import psycopg2
 from psycopg2.extensions import connection, cursor
+
 from service import embedded
 from service.clock import Clock
 from service.postgres.database import Database

@@ -5,6 +5,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from environs import Env
+
 from service import settings
 from service.settings import Settings
 

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from service.chains.venue import Venue
 from service.postgres.database import UnavailableError
-
 from tests.support.paper import SOL, Rig, quiet_slot_ms, settings
 from tests.support.servers import TestServers
 

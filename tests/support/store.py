@@ -15,7 +15,6 @@ from service.store.instances import Identity, Instances
 from service.store.journal import Committed, Journal, Transition
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
-
 from tests.support.servers import TestServers
 
 INSTANCE_TIMEOUT_MS = 600_000

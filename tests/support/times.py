@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 from service.domain.timestamps import format_timestamp
-
 from tests.support.gem_market import rows
 from tests.support.orders import Json
 from tests.support.servers import TestServers

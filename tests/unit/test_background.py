@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+
 from service import background
 from service.background import Background
-
 from tests.support.clock import ManualClock, settle
 
 

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service.clock import Clock
 
+from service.clock import Clock
 from tests.support.clock import START_S, ManualClock, settle
 
 MODEST = settings(max_examples=25, deadline=None)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from service import crash_points
 from service.domain.lifecycle import Status
-
 from tests.support.resting import RESTING_POINTS
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from service.api import specs
 from service.api.requests import AMENDMENT, NEW_ORDER, NEW_POOL
 from service.domain.failures import FailureCode, Remedy, describe
-
 from tests.support.settings import known_settings, load_settings
 
 PROJECT = Path(__file__).parents[2]

@@ -3,7 +3,6 @@
 import logging
 
 from service.logs import OneLineASecond
-
 from tests.support.clock import ManualClock
 
 

@@ -5,6 +5,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+
 import service
 
 SERVICE = Path(service.__file__).parent

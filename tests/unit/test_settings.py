@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
+
 from service import settings
 from service.domain.amounts import U64_MAX
 from service.settings import PPM, FailureRates, InvalidSettingError, Range, load

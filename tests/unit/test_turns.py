@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from service.clock import Clock
 from service.turns import LONGEST_S, Steps, Turns, finished
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from service.amm import AmmV4Pool, CpmmPool, DammV2Pool, DlmmPool, PoolState, errors
 from service.amm.errors import (
     AmmError,

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
 from service.amm.account import Account
 from service.amm.errors import (
     AmmError,

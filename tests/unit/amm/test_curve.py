@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
 from service.amm import AmmV4Pool, ChainTime, CpmmPool, DammV2Pool, Direction, DlmmPool, PoolState
 from service.amm.curve import Segment, input_to_price, segments
 from service.amm.errors import (
@@ -23,7 +24,6 @@ from service.amm.meteora_damm_v2_fees import BaseFee
 from service.amm.meteora_dlmm_bins import Bin
 from service.amm.meteora_dlmm_fees import DlmmParameters, Volatility
 from service.amm.quote import Ratio
-
 from tests.unit.amm.test_amm_properties import directions, pools
 
 NOW = ChainTime(1_800_000_000)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+
 from service.amm.errors import (
     AmmError,
     AmountTooSmallError,
@@ -30,7 +31,6 @@ from service.amm.meteora_dlmm_prices import price_of_bin
 from service.amm.quote import PoolState, SwapQuote
 from service.amm.raydium_cpmm_account import CpmmConfigAccount, CpmmPoolAccount
 from service.amm.raydium_cpmm_account import pool_of_accounts as cpmm_pool_of
-
 from tests.unit.amm.amm_vectors import (
     Vector,
     amm_v4_pool,

@@ -8,6 +8,7 @@ import pytest
 from marshmallow import Schema, ValidationError
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
+
 from service.api.health import HealthRoute
 from service.api.market import MarketRoutes
 from service.api.order_changes import ChangeRoutes

@@ -11,6 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
+
 from service.api.problems import (
     ConflictError,
     InvalidError,

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 from aiohttp import ClientError, web
 from aiohttp.test_utils import TestClient
+
 from service.api.problems import ServiceUnavailableError
 from service.api.queues import LONGEST_QUEUE, at_most
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
+
 from service.api.fields import Cursor, camel_case, is_uuid
 from service.api.requests import (
     CANCEL,

@@ -7,6 +7,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.api.strict_json import DEEPEST, MOST_MEMBERS, NotJsonError, read_json
 
 MODEST = settings(max_examples=100, deadline=None)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
+
 from service.api.problems import InvalidError
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
 from service.api.terms import amend_terms, read_terms, values

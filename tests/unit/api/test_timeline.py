@@ -7,6 +7,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.api import views
 from service.api.responses import ORDER, STATUS_UPDATE
 from service.api.timeline import Timeline
@@ -14,7 +15,6 @@ from service.api.views import OrderAt
 from service.store import orders as store
 from service.store.journal import Entry, Quoted
 from service.store.orders import Order, Terms
-
 from tests.unit.api.test_views import FILL, FILLED, an_order, entry
 
 MODEST = settings(max_examples=60, deadline=None)

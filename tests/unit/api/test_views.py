@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from service.api.responses import ORDER, ORDER_LIST, STATUS_UPDATE
 from service.api.views import OrderAt
 from service.domain.lifecycle import TERMINAL, Status

@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.domain.amounts import (
     U64_MAX,
     InvalidAmountError,

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from service.amm import Ratio
 from service.chains.venue import PoolRef, PoolView
 from service.domain.condition_parser import ConditionError, parse_conditions, refuse_impossible

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.amm import errors
 from service.chains.paper.market import _code_of as code_of
 from service.domain.failures import Failure, FailureCode, Remedy, describe

@@ -3,6 +3,7 @@
 from itertools import product
 
 import pytest
+
 from service.domain.lifecycle import (
     TERMINAL,
     Event,

@@ -5,6 +5,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from service.domain.amounts import U64_MAX, InvalidAmountError
 from service.domain.limit_price import limit_out, parse_number, price_key
 

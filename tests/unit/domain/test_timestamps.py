@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+
 from service.domain.timestamps import InvalidTimestampError, format_timestamp, parse_timestamp
 
 

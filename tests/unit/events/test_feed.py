@@ -6,13 +6,13 @@ from typing import cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.domain.quote import SwapMode
 from service.domain.transaction import Fill
 from service.events.feed import Feeds, Watch
 from service.postgres.database import UnavailableError
 from service.store.journal import Committed
 from service.store.orders import Order, Orders, Terms
-
 from tests.support.clock import ManualClock, settle
 
 MODEST = settings(max_examples=80, deadline=None)

@@ -1,6 +1,7 @@
 """What follows a failed try, for every kind of order and every failure."""
 
 import pytest
+
 from service.domain.failures import Failure, FailureCode, Remedy
 from service.domain.lifecycle import Event, Status
 from service.domain.order import OrderType, TimeInForce

@@ -9,9 +9,9 @@ import psycopg2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.postgres.batch import Batcher, QueueFullError
 from service.postgres.database import UnavailableError
-
 from tests.support.clock import ManualClock, settle
 
 MODEST = settings(max_examples=50, deadline=None)

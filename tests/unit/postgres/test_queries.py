@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 import service.commands
 from service.postgres import queries
 from service.postgres.queries import Query, QueryError, load, parse, query, verify

@@ -9,6 +9,7 @@ from random import Random
 from typing import cast
 
 import pytest
+
 from service.amm import ChainTime
 from service.chains.paper.pool import PaperPool
 from service.chains.venue import PoolRef, Snapshot, Venue
@@ -18,7 +19,6 @@ from service.domain.quote import Choice, Offer, SwapMode
 from service.routing import NoRouteError, RouteLimits, find_route
 from service.routing.paths import PathFinder
 from service.routing.quoting import Quoter
-
 from tests.support.market import SLOT, SLOT_MS, a_market
 
 LIMITS = RouteLimits()

@@ -12,13 +12,13 @@ from random import Random
 from typing import NamedTuple
 
 import pytest
+
 from service.chains.paper.market import Market
 from service.chains.venue import PoolRef, Snapshot
 from service.domain.quote import Choice, SwapMode
 from service.domain.tokens import TOKENS
 from service.routing import HUBS, NoRouteError, RouteLimits, best_route
 from service.settings import Range
-
 from tests.support.market import SLOT, a_market
 from tests.support.plain_search import PlainSearch
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 import pytest
+
 from service.amm import ChainTime, CpmmPool
 from service.chains.venue import PoolRef, Snapshot, Venue, VenueUnavailableError
 from service.clock import Clock

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.amm import AmmV4Pool, ChainTime, CpmmPool, DammV2Pool, Direction, DlmmPool, PoolState
 from service.amm.integers import U64_MAX
 from service.amm.meteora_damm_v2_fees import BaseFee
@@ -17,7 +18,6 @@ from service.chains.venue import PoolRef, Snapshot
 from service.domain.failures import FailureCode
 from service.domain.quote import Choice, Dex, NoQuote, PoolQuote, Route, SwapMode
 from service.routing import NoRouteError, RouteLimits, best_route, marginal_price
-
 from tests.unit.routing.test_split import random_problem
 
 NOW = ChainTime(1_800_000_000)

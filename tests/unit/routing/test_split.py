@@ -7,6 +7,7 @@ from itertools import product
 from random import Random
 
 import pytest
+
 from service.amm import (
     AmmV4Pool,
     ChainTime,
@@ -25,7 +26,6 @@ from service.chains.venue import PoolRef, Snapshot
 from service.domain.failures import FailureCode
 from service.domain.quote import Choice, Dex, SwapMode
 from service.routing import NoRouteError, RouteLimits, best_route
-
 from tests.support.split_solver import Curve, Row, best, curve
 
 NOW = ChainTime(1_800_000_000)

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.amm import ChainTime, CpmmPool, PoolState
 from service.chains.venue import PoolRef, Snapshot
 from service.domain.amounts import U64_MAX
@@ -16,7 +17,6 @@ from service.domain.quote import Dex, SwapMode
 from service.routing import NoRouteError, RouteLimits, best_route
 from service.routing.prices import MarketPrices
 from service.triggers.book import FiredLimit, LimitBook, RestingLimit
-
 from tests.support.market import SLOT, a_market
 from tests.unit.amm.test_amm_properties import pools
 

@@ -7,7 +7,6 @@ from service.chains.venue import MarketChange, PoolRef, Traded, Venue
 from service.domain.quote import Dex
 from service.routing import RouteLimits
 from service.triggers.market import MarketView
-
 from tests.support.clock import ManualClock
 
 

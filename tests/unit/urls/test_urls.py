@@ -9,6 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from psycopg2.extensions import parse_dsn
 from redis.asyncio.connection import SSLConnection
+
 from service.urls import InvalidUrlError, parse_postgres_url, parse_redis_url
 
 MODEST = settings(max_examples=60, deadline=None)

@@ -4,7 +4,6 @@ from typing import cast
 
 from service.store.endings import MOST_AT_ONCE, Endings
 from service.workers.endings import EndingLoop
-
 from tests.support.clock import ManualClock, settle
 
 

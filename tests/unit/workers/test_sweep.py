@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 import pytest
+
 from service.execution.engine import Engine
 from service.postgres.database import UnavailableError
 from service.store.instances import MOST_A_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
 from service.workers.sweep import Sweep
-
 from tests.support.clock import ManualClock, settle
 
 

@@ -8,6 +8,8 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from solders.pubkey import Pubkey
+
 from service.amm import AmmV4Pool, CpmmPool, DammV2Pool, Direction, DlmmPool
 from service.amm.meteora_dlmm_prices import price_of_bin
 from service.chains.paper import genesis
@@ -21,8 +23,6 @@ from service.domain.amounts import U64_MAX
 from service.domain.quote import Dex
 from service.domain.tokens import TOKENS, Token
 from service.settings import PPM, Range
-from solders.pubkey import Pubkey
-
 from tests.support.market import SLOT, SLOT_MS, VARIANCE, a_market, band_ppm, distance_ppm
 
 MODEST = settings(max_examples=15, deadline=None)

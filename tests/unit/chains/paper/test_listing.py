@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any, cast
 
 import pytest
+
 from service.amm import CpmmPool
 from service.chains.paper import catalogue as catalogue_module
 from service.chains.paper import commands
@@ -31,7 +32,6 @@ from service.domain.tokens import TOKENS, Token
 from service.routing import RouteLimits
 from service.routing.quoting import pools_for
 from service.triggers.market import MarketView
-
 from tests.support.clock import ManualClock
 from tests.support.market import SLOT, a_market
 

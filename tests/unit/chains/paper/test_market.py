@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.amm import (
     AmmV4Pool,
     ChainTime,
@@ -30,7 +31,6 @@ from service.domain.amounts import U64_MAX
 from service.domain.failures import FailureCode
 from service.domain.quote import Dex, SwapMode
 from service.settings import PPM, FailureRates, Range
-
 from tests.support.market import (
     EVERY_OUTCOME,
     SLOT,

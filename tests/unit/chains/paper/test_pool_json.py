@@ -10,6 +10,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.amm import AmmV4Pool, CpmmPool, DammV2Pool, DlmmPool, PoolState
 from service.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
 from service.amm.meteora_dlmm_bins import BINS_PER_ARRAY, EMPTY_BIN, Bin, BinArray
@@ -26,7 +27,6 @@ from service.chains.paper.pool_json import (
 )
 from service.clock import Clock
 from service.domain.quote import Dex
-
 from tests.support.market import SLOT, SLOT_MS, VARIANCE
 
 MODEST = settings(max_examples=60, deadline=None)

@@ -8,12 +8,12 @@ from statistics import mean
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.chains.paper.reference import PICO, PRICES, REFERENCE_STEP_SLOTS, Reference, Spread
 from service.clock import Clock
 from service.domain.quote import Dex
 from service.domain.tokens import TOKENS
 from service.settings import PPM, Range
-
 from tests.support.market import SLOT, VARIANCE
 
 MODEST = settings(max_examples=40, deadline=None)

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from solders.signature import Signature
+
 from service.chains.paper.transaction import PathSwap, Signer, decode, message_of, read
 from service.chains.venue import Swap
 from service.domain.amounts import U64_MAX
 from service.domain.quote import Dex, Leg, Path, Route, SwapMode
-from solders.signature import Signature
 
 MODEST = settings(max_examples=25, deadline=None)
 
