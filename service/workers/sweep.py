@@ -159,14 +159,14 @@ class Sweep:
         self._last_heartbeat = now
 
     async def _sweep_for_ever(self) -> None:
-        next_sweep = self._clock.monotonic() + self._every_s
+        next_sweep = self._next_sweep(self._clock.monotonic())
         while True:
             await self._wait_until(min([next_sweep, *self._looks[:1]]))
             try:
                 now = self._clock.monotonic()
                 due = self._take_looks(now)
                 if now >= next_sweep or self._judged_dead:
-                    due, next_sweep = True, now + self._every_s
+                    due, next_sweep = True, self._next_sweep(now)
                     await self._look_after_instances()
                     await self._put_back_spent()
                 if due or self._wake_all:
@@ -176,6 +176,11 @@ class Sweep:
                 self._wake_all |= error.unknown
                 log.warning("sweep: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
                 await self._clock.sleep(self._every_s / 2)
+
+    def _next_sweep(self, now: float) -> float:
+        """Return when to sweep next: soon, and at the very moment from which others may be judged dead."""
+        at = now + self._every_s
+        return self._judges_from if now < self._judges_from < at else at
 
     def _take_looks(self, now: float) -> bool:
         """Return whether the time of a look has come."""

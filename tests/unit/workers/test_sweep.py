@@ -172,6 +172,13 @@ async def test_others_are_judged_only_after_a_full_period(world: World) -> None:
     assert judged == [False, False, False, True, True]
 
 
+async def test_the_dead_are_found_at_the_very_end_of_that_period(world: World) -> None:
+    await world.start()
+    for _ in range(4):
+        assert "remove_dead" not in await world.after(0.9)
+    assert "remove_dead" in await world.after(0.4)
+
+
 @pytest.mark.parametrize("cause", ["postgresql", "this process"])
 async def test_after_an_absence_others_get_a_full_period_to_be_heard_of(world: World, cause: str) -> None:
     await world.start()
