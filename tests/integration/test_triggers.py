@@ -239,7 +239,14 @@ async def test_one_who_was_stopped_for_long_learns_what_he_has_missed(
     await list_pool(other.client)
     await buy(other.client, "5000")
     await poll(lambda: other.watching)
-    near = await limit(other.client, await best_price(other.client) * Fraction(101, 100))
+    price = await best_price(stopped.client)
+
+    async def other_knows_price() -> bool:
+        return await best_price(other.client) == price
+
+    # The market's leader has no Redis to tell of trades: the other hears of them up to a second late.
+    await poll(other_knows_price)
+    near = await limit(other.client, price * Fraction(101, 100))
     await until_status(other.client, near, "open")
     rows(servers, "UPDATE open_orders SET rested_at = now() - interval '1 hour'")
     # The other is gone again, and its lease with it, before the stopped one goes on.
