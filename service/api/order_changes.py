@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import cast
 
 from aiohttp import web
 from marshmallow import ValidationError
@@ -10,14 +11,15 @@ from marshmallow import ValidationError
 from service.api.fields import is_uuid
 from service.api.messages import Learn, json_response, load_body
 from service.api.problems import ConflictError, InvalidError, NotFoundError
-from service.api.requests import AMENDMENT, CANCEL
+from service.api.requests import AMENDMENT, CANCEL, SentTerms
 from service.api.responses import CANCELLED, CANCELLED_ORDER, ORDER
 from service.api.terms import amend_terms
 from service.api.views import OrderAt
 from service.clock import Clock
 from service.domain.lifecycle import Status
+from service.domain.order import AMENDABLE, Order, Terms
 from service.store.endings import Endings, Filter
-from service.store.orders import AMENDABLE, Order, Orders, Terms
+from service.store.orders import Orders
 from service.store.resting import Amendment, Resting
 
 _READINGS = 3
@@ -61,7 +63,7 @@ class ChangeRoutes:
 
     async def amend(self, request: web.Request) -> web.Response:
         """PATCH /api/orders/{orderId}: other terms for an open order."""
-        sent = await load_body(request, AMENDMENT)
+        sent = cast("SentTerms", await load_body(request, AMENDMENT))
         order_id = request.match_info["order_id"].lower()
         for _ in range(_READINGS):
             order = await self._get(order_id)
@@ -94,14 +96,4 @@ def _amendment(order: Order, terms: Terms) -> Amendment:
         for name, field in AMENDABLE.items()
         if getattr(order.terms, field) != getattr(terms, field)
     }
-    return Amendment(
-        order_id=order.id,
-        version=order.version,
-        slippage_bps=terms.slippage_bps,
-        time_in_force=terms.time_in_force,
-        limit_price=terms.limit_price,
-        limit_out=terms.limit_out,
-        sniper_conditions=terms.sniper_conditions,
-        expires_at=terms.expires_at,
-        detail={"amended": changes},
-    )
+    return Amendment(order.id, order.version, terms, {"amended": changes})

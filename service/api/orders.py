@@ -1,10 +1,10 @@
 """Orders over REST: place one, read one, list them."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any
+from typing import cast
 
 from aiohttp import web
 from marshmallow import ValidationError
@@ -13,20 +13,19 @@ from service.api.fields import is_uuid
 from service.api.messages import Learn, json_response, load_body, load_query
 from service.api.pages import Pages
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
-from service.api.requests import LIST_QUERY, NEW_ORDER
+from service.api.requests import LIST_QUERY, NEW_ORDER, SentOrder
 from service.api.responses import ORDER
 from service.api.terms import read_terms, values
 from service.api.views import OrderAt
 from service.clock import Clock
-from service.domain.lifecycle import Status
-from service.domain.order import NewOrder, submission_time_s
+from service.domain.order import NewOrder, Order, first_terms, submission_time_s
 from service.domain.timestamps import format_timestamp
 from service.domain.tokens import TOKENS
 from service.postgres.batch import QueueFullError
 from service.postgres.database import UnavailableError
 from service.store.endings import Filter
 from service.store.journal import ClientOrderIdTakenError, Journal
-from service.store.orders import Order, Orders, Terms, first_terms
+from service.store.orders import Orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class OrderRoutes:
 
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/execute: accept an order; it is durable when this answers 201."""
-        sent = await load_body(request, NEW_ORDER, self.learn)
+        sent = cast("SentOrder", await load_body(request, NEW_ORDER, self.learn))
         try:
             order = self._new_order(sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
         except ValidationError as error:
@@ -68,7 +67,7 @@ class OrderRoutes:
             ) from error
         if not order.rests:
             await self.wake([order.id])
-        return json_response(ORDER.dump(OrderAt(_accepted(order, created_at))), HTTPStatus.CREATED)
+        return json_response(ORDER.dump(OrderAt(Order.accepted(order, created_at))), HTTPStatus.CREATED)
 
     async def get(self, request: web.Request) -> web.Response:
         """GET /api/orders/{orderId}."""
@@ -91,22 +90,29 @@ class OrderRoutes:
         page = await self.orders.page(query["status"], wanted, query["limit"], query["cursor"])
         return await self.pages.write(page, query["status"])
 
-    def _new_order(self, sent: dict[str, Any], now: datetime | None) -> NewOrder:
+    def _new_order(self, sent: SentOrder, now: datetime | None) -> NewOrder:
         """Return the order that was sent, with its terms as they are stored; see ``read_terms``."""
         bought = TOKENS.get(sent["token_out"])
         order = NewOrder(
             id=self.clock.new_order_id(),
+            client_order_id=sent["client_order_id"],
+            order_type=sent["order_type"],
+            token_in=sent["token_in"],
+            token_out=sent["token_out"],
+            swap_mode=sent["swap_mode"],
+            amount=sent["amount"],
+            amount_text=sent["amount_text"],
+            terms=read_terms(sent, now),
             decimals_in=TOKENS[sent["token_in"]].decimals,
             decimals_out=None if bought is None else bought.decimals,
-            **{**sent, **asdict(read_terms(sent, now))},
         )
-        within_s = submission_time_s(order.order_type, order.time_in_force, self.market_order_age_s)
+        within_s = submission_time_s(order, self.market_order_age_s)
         if now is None or within_s is None:
             return order
         # Counted from here: it may be stored much later, when PostgreSQL is away.
         return replace(order, submit_by=format_timestamp(now + timedelta(seconds=within_s)))
 
-    async def _answer_late(self, sent: dict[str, Any], refusal: InvalidError) -> web.Response:
+    async def _answer_late(self, sent: SentOrder, refusal: InvalidError) -> web.Response:
         """Refuse an order, unless it was placed while its time had not come: then the client asks again."""
         if sent["client_order_id"] is None:
             raise refusal
@@ -121,47 +127,10 @@ class OrderRoutes:
     async def _answer_again(self, order: NewOrder) -> web.Response:
         """Answer a client that uses its order id again: with the order it names, if that is the same one."""
         there = await self.orders.find_by_client_id(order.client_order_id or "")
-        same = there is not None and _request_of(there) == _request_of(order)
-        if there is None or not same or values(first_terms(there)) != values(_terms_of(order)):
+        same = there is not None and there.is_same_swap(order)
+        if there is None or not same or values(first_terms(there)) != values(order.terms):
             raise ConflictError("This clientOrderId names another order.")
         return json_response(ORDER.dump(OrderAt(there)))
-
-
-def _accepted(order: NewOrder, created_at: str) -> Order:
-    """Return a new order as it was stored."""
-    return Order(
-        id=order.id,
-        client_order_id=order.client_order_id,
-        order_type=order.order_type,
-        token_in=order.token_in,
-        token_out=order.token_out,
-        swap_mode=order.swap_mode,
-        amount=order.amount,
-        amount_text=order.amount_text,
-        terms=_terms_of(order),
-        decimals_in=order.decimals_in,
-        decimals_out=order.decimals_out,
-        history=({"sequence": 1, "status": Status.PENDING, "timestamp": created_at},),
-        created_at=created_at,
-        fill=None,
-        quoted={},
-    )
-
-
-def _request_of(order: NewOrder | Order) -> tuple[object, ...]:
-    """Return what the client asked for."""
-    return (order.order_type, order.token_in, order.token_out, order.swap_mode, order.amount)
-
-
-def _terms_of(order: NewOrder) -> Terms:
-    return Terms(
-        order.slippage_bps,
-        order.time_in_force,
-        order.limit_price,
-        order.limit_out,
-        order.sniper_conditions,
-        order.expires_at,
-    )
 
 
 def _found(order: Order | None) -> web.Response:

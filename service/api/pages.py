@@ -11,7 +11,8 @@ from service.api.messages import json_list_response
 from service.api.responses import ORDER, ORDER_LIST
 from service.api.views import OrderAt
 from service.domain.lifecycle import Status
-from service.store.orders import Order, Orders, Page, Position
+from service.domain.order import Order
+from service.store.orders import Orders, Page, Position
 from service.turns import Steps, Turns
 
 LARGEST_PAGE_BYTES = 2 * 1024 * 1024

@@ -1,7 +1,7 @@
 """What clients send: bodies and queries, read and checked. The OpenAPI document is made from these."""
 
 import re
-from typing import Any
+from typing import Any, TypedDict
 
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
@@ -21,15 +21,9 @@ from service.chains.paper.listing import NewPool, token_of
 from service.chains.paper.pool_json import PROGRAMS
 from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.lifecycle import Status
-from service.domain.order import DEFAULT_SLIPPAGE_BPS, OrderType, TimeInForce
+from service.domain.order import DEFAULT_SLIPPAGE_BPS, TERM_OWNERS, JsonObject, OrderType, TimeInForce
 from service.domain.quote import Dex, SwapMode
 from service.domain.tokens import TOKENS, Token
-
-_TERMS = {
-    OrderType.LIMIT: ("limit_price", "time_in_force"),
-    OrderType.SNIPER: ("sniper_conditions",),
-}
-"""The members that only orders of one type have."""
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 500
@@ -139,6 +133,23 @@ class _SwapRequest(Request):
         return {**data, "swap_mode": mode, "amount": amount, "amount_text": text}
 
 
+class SentOrder(TypedDict):
+    """What ``NEW_ORDER`` reads; ``sniper_conditions`` may be anything until ``read_terms`` has checked it."""
+
+    client_order_id: str | None
+    order_type: OrderType
+    token_in: str
+    token_out: str
+    swap_mode: SwapMode
+    amount: int
+    amount_text: str
+    slippage_bps: int
+    time_in_force: TimeInForce | None
+    limit_price: str | None
+    sniper_conditions: JsonObject | None
+    expires_at: str | None
+
+
 class NewOrderSchema(_SwapRequest):
     """POST /api/orders/execute."""
 
@@ -174,10 +185,9 @@ class NewOrderSchema(_SwapRequest):
         errors = {}
         if kind is not OrderType.SNIPER and data["token_out"] not in TOKENS:
             errors["tokenOut"] = unknown_token(data["token_out"]).messages
-        for owner, names in _TERMS.items():
-            for name in names:
-                if data[name] is not None and kind is not owner:
-                    errors[camel_case(name)] = [f"Only {owner} orders have it."]
+        for name, owner in TERM_OWNERS.items():
+            if data[name] is not None and kind is not owner:
+                errors[camel_case(name)] = [f"Only {owner} orders have it."]
         needed = {OrderType.LIMIT: "limit_price", OrderType.SNIPER: "sniper_conditions"}.get(kind)
         if needed and data[needed] is None:
             errors[camel_case(needed)] = [f"Missing data for required field of {kind} orders."]
@@ -185,6 +195,15 @@ class NewOrderSchema(_SwapRequest):
             errors["amountOut"] = ["Only market orders can fix it."]
         if errors:
             raise ValidationError(errors)
+
+
+class SentTerms(TypedDict, total=False):
+    """What ``AMENDMENT`` reads: as ``SentOrder``, and what was left out is not there."""
+
+    slippage_bps: int
+    limit_price: str
+    sniper_conditions: JsonObject
+    expires_at: str | None
 
 
 class AmendmentSchema(Request):

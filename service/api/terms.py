@@ -7,21 +7,16 @@ from typing import Any
 from marshmallow import ValidationError
 
 from service.api.fields import camel_case, not_a_look_alike
+from service.api.requests import SentOrder, SentTerms
 from service.domain.amounts import InvalidAmountError
 from service.domain.condition_parser import ConditionError, parse_conditions, refuse_impossible
 from service.domain.limit_price import limit_out, parse_number
-from service.domain.order import OrderType, TimeInForce
+from service.domain.order import TERM_OWNERS, JsonObject, Order, OrderType, Terms, TimeInForce
 from service.domain.timestamps import InvalidTimestampError, format_timestamp, parse_timestamp
 from service.domain.tokens import TOKENS
-from service.store.orders import Order, Terms
-
-_OWNERS = {
-    "limit_price": OrderType.LIMIT,
-    "sniper_conditions": OrderType.SNIPER,
-}
 
 
-def read_terms(sent: dict[str, Any], now: datetime | None) -> Terms:
+def read_terms(sent: SentOrder, now: datetime | None) -> Terms:
     """Read the terms of a new order, whose members the schema has checked one by one.
 
     Args:
@@ -38,7 +33,7 @@ def read_terms(sent: dict[str, Any], now: datetime | None) -> Terms:
             _refuse_look_alike(sent["token_out"])
         terms = _with_own_expiry(terms, sent["expires_at"], now)
         return _with_conditions(terms, sent["sniper_conditions"], sent["token_in"], sent["token_out"], now)
-    if sent["order_type"] is OrderType.LIMIT:
+    if sent["limit_price"] is not None:  # as every limit order has, and no other
         terms = replace(terms, time_in_force=sent["time_in_force"])
         terms = _with_expiry(terms, sent["expires_at"], now)
         decimals = TOKENS[sent["token_in"]].decimals, TOKENS[sent["token_out"]].decimals
@@ -46,28 +41,29 @@ def read_terms(sent: dict[str, Any], now: datetime | None) -> Terms:
     return _with_own_expiry(terms, sent["expires_at"], now)
 
 
-def amend_terms(order: Order, sent: dict[str, Any], now: datetime | None) -> Terms:
+def amend_terms(order: Order, sent: SentTerms, now: datetime | None) -> Terms:
     """Return an order's terms after an amendment.
 
     Raises:
         ValidationError: The order has no such term, or cannot have it like that.
     """
-    wrong = [name for name, owner in _OWNERS.items() if name in sent and order.order_type != owner]
+    wrong = [name for name, owner in TERM_OWNERS.items() if name in sent and order.order_type is not owner]
     if wrong:
-        raise ValidationError({camel_case(name): [f"Only {_OWNERS[name]} orders have it."] for name in wrong})
+        only = {name: [f"Only {TERM_OWNERS[name]} orders have it."] for name in wrong}
+        raise ValidationError({camel_case(name): messages for name, messages in only.items()})
     terms = replace(order.terms, slippage_bps=sent.get("slippage_bps", order.terms.slippage_bps))
     if "limit_price" in sent:
         if order.decimals_out is None:
             raise ValueError(f"limit order {order.id} has no decimals")
         terms = _with_limit(terms, sent["limit_price"], order.amount, order.decimals_in, order.decimals_out)
-    if order.order_type == OrderType.SNIPER:
+    if order.order_type is OrderType.SNIPER:
         return _unless_equal(order.terms, _amend_sniper(order, terms, sent, now))
     if "expires_at" in sent:
         terms = _with_expiry(replace(terms, time_in_force=None), sent["expires_at"], now)
     return _unless_equal(order.terms, terms)
 
 
-def _amend_sniper(order: Order, terms: Terms, sent: dict[str, Any], now: datetime | None) -> Terms:
+def _amend_sniper(order: Order, terms: Terms, sent: SentTerms, now: datetime | None) -> Terms:
     """Change when a sniper order expires and what it waits for."""
     if "expires_at" in sent:
         terms = _with_own_expiry(terms, sent["expires_at"], now)
@@ -133,7 +129,7 @@ def _with_own_expiry(terms: Terms, text: str | None, now: datetime | None) -> Te
 
 
 def _with_conditions(
-    terms: Terms, conditions: Any, token_in: str, token_out: str, now: datetime | None
+    terms: Terms, conditions: JsonObject | None, token_in: str, token_out: str, now: datetime | None
 ) -> Terms:
     """Set what a sniper order waits for: its time window may say when it expires, or ``expires_at`` did."""
     listed = TOKENS.get(token_out)

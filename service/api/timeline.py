@@ -10,8 +10,8 @@ import orjson
 
 from service.api.responses import STATUS_UPDATE
 from service.api.views import OrderAt, SoFar
-from service.store.journal import Entry, Quoted
-from service.store.orders import Order, first_terms
+from service.domain.history import Entry, Quoted
+from service.domain.order import Order, first_terms
 from service.turns import Steps, finished
 
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.domain.amounts import format_amount, format_price, format_shortfall, parse_amount
+from service.domain.history import Entry, Quoted
 from service.domain.lifecycle import Status
+from service.domain.order import Order, Terms, amended, terms_at
 from service.domain.quote import SwapMode
 from service.domain.transaction import Fill
-from service.store.journal import Entry, Quoted
-from service.store.orders import Order, Terms, amended, terms_at
 
 
 @dataclass(slots=True)
@@ -51,6 +51,7 @@ class SoFar:
 class OrderAt:
     """An order with its history cut after ``sequence``; the attributes are the contract's fields.
 
+    The one presenter of an ``Order``: amounts and prices become texts here, for JSON alone.
     What comes later is not there yet: offers and the venue come with ``building``, the fill with
     ``confirmed``, the reason with ``failed``.
     """

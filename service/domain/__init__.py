@@ -1,6 +1,7 @@
 """What an order is and how it may change. Pure: imports nothing of the layers above.
 
-order.py             an order as it is placed, read and amended
+order.py             the order: as it is placed, read and amended
+history.py           the entries of its history, and the steps that add one
 lifecycle.py         which status follows which
 transaction.py       a signed transaction, and what may become of it
 failures.py          why an order failed, and whether it is tried again

@@ -1,10 +1,14 @@
-"""An order as a client placed it."""
+"""The order: what a client asks for, the terms that may be amended, and the order with its history."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Literal
 
+from service.domain.history import Committed, Entry, Quoted
+from service.domain.lifecycle import TERMINAL, Status
 from service.domain.quote import SwapMode
+from service.domain.transaction import Fill
 
 DEFAULT_SLIPPAGE_BPS = 100
 DEFAULT_ACCOUNT = "default"
@@ -37,57 +41,187 @@ IMMEDIATE_S = 1.5
 """An order that is to be filled at once is submitted within so many seconds, or not at all."""
 
 
-def submission_time_s(
-    order_type: OrderType, time_in_force: TimeInForce | None, market_order_age_s: int
-) -> float | None:
-    """Return within how many seconds of being accepted an order must be submitted; None: any time.
-
-    Args:
-        order_type: Its type.
-        time_in_force: A limit order's.
-        market_order_age_s: The limit for market orders; 0: none.
-    """
-    if time_in_force is not None and not time_in_force.rests:
-        return IMMEDIATE_S
-    if order_type is OrderType.MARKET and market_order_age_s:
-        return market_order_age_s
-    return None
+JsonObject = Mapping[str, object]
+"""An object as a client sent it."""
 
 
 @dataclass(frozen=True, slots=True)
-class NewOrder:
-    """A validated order before it is stored.
+class Terms:
+    """How an order is to be executed: what may be amended while it is open, in the form of the API.
 
-    ``amount`` is base units of ``token_in``, or of ``token_out`` if the mode is exact-out;
-    ``amount_text`` is the amount as the client wrote it, which is how it comes back. ``slippage_bps`` is
-    0 to 10000. ``decimals_in`` and ``decimals_out`` are the tokens'; None while tokenOut is not listed.
+    ``slippage_bps`` is 0 to 10000. A limit order has ``time_in_force``, ``limit_price`` as it was written,
+    and ``limit_out``, the base units that the whole amount must pay at least. ``sniper_conditions`` are JSON
+    as sent. ``expires_at`` is RFC 3339.
+    """
 
-    A limit order has ``limit_price`` as it was written, and ``limit_out``, the base units that the whole
-    amount must pay at least. ``sniper_conditions`` are JSON as sent. ``expires_at`` and ``submit_by`` are RFC
-    3339: when the order expires, and until when it may be submitted if that is earlier.
+    slippage_bps: int
+    time_in_force: str | None = None
+    limit_price: str | None = None
+    limit_out: int | None = field(default=None, compare=False)  # follows from the price
+    sniper_conditions: JsonObject | None = None
+    expires_at: str | None = None
+
+
+TERM_OWNERS = {
+    "limit_price": OrderType.LIMIT,
+    "time_in_force": OrderType.LIMIT,
+    "sniper_conditions": OrderType.SNIPER,
+}
+"""The terms that only orders of one type have."""
+
+AMENDABLE = {
+    "slippageBps": "slippage_bps",
+    "timeInForce": "time_in_force",
+    "limitPrice": "limit_price",
+    "sniperConditions": "sniper_conditions",
+    "expiresAt": "expires_at",
+}
+"""The terms that an amendment's history entry names, as it names them, and their names here."""
+
+
+def amended(terms: Terms, entry: Entry, side: Literal["from", "to"]) -> Terms:
+    """Return terms as they were before a history entry (``from``), or are after it (``to``)."""
+    changes = entry.get("amended")
+    if not changes:
+        return terms
+    return replace(terms, **{AMENDABLE[name]: change[side] for name, change in changes.items()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRequest:
+    """What a client asked for: what a new order and a stored one have in common.
+
+    ``amount`` is base units of ``token_in``, or of ``token_out`` if the mode is exact-out; ``amount_text``
+    is the amount as the client wrote it, which is how it comes back. ``decimals_in`` and ``decimals_out``
+    are the tokens'; None while tokenOut is not listed.
     """
 
     id: str
+    client_order_id: str | None
     order_type: OrderType
     token_in: str
     token_out: str
     swap_mode: SwapMode
     amount: int
     amount_text: str
-    slippage_bps: int
-    client_order_id: str | None
+    terms: Terms
     decimals_in: int
     decimals_out: int | None
-    time_in_force: TimeInForce | None = None
-    limit_price: str | None = None
-    limit_out: int | None = None
-    sniper_conditions: dict[str, Any] | None = None
-    expires_at: str | None = None
-    submit_by: str | None = None
 
     @property
     def rests(self) -> bool:
         """Whether the order waits for a condition, rather than being executed at once."""
-        if self.time_in_force is not None:
-            return self.time_in_force.rests
+        if self.terms.time_in_force is not None:
+            return TimeInForce(self.terms.time_in_force).rests
         return self.order_type is OrderType.SNIPER
+
+    def is_same_swap(self, other: "OrderRequest") -> bool:
+        """Return whether two requests ask for the same, whatever their terms and the amount's notation."""
+        return (
+            self.order_type is other.order_type
+            and (self.token_in, self.token_out) == (other.token_in, other.token_out)
+            and (self.swap_mode, self.amount) == (other.swap_mode, other.amount)
+        )
+
+
+def submission_time_s(order: OrderRequest, market_order_age_s: int) -> float | None:
+    """Return within how many seconds of being accepted an order must be submitted; None: any time.
+
+    Args:
+        order: Which.
+        market_order_age_s: The limit for market orders; 0: none.
+    """
+    if order.terms.time_in_force is not None and not order.rests:
+        return IMMEDIATE_S
+    if order.order_type is OrderType.MARKET and market_order_age_s:
+        return market_order_age_s
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewOrder(OrderRequest):
+    """A validated order before it is stored: it has no history yet.
+
+    ``submit_by`` (RFC 3339) is until when it may be submitted, if that is earlier than it expires.
+    """
+
+    submit_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order(OrderRequest):
+    """An order with all that has happened to it.
+
+    Its terms are those now in force. Times are RFC 3339 in UTC. ``quoted`` maps the sequence of a history
+    entry to what was offered for it and what was chosen, of the last attempt or of all.
+    """
+
+    history: tuple[Entry, ...]
+    created_at: str
+    fill: Fill | None
+    quoted: dict[int, Quoted]
+
+    @classmethod
+    def accepted(cls, new: NewOrder, created_at: str) -> "Order":
+        """Return a new order as it was stored: at its first entry."""
+        return cls(
+            id=new.id,
+            client_order_id=new.client_order_id,
+            order_type=new.order_type,
+            token_in=new.token_in,
+            token_out=new.token_out,
+            swap_mode=new.swap_mode,
+            amount=new.amount,
+            amount_text=new.amount_text,
+            terms=new.terms,
+            decimals_in=new.decimals_in,
+            decimals_out=new.decimals_out,
+            history=({"sequence": 1, "status": Status.PENDING, "timestamp": created_at},),
+            created_at=created_at,
+            fill=None,
+            quoted={},
+        )
+
+    @property
+    def version(self) -> int:
+        """Length of the history, which is the sequence of its last entry."""
+        return len(self.history)
+
+    @property
+    def status(self) -> Status:
+        """What the order is doing."""
+        return Status(self.history[-1]["status"])
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further entry can follow."""
+        return self.status in TERMINAL
+
+    def after(self, step: Committed) -> "Order":
+        """Return the order one step on; ``step`` must be the next one."""
+        if step.sequence != self.version + 1:
+            raise ValueError(f"step {step.sequence} does not follow version {self.version}")
+        quoted = self.quoted
+        if step.quoted is not None:
+            quoted = {**quoted, step.sequence: step.quoted}
+        return replace(
+            self,
+            terms=amended(self.terms, step.entry, "to"),
+            history=(*self.history, step.entry),
+            decimals_out=step.decimals_out if self.decimals_out is None else self.decimals_out,
+            fill=step.fill or self.fill,
+            quoted=quoted,
+        )
+
+
+def first_terms(order: Order) -> Terms:
+    """Return an order's terms as it was placed."""
+    return terms_at(order, 1)
+
+
+def terms_at(order: Order, sequence: int) -> Terms:
+    """Return an order's terms as they were at an entry of its history."""
+    terms = order.terms
+    for entry in order.history[: sequence - 1 : -1]:
+        terms = amended(terms, entry, "from")
+    return terms

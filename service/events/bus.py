@@ -11,12 +11,12 @@ import orjson
 
 from service import crash_points
 from service.clock import Clock
+from service.domain.history import Committed, Quoted
 from service.domain.transaction import Fill
 from service.events.feed import Feeds
 from service.postgres.deployment import Deployment
 from service.redis.channel import Channel
 from service.redis.link import RedisLink
-from service.store.journal import Committed, Quoted
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ from typing import Self
 
 from service.background import Background, cancel
 from service.clock import Clock
+from service.domain.history import Committed
+from service.domain.order import Order
 from service.postgres.database import UnavailableError
-from service.store.journal import Committed
-from service.store.orders import Order, Orders
+from service.store.orders import Orders
 
 log = logging.getLogger(__name__)
 

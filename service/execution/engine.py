@@ -18,6 +18,7 @@ from service.background import cancel
 from service.chains.venue import Execution, Swap, SwapTooLateError, VenueUnavailableError
 from service.clock import Clock
 from service.domain.failures import Failure, FailureCode
+from service.domain.history import Quoted
 from service.domain.lifecycle import Event, Status, next_status
 from service.domain.quote import Choice, Route
 from service.domain.tokens import TOKENS
@@ -28,7 +29,7 @@ from service.execution.retry import RetryPolicy
 from service.routing import NoRouteError
 from service.routing.quoting import Quoter
 from service.store.claims import Claimed, Claims, Deferred
-from service.store.journal import Journal, Quoted, SupersededError, Transition
+from service.store.journal import Journal, SupersededError, Transition
 from service.store.orders import Orders
 
 log = logging.getLogger(__name__)

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from service.domain.amounts import format_amount
+from service.domain.history import Quoted
 from service.domain.quote import Choice, Leg, NoQuote, Offer, Path, PoolQuote, Route
 from service.domain.tokens import TOKENS
 from service.domain.transaction import SignedTransaction
-from service.store.journal import Quoted
 
 
 def quoted(choice: Choice) -> Quoted:

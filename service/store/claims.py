@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from service import crash_points
 from service.clock import Clock
+from service.domain.history import Committed
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType, TimeInForce
 from service.domain.quote import SwapMode
@@ -15,7 +16,7 @@ from service.postgres.batch import Batcher
 from service.postgres.database import Database
 from service.postgres.queries import query
 from service.store.instances import Identity
-from service.store.journal import Committed, OnCommit, as_json, public
+from service.store.journal import OnCommit, as_json, public
 from service.store.rate_limit import RateLimit
 
 _CLAIM = query("claim_orders")
@@ -25,6 +26,8 @@ _CLAIM_AT_RATE = query("claim_orders_at_rate")
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """An order that is this process's, under the id ``owner``, as it stands.
+
+    It is no ``Order``: what the execution needs is read with the claim itself, and the history is not.
 
     ``amount`` is base units of the token whose side ``swap_mode`` fixes, ``limit_out`` base units that the
     whole amount must pay at least. ``expires_at``, and ``submit_by``, after which nothing of it is submitted

@@ -14,10 +14,11 @@ import orjson
 from service import crash_points
 from service.clock import Clock
 from service.domain.failures import Failure, FailureCode
+from service.domain.history import Committed
 from service.domain.order import DEFAULT_ACCOUNT
 from service.postgres.database import Database
 from service.postgres.queries import Query, query
-from service.store.journal import Committed, OnCommit, public
+from service.store.journal import OnCommit, public
 
 _REQUEST = query("request_cancel")
 _REQUEST_MATCHING = query("request_cancel_matching")

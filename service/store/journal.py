@@ -8,15 +8,15 @@ Whatever turns out to be committed is told to ``on_commit``, and nothing before.
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
 
 import orjson
 
 from service import crash_points
 from service.clock import Clock
+from service.domain.history import Committed, Entry, Quoted
 from service.domain.lifecycle import Status
-from service.domain.order import DEFAULT_ACCOUNT, NewOrder
+from service.domain.order import DEFAULT_ACCOUNT, NewOrder, OrderRequest, Terms
 from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
 from service.postgres.database import Database
@@ -29,8 +29,9 @@ _READ_BACK = query("read_entries_back")
 WRITE_ID = "writeId"
 """The key, in a history entry, of the id of the write that made it: not for clients."""
 
-Entry = dict[str, Any]
-"""A history entry: sequence, status, timestamp, and what there is to say about the step."""
+# The columns of an order are named like its fields.
+_TERMS = [field.name for field in fields(Terms)]
+_REQUEST = [field.name for field in fields(OrderRequest) if field.name != "terms"]
 
 
 def public(entry: Entry) -> Entry:
@@ -52,16 +53,11 @@ class ClientOrderIdTakenError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Quoted:
-    """What an attempt was offered, and the route it chose (None: it found none), in the wire's form."""
-
-    offers: list[Entry]
-    route: Entry | None
-
-
-@dataclass(frozen=True, slots=True)
 class Transition:
-    """One step of an order, wanted by ``owner``, who last saw the order at ``version``."""
+    """One step of an order, wanted by ``owner``, who last saw the order at ``version``.
+
+    Once written it is a ``Committed``: with the entry's time, and perhaps in another status.
+    """
 
     order_id: str
     version: int
@@ -74,26 +70,6 @@ class Transition:
     transaction: SignedTransaction | None = None
     fill: Fill | None = None
     decimals_out: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A step that is durable: the history entry, and what came with it.
-
-    ``decimals_out`` are tokenOut's, with a step that could be made only because they are known.
-    """
-
-    order_id: str
-    entry: Entry
-    quoted: Quoted | None = None
-    fill: Fill | None = None
-    decimals_out: int | None = None
-
-    @property
-    def sequence(self) -> int:
-        """The entry's place in the history, from 1."""
-        sequence: int = self.entry["sequence"]
-        return sequence
 
 
 OnCommit = Callable[[Sequence[Committed]], None]
@@ -181,31 +157,7 @@ class Journal:
         await self._appends.stop()
 
     async def _write_inserts(self, orders: list[NewOrder]) -> list[str | Exception]:
-        rows = [
-            {
-                "id": order.id,
-                "account": DEFAULT_ACCOUNT,
-                "client_order_id": order.client_order_id,
-                "order_type": order.order_type,
-                "token_in": order.token_in,
-                "token_out": order.token_out,
-                "swap_mode": order.swap_mode,
-                "amount": order.amount,
-                "amount_text": order.amount_text,
-                "slippage_bps": order.slippage_bps,
-                "time_in_force": order.time_in_force,
-                "limit_price": order.limit_price,
-                "limit_out": order.limit_out,
-                "sniper_conditions": order.sniper_conditions,
-                "expires_at": order.expires_at,
-                "decimals_in": order.decimals_in,
-                "decimals_out": order.decimals_out,
-                "submit_by": order.submit_by,
-                "rests": order.rests,
-                "write_id": self._clock.new_write_id(),
-            }
-            for order in orders
-        ]
+        rows = [_new_row(order, self._clock.new_write_id()) for order in orders]
         crash_points.reach("before insert")
         inserted: dict[str, str] = dict(
             await self._database.run(_INSERT, {"rows": as_json(rows), "wake_after_ms": self._wake_after_ms})
@@ -266,6 +218,22 @@ class Journal:
         rows = [{"id": order_id, "version": version} for order_id, version in versions.items()]
         found = await self._database.read(_READ_BACK, {"rows": as_json(rows)})
         return [(order_id, entry) for order_id, entry in found if entry is not None]
+
+
+def _new_row(order: NewOrder, write_id: str) -> Entry:
+    return {
+        **{name: getattr(order, name) for name in _REQUEST},
+        **terms_row(order.terms),
+        "account": DEFAULT_ACCOUNT,
+        "submit_by": order.submit_by,
+        "rests": order.rests,
+        "write_id": write_id,
+    }
+
+
+def terms_row(terms: Terms) -> Entry:
+    """Return terms by their columns."""
+    return {name: getattr(terms, name) for name in _TERMS}
 
 
 def _row(transition: Transition) -> Entry:

@@ -1,19 +1,20 @@
-"""Reading orders, and following one as its steps are committed."""
+"""Reading orders."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from service.clock import Clock
+from service.domain.history import Quoted
 from service.domain.lifecycle import TERMINAL, Status
-from service.domain.order import DEFAULT_ACCOUNT
+from service.domain.order import DEFAULT_ACCOUNT, Order, OrderType, Terms
 from service.domain.quote import SwapMode
 from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
 from service.postgres.database import Database, Row
 from service.postgres.queries import query
 from service.store.endings import Filter
-from service.store.journal import Committed, Entry, Quoted, public
+from service.store.journal import public
 from service.turns import Steps, Turns
 
 _GET = query("get_orders")
@@ -24,107 +25,6 @@ _LIST_OPEN = query("list_open_orders")
 _LIST_FINISHED = query("list_finished_orders")
 _VERSIONS = query("get_versions")
 _LATEST_TRANSACTION = query("get_latest_transaction")
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What may be amended while an order is open; ``limit_out`` is base units, the time RFC 3339."""
-
-    slippage_bps: int
-    time_in_force: str | None = None
-    limit_price: str | None = None
-    limit_out: int | None = field(default=None, compare=False)  # follows from the price
-    sniper_conditions: Entry | None = None
-    expires_at: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """An order with all that has happened to it.
-
-    ``amount`` is base units of the token whose side ``swap_mode`` fixes, ``amount_text`` what the client
-    wrote; times are RFC 3339 in UTC; ``quoted`` maps the sequence of a history entry to what was offered
-    for it and what was chosen, of the last attempt or of all. ``decimals_out`` is
-    None while tokenOut is not listed.
-    """
-
-    id: str
-    client_order_id: str | None
-    order_type: str
-    token_in: str
-    token_out: str
-    swap_mode: SwapMode
-    amount: int
-    amount_text: str
-    terms: Terms
-    decimals_in: int
-    decimals_out: int | None
-    history: tuple[Entry, ...]
-    created_at: str
-    fill: Fill | None
-    quoted: dict[int, Quoted]
-
-    @property
-    def version(self) -> int:
-        """Length of the history, which is the sequence of its last entry."""
-        return len(self.history)
-
-    @property
-    def status(self) -> Status:
-        """What the order is doing."""
-        return Status(self.history[-1]["status"])
-
-    @property
-    def ended(self) -> bool:
-        """Whether no further entry can follow."""
-        return self.status in TERMINAL
-
-    def after(self, step: Committed) -> "Order":
-        """Return the order one step on; ``step`` must be the next one."""
-        if step.sequence != self.version + 1:
-            raise ValueError(f"step {step.sequence} does not follow version {self.version}")
-        quoted = self.quoted
-        if step.quoted is not None:
-            quoted = {**quoted, step.sequence: step.quoted}
-        return replace(
-            self,
-            terms=amended(self.terms, step.entry, "to"),
-            history=(*self.history, step.entry),
-            decimals_out=step.decimals_out if self.decimals_out is None else self.decimals_out,
-            fill=step.fill or self.fill,
-            quoted=quoted,
-        )
-
-
-AMENDABLE = {
-    "slippageBps": "slippage_bps",
-    "timeInForce": "time_in_force",
-    "limitPrice": "limit_price",
-    "sniperConditions": "sniper_conditions",
-    "expiresAt": "expires_at",
-}
-"""The terms that an amendment's history entry names, as it names them, and their names here."""
-
-
-def amended(terms: Terms, entry: Entry, side: str) -> Terms:
-    """Return terms as they were before a history entry (``from``), or are after it (``to``)."""
-    changes = entry.get("amended")
-    if not changes:
-        return terms
-    return replace(terms, **{AMENDABLE[name]: change[side] for name, change in changes.items()})
-
-
-def first_terms(order: Order) -> Terms:
-    """Return an order's terms as it was placed."""
-    return terms_at(order, 1)
-
-
-def terms_at(order: Order, sequence: int) -> Terms:
-    """Return an order's terms as they were at an entry of its history."""
-    terms = order.terms
-    for entry in order.history[: sequence - 1 : -1]:
-        terms = amended(terms, entry, "from")
-    return terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +170,7 @@ def _order(row: Row) -> Order:
     return Order(
         id=order_id,
         client_order_id=client_order_id,
-        order_type=order_type,
+        order_type=OrderType(order_type),
         token_in=token_in,
         token_out=token_out,
         swap_mode=SwapMode(swap_mode),

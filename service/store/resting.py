@@ -2,16 +2,16 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from service import crash_points
 from service.clock import Clock
-from service.domain.order import OrderType
+from service.domain.history import Committed, Entry
+from service.domain.order import JsonObject, OrderType, Terms
 from service.postgres.database import Database, Row
 from service.postgres.queries import query
-from service.store.journal import WRITE_ID, Committed, Entry, OnCommit, as_json, public
+from service.store.journal import WRITE_ID, OnCommit, as_json, public, terms_row
 
 _SCAN = query("scan_resting")
 _GET = query("get_resting")
@@ -28,6 +28,8 @@ _BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 class RestingOrder:
     """An open order, as those who trigger need it.
 
+    It is no ``Order``, for there may be a hundred thousand of them: they are read without their histories.
+
     ``amount_in`` and ``limit_out`` are base units; times are seconds since the Unix epoch.
     """
 
@@ -38,7 +40,7 @@ class RestingOrder:
     token_out: str
     amount_in: int
     limit_out: int | None
-    sniper_conditions: dict[str, Any] | None
+    sniper_conditions: JsonObject | None
     created_at: float
     not_before: float
 
@@ -54,16 +56,11 @@ class Fired:
 
 @dataclass(frozen=True, slots=True)
 class Amendment:
-    """An open order's terms from now on, and what is said of the change in its history."""
+    """The terms of an open order from now on, and what its history says of the change."""
 
     order_id: str
     version: int
-    slippage_bps: int
-    time_in_force: str | None
-    limit_price: str | None
-    limit_out: int | None
-    sniper_conditions: dict[str, Any] | None
-    expires_at: str | None
+    terms: Terms
     detail: Entry
 
 
@@ -133,19 +130,15 @@ class Resting:
         After a lost answer (``UnavailableError.unknown``) it may have been amended.
         """
         detail = {**amendment.detail, WRITE_ID: self._clock.new_write_id()}
-        conditions = amendment.sniper_conditions
+        conditions = amendment.terms.sniper_conditions
         crash_points.reach("before amend")
         rows = await self._database.run_through_conflicts(
             _AMEND,
             {
                 "id": amendment.order_id,
                 "version": amendment.version,
-                "slippage_bps": amendment.slippage_bps,
-                "time_in_force": amendment.time_in_force,
-                "limit_price": amendment.limit_price,
-                "limit_out": amendment.limit_out,
+                **terms_row(amendment.terms),
                 "sniper_conditions": None if conditions is None else orjson.dumps(conditions).decode(),
-                "expires_at": amendment.expires_at,
                 "detail": orjson.dumps(detail).decode(),
             },
         )

@@ -59,7 +59,7 @@ class PairPrices(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RestingLimit:
-    """A limit order that rests.
+    """A limit order that rests: of a ``RestingOrder`` what the book needs, as it holds very many of them.
 
     Attributes:
         amount_in: Base units of ``token_in``, positive.

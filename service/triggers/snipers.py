@@ -14,6 +14,8 @@ _TESTS_BETWEEN_BREATHS = 64
 
 @dataclass(frozen=True, slots=True)
 class _Sniper:
+    """A sniper order that rests: its conditions were parsed once, not for every look at the market."""
+
     order_id: str
     version: int
     pair: Pair

@@ -17,11 +17,11 @@ from service.background import Background
 from service.chains.venue import MarketChange, VenueUnavailableError
 from service.clock import Clock
 from service.domain.condition_parser import ConditionError
+from service.domain.history import Committed
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType
 from service.postgres.database import UnavailableError
 from service.postgres.leases import Lease, next_check_s
-from service.store.journal import Committed
 from service.store.resting import Fired, Resting, RestingOrder
 from service.triggers.book import LimitBook, Pair, RestingLimit
 from service.triggers.market import MarketView

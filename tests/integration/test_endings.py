@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from service.domain.history import Committed
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.order import OrderType, TimeInForce
 from service.domain.timestamps import format_timestamp
 from service.store.claims import Claimed
 from service.store.endings import Filter
-from service.store.journal import Committed, SupersededError
+from service.store.journal import SupersededError
 from service.store.resting import Fired
 from tests.support.desk import Desk, race
 from tests.support.gem_market import rows

@@ -8,12 +8,13 @@ import psycopg2
 import pytest
 
 from service.domain.amounts import U64_MAX
+from service.domain.history import Committed, Quoted
 from service.domain.lifecycle import Status
 from service.domain.quote import SwapMode
 from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.database import Row, UnavailableError
 from service.store.claims import Claimed
-from service.store.journal import ClientOrderIdTakenError, Committed, Quoted, SupersededError
+from service.store.journal import ClientOrderIdTakenError, SupersededError
 from tests.support.servers import TestServers
 from tests.support.store import Store, open_store
 

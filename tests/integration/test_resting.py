@@ -3,20 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import psycopg2
 import pytest
 
+from service.domain.history import Committed
 from service.domain.lifecycle import Status
-from service.domain.order import OrderType, TimeInForce
+from service.domain.order import OrderType, TimeInForce, terms_at
 from service.store import resting as resting_module
 from service.store.claims import Claimed, Deferred
 from service.store.endings import Filter
-from service.store.journal import Committed
-from service.store.orders import terms_at
 from service.store.rate_limit import RateLimit
 from service.store.resting import Fired, RestingOrder
 from tests.support.desk import Desk, race
@@ -110,7 +108,7 @@ async def test_firing_makes_due_and_starting_tells_what_was_seen(desk: Desk, ser
     claim = await desk.store.claims.claim(order.id)
     assert isinstance(claim, Claimed)
     assert (claim.limit_out, claim.time_in_force, claim.attempts, claim.attempts_since_rest) == (
-        order.limit_out,
+        order.terms.limit_out,
         TimeInForce.GTC,
         1,
         1,
@@ -203,7 +201,7 @@ async def test_what_rests_is_read_page_by_page(
     )  # fmt: skip
     first = limits[0]
     assert seen[first.id] == RestingOrder(
-        first.id, 2, OrderType.LIMIT, "SOL", "USDC", 10**9, first.limit_out, None, created[first.id], 0
+        first.id, 2, OrderType.LIMIT, "SOL", "USDC", 10**9, first.terms.limit_out, None, created[first.id], 0
     )
     assert {
         order.order_id for order in await desk.resting.get([*seen, desk.store.clock.new_order_id()])
@@ -328,7 +326,7 @@ async def test_amending_and_starting_at_once_leave_one_winner(
         history = worker.stands(order.id)[1]
         assert history == ["pending", "open", "open" if started is None else "routing"]
         if isinstance(started, Claimed):
-            assert started.limit_out == order.limit_out
+            assert started.limit_out == order.terms.limit_out
 
 
 async def test_amending_and_cancelling_at_once_ends_cancelled(
@@ -408,7 +406,7 @@ async def test_lists_are_filtered(desk: Desk) -> None:
 
 async def test_the_expiry_of_an_amended_order_is_the_new_one(desk: Desk, servers: TestServers) -> None:
     order = await desk.place(time_in_force=TimeInForce.GTD, expires_at="2100-01-01T00:00:00Z")
-    past = replace(desk.amendment(order.id), time_in_force="GTD", expires_at="2020-01-01T00:00:00.000000Z")
+    past = desk.amendment(order.id, time_in_force="GTD", expires_at="2020-01-01T00:00:00.000000Z")
     assert await desk.resting.amend(past) is not None
     assert await desk.endings.end_expired() == 1
     assert desk.stands(order.id)[1] == ["pending", "open", "open", "expired"]

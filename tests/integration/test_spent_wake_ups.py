@@ -13,7 +13,7 @@ import redis
 from redis.asyncio import Redis
 
 from service.app import Service
-from service.domain.order import NewOrder, OrderType
+from service.domain.order import NewOrder, OrderType, Terms
 from service.domain.quote import SwapMode
 from service.postgres.database import Row, UnavailableError
 from service.postgres.queries import Query
@@ -83,7 +83,7 @@ class Instance:
             swap_mode=SwapMode.EXACT_IN,
             amount=10**9,
             amount_text="1",
-            slippage_bps=100,
+            terms=Terms(slippage_bps=100),
             client_order_id=None,
             decimals_in=9,
             decimals_out=6,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from service.app import Service
+from service.domain.history import Committed
 from service.postgres.database import UnavailableError
 from service.postgres.leases import LeaseState
-from service.store.journal import Committed
 from service.store.resting import Fired, RestingOrder
 from tests.conftest import service_on
 from tests.support.gem_market import (

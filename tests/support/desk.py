@@ -4,17 +4,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from service.domain.history import Committed
 from service.domain.lifecycle import Status
-from service.domain.order import NewOrder, OrderType, TimeInForce
+from service.domain.order import NewOrder, OrderType, Terms, TimeInForce
 from service.domain.transaction import Fill, SignedTransaction
 from service.store.claims import Claimed
 from service.store.endings import Endings
-from service.store.journal import Committed
 from service.store.resting import Amendment, Fired, Resting
 from tests.support.gem_market import rows
 from tests.support.interleaving import Actor, interleave
 from tests.support.servers import TestServers
-from tests.support.store import Store
+from tests.support.store import Store, changed
 
 
 class Desk:
@@ -29,7 +29,7 @@ class Desk:
 
     async def place(self, **changes: Any) -> NewOrder:
         """Store a limit order, which rests unless changed."""
-        order = replace(
+        order = changed(
             self.store.new_order(),
             **{
                 "order_type": OrderType.LIMIT,
@@ -79,20 +79,8 @@ class Desk:
 
     def amendment(self, order_id: str, version: int = 2, **changes: Any) -> Amendment:
         """Return an amendment of an open order's limit."""
-        return Amendment(
-            order_id=order_id,
-            version=version,
-            **{
-                "slippage_bps": 100,
-                "time_in_force": "GTC",
-                "limit_price": "200",
-                "limit_out": 200_000_000,
-                "sniper_conditions": None,
-                "expires_at": None,
-                "detail": {"amended": {"limitPrice": {"from": "100", "to": "200"}}},
-                **changes,
-            },
-        )
+        detail = changes.pop("detail", {"amended": {"limitPrice": {"from": "100", "to": "200"}}})
+        return Amendment(order_id, version, replace(Terms(100, "GTC", "200", 200_000_000), **changes), detail)
 
     def stands(self, order_id: str) -> tuple[str, list[str], bool | None, int]:
         """Return what has become of an order.

@@ -2,17 +2,19 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from service.clock import Clock
+from service.domain.history import Committed
 from service.domain.lifecycle import Status
-from service.domain.order import NewOrder, OrderType
+from service.domain.order import NewOrder, OrderType, Terms
 from service.domain.quote import SwapMode
 from service.postgres.database import Database
 from service.postgres.migrations import migrate
 from service.store.claims import Claimed, Claims
 from service.store.instances import Identity, Instances
-from service.store.journal import Committed, Journal, Transition
+from service.store.journal import Journal, Transition
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 from tests.support.servers import TestServers
@@ -65,7 +67,7 @@ class Store:
             swap_mode=SwapMode.EXACT_IN,
             amount=10**9,
             amount_text="1",
-            slippage_bps=100,
+            terms=Terms(slippage_bps=100),
             client_order_id=client_order_id,
             decimals_in=9,
             decimals_out=6,
@@ -94,6 +96,12 @@ class Store:
             **changes,
         }
         return Transition(**values)  # type: ignore[arg-type]
+
+
+def changed(order: NewOrder, **changes: Any) -> NewOrder:
+    """Return an order with other fields, or other terms."""
+    terms = {field.name: changes.pop(field.name) for field in fields(Terms) if field.name in changes}
+    return replace(order, **changes, terms=replace(order.terms, **terms))
 
 
 @asynccontextmanager

@@ -21,12 +21,13 @@ from service.api.specs import document
 from service.api.stream import StreamRoutes
 from service.api.views import OrderAt
 from service.domain.failures import FailureCode
+from service.domain.history import Entry, Quoted
+from service.domain.order import Order, OrderType, Terms
 from service.domain.quote import Choice, Dex, Leg, NoQuote, Path, PoolQuote, Route, SwapMode
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill
 from service.execution.offers import quoted, refused
-from service.store.journal import Entry, Quoted
-from service.store.orders import Order, Position, Terms
+from service.store.orders import Position
 
 ORDER_ID = "0190a8f5-0000-7000-8000-000000000000"
 NOW = "2026-11-22T10:00:00.000Z"
@@ -86,7 +87,7 @@ def an_order(
     return Order(
         id=ORDER_ID,
         client_order_id=None,
-        order_type="market",
+        order_type=OrderType.MARKET,
         token_in="SOL",
         token_out="USDC",
         swap_mode=mode,

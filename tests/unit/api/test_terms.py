@@ -13,11 +13,11 @@ from marshmallow import ValidationError
 from service.api.problems import InvalidError
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
 from service.api.terms import amend_terms, read_terms, values
+from service.domain.history import Committed
 from service.domain.lifecycle import Status
+from service.domain.order import Order, Terms, amended, first_terms, terms_at
 from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS
-from service.store.journal import Committed
-from service.store.orders import Order, Terms, amended, first_terms, terms_at
 
 NOW = datetime(2027, 1, 15, 12, tzinfo=UTC)
 LIMIT: dict[str, Any] = {

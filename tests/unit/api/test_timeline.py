@@ -1,7 +1,7 @@
 """The messages of a stream: equal, to the byte, to the order as it stood, and each entry serialised once."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
@@ -12,9 +12,9 @@ from service.api import views
 from service.api.responses import ORDER, STATUS_UPDATE
 from service.api.timeline import Timeline
 from service.api.views import OrderAt
-from service.store import orders as store
-from service.store.journal import Entry, Quoted
-from service.store.orders import Order, Terms
+from service.domain import order as domain
+from service.domain.history import Entry, Quoted
+from service.domain.order import Order, OrderType, Terms
 from tests.unit.api.test_views import FILL, FILLED, an_order, entry
 
 MODEST = settings(max_examples=60, deadline=None)
@@ -27,7 +27,7 @@ def amended_order(amendments: int) -> Order:
         for n in range(amendments)
     ]
     order = an_order(entry(1, "pending"), entry(2, "open"), *raised)
-    return replace(order, order_type="limit", terms=Terms(100, "GTC", str(100 + amendments), 1))
+    return replace(order, order_type=OrderType.LIMIT, terms=Terms(100, "GTC", str(100 + amendments), 1))
 
 
 def written_out(order: Order, sequence: int) -> bytes:
@@ -90,13 +90,13 @@ def test_whoever_follows_from_wherever_and_whenever_sees_the_same(
 def test_a_replay_serialises_each_entry_once(monkeypatch: pytest.MonkeyPatch) -> None:
     order = replace(amended_order(200), fill=FILL)
     calls = {"dumps": 0, "amended": 0}
-    real_dumps, real_amended = orjson.dumps, store.amended
+    real_dumps, real_amended = orjson.dumps, domain.amended
 
     def dumps(value: Any) -> bytes:
         calls["dumps"] += 1
         return real_dumps(value)
 
-    def amended(terms: Terms, step: Entry, side: str) -> Terms:
+    def amended(terms: Terms, step: Entry, side: Literal["from", "to"]) -> Terms:
         calls["amended"] += 1
         return real_amended(terms, step, side)
 

@@ -7,11 +7,12 @@ import pytest
 
 from service.api.responses import ORDER, ORDER_LIST, STATUS_UPDATE
 from service.api.views import OrderAt
+from service.domain.history import Committed, Entry, Quoted
 from service.domain.lifecycle import TERMINAL, Status
+from service.domain.order import Order, OrderType, Terms
 from service.domain.quote import SwapMode
 from service.domain.transaction import Fill
-from service.store.journal import Committed, Entry, Quoted
-from service.store.orders import Order, Position, Terms
+from service.store.orders import Position
 
 ORDER_ID = "0190a8f5-0000-7000-8000-000000000000"
 FILL = Fill(amount_in=10**9, amount_out=149_250_000, tx_hash="5sig")
@@ -57,7 +58,7 @@ def an_order(
     return Order(
         id=ORDER_ID,
         client_order_id="mine-1",
-        order_type="market",
+        order_type=OrderType.MARKET,
         token_in="SOL",
         token_out="USDC",
         swap_mode=swap_mode,

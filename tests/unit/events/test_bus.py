@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.amounts import U64_MAX
+from service.domain.history import Committed, Quoted
 from service.domain.transaction import Fill
 from service.events.bus import Bus
 from service.events.feed import Feeds
 from service.postgres.deployment import Deployment
 from service.redis.link import RedisLink
-from service.store.journal import Committed, Quoted
 from tests.support.clock import ManualClock
 from tests.unit.events.test_feed import make, see
 

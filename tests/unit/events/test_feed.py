@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.domain.history import Committed
+from service.domain.order import Order, OrderType, Terms
 from service.domain.quote import SwapMode
 from service.domain.transaction import Fill
 from service.events.feed import Feeds, Watch
 from service.postgres.database import UnavailableError
-from service.store.journal import Committed
-from service.store.orders import Order, Orders, Terms
+from service.store.orders import Orders
 from tests.support.clock import ManualClock, settle
 
 MODEST = settings(max_examples=80, deadline=None)
@@ -28,7 +29,7 @@ def order_at(version: int, order_id: str = "one") -> Order:
     return Order(
         id=order_id,
         client_order_id=None,
-        order_type="market",
+        order_type=OrderType.MARKET,
         token_in="SOL",
         token_out="USDC",
         swap_mode=SwapMode.EXACT_IN,
