@@ -64,12 +64,12 @@ SELECT id::text, rfc3339(created_at) FROM inserted;
 -- Move orders one step each, if they are still at the version that their writer saw and belong to it.
 -- A new transaction is not signed for a process that may have been judged dead, nor for an order whose time is
 -- over. One that does not land ends as cancelled if that was requested, and as expired if its time is over.
--- What the step brings with it (offers, a transaction, a fill, an end) is written for the rows that moved.
+-- What the step brings with it (quotes, a transaction, a fill, an end) is written for the rows that moved.
 WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, version integer, owner uuid, status text, detail jsonb, retry_in_ms integer,
-        offers jsonb, route jsonb, transaction jsonb, amount_in numeric, amount_out numeric, tx_hash text,
+        quotes jsonb, route jsonb, transaction jsonb, amount_in numeric, amount_out numeric, tx_hash text,
         decimals_out integer
     )
 ),
@@ -85,7 +85,7 @@ locked AS (
 ),
 steps AS (
     SELECT
-        w.id, w.version, w.owner, w.offers, w.route, w.transaction, w.amount_in, w.amount_out, w.tx_hash,
+        w.id, w.version, w.owner, w.quotes, w.route, w.transaction, w.amount_in, w.amount_out, w.tx_hash,
         CASE
             WHEN l.cancel_requested THEN 'cancelled'
             WHEN l.expires_at <= now() THEN 'expired'
@@ -129,11 +129,11 @@ moved AS (
         ))
     RETURNING
         o.id, o.version, o.created_at, o.status, o.status_history -> -1 AS entry, o.attempts,
-        w.retry_in_ms, w.offers, w.route, w.transaction
+        w.retry_in_ms, w.quotes, w.route, w.transaction
 ),
-offered AS (
-    INSERT INTO order_quotes (order_id, sequence, offers, route)
-    SELECT id, version, offers, route FROM moved WHERE offers IS NOT NULL
+quoted AS (
+    INSERT INTO order_quotes (order_id, sequence, quotes, route)
+    SELECT id, version, quotes, route FROM moved WHERE quotes IS NOT NULL
 ),
 signed AS (
     INSERT INTO transactions (

@@ -18,9 +18,9 @@ from service.clock import Clock
 from service.domain.amounts import format_amount, format_price
 from service.domain.failures import FailureCode
 from service.domain.quote import Choice
+from service.domain.routing_record import record_choice
 from service.domain.timestamps import format_timestamp
 from service.domain.tokens import TOKENS
-from service.execution.offers import quoted
 from service.routing import NoRouteError
 from service.routing.quoting import Quoter
 from service.turns import Steps, Turns
@@ -55,7 +55,7 @@ class MarketRoutes:
         decimals_in, decimals_out = TOKENS[route.token_in].decimals, TOKENS[route.token_out].decimals
         maximum_in, minimum_out = route.limits(query["slippage_bps"])
         now = datetime.fromtimestamp(self.clock.database_time(), UTC)
-        kept = quoted(choice)
+        record = record_choice(choice)
         return json_response(
             QUOTE.dump(
                 {
@@ -67,8 +67,8 @@ class MarketRoutes:
                     "price": format_price(route.amount_out, decimals_out, route.amount_in, decimals_in),
                     "price_impact": format_amount(route.price_impact_ppm, 6),
                     "venue": route.venue,
-                    "route": kept.route,
-                    "quotes": kept.offers,
+                    "route": record.route,
+                    "quotes": record.quotes,
                     "quoted_at": format_timestamp(now),
                     "expires_at": format_timestamp(now + _LIFETIME),
                 }

@@ -16,8 +16,9 @@ from service.api.responses import CANCELLED, CANCELLED_ORDER, ORDER
 from service.api.terms import amend_terms
 from service.api.views import OrderAt
 from service.clock import Clock
+from service.domain.history import amended
 from service.domain.lifecycle import Status
-from service.domain.order import AMENDABLE, Order, Terms
+from service.domain.order import Order, Terms
 from service.store.endings import Endings, Filter
 from service.store.orders import Orders
 from service.store.resting import Amendment, Resting
@@ -91,9 +92,5 @@ class ChangeRoutes:
 
 
 def _amendment(order: Order, terms: Terms) -> Amendment:
-    changes = {
-        name: {"from": getattr(order.terms, field), "to": getattr(terms, field)}
-        for name, field in AMENDABLE.items()
-        if getattr(order.terms, field) != getattr(terms, field)
-    }
-    return Amendment(order.id, order.version, terms, {"amended": changes})
+    detail = amended(order.terms.by_name(), terms.by_name())
+    return Amendment(order.id, order.version, terms, detail)

@@ -1,7 +1,7 @@
 """An order's messages: message N shows the order as it stood at its N-th entry, history and all.
 
 The history is in each message as far as it went then, so each entry goes out as often as messages follow it.
-It is serialised once, and so are the offers and the route of each attempt: a replay costs what its bytes do.
+It is serialised once, and so are the quotes and the route of each attempt: a replay costs what its bytes do.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ import orjson
 
 from service.api.responses import STATUS_UPDATE
 from service.api.views import OrderAt, SoFar
-from service.domain.history import Entry, Quoted
+from service.domain.history import HistoryEntry
 from service.domain.order import Order, first_terms
+from service.domain.routing_record import RoutingRecord
 from service.turns import Steps, finished
 
 
@@ -51,9 +52,9 @@ class Timeline:
         # Whoever else watches may have got it ready, or further, between two steps.
         while (ready := len(self._moments)) < sequence:
             entry = order.history[ready]
-            quoted = order.quoted.get(entry["sequence"])
+            routing = order.routing.get(entry["sequence"])
             so_far = self._moments[-1].so_far if ready else SoFar(first_terms(order))
-            self._take(entry, quoted, so_far.after(entry, quoted))
+            self._take(entry, routing, so_far.after(entry, routing))
             yield
 
     def _write(self, order: Order, sequence: int) -> bytes:
@@ -64,10 +65,10 @@ class Timeline:
         view.quotes, view.route = moment.quotes, moment.route
         return orjson.dumps(STATUS_UPDATE.dump(view))
 
-    def _take(self, entry: Entry, quoted: Quoted | None, so_far: SoFar) -> None:
-        if quoted is not None:
-            self._quotes = orjson.Fragment(orjson.dumps(quoted.offers))
-            self._route = orjson.Fragment(orjson.dumps(quoted.route))
+    def _take(self, entry: HistoryEntry, routing: RoutingRecord | None, so_far: SoFar) -> None:
+        if routing is not None:
+            self._quotes = orjson.Fragment(orjson.dumps(routing.quotes))
+            self._route = orjson.Fragment(orjson.dumps(routing.route))
         if self._history:
             self._history += b","
         self._history += orjson.dumps(entry)

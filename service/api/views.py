@@ -1,13 +1,14 @@
 """An order as it stood at one entry of its history: what a client sees of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from service.domain.amounts import format_amount, format_price, format_shortfall, parse_amount
-from service.domain.history import Entry, Quoted
+from service.domain.history import HistoryEntry
 from service.domain.lifecycle import Status
 from service.domain.order import Order, Terms, amended, terms_at
 from service.domain.quote import SwapMode
+from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill
 
 
@@ -21,29 +22,29 @@ class SoFar:
     terms: Terms
     attempts: int = 0
     venue: str | None = None
-    quoted: Quoted | None = None
-    promised: Entry = field(default_factory=dict)
+    routing: RoutingRecord | None = None
+    promised: HistoryEntry | None = None
 
     @classmethod
     def of(cls, order: Order, sequence: int) -> "SoFar":
         """Return what an order's history says up to the entry of a sequence."""
         so_far = cls(terms_at(order, sequence))
         for entry in order.history[:sequence]:
-            so_far._take(entry, order.quoted.get(entry["sequence"]))
+            so_far._take(entry, order.routing.get(entry["sequence"]))
         return so_far
 
-    def after(self, entry: Entry, quoted: Quoted | None) -> "SoFar":
-        """Return what it says up to the next entry, for which something may have been offered."""
+    def after(self, entry: HistoryEntry, routing: RoutingRecord | None) -> "SoFar":
+        """Return what it says up to the next entry, for which something may have been quoted."""
         terms = amended(self.terms, entry, "to")
-        following = SoFar(terms, self.attempts, self.venue, self.quoted, self.promised)
-        following._take(entry, quoted)
+        following = SoFar(terms, self.attempts, self.venue, self.routing, self.promised)
+        following._take(entry, routing)
         return following
 
-    def _take(self, entry: Entry, quoted: Quoted | None) -> None:
+    def _take(self, entry: HistoryEntry, routing: RoutingRecord | None) -> None:
         if entry["status"] == Status.ROUTING:
             self.attempts += 1
         self.venue = entry.get("venue", self.venue)
-        self.quoted = quoted or self.quoted
+        self.routing = routing or self.routing
         if "quotedOut" in entry:
             self.promised = entry
 
@@ -52,7 +53,7 @@ class OrderAt:
     """An order with its history cut after ``sequence``; the attributes are the contract's fields.
 
     The one presenter of an ``Order``: amounts and prices become texts here, for JSON alone.
-    What comes later is not there yet: offers and the venue come with ``building``, the fill with
+    What comes later is not there yet: quotes and the venue come with ``building``, the fill with
     ``confirmed``, the reason with ``failed``.
     """
 
@@ -82,8 +83,8 @@ class OrderAt:
         self.updated_at: str = last["timestamp"]
         self.attempts = so_far.attempts
         self.venue = so_far.venue
-        self.quotes: Any = so_far.quoted and so_far.quoted.offers
-        self.route: Any = so_far.quoted and so_far.quoted.route
+        self.quotes: Any = so_far.routing and so_far.routing.quotes
+        self.route: Any = so_far.routing and so_far.routing.route
         self.executed_price: str | None = None
         self.realised_slippage: str | None = None
         self.tx_hash: str | None = None
@@ -93,7 +94,7 @@ class OrderAt:
         self.failure_reason: str | None = last.get("reason") if unfilled else None
         self.failure_detail: str | None = last.get("detail") if unfilled else None
 
-    def _fill(self, order: Order, promised: Entry) -> None:
+    def _fill(self, order: Order, promised: HistoryEntry | None) -> None:
         fill = order.fill
         decimals_in, decimals_out = order.decimals_in, order.decimals_out
         if fill is None or decimals_out is None:
@@ -107,14 +108,14 @@ class OrderAt:
         self.tx_hash = fill.tx_hash
 
 
-def _slippage(order: Order, fill: Fill, promised: Entry, decimals: int) -> str | None:
+def _slippage(order: Order, fill: Fill, promised: HistoryEntry | None, decimals: int) -> str | None:
     """Compare the fill with what the attempt that filled it was quoted."""
-    if order.swap_mode is SwapMode.EXACT_IN:
-        name, got = "quotedOut", fill.amount_out
-    else:
-        name, got = "quotedIn", fill.amount_in
-    if name not in promised:
+    if promised is None:
         return None  # an order from before quotes were kept
-    quoted = parse_amount(promised[name], decimals)
+    if order.swap_mode is SwapMode.EXACT_IN:
+        text, got = promised["quotedOut"], fill.amount_out
+    else:
+        text, got = promised["quotedIn"], fill.amount_in
+    quoted = parse_amount(text, decimals)
     worse_by = quoted - got if order.swap_mode is SwapMode.EXACT_IN else got - quoted
     return format_shortfall(worse_by, quoted)

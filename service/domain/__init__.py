@@ -1,11 +1,12 @@
 """What an order is and how it may change. Pure: imports nothing of the layers above.
 
 order.py             the order: as it is placed, read and amended
-history.py           the entries of its history, and the steps that add one
+history.py           the entries of its history, and what each tells
+routing_record.py    what is kept of its routing: quotes and route, as orders show them
 lifecycle.py         which status follows which
 transaction.py       a signed transaction, and what may become of it
 failures.py          why an order failed, and whether it is tried again
-quote.py             what a pool offers, and the route that was chosen
+quote.py             what a pool quotes, and the route that was chosen
 limit_price.py       limit prices
 conditions.py        the conditions of sniper orders
 condition_parser.py  conditions as a client writes them

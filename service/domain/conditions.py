@@ -16,9 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from service.domain.amounts import format_amount, format_price
 from service.domain.limit_price import PlainNumber
 from service.domain.quote import Dex
 
@@ -163,32 +162,6 @@ def unmet(conditions: SniperConditions, facts: PairFacts, accepted_at: float, no
     if conditions.volume is not None and not _is_traded(conditions.volume, facts):
         return Kind.VOLUME
     return None
-
-
-def observed(conditions: SniperConditions, facts: PairFacts, accepted_at: float) -> dict[str, Any]:
-    """Return what triggered an order, ready for JSON: the price, and what each condition is about.
-
-    ``price``; ``poolId``; ``liquidity`` {amount, unit}; ``volume`` {amount, seconds}: display units, rounded
-    down.
-    """
-    seen: dict[str, Any] = {}
-    if facts.price is not None:
-        seen["price"] = format_price(facts.price[0], facts.decimals_out, facts.price[1], facts.decimals_in)
-    if conditions.pool_created is not None:
-        pool = created_pool(conditions.pool_created, facts, accepted_at)
-        seen["poolId"] = pool and pool.pool_id
-    if conditions.min_liquidity is not None:
-        unit = conditions.min_liquidity.unit
-        held, decimals = facts.liquidity_out, facts.decimals_out
-        if unit is LiquidityUnit.USD:
-            numerator, denominator = facts.liquidity_usd or (0, 1)
-            held, decimals = numerator // denominator, USD_DECIMALS
-        seen["liquidity"] = {"amount": format_amount(held, decimals), "unit": unit.value}
-    if conditions.volume is not None:
-        seconds = conditions.volume.seconds
-        traded = format_amount(facts.volume_out(seconds), facts.decimals_out)
-        seen["volume"] = {"amount": traded, "seconds": seconds}
-    return seen
 
 
 def created_pool(created: PoolCreated, facts: PairFacts, accepted_at: float) -> Opened | None:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
-from service.domain.history import Committed, Entry, Quoted
+from service.domain.history import Committed, HistoryEntry, accepted
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.quote import SwapMode
+from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill
 
 DEFAULT_SLIPPAGE_BPS = 100
@@ -61,6 +62,10 @@ class Terms:
     sniper_conditions: JsonObject | None = None
     expires_at: str | None = None
 
+    def by_name(self) -> dict[str, object]:
+        """Return the terms that may be amended by their names in the API."""
+        return {name: getattr(self, field) for name, field in AMENDABLE.items()}
+
 
 TERM_OWNERS = {
     "limit_price": OrderType.LIMIT,
@@ -79,7 +84,7 @@ AMENDABLE = {
 """The terms that an amendment's history entry names, as it names them, and their names here."""
 
 
-def amended(terms: Terms, entry: Entry, side: Literal["from", "to"]) -> Terms:
+def amended(terms: Terms, entry: HistoryEntry, side: Literal["from", "to"]) -> Terms:
     """Return terms as they were before a history entry (``from``), or are after it (``to``)."""
     changes = entry.get("amended")
     if not changes:
@@ -152,14 +157,14 @@ class NewOrder(OrderRequest):
 class Order(OrderRequest):
     """An order with all that has happened to it.
 
-    Its terms are those now in force. Times are RFC 3339 in UTC. ``quoted`` maps the sequence of a history
-    entry to what was offered for it and what was chosen, of the last attempt or of all.
+    Its terms are those now in force. Times are RFC 3339 in UTC. ``routing`` maps the sequence of a history
+    entry to what was quoted for it and what was chosen, of the last attempt or of all.
     """
 
-    history: tuple[Entry, ...]
+    history: tuple[HistoryEntry, ...]
     created_at: str
     fill: Fill | None
-    quoted: dict[int, Quoted]
+    routing: dict[int, RoutingRecord]
 
     @classmethod
     def accepted(cls, new: NewOrder, created_at: str) -> "Order":
@@ -176,10 +181,10 @@ class Order(OrderRequest):
             terms=new.terms,
             decimals_in=new.decimals_in,
             decimals_out=new.decimals_out,
-            history=({"sequence": 1, "status": Status.PENDING, "timestamp": created_at},),
+            history=(accepted(created_at),),
             created_at=created_at,
             fill=None,
-            quoted={},
+            routing={},
         )
 
     @property
@@ -201,16 +206,16 @@ class Order(OrderRequest):
         """Return the order one step on; ``step`` must be the next one."""
         if step.sequence != self.version + 1:
             raise ValueError(f"step {step.sequence} does not follow version {self.version}")
-        quoted = self.quoted
-        if step.quoted is not None:
-            quoted = {**quoted, step.sequence: step.quoted}
+        routing = self.routing
+        if step.routing is not None:
+            routing = {**routing, step.sequence: step.routing}
         return replace(
             self,
             terms=amended(self.terms, step.entry, "to"),
             history=(*self.history, step.entry),
             decimals_out=step.decimals_out if self.decimals_out is None else self.decimals_out,
             fill=step.fill or self.fill,
-            quoted=quoted,
+            routing=routing,
         )
 
 

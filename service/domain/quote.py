@@ -52,10 +52,6 @@ class NoQuote:
     reason: FailureCode
 
 
-Offer = PoolQuote | NoQuote
-"""What one pool answered."""
-
-
 @dataclass(frozen=True, slots=True)
 class Leg:
     """One swap in one pool, as quoted. Amounts are base units; fees as in ``PoolQuote``."""
@@ -138,12 +134,12 @@ class Choice:
     """What the router saw, and what it chose.
 
     Attributes:
-        offers: Every direct pool's answer for the whole amount, in the venue's order of pools.
+        quotes: Every direct pool's answer for the whole amount, in the venue's order of pools.
         route: What is best.
         runner_up: The best of the simpler routes that it beat, each on its own: the best single pool,
             or, where that was chosen, the next best; None when there was nothing else.
     """
 
-    offers: tuple[Offer, ...]
+    quotes: tuple[PoolQuote | NoQuote, ...]
     route: Route
     runner_up: Route | None

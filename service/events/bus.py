@@ -11,7 +11,8 @@ import orjson
 
 from service import crash_points
 from service.clock import Clock
-from service.domain.history import Committed, Quoted
+from service.domain.history import Committed
+from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill
 from service.events.feed import Feeds
 from service.postgres.deployment import Deployment
@@ -75,7 +76,7 @@ def _encode(steps: Sequence[Committed]) -> bytes:
             [
                 step.order_id,
                 step.entry,
-                step.quoted and [step.quoted.offers, step.quoted.route],
+                step.routing and [step.routing.quotes, step.routing.route],
                 step.fill and [step.fill.amount_in, step.fill.amount_out, step.fill.tx_hash],
                 step.decimals_out,
             ]
@@ -89,9 +90,9 @@ def _decode(message: bytes) -> list[Committed]:
         Committed(
             order_id,
             entry,
-            None if quoted is None else Quoted(*quoted),
+            None if routing is None else RoutingRecord(*routing),
             None if fill is None else Fill(int(fill[0]), int(fill[1]), fill[2]),
             decimals_out,
         )
-        for order_id, entry, quoted, fill, decimals_out in orjson.loads(message)
+        for order_id, entry, routing, fill, decimals_out in orjson.loads(message)
     ]

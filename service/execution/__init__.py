@@ -3,5 +3,4 @@
 engine.py    the lifecycle, step by step
 outcomes.py  what became of a transaction
 retry.py     when an order is tried again
-offers.py    what an order shows of its quotes
 """

@@ -11,19 +11,20 @@ import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from service import crash_points
 from service.background import cancel
 from service.chains.venue import Execution, Swap, SwapTooLateError, VenueUnavailableError
 from service.clock import Clock
+from service.domain import history
 from service.domain.failures import Failure, FailureCode
-from service.domain.history import Quoted
+from service.domain.history import Details
 from service.domain.lifecycle import Event, Status, next_status
 from service.domain.quote import Choice, Route
+from service.domain.routing_record import RoutingRecord, in_words, record_choice, record_refusal
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
-from service.execution.offers import in_words, promise, quoted, refused
 from service.execution.outcomes import Outcomes
 from service.execution.retry import RetryPolicy
 from service.routing import NoRouteError
@@ -54,10 +55,10 @@ class ExecutionSettings:
 class _AttemptFailedError(Exception):
     """This attempt is over; whether another follows is the retry policy's to say."""
 
-    def __init__(self, failure: Failure, quoted: Quoted | None = None) -> None:
+    def __init__(self, failure: Failure, routing: RoutingRecord | None = None) -> None:
         super().__init__(failure.detail)
         self.failure = failure
-        self.quoted = quoted
+        self.routing = routing
 
 
 class _TimeOverError(Exception):
@@ -179,7 +180,7 @@ class Engine:
             if run.status is Status.SUBMITTED:
                 await self._settle(run, transaction)
         except _AttemptFailedError as end:
-            await self._end_attempt(run, end.failure, end.quoted)
+            await self._end_attempt(run, end.failure, end.routing)
         except _TimeOverError:
             self._set_aside(run.order, self._wait_for_expiry(run.order))
         except SupersededError:
@@ -193,10 +194,11 @@ class Engine:
                 await self._end_attempt(run, Failure.of(FailureCode.INTERNAL_ERROR))
 
     async def _route(self, run: _Run) -> Route:
-        """Quote the order on every pool, and keep what was offered and what was chosen."""
+        """Quote the order on every pool, and keep what was quoted and what was chosen."""
         choice = await self._best_quote(run.order)
         log.info("order %s: %s", run.order.order_id, in_words(choice))
-        await self._move(run, Event.QUOTED, detail={"venue": choice.route.venue}, quoted=quoted(choice))
+        detail, record = history.routed(choice.route), record_choice(choice)
+        await self._move(run, Event.QUOTED, detail=detail, routing=record)
         return choice.route
 
     async def _build(self, run: _Run, route: Route | None) -> SignedTransaction:
@@ -223,7 +225,8 @@ class Engine:
             raise _AttemptFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
         except SwapTooLateError as error:
             raise _TimeOverError from error
-        await self._move(run, Event.PREPARED, detail=promise(transaction, route), transaction=transaction)
+        detail = history.signed(transaction, route)
+        await self._move(run, Event.PREPARED, detail=detail, transaction=transaction)
         return transaction
 
     async def _settle(self, run: _Run, transaction: SignedTransaction | None) -> None:
@@ -241,10 +244,7 @@ class Engine:
     async def _conclude(self, run: _Run, status: TransactionStatus) -> None:
         """Write down a transaction's outcome."""
         if status.fill is not None:
-            detail: dict[str, Any] = {"txHash": status.fill.tx_hash}
-            if status.landing is not None:
-                # It is written down later than it landed: perhaps after the order's time.
-                detail |= {"landedSlot": status.landing.slot, "landedAt": status.landing.at}
+            detail = history.landed(status.fill, status.landing)
             await self._move(run, Event.LANDED, detail=detail, fill=status.fill)
             log.info("order %s: confirmed by %s", run.order.order_id, status.fill.tx_hash)
         elif status.state is TransactionState.EXPIRED:
@@ -263,7 +263,7 @@ class Engine:
         self._unknown.add(order_id)
         self._set_aside(run.order, self._reconcile(run, transaction))
 
-    def _set_aside(self, order: Claimed, work: Coroutine[Any, Any, None]) -> None:
+    def _set_aside(self, order: Claimed, work: Coroutine[object, None, None]) -> None:
         """Go on with an order without holding up a worker."""
         order_id = order.order_id
         task = asyncio.create_task(work, name=f"aside {order_id}")
@@ -298,16 +298,16 @@ class Engine:
             # The order stays submitted and nobody's: the sweep takes it up again.
             log.exception("order %s: asking for its outcome failed", order_id)
 
-    async def _end_attempt(self, run: _Run, failure: Failure, quoted: Quoted | None = None) -> None:
+    async def _end_attempt(self, run: _Run, failure: Failure, routing: RoutingRecord | None = None) -> None:
         """End the order, put it back to pending until its next attempt, or let it rest again."""
         order, policy = run.order, self._settings.retry
         following = policy.after(order, failure, run.version)
         failure, delay_ms = following.failure, following.delay_ms
         if delay_ms is not None:
             delay_ms += self._clock.between(0, policy.jitter_ms())
-        detail = {"attempt": order.attempts, "reason": failure.code, "detail": failure.detail}
+        detail = history.attempt_failed(order.attempts, failure)
         try:
-            await self._move(run, following.trigger, detail=detail, quoted=quoted, retry_in_ms=delay_ms)
+            await self._move(run, following.trigger, detail=detail, routing=routing, retry_in_ms=delay_ms)
         except SupersededError:
             log.warning("order %s is no longer this process's", order.order_id)
             return
@@ -335,14 +335,14 @@ class Engine:
                 within_s=left_s,
             )
         except NoRouteError as end:
-            offers = refused(end.offers, order.token_in, order.token_out)
-            raise _AttemptFailedError(end.failure, offers) from end
+            record = record_refusal(end.quotes, order.token_in, order.token_out)
+            raise _AttemptFailedError(end.failure, record) from end
         if order.submit_by is not None and order.submit_by <= self._clock.database_time():
             raise _TimeOverError
         if not _is_paid(order, choice):
             raise _AttemptFailedError(
                 Failure.of(FailureCode.LIMIT_NOT_REACHED),
-                refused(choice.offers, order.token_in, order.token_out),
+                record_refusal(choice.quotes, order.token_in, order.token_out),
             )
         return choice
 
@@ -351,8 +351,8 @@ class Engine:
         run: _Run,
         trigger: Event,
         *,
-        detail: dict[str, Any],
-        quoted: Quoted | None = None,
+        detail: Details,
+        routing: RoutingRecord | None = None,
         transaction: SignedTransaction | None = None,
         fill: Fill | None = None,
         retry_in_ms: int | None = None,
@@ -365,7 +365,7 @@ class Engine:
         status = next_status(run.status, trigger)
         crash_points.reach(_BEFORE[status])
         # Quoted or filled, so the token is listed: it was not when a sniper order was placed.
-        bought = TOKENS.get(run.order.token_out) if quoted or fill else None
+        bought = TOKENS.get(run.order.token_out) if routing or fill else None
         step = await self._journal.append(
             Transition(
                 order_id=run.order.order_id,
@@ -374,7 +374,7 @@ class Engine:
                 status=status,
                 write_id=self._clock.new_write_id(),
                 detail=detail,
-                quoted=quoted,
+                routing=routing,
                 transaction=transaction,
                 fill=fill,
                 retry_in_ms=retry_in_ms,

@@ -8,7 +8,7 @@ from service.amm.curve import segments
 from service.amm.quote import MILLION
 from service.chains.venue import Snapshot
 from service.domain.failures import FailureCode
-from service.domain.quote import Leg, NoQuote, Offer, Path, PoolQuote, Route, SwapMode
+from service.domain.quote import Leg, NoQuote, Path, PoolQuote, Route, SwapMode
 from service.routing.path_curve import Chain, PathCurve, level_of
 
 _CODES = {
@@ -127,7 +127,7 @@ class Hop:
             quoted.price_impact_ppm,
         )
 
-    def offer(self, mode: SwapMode, amount: int) -> Offer:
+    def answer(self, mode: SwapMode, amount: int) -> PoolQuote | NoQuote:
         """Return what the pool answers for a whole amount."""
         pool = self.snapshot.pool
         try:

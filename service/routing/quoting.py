@@ -1,7 +1,7 @@
 """Quoting: ask both DEXs at once for the state of every pool that may serve, then route on what came.
 
 A DEX that is slow or fails neither holds nor fails the order while the other answers; that it did not is
-kept among the offers. Routes are worked out in turns with the event loop, however long one takes, and what
+kept among the quotes. Routes are worked out in turns with the event loop, however long one takes, and what
 was worked out of a pair's curves is kept while its pools stand still.
 """
 
@@ -72,7 +72,7 @@ class Quoter:
             within_s: How long each DEX may take to answer, if that is less than it may anyway.
 
         Raises:
-            NoRouteError: No pool, and no two in a row, can take it; the error has the offers.
+            NoRouteError: No pool, and no two in a row, can take it; the error has the quotes.
         """
         direct = self._venue.pools(token_in, token_out)
         by_dex: dict[Dex, list[PoolRef]] = defaultdict(list)
@@ -92,7 +92,7 @@ class Quoter:
         except NoRouteError as end:
             if end.failure.remedy is Remedy.NONE and None in answers.values():
                 # What was not seen may be the way.
-                raise NoRouteError(Failure.of(FailureCode.QUOTES_UNAVAILABLE), end.offers) from end
+                raise NoRouteError(Failure.of(FailureCode.QUOTES_UNAVAILABLE), end.quotes) from end
             raise
 
     async def best_of_latest(

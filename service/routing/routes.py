@@ -13,7 +13,7 @@ from typing import TypeGuard
 from service.amm.quote import Ratio
 from service.chains.venue import Snapshot
 from service.domain.failures import Failure, FailureCode, Remedy
-from service.domain.quote import Choice, NoQuote, Offer, Path, PoolQuote, Route, SwapMode
+from service.domain.quote import Choice, NoQuote, Path, PoolQuote, Route, SwapMode
 from service.routing.exact import Hop, RefusedError, path_of, route_of
 from service.routing.path_curve import BOUGHT, SOLD, UNIT_BITS
 from service.routing.paths import Candidate, PathFinder
@@ -41,13 +41,13 @@ class NoRouteError(Exception):
 
     Attributes:
         failure: One that may pass, if any of the reasons is.
-        offers: What the direct pools answered.
+        quotes: What the direct pools answered.
     """
 
-    def __init__(self, failure: Failure, offers: Sequence[Offer]) -> None:
+    def __init__(self, failure: Failure, quotes: Sequence[PoolQuote | NoQuote]) -> None:
         super().__init__(failure.detail)
         self.failure = failure
-        self.offers = offers
+        self.quotes = quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def best_route(
         token_out: What is bought.
         amount: Base units.
         snapshots: The direct pools, and those of paths through the hubs; others are passed over.
-        unavailable: The direct pools whose state could not be had. They follow the others' offers.
+        unavailable: The direct pools whose state could not be had. They follow the others' answers.
         limits: What bounds the route.
 
     Raises:
@@ -99,7 +99,7 @@ def find_route(
         mode: Which side ``amount`` is of.
         amount: Base units.
         ways: From one token to the other. What is worked out of their curves stays with them.
-        unavailable: The direct pools whose state could not be had. They follow the others' offers.
+        unavailable: The direct pools whose state could not be had. They follow the others' answers.
         limits: What bounds the route.
 
     Returns:
@@ -145,9 +145,9 @@ class _Router:
         direct = self._ways.direct
         answers = []
         for hop in direct:
-            answers.append(hop.offer(self._mode, self._amount))
+            answers.append(hop.answer(self._mode, self._amount))
             yield
-        offers = (*answers, *unavailable)
+        quotes = (*answers, *unavailable)
         quoted = [(hop, answer) for hop, answer in zip(direct, answers, strict=True) if _is_quote(answer)]
         if quoted:
             # Sorting is stable: of equals, the first pool.
@@ -156,23 +156,23 @@ class _Router:
             better = yield from self._better_than(quoted[0][0])
         else:
             simple, better = yield from self._without_single_pool()
-        if self._is_small(offers, better or (simple[0] if simple else None)):
+        if self._is_small(quotes, better or (simple[0] if simple else None)):
             candidates = list(self._ways.better_than(None))
             trial = Trial(self._mode, self._amount, candidates, self._limits.max_legs, self._optimum)
             better = yield from trial.best([route for route in (better, *simple) if route])
             if not quoted:
                 simple = sorted({*simple, *trial.singles()}, key=self._cost)[:2]
         if better is not None and (not simple or self._gains(better, simple[0])):
-            return Choice(offers, better, simple[0] if simple else None)
+            return Choice(quotes, better, simple[0] if simple else None)
         if not simple:
-            raise NoRouteError(self._failure(offers), offers)
-        return Choice(offers, simple[0], simple[1] if len(simple) > 1 else None)
+            raise NoRouteError(self._failure(quotes), quotes)
+        return Choice(quotes, simple[0], simple[1] if len(simple) > 1 else None)
 
-    def _is_small(self, offers: Sequence[Offer], best: Route | None) -> bool:
+    def _is_small(self, quotes: Sequence[PoolQuote | NoQuote], best: Route | None) -> bool:
         """Whether roundings to a unit may decide which route is best."""
         if best is not None:
             return any(min(leg.amount_in, leg.amount_out) < SMALL for leg in best.legs)
-        reasons = {offer.reason for offer in offers if isinstance(offer, NoQuote)}
+        reasons = {quote.reason for quote in quotes if isinstance(quote, NoQuote)}
         return FailureCode.AMOUNT_TOO_SMALL in reasons.union(self._refusals)
 
     def _better_than(self, single: Hop) -> Steps[Route | None]:
@@ -279,8 +279,8 @@ class _Router:
         gain = self._cost(single) - self._cost(route)
         return gain * _BASIS_POINTS > abs(self._cost(single)) * self._limits.min_split_gain_bps
 
-    def _failure(self, offers: Sequence[Offer]) -> Failure:
-        reasons = [offer.reason for offer in offers if isinstance(offer, NoQuote)]
+    def _failure(self, quotes: Sequence[PoolQuote | NoQuote]) -> Failure:
+        reasons = [quote.reason for quote in quotes if isinstance(quote, NoQuote)]
         failures = [Failure.of(reason) for reason in (*reasons, *self._refusals, *self._ways.refusals())]
         if not failures and self._ways.exist:
             # Every path trades, but not so much.
@@ -289,5 +289,5 @@ class _Router:
         return (passing or failures or [Failure.of(FailureCode.NO_ROUTE)])[0]
 
 
-def _is_quote(answer: Offer) -> TypeGuard[PoolQuote]:
+def _is_quote(answer: PoolQuote | NoQuote) -> TypeGuard[PoolQuote]:
     return isinstance(answer, PoolQuote)

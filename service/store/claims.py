@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from service import crash_points
 from service.clock import Clock
-from service.domain.history import Committed
+from service.domain.history import Committed, public
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType, TimeInForce
 from service.domain.quote import SwapMode
@@ -16,7 +16,7 @@ from service.postgres.batch import Batcher
 from service.postgres.database import Database
 from service.postgres.queries import query
 from service.store.instances import Identity
-from service.store.journal import OnCommit, as_json, public
+from service.store.journal import OnCommit, as_json
 from service.store.rate_limit import RateLimit
 
 _CLAIM = query("claim_orders")

@@ -14,11 +14,11 @@ import orjson
 from service import crash_points
 from service.clock import Clock
 from service.domain.failures import Failure, FailureCode
-from service.domain.history import Committed
+from service.domain.history import Committed, ended, public
 from service.domain.order import DEFAULT_ACCOUNT
 from service.postgres.database import Database
 from service.postgres.queries import Query, query
-from service.store.journal import OnCommit, public
+from service.store.journal import OnCommit
 
 _REQUEST = query("request_cancel")
 _REQUEST_MATCHING = query("request_cancel_matching")
@@ -33,7 +33,7 @@ _BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 
 
 def _reason(code: FailureCode) -> str:
-    return orjson.dumps({"reason": code, "detail": Failure.of(code).detail}).decode()
+    return orjson.dumps(ended(Failure.of(code))).decode()
 
 
 _NOT_AT_ONCE = _reason(FailureCode.NOT_FILLED_IMMEDIATELY)
@@ -103,9 +103,9 @@ class Endings:
     async def end_cancelled(self, order_ids: list[str] | None = None) -> int:
         """End orders whose cancellation was requested, these or any; return how many ended."""
         crash_points.reach("before end cancelled")
-        ended = await self._end(_END_CANCELLED, {"ids": order_ids})
+        count = await self._end(_END_CANCELLED, {"ids": order_ids})
         crash_points.reach("after end cancelled")
-        return ended
+        return count
 
     async def end_expired(self) -> int:
         """End orders whose time is over and of which nothing has been sent.
@@ -114,9 +114,9 @@ class Endings:
         ``MOST_AT_ONCE``, there may be more.
         """
         crash_points.reach("before end expired")
-        ended = await self._end(_END_EXPIRED, {"not_at_once": _NOT_AT_ONCE, "not_in_time": _NOT_IN_TIME})
+        count = await self._end(_END_EXPIRED, {"not_at_once": _NOT_AT_ONCE, "not_in_time": _NOT_IN_TIME})
         crash_points.reach("after end expired")
-        return ended
+        return count
 
     async def _end(self, statement: Query, parameters: dict[str, object]) -> int:
         rows = await self._database.run_through_conflicts(

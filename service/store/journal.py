@@ -7,16 +7,17 @@ Whatever turns out to be committed is told to ``on_commit``, and nothing before.
 """
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import orjson
 
 from service import crash_points
 from service.clock import Clock
-from service.domain.history import Committed, Entry, Quoted
+from service.domain.history import Committed, Details, StoredEntry, opened, public
 from service.domain.lifecycle import Status
 from service.domain.order import DEFAULT_ACCOUNT, NewOrder, OrderRequest, Terms
+from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
 from service.postgres.database import Database
@@ -26,22 +27,9 @@ _INSERT = query("insert_orders")
 _APPEND = query("append_transitions")
 _READ_BACK = query("read_entries_back")
 
-WRITE_ID = "writeId"
-"""The key, in a history entry, of the id of the write that made it: not for clients."""
-
 # The columns of an order are named like its fields.
 _TERMS = [field.name for field in fields(Terms)]
 _REQUEST = [field.name for field in fields(OrderRequest) if field.name != "terms"]
-
-
-def public(entry: Entry) -> Entry:
-    """Return a stored entry as clients see it: without the write's id, what all entries have first."""
-    return {
-        "sequence": entry.pop("sequence"),
-        "status": entry.pop("status"),
-        "timestamp": entry.pop("timestamp"),
-        **{key: value for key, value in entry.items() if key != WRITE_ID},
-    }
 
 
 class SupersededError(Exception):
@@ -64,9 +52,9 @@ class Transition:
     owner: str
     status: Status
     write_id: str
-    detail: Entry = field(default_factory=dict)
+    detail: Details = field(default_factory=Details)
     retry_in_ms: int | None = None
-    quoted: Quoted | None = None
+    routing: RoutingRecord | None = None
     transaction: SignedTransaction | None = None
     fill: Fill | None = None
     decimals_out: int | None = None
@@ -164,13 +152,13 @@ class Journal:
         )
         crash_points.reach("after insert")
         # Those who trigger want to know; nobody watches an order yet that was not accepted before.
-        opened = [
-            Committed(order.id, {"sequence": 2, "status": Status.OPEN, "timestamp": inserted[order.id]})
+        resting = [
+            Committed(order.id, opened(inserted[order.id]))
             for order in orders
             if order.rests and order.id in inserted
         ]
-        if opened:
-            self._on_commit(opened)
+        if resting:
+            self._on_commit(resting)
         missing = [order.id for order in orders if order.id not in inserted]
         if missing:
             # Not inserted now: by an earlier write whose answer was lost, or not at all.
@@ -181,7 +169,7 @@ class Journal:
         return [inserted.get(order.id) or ClientOrderIdTakenError() for order in orders]
 
     async def _write_transitions(self, transitions: list[Transition]) -> list[Committed | Exception]:
-        entries: dict[str, Entry] = dict(
+        entries: dict[str, StoredEntry] = dict(
             await self._database.run(
                 _APPEND,
                 {
@@ -197,13 +185,13 @@ class Journal:
         committed = []
         for transition in transitions:
             entry = entries.get(transition.order_id)
-            if entry is None or entry[WRITE_ID] != transition.write_id:
+            if entry is None or entry["writeId"] != transition.write_id:
                 results.append(SupersededError(transition.order_id))
                 continue
             step = Committed(
                 transition.order_id,
                 public(entry),
-                transition.quoted,
+                transition.routing,
                 transition.fill,
                 transition.decimals_out,
             )
@@ -213,14 +201,14 @@ class Journal:
             self._on_commit(committed)
         return results
 
-    async def _read_back(self, versions: dict[str, int]) -> list[tuple[str, Entry]]:
+    async def _read_back(self, versions: dict[str, int]) -> list[tuple[str, StoredEntry]]:
         """Read the entries that follow the given versions, where there are any."""
         rows = [{"id": order_id, "version": version} for order_id, version in versions.items()]
         found = await self._database.read(_READ_BACK, {"rows": as_json(rows)})
         return [(order_id, entry) for order_id, entry in found if entry is not None]
 
 
-def _new_row(order: NewOrder, write_id: str) -> Entry:
+def _new_row(order: NewOrder, write_id: str) -> dict[str, object]:
     return {
         **{name: getattr(order, name) for name in _REQUEST},
         **terms_row(order.terms),
@@ -231,22 +219,22 @@ def _new_row(order: NewOrder, write_id: str) -> Entry:
     }
 
 
-def terms_row(terms: Terms) -> Entry:
+def terms_row(terms: Terms) -> dict[str, object]:
     """Return terms by their columns."""
     return {name: getattr(terms, name) for name in _TERMS}
 
 
-def _row(transition: Transition) -> Entry:
-    transaction, fill, quoted = transition.transaction, transition.fill, transition.quoted
+def _row(transition: Transition) -> dict[str, object]:
+    transaction, fill, routing = transition.transaction, transition.fill, transition.routing
     return {
         "id": transition.order_id,
         "version": transition.version,
         "owner": transition.owner,
         "status": transition.status,
-        "detail": {**transition.detail, WRITE_ID: transition.write_id},
+        "detail": {**transition.detail, "writeId": transition.write_id},
         "retry_in_ms": transition.retry_in_ms,
-        "offers": quoted and quoted.offers,
-        "route": quoted and quoted.route,
+        "quotes": routing and routing.quotes,
+        "route": routing and routing.route,
         "transaction": transaction
         and {
             "id": transaction.id,
@@ -263,6 +251,6 @@ def _row(transition: Transition) -> Entry:
     }
 
 
-def as_json(rows: list[Entry]) -> str:
+def as_json(rows: Sequence[Mapping[str, object]]) -> str:
     """Write rows for a statement that takes them as one JSON array."""
     return orjson.dumps(rows).decode()

@@ -5,16 +5,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from service.clock import Clock
-from service.domain.history import Quoted
+from service.domain.history import public
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.order import DEFAULT_ACCOUNT, Order, OrderType, Terms
 from service.domain.quote import SwapMode
+from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
 from service.postgres.database import Database, Row
 from service.postgres.queries import query
 from service.store.endings import Filter
-from service.store.journal import public
 from service.turns import Steps, Turns
 
 _GET = query("get_orders")
@@ -99,9 +99,9 @@ class Orders:
     async def _get_many_whole(self, order_ids: list[str]) -> dict[str, Order]:
         orders = await self.get_many(order_ids)
         # Afterwards: quotes that came meanwhile belong to entries that will come too.
-        for order_id, sequence, *quoted in await self._database.read(_GET_QUOTES, {"ids": order_ids}):
+        for order_id, sequence, *record in await self._database.read(_GET_QUOTES, {"ids": order_ids}):
             if order_id in orders:
-                orders[order_id].quoted[sequence] = Quoted(*quoted)
+                orders[order_id].routing[sequence] = RoutingRecord(*record)
         return orders
 
     async def find_by_client_id(self, client_order_id: str) -> Order | None:
@@ -154,7 +154,7 @@ def _orders(rows: list[Row]) -> Steps[dict[str, Order]]:
 
 
 def _order(row: Row) -> Order:
-    *request, sequence, offers, route = row
+    *request, sequence, quotes, route = row
     *request, decimals_in, decimals_out, history, created_at, amount_in, amount_out, tx_hash = request
     (
         order_id,
@@ -182,5 +182,5 @@ def _order(row: Row) -> Order:
         history=tuple(public(entry) for entry in history),
         created_at=created_at,
         fill=Fill(amount_in, amount_out, tx_hash) if tx_hash is not None else None,
-        quoted={} if sequence is None else {sequence: Quoted(offers, route)},
+        routing={} if sequence is None else {sequence: RoutingRecord(quotes, route)},
     )

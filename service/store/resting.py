@@ -7,11 +7,11 @@ import orjson
 
 from service import crash_points
 from service.clock import Clock
-from service.domain.history import Committed, Entry
+from service.domain.history import Committed, Details, public
 from service.domain.order import JsonObject, OrderType, Terms
 from service.postgres.database import Database, Row
 from service.postgres.queries import query
-from service.store.journal import WRITE_ID, OnCommit, as_json, public, terms_row
+from service.store.journal import OnCommit, as_json, terms_row
 
 _SCAN = query("scan_resting")
 _GET = query("get_resting")
@@ -51,7 +51,7 @@ class Fired:
 
     order_id: str
     version: int
-    observed: Entry
+    observed: Details
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Amendment:
     order_id: str
     version: int
     terms: Terms
-    detail: Entry
+    detail: Details
 
 
 class Resting:
@@ -129,7 +129,7 @@ class Resting:
 
         After a lost answer (``UnavailableError.unknown``) it may have been amended.
         """
-        detail = {**amendment.detail, WRITE_ID: self._clock.new_write_id()}
+        detail = {**amendment.detail, "writeId": self._clock.new_write_id()}
         conditions = amendment.terms.sniper_conditions
         crash_points.reach("before amend")
         rows = await self._database.run_through_conflicts(

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from service.domain.condition_parser import parse_conditions
-from service.domain.conditions import PairFacts, SniperConditions, holds, observed
+from service.domain.conditions import PairFacts, SniperConditions, holds
+from service.domain.history import conditions_held
 from service.store.resting import Fired, RestingOrder
 from service.triggers.book import Pair
 
@@ -96,6 +97,6 @@ class Snipers:
                 yield None
             accepted_at = int(sniper.created_at * 1000) // slot_ms * slot_ms / 1000
             if holds(sniper.conditions, facts, accepted_at, now):
-                seen = observed(sniper.conditions, facts, accepted_at)
+                seen = conditions_held(sniper.conditions, facts, accepted_at)
                 self.discard(sniper.order_id)
-                yield Fired(sniper.order_id, sniper.version, {"triggeredBy": seen})
+                yield Fired(sniper.order_id, sniper.version, seen)

@@ -143,11 +143,11 @@ CREATE TABLE finished_orders (
     )
 );
 
--- What each DEX offered, attempt by attempt.
+-- What each pool quoted, attempt by attempt.
 CREATE TABLE order_quotes (
     order_id uuid NOT NULL REFERENCES orders,
     sequence integer NOT NULL,  -- of the history entry that chose among them
-    offers   jsonb NOT NULL,
+    quotes   jsonb NOT NULL,
     route    jsonb,             -- that was chosen, and what it beat; null: none was
     PRIMARY KEY (order_id, sequence)
 );

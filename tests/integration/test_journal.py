@@ -8,9 +8,10 @@ import psycopg2
 import pytest
 
 from service.domain.amounts import U64_MAX
-from service.domain.history import Committed, Quoted
+from service.domain.history import Committed
 from service.domain.lifecycle import Status
-from service.domain.quote import SwapMode
+from service.domain.quote import Choice, Dex, Leg, Path, PoolQuote, Route, SwapMode
+from service.domain.routing_record import RoutingRecord, record_choice
 from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.database import Row, UnavailableError
 from service.store.claims import Claimed
@@ -163,27 +164,27 @@ async def test_an_ended_order_is_listed_and_no_longer_open(store: Store, servers
         assert cursor.fetchone() == (0, 1)
 
 
-async def test_what_a_try_was_offered_is_kept_with_it(store: Store) -> None:
+async def test_what_a_try_was_quoted_is_kept_with_it(store: Store) -> None:
     claim = await store.start()
-    refused = Quoted([{"venue": "raydium", "poolId": "p", "reason": "amount_too_small"}], None)
+    refused = RoutingRecord([{"venue": "raydium", "poolId": "p", "reason": "amount_too_small"}], None)
     waiting = await store.journal.append(
-        store.step(claim, Status.PENDING, retry_in_ms=0, detail={"reason": "x"}, quoted=refused)
+        store.step(claim, Status.PENDING, retry_in_ms=0, detail={"reason": "x"}, routing=refused)
     )
     again = await store.claims.claim(claim.order_id)
     assert isinstance(again, Claimed)
-    chosen = Quoted(
-        [{"venue": "raydium", "poolId": "p", "amountOut": "7"}], {"venue": "raydium", "paths": []}
-    )
+    leg = Leg(Dex.RAYDIUM, "p", "SOL", "USDC", 10**9, 7, 0, 0, 0)
+    route = Route(SwapMode.EXACT_IN, "SOL", "USDC", (Path((leg,)),), 0)
+    chosen = record_choice(Choice((PoolQuote(Dex.RAYDIUM, "p", 10**9, 7, 0, 0, 0),), route, None))
     building = await store.journal.append(
-        store.step(claim, Status.BUILDING, version=again.version, quoted=chosen)
+        store.step(claim, Status.BUILDING, version=again.version, routing=chosen)
     )
-    assert (waiting.quoted, building.quoted) == (refused, chosen)
+    assert (waiting.routing, building.routing) == (refused, chosen)
     order = await store.orders.get_whole(claim.order_id)
     assert order is not None
-    assert order.quoted == {waiting.sequence: refused, building.sequence: chosen}
+    assert order.routing == {waiting.sequence: refused, building.sequence: chosen}
     latest = await store.orders.get(claim.order_id)
     assert latest is not None
-    assert latest.quoted == {building.sequence: chosen}
+    assert latest.routing == {building.sequence: chosen}
 
 
 @pytest.mark.parametrize("mode", SwapMode)

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from service.domain.history import Committed
+from service.domain.history import Committed, Details
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType, TimeInForce, terms_at
 from service.store import resting as resting_module
@@ -30,7 +30,7 @@ SNIPER: dict[str, Any] = {
     "limit_out": None,
     "sniper_conditions": {"price": {"above": "1"}},
 }
-SEEN = {"triggeredBy": {"price": "123"}}
+SEEN: Details = {"triggeredBy": {"price": "123"}}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.app import Service
-from service.domain.history import Committed
+from service.domain.history import Committed, HistoryEntry
 from service.postgres.database import UnavailableError
 from service.postgres.leases import LeaseState
 from service.store.resting import Fired, RestingOrder
@@ -179,7 +179,8 @@ async def test_what_is_heard_of_an_order_while_it_is_fired_is_not_forgotten(
     async def fire_and_hear(orders: Sequence[Fired]) -> list[str]:
         fired = await fire(orders)
         # As if it had been amended at once, before the answer of the write is here.
-        triggers.take([Committed(order_id, {"sequence": 4, "status": "open"}) for order_id in fired])
+        entry: HistoryEntry = {"sequence": 4, "status": "open", "timestamp": ""}
+        triggers.take([Committed(order_id, entry) for order_id in fired])
         heard.extend(fired)
         return fired
 

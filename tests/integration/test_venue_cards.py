@@ -149,7 +149,7 @@ async def test_the_survey_shows_every_pool_that_can_be_traded(desk: Desk) -> Non
 @both_modes
 async def test_every_pool_of_a_pair_offers(desk: Desk, mode: SwapMode) -> None:
     choice = await desk.quote(mode=mode)
-    quotes = [offer for offer in choice.offers if isinstance(offer, PoolQuote)]
+    quotes = [quote for quote in choice.quotes if isinstance(quote, PoolQuote)]
     assert {quote.pool_id for quote in quotes} == {ref.id for ref in desk.direct()}
     route = choice.route
     assert route.mode is mode
@@ -172,14 +172,14 @@ async def test_too_little_is_not_quoted(desk: Desk, mode: SwapMode) -> None:
     with pytest.raises(NoRouteError) as end:
         await desk.quote(1, mode, pair)
     assert end.value.failure.code is FailureCode.AMOUNT_TOO_SMALL
-    assert all(isinstance(offer, NoQuote) for offer in end.value.offers)
+    assert all(isinstance(quote, NoQuote) for quote in end.value.quotes)
 
 
 async def test_more_than_all_pools_hold_is_not_quoted(desk: Desk) -> None:
     with pytest.raises(NoRouteError) as end:
         await desk.quote(U64_MAX, EXACT_OUT)
     assert end.value.failure.code is FailureCode.INSUFFICIENT_LIQUIDITY
-    assert {offer.pool_id for offer in end.value.offers} == {ref.id for ref in desk.direct()}
+    assert {quote.pool_id for quote in end.value.quotes} == {ref.id for ref in desk.direct()}
 
 
 # --- prepare
@@ -399,7 +399,7 @@ async def test_a_pool_that_is_off_offers_its_reason_and_the_others_trade(own: De
     [leg] = (await own.quote()).route.legs
     await own.stand.switch_off(leg.pool_id)
     choice = await own.quote()
-    reasons = {offer.pool_id: offer.reason for offer in choice.offers if isinstance(offer, NoQuote)}
+    reasons = {quote.pool_id: quote.reason for quote in choice.quotes if isinstance(quote, NoQuote)}
     assert reasons == {leg.pool_id: FailureCode.POOL_DISABLED}
     assert leg.pool_id not in {each.pool_id for each in choice.route.legs}
     assert (await own.execute(await own.sign(choice.route))).state is TransactionState.LANDED
@@ -460,7 +460,7 @@ async def test_two_in_a_row_land_where_no_pool_trades_the_pair(desk: Desk, mode:
     choice = await desk.quote(stand.far_amount, pair=pair)
     if mode is EXACT_OUT:
         choice = await desk.quote(choice.route.amount_out, mode, pair)
-    assert choice.offers == ()
+    assert choice.quotes == ()
     route = choice.route
     assert all(len(path.legs) == 2 for path in route.paths)
     before = desk.amounts()

@@ -79,7 +79,7 @@ def store_orders(servers: TestServers, count: int, status: str, *, entries: int 
             (status, entries, json.dumps(history), len(tries), order_ids),
         )
         cursor.execute(
-            "INSERT INTO order_quotes (order_id, sequence, offers, route)"
+            "INSERT INTO order_quotes (order_id, sequence, quotes, route)"
             " SELECT id, sequence, %s, %s FROM unnest(%s::uuid[]) AS id, unnest(%s::integer[]) AS sequence",
             (json.dumps(_offers()), json.dumps(_route()), order_ids, tries),
         )

@@ -21,12 +21,12 @@ from service.api.specs import document
 from service.api.stream import StreamRoutes
 from service.api.views import OrderAt
 from service.domain.failures import FailureCode
-from service.domain.history import Entry, Quoted
+from service.domain.history import HistoryEntry
 from service.domain.order import Order, OrderType, Terms
 from service.domain.quote import Choice, Dex, Leg, NoQuote, Path, PoolQuote, Route, SwapMode
+from service.domain.routing_record import RoutingRecord, record_choice, record_refusal
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill
-from service.execution.offers import quoted, refused
 from service.store.orders import Position
 
 ORDER_ID = "0190a8f5-0000-7000-8000-000000000000"
@@ -34,7 +34,7 @@ NOW = "2026-11-22T10:00:00.000Z"
 
 NEW: dict[str, Any] = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.50", "orderType": "market"}
 
-FAILED: tuple[Entry, ...] = (
+FAILED: tuple[HistoryEntry, ...] = (
     {"sequence": 1, "status": "pending", "timestamp": NOW},
     {"sequence": 2, "status": "routing", "timestamp": NOW, "attempt": 1},
     {"sequence": 3, "status": "building", "timestamp": NOW, "venue": "raydium"},
@@ -47,7 +47,7 @@ FAILED: tuple[Entry, ...] = (
         "detail": "Less than the minimum.",
     },
 )
-CONFIRMED: tuple[Entry, ...] = (
+CONFIRMED: tuple[HistoryEntry, ...] = (
     *FAILED[:3],
     {
         "sequence": 4,
@@ -69,7 +69,7 @@ def a_choice(mode: SwapMode = SwapMode.EXACT_IN) -> Choice:
     two = Leg(Dex.METEORA, "meteora:2", "SOL", "USDT", 5 * 10**8, 76_000_000, 0, 200_000, 0)
     three = Leg(Dex.METEORA, "meteora:3", "USDT", "USDC", 76_000_000, 75_500_000, 1, 1, 1_000_000)
     return Choice(
-        offers=(
+        quotes=(
             PoolQuote(Dex.RAYDIUM, "raydium:1", 15 * 10**8, 224_000_000, 3_750_000, 0, 18),
             NoQuote(Dex.METEORA, "meteora:1", FailureCode.QUOTES_UNAVAILABLE),
         ),
@@ -79,8 +79,8 @@ def a_choice(mode: SwapMode = SwapMode.EXACT_IN) -> Choice:
 
 
 def an_order(
-    history: tuple[Entry, ...] = FAILED,
-    kept: Quoted | None = None,
+    history: tuple[HistoryEntry, ...] = FAILED,
+    kept: RoutingRecord | None = None,
     mode: SwapMode = SwapMode.EXACT_IN,
     fill: Fill | None = None,
 ) -> Order:
@@ -99,7 +99,7 @@ def an_order(
         history=history,
         created_at=NOW,
         fill=fill,
-        quoted={3: kept or quoted(a_choice(mode))},
+        routing={3: kept or record_choice(a_choice(mode))},
     )
 
 
@@ -256,10 +256,12 @@ def test_the_defaults_of_the_document_are_ones_that_it_takes() -> None:
 
 
 @pytest.mark.parametrize("mode", SwapMode)
-@pytest.mark.parametrize("kept", [quoted(a_choice()), refused(a_choice().offers, "SOL", "USDC")])
+@pytest.mark.parametrize(
+    "kept", [record_choice(a_choice()), record_refusal(a_choice().quotes, token_in="SOL", token_out="USDC")]
+)
 @pytest.mark.parametrize("sequence", range(1, 5))
 def test_an_order_is_as_the_document_says_at_each_sequence(
-    sequence: int, kept: Quoted, mode: SwapMode
+    sequence: int, kept: RoutingRecord, mode: SwapMode
 ) -> None:
     view = OrderAt(an_order(kept=kept, mode=mode), sequence)
     assert is_valid("Order", ORDER.dump(view))
@@ -276,7 +278,7 @@ def test_a_filled_order_is_as_the_document_says(mode: SwapMode, got: int) -> Non
 
 @pytest.mark.parametrize("mode", SwapMode)
 def test_a_quote_is_as_the_document_says(mode: SwapMode) -> None:
-    kept = quoted(a_choice(mode))
+    kept = record_choice(a_choice(mode))
     assert kept.route is not None
     quote = QUOTE.dump(
         {
@@ -292,7 +294,7 @@ def test_a_quote_is_as_the_document_says(mode: SwapMode) -> None:
             "price_impact": "0.002",
             "venue": "multiple",
             "route": kept.route,
-            "quotes": kept.offers,
+            "quotes": kept.quotes,
             "quoted_at": NOW,
             "expires_at": NOW,
         }

@@ -13,7 +13,8 @@ from marshmallow import ValidationError
 from service.api.problems import InvalidError
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
 from service.api.terms import amend_terms, read_terms, values
-from service.domain.history import Committed
+from service.domain import history
+from service.domain.history import Committed, HistoryEntry
 from service.domain.lifecycle import Status
 from service.domain.order import Order, Terms, amended, first_terms, terms_at
 from service.domain.quote import SwapMode
@@ -80,7 +81,7 @@ def an_order(body: dict[str, Any]) -> Order:
         ),
         created_at=at,
         fill=None,
-        quoted={},
+        routing={},
     )
 
 
@@ -305,8 +306,13 @@ def test_each_entry_shows_the_terms_of_its_time() -> None:
     order = an_order(LIMIT)
     prices = ["150.25", "150.25"]
     for number, price in enumerate(("151", "149", "152"), start=3):
-        change = {"limitPrice": {"from": order.terms.limit_price, "to": price}}
-        entry = {"sequence": number, "status": Status.OPEN, "timestamp": order.created_at, "amended": change}
+        amendment = history.amended({"limitPrice": order.terms.limit_price}, {"limitPrice": price})
+        entry: HistoryEntry = {
+            **amendment,
+            "sequence": number,
+            "status": Status.OPEN,
+            "timestamp": order.created_at,
+        }
         order = order.after(Committed(order.id, entry))
         assert order.terms.limit_price == price
         prices.append(price)
@@ -317,8 +323,9 @@ def test_each_entry_shows_the_terms_of_its_time() -> None:
 
 def test_an_entry_without_an_amendment_changes_no_terms() -> None:
     terms = Terms(100, "GTC", "1")
-    for entry in ({"status": "open"}, {"status": "open", "amended": {}}):
-        assert amended(terms, entry, "from") is terms
+    unchanged = history.opened("2027-01-15T12:00:00.000000Z")
+    assert amended(terms, unchanged, "from") is terms
+    assert amended(terms, {**unchanged, "amended": {}}, "from") is terms
 
 
 @pytest.mark.parametrize(

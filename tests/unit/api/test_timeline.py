@@ -13,9 +13,9 @@ from service.api.responses import ORDER, STATUS_UPDATE
 from service.api.timeline import Timeline
 from service.api.views import OrderAt
 from service.domain import order as domain
-from service.domain.history import Entry, Quoted
+from service.domain.history import HistoryEntry
 from service.domain.order import Order, OrderType, Terms
-from tests.unit.api.test_views import FILL, FILLED, an_order, entry
+from tests.unit.api.test_views import FILL, FILLED, a_record, an_order, entry
 
 MODEST = settings(max_examples=60, deadline=None)
 
@@ -66,15 +66,15 @@ _DETAILS: list[dict[str, Any]] = [
 @MODEST
 @given(st.lists(st.tuples(st.sampled_from(_DETAILS), st.booleans()), max_size=12), st.data())
 def test_whoever_follows_from_wherever_and_whenever_sees_the_same(
-    steps: list[tuple[Entry, bool]], data: st.DataObject
+    steps: list[tuple[HistoryEntry, bool]], data: st.DataObject
 ) -> None:
     history = [entry(1, "pending")]
-    quoted = {}
+    routing = {}
     for sequence, (detail, has_quotes) in enumerate(steps, 2):
         history.append({**entry(sequence, ""), **detail})
         if has_quotes:
-            quoted[sequence] = Quoted([{"venue": "raydium", "poolId": str(sequence)}], None)
-    order = an_order(*history, quoted=quoted)
+            routing[sequence] = a_record({"venue": "raydium", "poolId": str(sequence)})
+    order = an_order(*history, routing=routing)
     messages = Timeline()
     for sequence in data.draw(st.lists(st.integers(1, order.version), max_size=20)):
         # As a feed has it: at the entry, or already further.
@@ -82,7 +82,7 @@ def test_whoever_follows_from_wherever_and_whenever_sees_the_same(
         seen = replace(
             order,
             history=order.history[:known],
-            quoted={n: each for n, each in order.quoted.items() if n <= known},
+            routing={n: each for n, each in order.routing.items() if n <= known},
         )
         assert messages.message(seen, sequence) == written_out(order, sequence)
 
@@ -96,7 +96,7 @@ def test_a_replay_serialises_each_entry_once(monkeypatch: pytest.MonkeyPatch) ->
         calls["dumps"] += 1
         return real_dumps(value)
 
-    def amended(terms: Terms, step: Entry, side: Literal["from", "to"]) -> Terms:
+    def amended(terms: Terms, step: HistoryEntry, side: Literal["from", "to"]) -> Terms:
         calls["amended"] += 1
         return real_amended(terms, step, side)
 

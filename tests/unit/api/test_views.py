@@ -1,36 +1,40 @@
 """An order as a client sees it: as it stood at each entry of its history, and nothing from later."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from service.api.responses import ORDER, ORDER_LIST, STATUS_UPDATE
 from service.api.views import OrderAt
-from service.domain.history import Committed, Entry, Quoted
+from service.domain.history import Committed, HistoryEntry
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.order import Order, OrderType, Terms
 from service.domain.quote import SwapMode
+from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill
 from service.store.orders import Position
 
 ORDER_ID = "0190a8f5-0000-7000-8000-000000000000"
 FILL = Fill(amount_in=10**9, amount_out=149_250_000, tx_hash="5sig")
-QUOTED_1 = Quoted(
-    [{"venue": "raydium", "amountOut": "149", "chosen": True}], {"venue": "raydium", "amountOut": "149"}
+
+
+def a_record(quote: dict[str, Any], route: dict[str, Any] | None = None) -> RoutingRecord:
+    """Return a routing record of one quote, of which only what matters is given."""
+    return RoutingRecord([cast("Any", quote)], cast("Any", route))
+
+
+RECORD_1 = a_record(
+    {"venue": "raydium", "amountOut": "149", "chosen": True}, {"venue": "raydium", "amountOut": "149"}
 )
-QUOTED_2 = Quoted(
-    [{"venue": "meteora", "amountOut": "148", "chosen": True}], {"venue": "meteora", "amountOut": "148"}
+RECORD_2 = a_record(
+    {"venue": "meteora", "amountOut": "148", "chosen": True}, {"venue": "meteora", "amountOut": "148"}
 )
 
 
-def entry(sequence: int, status: str, **detail: Any) -> Entry:
-    return {
-        "sequence": sequence,
-        "status": status,
-        "timestamp": f"2026-11-22T10:00:0{sequence}.000Z",
-        **detail,
-    }
+def entry(sequence: int, status: str, **detail: Any) -> HistoryEntry:
+    at = f"2026-11-22T10:00:0{sequence}.000Z"
+    return cast("HistoryEntry", {"sequence": sequence, "status": status, "timestamp": at, **detail})
 
 
 SLIPPED = {"reason": "slippage_exceeded", "detail": "Less than the minimum."}
@@ -50,9 +54,9 @@ RETRIED = (
 
 
 def an_order(
-    *history: Entry,
+    *history: HistoryEntry,
     fill: Fill | None = None,
-    quoted: dict[int, Quoted] | None = None,
+    routing: dict[int, RoutingRecord] | None = None,
     swap_mode: SwapMode = SwapMode.EXACT_IN,
 ) -> Order:
     return Order(
@@ -70,11 +74,11 @@ def an_order(
         history=history,
         created_at="2026-11-22T10:00:01.000Z",
         fill=fill,
-        quoted=quoted or {},
+        routing=routing or {},
     )
 
 
-FILLED = an_order(*RETRIED, fill=FILL, quoted={3: QUOTED_1, 7: QUOTED_2})
+FILLED = an_order(*RETRIED, fill=FILL, routing={3: RECORD_1, 7: RECORD_2})
 
 
 @pytest.mark.parametrize("sequence", range(1, 10))
@@ -84,9 +88,9 @@ def test_an_order_is_cut_at_each_sequence(sequence: int) -> None:
     assert view["statusHistory"] == RETRIED[:sequence]
     assert (view["status"], view["updatedAt"]) == (last["status"], last["timestamp"])
     assert view["attempts"] == (0 if sequence < 2 else 1 if sequence < 6 else 2)
-    quoted = None if sequence < 3 else QUOTED_1 if sequence < 7 else QUOTED_2
-    assert view["quotes"] == (quoted and quoted.offers)
-    assert view["route"] == (quoted and quoted.route)
+    record = None if sequence < 3 else RECORD_1 if sequence < 7 else RECORD_2
+    assert view["quotes"] == (record and record.quotes)
+    assert view["route"] == (record and record.route)
     assert view["venue"] == (None if sequence < 3 else "raydium" if sequence < 7 else "meteora")
     assert view["txHash"] == ("5sig" if sequence == 9 else None)
     assert view["amountOut"] == ("149.25" if sequence == 9 else None)
@@ -153,21 +157,21 @@ def test_the_realised_slippage_is_worse_upwards_on_either_side(
 
 
 def test_an_order_from_before_quotes_were_kept_has_no_realised_slippage() -> None:
-    history = tuple({k: v for k, v in e.items() if not k.startswith("quoted")} for e in RETRIED)
+    history: Any = tuple({k: v for k, v in e.items() if not k.startswith("quoted")} for e in RETRIED)
     view = ORDER.dump(OrderAt(an_order(*history, fill=FILL)))
     assert view["executedPrice"] == "149.25"
     assert view["realisedSlippage"] is None
 
 
-def test_offers_without_a_route_are_shown() -> None:
-    refused = Quoted([{"venue": "raydium", "poolId": "p", "reason": "amount_too_small"}], None)
+def test_quotes_without_a_route_are_shown() -> None:
+    refused = a_record({"venue": "raydium", "poolId": "p", "reason": "amount_too_small"})
     failed = an_order(
         *RETRIED[:2],
         entry(3, "failed", attempt=1, reason="amount_too_small", detail="Too small."),
-        quoted={3: refused},
+        routing={3: refused},
     )
     view = ORDER.dump(OrderAt(failed))
-    assert (view["quotes"], view["route"]) == (refused.offers, None)
+    assert (view["quotes"], view["route"]) == (refused.quotes, None)
 
 
 def test_a_confirmed_order_without_a_fill_is_a_fault() -> None:
@@ -201,7 +205,7 @@ def test_an_order_follows_its_steps_one_by_one() -> None:
             Committed(
                 ORDER_ID,
                 each,
-                quoted={3: QUOTED_1, 7: QUOTED_2}.get(each["sequence"]),
+                routing={3: RECORD_1, 7: RECORD_2}.get(each["sequence"]),
                 fill=FILL if each["status"] == "confirmed" else None,
             )
         )
@@ -219,9 +223,9 @@ def test_a_step_that_is_not_the_next_is_refused(sequence: int) -> None:
 
 def test_a_step_changes_a_copy() -> None:
     before = an_order(*RETRIED[:2])
-    after = before.after(Committed(ORDER_ID, RETRIED[2], quoted=QUOTED_1))
-    assert (before.version, before.status, before.quoted) == (2, Status.ROUTING, {})
-    assert (after.version, after.status, after.quoted) == (3, Status.BUILDING, {3: QUOTED_1})
+    after = before.after(Committed(ORDER_ID, RETRIED[2], routing=RECORD_1))
+    assert (before.version, before.status, before.routing) == (2, Status.ROUTING, {})
+    assert (after.version, after.status, after.routing) == (3, Status.BUILDING, {3: RECORD_1})
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed when placed", "listed later"])

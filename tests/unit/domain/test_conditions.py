@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from service.amm import Ratio
 from service.chains.venue import PoolRef, PoolView
 from service.domain.condition_parser import ConditionError, parse_conditions, refuse_impossible
-from service.domain.conditions import Kind, Opened, PairFacts, holds, observed, unmet
+from service.domain.conditions import Kind, Opened, PairFacts, holds, unmet
 from service.domain.quote import Dex
 from service.triggers.facts import PairPools, VolumeTape, facts_of
 
@@ -97,24 +97,6 @@ def test_a_condition_alone_asks_for_nothing_else() -> None:
     assert not met(
         {"minLiquidity": {"amount": "30000", "unit": "tokenOut"}}, liquidity_out=30_000 * 10**6 - 1
     )
-
-
-def test_what_was_observed_is_ready_for_json() -> None:
-    seen = observed(parse_conditions(EVERYTHING, NOW), facts(), ACCEPTED)
-    assert orjson.loads(orjson.dumps(seen)) == {
-        "price": "1.6",
-        "poolId": "new",
-        "liquidity": {"amount": "50000", "unit": "usd"},
-        "volume": {"amount": "1000", "seconds": 60},
-    }
-    window = parse_conditions({"timeWindow": EVERYTHING["timeWindow"]}, NOW)
-    assert observed(window, facts(price=None), ACCEPTED) == {}
-
-
-def test_of_several_new_pools_the_latest_is_named() -> None:
-    newest = {Dex.METEORA: Opened(ACCEPTED + 1, "later"), Dex.RAYDIUM: Opened(ACCEPTED, "soon")}
-    conditions = parse_conditions({"poolCreated": {"venue": "any"}}, NOW)
-    assert observed(conditions, facts(newest=newest), ACCEPTED)["poolId"] == "later"
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:

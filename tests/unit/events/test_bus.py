@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.amounts import U64_MAX
-from service.domain.history import Committed, Quoted
+from service.domain.history import Committed, accepted, opened
+from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill
 from service.events.bus import Bus
 from service.events.feed import Feeds
@@ -66,6 +67,7 @@ class Instance:
         return message
 
 
+NOW = "2026-11-22T10:00:00.000000Z"
 short_text = st.text(max_size=10)
 entries = st.builds(
     lambda sequence, more: {**more, "sequence": sequence},
@@ -76,7 +78,7 @@ steps = st.builds(
     Committed,
     order_id=st.uuids().map(str),
     entry=entries,
-    quoted=st.none() | st.builds(Quoted, st.lists(entries, max_size=2), st.none() | entries),
+    routing=st.none() | st.builds(RoutingRecord, st.lists(entries, max_size=2), st.none() | entries),
     fill=st.none() | st.builds(Fill, st.integers(1, U64_MAX), st.integers(1, U64_MAX), short_text),
     decimals_out=st.none() | st.integers(0, 12),
 )
@@ -103,13 +105,13 @@ def test_the_instances_own_feeds_are_told_directly_and_only_once(group: list[Com
 
 def test_a_group_is_one_message_on_the_channel() -> None:
     here = Instance(HERE)
-    here.bus.publish([Committed("a", {"sequence": 1}), Committed("b", {"sequence": 7})])
+    here.bus.publish([Committed("a", accepted(NOW)), Committed("b", opened(NOW))])
     assert [command[:2] for command in here.sent] == [("PUBLISH", f"oee:{DEPLOYMENT}:steps")]
 
 
 def test_a_message_of_another_deployment_is_dropped_and_said(caplog: pytest.LogCaptureFixture) -> None:
     here, there = Instance(HERE), Instance(THERE)
-    here.bus.publish([Committed("a", {"sequence": 1})])
+    here.bus.publish([Committed("a", accepted(NOW))])
     there.bus.channel.take(b"f" + here.message[1:])
     assert there.taken == []
     assert "not this deployment's" in caplog.text
@@ -118,7 +120,7 @@ def test_a_message_of_another_deployment_is_dropped_and_said(caplog: pytest.LogC
 def test_an_amount_that_no_json_number_holds_exactly_arrives_exactly() -> None:
     here, there = Instance(HERE), Instance(THERE)
     fill = Fill(2**53 + 1, U64_MAX, "sig")
-    here.bus.publish([Committed("a", {"sequence": 5}, fill=fill)])
+    here.bus.publish([Committed("a", accepted(NOW), fill=fill)])
     there.bus.channel.take(here.message)
     assert there.taken[0].fill == fill
     assert b"9007199254740993" in here.message

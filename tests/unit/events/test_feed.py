@@ -41,7 +41,7 @@ def order_at(version: int, order_id: str = "one") -> Order:
         history=tuple(step.entry for step in STEPS[:version]),
         created_at="2026-11-22T10:00:00.000Z",
         fill=Fill(1, 1, "sig") if version == len(LIFE) else None,
-        quoted={},
+        routing={},
     )
 
 

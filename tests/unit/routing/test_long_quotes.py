@@ -15,7 +15,7 @@ from service.chains.paper.pool import PaperPool
 from service.chains.venue import PoolRef, Snapshot, Venue
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
-from service.domain.quote import Choice, Offer, SwapMode
+from service.domain.quote import Choice, NoQuote, PoolQuote, SwapMode
 from service.routing import NoRouteError, RouteLimits, find_route
 from service.routing.paths import PathFinder
 from service.routing.quoting import Quoter
@@ -128,8 +128,8 @@ def quoter_of(venue: MovableMarket) -> Quoter:
 
 async def answer(
     quoter: Quoter, mode: SwapMode, pair: tuple[str, str], amount: int
-) -> Choice | Sequence[Offer]:
+) -> Choice | Sequence[PoolQuote | NoQuote]:
     try:
         return await quoter.best(mode, *pair, amount)
     except NoRouteError as error:
-        return error.offers
+        return error.quotes

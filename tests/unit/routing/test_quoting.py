@@ -1,4 +1,4 @@
-"""Quoting: both DEXs are asked at once, and one that does not answer costs an order only its offers."""
+"""Quoting: both DEXs are asked at once, and one that does not answer costs an order only its quotes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -89,9 +89,9 @@ def best(venue: Pools, token_in: str = SOLD, token_out: str = BOUGHT, amount: in
     return quoter.best(SwapMode.EXACT_IN, token_in, token_out, amount)
 
 
-def offers(choice: Choice) -> dict[str, FailureCode | None]:
+def quotes(choice: Choice) -> dict[str, FailureCode | None]:
     """Return by pool why it did not quote; None: it did."""
-    return {offer.pool_id: offer.reason if isinstance(offer, NoQuote) else None for offer in choice.offers}
+    return {quote.pool_id: quote.reason if isinstance(quote, NoQuote) else None for quote in choice.quotes}
 
 
 def chosen(choice: Choice) -> list[str]:
@@ -106,7 +106,7 @@ async def test_states_at_hand_are_quoted_without_a_task_or_a_turn_of_the_loop() 
     asyncio.get_running_loop().call_soon(turned.set)
     choice = await best(Pools(BOTH))
     assert not turned.is_set()
-    assert offers(choice) == {METEORA.id: None, RAYDIUM.id: None, SECOND.id: None}
+    assert quotes(choice) == {METEORA.id: None, RAYDIUM.id: None, SECOND.id: None}
     assert chosen(choice) == [METEORA.id]
 
 
@@ -132,7 +132,7 @@ async def test_a_dex_that_does_not_answer_neither_holds_nor_fails_the_order(
 ) -> None:
     ways = {**({} if others is None else dict.fromkeys(Dex, others)), dex: way}
     choice = await best(Pools(BOTH, ways))
-    assert offers(choice) == {
+    assert quotes(choice) == {
         ref.id: FailureCode.QUOTES_UNAVAILABLE if ref.dex is dex else None for ref in BOTH
     }
     # As if the other DEX were all there is.
@@ -153,7 +153,7 @@ async def test_both_dexs_are_asked_before_either_is_waited_for() -> None:
         return snapshots
 
     venue._ways.update(dict.fromkeys(Dex, when_both_are_asked))
-    assert set(offers(await best(venue)).values()) == {None}
+    assert set(quotes(await best(venue)).values()) == {None}
 
 
 async def test_the_time_of_both_dexs_runs_at_once() -> None:
@@ -173,7 +173,7 @@ async def test_the_time_of_both_dexs_runs_at_once() -> None:
         clock=Clock(),
     )
     choice = await quoter.best(SwapMode.EXACT_IN, "SOL", "USDC", SOL)
-    assert set(offers(choice).values()) == {None}
+    assert set(quotes(choice).values()) == {None}
 
 
 @pytest.mark.parametrize("way", [never, away, broken])
@@ -181,14 +181,14 @@ async def test_no_answer_at_all_is_a_reason_that_may_pass(way: Way) -> None:
     with pytest.raises(NoRouteError) as end:
         await best(Pools(BOTH, dict.fromkeys(Dex, way)))
     assert end.value.failure.code is FailureCode.QUOTES_UNAVAILABLE
-    assert [(type(offer), offer.pool_id) for offer in end.value.offers] == [(NoQuote, ref.id) for ref in BOTH]
+    assert [(type(quote), quote.pool_id) for quote in end.value.quotes] == [(NoQuote, ref.id) for ref in BOTH]
 
 
 async def test_a_pair_that_no_pool_trades_has_no_route_and_nobody_is_asked() -> None:
     venue = Pools(BOTH)
     with pytest.raises(NoRouteError) as end:
         await best(venue, "JUP", "BONK")
-    assert (end.value.failure.code, list(end.value.offers)) == (FailureCode.NO_ROUTE, [])
+    assert (end.value.failure.code, list(end.value.quotes)) == (FailureCode.NO_ROUTE, [])
     assert venue.asked == []
 
 
@@ -206,7 +206,7 @@ async def test_pools_on_the_way_through_a_hub_are_asked_for_too_and_no_others() 
     venue = Pools(HUB)
     choice = await best(venue, "JUP", "BONK", 10**6)
     assert chosen(choice) == [JUP_SOL.id, SOL_BONK.id]
-    assert choice.offers == ()
+    assert choice.quotes == ()
     assert sorted(venue.asked) == [(Dex.METEORA, [SOL_BONK.id]), (Dex.RAYDIUM, [JUP_SOL.id])]
 
 
@@ -223,7 +223,7 @@ async def test_a_way_through_a_hub_that_cannot_be_seen_now_may_be_there_later(
 async def test_only_direct_pools_are_among_the_offers_of_a_dex_that_is_away() -> None:
     venue = Pools({**HUB, JUP_BONK: CpmmPool(10**12, 10**13, trade_fee_rate=2_500)}, {Dex.METEORA: never})
     choice = await best(venue, "JUP", "BONK", 10**6)
-    assert offers(choice) == {JUP_BONK.id: None}
+    assert quotes(choice) == {JUP_BONK.id: None}
     assert chosen(choice) == [JUP_BONK.id]
 
 

@@ -94,7 +94,7 @@ def test_a_route_keeps_its_limits_and_executes_as_quoted(seed: int, max_legs: in
 
 
 def _check_gain(choice: Choice, gain_bps: int) -> None:
-    quotes = [offer for offer in choice.offers if isinstance(offer, PoolQuote)]
+    quotes = [quote for quote in choice.quotes if isinstance(quote, PoolQuote)]
     if not quotes:
         return
     chosen = choice.route
@@ -144,7 +144,7 @@ def test_any_amount_is_routed_or_refused_by_name(mode: SwapMode, amount: int) ->
         refused = error
     if refused is not None:
         assert refused.failure.code in {FailureCode.AMOUNT_TOO_SMALL, FailureCode.INSUFFICIENT_LIQUIDITY}
-        assert len(refused.offers) == 3
+        assert len(refused.quotes) == 3
 
 
 def test_two_equal_pools_take_half_each() -> None:
@@ -195,7 +195,7 @@ def test_a_split_reaches_what_no_pool_holds_alone() -> None:
     choice = route(pools, DEEP + 10**6, OUT)
     assert choice.route.amount_out == DEEP + 10**6
     assert choice.runner_up is None
-    assert {offer.reason for offer in choice.offers if isinstance(offer, NoQuote)} == {
+    assert {quote.reason for quote in choice.quotes if isinstance(quote, NoQuote)} == {
         FailureCode.INSUFFICIENT_LIQUIDITY
     }
     with pytest.raises(NoRouteError) as caught:
@@ -228,7 +228,7 @@ HUB_POOLS = [
 def test_without_a_direct_pool_the_way_is_through_a_hub(mode: SwapMode) -> None:
     choice = route(HUB_POOLS, 10**6, mode)
     assert [leg.pool_id for leg in choice.route.legs] == ["jup-usdc", "bonk-usdc"]
-    assert choice.offers == ()
+    assert choice.quotes == ()
     assert choice.runner_up is not None
     assert [leg.pool_id for leg in choice.runner_up.legs] == ["sol-jup", "sol-bonk"]
     execute(choice, HUB_POOLS)
@@ -297,14 +297,14 @@ def test_without_a_route_the_failure_is_one_that_may_pass(
     with pytest.raises(NoRouteError) as caught:
         best_route(IN, "JUP", "BONK", 1_000, pools, missing, LIMITS)
     assert caught.value.failure.code is code
-    assert len(caught.value.offers) == len(pools) + len(missing)
+    assert len(caught.value.quotes) == len(pools) + len(missing)
 
 
 def test_a_pool_that_is_off_is_an_offer_and_no_more() -> None:
     pools = [snapshot("off", replace(cpmm(fee=1), status=4)), snapshot("on", cpmm()), snapshot("too", cpmm())]
     missing = [NoQuote(Dex.METEORA, "away", FailureCode.QUOTES_UNAVAILABLE)]
     choice = best_route(IN, "JUP", "BONK", DEEP // 10, pools, missing, LIMITS)
-    assert [offer.pool_id for offer in choice.offers] == ["off", "on", "too", "away"]
+    assert [quote.pool_id for quote in choice.quotes] == ["off", "on", "too", "away"]
     assert {leg.pool_id for leg in choice.route.legs} == {"on", "too"}
 
 

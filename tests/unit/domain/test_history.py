@@ -1,0 +1,100 @@
+"""The entries of an order's history: what each tells, and what of it clients see."""
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from service.domain import history
+from service.domain.condition_parser import parse_conditions
+from service.domain.conditions import Opened
+from service.domain.failures import Failure, FailureCode
+from service.domain.history import HistoryEntry, StoredEntry, observed, public
+from service.domain.lifecycle import Status
+from service.domain.order import AMENDABLE, Terms, amended
+from service.domain.quote import Dex, Leg, Path, Route, SwapMode
+from service.domain.transaction import Fill, Landing, SignedTransaction
+from tests.unit.domain.test_conditions import ACCEPTED, EVERYTHING, NOW, facts
+
+AT = "2027-01-15T12:00:00.000000Z"
+
+
+def test_what_was_observed_is_ready_for_json() -> None:
+    seen = observed(parse_conditions(EVERYTHING, NOW), facts(), ACCEPTED)
+    assert orjson.loads(orjson.dumps(seen)) == {
+        "price": "1.6",
+        "poolId": "new",
+        "liquidity": {"amount": "50000", "unit": "usd"},
+        "volume": {"amount": "1000", "seconds": 60},
+    }
+    window = parse_conditions({"timeWindow": EVERYTHING["timeWindow"]}, NOW)
+    assert observed(window, facts(price=None), ACCEPTED) == {}
+
+
+def test_of_several_new_pools_the_latest_is_named() -> None:
+    newest = {Dex.METEORA: Opened(ACCEPTED + 1, "later"), Dex.RAYDIUM: Opened(ACCEPTED, "soon")}
+    conditions = parse_conditions({"poolCreated": {"venue": "any"}}, NOW)
+    assert observed(conditions, facts(newest=newest), ACCEPTED)["poolId"] == "later"
+
+
+def test_clients_see_what_all_entries_have_first_and_never_the_write() -> None:
+    # The order in which PostgreSQL returns the members of a JSONB object: by length, then by letter.
+    stored: StoredEntry = {
+        "venue": "raydium",
+        "status": "building",
+        "writeId": "w",
+        "sequence": 3,
+        "timestamp": AT,
+    }
+    assert list(public(stored).items()) == [
+        ("sequence", 3),
+        ("status", "building"),
+        ("timestamp", AT),
+        ("venue", "raydium"),
+    ]
+    assert history.opened(AT) == {"sequence": 2, "status": "open", "timestamp": AT}
+
+
+def test_a_transaction_tells_its_quote_and_its_limits_in_display_units() -> None:
+    leg = Leg(Dex.RAYDIUM, "p", "SOL", "USDC", 1_500_000_000, 225_500_000, 0, 0, 0)
+    route = Route(SwapMode.EXACT_IN, "SOL", "USDC", (Path((leg,)),), 0)
+    transaction = SignedTransaction("5sig", "paper", b"", 1_500_000_000, 223_245_000, 9)
+    assert history.routed(route) == {"venue": "raydium"}
+    assert history.signed(transaction, route) == {
+        "txHash": "5sig",
+        "quotedIn": "1.5",
+        "quotedOut": "225.5",
+        "maximumIn": "1.5",
+        "minimumOut": "223.245",
+    }
+
+
+def test_a_landing_is_told_where_the_venue_knows_it() -> None:
+    fill = Fill(1, 1, "5sig")
+    assert history.landed(fill, None) == {"txHash": "5sig"}
+    assert history.landed(fill, Landing(7, AT)) == {"txHash": "5sig", "landedSlot": 7, "landedAt": AT}
+
+
+def test_a_failure_is_told_with_its_attempt_and_an_end_without_one() -> None:
+    failure = Failure.of(FailureCode.NO_ROUTE)
+    reason = {"reason": "no_route", "detail": "No pool trades this pair."}
+    assert history.attempt_failed(2, failure) == {"attempt": 2, **reason}
+    assert history.ended(failure) == reason
+
+
+def test_a_limit_order_tells_the_price_that_it_was_quoted() -> None:
+    assert history.price_reached("SOL", 2 * 10**9, "USDC", 301 * 10**6) == {"triggeredBy": {"price": "150.5"}}
+
+
+@pytest.mark.parametrize("name", AMENDABLE)
+def test_each_term_that_may_be_amended_is_told_and_followed_in_both_directions(name: str) -> None:
+    before = Terms(100, "GTC", "1", 1, {"price": {"above": "1"}}, AT)
+    nothing: Any = {AMENDABLE[name]: None}
+    after = replace(before, **nothing)
+    details = history.amended(before.by_name(), after.by_name())
+    assert details == {"amended": {name: {"from": before.by_name()[name], "to": None}}}
+    entry: HistoryEntry = {**details, "sequence": 3, "status": Status.OPEN, "timestamp": AT}
+    assert amended(before, entry, "to") == after
+    assert amended(after, entry, "from") == before
+    assert history.amended(before.by_name(), before.by_name()) == {"amended": {}}
