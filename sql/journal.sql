@@ -69,7 +69,7 @@ WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, version integer, owner uuid, status text, detail jsonb, retry_in_ms integer,
-        quotes jsonb, route jsonb, transaction jsonb, amount_in numeric, amount_out numeric, tx_hash text,
+        quotes jsonb, route jsonb, transaction jsonb, quoted_in numeric, quoted_out numeric, amount_in numeric, amount_out numeric, tx_hash text,
         decimals_out integer
     )
 ),
@@ -85,7 +85,8 @@ locked AS (
 ),
 steps AS (
     SELECT
-        w.id, w.version, w.owner, w.quotes, w.route, w.transaction, w.amount_in, w.amount_out, w.tx_hash,
+        w.id, w.version, w.owner, w.quotes, w.route, w.transaction, w.quoted_in, w.quoted_out,
+        w.amount_in, w.amount_out, w.tx_hash,
         CASE
             WHEN l.cancel_requested THEN 'cancelled'
             WHEN l.expires_at <= now() THEN 'expired'
@@ -107,6 +108,8 @@ moved AS (
                 'nextTryAt', rfc3339(now() + w.retry_in_ms * interval '1 millisecond')
             ) ELSE w.detail END
         ),
+        quoted_in = coalesce(w.quoted_in, o.quoted_in),
+        quoted_out = coalesce(w.quoted_out, o.quoted_out),
         amount_in = w.amount_in,
         amount_out = w.amount_out,
         tx_hash = w.tx_hash,

@@ -6,7 +6,7 @@ SELECT
     o.id::text, o.client_order_id, o.order_type, o.token_in, o.token_out, o.swap_mode,
     o.amount, o.amount_text, o.slippage_bps, o.time_in_force, o.limit_price, o.limit_out,
     o.sniper_conditions, rfc3339(o.expires_at), o.decimals_in, o.decimals_out, o.status_history,
-    rfc3339(o.created_at), o.amount_in, o.amount_out, o.tx_hash, q.sequence, q.quotes, q.route
+    rfc3339(o.created_at), o.quoted_in, o.quoted_out, o.amount_in, o.amount_out, o.tx_hash, q.sequence, q.quotes, q.route
 FROM orders AS o
 LEFT JOIN LATERAL (
     SELECT sequence, quotes, route FROM order_quotes WHERE order_id = o.id ORDER BY sequence DESC LIMIT 1

@@ -1,29 +1,26 @@
 """An order as it stood at one entry of its history: what a client sees of it."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from service.domain.amounts import format_amount, format_price, format_shortfall, parse_amount
+import orjson
+
+from service.domain.amounts import format_amount, format_price, format_shortfall
 from service.domain.history import HistoryEntry
 from service.domain.lifecycle import Status
 from service.domain.order import Order, Terms, amended, terms_at
 from service.domain.quote import SwapMode
-from service.domain.routing_record import RoutingRecord
+from service.domain.routing_record import NoQuoteJson, PoolQuoteJson, RouteJson, RoutingRecord
 from service.domain.transaction import Fill
 
 
 @dataclass(slots=True)
 class SoFar:
-    """What an order's history says up to an entry, gathered entry by entry, so that no view looks back.
-
-    ``promised`` is the entry that said last what the route was quoted.
-    """
+    """What an order's history says up to an entry, gathered entry by entry, so that no view looks back."""
 
     terms: Terms
     attempts: int = 0
     venue: str | None = None
     routing: RoutingRecord | None = None
-    promised: HistoryEntry | None = None
 
     @classmethod
     def of(cls, order: Order, sequence: int) -> "SoFar":
@@ -36,7 +33,7 @@ class SoFar:
     def after(self, entry: HistoryEntry, routing: RoutingRecord | None) -> "SoFar":
         """Return what it says up to the next entry, for which something may have been quoted."""
         terms = amended(self.terms, entry, "to")
-        following = SoFar(terms, self.attempts, self.venue, self.routing, self.promised)
+        following = SoFar(terms, self.attempts, self.venue, self.routing)
         following._take(entry, routing)
         return following
 
@@ -45,8 +42,6 @@ class SoFar:
             self.attempts += 1
         self.venue = entry.get("venue", self.venue)
         self.routing = routing or self.routing
-        if "quotedOut" in entry:
-            self.promised = entry
 
 
 class OrderAt:
@@ -60,7 +55,7 @@ class OrderAt:
     def __init__(self, order: Order, sequence: int | None = None, so_far: SoFar | None = None) -> None:
         self.order = self  # a message is about the order as it stood
         self.sequence = order.version if sequence is None else sequence
-        self.status_history: Any = order.history[: self.sequence]
+        self.status_history: tuple[HistoryEntry, ...] | orjson.Fragment = order.history[: self.sequence]
         so_far = so_far or SoFar.of(order, self.sequence)
         last = order.history[self.sequence - 1]
         self.id = self.order_id = order.id
@@ -83,18 +78,20 @@ class OrderAt:
         self.updated_at: str = last["timestamp"]
         self.attempts = so_far.attempts
         self.venue = so_far.venue
-        self.quotes: Any = so_far.routing and so_far.routing.quotes
-        self.route: Any = so_far.routing and so_far.routing.route
+        self.quotes: list[PoolQuoteJson | NoQuoteJson] | orjson.Fragment | None = None
+        self.route: RouteJson | orjson.Fragment | None = None
+        if so_far.routing is not None:
+            self.quotes, self.route = so_far.routing.quotes, so_far.routing.route
         self.executed_price: str | None = None
         self.realised_slippage: str | None = None
         self.tx_hash: str | None = None
         if self.status == Status.CONFIRMED:
-            self._fill(order, so_far.promised)
+            self._fill(order)
         unfilled = self.status in {Status.FAILED, Status.EXPIRED, Status.CANCELLED}
         self.failure_reason: str | None = last.get("reason") if unfilled else None
         self.failure_detail: str | None = last.get("detail") if unfilled else None
 
-    def _fill(self, order: Order, promised: HistoryEntry | None) -> None:
+    def _fill(self, order: Order) -> None:
         fill = order.fill
         decimals_in, decimals_out = order.decimals_in, order.decimals_out
         if fill is None or decimals_out is None:
@@ -103,19 +100,16 @@ class OrderAt:
             self.amount_in = format_amount(fill.amount_in, decimals_in)
         self.amount_out = format_amount(fill.amount_out, decimals_out)
         self.executed_price = format_price(fill.amount_out, decimals_out, fill.amount_in, decimals_in)
-        exact_in = order.swap_mode is SwapMode.EXACT_IN
-        self.realised_slippage = _slippage(order, fill, promised, decimals_out if exact_in else decimals_in)
+        self.realised_slippage = _slippage(order, fill)
         self.tx_hash = fill.tx_hash
 
 
-def _slippage(order: Order, fill: Fill, promised: HistoryEntry | None, decimals: int) -> str | None:
-    """Compare the fill with what the attempt that filled it was quoted."""
-    if promised is None:
-        return None  # an order from before quotes were kept
+def _slippage(order: Order, fill: Fill) -> str | None:
+    """Compare the fill with what its transaction was quoted."""
+    if order.quoted is None:
+        return None
     if order.swap_mode is SwapMode.EXACT_IN:
-        text, got = promised["quotedOut"], fill.amount_out
-    else:
-        text, got = promised["quotedIn"], fill.amount_in
-    quoted = parse_amount(text, decimals)
-    worse_by = quoted - got if order.swap_mode is SwapMode.EXACT_IN else got - quoted
-    return format_shortfall(worse_by, quoted)
+        quoted = order.quoted.amount_out
+        return format_shortfall(quoted - fill.amount_out, quoted)
+    quoted = order.quoted.amount_in
+    return format_shortfall(fill.amount_in - quoted, quoted)

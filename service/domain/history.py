@@ -13,7 +13,7 @@ from service.domain.amounts import format_amount, format_price
 from service.domain.conditions import USD_DECIMALS, LiquidityUnit, PairFacts, SniperConditions, created_pool
 from service.domain.failures import Failure
 from service.domain.lifecycle import Status
-from service.domain.quote import Route
+from service.domain.quote import Amounts, Route
 from service.domain.routing_record import RoutingRecord
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill, Landing, SignedTransaction
@@ -99,12 +99,14 @@ def public(stored: StoredEntry) -> HistoryEntry:
 class Committed:
     """A step that is durable: the history entry, and what came with it.
 
-    ``decimals_out`` are tokenOut's, with a step that could be made only because they are known.
+    ``quoted`` is what the route of a transaction was quoted. ``decimals_out`` are tokenOut's, with a step
+    that could be made only because they are known.
     """
 
     order_id: str
     entry: HistoryEntry
     routing: RoutingRecord | None = None
+    quoted: Amounts | None = None
     fill: Fill | None = None
     decimals_out: int | None = None
 

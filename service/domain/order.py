@@ -7,7 +7,7 @@ from typing import Literal
 
 from service.domain.history import Committed, HistoryEntry, accepted
 from service.domain.lifecycle import TERMINAL, Status
-from service.domain.quote import SwapMode
+from service.domain.quote import Amounts, SwapMode
 from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill
 
@@ -158,11 +158,13 @@ class Order(OrderRequest):
     """An order with all that has happened to it.
 
     Its terms are those now in force. Times are RFC 3339 in UTC. ``routing`` maps the sequence of a history
-    entry to what was quoted for it and what was chosen, of the last attempt or of all.
+    entry to what was quoted for it and what was chosen, of the last attempt or of all; ``quoted`` is what the
+    last signed transaction was quoted.
     """
 
     history: tuple[HistoryEntry, ...]
     created_at: str
+    quoted: Amounts | None
     fill: Fill | None
     routing: dict[int, RoutingRecord]
 
@@ -183,6 +185,7 @@ class Order(OrderRequest):
             decimals_out=new.decimals_out,
             history=(accepted(created_at),),
             created_at=created_at,
+            quoted=None,
             fill=None,
             routing={},
         )
@@ -214,6 +217,7 @@ class Order(OrderRequest):
             terms=amended(self.terms, step.entry, "to"),
             history=(*self.history, step.entry),
             decimals_out=step.decimals_out if self.decimals_out is None else self.decimals_out,
+            quoted=step.quoted or self.quoted,
             fill=step.fill or self.fill,
             routing=routing,
         )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from service.domain.amounts import maximum_in, minimum_out
 from service.domain.failures import FailureCode
@@ -50,6 +51,13 @@ class NoQuote:
     dex: Dex
     pool_id: str
     reason: FailureCode
+
+
+class Amounts(NamedTuple):
+    """What goes into a swap and what comes out, in base units."""
+
+    amount_in: int
+    amount_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,11 @@ class Route:
     def amount_out(self) -> int:
         """Base units that come out."""
         return sum(path.amount_out for path in self.paths)
+
+    @property
+    def amounts(self) -> Amounts:
+        """Both of them."""
+        return Amounts(self.amount_in, self.amount_out)
 
     def limits(self, slippage_bps: int) -> tuple[int, int]:
         """Return the most it may cost and the least it must pay, in base units.

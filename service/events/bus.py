@@ -12,6 +12,7 @@ import orjson
 from service import crash_points
 from service.clock import Clock
 from service.domain.history import Committed
+from service.domain.quote import Amounts
 from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill
 from service.events.feed import Feeds
@@ -77,6 +78,7 @@ def _encode(steps: Sequence[Committed]) -> bytes:
                 step.order_id,
                 step.entry,
                 step.routing and [step.routing.quotes, step.routing.route],
+                step.quoted and [step.quoted.amount_in, step.quoted.amount_out],
                 step.fill and [step.fill.amount_in, step.fill.amount_out, step.fill.tx_hash],
                 step.decimals_out,
             ]
@@ -91,8 +93,9 @@ def _decode(message: bytes) -> list[Committed]:
             order_id,
             entry,
             None if routing is None else RoutingRecord(*routing),
+            None if quoted is None else Amounts(int(quoted[0]), int(quoted[1])),
             None if fill is None else Fill(int(fill[0]), int(fill[1]), fill[2]),
             decimals_out,
         )
-        for order_id, entry, routing, fill, decimals_out in orjson.loads(message)
+        for order_id, entry, routing, quoted, fill, decimals_out in orjson.loads(message)
     ]

@@ -21,7 +21,7 @@ from service.domain import history
 from service.domain.failures import Failure, FailureCode
 from service.domain.history import Details
 from service.domain.lifecycle import Event, Status, next_status
-from service.domain.quote import Choice, Route
+from service.domain.quote import Amounts, Choice, Route
 from service.domain.routing_record import RoutingRecord, in_words, record_choice, record_refusal
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
@@ -226,7 +226,7 @@ class Engine:
         except SwapTooLateError as error:
             raise _TimeOverError from error
         detail = history.signed(transaction, route)
-        await self._move(run, Event.PREPARED, detail=detail, transaction=transaction)
+        await self._move(run, Event.PREPARED, detail=detail, transaction=transaction, quoted=route.amounts)
         return transaction
 
     async def _settle(self, run: _Run, transaction: SignedTransaction | None) -> None:
@@ -354,6 +354,7 @@ class Engine:
         detail: Details,
         routing: RoutingRecord | None = None,
         transaction: SignedTransaction | None = None,
+        quoted: Amounts | None = None,
         fill: Fill | None = None,
         retry_in_ms: int | None = None,
     ) -> None:
@@ -376,6 +377,7 @@ class Engine:
                 detail=detail,
                 routing=routing,
                 transaction=transaction,
+                quoted=quoted,
                 fill=fill,
                 retry_in_ms=retry_in_ms,
                 decimals_out=None if bought is None else bought.decimals,

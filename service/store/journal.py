@@ -17,6 +17,7 @@ from service.clock import Clock
 from service.domain.history import Committed, Details, StoredEntry, opened, public
 from service.domain.lifecycle import Status
 from service.domain.order import DEFAULT_ACCOUNT, NewOrder, OrderRequest, Terms
+from service.domain.quote import Amounts
 from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
@@ -56,6 +57,7 @@ class Transition:
     retry_in_ms: int | None = None
     routing: RoutingRecord | None = None
     transaction: SignedTransaction | None = None
+    quoted: Amounts | None = None
     fill: Fill | None = None
     decimals_out: int | None = None
 
@@ -192,6 +194,7 @@ class Journal:
                 transition.order_id,
                 public(entry),
                 transition.routing,
+                transition.quoted,
                 transition.fill,
                 transition.decimals_out,
             )
@@ -226,6 +229,7 @@ def terms_row(terms: Terms) -> dict[str, object]:
 
 def _row(transition: Transition) -> dict[str, object]:
     transaction, fill, routing = transition.transaction, transition.fill, transition.routing
+    quoted = transition.quoted
     return {
         "id": transition.order_id,
         "version": transition.version,
@@ -244,6 +248,8 @@ def _row(transition: Transition) -> dict[str, object]:
             "minimum_out": transaction.minimum_out,
             "last_valid_slot": transaction.last_valid_slot,
         },
+        "quoted_in": quoted and quoted.amount_in,
+        "quoted_out": quoted and quoted.amount_out,
         "amount_in": fill and fill.amount_in,
         "amount_out": fill and fill.amount_out,
         "tx_hash": fill and fill.tx_hash,

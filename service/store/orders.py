@@ -8,7 +8,7 @@ from service.clock import Clock
 from service.domain.history import public
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.order import DEFAULT_ACCOUNT, Order, OrderType, Terms
-from service.domain.quote import SwapMode
+from service.domain.quote import Amounts, SwapMode
 from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
@@ -155,7 +155,8 @@ def _orders(rows: list[Row]) -> Steps[dict[str, Order]]:
 
 def _order(row: Row) -> Order:
     *request, sequence, quotes, route = row
-    *request, decimals_in, decimals_out, history, created_at, amount_in, amount_out, tx_hash = request
+    *request, created_at, quoted_in, quoted_out, amount_in, amount_out, tx_hash = request
+    *request, decimals_in, decimals_out, history = request
     (
         order_id,
         client_order_id,
@@ -181,6 +182,7 @@ def _order(row: Row) -> Order:
         decimals_out=decimals_out,
         history=tuple(public(entry) for entry in history),
         created_at=created_at,
+        quoted=None if quoted_in is None else Amounts(quoted_in, quoted_out),
         fill=Fill(amount_in, amount_out, tx_hash) if tx_hash is not None else None,
         routing={} if sequence is None else {sequence: RoutingRecord(quotes, route)},
     )

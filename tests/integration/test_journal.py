@@ -10,7 +10,7 @@ import pytest
 from service.domain.amounts import U64_MAX
 from service.domain.history import Committed
 from service.domain.lifecycle import Status
-from service.domain.quote import Choice, Dex, Leg, Path, PoolQuote, Route, SwapMode
+from service.domain.quote import Amounts, Choice, Dex, Leg, Path, PoolQuote, Route, SwapMode
 from service.domain.routing_record import RoutingRecord, record_choice
 from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.database import Row, UnavailableError
@@ -132,10 +132,14 @@ async def test_an_attempt_and_its_order_move_together(store: Store) -> None:
     with pytest.raises(SupersededError):
         await store.journal.append(stale)
     assert await store.orders.latest_transaction(claim.order_id) is None
-    await store.journal.append(
-        store.step(claim, Status.SUBMITTED, version=building.sequence, transaction=signed)
+    step = store.step(
+        claim, Status.SUBMITTED, version=building.sequence, transaction=signed, quoted=Amounts(101, 100)
     )
+    assert (await store.journal.append(step)).quoted == Amounts(101, 100)
     assert await store.orders.latest_transaction(claim.order_id) == signed
+    order = await store.orders.get(claim.order_id)
+    assert order is not None
+    assert order.quoted == Amounts(101, 100)
 
 
 async def test_a_process_that_may_be_dead_makes_no_new_attempt(store: Store, servers: TestServers) -> None:

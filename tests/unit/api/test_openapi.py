@@ -98,6 +98,7 @@ def an_order(
         decimals_out=6,
         history=history,
         created_at=NOW,
+        quoted=None,
         fill=fill,
         routing={3: kept or record_choice(a_choice(mode))},
     )

@@ -80,6 +80,7 @@ def an_order(body: dict[str, Any]) -> Order:
             {"sequence": 2, "status": Status.OPEN, "timestamp": at},
         ),
         created_at=at,
+        quoted=None,
         fill=None,
         routing={},
     )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from service.domain.amounts import U64_MAX
 from service.domain.history import Committed, accepted, opened
+from service.domain.quote import Amounts
 from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill
 from service.events.bus import Bus
@@ -79,6 +80,7 @@ steps = st.builds(
     order_id=st.uuids().map(str),
     entry=entries,
     routing=st.none() | st.builds(RoutingRecord, st.lists(entries, max_size=2), st.none() | entries),
+    quoted=st.none() | st.builds(Amounts, st.integers(1, U64_MAX), st.integers(1, U64_MAX)),
     fill=st.none() | st.builds(Fill, st.integers(1, U64_MAX), st.integers(1, U64_MAX), short_text),
     decimals_out=st.none() | st.integers(0, 12),
 )
@@ -130,10 +132,12 @@ def test_an_amount_that_no_json_number_holds_exactly_arrives_exactly() -> None:
     "body",
     [
         *(b"", b"not json", b"\xff\xfe", b"1", b"null", b"{}x", b"[1]", b"[null]", b'["ab"]', b"[[]]"),
-        *(b'[["a",{"sequence":1}]]', b'[["a",{},null,{},null]]', b'[["a",{},null,["1","sig"],null]]'),
-        *(b'[["a",{},null,["x","1","sig"],null]]', b'[["a",{},null,[null,1,"sig"],null]]'),
-        *(b'[["a",{},null,null,null,1]]', b'[["a",{},[[]],null,null]]', b'[["a",{},1,null,null]]'),
-        b'[["a",{},["x",null,null],null,null]]',
+        *(b'[["a",{"sequence":1}]]', b'[["a",{},null,null,{},null]]'),
+        *(b'[["a",{},null,null,["1","sig"],null]]', b'[["a",{},null,null,["x","1","sig"],null]]'),
+        *(b'[["a",{},null,null,[null,1,"sig"],null]]', b'[["a",{},null,null,null,null,1]]'),
+        *(b'[["a",{},null,[1],null,null]]', b'[["a",{},null,["x",1],null,null]]'),
+        *(b'[["a",{},[[]],null,null,null]]', b'[["a",{},1,null,null,null]]'),
+        b'[["a",{},["x",null,null],null,null,null]]',
     ],
 )
 def test_a_message_that_is_none_of_ours_is_logged_and_dropped(

@@ -40,6 +40,7 @@ def order_at(version: int, order_id: str = "one") -> Order:
         decimals_out=6,
         history=tuple(step.entry for step in STEPS[:version]),
         created_at="2026-11-22T10:00:00.000Z",
+        quoted=None,
         fill=Fill(1, 1, "sig") if version == len(LIFE) else None,
         routing={},
     )
