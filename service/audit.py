@@ -1,6 +1,7 @@
 """Checks the books: every order against the venue's ledger, every history against the lifecycle."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -8,8 +9,20 @@ from service.domain.lifecycle import Status, next_statuses
 from service.postgres.database import Database
 from service.postgres.queries import query
 
-_AUDIT = query("audit")
-_COUNT = query("count_books")
+
+class _FindingRow(NamedTuple):
+    subject: str
+    what: str
+
+
+class _CountRow(NamedTuple):
+    orders: int
+    open_orders: int
+    landed: int
+
+
+_AUDIT = query("audit", _FindingRow)
+_COUNT = query("count_books", _CountRow)
 
 _PATIENCE_S = 30
 """How long an order may be overdue, or with a process that is gone."""
@@ -56,8 +69,9 @@ async def audit(database: Database) -> Report:
     legal += [f"{before}>{after}" for before in Status for after in next_statuses(before)]
     session = await database.connect(unhurried=True)
     try:
-        [(orders, open_orders, landed)] = await session.run(_COUNT.sql)
-        rows = await session.run(_AUDIT.sql, {"legal": legal, "patience_s": _PATIENCE_S})
+        [count] = await session.fetch(_COUNT)
+        rows = await session.fetch(_AUDIT, {"legal": legal, "patience_s": _PATIENCE_S})
     finally:
         session.close()
-    return Report(orders, open_orders, landed, [Finding(*row) for row in rows])
+    findings = [Finding(row.subject, row.what) for row in rows]
+    return Report(count.orders, count.open_orders, count.landed, findings)

@@ -18,7 +18,7 @@ steps AS (
     FROM orders AS o
     CROSS JOIN LATERAL jsonb_array_elements(o.status_history) WITH ORDINALITY AS e (entry, place)
 )
-SELECT order_id::text, 'landed ' || times || ' times' FROM landed WHERE times > 1
+SELECT order_id::text AS subject, 'landed ' || times || ' times' AS what FROM landed WHERE times > 1
 UNION ALL
 SELECT l.order_id::text, 'landed, and there is no such order'
 FROM landed AS l
@@ -113,6 +113,6 @@ ORDER BY 1, 2;
 -- name: count_books
 -- How much there is to check.
 SELECT
-    (SELECT count(*) FROM orders),
-    (SELECT count(*) FROM open_orders),
-    (SELECT count(*) FROM paper_transactions WHERE status = 'landed');
+    (SELECT count(*) FROM orders) AS orders,
+    (SELECT count(*) FROM open_orders) AS open_orders,
+    (SELECT count(*) FROM paper_transactions WHERE status = 'landed') AS landed;

@@ -63,9 +63,9 @@ handed AS (
 )
 SELECT
     h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
-    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8,
-    extract(epoch FROM p.expires_at)::float8, h.status, h.version, h.attempts,
-    h.attempts - p.attempts_before, h.entry, NULL::integer AS wait_ms
+    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8 AS expires_at,
+    extract(epoch FROM p.expires_at)::float8 AS submit_by, h.status, h.version, h.attempts,
+    h.attempts - p.attempts_before AS attempts_since_rest, h.entry, NULL::integer AS wait_ms
 FROM handed AS h
 JOIN orders AS o ON o.id = h.id
 JOIN open_orders AS p ON p.order_id = h.id;
@@ -192,9 +192,9 @@ handed AS (
 )
 SELECT
     h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
-    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8,
-    extract(epoch FROM p.expires_at)::float8, h.status, h.version, h.attempts,
-    h.attempts - p.attempts_before, h.entry, NULL::integer AS wait_ms
+    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8 AS expires_at,
+    extract(epoch FROM p.expires_at)::float8 AS submit_by, h.status, h.version, h.attempts,
+    h.attempts - p.attempts_before AS attempts_since_rest, h.entry, NULL::integer AS wait_ms
 FROM handed AS h
 JOIN orders AS o ON o.id = h.id
 JOIN open_orders AS p ON p.order_id = h.id

@@ -26,13 +26,13 @@ UPDATE open_orders AS p
 SET cancel_requested = true
 FROM wanted AS w
 WHERE p.order_id = w.order_id
-RETURNING p.order_id::text, coalesce(%(until)s::timestamptz, now())::text;
+RETURNING p.order_id::text, coalesce(%(until)s::timestamptz, now())::text AS until;
 
 -- name: count_cancelled
 -- How many of some orders are cancelled, and how many may still be.
 SELECT
-    count(*) FILTER (WHERE status = 'cancelled'),
-    count(*) FILTER (WHERE status NOT IN ('cancelled', 'confirmed', 'failed', 'expired'))
+    count(*) FILTER (WHERE status = 'cancelled') AS cancelled,
+    count(*) FILTER (WHERE status NOT IN ('cancelled', 'confirmed', 'failed', 'expired')) AS still_open
 FROM orders
 WHERE id = ANY(%(ids)s::uuid[]);
 

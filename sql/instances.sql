@@ -111,7 +111,7 @@ WITH taken AS (
         OR l.renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
     RETURNING epoch
 )
-SELECT epoch, 0 FROM taken
+SELECT epoch, 0 AS left_s FROM taken
 UNION ALL
 SELECT
     NULL,

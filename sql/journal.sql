@@ -58,7 +58,7 @@ opened AS (
     FROM inserted AS i
     JOIN wanted AS w ON w.id = i.id
 )
-SELECT id::text, rfc3339(created_at) FROM inserted;
+SELECT id::text, rfc3339(created_at) AS created_at FROM inserted;
 
 -- name: append_transitions
 -- Move orders one step each, if they are still at the version that their writer saw and belong to it.
@@ -193,6 +193,6 @@ SELECT id::text, entry FROM moved;
 
 -- name: read_entries_back
 -- The history entries at which uncertain transitions would stand, to see whose they are.
-SELECT o.id::text, o.status_history -> row.version
+SELECT o.id::text, o.status_history -> row.version AS entry
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, version integer)
 JOIN orders AS o ON o.id = row.id;

@@ -5,8 +5,8 @@
 SELECT
     o.id::text, o.client_order_id, o.order_type, o.token_in, o.token_out, o.swap_mode,
     o.amount, o.amount_text, o.slippage_bps, o.time_in_force, o.limit_price, o.limit_out,
-    o.sniper_conditions, rfc3339(o.expires_at), o.decimals_in, o.decimals_out, o.status_history,
-    rfc3339(o.created_at), o.quoted_in, o.quoted_out, o.amount_in, o.amount_out, o.tx_hash, q.sequence, q.quotes, q.route
+    o.sniper_conditions, rfc3339(o.expires_at) AS expires_at, o.decimals_in, o.decimals_out, o.status_history,
+    rfc3339(o.created_at) AS created_at, o.quoted_in, o.quoted_out, o.amount_in, o.amount_out, o.tx_hash, q.sequence, q.quotes, q.route
 FROM orders AS o
 LEFT JOIN LATERAL (
     SELECT sequence, quotes, route FROM order_quotes WHERE order_id = o.id ORDER BY sequence DESC LIMIT 1
@@ -27,7 +27,7 @@ WHERE account = %(account)s AND client_order_id = %(client_order_id)s;
 
 -- name: list_orders
 -- A page of ids of all orders, newest first, after a position.
-SELECT id::text, (extract(epoch FROM created_at) * 1000000)::bigint
+SELECT (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, id::text AS order_id
 FROM orders
 WHERE (%(order_type)s::text IS NULL OR order_type = %(order_type)s)
     AND (%(token_in)s::text IS NULL OR token_in = %(token_in)s)
@@ -41,7 +41,7 @@ LIMIT %(limit)s;
 
 -- name: list_open_orders
 -- A page of ids of unfinished orders in one status, newest first, after a position.
-SELECT p.order_id::text, (extract(epoch FROM p.created_at) * 1000000)::bigint
+SELECT (extract(epoch FROM p.created_at) * 1000000)::bigint AS created_us, p.order_id::text
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
 WHERE o.status = %(status)s
@@ -57,7 +57,7 @@ LIMIT %(limit)s;
 
 -- name: list_finished_orders
 -- A page of ids of ended orders in one status, newest first, after a position.
-SELECT f.order_id::text, (extract(epoch FROM f.created_at) * 1000000)::bigint
+SELECT (extract(epoch FROM f.created_at) * 1000000)::bigint AS created_us, f.order_id::text
 FROM finished_orders AS f
 JOIN orders AS o ON o.id = f.order_id
 WHERE f.status = %(status)s

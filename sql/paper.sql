@@ -44,7 +44,7 @@ WHERE excluded.funded <> w.funded AND w.balance + excluded.funded - w.funded >= 
 -- only the id. In the order of their ids.
 SELECT
     l.epoch, l.sequence, p.id, p.dex, p.program, p.token_a, p.token_b,
-    CASE WHEN p.sequence > %(since)s THEN p.state END, p.vault_a, p.vault_b, p.opened_slot, p.origin
+    CASE WHEN p.sequence > %(since)s THEN p.state END AS state, p.vault_a, p.vault_b, p.opened_slot, p.origin
 FROM paper_leader AS l
 CROSS JOIN paper_pools AS p
 ORDER BY p.id COLLATE "C";
@@ -69,7 +69,7 @@ SELECT
     w.epoch, w.sequence,
     extract(
         epoch FROM greatest(l.renewed_at + %(lease_ms)s * interval '1 millisecond', now()) - now()
-    )::double precision
+    )::double precision AS left_s
 FROM paper_leader AS l
 LEFT JOIN won AS w ON true;
 
@@ -136,7 +136,8 @@ never_seen AS (
     FROM asked
     WHERE last_valid_slot < paper_slot(%(slot_ms)s)
     ON CONFLICT DO NOTHING
-    RETURNING signature, status, amount_in, amount_out, failure, NULL::bigint, NULL::text
+    RETURNING
+        signature, status, amount_in, amount_out, failure, NULL::bigint AS landed_slot, NULL::text AS settled_at
 ),
 too_late AS (
     UPDATE paper_transactions AS t
@@ -284,7 +285,7 @@ paid AS (
     WHERE EXISTS (SELECT 1 FROM led)
     ON CONFLICT (owner, token) DO UPDATE SET balance = excluded.balance
 )
-SELECT sequence, paper_slot(%(slot_ms)s), rfc3339(now()) FROM led;
+SELECT sequence, paper_slot(%(slot_ms)s) AS slot, rfc3339(now()) AS at FROM led;
 
 -- name: paper_get_volumes
 -- What was traded in the last while, second by second, in the pools that there are: not in an earlier one of

@@ -3,9 +3,9 @@
 -- name: scan_resting
 -- All resting orders that may be fired, a page at a time in the order of their ids.
 SELECT
-    o.id::text, o.version, o.order_type, o.token_in, o.token_out, o.amount, o.limit_out,
-    o.sniper_conditions, extract(epoch FROM o.created_at)::float8,
-    coalesce(extract(epoch FROM p.not_before), 0)::float8
+    o.id::text AS order_id, o.version, o.order_type, o.token_in, o.token_out, o.amount AS amount_in, o.limit_out,
+    o.sniper_conditions, extract(epoch FROM o.created_at)::float8 AS created_at,
+    coalesce(extract(epoch FROM p.not_before), 0)::float8 AS not_before
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
 WHERE p.order_id > %(after)s::uuid
@@ -19,9 +19,9 @@ LIMIT %(limit)s;
 -- name: get_resting
 -- Those of some orders that rest and may be fired.
 SELECT
-    o.id::text, o.version, o.order_type, o.token_in, o.token_out, o.amount, o.limit_out,
-    o.sniper_conditions, extract(epoch FROM o.created_at)::float8,
-    coalesce(extract(epoch FROM p.not_before), 0)::float8
+    o.id::text AS order_id, o.version, o.order_type, o.token_in, o.token_out, o.amount AS amount_in, o.limit_out,
+    o.sniper_conditions, extract(epoch FROM o.created_at)::float8 AS created_at,
+    coalesce(extract(epoch FROM p.not_before), 0)::float8 AS not_before
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
 WHERE p.order_id = ANY(%(ids)s::uuid[])
@@ -32,7 +32,7 @@ WHERE p.order_id = ANY(%(ids)s::uuid[])
 
 -- name: find_rested
 -- Orders that began to rest, or were amended, in the last while, and at which version.
-SELECT order_id::text, rested_version
+SELECT order_id::text, rested_version AS version
 FROM open_orders
 WHERE resting AND fired IS NULL AND rested_at > now() - %(within_ms)s * interval '1 millisecond'
 ORDER BY rested_at DESC

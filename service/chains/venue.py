@@ -7,7 +7,7 @@ and ``status`` tells what became of it.
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.amm import ChainTime, PoolState, Ratio
 from service.domain.quote import Dex, Route
@@ -58,8 +58,7 @@ class PoolView:
     opened_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Traded:
+class Traded(NamedTuple):
     """What was traded in a pool in one second since the Unix epoch: base units that went in or came out."""
 
     pool_id: str

@@ -14,19 +14,15 @@ in the middle holds nothing. The driver's ways that matter are dealt with here a
 import asyncio
 import re
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
 
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 
 from service.clock import Clock
-from service.postgres.queries import Query
-from service.postgres.session import Session, SessionOpener, SessionSettings, UnusableError
+from service.postgres.queries import Query, R
+from service.postgres.session import Parameters, Session, SessionOpener, SessionSettings, UnusableError
 from service.urls import parse_postgres_url
-
-Row = tuple[Any, ...]
 
 STATEMENT_TIMEOUT_MS = 3_000
 """PostgreSQL ends a statement that runs longer."""
@@ -102,7 +98,7 @@ class Database:
         self.available = False
         """Whether the last statement or connection succeeded."""
 
-    async def run(self, query: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    async def run(self, query: Query[R], parameters: Parameters | None = None) -> list[R]:
         """Run one statement in a transaction of its own, and return its rows.
 
         Raises:
@@ -111,11 +107,11 @@ class Database:
         """
         await self._wait_for_turn()
         try:
-            return await self._run_on_connection(query.sql, parameters)
+            return await self._run_on_connection(query, parameters)
         finally:
             self._pass_turn()
 
-    async def read(self, query: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    async def read(self, query: Query[R], parameters: Parameters | None = None) -> list[R]:
         """Run one statement that changes nothing; a connection found dead costs one more try."""
         try:
             return await self.run(query, parameters)
@@ -124,9 +120,7 @@ class Database:
                 raise
             return await self.run(query, parameters)
 
-    async def run_through_conflicts(
-        self, query: Query, parameters: Mapping[str, Any] | None = None
-    ) -> list[Row]:
+    async def run_through_conflicts(self, query: Query[R], parameters: Parameters | None = None) -> list[R]:
         """Run a statement, and again if it conflicts with those who work on the same rows."""
         for _ in range(_CONFLICTS):
             try:
@@ -162,12 +156,12 @@ class Database:
                 return
         self._lent -= 1
 
-    async def _run_on_connection(self, sql: str, parameters: Mapping[str, Any] | None) -> list[Row]:
+    async def _run_on_connection(self, query: Query[R], parameters: Parameters | None) -> list[R]:
         session = self._take_idle() or await self.connect()
         began = self._clock.monotonic()
         self._busy.add(session)
         try:
-            rows = await session.run(sql, parameters)
+            rows = await session.fetch(query, parameters)
         except BaseException as error:
             raise self._classify_error(error, session, began) from error
         finally:

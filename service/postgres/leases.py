@@ -5,9 +5,6 @@ from typing import NamedTuple
 from service.postgres.database import Database
 from service.postgres.queries import query
 
-_TAKE = query("take_lease")
-_GIVE_UP = query("give_up_lease")
-
 # Every follower looks when a lease expires; one that comes second need not ask again at once.
 _SHORTEST_PAUSE_S = 0.05
 
@@ -23,6 +20,10 @@ class LeaseState(NamedTuple):
 
     epoch: int | None
     left_s: float
+
+
+_TAKE = query("take_lease", LeaseState)
+_GIVE_UP = query("give_up_lease")
 
 
 def next_check_s(left_s: float, *, at_most_s: float) -> float:
@@ -64,7 +65,7 @@ class Lease:
             },
         )
         # No row: another process has just taken a lease that did not exist.
-        return LeaseState(*rows[0]) if rows else LeaseState(None, 0.0)
+        return rows[0] if rows else LeaseState(None, 0.0)
 
     async def give_up(self) -> None:
         """Let another process lead at once."""

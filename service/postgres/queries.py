@@ -6,12 +6,16 @@
     -- One order, whole.
     SELECT ...
 
-A module takes the statements it runs at import, by ``query("get_order")``. A name that is not in
-``sql/`` fails right there; a statement that nobody took fails the start (``verify``).
+A module takes the statements it runs at import, by ``query("get_order", OrderRow)``. A name that is not in
+``sql/`` fails right there; a statement that nobody took fails the start (``verify``). ``OrderRow`` is a
+NamedTuple with a field for each column: rows are read by name, and a type checker sees them. Rows of one
+column need none.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # In a wheel sql/ lies inside the package; in a checkout it stands beside it.
@@ -19,21 +23,44 @@ SQL_FOLDER = _PACKAGE / "sql" if (_PACKAGE / "sql").is_dir() else _PACKAGE.paren
 
 _NAME = "-- name: "
 
+Row = tuple[Any, ...]
+"""A row as the driver has it."""
+
+R = TypeVar("R", bound=Row)
+Named = TypeVar("Named", bound=NamedTuple)
+
 
 class QueryError(Exception):
     """``sql/`` and the code do not agree; the message names the statement."""
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """A named statement with ``%(name)s`` parameters; a literal percent sign is written ``%%``."""
+class Query(Generic[R]):
+    """A named statement with ``%(name)s`` parameters; a literal percent sign is written ``%%``.
+
+    Attributes:
+        columns: What its columns are called; None: its rows stay as the driver has them.
+        make: Makes a row of what the driver has.
+    """
 
     name: str
     purpose: str
     sql: str
+    columns: tuple[str, ...] | None = None
+    make: Callable[[Row], R] | None = None
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Check the columns of an answer.
+
+        Raises:
+            QueryError: They are not those that the code reads; the message names both.
+        """
+        if self.columns is not None and self.columns != tuple(columns):
+            wanted = ", ".join(self.columns)
+            raise QueryError(f"statement {self.name!r} returns {', '.join(columns)}; it should: {wanted}")
 
 
-def parse(text: str, source: str) -> list[Query]:
+def parse(text: str, source: str) -> list[Query[Row]]:
     """Read one file's statements.
 
     Args:
@@ -49,7 +76,7 @@ def parse(text: str, source: str) -> list[Query]:
     return [_parse_statement(part, source) for part in parts]
 
 
-def _parse_statement(part: str, source: str) -> Query:
+def _parse_statement(part: str, source: str) -> Query[Row]:
     name, _, rest = part.partition("\n")
     name = name.strip()
     lines = rest.strip().splitlines()
@@ -63,13 +90,13 @@ def _parse_statement(part: str, source: str) -> Query:
     return Query(name, purpose, sql)
 
 
-def load(folder: Path) -> dict[str, Query]:
+def load(folder: Path) -> dict[str, Query[Row]]:
     """Read every statement of a folder's ``*.sql`` files (its migrations are not statements).
 
     Raises:
         QueryError: No statement there, or one name twice.
     """
-    queries: dict[str, Query] = {}
+    queries: dict[str, Query[Row]] = {}
     for path in sorted(folder.glob("*.sql")):
         for statement in parse(path.read_text(encoding="utf-8"), path.name):
             if statement.name in queries:
@@ -84,8 +111,16 @@ _queries = load(SQL_FOLDER)
 _taken: set[str] = set()
 
 
-def query(name: str) -> Query:
+@overload
+def query(name: str) -> Query[Row]: ...
+@overload
+def query(name: str, row: type[Named]) -> Query[Named]: ...
+def query(name: str, row: type[NamedTuple] | None = None) -> Query[Any]:
     """Take a statement by name, as its one user.
+
+    Args:
+        name: As it stands in ``sql/``.
+        row: What its rows are read as: a field for each column, of the same name and in the same order.
 
     Raises:
         QueryError: There is none of that name, or another module has taken it.
@@ -95,7 +130,8 @@ def query(name: str) -> Query:
     if name in _taken:
         raise QueryError(f"statement {name!r} has a user already: share the function that runs it")
     _taken.add(name)
-    return _queries[name]
+    statement = _queries[name]
+    return statement if row is None else replace(statement, columns=row._fields, make=row._make)
 
 
 def verify() -> None:

@@ -8,7 +8,7 @@ parameter of our own tells whether they arrive.
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from psycopg2.extensions import quote_ident
 from service.clock import Clock
 from service.postgres.addresses import Addresses
 from service.postgres.driver import Connection
+from service.postgres.queries import Query, R, Row
 from service.turns import Steps, Turns
 from service.urls import PostgresUrl
 
@@ -47,6 +48,10 @@ _REFUSES_OPTIONS = re.compile(r"startup parameter|command-line option", re.IGNOR
 _NUMERIC_AS_INT = psycopg2.extensions.new_type(
     (1700,), "NUMERIC_AS_INT", lambda value, _cursor: None if value is None else int(value)
 )
+
+
+Parameters = Mapping[str, object]
+"""A statement's, by name."""
 
 
 class UnusableError(Exception):
@@ -89,6 +94,8 @@ class Session:
         self._connection = connection
         self._turns = turns
         self._prefix = prefix
+        # The statements whose columns were compared with what is read of them.
+        self._checked: set[str] = set()
         self.heard_at = 0.0
         """When the server last answered here, by the clock's monotonic time: its user's to note."""
 
@@ -97,28 +104,39 @@ class Session:
         """Whether it was closed, from either side."""
         return bool(self._connection.closed)
 
-    async def run(
-        self, sql: str, parameters: Mapping[str, Any] | tuple[Any, ...] | None = None
-    ) -> list[tuple[Any, ...]]:
+    async def run(self, sql: str, parameters: Parameters | tuple[object, ...] | None = None) -> list[Row]:
         """Run a statement, or several, as one transaction; return the rows of the last.
 
         Raises:
             psycopg2.Error: PostgreSQL's error, or the connection's.
             TimeoutError: No answer in time; the session is closed.
         """
+        return await self.fetch(Query("", "", sql), parameters)
+
+    async def fetch(
+        self, query: Query[R], parameters: Parameters | tuple[object, ...] | None = None
+    ) -> list[R]:
+        """Run a statement of ``sql/`` as ``run`` does; return its rows as it has them read.
+
+        Raises:
+            QueryError: The columns are not those that are read.
+        """
         prefix = self._prefix if parameters is None else self._prefix.replace("%", "%%")
         async with self._connection.cursor() as cursor:
-            await cursor.execute(prefix + sql, parameters)
+            await cursor.execute(prefix + query.sql, parameters)
             if not cursor.description:
                 return []
+            if query.columns is not None and query.name not in self._checked:
+                query.check([column.name for column in cursor.description])
+                self._checked.add(query.name)
             # The answer is there; to read large rows out of it takes time.
-            return await self._turns.take(_rows(cursor.raw))
+            return await self._turns.take(_rows(cursor.raw, query.make))
 
     def quote_name(self, name: str) -> str:
         """Return a name as it is written in SQL."""
         return quote_ident(name, self._connection.raw)
 
-    def mogrify(self, sql: str, parameters: tuple[Any, ...]) -> str:
+    def mogrify(self, sql: str, parameters: tuple[object, ...]) -> str:
         """Return SQL with its parameters in it."""
         with self._connection.raw.cursor() as cursor:
             text: bytes = cursor.mogrify(sql, parameters)
@@ -197,10 +215,10 @@ class SessionOpener:
             log.info("PostgreSQL is behind a pooler: each statement carries its settings")
 
 
-def _rows(cursor: psycopg2.extensions.cursor) -> Steps[list[tuple[Any, ...]]]:
-    rows = []
+def _rows(cursor: psycopg2.extensions.cursor, make: Callable[[Row], R] | None) -> Steps[list[R]]:
+    rows: list[Any] = []
     for row in cursor:
-        rows.append(row)
+        rows.append(row if make is None else make(row))
         yield
     return rows
 

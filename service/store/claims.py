@@ -5,10 +5,11 @@ an order that nobody owns. From then on only the owner's transitions are accepte
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from service import crash_points
 from service.clock import Clock
-from service.domain.history import Committed, public
+from service.domain.history import Committed, StoredEntry, public
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType, TimeInForce
 from service.domain.quote import SwapMode
@@ -19,8 +20,31 @@ from service.store.instances import Identity
 from service.store.journal import OnCommit, as_json
 from service.store.rate_limit import RateLimit
 
-_CLAIM = query("claim_orders")
-_CLAIM_AT_RATE = query("claim_orders_at_rate")
+
+class _ClaimRow(NamedTuple):
+    """An order that was claimed; of one that has to wait there is only ``wait_ms``."""
+
+    id: str
+    order_type: str
+    token_in: str
+    token_out: str
+    swap_mode: str
+    amount: int
+    slippage_bps: int
+    time_in_force: str | None
+    limit_out: int | None
+    expires_at: float | None
+    submit_by: float | None
+    status: str
+    version: int
+    attempts: int
+    attempts_since_rest: int
+    entry: StoredEntry | None
+    wait_ms: int | None
+
+
+_CLAIM = query("claim_orders", _ClaimRow)
+_CLAIM_AT_RATE = query("claim_orders_at_rate", _ClaimRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,32 +143,33 @@ class Claims:
         claims: dict[str, Claim] = {}
         committed = []
         for row in answer:
-            order_id, order_type, token_in, token_out, swap_mode, amount, slippage_bps, *rest = row
-            time_in_force, limit_out, expires_at, submit_by, *rest = rest
-            status, version, attempts, attempts_since_rest, entry, wait_ms = rest
-            if wait_ms is not None:
-                claims[order_id] = Deferred(wait_ms)
+            if row.wait_ms is not None:
+                claims[row.id] = Deferred(row.wait_ms)
                 continue
-            claims[order_id] = Claimed(
-                order_id=order_id,
-                owner=owner,
-                order_type=OrderType(order_type),
-                token_in=token_in,
-                token_out=token_out,
-                swap_mode=SwapMode(swap_mode),
-                amount=amount,
-                slippage_bps=slippage_bps,
-                time_in_force=time_in_force and TimeInForce(time_in_force),
-                limit_out=limit_out,
-                expires_at=expires_at,
-                submit_by=submit_by,
-                status=Status(status),
-                version=version,
-                attempts=attempts,
-                attempts_since_rest=attempts_since_rest,
-            )
-            if entry is not None:
-                committed.append(Committed(order_id, public(entry)))
+            claims[row.id] = _claimed(row, owner)
+            if row.entry is not None:
+                committed.append(Committed(row.id, public(row.entry)))
         if committed:
             self._on_commit(committed)
         return [claims.get(order_id) for order_id in order_ids]
+
+
+def _claimed(row: _ClaimRow, owner: str) -> Claimed:
+    return Claimed(
+        order_id=row.id,
+        owner=owner,
+        order_type=OrderType(row.order_type),
+        token_in=row.token_in,
+        token_out=row.token_out,
+        swap_mode=SwapMode(row.swap_mode),
+        amount=row.amount,
+        slippage_bps=row.slippage_bps,
+        time_in_force=None if row.time_in_force is None else TimeInForce(row.time_in_force),
+        limit_out=row.limit_out,
+        expires_at=row.expires_at,
+        submit_by=row.submit_by,
+        status=Status(row.status),
+        version=row.version,
+        attempts=row.attempts,
+        attempts_since_rest=row.attempts_since_rest,
+    )

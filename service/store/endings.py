@@ -8,6 +8,7 @@ the flag when the attempt has failed, and cancels then.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -18,13 +19,24 @@ from service.domain.history import Committed, ended, public
 from service.domain.order import DEFAULT_ACCOUNT
 from service.postgres.database import Database
 from service.postgres.queries import Query, query
-from service.store.journal import OnCommit
+from service.store.journal import EntryRow, OnCommit
+
+
+class _RequestedRow(NamedTuple):
+    order_id: str
+    until: str
+
+
+class _CancelledRow(NamedTuple):
+    cancelled: int
+    still_open: int
+
 
 _REQUEST = query("request_cancel")
-_REQUEST_MATCHING = query("request_cancel_matching")
-_COUNT_CANCELLED = query("count_cancelled")
-_END_CANCELLED = query("end_cancelled")
-_END_EXPIRED = query("end_expired")
+_REQUEST_MATCHING = query("request_cancel_matching", _RequestedRow)
+_COUNT_CANCELLED = query("count_cancelled", _CancelledRow)
+_END_CANCELLED = query("end_cancelled", EntryRow)
+_END_EXPIRED = query("end_expired", EntryRow)
 
 MOST_AT_ONCE = 200
 """So many orders end in one statement: what keeps the event loop waiting for a few milliseconds only."""
@@ -75,7 +87,8 @@ class Endings:
     async def cancel_matching(self, wanted: Filter) -> tuple[int, int]:
         """Cancel all open orders that match; return how many are cancelled, and how many may yet land."""
         cancelled = requested = 0
-        after, until = _BEFORE_ALL, None
+        after: str = _BEFORE_ALL
+        until: str | None = None
         while True:
             rows = await self._database.run_through_conflicts(
                 _REQUEST_MATCHING,
@@ -91,14 +104,12 @@ class Endings:
             )
             if not rows:
                 return cancelled, requested
-            order_ids = sorted(row[0] for row in rows)
-            after, until = order_ids[-1], rows[0][1]
+            order_ids = sorted(row.order_id for row in rows)
+            after, until = order_ids[-1], rows[0].until
             await self.end_cancelled(order_ids)
             # Some may have been ended by others, or have landed meanwhile.
-            [(now_cancelled, still_open)] = await self._database.run_through_conflicts(
-                _COUNT_CANCELLED, {"ids": order_ids}
-            )
-            cancelled, requested = cancelled + now_cancelled, requested + still_open
+            [now] = await self._database.run_through_conflicts(_COUNT_CANCELLED, {"ids": order_ids})
+            cancelled, requested = cancelled + now.cancelled, requested + now.still_open
 
     async def end_cancelled(self, order_ids: list[str] | None = None) -> int:
         """End orders whose cancellation was requested, these or any; return how many ended."""
@@ -118,10 +129,10 @@ class Endings:
         crash_points.reach("after end expired")
         return count
 
-    async def _end(self, statement: Query, parameters: dict[str, object]) -> int:
+    async def _end(self, statement: Query[EntryRow], parameters: dict[str, object]) -> int:
         rows = await self._database.run_through_conflicts(
             statement, {**parameters, "most": MOST_AT_ONCE, "write_id": self._clock.new_write_id()}
         )
         if rows:
-            self._on_commit([Committed(order_id, public(entry)) for order_id, entry in rows])
+            self._on_commit([Committed(row.id, public(row.entry)) for row in rows])
         return len(rows)

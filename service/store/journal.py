@@ -9,6 +9,7 @@ Whatever turns out to be committed is told to ``on_commit``, and nothing before.
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 import orjson
 
@@ -24,9 +25,27 @@ from service.postgres.batch import Batcher
 from service.postgres.database import Database
 from service.postgres.queries import query
 
-_INSERT = query("insert_orders")
-_APPEND = query("append_transitions")
-_READ_BACK = query("read_entries_back")
+
+class EntryRow(NamedTuple):
+    """An order and the entry that its history has got."""
+
+    id: str
+    entry: StoredEntry
+
+
+class _InsertedRow(NamedTuple):
+    id: str
+    created_at: str
+
+
+class _ReadBackRow(NamedTuple):
+    id: str
+    entry: StoredEntry | None
+
+
+_INSERT = query("insert_orders", _InsertedRow)
+_APPEND = query("append_transitions", EntryRow)
+_READ_BACK = query("read_entries_back", _ReadBackRow)
 
 # The columns of an order are named like its fields.
 _TERMS = [field.name for field in fields(Terms)]
@@ -149,9 +168,10 @@ class Journal:
     async def _write_inserts(self, orders: list[NewOrder]) -> list[str | Exception]:
         rows = [_new_row(order, self._clock.new_write_id()) for order in orders]
         crash_points.reach("before insert")
-        inserted: dict[str, str] = dict(
-            await self._database.run(_INSERT, {"rows": as_json(rows), "wake_after_ms": self._wake_after_ms})
+        written = await self._database.run(
+            _INSERT, {"rows": as_json(rows), "wake_after_ms": self._wake_after_ms}
         )
+        inserted = {row.id: row.created_at for row in written}
         crash_points.reach("after insert")
         # Those who trigger want to know; nobody watches an order yet that was not accepted before.
         resting = [
@@ -164,22 +184,19 @@ class Journal:
         missing = [order.id for order in orders if order.id not in inserted]
         if missing:
             # Not inserted now: by an earlier write whose answer was lost, or not at all.
-            inserted |= {
-                order_id: entry["timestamp"]
-                for order_id, entry in await self._read_back(dict.fromkeys(missing, 0))
-            }
+            found = await self._read_back(dict.fromkeys(missing, 0))
+            inserted |= {order_id: entry["timestamp"] for order_id, entry in found.items()}
         return [inserted.get(order.id) or ClientOrderIdTakenError() for order in orders]
 
     async def _write_transitions(self, transitions: list[Transition]) -> list[Committed | Exception]:
-        entries: dict[str, StoredEntry] = dict(
-            await self._database.run(
-                _APPEND,
-                {
-                    "rows": as_json([_row(t) for t in transitions]),
-                    "instance_timeout_ms": self._instance_timeout_ms,
-                },
-            )
+        moved = await self._database.run(
+            _APPEND,
+            {
+                "rows": as_json([_row(t) for t in transitions]),
+                "instance_timeout_ms": self._instance_timeout_ms,
+            },
         )
+        entries = {row.id: row.entry for row in moved}
         missing = {t.order_id: t.version for t in transitions if t.order_id not in entries}
         if missing:
             entries.update(await self._read_back(missing))
@@ -204,11 +221,11 @@ class Journal:
             self._on_commit(committed)
         return results
 
-    async def _read_back(self, versions: dict[str, int]) -> list[tuple[str, StoredEntry]]:
+    async def _read_back(self, versions: dict[str, int]) -> dict[str, StoredEntry]:
         """Read the entries that follow the given versions, where there are any."""
         rows = [{"id": order_id, "version": version} for order_id, version in versions.items()]
         found = await self._database.read(_READ_BACK, {"rows": as_json(rows)})
-        return [(order_id, entry) for order_id, entry in found if entry is not None]
+        return {row.id: row.entry for row in found if row.entry is not None}
 
 
 def _new_row(order: NewOrder, write_id: str) -> dict[str, object]:

@@ -3,36 +3,89 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.clock import Clock
-from service.domain.history import public
+from service.domain.history import StoredEntry, public
 from service.domain.lifecycle import TERMINAL, Status
-from service.domain.order import DEFAULT_ACCOUNT, Order, OrderType, Terms
+from service.domain.order import DEFAULT_ACCOUNT, JsonObject, Order, OrderType, Terms
 from service.domain.quote import Amounts, SwapMode
-from service.domain.routing_record import RoutingRecord
+from service.domain.routing_record import NoQuoteJson, PoolQuoteJson, RouteJson, RoutingRecord
 from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
-from service.postgres.database import Database, Row
+from service.postgres.database import Database
 from service.postgres.queries import query
 from service.store.endings import Filter
 from service.turns import Steps, Turns
 
-_GET = query("get_orders")
-_GET_QUOTES = query("get_quotes")
-_FIND_CLIENT_ORDER = query("find_client_order")
-_LIST = query("list_orders")
-_LIST_OPEN = query("list_open_orders")
-_LIST_FINISHED = query("list_finished_orders")
-_VERSIONS = query("get_versions")
-_LATEST_TRANSACTION = query("get_latest_transaction")
 
-
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A place in a list of orders, newest first: microseconds since the Unix epoch, and the id."""
 
     created_us: int
     order_id: str
+
+
+class OrderRow(NamedTuple):
+    """An order as ``get_orders`` returns it."""
+
+    id: str
+    client_order_id: str | None
+    order_type: str
+    token_in: str
+    token_out: str
+    swap_mode: str
+    amount: int
+    amount_text: str
+    slippage_bps: int
+    time_in_force: str | None
+    limit_price: str | None
+    limit_out: int | None
+    sniper_conditions: JsonObject | None
+    expires_at: str | None
+    decimals_in: int
+    decimals_out: int | None
+    status_history: list[StoredEntry]
+    created_at: str
+    quoted_in: int | None
+    quoted_out: int | None
+    amount_in: int | None
+    amount_out: int | None
+    tx_hash: str | None
+    sequence: int | None
+    quotes: list[PoolQuoteJson | NoQuoteJson] | None
+    route: RouteJson | None
+
+
+class _QuotesRow(NamedTuple):
+    order_id: str
+    sequence: int
+    quotes: list[PoolQuoteJson | NoQuoteJson]
+    route: RouteJson | None
+
+
+class _VersionRow(NamedTuple):
+    id: str
+    version: int
+
+
+class _TransactionRow(NamedTuple):
+    id: str
+    venue: str
+    raw: memoryview
+    maximum_in: int
+    minimum_out: int
+    last_valid_slot: int
+
+
+_GET = query("get_orders", OrderRow)
+_GET_QUOTES = query("get_quotes", _QuotesRow)
+_FIND_CLIENT_ORDER = query("find_client_order")
+_LIST = query("list_orders", Position)
+_LIST_OPEN = query("list_open_orders", Position)
+_LIST_FINISHED = query("list_finished_orders", Position)
+_VERSIONS = query("get_versions", _VersionRow)
+_LATEST_TRANSACTION = query("get_latest_transaction", _TransactionRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +152,9 @@ class Orders:
     async def _get_many_whole(self, order_ids: list[str]) -> dict[str, Order]:
         orders = await self.get_many(order_ids)
         # Afterwards: quotes that came meanwhile belong to entries that will come too.
-        for order_id, sequence, *record in await self._database.read(_GET_QUOTES, {"ids": order_ids}):
-            if order_id in orders:
-                orders[order_id].routing[sequence] = RoutingRecord(*record)
+        for row in await self._database.read(_GET_QUOTES, {"ids": order_ids}):
+            if row.order_id in orders:
+                orders[row.order_id].routing[row.sequence] = RoutingRecord(row.quotes, row.route)
         return orders
 
     async def find_by_client_id(self, client_order_id: str) -> Order | None:
@@ -116,7 +169,7 @@ class Orders:
         statement = _LIST
         if status is not None:
             statement = _LIST_FINISHED if status in TERMINAL else _LIST_OPEN
-        rows = await self._database.read(
+        places = await self._database.read(
             statement,
             {
                 "status": status,
@@ -128,61 +181,64 @@ class Orders:
                 "before_id": before and before.order_id,
             },
         )
-        places = [Position(created_us, order_id) for order_id, created_us in rows]
         return Page(places[:limit], more=len(places) > limit)
 
     async def versions(self, order_ids: list[str]) -> dict[str, int]:
         """Return how far orders have come, by id."""
         rows = await self._database.read(_VERSIONS, {"ids": order_ids})
-        return dict(rows)
+        return {row.id: row.version for row in rows}
 
     async def latest_transaction(self, order_id: str) -> SignedTransaction | None:
         """Return an order's last signed transaction."""
         rows = await self._database.read(_LATEST_TRANSACTION, {"order_id": order_id})
         if not rows:
             return None
-        signature, venue, raw, *limits = rows[0]
-        return SignedTransaction(signature, venue, bytes(raw), *limits)
+        [row] = rows
+        return SignedTransaction(
+            row.id, row.venue, bytes(row.raw), row.maximum_in, row.minimum_out, row.last_valid_slot
+        )
 
 
-def _orders(rows: list[Row]) -> Steps[dict[str, Order]]:
+def _orders(rows: list[OrderRow]) -> Steps[dict[str, Order]]:
     orders = {}
     for row in rows:
-        orders[row[0]] = _order(row)
+        orders[row.id] = order_of(row)
         yield
     return orders
 
 
-def _order(row: Row) -> Order:
-    *request, sequence, quotes, route = row
-    *request, created_at, quoted_in, quoted_out, amount_in, amount_out, tx_hash = request
-    *request, decimals_in, decimals_out, history = request
-    (
-        order_id,
-        client_order_id,
-        order_type,
-        token_in,
-        token_out,
-        swap_mode,
-        amount,
-        amount_text,
-        *terms,
-    ) = request
+def order_of(row: OrderRow) -> Order:
+    """Return the order that stands in a row."""
+    quoted = fill = None
+    if row.quoted_in is not None and row.quoted_out is not None:
+        quoted = Amounts(row.quoted_in, row.quoted_out)
+    if row.amount_in is not None and row.amount_out is not None and row.tx_hash is not None:
+        fill = Fill(row.amount_in, row.amount_out, row.tx_hash)
+    routing = {}
+    if row.sequence is not None and row.quotes is not None:
+        routing[row.sequence] = RoutingRecord(row.quotes, row.route)
     return Order(
-        id=order_id,
-        client_order_id=client_order_id,
-        order_type=OrderType(order_type),
-        token_in=token_in,
-        token_out=token_out,
-        swap_mode=SwapMode(swap_mode),
-        amount=amount,
-        amount_text=amount_text,
-        terms=Terms(*terms),
-        decimals_in=decimals_in,
-        decimals_out=decimals_out,
-        history=tuple(public(entry) for entry in history),
-        created_at=created_at,
-        quoted=None if quoted_in is None else Amounts(quoted_in, quoted_out),
-        fill=Fill(amount_in, amount_out, tx_hash) if tx_hash is not None else None,
-        routing={} if sequence is None else {sequence: RoutingRecord(quotes, route)},
+        id=row.id,
+        client_order_id=row.client_order_id,
+        order_type=OrderType(row.order_type),
+        token_in=row.token_in,
+        token_out=row.token_out,
+        swap_mode=SwapMode(row.swap_mode),
+        amount=row.amount,
+        amount_text=row.amount_text,
+        terms=Terms(
+            slippage_bps=row.slippage_bps,
+            time_in_force=row.time_in_force,
+            limit_price=row.limit_price,
+            limit_out=row.limit_out,
+            sniper_conditions=row.sniper_conditions,
+            expires_at=row.expires_at,
+        ),
+        decimals_in=row.decimals_in,
+        decimals_out=row.decimals_out,
+        history=tuple(map(public, row.status_history)),
+        created_at=row.created_at,
+        quoted=quoted,
+        fill=fill,
+        routing=routing,
     )

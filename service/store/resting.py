@@ -2,31 +2,25 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
 from service import crash_points
 from service.clock import Clock
 from service.domain.history import Committed, Details, public
-from service.domain.order import JsonObject, OrderType, Terms
-from service.postgres.database import Database, Row
+from service.domain.order import JsonObject, Terms
+from service.postgres.database import Database
 from service.postgres.queries import query
 from service.store.journal import OnCommit, as_json, terms_row
-
-_SCAN = query("scan_resting")
-_GET = query("get_resting")
-_FIND_RESTED = query("find_rested")
-_FIRE = query("fire_orders")
-_AMEND = query("amend_order")
 
 _PAGE = 500
 _MOST_RECENT = 10_000
 _BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 
 
-@dataclass(frozen=True, slots=True)
-class RestingOrder:
-    """An open order, as those who trigger need it.
+class RestingOrder(NamedTuple):
+    """An open order, as those who trigger need it: a row of the statements that read it.
 
     It is no ``Order``, for there may be a hundred thousand of them: they are read without their histories.
 
@@ -35,7 +29,7 @@ class RestingOrder:
 
     order_id: str
     version: int
-    order_type: OrderType
+    order_type: str
     token_in: str
     token_out: str
     amount_in: int
@@ -43,6 +37,18 @@ class RestingOrder:
     sniper_conditions: JsonObject | None
     created_at: float
     not_before: float
+
+
+class _RestedRow(NamedTuple):
+    order_id: str
+    version: int
+
+
+_SCAN = query("scan_resting", RestingOrder)
+_GET = query("get_resting", RestingOrder)
+_FIND_RESTED = query("find_rested", _RestedRow)
+_FIRE = query("fire_orders")
+_AMEND = query("amend_order")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +104,19 @@ class Resting:
         while True:
             rows = await self._database.read(_SCAN, {"after": after, "limit": _PAGE})
             if rows:
-                yield [_resting(row) for row in rows]
+                yield rows
             if len(rows) < _PAGE:
                 return
-            after = rows[-1][0]
+            after = rows[-1].order_id
 
     async def get(self, order_ids: Sequence[str]) -> list[RestingOrder]:
         """Return those of some orders that rest and were not fired."""
-        return [_resting(row) for row in await self._database.read(_GET, {"ids": list(order_ids)})]
+        return await self._database.read(_GET, {"ids": list(order_ids)})
 
     async def rested_within(self, within_ms: int) -> dict[str, int]:
         """Return the orders that began to rest, or were amended, in the last while, and their versions."""
-        return dict(await self._database.read(_FIND_RESTED, {"within_ms": within_ms, "limit": _MOST_RECENT}))
+        rows = await self._database.read(_FIND_RESTED, {"within_ms": within_ms, "limit": _MOST_RECENT})
+        return {row.order_id: row.version for row in rows}
 
     async def fire(self, orders: Sequence[Fired]) -> list[str]:
         """Make orders due, those that still rest as they were seen; return their ids."""
@@ -148,8 +155,3 @@ class Resting:
         step = Committed(amendment.order_id, public(rows[0][0]))
         self._on_commit([step])
         return step
-
-
-def _resting(row: Row) -> RestingOrder:
-    order_id, version, order_type, *rest = row
-    return RestingOrder(order_id, version, OrderType(order_type), *rest)

@@ -257,7 +257,7 @@ class Triggers:
         """Let orders into the books, breathing now and then; return the limits that are new there."""
         added = []
         for order in orders:
-            if order.order_type is OrderType.SNIPER:
+            if order.order_type == OrderType.SNIPER:
                 self._add_sniper(order)
             elif order.limit_out is not None:
                 limit = RestingLimit(

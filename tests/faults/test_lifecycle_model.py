@@ -41,8 +41,8 @@ from service.domain.tokens import Token
 from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
 from service.execution.engine import Engine, ExecutionSettings
 from service.execution.retry import RetryPolicy
-from service.postgres.database import Row, UnavailableError
-from service.postgres.queries import Query
+from service.postgres.database import UnavailableError
+from service.postgres.queries import Query, Row
 from service.routing import RouteLimits
 from service.routing.quoting import Quoter
 from tests.support import report
@@ -58,7 +58,7 @@ _A_DAY_MS = 86_400_000
 
 _ENDED = {"confirmed", "failed"}
 
-_READ = Query(
+_READ: Query[Row] = Query(
     "read_model",
     "What the model speaks of.",
     "SELECT o.id::text, o.status, o.version, o.attempts, p.owner::text, o.tx_hash,"
@@ -67,7 +67,7 @@ _READ = Query(
     " FROM orders AS o LEFT JOIN open_orders AS p ON p.order_id = o.id WHERE o.id = ANY(%(ids)s::uuid[])",
 )
 
-_SILENCE = Query(
+_SILENCE: Query[Row] = Query(
     "silence",
     "A process was last heard of long ago.",
     "UPDATE instances SET seen_at = '-infinity' WHERE id = %(id)s",
@@ -289,14 +289,14 @@ class World:
         """Have writes of orders meet ``losses``: each is a lost answer, after the commit or without one."""
         run = self.store.database.run
 
-        async def run_or_lose(query: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        async def run_or_lose(query: Query[Any], parameters: Mapping[str, Any] | None = None) -> list[Row]:
             if not self.losses or query.name not in _WRITES:
                 return await run(query, parameters)
             if self.losses.pop():
                 await run(query, parameters)
             raise UnavailableError("the answer was lost", unknown=True)
 
-        self.store.database.run = run_or_lose  # type: ignore[method-assign]
+        self.store.database.run = run_or_lose  # type: ignore[method-assign, assignment]
 
     def run(self, work: Awaitable[Any]) -> Any:
         """Do something, and let everything run until it waits for the test."""

@@ -19,7 +19,7 @@ import uvloop
 from service.clock import Clock
 from service.postgres.database import STATEMENT_TIMEOUT_MS, Database, UnavailableError
 from service.postgres.driver import Connection
-from service.postgres.queries import Query
+from service.postgres.queries import Query, Row
 from tests.support.process import PROJECT
 from tests.support.proxy import Proxy, Weather
 from tests.support.servers import TestCluster, TestServers
@@ -174,7 +174,7 @@ def test_the_first_statement_that_is_not_answered_ends_the_waiting_of_all(
 ) -> None:
     network, path = proxy
     url = f"postgresql://postgres@127.0.0.1:{network.port}{path}"
-    select = Query("select", "Anything.", "SELECT 1")
+    select: Query[Row] = Query("select", "Anything.", "SELECT 1")
 
     async def main() -> None:
         first = Database(url, size=2, clock=Clock())
@@ -231,7 +231,7 @@ import psycopg2, uvloop
 from service.clock import Clock
 from service.postgres.database import STATEMENT_TIMEOUT_MS, Database, UnavailableError
 from service.postgres.driver import Connection
-from service.postgres.queries import Query
+from service.postgres.queries import Query, Row
 
 server = socket.create_server(("127.0.0.1", 0), backlog=128)
 url = f"postgresql://postgres@127.0.0.1:{server.getsockname()[1]}/engine"

@@ -13,7 +13,8 @@ from service.domain.lifecycle import Status
 from service.domain.quote import Amounts, Choice, Dex, Leg, Path, PoolQuote, Route, SwapMode
 from service.domain.routing_record import RoutingRecord, record_choice
 from service.domain.transaction import Fill, SignedTransaction
-from service.postgres.database import Row, UnavailableError
+from service.postgres.database import UnavailableError
+from service.postgres.queries import Row
 from service.store.claims import Claimed
 from service.store.journal import ClientOrderIdTakenError, SupersededError
 from tests.support.servers import TestServers
@@ -110,7 +111,7 @@ async def test_a_commit_whose_answer_is_lost_is_known_by_its_write_id(
 
     async def run_and_lose_the_first_answer(*arguments: object) -> list[Row]:
         nonlocal answers_lost
-        rows = await run(*arguments)  # type: ignore[arg-type]
+        rows: list[Row] = await run(*arguments)  # type: ignore[arg-type]
         if answers_lost == 0:
             answers_lost += 1
             raise UnavailableError("the answer was lost", unknown=True)

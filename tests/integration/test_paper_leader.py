@@ -112,7 +112,7 @@ class Gate:
         self.reached = asyncio.Event()
         rig.meddle(self._before)
 
-    async def _before(self, query: Query) -> None:
+    async def _before(self, query: Query[Any]) -> None:
         if query.name in self._names:
             self.reached.set()
             await self._open.wait()
@@ -477,7 +477,7 @@ async def test_a_leader_whose_postgresql_was_away_begins_anew(servers: TestServe
     async with open_rig(servers) as rig:
         attempt = await rig.prepare()
 
-        async def away(query: Query) -> None:
+        async def away(query: Query[Any]) -> None:
             if query.name.startswith("paper_"):
                 raise VenueUnavailableError("away")
 

@@ -65,7 +65,7 @@ async def test_a_refused_attempt_lands_never(rig: Rig) -> None:
 async def test_the_chain_forgets_nothing_after_a_fault(rig: Rig, fault: Exception, committed: bool) -> None:
     broken = True
 
-    async def break_down(query: Query) -> None:
+    async def break_down(query: Query[Any]) -> None:
         if broken and query.name in {"paper_settle", "paper_get_pools"}:
             raise fault
 
@@ -74,7 +74,7 @@ async def test_the_chain_forgets_nothing_after_a_fault(rig: Rig, fault: Exceptio
         # The commit is made, and its answer is lost.
         run, rig.run = rig.run, rig.database.run
 
-        async def run_and_lose(query: Query, parameters: object = None) -> object:
+        async def run_and_lose(query: Query[Any], parameters: object = None) -> object:
             rows = await run(query, parameters)  # type: ignore[arg-type]
             await break_down(query)
             return rows
@@ -97,7 +97,7 @@ async def test_the_chain_forgets_nothing_after_a_fault(rig: Rig, fault: Exceptio
 async def test_a_venue_that_is_away_says_so(rig: Rig) -> None:
     attempt = await rig.prepare()
 
-    async def away(_query: Query) -> None:
+    async def away(_query: Query[Any]) -> None:
         raise UnavailableError("away", unknown=False)
 
     rig.meddle(away)

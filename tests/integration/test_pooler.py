@@ -13,7 +13,7 @@ from service.app import Service
 from service.clock import Clock
 from service.postgres.database import Database, RefusedError
 from service.postgres.migrations import migrate
-from service.postgres.queries import Query
+from service.postgres.queries import Query, Row
 from service.postgres.session import SessionOpener, SessionSettings
 from service.urls import parse_postgres_url
 from tests.conftest import Client, service_on
@@ -31,7 +31,7 @@ SESSION = {"pool_mode": "session", "default_pool_size": "30"}
 STATEMENT = {"pool_mode": "statement", "default_pool_size": "3"}
 DROPPED = {"ignore_startup_parameters": "options"}
 
-WHERE = Query(
+WHERE: Query[Row] = Query(
     "where",
     "What is in force.",
     "SELECT current_setting('search_path'), current_setting('statement_timeout'),"

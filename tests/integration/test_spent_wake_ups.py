@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from service.app import Service
 from service.domain.order import NewOrder, OrderType, Terms
 from service.domain.quote import SwapMode
-from service.postgres.database import Row, UnavailableError
-from service.postgres.queries import Query
+from service.postgres.database import UnavailableError
+from service.postgres.queries import Query, Row
 from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER
 from tests.support.servers import TestServers
@@ -26,7 +26,7 @@ TIMEOUT_MS = 500
 SOON_S = 2.0
 """More than a second for a busy machine, and less than WAKE_AFTER_MS."""
 
-Before = Callable[[Query], Awaitable[None]]
+Before = Callable[[Query[Any]], Awaitable[None]]
 Client = Callable[[Any], Awaitable[Any]]
 
 
@@ -51,7 +51,7 @@ class Instance:
         self._meddle()
 
     def _meddle(self, before: Before | None = None, after: Before | None = None) -> None:
-        async def run(query: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        async def run(query: Query[Any], parameters: Mapping[str, Any] | None = None) -> list[Row]:
             if before is not None:
                 await before(query)
             rows = await self._run(query, parameters)
@@ -60,7 +60,7 @@ class Instance:
                 await after(query)
             return rows
 
-        self.service._database.run = run  # type: ignore[method-assign]
+        self.service._database.run = run  # type: ignore[method-assign, assignment]
 
     def leave_alone(self) -> None:
         """Meddle no more."""
@@ -127,7 +127,7 @@ Open = Callable[..., Awaitable[Instance]]
 def failing(*allowed: str, unknown: bool = False) -> Before:
     """Return what is PostgreSQL's absence for all statements but some."""
 
-    async def fail(query: Query) -> None:
+    async def fail(query: Query[Any]) -> None:
         if query.name not in allowed:
             raise UnavailableError("away", unknown=unknown)
 
@@ -148,7 +148,7 @@ async def test_a_claim_is_cancelled_when_the_process_was_away_for_too_long(open_
     await until(lambda: instance.service._identity.lapsed)
     fail = failing()
 
-    async def fail_claims_of_the_old_id(query: Query) -> None:
+    async def fail_claims_of_the_old_id(query: Query[Any]) -> None:
         if query.name == "claim_orders" and "register_instance" not in instance.asked:
             await fail(query)
 
@@ -160,7 +160,7 @@ async def test_a_claim_is_refused_between_the_old_id_and_the_new_one(open_instan
     instance = await open_instance()
     placed: list[str] = []
 
-    async def place_before_the_new_id_counts(query: Query) -> None:
+    async def place_before_the_new_id_counts(query: Query[Any]) -> None:
         if query.name == "register_instance" and not placed:
             placed.append(await instance.place())
             await until(lambda: "claim_orders" in instance.asked)
@@ -184,7 +184,7 @@ async def test_a_wake_up_comes_while_a_claim_is_refused(open_instance: Open) -> 
     asked = asyncio.Event()
     go_on = asyncio.Event()
 
-    async def hold(query: Query) -> None:
+    async def hold(query: Query[Any]) -> None:
         if query.name == "claim_orders" and not asked.is_set():
             asked.set()
             await go_on.wait()
@@ -205,7 +205,7 @@ async def test_an_order_is_locked_by_one_who_does_not_claim_it(open_instance: Op
     instance = await open_instance(QUEUE_RATE_LIMIT=rate_limit)
     with psycopg2.connect(instance.servers.database_url) as link, link.cursor() as cursor:
 
-        async def lock(query: Query) -> None:
+        async def lock(query: Query[Any]) -> None:
             if query.name == "claim_orders_at_rate" and not instance.asked.count(query.name):
                 cursor.execute("SELECT FROM open_orders FOR UPDATE")
 
@@ -227,7 +227,7 @@ async def test_the_claim_fails(open_instance: Open) -> None:
     instance = await open_instance()
     failed: list[str] = []
 
-    async def fail_once(query: Query) -> None:
+    async def fail_once(query: Query[Any]) -> None:
         if query.name == "claim_orders" and not failed:
             failed.append(query.name)
             raise psycopg2.ProgrammingError("no such function")
@@ -243,7 +243,7 @@ async def answer_lost_of(instance: Instance, name: str) -> AsyncIterator[None]:
     """Lose the answer of a statement once, after it was executed."""
     lost: list[str] = []
 
-    async def lose(query: Query) -> None:
+    async def lose(query: Query[Any]) -> None:
         if query.name == name and not lost and instance.asked:
             lost.append(query.name)
             raise UnavailableError("the answer was lost", unknown=True)
@@ -273,7 +273,7 @@ async def test_it_is_stored_when_its_client_does_not_wait_any_more(open_instance
     instance = await open_instance(INSERT_TIMEOUT_MS="100")
     stored = asyncio.Event()
 
-    async def hold(query: Query) -> None:
+    async def hold(query: Query[Any]) -> None:
         if query.name == "insert_orders":
             await stored.wait()
 
@@ -289,7 +289,7 @@ async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) 
     await staying.service._receiver._reader.stop()
     claims: list[str] = []
 
-    async def hold(query: Query) -> None:
+    async def hold(query: Query[Any]) -> None:
         if query.name == "claim_orders":
             claims.append(query.name)
             raise UnavailableError("away", unknown=False)

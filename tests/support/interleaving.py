@@ -13,8 +13,8 @@ import psycopg2
 import psycopg2.extensions
 from psycopg2.extensions import connection
 
-from service.postgres.database import Database, Row, UnavailableError
-from service.postgres.queries import Query
+from service.postgres.database import Database, UnavailableError
+from service.postgres.queries import Query, Row
 from service.postgres.session import register_types
 from tests.support.servers import TestServers
 
@@ -42,7 +42,7 @@ class Actor:
 
     def replace(self, database: Database) -> None:
         """Run what is asked of a database from now on."""
-        database.run = self.run  # type: ignore[method-assign]
+        database.run = self.run  # type: ignore[method-assign, assignment]
 
     def close(self) -> None:
         self._link.close()
@@ -56,7 +56,7 @@ class Actor:
         self._unbound = True
         self._turns.release()
 
-    async def run(self, query: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    async def run(self, query: Query[Any], parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Run a statement, in two moments."""
         await self._moment()
         try:
@@ -78,10 +78,14 @@ class Actor:
             await self._turns.acquire()
             self.waits_for_its_turn = False
 
-    def _execute(self, query: Query, parameters: Mapping[str, Any] | None) -> list[Row]:
+    def _execute(self, query: Query[Any], parameters: Mapping[str, Any] | None) -> list[Row]:
         with self._link.cursor() as cursor:
             cursor.execute(query.sql, parameters)
-            return cursor.fetchall() if cursor.description else []
+            if not cursor.description:
+                return []
+            query.check([column.name for column in cursor.description])
+            rows = cursor.fetchall()
+        return rows if query.make is None else [query.make(row) for row in rows]
 
 
 def schedules(*moments: int) -> Iterator[str]:

@@ -14,10 +14,10 @@ from service.chains.venue import Swap, Venue
 from service.clock import Clock
 from service.domain.quote import Choice, Leg, Path, Route, SwapMode
 from service.domain.transaction import SignedTransaction, TransactionStatus
-from service.postgres.database import Database, Row
+from service.postgres.database import Database
 from service.postgres.deployment import Deployment
 from service.postgres.migrations import migrate
-from service.postgres.queries import Query
+from service.postgres.queries import Query, Row
 from service.redis.link import RedisLink
 from service.routing import RouteLimits
 from service.routing.quoting import Quoter
@@ -187,14 +187,14 @@ class Rig:
         await self.venue.submit(attempt)
         return await self.venue.outcome(attempt, 10)
 
-    def meddle(self, before: Callable[[Query], Awaitable[None]]) -> None:
+    def meddle(self, before: Callable[[Query[Any]], Awaitable[None]]) -> None:
         """Have something awaited before each statement of this process; it may hold or fail it."""
 
-        async def run(query: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        async def run(query: Query[Any], parameters: Mapping[str, Any] | None = None) -> list[Row]:
             await before(query)
             return await self.run(query, parameters)
 
-        self.database.run = run  # type: ignore[method-assign]
+        self.database.run = run  # type: ignore[method-assign, assignment]
 
     def leave_alone(self) -> None:
         """Meddle no more."""

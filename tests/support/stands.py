@@ -9,6 +9,7 @@ from typing import Protocol
 
 from service.chains.venue import Venue
 from service.postgres.database import UnavailableError
+from service.postgres.queries import Row
 from tests.support.paper import SOL, Rig, quiet_slot_ms, settings
 from tests.support.servers import TestServers
 
@@ -104,7 +105,7 @@ class PaperStand:
 @contextmanager
 def _losing_answers(rig: Rig) -> Iterator[None]:
     async def run_and_lose(query: object, parameters: object = None) -> object:
-        rows = await rig.run(query, parameters)  # type: ignore[arg-type]
+        rows: list[Row] = await rig.run(query, parameters)  # type: ignore[arg-type]
         if getattr(query, "name", "") == "paper_submit":
             raise UnavailableError("the answer was lost", unknown=True)
         return rows

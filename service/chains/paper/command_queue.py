@@ -4,15 +4,28 @@ Every method raises ``VenueUnavailableError`` while PostgreSQL is away.
 """
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from service.chains.paper.commands import Command, Verdict, decode, encode
 from service.chains.paper.ledger import json_of, run
+from service.chains.paper.pool_json import Fields
 from service.postgres.database import Database
 from service.postgres.queries import query
 
+
+class _CommandRow(NamedTuple):
+    id: str
+    body: Fields
+
+
+class _AnswerRow(NamedTuple):
+    id: str
+    answer: str
+
+
 _ASK = query("paper_ask_commands")
-_GET_WAITING = query("paper_get_waiting_commands")
-_GET_ANSWERS = query("paper_get_answers")
+_GET_WAITING = query("paper_get_waiting_commands", _CommandRow)
+_GET_ANSWERS = query("paper_get_answers", _AnswerRow)
 _FORGET = query("paper_forget_commands")
 
 _KEPT_S = 3_600
@@ -31,12 +44,12 @@ class CommandQueue:
 
     async def waiting(self, limit: int) -> list[Command]:
         """Return the oldest commands that wait."""
-        return [decode(*row) for row in await run(self._database, _GET_WAITING, {"limit": limit})]
+        return [decode(row.id, row.body) for row in await run(self._database, _GET_WAITING, {"limit": limit})]
 
     async def verdicts(self, command_ids: Collection[str]) -> dict[str, Verdict]:
         """Return what came of commands, by id, of those that were executed."""
         rows = await run(self._database, _GET_ANSWERS, {"ids": list(command_ids)})
-        return {command_id: Verdict(answer) for command_id, answer in rows}
+        return {row.id: Verdict(row.answer) for row in rows}
 
     async def forget(self) -> None:
         """Forget commands that were answered long ago."""

@@ -5,7 +5,7 @@ Every method raises ``VenueUnavailableError`` while PostgreSQL is away.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import NamedTuple
 
 import orjson
 
@@ -20,26 +20,95 @@ from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Dex
 from service.domain.tokens import Token
 from service.domain.transaction import Fill, Landing, TransactionState, TransactionStatus
-from service.postgres.database import Database, Row, UnavailableError
-from service.postgres.queries import Query, query
+from service.postgres.database import Database, UnavailableError
+from service.postgres.queries import Query, R, query
+from service.postgres.session import Parameters
 
-_CREATE_MARKET = query("paper_create_market")
+
+class _MarketRow(NamedTuple):
+    seed: int
+    slot_ms: int
+
+
+class _PoolRow(NamedTuple):
+    """A pool, and as of which commit; ``state`` is None when it has not changed since."""
+
+    epoch: int
+    sequence: int
+    id: str
+    dex: str
+    program: str
+    token_a: str
+    token_b: str
+    state: pool_json.Fields | None
+    vault_a: int
+    vault_b: int
+    opened_slot: int
+    origin: str
+
+
+class _WalletRow(NamedTuple):
+    owner: str
+    token: str
+    balance: int
+
+
+class _LeadRow(NamedTuple):
+    epoch: int | None
+    sequence: int | None
+    left_s: float
+
+
+class _TakenRow(NamedTuple):
+    signature: str
+    lands_slot: int
+
+
+class _StatusRow(NamedTuple):
+    signature: str
+    status: str
+    amount_in: int | None
+    amount_out: int | None
+    failure: str | None
+    landed_slot: int | None
+    settled_at: str | None
+
+
+class _PendingRow(NamedTuple):
+    signature: str
+    message: str
+    lands_slot: int
+
+
+class _SettledRow(NamedTuple):
+    sequence: int
+    slot: int
+    at: str
+
+
+class _TokenRow(NamedTuple):
+    symbol: str
+    mint: str
+    decimals: int
+
+
+_CREATE_MARKET = query("paper_create_market", _MarketRow)
 _OPEN_POOLS = query("paper_open_pools")
 _ENDOW_WALLETS = query("paper_fund_wallets")
-_GET_POOLS = query("paper_get_pools")
-_GET_WALLETS = query("paper_get_wallets")
-_LEAD = query("paper_lead")
+_GET_POOLS = query("paper_get_pools", _PoolRow)
+_GET_WALLETS = query("paper_get_wallets", _WalletRow)
+_LEAD = query("paper_lead", _LeadRow)
 _RENEW = query("paper_renew")
 _RESIGN = query("paper_resign")
-_READ_LEADER = query("paper_read_leader")
-_SUBMIT = query("paper_submit")
-_ASK = query("paper_ask")
+_READ_LEADER = query("paper_read_leader", CommitId)
+_SUBMIT = query("paper_submit", _TakenRow)
+_ASK = query("paper_ask", _StatusRow)
 _REFUSE = query("paper_refuse")
-_FIND_PENDING = query("paper_find_pending")
-_SETTLE = query("paper_settle")
-_GET_VOLUMES = query("paper_get_volumes")
+_FIND_PENDING = query("paper_find_pending", _PendingRow)
+_SETTLE = query("paper_settle", _SettledRow)
+_GET_VOLUMES = query("paper_get_volumes", Traded)
 _FORGET_VOLUMES = query("paper_forget_volumes")
-_GET_TOKENS = query("paper_get_tokens")
+_GET_TOKENS = query("paper_get_tokens", _TokenRow)
 
 _UNKNOWN = TransactionStatus(TransactionState.UNKNOWN)
 _PENDING = TransactionStatus(TransactionState.PENDING)
@@ -76,8 +145,8 @@ class Ledger:
 
     async def create_market(self, seed: int) -> tuple[int, int]:
         """Make the market with a seed, unless there is one; return its seed and its slots' length in ms."""
-        [(found, slot_ms)] = await self._run(_CREATE_MARKET, {"seed": seed, "slot_ms": self._slot_ms})
-        return found, slot_ms
+        [market] = await self._run(_CREATE_MARKET, {"seed": seed, "slot_ms": self._slot_ms})
+        return market.seed, market.slot_ms
 
     async def open_pools(self, pools: Iterable[PaperPool]) -> set[str]:
         """Make the pools that do not exist; return their ids."""
@@ -101,12 +170,13 @@ class Ledger:
             As of which commit this is; the pools that are other than then; the ids of all.
         """
         rows = await self._run(_GET_POOLS, {"since": since})
-        commit_id = CommitId(*rows[0][:2]) if rows else CommitId(0, 0)
-        return commit_id, [_pool(row[2:]) for row in rows if row[7] is not None], {row[2] for row in rows}
+        commit_id = CommitId(rows[0].epoch, rows[0].sequence) if rows else CommitId(0, 0)
+        changed = [_pool(row, row.state) for row in rows if row.state is not None]
+        return commit_id, changed, {row.id for row in rows}
 
     async def wallets(self) -> dict[tuple[str, str], int]:
         """Return what everybody holds, in base units by owner and token."""
-        return {(owner, token): balance for owner, token, balance in await self._run(_GET_WALLETS)}
+        return {(row.owner, row.token): row.balance for row in await self._run(_GET_WALLETS)}
 
     async def lead(self, leader: str, *, lease_ms: int, alone: bool) -> CommitId | float:
         """Begin an epoch as the market's leader, if no other leads.
@@ -121,8 +191,9 @@ class Ledger:
             out, unless it is renewed.
         """
         [row] = await self._run(_LEAD, {"leader": leader, "lease_ms": lease_ms, "alone": alone})
-        epoch, sequence, left_s = row
-        return float(left_s) if epoch is None else CommitId(epoch, sequence)
+        if row.epoch is None or row.sequence is None:
+            return row.left_s
+        return CommitId(row.epoch, row.sequence)
 
     async def renew(self, epoch: int) -> bool:
         """Say that the leader of an epoch lives; return False when the epoch is over."""
@@ -134,8 +205,8 @@ class Ledger:
 
     async def commit_id(self) -> CommitId:
         """Return the market's latest commit."""
-        [row] = await self._run(_READ_LEADER)
-        return CommitId(*row)
+        [commit_id] = await self._run(_READ_LEADER)
+        return commit_id
 
     async def submit(
         self, submissions: Sequence[Submission]
@@ -157,9 +228,8 @@ class Ledger:
             for submission in submissions
             for t in (submission.transaction,)
         ]
-        taken: dict[str, int] = dict(
-            await self._run(_SUBMIT, {"rows": json_of(rows), "slot_ms": self._slot_ms})
-        )
+        answer = await self._run(_SUBMIT, {"rows": json_of(rows), "slot_ms": self._slot_ms})
+        taken = {row.signature: row.lands_slot for row in answer}
         transactions = [submission.transaction for submission in submissions]
         others = [t for t in transactions if t.signature not in taken]
         known = dict(zip([t.signature for t in others], await self.ask(others), strict=True))
@@ -195,14 +265,14 @@ class Ledger:
             for t in transactions
         ]
         answers = await self._run(_ASK, {"rows": json_of(rows), "slot_ms": self._slot_ms})
-        known = {row[0]: _status(row) for row in answers}
+        known = {row.signature: _status(row) for row in answers}
         return [known.get(transaction.signature, _UNKNOWN) for transaction in transactions]
 
     async def pending(self) -> list[Arrival]:
         """Return the transactions that wait to be executed, in the order of landing."""
         return [
-            Arrival(read(signature, message), lands_slot)
-            for signature, message, lands_slot in await self._run(_FIND_PENDING)
+            Arrival(read(row.signature, row.message), row.lands_slot)
+            for row in await self._run(_FIND_PENDING)
         ]
 
     async def settle(self, epoch: int, group: Group) -> Settlement | None:
@@ -242,7 +312,7 @@ class Ledger:
                     [{"id": p.id, "vault_a": p.vault_a, "vault_b": p.vault_b} for p in group.closed]
                 ),
                 "tokens": json_of([asdict(token) for token in group.tokens]),
-                "volumes": json_of([asdict(each) for each in group.traded]),
+                "volumes": json_of([each._asdict() for each in group.traded]),
                 "wallets": json_of(
                     [
                         {"owner": owner, "token": token, "balance": balance}
@@ -251,14 +321,14 @@ class Ledger:
                 ),
             },
         )
-        return Settlement(rows[0][0], Landing(*rows[0][1:])) if rows else None
+        if not rows:
+            return None
+        [row] = rows
+        return Settlement(row.sequence, Landing(row.slot, row.at))
 
     async def traded_since(self, seconds: int) -> list[Traded]:
         """Return what was traded in the last so many seconds."""
-        return [
-            Traded(*row)
-            for row in await self._run(_GET_VOLUMES, {"seconds": seconds, "slot_ms": self._slot_ms})
-        ]
+        return await self._run(_GET_VOLUMES, {"seconds": seconds, "slot_ms": self._slot_ms})
 
     async def forget_volumes(self, seconds: int) -> None:
         """Forget what was traded longer ago."""
@@ -271,13 +341,13 @@ class Ledger:
         rows = await self._run(
             _GET_TOKENS, {"names": list(names), "folded": [name.lower() for name in names]}
         )
-        return [Token(*row) for row in rows]
+        return [Token(row.symbol, row.mint, row.decimals) for row in rows]
 
-    async def _run(self, statement: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    async def _run(self, statement: Query[R], parameters: Parameters | None = None) -> list[R]:
         return await run(self._database, statement, parameters)
 
 
-async def run(database: Database, statement: Query, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+async def run(database: Database, statement: Query[R], parameters: Parameters | None = None) -> list[R]:
     """Run a statement of the venue's.
 
     Raises:
@@ -289,36 +359,36 @@ async def run(database: Database, statement: Query, parameters: Mapping[str, Any
         raise VenueUnavailableError(str(error)) from error
 
 
-def json_of(rows: Sequence[Mapping[str, Any]]) -> str:
+def json_of(rows: Sequence[Mapping[str, object]]) -> str:
     """Write rows for a statement that takes them as one JSON array."""
     return orjson.dumps(rows).decode()
 
 
-def _pool(row: Row) -> PaperPool:
-    pool_id, dex, program, token_a, token_b, state, vault_a, vault_b, opened_slot, origin = row
+def _pool(row: _PoolRow, state: pool_json.Fields) -> PaperPool:
     return PaperPool(
-        pool_id,
-        Dex(dex),
-        program,
-        token_a,
-        token_b,
-        pool_json.decode(program, state),
-        vault_a,
-        vault_b,
-        opened_slot,
-        Origin(origin),
+        row.id,
+        Dex(row.dex),
+        row.program,
+        row.token_a,
+        row.token_b,
+        pool_json.decode(row.program, state),
+        row.vault_a,
+        row.vault_b,
+        row.opened_slot,
+        Origin(row.origin),
     )
 
 
-def _status(row: Row) -> TransactionStatus:
-    signature, status, amount_in, amount_out, failure, landed_slot, settled_at = row
-    if status == "pending":
+def _status(row: _StatusRow) -> TransactionStatus:
+    if row.status == "pending":
         return _PENDING
-    if status == "expired":
+    if row.status == "expired":
         return _EXPIRED
-    landing = None if landed_slot is None else Landing(landed_slot, settled_at)
-    execution = Execution(signature, amount_in, amount_out, FailureCode(failure) if failure else None)
-    return settled(execution, landing)
+    landing = None
+    if row.landed_slot is not None and row.settled_at is not None:
+        landing = Landing(row.landed_slot, row.settled_at)
+    failure = None if row.failure is None else FailureCode(row.failure)
+    return settled(Execution(row.signature, row.amount_in, row.amount_out, failure), landing)
 
 
 def settled(execution: Execution, landing: Landing | None) -> TransactionStatus:

@@ -3,12 +3,13 @@
 import ast
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import service.commands
 from service.postgres import queries
-from service.postgres.queries import Query, QueryError, load, parse, query, verify
+from service.postgres.queries import Query, QueryError, Row, load, parse, query, verify
 
 GOOD = "-- name: get_order\n-- One order, whole.\nSELECT 1;\n"
 
@@ -63,7 +64,9 @@ def test_a_folder_without_statements_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def two_statements(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {name: Query(name, "For a test.", "SELECT 1") for name in ("first", "second")}
+    found: dict[str, Query[Row]] = {
+        name: Query(name, "For a test.", "SELECT 1") for name in ("first", "second")
+    }
     monkeypatch.setattr(queries, "_queries", found)
     monkeypatch.setattr(queries, "_taken", set())
 
@@ -73,6 +76,23 @@ def test_a_statement_is_taken_once() -> None:
     assert query("first").name == "first"
     with pytest.raises(QueryError, match="'first' has a user already"):
         query("first")
+
+
+class Pair(NamedTuple):
+    first: int
+    second: str
+
+
+@pytest.mark.usefixtures("two_statements")
+def test_rows_are_read_by_name_if_the_columns_are_those() -> None:
+    taken = query("first", Pair)
+    assert taken.make is not None
+    assert taken.make((1, "a")).second == "a"
+    taken.check(["first", "second"])
+    for columns in (["second", "first"], ["first"], ["first", "second", "third"]):
+        with pytest.raises(QueryError, match=r"'first' returns .*; it should: first, second"):
+            taken.check(columns)
+    query("second").check(["anything"])
 
 
 @pytest.mark.usefixtures("two_statements")
