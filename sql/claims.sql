@@ -27,32 +27,8 @@ claimed AS (
         )
     RETURNING p.order_id, p.fired, w.write_id
 ),
-refused AS (
-    -- Who was judged dead is given none, and the wake-ups it has spent are put back.
-    UPDATE open_orders AS p
-    SET wake_at = now()
-    FROM wanted AS w
-    WHERE p.order_id = w.id
-        AND p.owner IS NULL
-        AND p.due_at <= now()
-        AND NOT EXISTS (SELECT 1 FROM instances AS i WHERE i.id = %(owner)s)
-),
-started AS (
-    UPDATE orders AS o
-    SET
-        status = 'routing',
-        version = o.version + 1,
-        attempts = o.attempts + 1,
-        updated_at = greatest(o.updated_at, now()),
-        status_history = appended(
-            o.status_history, 'routing', greatest(o.updated_at, now()),
-            coalesce(c.fired, '{}')
-                || jsonb_build_object('attempt', o.attempts + 1, 'writeId', c.write_id)
-        )
-    FROM claimed AS c
-    WHERE o.id = c.order_id AND o.status IN ('pending', 'open')
-    RETURNING o.id, o.status, o.version, o.attempts, o.status_history -> -1 AS entry
-),
+/* include: refused */,
+/* include: started */,
 handed AS (
     SELECT id, status, version, attempts, entry FROM started
     UNION ALL
@@ -61,14 +37,7 @@ handed AS (
     JOIN orders AS o ON o.id = c.order_id
     WHERE o.status NOT IN ('pending', 'open')
 )
-SELECT
-    h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
-    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8 AS expires_at,
-    extract(epoch FROM p.expires_at)::float8 AS submit_by, h.status, h.version, h.attempts,
-    h.attempts - p.attempts_before AS attempts_since_rest, h.entry, NULL::integer AS wait_ms
-FROM handed AS h
-JOIN orders AS o ON o.id = h.id
-JOIN open_orders AS p ON p.order_id = h.id;
+/* include: claimed_orders */;
 
 -- name: claim_orders_at_rate
 -- claim_orders under the rate limit: a start takes a row of rate_starts that has not been used for
@@ -118,28 +87,13 @@ claimed AS (
         AND (p.expires_at IS NULL OR p.expires_at > now())
     RETURNING p.order_id, p.fired, a.write_id, free.slot
 ),
-started AS (
-    UPDATE orders AS o
-    SET
-        status = 'routing',
-        version = o.version + 1,
-        attempts = o.attempts + 1,
-        updated_at = greatest(o.updated_at, now()),
-        status_history = appended(
-            o.status_history, 'routing', greatest(o.updated_at, now()),
-            coalesce(c.fired, '{}')
-                || jsonb_build_object('attempt', o.attempts + 1, 'writeId', c.write_id)
-        )
-    FROM claimed AS c
-    WHERE o.id = c.order_id AND o.status IN ('pending', 'open')
-    RETURNING
-        o.id, o.status, o.version, o.attempts, o.status_history -> -1 AS entry, o.updated_at, c.slot
-),
+/* include: started */,
 used AS (
     UPDATE rate_starts AS r
     SET started_at = s.updated_at
     FROM started AS s
-    WHERE r.slot = s.slot
+    JOIN claimed AS c ON c.order_id = s.id
+    WHERE r.slot = c.slot
 ),
 continued AS (
     UPDATE open_orders AS p
@@ -151,16 +105,7 @@ continued AS (
         AND (p.owner = %(owner)s OR p.owner IS NULL AND p.due_at <= now())
     RETURNING p.order_id
 ),
-refused AS (
-    -- Who was judged dead is given none, and the wake-ups it has spent are put back.
-    UPDATE open_orders AS p
-    SET wake_at = now()
-    FROM wanted AS w
-    WHERE p.order_id = w.id
-        AND p.owner IS NULL
-        AND p.due_at <= now()
-        AND NOT EXISTS (SELECT 1 FROM instances AS i WHERE i.id = %(owner)s)
-),
+/* include: refused */,
 next_free AS (
     -- When a place is free and it is not this order's turn, the one before it will be woken soon.
     SELECT CASE WHEN min(started_at) > now() - %(window_ms)s * interval '1 millisecond'
@@ -190,14 +135,7 @@ handed AS (
     FROM continued AS c
     JOIN orders AS o ON o.id = c.order_id
 )
-SELECT
-    h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
-    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8 AS expires_at,
-    extract(epoch FROM p.expires_at)::float8 AS submit_by, h.status, h.version, h.attempts,
-    h.attempts - p.attempts_before AS attempts_since_rest, h.entry, NULL::integer AS wait_ms
-FROM handed AS h
-JOIN orders AS o ON o.id = h.id
-JOIN open_orders AS p ON p.order_id = h.id
+/* include: claimed_orders */
 UNION ALL
 SELECT
     order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
@@ -213,6 +151,48 @@ SELECT
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid)
 JOIN open_orders AS p ON p.order_id = row.id
 WHERE p.owner IS NULL AND p.due_at <= now() AND NOT EXISTS (SELECT 1 FROM wanted AS w WHERE w.id = p.order_id);
+
+-- fragment: refused
+-- A process that was judged dead is given none of the ``wanted``, and the wake-ups it has spent are put back.
+refused AS (
+    UPDATE open_orders AS p
+    SET wake_at = now()
+    FROM wanted AS w
+    WHERE p.order_id = w.id
+        AND p.owner IS NULL
+        AND p.due_at <= now()
+        AND NOT EXISTS (SELECT 1 FROM instances AS i WHERE i.id = %(owner)s)
+)
+
+-- fragment: started
+-- Of the ``claimed``, those that wait begin an attempt: one entry more, with what had fired them.
+started AS (
+    UPDATE orders AS o
+    SET
+        status = 'routing',
+        version = o.version + 1,
+        attempts = o.attempts + 1,
+        updated_at = greatest(o.updated_at, now()),
+        status_history = appended(
+            o.status_history, 'routing', greatest(o.updated_at, now()),
+            coalesce(c.fired, '{}')
+                || jsonb_build_object('attempt', o.attempts + 1, 'writeId', c.write_id)
+        )
+    FROM claimed AS c
+    WHERE o.id = c.order_id AND o.status IN ('pending', 'open')
+    RETURNING o.id, o.status, o.version, o.attempts, o.status_history -> -1 AS entry, o.updated_at
+)
+
+-- fragment: claimed_orders
+-- What a process needs to work on the orders that were ``handed`` to it.
+SELECT
+    h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
+    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8 AS expires_at,
+    extract(epoch FROM p.expires_at)::float8 AS submit_by, h.status, h.version, h.attempts,
+    h.attempts - p.attempts_before AS attempts_since_rest, h.entry, NULL::integer AS wait_ms
+FROM handed AS h
+JOIN orders AS o ON o.id = h.id
+JOIN open_orders AS p ON p.order_id = h.id
 
 -- name: set_rate_limit
 -- Make rate_starts as long as the limit, if it is not: its rows then stand for the latest starts that

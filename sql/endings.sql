@@ -15,9 +15,7 @@ WITH wanted AS (
     WHERE p.order_id > %(after)s::uuid
         AND p.created_at <= coalesce(%(until)s::timestamptz, now())
         AND o.account = %(account)s
-        AND (%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
-        AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
-        AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
+        AND /* include: matching */
     ORDER BY p.order_id
     LIMIT %(most)s
     FOR UPDATE OF p
@@ -64,13 +62,7 @@ moved AS (
     WHERE o.id = f.order_id AND o.status IN ('pending', 'open', 'routing', 'building')
     RETURNING o.id, o.created_at, o.status, o.status_history -> -1 AS entry
 ),
-closed AS (
-    DELETE FROM open_orders AS p USING moved AS m WHERE p.order_id = m.id
-),
-finished AS (
-    INSERT INTO finished_orders (status, created_at, order_id)
-    SELECT status, created_at, id FROM moved
-)
+/* include: closed */
 SELECT id::text, entry FROM moved;
 
 -- name: end_expired
@@ -103,11 +95,5 @@ moved AS (
     WHERE o.id = over.order_id AND o.status IN ('pending', 'open', 'routing', 'building')
     RETURNING o.id, o.created_at, o.status, o.status_history -> -1 AS entry
 ),
-closed AS (
-    DELETE FROM open_orders AS p USING moved AS m WHERE p.order_id = m.id
-),
-finished AS (
-    INSERT INTO finished_orders (status, created_at, order_id)
-    SELECT status, created_at, id FROM moved
-)
+/* include: closed */
 SELECT id::text, entry FROM moved;

@@ -178,6 +178,11 @@ rested AS (
     FROM moved AS m
     WHERE p.order_id = m.id AND m.status = 'open'
 ),
+/* include: closed */
+SELECT id::text, entry FROM moved;
+
+-- fragment: closed
+-- Of the orders that have ``moved``, those that have ended are open no more, and are listed as finished.
 closed AS (
     DELETE FROM open_orders AS p
     USING moved AS m
@@ -189,7 +194,6 @@ finished AS (
     FROM moved
     WHERE status IN ('confirmed', 'failed', 'cancelled', 'expired')
 )
-SELECT id::text, entry FROM moved;
 
 -- name: read_entries_back
 -- The history entries at which uncertain transitions would stand, to see whose they are.

@@ -27,16 +27,11 @@ WHERE account = %(account)s AND client_order_id = %(client_order_id)s;
 
 -- name: list_orders
 -- A page of ids of all orders, newest first, after a position.
-SELECT (extract(epoch FROM created_at) * 1000000)::bigint AS created_us, id::text AS order_id
-FROM orders
-WHERE (%(order_type)s::text IS NULL OR order_type = %(order_type)s)
-    AND (%(token_in)s::text IS NULL OR token_in = %(token_in)s)
-    AND (%(token_out)s::text IS NULL OR token_out = %(token_out)s)
-    AND (created_at, id) < (
-    coalesce('epoch'::timestamptz + %(before_us)s * interval '1 microsecond', 'infinity'),
-    coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-)
-ORDER BY created_at DESC, id DESC
+SELECT (extract(epoch FROM o.created_at) * 1000000)::bigint AS created_us, o.id::text AS order_id
+FROM orders AS o
+WHERE /* include: matching */
+    AND (o.created_at, o.id) < /* include: position */
+ORDER BY o.created_at DESC, o.id DESC
 LIMIT %(limit)s;
 
 -- name: list_open_orders
@@ -45,13 +40,8 @@ SELECT (extract(epoch FROM p.created_at) * 1000000)::bigint AS created_us, p.ord
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
 WHERE o.status = %(status)s
-    AND (%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
-    AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
-    AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
-    AND (p.created_at, p.order_id) < (
-        coalesce('epoch'::timestamptz + %(before_us)s * interval '1 microsecond', 'infinity'),
-        coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-    )
+    AND /* include: matching */
+    AND (p.created_at, p.order_id) < /* include: position */
 ORDER BY p.created_at DESC, p.order_id DESC
 LIMIT %(limit)s;
 
@@ -61,15 +51,23 @@ SELECT (extract(epoch FROM f.created_at) * 1000000)::bigint AS created_us, f.ord
 FROM finished_orders AS f
 JOIN orders AS o ON o.id = f.order_id
 WHERE f.status = %(status)s
-    AND (%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
-    AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
-    AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
-    AND (f.created_at, f.order_id) < (
-        coalesce('epoch'::timestamptz + %(before_us)s * interval '1 microsecond', 'infinity'),
-        coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-    )
+    AND /* include: matching */
+    AND (f.created_at, f.order_id) < /* include: position */
 ORDER BY f.created_at DESC, f.order_id DESC
 LIMIT %(limit)s;
+
+-- fragment: matching
+-- Whether an order is of a type and sells and buys these tokens; null: any.
+(%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
+    AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
+    AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
+
+-- fragment: position
+-- The place after which a page begins; null: before all.
+(
+    coalesce('epoch'::timestamptz + %(before_us)s * interval '1 microsecond', 'infinity'),
+    coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+)
 
 -- name: get_versions
 -- How far orders have come, for those that are watched.

@@ -2,33 +2,33 @@
 
 -- name: scan_resting
 -- All resting orders that may be fired, a page at a time in the order of their ids.
-SELECT
-    o.id::text AS order_id, o.version, o.order_type, o.token_in, o.token_out, o.amount AS amount_in, o.limit_out,
-    o.sniper_conditions, extract(epoch FROM o.created_at)::float8 AS created_at,
-    coalesce(extract(epoch FROM p.not_before), 0)::float8 AS not_before
-FROM open_orders AS p
-JOIN orders AS o ON o.id = p.order_id
+/* include: resting_orders */
 WHERE p.order_id > %(after)s::uuid
-    AND p.resting
-    AND p.fired IS NULL
-    AND NOT p.cancel_requested
-    AND (p.expires_at IS NULL OR p.expires_at > now())
+    AND /* include: may_be_fired */
 ORDER BY p.order_id
 LIMIT %(limit)s;
 
 -- name: get_resting
 -- Those of some orders that rest and may be fired.
+/* include: resting_orders */
+WHERE p.order_id = ANY(%(ids)s::uuid[])
+    AND /* include: may_be_fired */;
+
+-- fragment: resting_orders
+-- Open orders, as those who trigger need them.
 SELECT
     o.id::text AS order_id, o.version, o.order_type, o.token_in, o.token_out, o.amount AS amount_in, o.limit_out,
     o.sniper_conditions, extract(epoch FROM o.created_at)::float8 AS created_at,
     coalesce(extract(epoch FROM p.not_before), 0)::float8 AS not_before
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
-WHERE p.order_id = ANY(%(ids)s::uuid[])
-    AND p.resting
+
+-- fragment: may_be_fired
+-- Whether an order rests, and may be fired.
+p.resting
     AND p.fired IS NULL
     AND NOT p.cancel_requested
-    AND (p.expires_at IS NULL OR p.expires_at > now());
+    AND (p.expires_at IS NULL OR p.expires_at > now())
 
 -- name: find_rested
 -- Orders that began to rest, or were amended, in the last while, and at which version.
@@ -47,11 +47,8 @@ WITH seen AS (
     SELECT p.order_id, w.observed
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS w (id uuid, version integer, observed jsonb)
     JOIN open_orders AS p ON p.order_id = w.id
-    WHERE p.resting
-        AND p.rested_version = w.version
-        AND p.fired IS NULL
-        AND NOT p.cancel_requested
-        AND (p.expires_at IS NULL OR p.expires_at > now())
+    WHERE p.rested_version = w.version
+        AND /* include: may_be_fired */
     ORDER BY p.order_id
     FOR UPDATE OF p
 )

@@ -4,7 +4,14 @@
 
     -- name: get_order
     -- One order, whole.
-    SELECT ...
+    SELECT ... WHERE /* include: may_be_seen */;
+
+    -- fragment: may_be_seen
+    -- Whether an order is its reader's.
+    o.account = %(account)s
+
+What several statements have in common is a fragment: it takes the place of ``/* include: its_name */`` when
+the files are loaded.
 
 A module takes the statements it runs at import, by ``query("get_order", OrderRow)``. A name that is not in
 ``sql/`` fails right there; a statement that nobody took fails the start (``verify``). ``OrderRow`` is a
@@ -12,7 +19,8 @@ NamedTuple with a field for each column: rows are read by name, and a type check
 column need none.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, overload
@@ -22,6 +30,9 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 SQL_FOLDER = _PACKAGE / "sql" if (_PACKAGE / "sql").is_dir() else _PACKAGE.parent / "sql"
 
 _NAME = "-- name: "
+_FRAGMENT = "-- fragment: "
+_PART = re.compile(r"^(?=-- (?:name|fragment): )", re.MULTILINE)
+_INCLUDE = re.compile(r"/\* include: (\w+) \*/")
 
 Row = tuple[Any, ...]
 """A row as the driver has it."""
@@ -60,20 +71,21 @@ class Query(Generic[R]):
             raise QueryError(f"statement {self.name!r} returns {', '.join(columns)}; it should: {wanted}")
 
 
-def parse(text: str, source: str) -> list[Query[Row]]:
-    """Read one file's statements.
+def parse(text: str, source: str, mark: str = _NAME) -> list[Query[Row]]:
+    """Read one file's statements, or its fragments.
 
     Args:
         text: The file's content.
         source: The file's name, for errors.
+        mark: What stands before the name of each.
 
     Raises:
         QueryError: Text before the first name, or a statement without a name, purpose or body.
     """
-    head, *parts = text.split(_NAME)
+    head, *parts = _PART.split(f"\n{text}")
     if any(line and not line.startswith("--") for line in head.splitlines()):
         raise QueryError(f"{source}: a statement stands before the first '{_NAME.strip()}'")
-    return [_parse_statement(part, source) for part in parts]
+    return [_parse_statement(part.removeprefix(mark), source) for part in parts if part.startswith(mark)]
 
 
 def _parse_statement(part: str, source: str) -> Query[Row]:
@@ -94,17 +106,30 @@ def load(folder: Path) -> dict[str, Query[Row]]:
     """Read every statement of a folder's ``*.sql`` files (its migrations are not statements).
 
     Raises:
-        QueryError: No statement there, or one name twice.
+        QueryError: No statement there, one name twice, or a fragment that is missing or that none includes.
     """
-    queries: dict[str, Query[Row]] = {}
-    for path in sorted(folder.glob("*.sql")):
-        for statement in parse(path.read_text(encoding="utf-8"), path.name):
-            if statement.name in queries:
-                raise QueryError(f"{path.name}: statement {statement.name!r} exists already")
-            queries[statement.name] = statement
+    fragments = _load(folder, _FRAGMENT)
+    queries = _load(folder, _NAME)
     if not queries:
         raise QueryError(f"no statements in {folder}")
-    return queries
+    included = {name for statement in queries.values() for name in _INCLUDE.findall(statement.sql)}
+    if included ^ fragments.keys():
+        raise QueryError(f"fragments are missing or unused: {', '.join(sorted(included ^ fragments.keys()))}")
+    return {name: _with_fragments(statement, fragments) for name, statement in queries.items()}
+
+
+def _load(folder: Path, mark: str) -> dict[str, Query[Row]]:
+    found: dict[str, Query[Row]] = {}
+    for path in sorted(folder.glob("*.sql")):
+        for statement in parse(path.read_text(encoding="utf-8"), path.name, mark):
+            if statement.name in found:
+                raise QueryError(f"{path.name}: statement {statement.name!r} exists already")
+            found[statement.name] = statement
+    return found
+
+
+def _with_fragments(statement: Query[Row], fragments: Mapping[str, Query[Row]]) -> Query[Row]:
+    return replace(statement, sql=_INCLUDE.sub(lambda found: fragments[found[1]].sql, statement.sql))
 
 
 _queries = load(SQL_FOLDER)

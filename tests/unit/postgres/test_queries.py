@@ -56,6 +56,32 @@ def test_one_name_twice_is_refused_even_in_two_files(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+FRAGMENT = "-- fragment: mine\n-- Whether it is its reader's.\naccount = %(account)s\n\n"
+
+
+def test_a_fragment_stands_wherever_it_is_included_even_from_another_file(tmp_path: Path) -> None:
+    (tmp_path / "a.sql").write_text(
+        "-- name: one\n-- One.\nSELECT 1 WHERE /* include: mine */ AND true;\n\n"
+        "-- name: two\n-- Two.\nSELECT 2 WHERE (/* include: mine */) OR /* include: mine */;\n"
+    )
+    (tmp_path / "b.sql").write_text(FRAGMENT + GOOD)
+    loaded = load(tmp_path)
+    assert list(loaded) == ["one", "two", "get_order"]
+    assert loaded["one"].sql == "SELECT 1 WHERE account = %(account)s AND true"
+    assert loaded["two"].sql == "SELECT 2 WHERE (account = %(account)s) OR account = %(account)s"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [GOOD + FRAGMENT, "-- name: one\n-- One.\nSELECT /* include: mine */;\n"],
+    ids=["unused", "missing"],
+)
+def test_a_fragment_that_is_missing_or_that_none_includes_is_found(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.sql").write_text(text)
+    with pytest.raises(QueryError, match="missing or unused: mine"):
+        load(tmp_path)
+
+
 def test_a_folder_without_statements_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.sql").write_text("-- Nothing yet.\n")
     with pytest.raises(QueryError, match="no statements"):
