@@ -1,7 +1,6 @@
 """How many orders may start in a minute, over all processes."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from service.postgres.database import Database
 from service.postgres.queries import query
@@ -17,7 +16,7 @@ class RateLimit:
     window_ms: int = 60_000
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, object]:
         """What statements that keep to the limit take."""
         return {"rate_limit": self.starts, "window_ms": self.window_ms}
 

@@ -22,6 +22,7 @@ pool.py           a pool and its vaults
 pool_json.py      a pool as JSON
 
 ledger.py         the ledger's statements
+ledger_rows.py    the rows that they return, and what stands in them
 command_queue.py  the commands' statements
 records.py        what the statements take and return
 messages.py       messages from the leader to the other instances

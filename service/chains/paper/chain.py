@@ -15,7 +15,8 @@ from service.chains.paper.catalogue import Catalogue
 from service.chains.paper.command_queue import CommandQueue
 from service.chains.paper.commands import Verdict
 from service.chains.paper.leader import ChainSettings, EpochOverError, Leader
-from service.chains.paper.ledger import Ledger, settled
+from service.chains.paper.ledger import Ledger
+from service.chains.paper.ledger_rows import settled
 from service.chains.paper.market import Execution
 from service.chains.paper.outcomes import Outcomes
 from service.chains.paper.pool import PaperPool

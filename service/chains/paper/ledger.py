@@ -5,114 +5,55 @@ Every method raises ``VenueUnavailableError`` while PostgreSQL is away.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import NamedTuple
 
 import orjson
 
 from service.chains.paper import pool_json
-from service.chains.paper.market import Execution
-from service.chains.paper.pool import Origin, PaperPool
+from service.chains.paper.ledger_rows import (
+    PENDING,
+    LeadRow,
+    MarketRow,
+    PendingRow,
+    PoolRow,
+    SettledRow,
+    StatusRow,
+    TakenRow,
+    TokenRow,
+    WalletRow,
+    pool_of,
+    status_of,
+)
+from service.chains.paper.pool import PaperPool
 from service.chains.paper.records import Arrival, CommitId, Group, Settlement, Submission, Wallets
 from service.chains.paper.transaction import PaperTransaction, read
 from service.chains.venue import Traded, VenueUnavailableError
 from service.clock import Clock
-from service.domain.failures import Failure, FailureCode
-from service.domain.quote import Dex
+from service.domain.failures import FailureCode
 from service.domain.tokens import Token
-from service.domain.transaction import Fill, Landing, TransactionState, TransactionStatus
+from service.domain.transaction import Landing, TransactionState, TransactionStatus
 from service.postgres.database import Database, UnavailableError
 from service.postgres.queries import Query, R, query
 from service.postgres.session import Parameters
 
-
-class _MarketRow(NamedTuple):
-    seed: int
-    slot_ms: int
-
-
-class _PoolRow(NamedTuple):
-    """A pool, and as of which commit; ``state`` is None when it has not changed since."""
-
-    epoch: int
-    sequence: int
-    id: str
-    dex: str
-    program: str
-    token_a: str
-    token_b: str
-    state: pool_json.Fields | None
-    vault_a: int
-    vault_b: int
-    opened_slot: int
-    origin: str
-
-
-class _WalletRow(NamedTuple):
-    owner: str
-    token: str
-    balance: int
-
-
-class _LeadRow(NamedTuple):
-    epoch: int | None
-    sequence: int | None
-    left_s: float
-
-
-class _TakenRow(NamedTuple):
-    signature: str
-    lands_slot: int
-
-
-class _StatusRow(NamedTuple):
-    signature: str
-    status: str
-    amount_in: int | None
-    amount_out: int | None
-    failure: str | None
-    landed_slot: int | None
-    settled_at: str | None
-
-
-class _PendingRow(NamedTuple):
-    signature: str
-    message: str
-    lands_slot: int
-
-
-class _SettledRow(NamedTuple):
-    sequence: int
-    slot: int
-    at: str
-
-
-class _TokenRow(NamedTuple):
-    symbol: str
-    mint: str
-    decimals: int
-
-
-_CREATE_MARKET = query("paper_create_market", _MarketRow)
+_CREATE_MARKET = query("paper_create_market", MarketRow)
 _OPEN_POOLS = query("paper_open_pools")
 _ENDOW_WALLETS = query("paper_fund_wallets")
-_GET_POOLS = query("paper_get_pools", _PoolRow)
-_GET_WALLETS = query("paper_get_wallets", _WalletRow)
-_LEAD = query("paper_lead", _LeadRow)
+_GET_POOLS = query("paper_get_pools", PoolRow)
+_GET_WALLETS = query("paper_get_wallets", WalletRow)
+_LEAD = query("paper_lead", LeadRow)
 _RENEW = query("paper_renew")
 _RESIGN = query("paper_resign")
 _READ_LEADER = query("paper_read_leader", CommitId)
-_SUBMIT = query("paper_submit", _TakenRow)
-_ASK = query("paper_ask", _StatusRow)
+_SUBMIT = query("paper_submit", TakenRow)
+_ASK = query("paper_ask", StatusRow)
 _REFUSE = query("paper_refuse")
-_FIND_PENDING = query("paper_find_pending", _PendingRow)
-_SETTLE = query("paper_settle", _SettledRow)
+_FIND_PENDING = query("paper_find_pending", PendingRow)
+_SETTLE = query("paper_settle", SettledRow)
 _GET_VOLUMES = query("paper_get_volumes", Traded)
 _FORGET_VOLUMES = query("paper_forget_volumes")
-_GET_TOKENS = query("paper_get_tokens", _TokenRow)
+_GET_TOKENS = query("paper_get_tokens", TokenRow)
 
 _UNKNOWN = TransactionStatus(TransactionState.UNKNOWN)
-_PENDING = TransactionStatus(TransactionState.PENDING)
-_EXPIRED = TransactionStatus(TransactionState.EXPIRED)
 
 
 class Ledger:
@@ -171,7 +112,7 @@ class Ledger:
         """
         rows = await self._run(_GET_POOLS, {"since": since})
         commit_id = CommitId(rows[0].epoch, rows[0].sequence) if rows else CommitId(0, 0)
-        changed = [_pool(row, row.state) for row in rows if row.state is not None]
+        changed = [pool_of(row, row.state) for row in rows if row.state is not None]
         return commit_id, changed, {row.id for row in rows}
 
     async def wallets(self) -> dict[tuple[str, str], int]:
@@ -234,7 +175,7 @@ class Ledger:
         others = [t for t in transactions if t.signature not in taken]
         known = dict(zip([t.signature for t in others], await self.ask(others), strict=True))
         arrivals = [Arrival(t, taken[t.signature]) for t in transactions if t.signature in taken]
-        return [known.get(t.signature, _PENDING) for t in transactions], arrivals
+        return [known.get(t.signature, PENDING) for t in transactions], arrivals
 
     async def refuse(self, transaction: PaperTransaction) -> TransactionStatus:
         """Note that a transaction is refused for good, unless it is here already; return what it is."""
@@ -265,7 +206,7 @@ class Ledger:
             for t in transactions
         ]
         answers = await self._run(_ASK, {"rows": json_of(rows), "slot_ms": self._slot_ms})
-        known = {row.signature: _status(row) for row in answers}
+        known = {row.signature: status_of(row) for row in answers}
         return [known.get(transaction.signature, _UNKNOWN) for transaction in transactions]
 
     async def pending(self) -> list[Arrival]:
@@ -362,39 +303,3 @@ async def run(database: Database, statement: Query[R], parameters: Parameters | 
 def json_of(rows: Sequence[Mapping[str, object]]) -> str:
     """Write rows for a statement that takes them as one JSON array."""
     return orjson.dumps(rows).decode()
-
-
-def _pool(row: _PoolRow, state: pool_json.Fields) -> PaperPool:
-    return PaperPool(
-        row.id,
-        Dex(row.dex),
-        row.program,
-        row.token_a,
-        row.token_b,
-        pool_json.decode(row.program, state),
-        row.vault_a,
-        row.vault_b,
-        row.opened_slot,
-        Origin(row.origin),
-    )
-
-
-def _status(row: _StatusRow) -> TransactionStatus:
-    if row.status == "pending":
-        return _PENDING
-    if row.status == "expired":
-        return _EXPIRED
-    landing = None
-    if row.landed_slot is not None and row.settled_at is not None:
-        landing = Landing(row.landed_slot, row.settled_at)
-    failure = None if row.failure is None else FailureCode(row.failure)
-    return settled(Execution(row.signature, row.amount_in, row.amount_out, failure), landing)
-
-
-def settled(execution: Execution, landing: Landing | None) -> TransactionStatus:
-    """Return what the one who submitted a transaction is told of its execution; ``landing``: if it landed."""
-    if execution.amount_in is not None and execution.amount_out is not None:
-        fill = Fill(execution.amount_in, execution.amount_out, execution.signature)
-        return TransactionStatus(TransactionState.LANDED, fill=fill, landing=landing)
-    failure = Failure.of(execution.failure or FailureCode.TRANSACTION_FAILED)
-    return TransactionStatus(TransactionState.FAILED, failure=failure)

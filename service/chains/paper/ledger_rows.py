@@ -1,0 +1,134 @@
+"""The rows of the ledger's statements, and what stands in them."""
+
+from typing import NamedTuple
+
+from service.chains.paper import pool_json
+from service.chains.paper.market import Execution
+from service.chains.paper.pool import Origin, PaperPool
+from service.domain.failures import Failure, FailureCode
+from service.domain.quote import Dex
+from service.domain.transaction import Fill, Landing, TransactionState, TransactionStatus
+
+PENDING = TransactionStatus(TransactionState.PENDING)
+EXPIRED = TransactionStatus(TransactionState.EXPIRED)
+
+
+class MarketRow(NamedTuple):
+    """The market as it was made."""
+
+    seed: int
+    slot_ms: int
+
+
+class PoolRow(NamedTuple):
+    """A pool, and as of which commit; ``state`` is None when it has not changed since."""
+
+    epoch: int
+    sequence: int
+    id: str
+    dex: str
+    program: str
+    token_a: str
+    token_b: str
+    state: pool_json.Fields | None
+    vault_a: int
+    vault_b: int
+    opened_slot: int
+    origin: str
+
+
+class WalletRow(NamedTuple):
+    """What one owner holds of a token, in base units."""
+
+    owner: str
+    token: str
+    balance: int
+
+
+class LeadRow(NamedTuple):
+    """The epoch that has begun; or, while another leads, only how long its lease lasts."""
+
+    epoch: int | None
+    sequence: int | None
+    left_s: float
+
+
+class TakenRow(NamedTuple):
+    """A transaction that was taken in."""
+
+    signature: str
+    lands_slot: int
+
+
+class StatusRow(NamedTuple):
+    """What is known of a transaction."""
+
+    signature: str
+    status: str
+    amount_in: int | None
+    amount_out: int | None
+    failure: str | None
+    landed_slot: int | None
+    settled_at: str | None
+
+
+class PendingRow(NamedTuple):
+    """A transaction that waits to be executed."""
+
+    signature: str
+    message: str
+    lands_slot: int
+
+
+class SettledRow(NamedTuple):
+    """A commit's number, and when what it landed has landed."""
+
+    sequence: int
+    slot: int
+    at: str
+
+
+class TokenRow(NamedTuple):
+    """A listed token."""
+
+    symbol: str
+    mint: str
+    decimals: int
+
+
+def pool_of(row: PoolRow, state: pool_json.Fields) -> PaperPool:
+    """Return the pool that stands in a row with its state."""
+    return PaperPool(
+        row.id,
+        Dex(row.dex),
+        row.program,
+        row.token_a,
+        row.token_b,
+        pool_json.decode(row.program, state),
+        row.vault_a,
+        row.vault_b,
+        row.opened_slot,
+        Origin(row.origin),
+    )
+
+
+def status_of(row: StatusRow) -> TransactionStatus:
+    """Return what is known of the transaction that stands in a row."""
+    if row.status == "pending":
+        return PENDING
+    if row.status == "expired":
+        return EXPIRED
+    landing = None
+    if row.landed_slot is not None and row.settled_at is not None:
+        landing = Landing(row.landed_slot, row.settled_at)
+    failure = None if row.failure is None else FailureCode(row.failure)
+    return settled(Execution(row.signature, row.amount_in, row.amount_out, failure), landing)
+
+
+def settled(execution: Execution, landing: Landing | None) -> TransactionStatus:
+    """Return what the one who submitted a transaction is told of its execution; ``landing``: if it landed."""
+    if execution.amount_in is not None and execution.amount_out is not None:
+        fill = Fill(execution.amount_in, execution.amount_out, execution.signature)
+        return TransactionStatus(TransactionState.LANDED, fill=fill, landing=landing)
+    failure = Failure.of(execution.failure or FailureCode.TRANSACTION_FAILED)
+    return TransactionStatus(TransactionState.FAILED, failure=failure)
