@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from service import crash_points
@@ -21,13 +20,13 @@ from service.domain import history
 from service.domain.failures import Failure, FailureCode
 from service.domain.history import Details
 from service.domain.lifecycle import Event, Status, next_status
-from service.domain.quote import Amounts, Choice, Route
-from service.domain.routing_record import RoutingRecord, in_words, record_choice, record_refusal
+from service.domain.quote import Amounts, Route
+from service.domain.routing_record import RoutingRecord, in_words, record_choice
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
+from service.execution.choosing import AttemptFailedError, TimeOverError, best_quote
 from service.execution.outcomes import Outcomes
 from service.execution.retry import RetryPolicy
-from service.routing import NoRouteError
 from service.routing.quoting import Quoter
 from service.store.claims import Claimed, Claims, Deferred
 from service.store.journal import Journal, SupersededError, Transition
@@ -38,8 +37,6 @@ log = logging.getLogger(__name__)
 _BEFORE = {status: f"before {status}" for status in Status}
 _AFTER = {status: f"after {status}" for status in Status}
 
-# An order that must be submitted by a time keeps so much of it back from quoting, to sign and to be stored.
-_TO_SUBMIT_S = 0.25
 # By so much later an order whose time is over has been ended, if PostgreSQL is there.
 _ENDED_WITHIN_S = 1.0
 
@@ -50,19 +47,6 @@ class ExecutionSettings:
 
     retry: RetryPolicy
     outcome_timeout_ms: int
-
-
-class _AttemptFailedError(Exception):
-    """This attempt is over; whether another follows is the retry policy's to say."""
-
-    def __init__(self, failure: Failure, routing: RoutingRecord | None = None) -> None:
-        super().__init__(failure.detail)
-        self.failure = failure
-        self.routing = routing
-
-
-class _TimeOverError(Exception):
-    """Nothing of the order can land in time any more."""
 
 
 @dataclass(slots=True)
@@ -179,9 +163,9 @@ class Engine:
                 transaction = await self._build(run, route)
             if run.status is Status.SUBMITTED:
                 await self._settle(run, transaction)
-        except _AttemptFailedError as end:
+        except AttemptFailedError as end:
             await self._end_attempt(run, end.failure, end.routing)
-        except _TimeOverError:
+        except TimeOverError:
             self._set_aside(run.order, self._wait_for_expiry(run.order))
         except SupersededError:
             log.warning("order %s is no longer this process's", run.order.order_id)
@@ -195,7 +179,7 @@ class Engine:
 
     async def _route(self, run: _Run) -> Route:
         """Quote the order on every pool, and keep what was quoted and what was chosen."""
-        choice = await self._best_quote(run.order)
+        choice = await best_quote(self._quoter, self._clock, run.order)
         log.info("order %s: %s", run.order.order_id, in_words(choice))
         detail, record = history.routed(choice.route), record_choice(choice)
         await self._move(run, Event.QUOTED, detail=detail, routing=record)
@@ -205,7 +189,7 @@ class Engine:
         """Sign a transaction for the chosen route, and make it durable."""
         order = run.order
         if route is None:
-            route = (await self._best_quote(order)).route
+            route = (await best_quote(self._quoter, self._clock, order)).route
         maximum_in, minimum_out = route.limits(order.slippage_bps)
         if order.limit_out is not None:
             # Never below the limit, and never further below the quote than the client allows.
@@ -222,9 +206,9 @@ class Engine:
         try:
             transaction = await self._venue.prepare(swap)
         except VenueUnavailableError as error:
-            raise _AttemptFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
+            raise AttemptFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
         except SwapTooLateError as error:
-            raise _TimeOverError from error
+            raise TimeOverError from error
         detail = history.signed(transaction, route)
         await self._move(run, Event.PREPARED, detail=detail, transaction=transaction, quoted=route.amounts)
         return transaction
@@ -248,9 +232,9 @@ class Engine:
             await self._move(run, Event.LANDED, detail=detail, fill=status.fill)
             log.info("order %s: confirmed by %s", run.order.order_id, status.fill.tx_hash)
         elif status.state is TransactionState.EXPIRED:
-            raise _AttemptFailedError(Failure.of(FailureCode.ATTEMPT_EXPIRED))
+            raise AttemptFailedError(Failure.of(FailureCode.ATTEMPT_EXPIRED))
         else:
-            raise _AttemptFailedError(status.failure or Failure.of(FailureCode.TRANSACTION_FAILED))
+            raise AttemptFailedError(status.failure or Failure.of(FailureCode.TRANSACTION_FAILED))
 
     def _ask_later(self, run: _Run, transaction: SignedTransaction | None) -> None:
         """Ask the venue after a transaction until it tells, without holding up a worker."""
@@ -290,7 +274,7 @@ class Engine:
         order_id = run.order.order_id
         try:
             await self._conclude(run, await self._outcomes.learn(order_id, transaction))
-        except _AttemptFailedError as end:
+        except AttemptFailedError as end:
             await self._end_attempt(run, end.failure)
         except SupersededError:
             log.warning("order %s is no longer this process's", order_id)
@@ -314,37 +298,6 @@ class Engine:
         log.info("order %s: attempt %d: %s; now %s", order.order_id, order.attempts, failure.code, run.status)
         if delay_ms is not None:
             self._later.check_after(delay_ms)
-
-    async def _best_quote(self, order: Claimed) -> Choice:
-        """Return the best route, if it is one that the order takes.
-
-        Raises:
-            _AttemptFailedError: There is none.
-            _TimeOverError: The order may not be executed any more.
-        """
-        left_s = None
-        if order.submit_by is not None:
-            left_s = order.submit_by - self._clock.database_time() - _TO_SUBMIT_S
-        try:
-            choice = await self._quoter.best_of_latest(
-                order.swap_mode,
-                order.token_in,
-                order.token_out,
-                order.amount,
-                good=partial(_is_paid, order),
-                within_s=left_s,
-            )
-        except NoRouteError as end:
-            record = record_refusal(end.quotes, order.token_in, order.token_out)
-            raise _AttemptFailedError(end.failure, record) from end
-        if order.submit_by is not None and order.submit_by <= self._clock.database_time():
-            raise _TimeOverError
-        if not _is_paid(order, choice):
-            raise _AttemptFailedError(
-                Failure.of(FailureCode.LIMIT_NOT_REACHED),
-                record_refusal(choice.quotes, order.token_in, order.token_out),
-            )
-        return choice
 
     async def _move(
         self,
@@ -386,8 +339,3 @@ class Engine:
         crash_points.reach(_AFTER[status])
         # Not always what was asked for: an order that would wait ends when it was cancelled meanwhile.
         run.status, run.version = Status(step.entry["status"]), step.sequence
-
-
-def _is_paid(order: Claimed, choice: Choice) -> bool:
-    """Return whether a route pays what the order asks for, if it asks for anything."""
-    return order.limit_out is None or choice.route.amount_out >= order.limit_out

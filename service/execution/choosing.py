@@ -1,0 +1,62 @@
+"""The route that an attempt takes, or why it ends without one."""
+
+from functools import partial
+
+from service.clock import Clock
+from service.domain.failures import Failure, FailureCode
+from service.domain.quote import Choice
+from service.domain.routing_record import RoutingRecord, record_refusal
+from service.routing import NoRouteError
+from service.routing.quoting import Quoter
+from service.store.claims import Claimed
+
+# An order that must be submitted by a time keeps so much of it back from quoting, to sign and to be stored.
+_TO_SUBMIT_S = 0.25
+
+
+class AttemptFailedError(Exception):
+    """This attempt is over; whether another follows is the retry policy's to say."""
+
+    def __init__(self, failure: Failure, routing: RoutingRecord | None = None) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
+        self.routing = routing
+
+
+class TimeOverError(Exception):
+    """Nothing of the order can land in time any more."""
+
+
+async def best_quote(quoter: Quoter, clock: Clock, order: Claimed) -> Choice:
+    """Return the best route, if it is one that the order takes.
+
+    Raises:
+        AttemptFailedError: There is none.
+        TimeOverError: The order may not be executed any more.
+    """
+    left_s = None
+    if order.submit_by is not None:
+        left_s = order.submit_by - clock.database_time() - _TO_SUBMIT_S
+    try:
+        choice = await quoter.best_of_latest(
+            order.swap_mode,
+            order.token_in,
+            order.token_out,
+            order.amount,
+            good=partial(_is_paid, order),
+            within_s=left_s,
+        )
+    except NoRouteError as end:
+        record = record_refusal(end.quotes, order.token_in, order.token_out)
+        raise AttemptFailedError(end.failure, record) from end
+    if order.submit_by is not None and order.submit_by <= clock.database_time():
+        raise TimeOverError
+    if not _is_paid(order, choice):
+        record = record_refusal(choice.quotes, order.token_in, order.token_out)
+        raise AttemptFailedError(Failure.of(FailureCode.LIMIT_NOT_REACHED), record)
+    return choice
+
+
+def _is_paid(order: Claimed, choice: Choice) -> bool:
+    """Return whether a route pays what the order asks for, if it asks for anything."""
+    return order.limit_out is None or choice.route.amount_out >= order.limit_out
