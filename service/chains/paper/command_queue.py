@@ -6,16 +6,15 @@ Every method raises ``VenueUnavailableError`` while PostgreSQL is away.
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from service.chains.paper.commands import Command, Verdict, decode, encode
+from service.chains.paper.commands import Command, CommandBody, Verdict, decode, encode
 from service.chains.paper.ledger import json_of, run
-from service.chains.paper.pool_json import Fields
 from service.postgres.database import Database
 from service.postgres.queries import query
 
 
 class _CommandRow(NamedTuple):
     id: str
-    body: Fields
+    body: CommandBody
 
 
 class _AnswerRow(NamedTuple):

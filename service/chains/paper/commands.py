@@ -1,13 +1,13 @@
 """Commands that change which pools there are: a durable row each, executed by the leader in its turn."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import TypedDict
 
 from service.chains.paper.market import Market
 from service.chains.paper.pool import Origin, PaperPool
-from service.chains.paper.pool_json import pool_from_row, pool_id, pool_row
+from service.chains.paper.pool_json import Fields, pool_from_row, pool_id, pool_row
 from service.domain.tokens import Token
 
 MOST_LISTED = 500
@@ -53,20 +53,40 @@ class Command:
     wanted: ListPool | DelistPool
 
 
-def encode(command: Command) -> dict[str, Any]:
+class TokenBody(TypedDict):
+    """A token of a pool that is to be listed."""
+
+    symbol: str
+    mint: str
+    decimals: int
+
+
+class CommandBody(TypedDict, total=False):
+    """What is stored of a command: the id of the pool to be taken off, or a pool and its tokens."""
+
+    delist: str
+    tokens: Sequence[TokenBody]
+    list: Fields
+
+
+def encode(command: Command) -> CommandBody:
     """Return what is stored of a command."""
     wanted = command.wanted
     if isinstance(wanted, DelistPool):
         return {"delist": wanted.pool_id}
-    return {"list": pool_row(wanted.pool), "tokens": [asdict(token) for token in wanted.tokens]}
+    return {"list": pool_row(wanted.pool), "tokens": [_token_body(token) for token in wanted.tokens]}
 
 
-def decode(command_id: str, body: Mapping[str, Any]) -> Command:
+def decode(command_id: str, body: CommandBody) -> Command:
     """Return the command that was stored."""
     if "delist" in body:
         return Command(command_id, DelistPool(body["delist"]))
     token_a, token_b = (Token(**token) for token in body["tokens"])
     return Command(command_id, ListPool(pool_from_row(body["list"]), (token_a, token_b)))
+
+
+def _token_body(token: Token) -> TokenBody:
+    return {"symbol": token.symbol, "mint": token.mint, "decimals": token.decimals}
 
 
 class Registrar:

@@ -4,10 +4,10 @@ Integers that a double cannot hold are strings: PostgreSQL would keep them as nu
 would not. A DLMM pool's bins are flat rows of numbers, and only of bins that hold something.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from service.amm import AmmV4Pool, CpmmPool, DammV2Pool, DlmmPool, PoolState
 from service.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
@@ -36,8 +36,10 @@ _SHORT_NAMES = {
     METEORA_DAMM_V2: "damm-v2",
 }
 
-Json: TypeAlias = int | str | bool | list[Any] | dict[str, Any] | None
-Fields: TypeAlias = dict[str, Json]
+Fields: TypeAlias = dict[str, Any]
+"""An object of JSON; what is in it only its decoder knows."""
+
+T = TypeVar("T")
 
 # A double holds every integer up to here.
 _EXACT = 2**53
@@ -48,7 +50,7 @@ def pool_id(program: str, token_a: str, token_b: str) -> str:
     return f"{PROGRAMS[program]}:{token_a}-{token_b}:{_SHORT_NAMES[program]}"
 
 
-def pool_row(pool: PaperPool) -> dict[str, Any]:
+def pool_row(pool: PaperPool) -> Fields:
     """Return a pool as a row, ready for JSON."""
     return {
         "id": pool.id,
@@ -64,7 +66,7 @@ def pool_row(pool: PaperPool) -> dict[str, Any]:
     }
 
 
-def pool_from_row(row: Mapping[str, Any]) -> PaperPool:
+def pool_from_row(row: Fields) -> PaperPool:
     """Return the pool of a row.
 
     Raises:
@@ -84,7 +86,7 @@ def encode(program: str, state: PoolState) -> Fields:
     return _ENCODERS[program](state)
 
 
-def decode(program: str, values: Mapping[str, Any]) -> PoolState:
+def decode(program: str, values: Fields) -> PoolState:
     """Return the state that was encoded.
 
     Raises:
@@ -94,33 +96,33 @@ def decode(program: str, values: Mapping[str, Any]) -> PoolState:
     return _DECODERS[program](values)
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     """Return a number as JSON carries it exactly; anything else as it is."""
     if type(value) is int and not -_EXACT <= value <= _EXACT:
         return str(value)
     return value
 
 
-def _numbers(values: Iterable[Any]) -> list[Any]:
+def _numbers(values: Iterable[int]) -> list[int | str]:
     return [str(value) if not -_EXACT <= value <= _EXACT else value for value in values]
 
 
-def _integer(value: Any) -> Any:
+def _integer(value: object) -> object:
     return int(value) if type(value) is str else value
 
 
-class _Plain:
+class _Plain(Generic[T]):
     """A dataclass of numbers: its fields by their names, but for those told apart."""
 
-    def __init__(self, kind: type[Any], *apart: str) -> None:
+    def __init__(self, kind: type[T], *apart: str) -> None:
         self._kind = kind
-        self._names = tuple(field.name for field in fields(kind) if field.name not in apart)
-        self._values: Callable[[Any], tuple[Any, ...]] = attrgetter(*self._names)
+        self._names = tuple(field.name for field in fields(cast("Any", kind)) if field.name not in apart)
+        self._values: Callable[[T], tuple[object, ...]] = attrgetter(*self._names)
 
-    def encode(self, value: Any) -> Fields:
+    def encode(self, value: T) -> Fields:
         return dict(zip(self._names, map(_number, self._values(value)), strict=True))
 
-    def decode(self, values: Mapping[str, Any], **apart: Any) -> Any:
+    def decode(self, values: Fields, **apart: object) -> T:
         plain = {name: _integer(value) for name, value in values.items() if name not in apart}
         if len(plain) != len(self._names):
             raise TypeError(f"{self._kind.__name__} has the fields {', '.join(self._names)}")
@@ -145,14 +147,13 @@ def _encode_damm_v2(pool: DammV2Pool) -> Fields:
     }
 
 
-def _decode_damm_v2(values: Mapping[str, Any]) -> PoolState:
+def _decode_damm_v2(values: Fields) -> PoolState:
     dynamic_fee = values["dynamic_fee"]
-    pool: DammV2Pool = _DAMM_V2.decode(
+    return _DAMM_V2.decode(
         values,
         base_fee=_BASE_FEE.decode(values["base_fee"]),
         dynamic_fee=None if dynamic_fee is None else _DYNAMIC_FEE.decode(dynamic_fee),
     )
-    return pool
 
 
 def _encode_dlmm(pool: DlmmPool) -> Fields:
@@ -178,7 +179,7 @@ def _encode_dlmm(pool: DlmmPool) -> Fields:
     }
 
 
-def _decode_dlmm(values: Mapping[str, Any]) -> PoolState:
+def _decode_dlmm(values: Fields) -> PoolState:
     rest = dict(values)
     held: dict[int, list[Bin]] = {index: [EMPTY_BIN] * BINS_PER_ARRAY for index in rest.pop("arrays")}
     row = map(int, rest.pop("bins"))
@@ -188,14 +189,13 @@ def _decode_dlmm(values: Mapping[str, Any]) -> PoolState:
     for bin_id, still_open, begun, ask in zip(row, row, row, row, strict=True):
         array, offset = held[bin_id // BINS_PER_ARRAY], bin_id % BINS_PER_ARRAY
         array[offset] = Bin(array[offset].amount_x, array[offset].amount_y, still_open, begun, bool(ask))
-    pool: DlmmPool = _DLMM.decode(
+    return _DLMM.decode(
         rest,
         parameters=_PARAMETERS.decode(rest["parameters"]),
         volatility=_VOLATILITY.decode(rest["volatility"]),
         arrays={index: BinArray(index, tuple(bins)) for index, bins in held.items()},
         liquid_arrays=tuple(rest["liquid_arrays"]),
     )
-    return pool
 
 
 _ENCODERS: dict[str, Callable[[Any], Fields]] = {
@@ -205,7 +205,7 @@ _ENCODERS: dict[str, Callable[[Any], Fields]] = {
     METEORA_DAMM_V2: _encode_damm_v2,
 }
 
-_DECODERS: dict[str, Callable[[Mapping[str, Any]], PoolState]] = {
+_DECODERS: dict[str, Callable[[Fields], PoolState]] = {
     RAYDIUM_CPMM: _CPMM.decode,
     RAYDIUM_AMM_V4: _AMM_V4.decode,
     METEORA_DLMM: _decode_dlmm,
