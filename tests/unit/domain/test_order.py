@@ -1,0 +1,88 @@
+"""The order: what is the same request, what rests, and how it begins."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from service.domain.order import (
+    IMMEDIATE_S,
+    TERM_OWNERS,
+    NewOrder,
+    Order,
+    OrderRequest,
+    OrderType,
+    Terms,
+    TimeInForce,
+    submission_time_s,
+)
+from service.domain.quote import SwapMode
+
+AT = "2027-01-15T12:00:00.000000Z"
+MARKET = NewOrder(
+    id="order",
+    client_order_id="mine",
+    order_type=OrderType.MARKET,
+    token_in="SOL",
+    token_out="USDC",
+    swap_mode=SwapMode.EXACT_IN,
+    amount=10**9,
+    amount_text="1.0",
+    terms=Terms(100),
+    decimals_in=9,
+    decimals_out=6,
+    submit_by=AT,
+)
+SNIPER = replace(
+    MARKET, order_type=OrderType.SNIPER, terms=Terms(100, sniper_conditions={"price": {"above": "1"}})
+)
+
+
+def limit(time_in_force: TimeInForce) -> NewOrder:
+    return replace(MARKET, order_type=OrderType.LIMIT, terms=Terms(100, time_in_force, "1", 1))
+
+
+def test_an_accepted_order_is_what_was_placed_at_its_first_entry() -> None:
+    order = Order.accepted(MARKET, AT)
+    for field in fields(OrderRequest):
+        assert getattr(order, field.name) == getattr(MARKET, field.name)
+    assert order.history == ({"sequence": 1, "status": "pending", "timestamp": AT},)
+    assert (order.version, order.status, order.created_at) == (1, "pending", AT)
+    assert (order.quoted, order.fill, order.routing, order.ended) == (None, None, {}, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"id": "other", "client_order_id": None, "amount_text": "1", "terms": Terms(7)}, True),
+        ({"order_type": OrderType.LIMIT}, False),
+        ({"token_in": "JUP"}, False),
+        ({"token_out": "JUP"}, False),
+        ({"swap_mode": SwapMode.EXACT_OUT}, False),
+        ({"amount": 1}, False),
+    ],
+)
+def test_a_request_is_the_same_whatever_its_terms_and_notation(
+    changes: dict[str, Any], *, same: bool
+) -> None:
+    assert MARKET.is_same_swap(replace(MARKET, **changes)) is same
+
+
+def test_what_waits_for_a_condition_rests() -> None:
+    resting = {time_in_force for time_in_force in TimeInForce if limit(time_in_force).rests}
+    assert resting == {TimeInForce.GTC, TimeInForce.GTD}
+    assert SNIPER.rests
+    assert not MARKET.rests
+
+
+def test_what_is_for_now_is_submitted_soon_or_not_at_all() -> None:
+    for time_in_force in (TimeInForce.IOC, TimeInForce.FOK):
+        assert submission_time_s(limit(time_in_force), 0) == IMMEDIATE_S
+    assert submission_time_s(MARKET, 0) is None
+    assert submission_time_s(MARKET, 30) == 30
+    assert submission_time_s(limit(TimeInForce.GTC), 30) is None
+    assert submission_time_s(SNIPER, 30) is None
+
+
+def test_the_terms_of_one_type_are_terms() -> None:
+    assert set(TERM_OWNERS) <= {field.name for field in fields(Terms)}
