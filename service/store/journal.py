@@ -9,6 +9,7 @@ Whatever turns out to be committed is told to ``on_commit``, and nothing before.
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import NamedTuple
 
 import orjson
@@ -50,6 +51,8 @@ _READ_BACK = query("read_entries_back", _ReadBackRow)
 # The columns of an order are named like its fields.
 _TERMS = [field.name for field in fields(Terms)]
 _REQUEST = [field.name for field in fields(OrderRequest) if field.name != "terms"]
+_COLUMNS = [*_REQUEST, *_TERMS]
+_values_of = attrgetter(*_REQUEST, *(f"terms.{name}" for name in _TERMS))
 
 
 class SupersededError(Exception):
@@ -229,14 +232,12 @@ class Journal:
 
 
 def _new_row(order: NewOrder, write_id: str) -> dict[str, object]:
-    return {
-        **{name: getattr(order, name) for name in _REQUEST},
-        **terms_row(order.terms),
-        "account": DEFAULT_ACCOUNT,
-        "submit_by": order.submit_by,
-        "rests": order.rests,
-        "write_id": write_id,
-    }
+    row: dict[str, object] = dict(zip(_COLUMNS, _values_of(order), strict=True))
+    row["account"] = DEFAULT_ACCOUNT
+    row["submit_by"] = order.submit_by
+    row["rests"] = order.rests
+    row["write_id"] = write_id
+    return row
 
 
 def terms_row(terms: Terms) -> dict[str, object]:
