@@ -10,6 +10,7 @@ from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
 from service.api.pages import Pages
 from service.api.paper import PaperRoutes
+from service.api.route import RouteGroups
 from service.api.routes import application
 from service.api.stream import StreamRoutes
 from service.chains.paper.faults import Fault, FaultyVenue
@@ -196,7 +197,7 @@ class Service:
         venue.on_change(self.triggers.take_change)
         self._stream = StreamRoutes(self.feeds, self._clock)
         learn = TokenLearner(venue)
-        self.web = application(
+        groups = RouteGroups(
             OrderRoutes(
                 journal=self._journal,
                 orders=self.orders,
@@ -227,6 +228,7 @@ class Service:
                 unknown_outcomes=lambda: self.engine.unknown_outcomes,
             ),
         )
+        self.web = application(groups)
         self.web.on_startup.append(lambda _app: self.start())
         self.web.on_shutdown.append(lambda _app: self.drain())
         self.web.on_cleanup.append(lambda _app: self.stop())

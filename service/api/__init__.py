@@ -1,6 +1,7 @@
 """REST and WebSocket: what a client sends, and what it is told.
 
-routes.py         the routes, and who serves them
+routes.py         the table of all routes, and the application that is made from it
+route.py          one row of that table
 orders.py         placing and reading orders
 order_changes.py  cancelling and amending them
 stream.py         the WebSocket of an order
@@ -17,7 +18,7 @@ strict_json.py    the body of a request
 messages.py       from a request to checked values, from values to a response
 views.py          an order as JSON
 responses.py      what a response holds
-specs.py          the OpenAPI document
+specs.py          the OpenAPI document, made from the same table
 problems.py       errors: problem+json
 
 server.py         the HTTP server

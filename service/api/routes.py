@@ -1,47 +1,226 @@
-"""Every route on one screen."""
+"""Every route in one table, from which both the application and the OpenAPI document are made.
+
+A new route is a row here and a handler in one of the route groups.
+"""
+
+import functools
 
 from aiohttp import web
 
-from service.api import problems, specs
-from service.api.health import HealthRoute
-from service.api.market import MarketRoutes
-from service.api.order_changes import ChangeRoutes
-from service.api.orders import OrderRoutes
-from service.api.paper import PaperRoutes
+from service.api import problems
 from service.api.queues import at_most
-from service.api.stream import StreamRoutes
+from service.api.requests import (
+    AmendmentSchema,
+    CancelSchema,
+    ListQuerySchema,
+    NewOrderSchema,
+    NewPoolSchema,
+    PoolQuerySchema,
+    QuoteQuerySchema,
+    StreamQuerySchema,
+)
+from service.api.responses import (
+    CancelledOrderSchema,
+    CancelledSchema,
+    OrderListSchema,
+    OrderSchema,
+    PoolListSchema,
+    PoolSchema,
+    QuoteSchema,
+    TokenListSchema,
+)
+from service.api.route import ApiResponse, ApiRoute, RouteGroups
+from service.api.specs import openapi_document
 
 LARGEST_BODY = 64 * 1024
 """Bytes; an order takes a few hundred."""
 
 
-def application(
-    orders: OrderRoutes,
-    changes: ChangeRoutes,
-    stream: StreamRoutes,
-    market: MarketRoutes,
-    paper: PaperRoutes,
-    health: HealthRoute,
-) -> web.Application:
+async def _openapi(_request: web.Request) -> web.Response:
+    """GET /openapi.json: the document of the table below."""
+    return web.Response(body=_document(), content_type="application/json")
+
+
+@functools.cache
+def _document() -> bytes:
+    return openapi_document(ROUTES)
+
+
+ROUTES: tuple[ApiRoute, ...] = (
+    ApiRoute(
+        "POST",
+        "/api/orders/execute",
+        lambda groups: groups.orders.execute,
+        "executeOrder",
+        "Place an order; it is durable when this answers 201",
+        body=NewOrderSchema,
+        responses=(
+            ApiResponse(201, "Accepted.", OrderSchema),
+            ApiResponse(200, "The clientOrderId names this order, which is the same one.", OrderSchema),
+        ),
+        problems=(409, 503),
+    ),
+    ApiRoute(
+        "GET",
+        "/api/orders",
+        lambda groups: groups.orders.list,
+        "listOrders",
+        "List orders, newest first",
+        at_most=2,
+        query=ListQuerySchema,
+        responses=(ApiResponse(200, "A page.", OrderListSchema),),
+        problems=(503,),
+    ),
+    ApiRoute(
+        "GET",
+        "/api/orders/{order_id}",
+        lambda groups: groups.orders.get,
+        "getOrder",
+        "Read an order",
+        responses=(ApiResponse(200, "The order.", OrderSchema),),
+        problems=(404, 503),
+    ),
+    ApiRoute(
+        "PATCH",
+        "/api/orders/{order_id}",
+        lambda groups: groups.changes.amend,
+        "amendOrder",
+        "Give an open order other terms",
+        at_most=4,
+        body=AmendmentSchema,
+        responses=(ApiResponse(200, "The order as it is now.", OrderSchema),),
+        problems=(404, 409, 503),
+    ),
+    ApiRoute(
+        "DELETE",
+        "/api/orders/{order_id}",
+        lambda groups: groups.changes.cancel,
+        "cancelOrder",
+        "Cancel an order",
+        at_most=4,
+        responses=(
+            ApiResponse(200, "It is cancelled.", CancelledOrderSchema),
+            ApiResponse(202, "It has been submitted: it is cancelled unless it lands.", CancelledOrderSchema),
+        ),
+        problems=(404, 409, 503),
+    ),
+    ApiRoute(
+        "POST",
+        "/api/orders/cancel",
+        lambda groups: groups.changes.cancel_many,
+        "cancelOrders",
+        "Cancel all open orders, or those of a pair or a type",
+        at_most=2,
+        body=CancelSchema,
+        responses=(ApiResponse(200, "How many.", CancelledSchema),),
+        problems=(503,),
+    ),
+    ApiRoute(
+        "GET",
+        "/api/orders/by-client-id/{client_order_id}",
+        lambda groups: groups.orders.get_by_client_id,
+        "getOrderByClientId",
+        "Read an order by the client's own id",
+        at_most=4,
+        responses=(ApiResponse(200, "The order.", OrderSchema),),
+        problems=(404, 503),
+    ),
+    ApiRoute(
+        "GET",
+        "/api/orders/{order_id}/ws",
+        lambda groups: groups.stream.stream,
+        "streamOrder",
+        "WebSocket: every entry of the history once, in order, replayed and live",
+        description="Messages are StatusUpdate objects. The socket closes with 1000 after the terminal one, "
+        "with 1012 when the service restarts (connect again with `from`), and with 4008 when the client does "
+        "not take its messages.",
+        allow_head=False,
+        query=StreamQuerySchema,
+        responses=(ApiResponse(101, "Switching to WebSocket."),),
+        problems=(404, 426, 503),
+    ),
+    ApiRoute(
+        "GET",
+        "/api/quotes",
+        lambda groups: groups.market.quote,
+        "getQuote",
+        "What the router sees now for an amount; reserves nothing",
+        at_most=16,
+        query=QuoteQuerySchema,
+        responses=(ApiResponse(200, "The quote.", QuoteSchema),),
+        problems=(503,),
+    ),
+    ApiRoute(
+        "GET",
+        "/api/tokens",
+        lambda groups: groups.market.tokens,
+        "listTokens",
+        "The tokens that can be traded",
+        responses=(ApiResponse(200, "Every token.", TokenListSchema),),
+    ),
+    ApiRoute(
+        "GET",
+        "/api/pools",
+        lambda groups: groups.market.pools,
+        "listPools",
+        "The pools as they are now",
+        at_most=1,
+        query=PoolQuerySchema,
+        responses=(ApiResponse(200, "Pools.", PoolListSchema),),
+        problems=(503,),
+    ),
+    ApiRoute(
+        "POST",
+        "/api/paper/pools",
+        lambda groups: groups.paper.list_pool,
+        "listPool",
+        "List a pool in the paper market, and a token if it is new",
+        at_most=1,
+        body=NewPoolSchema,
+        responses=(ApiResponse(201, "The pool.", PoolSchema),),
+        problems=(409, 503),
+    ),
+    ApiRoute(
+        "DELETE",
+        "/api/paper/pools/{pool_id}",
+        lambda groups: groups.paper.delist_pool,
+        "delistPool",
+        "Take a listed pool off the paper market",
+        at_most=1,
+        responses=(ApiResponse(204, "It can be traded no more."),),
+        problems=(404, 409, 503),
+    ),
+    ApiRoute(
+        "GET",
+        "/health",
+        lambda groups: groups.health.health,
+        "health",
+        "Whether the service can do its work",
+        responses=(
+            ApiResponse(200, "ok, or degraded: no Redis that can be used, see redisError."),
+            ApiResponse(503, "unavailable: PostgreSQL is away."),
+        ),
+    ),
+    ApiRoute(
+        "GET",
+        "/openapi.json",
+        lambda _groups: _openapi,
+        "openapi",
+        "This document",
+        responses=(ApiResponse(200, "An OpenAPI 3.1 document."),),
+    ),
+)
+
+
+def application(groups: RouteGroups) -> web.Application:
     """Return the web application."""
     app = web.Application(middlewares=[problems.middleware], client_max_size=LARGEST_BODY)
-    app.add_routes(
-        [
-            web.post("/api/orders/execute", orders.execute),
-            web.get("/api/orders", at_most(2, orders.list)),
-            web.get("/api/orders/by-client-id/{client_order_id}", at_most(4, orders.get_by_client_id)),
-            web.get("/api/orders/{order_id}", orders.get),
-            web.patch("/api/orders/{order_id}", at_most(4, changes.amend)),
-            web.delete("/api/orders/{order_id}", at_most(4, changes.cancel)),
-            web.post("/api/orders/cancel", at_most(2, changes.cancel_many)),
-            web.get("/api/orders/{order_id}/ws", stream.stream, allow_head=False),
-            web.get("/api/quotes", at_most(16, market.quote)),
-            web.get("/api/tokens", market.tokens),
-            web.get("/api/pools", at_most(1, market.pools)),
-            web.post("/api/paper/pools", at_most(1, paper.list_pool)),
-            web.delete("/api/paper/pools/{pool_id}", at_most(1, paper.delist_pool)),
-            web.get("/health", health.health),
-            web.get("/openapi.json", specs.openapi),
-        ]
-    )
+    for route in ROUTES:
+        handler = route.handler(groups)
+        if route.at_most is not None:
+            handler = at_most(route.at_most, handler)
+        if route.method == "GET":
+            app.router.add_get(route.path, handler, allow_head=route.allow_head)
+        else:
+            app.router.add_route(route.method, route.path, handler)
     return app

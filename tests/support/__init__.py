@@ -7,6 +7,7 @@ own_servers.py    servers that a test may kill, and the load under which it does
 pgbouncer.py      PgBouncer before a test's PostgreSQL
 proxy.py          a network between the service and a server, with all that networks do wrong
 process.py        the real service in a process of its own
+openapi.py        the OpenAPI document, as it is served
 settings.py       settings, loaded as if nothing but some variables were set
 
 Clients:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from service.api import specs
 from service.api.requests import AMENDMENT, NEW_ORDER, NEW_POOL
 from service.domain.failures import FailureCode, Remedy, describe
+from tests.support import openapi
 from tests.support.settings import known_settings, load_settings
 
 PROJECT = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def _operations() -> set[str]:
     # The OpenAPI document lists exactly the routes there are: test_openapi compares it with the application.
     documented = {
         f"{method.upper()} {path}"
-        for path, methods in specs.document()["paths"].items()
+        for path, methods in openapi.document()["paths"].items()
         for method in methods
         if method.upper() in _METHODS.split("|")
     }
@@ -129,11 +129,11 @@ def test_routes_that_are_mentioned_exist(document: Path) -> None:
 def test_the_manual_explains_every_member_and_no_other(heading: str, component: str) -> None:
     rows = re.findall(r"^\| (`.*?) \|", _section(DOCS / "api.md", heading), flags=re.MULTILINE)
     explained = _only_once(name for row in rows for name in _INLINE_CODE.findall(row))
-    assert explained == set(specs.document()["components"]["schemas"][component]["properties"])
+    assert explained == set(openapi.document()["components"]["schemas"][component]["properties"])
 
 
 def test_the_manual_names_every_member_of_a_history_entry_and_no_other() -> None:
-    members = set(specs.document()["components"]["schemas"]["HistoryEntry"]["properties"])
+    members = set(openapi.document()["components"]["schemas"]["HistoryEntry"]["properties"])
     [told] = re.findall(
         r"^An entry of `statusHistory` has ([^;]*);", (DOCS / "api.md").read_text(), re.MULTILINE
     )

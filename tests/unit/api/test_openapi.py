@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from marshmallow import Schema, ValidationError
@@ -16,8 +16,8 @@ from service.api.orders import OrderRoutes
 from service.api.paper import PaperRoutes
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
 from service.api.responses import ORDER, ORDER_LIST, QUOTE, STATUS_UPDATE, PoolListSchema, TokenListSchema
+from service.api.route import RouteGroups
 from service.api.routes import application
-from service.api.specs import document
 from service.api.stream import StreamRoutes
 from service.api.views import OrderAt
 from service.domain.failures import FailureCode
@@ -28,6 +28,7 @@ from service.domain.routing_record import RoutingRecord, record_choice, record_r
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill
 from service.store.orders import Position
+from tests.support import openapi
 
 ORDER_ID = "0190a8f5-0000-7000-8000-000000000000"
 NOW = "2026-11-22T10:00:00.000Z"
@@ -106,7 +107,7 @@ def an_order(
 
 def is_valid(component: str, value: Any) -> bool:
     """Judge a value by a schema of the document."""
-    schema = {"$ref": f"#/components/schemas/{component}", "components": document()["components"]}
+    schema = {"$ref": f"#/components/schemas/{component}", "components": openapi.document()["components"]}
     # As JSON has it: arrays are lists.
     return bool(OAS31Validator(schema).is_valid({**value, **arrays(value)}))
 
@@ -125,26 +126,28 @@ def arrays(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_document_is_a_valid_openapi_document() -> None:
-    validate(cast("Any", document()))
+    validate(openapi.document())
 
 
 def test_the_document_lists_exactly_the_routes_there_are() -> None:
     unused: Any = None
     app = application(
-        OrderRoutes(
-            journal=unused,
-            orders=unused,
-            pages=unused,
-            clock=unused,
-            learn=unused,
-            wake=unused,
-            insert_timeout_s=1,
-        ),
-        ChangeRoutes(unused, unused, unused, unused, 200, unused),
-        StreamRoutes(unused, unused),
-        MarketRoutes(unused, unused, unused, unused, unused),
-        PaperRoutes(unused, unused),
-        HealthRoute(orders=unused, link=unused, executing=unused, unknown_outcomes=unused),
+        RouteGroups(
+            OrderRoutes(
+                journal=unused,
+                orders=unused,
+                pages=unused,
+                clock=unused,
+                learn=unused,
+                wake=unused,
+                insert_timeout_s=1,
+            ),
+            ChangeRoutes(unused, unused, unused, unused, 200, unused),
+            StreamRoutes(unused, unused),
+            MarketRoutes(unused, unused, unused, unused, unused),
+            PaperRoutes(unused, unused),
+            HealthRoute(orders=unused, link=unused, executing=unused, unknown_outcomes=unused),
+        )
     )
     served = {
         (route.method, route.resource.canonical)
@@ -153,7 +156,7 @@ def test_the_document_lists_exactly_the_routes_there_are() -> None:
     }
     listed = {
         (method.upper(), re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", path))
-        for path, operations in document()["paths"].items()
+        for path, operations in openapi.document()["paths"].items()
         for method in operations
     }
     # The one thing that nobody looks up in the document is where the document is.
@@ -161,7 +164,7 @@ def test_the_document_lists_exactly_the_routes_there_are() -> None:
 
 
 def test_every_operation_has_a_name_of_its_own_and_a_summary() -> None:
-    operations = [each for path in document()["paths"].values() for each in path.values()]
+    operations = [each for path in openapi.document()["paths"].values() for each in path.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     assert all(operation["summary"] for operation in operations)
 
@@ -241,7 +244,7 @@ def test_the_document_takes_the_changes_that_the_service_takes(
 
 
 def test_no_value_of_a_query_may_be_null_by_the_document() -> None:
-    for path in document()["paths"].values():
+    for path in openapi.document()["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", []):
                 assert "null" not in parameter["schema"].get("type", ""), parameter
@@ -249,7 +252,7 @@ def test_no_value_of_a_query_may_be_null_by_the_document() -> None:
 
 
 def test_the_defaults_of_the_document_are_ones_that_it_takes() -> None:
-    schemas = document()["components"]["schemas"]
+    schemas = openapi.document()["components"]["schemas"]
     for schema in schemas.values():
         for name, member in schema["properties"].items():
             if "default" in member:
@@ -344,9 +347,11 @@ def test_the_document_refuses_the_client_order_ids_that_the_service_refuses(clie
 
 
 def test_the_documents_patterns_are_anchored_and_in_ecma_262() -> None:
-    pattern = document()["components"]["schemas"]["NewOrder"]["properties"]["clientOrderId"]["pattern"]
+    pattern = openapi.document()["components"]["schemas"]["NewOrder"]["properties"]["clientOrderId"][
+        "pattern"
+    ]
     assert pattern == r"^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,64}$"
 
 
 def test_the_document_lists_itself() -> None:
-    assert "/openapi.json" in document()["paths"]
+    assert "/openapi.json" in openapi.document()["paths"]
