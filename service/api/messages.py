@@ -26,7 +26,7 @@ def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
     seen = set()
     for pair in request.query.items():
         if pair[0] in seen:
-            raise InvalidError.of(ValidationError("Given more than once.", pair[0]))
+            raise InvalidError.at((pair[0],), "Given more than once.")
         seen.add(pair[0])
     try:
         query: dict[str, Any] = schema.load(dict(request.query))

@@ -6,11 +6,10 @@ from http import HTTPStatus
 from typing import cast
 
 from aiohttp import web
-from marshmallow import ValidationError
 
 from service.api.fields import is_uuid
 from service.api.messages import Learn, json_response, load_body
-from service.api.problems import ConflictError, InvalidError, NotFoundError
+from service.api.problems import ConflictError, NotFoundError
 from service.api.requests import AMENDMENT, CANCEL, SentTerms
 from service.api.responses import CANCELLED, CANCELLED_ORDER, ORDER
 from service.api.terms import amend_terms
@@ -70,10 +69,7 @@ class ChangeRoutes:
             order = await self._get(order_id)
             if order.status is not Status.OPEN:
                 raise ConflictError(_NOT_OPEN.format(order.status))
-            try:
-                terms = amend_terms(order, sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
-            except ValidationError as error:
-                raise InvalidError.of(error) from None
+            terms = amend_terms(order, sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
             amendment = _amendment(order, terms)
             if not amendment.detail["amended"]:
                 return json_response(ORDER.dump(OrderAt(order)))

@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import cast
 
 from aiohttp import web
-from marshmallow import ValidationError
 
 from service.api.fields import is_uuid
 from service.api.messages import Learn, json_response, load_body, load_query
@@ -51,8 +50,8 @@ class OrderRoutes:
         sent = cast("SentOrder", await load_body(request, NEW_ORDER, self.learn))
         try:
             order = self._new_order(sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
-        except ValidationError as error:
-            return await self._answer_late(sent, InvalidError.of(error))
+        except InvalidError as refusal:
+            return await self._answer_late(sent, refusal)
         try:
             created_at = await self.journal.insert(order, self.insert_timeout_s)
         except ClientOrderIdTakenError:
@@ -118,7 +117,7 @@ class OrderRoutes:
             raise refusal
         try:
             order = self._new_order(sent, None)
-        except ValidationError:
+        except InvalidError:
             raise refusal from None
         if await self.orders.find_by_client_id(sent["client_order_id"]) is None:
             raise refusal

@@ -15,16 +15,17 @@ Never a driver's message, and never a 500 for an input.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
-from typing import Any
 from urllib.parse import quote
 
 import orjson
 from aiohttp import web
 from marshmallow import Schema, ValidationError
 
+from service.domain.condition_parser import FieldPath
 from service.postgres.database import UnavailableError
 
 log = logging.getLogger(__name__)
@@ -50,12 +51,20 @@ _TITLES = {
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing in a request that is not valid: where it is, and why, for the client."""
+
+    path: FieldPath
+    detail: str
+
+
 class ProblemError(Exception):
     """An answer that is an error."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
 
-    def __init__(self, detail: str, *, errors: list[dict[str, str]] | None = None, **members: str) -> None:
+    def __init__(self, detail: str, *, errors: Sequence[FieldError] | None = None, **members: str) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = errors
@@ -99,11 +108,20 @@ class InvalidError(ProblemError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
     @classmethod
+    def at(cls, path: FieldPath, detail: str) -> "InvalidError":
+        """Return the problem of one thing."""
+        return cls.at_each([FieldError(path, detail)])
+
+    @classmethod
+    def at_each(cls, errors: Iterable[FieldError]) -> "InvalidError":
+        """Return the problem of several things, or of the first many."""
+        return cls("The request is not valid.", errors=list(islice(errors, _MOST_ERRORS)))
+
+    @classmethod
     def of(cls, error: ValidationError) -> "InvalidError":
-        """Return the problem of what a schema refused, with a pointer to each field, or to the first many."""
+        """Return the problem of what a schema refused."""
         messages = error.normalized_messages()  # type: ignore[no-untyped-call]
-        errors = list(islice(_pointers(messages, "#"), _MOST_ERRORS))
-        return cls("The request is not valid.", errors=errors)
+        return cls.at_each(_flattened(messages, ()))
 
 
 class UpgradeError(ProblemError):
@@ -118,28 +136,33 @@ class ServiceUnavailableError(ProblemError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
-def _pointers(messages: Any, pointer: str) -> Iterator[dict[str, str]]:
-    """Return a schema's messages one by one, each with a JSON pointer (RFC 6901) as a URI fragment."""
+def _flattened(messages: object, path: FieldPath) -> Iterator[FieldError]:
+    """Return a schema's messages, which are nested as the members are, one by one."""
     if isinstance(messages, dict):
         for name, inner in messages.items():
             # What is not known is said of a member, even of one whose name stands for the whole.
             of_the_whole = name == "_schema" and inner != [_UNKNOWN]
-            yield from _pointers(inner, pointer if of_the_whole else f"{pointer}/{_escape(name)}")
+            yield from _flattened(inner, path if of_the_whole else (*path, name))
     else:
-        for message in messages:
-            yield {"detail": str(message)[:_LONGEST_DETAIL], "pointer": pointer}
+        for message in messages if isinstance(messages, list) else [messages]:
+            yield FieldError(path, str(message))
 
 
-def _escape(name: object) -> str:
-    """Write a member's name as a step of a pointer in a URI; one as long as a body can be is cut."""
-    step = str(name)[:_LONGEST_NAME].replace("~", "~0").replace("/", "~1")
-    return quote(step, safe="~!$&'()*+,;=:@", errors="replace")
+def _pointer(path: FieldPath) -> str:
+    """Write a path as a JSON pointer (RFC 6901) in a URI's fragment."""
+    return "".join(("#", *(f"/{_escape(str(step))}" for step in path)))
+
+
+def _escape(step: str) -> str:
+    """Write one step of a pointer; a name as long as a body can be is cut."""
+    cut = step[:_LONGEST_NAME].replace("~", "~0").replace("/", "~1")
+    return quote(cut, safe="~!$&'()*+,;=:@", errors="replace")
 
 
 def respond(problem: ProblemError) -> web.Response:
     """Return the response that tells a problem."""
     status = HTTPStatus(problem.status)
-    body: dict[str, Any] = {
+    body: dict[str, object] = {
         "type": "about:blank",
         "title": _TITLES.get(status, status.phrase),
         "status": status.value,
@@ -147,7 +170,10 @@ def respond(problem: ProblemError) -> web.Response:
         **problem.members,
     }
     if problem.errors is not None:
-        body["errors"] = problem.errors
+        body["errors"] = [
+            {"detail": error.detail[:_LONGEST_DETAIL], "pointer": _pointer(error.path)}
+            for error in problem.errors
+        ]
     headers = {}
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(_RETRY_AFTER_S)

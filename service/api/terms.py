@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from marshmallow import ValidationError
 
 from service.api.fields import camel_case, not_a_look_alike
+from service.api.problems import FieldError, InvalidError
 from service.api.requests import SentOrder, SentTerms
 from service.domain.amounts import InvalidAmountError
 from service.domain.condition_parser import ConditionError, parse_conditions, refuse_impossible
@@ -25,7 +25,7 @@ def read_terms(sent: SentOrder, now: datetime | None) -> Terms:
             its time may be over, its token listed.
 
     Raises:
-        ValidationError: They make no order.
+        InvalidError: They make no order.
     """
     terms = Terms(sent["slippage_bps"], limit_price=sent["limit_price"])
     if sent["order_type"] is OrderType.SNIPER:
@@ -45,12 +45,13 @@ def amend_terms(order: Order, sent: SentTerms, now: datetime | None) -> Terms:
     """Return an order's terms after an amendment.
 
     Raises:
-        ValidationError: The order has no such term, or cannot have it like that.
+        InvalidError: The order has no such term, or cannot have it like that.
     """
     wrong = [name for name, owner in TERM_OWNERS.items() if name in sent and order.order_type is not owner]
     if wrong:
-        only = {name: [f"Only {TERM_OWNERS[name]} orders have it."] for name in wrong}
-        raise ValidationError({camel_case(name): messages for name, messages in only.items()})
+        raise InvalidError.at_each(
+            FieldError((camel_case(name),), f"Only {TERM_OWNERS[name]} orders have it.") for name in wrong
+        )
     terms = replace(order.terms, slippage_bps=sent.get("slippage_bps", order.terms.slippage_bps))
     if "limit_price" in sent:
         if order.decimals_out is None:
@@ -68,7 +69,9 @@ def _amend_sniper(order: Order, terms: Terms, sent: SentTerms, now: datetime | N
     if "expires_at" in sent:
         terms = _with_own_expiry(terms, sent["expires_at"], now)
         if "sniper_conditions" not in sent and _window_ends(terms):
-            raise ValidationError("The order expires at its timeWindow.notAfter; change that.", "expiresAt")
+            raise InvalidError.at(
+                ("expiresAt",), "The order expires at its timeWindow.notAfter; change that."
+            )
     if "sniper_conditions" in sent:
         if "expires_at" not in sent and _window_ends(terms):
             terms = replace(terms, expires_at=None)  # it was the time window's
@@ -108,7 +111,7 @@ def _with_limit(terms: Terms, price: str, amount_in: int, decimals_in: int, deci
     try:
         out = limit_out(amount_in, price, decimals_in, decimals_out)
     except InvalidAmountError as error:
-        raise ValidationError(f"The price {error}.", "limitPrice") from None
+        raise InvalidError.at(("limitPrice",), f"The price {error}.") from None
     return replace(terms, limit_price=price, limit_out=out)
 
 
@@ -116,9 +119,9 @@ def _with_expiry(terms: Terms, text: str | None, now: datetime | None) -> Terms:
     """Set when a limit order expires; without a time in force it follows from that."""
     in_force = terms.time_in_force or (TimeInForce.GTC if text is None else TimeInForce.GTD)
     if in_force == TimeInForce.GTD and text is None:
-        raise ValidationError("Missing data for required field of GTD orders.", "expiresAt")
+        raise InvalidError.at(("expiresAt",), "Missing data for required field of GTD orders.")
     if in_force != TimeInForce.GTD and text is not None:
-        raise ValidationError("Only GTD orders have it.", "expiresAt")
+        raise InvalidError.at(("expiresAt",), "Only GTD orders have it.")
     at = None if text is None else _future(text, now, "expiresAt")
     return replace(terms, time_in_force=in_force, expires_at=at)
 
@@ -139,14 +142,12 @@ def _with_conditions(
             decimals_out = None if listed is None else listed.decimals
             refuse_impossible(parsed, TOKENS[token_in].decimals, decimals_out)
     except ConditionError as error:
-        steps = error.pointer.split("/") if error.pointer else []
-        path = ["sniperConditions", *(step.replace("~1", "/").replace("~0", "~") for step in steps)]
-        raise ValidationError(_nested(path, error.detail)) from None
+        raise InvalidError.at(("sniperConditions", *error.path), error.detail) from None
     terms = replace(terms, sniper_conditions=conditions)
     if parsed.expires_at is None:
         return terms
     if terms.expires_at is not None:
-        raise ValidationError("Give it, or timeWindow.notAfter, not both.", "expiresAt")
+        raise InvalidError.at(("expiresAt",), "Give it, or timeWindow.notAfter, not both.")
     return replace(terms, expires_at=format_timestamp(parsed.expires_at))
 
 
@@ -154,22 +155,14 @@ def _refuse_look_alike(token_out: str) -> None:
     try:
         not_a_look_alike(token_out)
     except ValidationError as error:
-        raise ValidationError({"tokenOut": error.messages}) from None
+        raise InvalidError.of(ValidationError(error.messages, "tokenOut")) from None
 
 
 def _future(text: str, now: datetime | None, name: str) -> str:
     try:
         at = parse_timestamp(text)
     except InvalidTimestampError as error:
-        raise ValidationError(f"The time {error}.", name) from None
+        raise InvalidError.at((name,), f"The time {error}.") from None
     if now is not None and at <= now:
-        raise ValidationError("Must be in the future.", name)
+        raise InvalidError.at((name,), "Must be in the future.")
     return format_timestamp(at)
-
-
-def _nested(path: list[str], detail: str) -> dict[str, Any]:
-    """Return a message under the members that a path names."""
-    messages: Any = [detail]
-    for name in reversed(path):
-        messages = {name: messages}
-    return dict(messages)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from service.domain.amounts import U64_MAX, InvalidAmountError
 from service.domain.conditions import (
@@ -27,25 +27,27 @@ _ANY_VENUE = "any"
 _MOST_DECIMALS = 19
 
 T = TypeVar("T")
-Object = dict[str, Any]
+Object = dict[str, object]
+
+FieldPath = tuple[str | int, ...]
+"""Where something is in JSON: the names of members and the indices of elements that lead to it."""
 
 
 class ConditionError(ValueError):
     """The conditions are not valid.
 
     Attributes:
-        pointer: Where, relative to the conditions, such as ``price/above`` (RFC 6901 without the leading
-            slash); empty for the whole.
+        path: Where, from the conditions on, such as ``("price", "above")``; empty for the whole.
         detail: Why, for the client.
     """
 
-    def __init__(self, pointer: str, detail: str) -> None:
-        super().__init__(f"{pointer}: {detail}" if pointer else detail)
-        self.pointer = pointer
+    def __init__(self, path: FieldPath, detail: str) -> None:
+        super().__init__(f"{'/'.join(map(str, path))}: {detail}" if path else detail)
+        self.path = path
         self.detail = detail
 
 
-def parse_conditions(data: Any, now: datetime | None) -> SniperConditions:
+def parse_conditions(data: object, now: datetime | None) -> SniperConditions:
     """Read conditions as they were sent.
 
     Args:
@@ -57,10 +59,10 @@ def parse_conditions(data: Any, now: datetime | None) -> SniperConditions:
         ConditionError: Not valid; the first fault that was found.
     """
     kinds = {kind.value for kind in Kind}
-    given = _any_of(_object(data, "", kinds), "", kinds)
+    given = _any_of(_object(data, (), kinds), (), kinds)
 
-    def read(kind: Kind, reader: Callable[[Any, str], T]) -> T | None:
-        return reader(given[kind], kind) if kind in given else None
+    def read(kind: Kind, reader: Callable[[object, FieldPath], T]) -> T | None:
+        return reader(given[kind], (kind,)) if kind in given else None
 
     return SniperConditions(
         read(Kind.POOL_CREATED, _pool_created),
@@ -87,101 +89,100 @@ def refuse_impossible(conditions: SniperConditions, decimals_in: int, decimals_o
     liquidity, price, volume = conditions.min_liquidity, conditions.price, conditions.volume
     if liquidity is not None:
         decimals = USD_DECIMALS if liquidity.unit is LiquidityUnit.USD else fewest
-        _refuse_over_u64(liquidity.amount, decimals, "minLiquidity/amount")
+        _refuse_over_u64(liquidity.amount, decimals, ("minLiquidity", "amount"))
     if volume is not None:
-        _refuse_over_u64(volume.amount, fewest, "volume/amount")
+        _refuse_over_u64(volume.amount, fewest, ("volume", "amount"))
     if price is None:
         return
     # The smallest amount would be paid more than an account can hold.
     if price.above is not None and not price.above.is_below(U64_MAX * 10**decimals_in, 10**fewest):
-        raise ConditionError("price/above", "No price can be above this.")
+        raise ConditionError(("price", "above"), "No price can be above this.")
     # The largest amount would be paid less than a base unit.
     if price.below is not None and not price.below.is_above(10**decimals_in, U64_MAX * 10**most):
-        raise ConditionError("price/below", "No price can be below this.")
+        raise ConditionError(("price", "below"), "No price can be below this.")
 
 
-def _refuse_over_u64(amount: PlainNumber, decimals: int, at: str) -> None:
+def _refuse_over_u64(amount: PlainNumber, decimals: int, at: FieldPath) -> None:
     if amount.is_above(U64_MAX, 10**decimals):
         raise ConditionError(at, "The amount is more than a token account can hold.")
 
 
-def _pool_created(data: Any, at: str) -> PoolCreated:
+def _pool_created(data: object, at: FieldPath) -> PoolCreated:
     given = _object(data, at, {"venue"})
-    venue = _choice(_required(given, "venue", at), f"{at}/venue", [*Dex, _ANY_VENUE])
+    venue = _choice(_required(given, "venue", at), (*at, "venue"), [*Dex, _ANY_VENUE])
     return PoolCreated(None if venue == _ANY_VENUE else Dex(venue))
 
 
-def _min_liquidity(data: Any, at: str) -> MinLiquidity:
+def _min_liquidity(data: object, at: FieldPath) -> MinLiquidity:
     given = _object(data, at, {"amount", "unit"})
-    amount = _number(_required(given, "amount", at), f"{at}/amount")
-    unit = _choice(given.get("unit", LiquidityUnit.TOKEN_OUT), f"{at}/unit", list(LiquidityUnit))
+    amount = _number(_required(given, "amount", at), (*at, "amount"))
+    unit = _choice(given.get("unit", LiquidityUnit.TOKEN_OUT), (*at, "unit"), list(LiquidityUnit))
     return MinLiquidity(amount, LiquidityUnit(unit))
 
 
-def _price(data: Any, at: str) -> PriceRange:
+def _price(data: object, at: FieldPath) -> PriceRange:
     names = {"above", "below"}
     given = _any_of(_object(data, at, names), at, names)
-    above = _number(given["above"], f"{at}/above") if "above" in given else None
-    below = _number(given["below"], f"{at}/below") if "below" in given else None
+    above = _number(given["above"], (*at, "above")) if "above" in given else None
+    below = _number(given["below"], (*at, "below")) if "below" in given else None
     if above and below and not above.is_below(below.digits, 10**below.scale):
-        raise ConditionError(f"{at}/below", "Must be more than above.")
+        raise ConditionError((*at, "below"), "Must be more than above.")
     return PriceRange(above, below)
 
 
-def _volume(data: Any, at: str) -> Volume:
+def _volume(data: object, at: FieldPath) -> Volume:
     given = _object(data, at, {"amount", "seconds"})
-    amount = _number(_required(given, "amount", at), f"{at}/amount")
+    amount = _number(_required(given, "amount", at), (*at, "amount"))
     seconds = _required(given, "seconds", at)
     # True is an int to Python.
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= LONGEST_VOLUME_S:
-        raise ConditionError(f"{at}/seconds", f"Must be a whole number from 1 to {LONGEST_VOLUME_S}.")
+        raise ConditionError((*at, "seconds"), f"Must be a whole number from 1 to {LONGEST_VOLUME_S}.")
     return Volume(amount, seconds)
 
 
-def _time_window(data: Any, at: str, now: datetime | None) -> TimeWindow:
+def _time_window(data: object, at: FieldPath, now: datetime | None) -> TimeWindow:
     names = {"notBefore", "notAfter"}
     given = _any_of(_object(data, at, names), at, names)
-    not_before = _time(given["notBefore"], f"{at}/notBefore") if "notBefore" in given else None
-    not_after = _time(given["notAfter"], f"{at}/notAfter") if "notAfter" in given else None
+    not_before = _time(given["notBefore"], (*at, "notBefore")) if "notBefore" in given else None
+    not_after = _time(given["notAfter"], (*at, "notAfter")) if "notAfter" in given else None
     if not_after is not None:
         if not_before is not None and not_after <= not_before:
-            raise ConditionError(f"{at}/notAfter", "Must be later than notBefore.")
+            raise ConditionError((*at, "notAfter"), "Must be later than notBefore.")
         if now is not None and not_after <= now:
-            raise ConditionError(f"{at}/notAfter", "Must be in the future.")
+            raise ConditionError((*at, "notAfter"), "Must be in the future.")
     return TimeWindow(not_before, not_after)
 
 
-def _object(data: Any, at: str, known: set[str]) -> Object:
+def _object(data: object, at: FieldPath, known: set[str]) -> Object:
     """Return the members that are not null, which is as if left out."""
     if not isinstance(data, dict):
         raise ConditionError(at, "Must be an object.")
     for name in data:
         if name not in known:
-            escaped = str(name).replace("~", "~0").replace("/", "~1")
-            raise ConditionError(f"{at}/{escaped}" if at else escaped, "Unknown field.")
+            raise ConditionError((*at, name), "Unknown field.")
     return {name: value for name, value in data.items() if value is not None}
 
 
-def _any_of(given: Object, at: str, known: set[str]) -> Object:
+def _any_of(given: Object, at: FieldPath, known: set[str]) -> Object:
     if not given:
         raise ConditionError(at, "Must have at least one of " + ", ".join(sorted(known)) + ".")
     return given
 
 
-def _required(given: Object, name: str, at: str) -> Any:
+def _required(given: Object, name: str, at: FieldPath) -> object:
     if name not in given:
-        raise ConditionError(f"{at}/{name}", "Missing data for required field.")
+        raise ConditionError((*at, name), "Missing data for required field.")
     return given[name]
 
 
-def _number(value: Any, at: str) -> PlainNumber:
+def _number(value: object, at: FieldPath) -> PlainNumber:
     try:
         return parse_number(_string(value, at))
     except InvalidAmountError as error:
         raise ConditionError(at, f"The amount {error}.") from None
 
 
-def _time(value: Any, at: str) -> datetime:
+def _time(value: object, at: FieldPath) -> datetime:
     text = _string(value, at)
     try:
         return parse_timestamp(text)
@@ -189,13 +190,13 @@ def _time(value: Any, at: str) -> datetime:
         raise ConditionError(at, f"The time {error}.") from None
 
 
-def _choice(value: Any, at: str, known: Sequence[str]) -> str:
+def _choice(value: object, at: FieldPath, known: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in known:
         raise ConditionError(at, "Must be one of " + ", ".join(known) + ".")
     return value
 
 
-def _string(value: Any, at: str) -> str:
+def _string(value: object, at: FieldPath) -> str:
     if not isinstance(value, str):
         raise ConditionError(at, "Must be a string.")
     return value

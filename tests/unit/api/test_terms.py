@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from service.api.problems import InvalidError
+from service.api.problems import InvalidError, respond
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
 from service.api.terms import amend_terms, read_terms, values
 from service.domain import history
@@ -47,14 +48,18 @@ def read(body: dict[str, Any], now: datetime = NOW) -> Terms:
     return read_terms(NEW_ORDER.load(body), now)
 
 
-def pointers(error: ValidationError) -> list[str]:
+def pointers(error: Exception) -> list[str]:
     """Return where the client is told that something is wrong."""
-    return [each["pointer"] for each in InvalidError.of(error).errors or ()]
+    problem = InvalidError.of(error) if isinstance(error, ValidationError) else error
+    assert isinstance(problem, InvalidError)
+    response = respond(problem)
+    assert isinstance(response.body, bytes)
+    return [each["pointer"] for each in orjson.loads(response.body)["errors"]]
 
 
 def refused(body: dict[str, Any]) -> list[str]:
     """Return where an order is wrong."""
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises((ValidationError, InvalidError)) as caught:
         read(body)
     return pointers(caught.value)
 
@@ -193,6 +198,7 @@ def test_a_sniper_s_expiry_is_told_once() -> None:
         ([], ""),
         ({"price": {"above": 1}}, "/price/above"),
         ({"a/b~1c": 1}, "/a~1b~01c"),
+        ({"": 1}, "/"),
         ({"timeWindow": {"notAfter": "2027-01-15T12:00:00Z"}}, "/timeWindow/notAfter"),
     ],
 )
@@ -298,7 +304,7 @@ def test_a_sniper_s_end_follows_its_window() -> None:
     ],
 )
 def test_what_is_no_amendment_is_refused(body: dict[str, Any], sent: dict[str, Any], where: str) -> None:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises((ValidationError, InvalidError)) as caught:
         amend(an_order(body), **sent)
     assert pointers(caught.value) == [f"#/{where}".rstrip("/")]
 
