@@ -104,92 +104,105 @@ def load(env_file: Path | None = None) -> Settings:
     env = Env()
     try:
         env.read_env(str(env_file or Path.cwd() / ".env"), recurse=False)
-        return _read(env)
+        return _read(_Variables(env))
     except UnicodeDecodeError as error:
         raise InvalidSettingError(f".env is not UTF-8: {error}") from error
     except EnvError as error:
         raise InvalidSettingError(str(error)) from error
 
 
-def _read(env: Env) -> Settings:
-    def text(name: str) -> str | None:
-        return env.str(name, "").strip() or None
+class _Variables:
+    """The environment's variables, each read by its name.
 
-    def url(name: str, check: Callable[[str], object], *schemes: str) -> str | None:
-        value = text(name)
+    An empty one counts as not set, as compose files and shells have it.
+    """
+
+    def __init__(self, env: Env) -> None:
+        self._env = env
+
+    def text(self, name: str) -> str | None:
+        return self._env.str(name, "").strip() or None
+
+    def parsed(self, name: str, default: str, read: Callable[[str], T]) -> T:
+        try:
+            return read(self.text(name) or default)
+        except ValidationError as error:
+            raise _invalid(name, error) from error
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        if self.text(name) is None:
+            return default
+        try:
+            return _whole_number(self._env.str(name), low, high)
+        except ValidationError as error:
+            raise _invalid(name, error) from error
+
+    def range_of(self, name: str, default: str, read: Callable[[str], int]) -> Range:
+        return self.parsed(name, default, lambda value: _range(value, read))
+
+    def url(self, name: str, check: Callable[[str], object], *schemes: str) -> str | None:
+        value = self.text(name)
         if value is not None:
             _check_url(name, value, check, schemes)
         return value
 
-    def integer(name: str, default: int, low: int, high: int) -> int:
-        # An empty variable is one that is not set, as compose files and shells have it.
-        if text(name) is None:
-            return default
-        try:
-            return _whole_number(env.str(name), low, high)
-        except ValidationError as error:
-            raise EnvError(f'Environment variable "{name}" invalid: {error}') from error
 
-    def parsed(name: str, default: str, read: Callable[[str], T]) -> T:
-        try:
-            return read(text(name) or default)
-        except ValidationError as error:
-            raise EnvError(f'Environment variable "{name}" invalid: {error}') from error
-
-    def range_of(name: str, default: str, read: Callable[[str], int]) -> Range:
-        return parsed(name, default, lambda value: _range(value, read))
-
+def _read(env: _Variables) -> Settings:
     return Settings(
-        host=text("HOST") or "127.0.0.1",
-        port=integer("PORT", 3000, 0, 65535),
-        data_dir=parsed("DATA_DIR", str(_default_data_dir()), _folder),
-        database_url=url("DATABASE_URL", parse_postgres_url, "postgresql://", "postgres://"),
-        redis_url=url("REDIS_URL", parse_redis_url, "redis://", "rediss://", "unix://"),
-        database_connections=integer("DATABASE_CONNECTIONS", 8, 2, 100),
-        worker_concurrency=integer("WORKER_CONCURRENCY", 10, 1, 10_000),
-        queue_rate_limit_per_minute=integer("QUEUE_RATE_LIMIT", 100, 0, 100_000),
-        max_retries=integer("MAX_RETRIES", 3, 0, 10),
-        retry_base_delay_ms=integer("RETRY_BASE_DELAY_MS", 2_000, 0, 600_000),
-        max_history_entries=integer("MAX_HISTORY_ENTRIES", 200, 10, 1_000),
-        quote_delay_ms=range_of("QUOTE_DELAY_MS", "200-300", _milliseconds),
-        quote_timeout_ms=integer("QUOTE_TIMEOUT_MS", 2_000, 1, 60_000),
-        max_route_legs=integer("MAX_ROUTE_LEGS", 4, 1, 8),
-        min_split_gain_bps=integer("MIN_SPLIT_GAIN_BPS", 1, 0, 10_000),
-        execution_delay_ms=range_of("EXECUTION_DELAY_MS", "2000-3000", _milliseconds),
-        price_variance_ppm=range_of("PRICE_VARIANCE", "0.02-0.05", _ppm),
-        paper_seed=integer("PAPER_SEED", 0, 0, 10**18 - 1) if text("PAPER_SEED") else None,
-        paper_balances=parsed("PAPER_BALANCES", "", _balances),
-        paper_failure_rates=parsed("PAPER_FAILURE_RATE", "0", _failure_rates),
-        paper_faults_ppm=parsed("PAPER_FAULTS", "", _faults),
-        paper_listing_every_s=integer("PAPER_LISTING_EVERY_S", 0, 0, 86_400),
-        slot_ms=integer("SLOT_MS", 400, 10, 60_000),
-        paper_tx_valid_slots=integer("PAPER_TX_VALID_SLOTS", 150, 1, 100_000),
-        insert_queue_limit=integer("INSERT_QUEUE_LIMIT", 2_000, 1, 1_000_000),
-        write_group_limit=integer("WRITE_GROUP_LIMIT", 500, 1, 5_000),
-        insert_timeout_ms=integer("INSERT_TIMEOUT_MS", 5_000, 100, 60_000),
-        shutdown_grace_s=integer("SHUTDOWN_GRACE_S", 10, 0, 600),
-        head_timeout_s=integer("HEAD_TIMEOUT_S", 10, 1, 3_600),
-        body_timeout_s=integer("BODY_TIMEOUT_S", 30, 1, 3_600),
-        idle_timeout_s=integer("IDLE_TIMEOUT_S", 75, 1, 3_600),
-        answer_timeout_s=integer("ANSWER_TIMEOUT_S", 30, 1, 3_600),
-        max_connections=integer("MAX_CONNECTIONS", 10_000, 1, 1_000_000),
-        instance_timeout_ms=integer("INSTANCE_TIMEOUT_MS", 4_000, 500, 600_000),
-        outcome_timeout_ms=integer("OUTCOME_TIMEOUT_MS", 10_000, 0, 600_000),
-        max_market_order_age_s=integer("MAX_MARKET_ORDER_AGE_S", 0, 0, 31_536_000),
-        crash_at=text("CRASH_AT"),
-        redis_prefix=text("REDIS_PREFIX") or "oee",
-        log_level=parsed("LOG_LEVEL", "INFO", _log_level),
+        host=env.text("HOST") or "127.0.0.1",
+        port=env.integer("PORT", 3000, 0, 65535),
+        data_dir=env.parsed("DATA_DIR", str(_default_data_dir()), _folder),
+        database_url=env.url("DATABASE_URL", parse_postgres_url, "postgresql://", "postgres://"),
+        redis_url=env.url("REDIS_URL", parse_redis_url, "redis://", "rediss://", "unix://"),
+        database_connections=env.integer("DATABASE_CONNECTIONS", 8, 2, 100),
+        worker_concurrency=env.integer("WORKER_CONCURRENCY", 10, 1, 10_000),
+        queue_rate_limit_per_minute=env.integer("QUEUE_RATE_LIMIT", 100, 0, 100_000),
+        max_retries=env.integer("MAX_RETRIES", 3, 0, 10),
+        retry_base_delay_ms=env.integer("RETRY_BASE_DELAY_MS", 2_000, 0, 600_000),
+        max_history_entries=env.integer("MAX_HISTORY_ENTRIES", 200, 10, 1_000),
+        quote_delay_ms=env.range_of("QUOTE_DELAY_MS", "200-300", _milliseconds),
+        quote_timeout_ms=env.integer("QUOTE_TIMEOUT_MS", 2_000, 1, 60_000),
+        max_route_legs=env.integer("MAX_ROUTE_LEGS", 4, 1, 8),
+        min_split_gain_bps=env.integer("MIN_SPLIT_GAIN_BPS", 1, 0, 10_000),
+        execution_delay_ms=env.range_of("EXECUTION_DELAY_MS", "2000-3000", _milliseconds),
+        price_variance_ppm=env.range_of("PRICE_VARIANCE", "0.02-0.05", _ppm),
+        paper_seed=env.integer("PAPER_SEED", 0, 0, 10**18 - 1) if env.text("PAPER_SEED") else None,
+        paper_balances=env.parsed("PAPER_BALANCES", "", _balances),
+        paper_failure_rates=env.parsed("PAPER_FAILURE_RATE", "0", _failure_rates),
+        paper_faults_ppm=env.parsed("PAPER_FAULTS", "", _faults),
+        paper_listing_every_s=env.integer("PAPER_LISTING_EVERY_S", 0, 0, 86_400),
+        slot_ms=env.integer("SLOT_MS", 400, 10, 60_000),
+        paper_tx_valid_slots=env.integer("PAPER_TX_VALID_SLOTS", 150, 1, 100_000),
+        insert_queue_limit=env.integer("INSERT_QUEUE_LIMIT", 2_000, 1, 1_000_000),
+        write_group_limit=env.integer("WRITE_GROUP_LIMIT", 500, 1, 5_000),
+        insert_timeout_ms=env.integer("INSERT_TIMEOUT_MS", 5_000, 100, 60_000),
+        shutdown_grace_s=env.integer("SHUTDOWN_GRACE_S", 10, 0, 600),
+        head_timeout_s=env.integer("HEAD_TIMEOUT_S", 10, 1, 3_600),
+        body_timeout_s=env.integer("BODY_TIMEOUT_S", 30, 1, 3_600),
+        idle_timeout_s=env.integer("IDLE_TIMEOUT_S", 75, 1, 3_600),
+        answer_timeout_s=env.integer("ANSWER_TIMEOUT_S", 30, 1, 3_600),
+        max_connections=env.integer("MAX_CONNECTIONS", 10_000, 1, 1_000_000),
+        instance_timeout_ms=env.integer("INSTANCE_TIMEOUT_MS", 4_000, 500, 600_000),
+        outcome_timeout_ms=env.integer("OUTCOME_TIMEOUT_MS", 10_000, 0, 600_000),
+        max_market_order_age_s=env.integer("MAX_MARKET_ORDER_AGE_S", 0, 0, 31_536_000),
+        crash_at=env.text("CRASH_AT"),
+        redis_prefix=env.text("REDIS_PREFIX") or "oee",
+        log_level=env.parsed("LOG_LEVEL", "INFO", _log_level),
     )
 
 
 def _check_url(name: str, value: str, check: Callable[[str], object], schemes: tuple[str, ...]) -> None:
     # What is wrong is said without repeating the value: it may hold a password.
     if not value.startswith(schemes):
-        raise EnvError(f'Environment variable "{name}" invalid: must start with {" or ".join(schemes)}')
+        raise _invalid(name, f"must start with {' or '.join(schemes)}")
     try:
         check(value)
     except InvalidUrlError as error:
-        raise EnvError(f'Environment variable "{name}" invalid: {error}') from None
+        raise _invalid(name, error) from None
+
+
+def _invalid(name: str, reason: object) -> EnvError:
+    return EnvError(f'Environment variable "{name}" invalid: {reason}')
 
 
 def _default_data_dir() -> Path:
