@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 from aiohttp import web
@@ -159,7 +158,7 @@ async def _unless(stop: asyncio.Future[int], start: Coroutine[None, None, None])
         StopSignal: It was.
     """
     starting = asyncio.create_task(start, name="start")
-    either: list[asyncio.Future[Any]] = [starting, stop]
+    either: list[asyncio.Future[None] | asyncio.Future[int]] = [starting, stop]
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         await cancel([starting])

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTooLong
@@ -156,13 +155,12 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
-    def log_exception(self, *args: Any, **options: Any) -> None:
+    def log_exception(self, message: str, *arguments: object, exc_info: BaseException | None = None) -> None:
         """Log an error; a body that could not be read is none: its client has been told."""
-        error = options.get("exc_info")
-        if isinstance(error, web.RequestPayloadError | ProblemError | ConnectionError):
-            log.debug("a body could not be read to its end: %r", error)
+        if isinstance(exc_info, web.RequestPayloadError | ProblemError | ConnectionError):
+            log.debug("a body could not be read to its end: %r", exc_info)
             return
-        log.error(*args, **options, extra={"fault": f"http {type(error).__name__}"})
+        log.error(message, *arguments, exc_info=exc_info, extra={"fault": f"http {type(exc_info).__name__}"})
 
     @property
     def _misses_body(self) -> bool:

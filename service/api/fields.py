@@ -3,9 +3,10 @@
 import base64
 import binascii
 import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
 
-from marshmallow import RAISE, Schema, ValidationError, fields, pre_load
+from marshmallow import RAISE, Schema, ValidationError, fields, missing, pre_load
 
 from service.domain.tokens import LONGEST_SYMBOL, find_token, look_alike, nearest_symbol
 from service.store.orders import Position
@@ -28,10 +29,9 @@ def is_uuid(text: str) -> bool:
 class StrictInteger(fields.Integer):
     """A JSON integer: no string, no fraction, and not true, which Python takes for one."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(strict=True, **options)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> int:
+    def _deserialize(
+        self, value: object, attr: str | None, data: Mapping[str, object] | None, **options: object
+    ) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.make_error("invalid", input=value)
         return super()._deserialize(value, attr, data, **options)
@@ -40,7 +40,7 @@ class StrictInteger(fields.Integer):
 class StrictBoolean(fields.Boolean):
     """True or false, and nothing that only looks like it, such as 1."""
 
-    def _deserialize(self, value: Any, *_where: Any, **_options: Any) -> bool:
+    def _deserialize(self, value: object, *_where: object, **_options: object) -> bool:
         if not isinstance(value, bool):
             raise self.make_error("invalid", input=value)
         return value
@@ -52,15 +52,31 @@ class TokenName(fields.String):
     Args:
         description: What the token is there for.
         listed: Whether it must be known already; else any symbol will do, as it may be listed later.
-        options: See marshmallow.
+        required: Whether it must be there.
+        load_default: What is read when it is not.
+        validate: Refuses symbols.
     """
 
-    def __init__(self, description: str, *, listed: bool = True, **options: Any) -> None:
-        metadata = {"description": description, "pattern": f"^({_SYMBOL}|{_MINT})$"}
-        super().__init__(metadata=metadata, **options)
+    def __init__(
+        self,
+        description: str,
+        *,
+        listed: bool = True,
+        required: bool = False,
+        load_default: object = missing,
+        validate: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__(
+            required=required,
+            load_default=load_default,
+            validate=validate,
+            metadata={"description": description, "pattern": f"^({_SYMBOL}|{_MINT})$"},
+        )
         self._listed = listed
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> str:
+    def _deserialize(
+        self, value: object, attr: str | None, data: Mapping[str, object] | None, **options: object
+    ) -> str:
         name = super()._deserialize(value, attr, data, **options)
         token = find_token(name)
         if token is not None:
@@ -91,7 +107,9 @@ def not_a_look_alike(symbol: str) -> None:
 class QueryInteger(fields.Integer):
     """A whole number in a query string: digits, and nothing that int() would also take."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> int:
+    def _deserialize(
+        self, value: str, attr: str | None, data: Mapping[str, object] | None, **options: object
+    ) -> int:
         if not _WHOLE_NUMBER.fullmatch(value):
             raise self.make_error("invalid", input=value)
         return super()._deserialize(value, attr, data, **options)
@@ -100,13 +118,13 @@ class QueryInteger(fields.Integer):
 class Cursor(fields.Field[Position]):
     """A place in a list of orders, opaque to the client."""
 
-    def _serialize(self, value: Position | None, *_where: Any, **_options: Any) -> str | None:
+    def _serialize(self, value: Position | None, *_where: object, **_options: object) -> str | None:
         if value is None:
             return None
         text = f"{value.created_us}.{value.order_id}"
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
-    def _deserialize(self, value: Any, *_where: Any, **_options: Any) -> Position:
+    def _deserialize(self, value: str, *_where: object, **_options: object) -> Position:
         try:
             text = base64.urlsafe_b64decode(value.encode("ascii") + b"==").decode("ascii")
         except (binascii.Error, UnicodeError):
@@ -117,8 +135,13 @@ class Cursor(fields.Field[Position]):
         return Position(int(created_us), order_id)
 
 
-class Request(Schema):
+T = TypeVar("T")
+
+
+class Request(Schema, Generic[T]):
     """What a client says, in camelCase; what is not known is refused, and null is as if left out.
+
+    What it is read as, after the schema's ``post_load``, is ``T``.
 
     Attributes:
         has_nulls: Whether a client can write null at all; in a query it cannot.
@@ -131,14 +154,24 @@ class Request(Schema):
     class Meta:
         unknown = RAISE
 
-    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+    def read(self, sent: object) -> T:
+        """Read what was sent, of whatever type.
+
+        Raises:
+            ValidationError: It is not as the schema says.
+        """
+        # What is no object is refused like anything else that is not valid.
+        read: T = self.load(sent)  # type: ignore[arg-type]
+        return read
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[object]) -> None:
         """Name fields in camelCase on the wire."""
         if field_obj.data_key is None:
             field_obj.data_key = camel_case(field_name)
         field_obj.allow_none = self.has_nulls and not field_obj.required
 
     @pre_load
-    def leave_out_nulls(self, data: Any, **_options: Any) -> Any:
+    def leave_out_nulls(self, data: object, **_options: object) -> object:
         """Take out the members that are null, so that a required one is missed."""
         if not isinstance(data, dict):
             return data  # which will be said
@@ -152,7 +185,7 @@ class ResponseSchema(Schema):
     class Meta:
         ordered = True
 
-    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[object]) -> None:
         """Name fields in camelCase on the wire."""
         field_obj.data_key = camel_case(field_name)
 
@@ -160,7 +193,13 @@ class ResponseSchema(Schema):
 class Stored(fields.Nested):
     """Objects that are stored in the wire's form, and go out as they are; the schema describes them."""
 
-    def serialize(self, attr: str, obj: Any, accessor: Any = None, **_options: Any) -> Any:
+    def serialize(
+        self,
+        attr: str,
+        obj: object,
+        accessor: Callable[[object, str, object], object] | None = None,
+        **_options: object,
+    ) -> object:
         """Return the value itself."""
         return self.get_value(obj, attr, accessor=accessor)
 

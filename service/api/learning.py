@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from service.api.problems import ServiceUnavailableError
 from service.chains.venue import MarketData, VenueUnavailableError
@@ -23,7 +22,7 @@ class TokenLearner:
 
     venue: MarketData
 
-    async def __call__(self, sent: Any) -> None:
+    async def __call__(self, sent: object) -> None:
         """Learn what a body or a query names, whatever else is in it.
 
         Raises:

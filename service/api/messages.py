@@ -3,21 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import TypeVar
 
 import orjson
 from aiohttp import web
-from marshmallow import Schema, ValidationError
+from marshmallow import ValidationError
 
+from service.api.fields import Request
 from service.api.problems import InvalidError, MalformedError, MediaTypeError
 from service.api.strict_json import NotJsonError, read_json
 
-Learn = Callable[[Any], Awaitable[None]]
+T = TypeVar("T")
+Learn = Callable[[object], Awaitable[None]]
 
 _PIECE = 128 * 1024
 
 
-def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
+def load_query(request: web.Request, schema: Request[T]) -> T:
     """Read a query string by its schema.
 
     Raises:
@@ -29,13 +31,12 @@ def load_query(request: web.Request, schema: Schema) -> dict[str, Any]:
             raise InvalidError.at((pair[0],), "Given more than once.")
         seen.add(pair[0])
     try:
-        query: dict[str, Any] = schema.load(dict(request.query))
+        return schema.read(dict(request.query))
     except ValidationError as error:
         raise InvalidError.of(error) from None
-    return query
 
 
-async def load_body(request: web.Request, schema: Schema, learn: Learn | None = None) -> dict[str, Any]:
+async def load_body(request: web.Request, schema: Request[T], learn: Learn | None = None) -> T:
     """Read a JSON body by its schema.
 
     Args:
@@ -61,13 +62,12 @@ async def load_body(request: web.Request, schema: Schema, learn: Learn | None = 
     if learn is not None:
         await learn(body)
     try:
-        loaded: dict[str, Any] = schema.load(body)
+        return schema.read(body)
     except ValidationError as error:
         raise InvalidError.of(error) from None
-    return loaded
 
 
-def json_list_response(name: str, texts: Sequence[bytes], **members: Any) -> web.Response:
+def json_list_response(name: str, texts: Sequence[bytes], **members: object) -> web.Response:
     """Return a response of an object with a list that may be long: it is sent piece by piece.
 
     Args:
@@ -96,6 +96,6 @@ async def _pieces(head: bytes, texts: Sequence[bytes], tail: bytes) -> AsyncIter
     yield bytes(piece) + tail
 
 
-def json_response(body: Any, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+def json_response(body: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
     """Return a response of JSON."""
     return web.Response(body=orjson.dumps(body), status=status.value, content_type="application/json")

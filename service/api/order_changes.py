@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import cast
 
 from aiohttp import web
 
 from service.api.fields import is_uuid
 from service.api.messages import Learn, json_response, load_body
 from service.api.problems import ConflictError, NotFoundError
-from service.api.requests import AMENDMENT, CANCEL, SentTerms
+from service.api.requests import AMENDMENT, CANCEL
 from service.api.responses import CANCELLED, CANCELLED_ORDER, ORDER
 from service.api.terms import amend_terms
 from service.api.views import OrderAt
@@ -63,7 +62,7 @@ class ChangeRoutes:
 
     async def amend(self, request: web.Request) -> web.Response:
         """PATCH /api/orders/{orderId}: other terms for an open order."""
-        sent = cast("SentTerms", await load_body(request, AMENDMENT))
+        sent = await load_body(request, AMENDMENT)
         order_id = request.match_info["order_id"].lower()
         for _ in range(_READINGS):
             order = await self._get(order_id)

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import cast
 
 from aiohttp import web
 
@@ -47,7 +46,7 @@ class OrderRoutes:
 
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/execute: accept an order; it is durable when this answers 201."""
-        sent = cast("SentOrder", await load_body(request, NEW_ORDER, self.learn))
+        sent = await load_body(request, NEW_ORDER, self.learn)
         try:
             order = self._new_order(sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
         except InvalidError as refusal:

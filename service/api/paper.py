@@ -14,7 +14,6 @@ from service.api.responses import POOL
 from service.chains.paper.listing import (
     CannotListError,
     GenesisPoolError,
-    NewPool,
     NoRoomError,
     NoSuchPoolError,
     PoolExistsError,
@@ -35,7 +34,7 @@ class PaperRoutes:
 
     async def list_pool(self, request: web.Request) -> web.Response:
         """POST /api/paper/pools: a new pool, of a new token if you like; 201 when it can be traded."""
-        wanted: NewPool = (await load_body(request, NEW_POOL, self.learn))["pool"]
+        wanted = await load_body(request, NEW_POOL, self.learn)
         try:
             pool = await self.venue.list_pool(wanted)
         except (PoolExistsError, NoRoomError) as error:

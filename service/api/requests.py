@@ -1,9 +1,10 @@
 """What clients send: bodies and queries, read and checked. The OpenAPI document is made from these."""
 
 import re
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping
+from typing import TypedDict, TypeVar
 
-from marshmallow import ValidationError, fields, post_load, validate, validates_schema
+from marshmallow import ValidationError, fields, missing, post_load, validate, validates_schema
 
 from service.api.fields import (
     AMOUNT,
@@ -24,13 +25,17 @@ from service.domain.lifecycle import Status
 from service.domain.order import DEFAULT_SLIPPAGE_BPS, TERM_OWNERS, JsonObject, OrderType, TimeInForce
 from service.domain.quote import Dex, SwapMode
 from service.domain.tokens import TOKENS, Token
+from service.store.orders import Position
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 500
 
+T = TypeVar("T")
 
-def _token(role: str, **options: Any) -> TokenName:
-    return TokenName(f"Symbol or mint address of the token {role}.", required=True, **options)
+
+def _token(role: str, *, listed: bool = True, check: Callable[[str], None] | None = None) -> TokenName:
+    description = f"Symbol or mint address of the token {role}."
+    return TokenName(description, listed=listed, required=True, validate=check)
 
 
 def _any_token(role: str) -> TokenName:
@@ -48,43 +53,43 @@ def _read_amount(text: str, token: Token, name: str) -> int:
         raise ValidationError(f"The amount {error}.", name) from None
 
 
-def _slippage(**options: Any) -> StrictInteger:
+def _slippage(load_default: object = missing) -> StrictInteger:
     return StrictInteger(
+        load_default=load_default,
         validate=validate.Range(0, 10_000),
         metadata={"description": "How much worse than the quote the swap may be, in 1/10000."},
-        **options,
     )
 
 
-def _limit_price(**options: Any) -> fields.String:
+def _limit_price(load_default: object = missing) -> fields.String:
     return fields.String(
+        load_default=load_default,
         metadata={
             "description": "Of a limit order: at least so much tokenOut for one tokenIn, fees paid.",
             **AMOUNT,
         },
-        **options,
     )
 
 
-def _expires_at(**options: Any) -> fields.String:
+def _expires_at(load_default: object = missing) -> fields.String:
     return fields.String(
+        load_default=load_default,
         metadata={
             "description": "When the order expires, unless its transaction has landed. A limit order becomes "
             "GTD by it; a sniper order has it instead of timeWindow.notAfter.",
             "format": "date-time",
         },
-        **options,
     )
 
 
-def _conditions(**options: Any) -> fields.Raw:
+def _conditions(load_default: object = missing) -> fields.Raw:
     return fields.Raw(
+        load_default=load_default,
         metadata={
             "type": "object",
             "description": "Of a sniper order: any of poolCreated, minLiquidity, price, volume, timeWindow; "
             "all that are given must hold.",
         },
-        **options,
     )
 
 
@@ -96,7 +101,16 @@ def _is_client_order_id(text: str) -> None:
         raise ValidationError('"." and ".." cannot be read back: clients take them out of a URL\'s path.')
 
 
-class _SwapRequest(Request):
+class _Swap(TypedDict):
+    """The members of a swap as they are given; one of the amounts is, when all has been checked."""
+
+    token_in: str
+    token_out: str
+    amount_in: str | None
+    amount_out: str | None
+
+
+class _SwapRequest(Request[T]):
     """A swap of one token for another, of which one side's amount is fixed."""
 
     token_in = _token("sold")
@@ -105,7 +119,7 @@ class _SwapRequest(Request):
     amount_out = _amount("Amount to buy, in display units of tokenOut, as a string. This or amountIn.")
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def check_amounts(self, _data: dict[str, Any], sent: Any, **_options: Any) -> None:
+    def check_amounts(self, _data: object, sent: object, **_options: object) -> None:
         """Refuse a swap of no amount, or of two."""
         if not isinstance(sent, dict):
             return  # which has been said
@@ -116,21 +130,24 @@ class _SwapRequest(Request):
             raise ValidationError("Give amountIn or amountOut, not both.", "amountOut")
 
     @validates_schema(skip_on_field_errors=True)
-    def check_tokens(self, data: dict[str, Any], **_options: Any) -> None:
+    def check_tokens(self, data: _Swap, **_options: object) -> None:
         """Refuse a swap of a token for itself."""
         if data["token_in"] == data["token_out"]:
             raise ValidationError("Must differ from tokenIn.", "tokenOut")
 
     @post_load
-    def read_amount(self, data: dict[str, Any], **_options: Any) -> dict[str, Any]:
+    def read_amount(self, data: _Swap, **_options: object) -> dict[str, object]:
         """Read the amount in base units; it is kept as it was sent as well."""
-        amount_in, amount_out = data.pop("amount_in"), data.pop("amount_out")
-        if amount_in is not None:
-            mode, name, text, token = SwapMode.EXACT_IN, "amountIn", amount_in, data["token_in"]
+        if (text := data["amount_in"]) is not None:
+            mode, name, token = SwapMode.EXACT_IN, "amountIn", data["token_in"]
+        elif (text := data["amount_out"]) is not None:
+            mode, name, token = SwapMode.EXACT_OUT, "amountOut", data["token_out"]
         else:
-            mode, name, text, token = SwapMode.EXACT_OUT, "amountOut", amount_out, data["token_out"]
+            raise ValueError("a swap without an amount was let through")
         amount = _read_amount(text, TOKENS[token], name)
-        return {**data, "swap_mode": mode, "amount": amount, "amount_text": text}
+        read: dict[str, object] = {**data, "swap_mode": mode, "amount": amount, "amount_text": text}
+        del read["amount_in"], read["amount_out"]
+        return read
 
 
 class SentOrder(TypedDict):
@@ -150,7 +167,13 @@ class SentOrder(TypedDict):
     expires_at: str | None
 
 
-class NewOrderSchema(_SwapRequest):
+class _NewOrder(_Swap):
+    """The members of a new order of which the type is asked."""
+
+    order_type: OrderType
+
+
+class NewOrderSchema(_SwapRequest[SentOrder]):
     """POST /api/orders/execute."""
 
     # Only a sniper order may wait for a token that is not listed yet.
@@ -179,17 +202,18 @@ class NewOrderSchema(_SwapRequest):
     )
 
     @validates_schema(skip_on_field_errors=True)
-    def check_type(self, data: dict[str, Any], **_options: Any) -> None:
+    def check_type(self, data: _NewOrder, **_options: object) -> None:
         """Refuse what an order of the type does not have, and ask for what it must."""
         kind = data["order_type"]
+        members: Mapping[str, object] = data
         errors = {}
         if kind is not OrderType.SNIPER and data["token_out"] not in TOKENS:
             errors["tokenOut"] = unknown_token(data["token_out"]).messages
         for name, owner in TERM_OWNERS.items():
-            if data[name] is not None and kind is not owner:
+            if members[name] is not None and kind is not owner:
                 errors[camel_case(name)] = [f"Only {owner} orders have it."]
         needed = {OrderType.LIMIT: "limit_price", OrderType.SNIPER: "sniper_conditions"}.get(kind)
-        if needed and data[needed] is None:
+        if needed and members[needed] is None:
             errors[camel_case(needed)] = [f"Missing data for required field of {kind} orders."]
         if data["amount_out"] is not None and kind is not OrderType.MARKET:
             errors["amountOut"] = ["Only market orders can fix it."]
@@ -206,7 +230,7 @@ class SentTerms(TypedDict, total=False):
     expires_at: str | None
 
 
-class AmendmentSchema(Request):
+class AmendmentSchema(Request[SentTerms]):
     """PATCH /api/orders/{orderId}: what is left out stays as it is; an expiresAt of null ends the expiry."""
 
     meant_nulls = frozenset({"expiresAt"})
@@ -217,13 +241,22 @@ class AmendmentSchema(Request):
     sniper_conditions = _conditions()
 
     @validates_schema(pass_original=True, skip_on_field_errors=True)
-    def check_any(self, data: dict[str, Any], _sent: Any, **_options: Any) -> None:
+    def check_any(self, data: dict[str, object], _sent: object, **_options: object) -> None:
         """Refuse an amendment of nothing."""
         if not data:
             raise ValidationError("Give at least one term to change.")
 
 
-class CancelSchema(Request):
+class CancelFilter(TypedDict):
+    """Which of the open orders are meant; None: any."""
+
+    all: bool
+    order_type: OrderType | None
+    token_in: str | None
+    token_out: str | None
+
+
+class CancelSchema(Request[CancelFilter]):
     """POST /api/orders/cancel: which of the open orders are meant."""
 
     all = StrictBoolean(load_default=False, metadata={"description": "Every open order."})
@@ -232,14 +265,25 @@ class CancelSchema(Request):
     token_out = _any_token("bought")
 
     @validates_schema(skip_on_field_errors=True)
-    def check_filter(self, data: dict[str, Any], **_options: Any) -> None:
+    def check_filter(self, data: CancelFilter, **_options: object) -> None:
         """Refuse a filter that says nothing, or two things."""
-        named = any(data[name] is not None for name in ("order_type", "token_in", "token_out"))
+        named = any(each is not None for each in (data["order_type"], data["token_in"], data["token_out"]))
         if named == data["all"]:
             raise ValidationError("Give either all: true, or at least one of orderType, tokenIn, tokenOut.")
 
 
-class QuoteQuerySchema(_SwapRequest):
+class QuoteQuery(TypedDict):
+    """A swap to quote; ``amount`` is in base units of the token whose amount is fixed."""
+
+    token_in: str
+    token_out: str
+    swap_mode: SwapMode
+    amount: int
+    amount_text: str
+    slippage_bps: int
+
+
+class QuoteQuerySchema(_SwapRequest[QuoteQuery]):
     """The query of GET /api/quotes."""
 
     has_nulls = False
@@ -251,7 +295,14 @@ class QuoteQuerySchema(_SwapRequest):
     )
 
 
-class PoolQuerySchema(Request):
+class PoolQuery(TypedDict):
+    """Which pools are meant; None: any."""
+
+    venue: Dex | None
+    token: str | None
+
+
+class PoolQuerySchema(Request[PoolQuery]):
     """The query of GET /api/pools."""
 
     has_nulls = False
@@ -260,14 +311,25 @@ class PoolQuerySchema(Request):
     token = TokenName("Only pools that trade this token, named by symbol or mint address.", load_default=None)
 
 
-class NewPoolSchema(Request):
+class _NewPool(TypedDict):
+    """The members of a new pool as they are given."""
+
+    program: str
+    token_a: str
+    token_b: str
+    amount_a: str
+    amount_b: str
+    decimals: int
+
+
+class NewPoolSchema(Request[NewPool]):
     """POST /api/paper/pools: at most one of the tokens may be new."""
 
     program = fields.String(
         required=True, validate=validate.OneOf(PROGRAMS, error="Known are " + ", ".join(PROGRAMS) + ".")
     )
-    token_a = _token("A", listed=False, validate=not_a_look_alike)
-    token_b = _token("B", listed=False, validate=not_a_look_alike)
+    token_a = _token("A", listed=False, check=not_a_look_alike)
+    token_b = _token("B", listed=False, check=not_a_look_alike)
     amount_a = fields.String(required=True, metadata=AMOUNT)
     amount_b = fields.String(required=True, metadata=AMOUNT)
     decimals = StrictInteger(
@@ -277,22 +339,33 @@ class NewPoolSchema(Request):
     )
 
     @post_load
-    def read_pool(self, data: dict[str, Any], **_options: Any) -> dict[str, NewPool]:
+    def read_pool(self, data: _NewPool, **_options: object) -> NewPool:
         """Read tokens and amounts."""
         if data["token_a"] == data["token_b"]:
             raise ValidationError("Must differ from tokenA.", "tokenB")
         if not TOKENS.keys() & {data["token_a"], data["token_b"]}:
             raise ValidationError("One of the two tokens must be known already.", "tokenB")
         token_a, token_b = (
-            TOKENS.get(data[name]) or token_of(data[name], data["decimals"])
-            for name in ("token_a", "token_b")
+            TOKENS.get(symbol) or token_of(symbol, data["decimals"])
+            for symbol in (data["token_a"], data["token_b"])
         )
         amount_a = _read_amount(data["amount_a"], token_a, "amountA")
         amount_b = _read_amount(data["amount_b"], token_b, "amountB")
-        return {"pool": NewPool(data["program"], token_a, token_b, amount_a, amount_b)}
+        return NewPool(data["program"], token_a, token_b, amount_a, amount_b)
 
 
-class ListQuerySchema(Request):
+class ListQuery(TypedDict):
+    """Which orders are meant, None: any; how many; and after which one, None: from the newest."""
+
+    status: Status | None
+    order_type: OrderType | None
+    token_in: str | None
+    token_out: str | None
+    limit: int
+    cursor: Position | None
+
+
+class ListQuerySchema(Request[ListQuery]):
     """The query of GET /api/orders."""
 
     has_nulls = False
@@ -309,7 +382,13 @@ class ListQuerySchema(Request):
     cursor = Cursor(load_default=None, metadata={"type": "string", "description": "nextCursor of a page."})
 
 
-class StreamQuerySchema(Request):
+class StreamQuery(TypedDict):
+    """After which sequence the stream is resumed; 0: from the beginning."""
+
+    after: int
+
+
+class StreamQuerySchema(Request[StreamQuery]):
     """The query of GET /api/orders/{orderId}/ws."""
 
     has_nulls = False

@@ -6,7 +6,6 @@ stream; only then is the socket closed, by nobody else, so that the closing hand
 
 import asyncio
 import logging
-from typing import Any
 from weakref import WeakValueDictionary
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -78,7 +77,7 @@ class _Stream:
         """Send everything, close the socket, and return when the connection is over."""
         reader = asyncio.create_task(self._read(), name="stream reader")
         sender = asyncio.create_task(self._send(watch, timeline), name="stream sender")
-        ends: list[asyncio.Future[Any]] = [reader, sender, self._verdict]
+        ends: list[asyncio.Future[None] | asyncio.Future[tuple[int, bytes]]] = [reader, sender, self._verdict]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marshmallow import Schema
 
 from service.api.requests import AMENDMENT, NEW_ORDER, NEW_POOL
 from service.domain.failures import FailureCode, Remedy, describe
@@ -149,7 +150,11 @@ def test_the_manual_explains_every_reason_code_and_no_other() -> None:
 
 
 def test_bodies_in_the_manual_are_valid() -> None:
-    schemas = {"orders/execute": NEW_ORDER, "paper/pools": NEW_POOL, "orders/ORDER_ID": AMENDMENT}
+    schemas: dict[str, Schema] = {
+        "orders/execute": NEW_ORDER,
+        "paper/pools": NEW_POOL,
+        "orders/ORDER_ID": AMENDMENT,
+    }
     sent = [
         found
         for document in MANUAL
