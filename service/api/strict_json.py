@@ -1,7 +1,7 @@
 """JSON as clients send it, read strictly: a member that is given twice is refused, whatever its values."""
 
 import json
-from typing import Any
+from collections.abc import Iterable
 
 import orjson
 
@@ -18,14 +18,14 @@ class NotJsonError(ValueError):
     """The text is not JSON, or says one thing twice; the message says why, for the client."""
 
 
-def read_json(text: bytes) -> Any:
+def read_json(text: bytes) -> object:
     """Read JSON (RFC 8259) whose objects have no member twice (RFC 7493).
 
     Raises:
         NotJsonError: It is not; also for bad UTF-8, NaN, lone surrogates, and what is too deep or too many.
     """
     try:
-        value = orjson.loads(text)
+        value: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise NotJsonError(f"The body is not JSON: {error}.") from None
     # Of a member that is given twice orjson keeps the last, in silence. Each member has a colon of its own,
@@ -36,18 +36,19 @@ def read_json(text: bytes) -> Any:
     return value
 
 
-def _members(value: Any) -> int:
+def _members(value: object) -> int:
     """Return how many members all the objects in a value have."""
     count = 0
-    level = [value] if type(value) in _NESTING else []
+    level = [value] if type(value) is dict or type(value) is list else []
     for _ in range(DEEPEST):
-        inner: list[Any] = []
+        inner: list[dict[str, object] | list[object]] = []
         for node in level:
             if type(node) is dict:
                 count += len(node)
-                inner += [child for child in node.values() if type(child) in _NESTING]
+                children: Iterable[object] = node.values()
             else:
-                inner += [child for child in node if type(child) in _NESTING]
+                children = node
+            inner += [each for each in children if type(each) is dict or type(each) is list]
         if count + len(inner) > MOST_MEMBERS:
             raise NotJsonError(f"The body has more than {MOST_MEMBERS} members.")
         if not inner:
@@ -56,10 +57,7 @@ def _members(value: Any) -> int:
     raise NotJsonError(f"The body is nested deeper than {DEEPEST} levels.")
 
 
-_NESTING = frozenset({dict, list})
-
-
-def _refuse_doubles(pairs: list[tuple[str, Any]]) -> None:
+def _refuse_doubles(pairs: list[tuple[str, object]]) -> None:
     if len(dict(pairs)) == len(pairs):
         return
     seen = set()

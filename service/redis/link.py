@@ -10,7 +10,6 @@ of it has been tried and works.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -49,15 +48,19 @@ def connect(url: str, *, at_least_s: float = 0) -> Redis:
         url: See ``parse_redis_url``; its options win over the defaults here.
         at_least_s: How long an answer may take at least, for one who asks Redis to wait.
     """
-    parameters: dict[str, Any] = {
-        "socket_timeout": _CONNECT_TIMEOUT_S,
+    there = parse_redis_url(url)
+    timeout_s = there.parameters.get("socket_timeout")
+    parameters: dict[str, object] = {
         "socket_connect_timeout": _CONNECT_TIMEOUT_S,
-        **parse_redis_url(url),
+        **there.parameters,
+        "socket_timeout": max(timeout_s if isinstance(timeout_s, float) else _CONNECT_TIMEOUT_S, at_least_s),
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
     }
-    parameters["socket_timeout"] = max(parameters["socket_timeout"], at_least_s)
-    return Redis.from_pool(ConnectionPool(**parameters))
+    pool = ConnectionPool(
+        there.connection_class, max_connections=None, maint_notifications_config=None, **parameters
+    )
+    return Redis.from_pool(pool)
 
 
 class RedisLink:

@@ -4,9 +4,15 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 
 from service.urls.parts import InvalidUrlError, UrlParts, refuse_option, split
 
@@ -22,7 +28,7 @@ class _TcpConnection(Connection):
         super().__init__(**parameters)
         self._family = family
 
-    def _connection_arguments(self) -> Mapping[str, Any]:
+    def _connection_arguments(self) -> Mapping[str, object]:
         return {**super()._connection_arguments(), "family": self._family}
 
 
@@ -30,18 +36,31 @@ class _TlsConnection(_TcpConnection, SSLConnection):
     """The same with TLS."""
 
 
-def parse_redis_url(url: str) -> dict[str, Any]:
-    """Read ``redis://user:password@host:port/db``, ``rediss://`` or ``unix:///path?db=0``.
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """What a Redis URL says.
 
-    Returns:
-        ``connection_class`` and what it takes; parameters that the URL does not set are left out.
+    Attributes:
+        connection_class: The kind of connections that lead there.
+        parameters: What they take, by name; what the URL does not set is left out.
+    """
+
+    connection_class: type[AbstractConnection]
+    parameters: Mapping[str, object]
+
+
+_CLASSES = {"unix": UnixDomainSocketConnection, "redis": _TcpConnection, "rediss": _TlsConnection}
+
+
+def parse_redis_url(url: str) -> RedisUrl:
+    """Read ``redis://user:password@host:port/db``, ``rediss://`` or ``unix:///path?db=0``.
 
     Raises:
         InvalidUrlError: It is malformed, or has an option that is not known here.
     """
     scheme = url.partition(":")[0]
     parts = split(url)
-    parameters = {"unix": _unix, "redis": _tcp, "rediss": _tls}[scheme](parts)
+    parameters = {"unix": _unix, "redis": _tcp, "rediss": _tcp}[scheme](parts)
     parameters |= {"username": parts.user, "password": parts.password}
     known = (
         _OPTIONS | (_TCP_OPTIONS if scheme != "unix" else {}) | (_TLS_OPTIONS if scheme == "rediss" else {})
@@ -56,16 +75,17 @@ def parse_redis_url(url: str) -> dict[str, Any]:
         except (ValueError, KeyError):
             # The value is not repeated: the option may be a password.
             raise refuse_option(name, "has a value that cannot be used") from None
-    return {name: value for name, value in parameters.items() if value is not None}
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return RedisUrl(_CLASSES[scheme], given)
 
 
-def _unix(parts: UrlParts) -> dict[str, Any]:
+def _unix(parts: UrlParts) -> dict[str, object]:
     if not parts.path or parts.hosts != [("", None)]:
         raise InvalidUrlError("must be of the form unix:///path?db=0")
-    return {"connection_class": UnixDomainSocketConnection, "path": parts.path}
+    return {"path": parts.path}
 
 
-def _tcp(parts: UrlParts) -> dict[str, Any]:
+def _tcp(parts: UrlParts) -> dict[str, object]:
     if len(parts.hosts) != 1:
         raise InvalidUrlError("must name one host; of a cluster, none of several can be used")
     [(host, port)] = parts.hosts
@@ -74,11 +94,7 @@ def _tcp(parts: UrlParts) -> dict[str, Any]:
         db = _number(database)
     except ValueError:
         raise InvalidUrlError("the database after its last slash must be a number") from None
-    return {"connection_class": _TcpConnection, "host": host or "localhost", "port": port or 6379, "db": db}
-
-
-def _tls(parts: UrlParts) -> dict[str, Any]:
-    return {**_tcp(parts), "connection_class": _TlsConnection}
+    return {"host": host or "localhost", "port": port or 6379, "db": db}
 
 
 def _number(text: str) -> int:
@@ -108,7 +124,7 @@ def _tls_version(text: str) -> ssl.TLSVersion:
     return {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[text]
 
 
-_Reader = Callable[[str], Any]
+_Reader = Callable[[str], object]
 _OPTIONS: dict[str, _Reader] = {
     "db": _number,
     "username": str,

@@ -100,8 +100,8 @@ def test_an_option_that_cannot_be_used_is_refused_by_name(option: str) -> None:
 )
 def test_a_redis_url_is_honoured(url: str, expected: dict[str, object]) -> None:
     found = parse_redis_url(url)
-    assert {name: found.get(name) for name in expected} == expected
-    assert issubclass(found["connection_class"], SSLConnection) == url.startswith("rediss:")
+    assert {name: found.parameters.get(name) for name in expected} == expected
+    assert issubclass(found.connection_class, SSLConnection) == url.startswith("rediss:")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_any_escaped_password_arrives_as_it_is(user: str, password: str) -> None
         "host": "db.example",
         "dbname": "engine",
     }
-    redis = parse_redis_url(f"redis://{encoded}@cache")
+    redis = parse_redis_url(f"redis://{encoded}@cache").parameters
     assert (redis["username"], redis["password"]) == (user, password)
 
 
