@@ -8,11 +8,12 @@ loop up whenever the pieces together have held it for long enough.
 import asyncio
 from collections import deque
 from collections.abc import Generator
-from typing import Any, TypeVar
+from typing import Generic, TypeVar
 
 from service.clock import Clock
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 Steps = Generator[None, None, T]
 """A computation in pieces: it yields between them, and returns its result."""
@@ -48,8 +49,8 @@ class Turns:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._row: deque[_Job] = deque()
-        self._ended: list[_Job] = []
+        self._row: deque[_Job[object]] = deque()
+        self._ended: list[_Job[object]] = []
         self._used_s = 0.0
 
     async def take(self, steps: Steps[T]) -> T:
@@ -61,10 +62,9 @@ class Turns:
                 loop.call_soon(self._work)
             self._row.append(job)
             await job.done
-        result: T = job.result()
-        return result
+        return job.result()
 
-    def _has_ended_in_time(self, job: "_Job") -> bool:
+    def _has_ended_in_time(self, job: "_Job[object]") -> bool:
         began = self._clock.monotonic()
         while not job.has_ended():
             if self._clock.monotonic() - began >= LONGEST_S:
@@ -88,14 +88,14 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._work)
 
 
-class _Job:
+class _Job(Generic[T_co]):
     """A computation in the row, and whoever waits for it."""
 
     __slots__ = ("_error", "_result", "_steps", "done")
 
-    def __init__(self, steps: Steps[Any], done: asyncio.Future[None]) -> None:
+    def __init__(self, steps: Steps[T_co], done: asyncio.Future[None]) -> None:
         self._steps = steps
-        self._result: Any = None
+        self._result: T_co
         self._error: Exception | None = None
         self.done = done
 
@@ -114,7 +114,7 @@ class _Job:
             return False
         return True
 
-    def result(self) -> Any:
+    def result(self) -> T_co:
         """Return what the computation came to, or raise its error."""
         if self._error is not None:
             raise self._error
