@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-import orjson
 from aiohttp import web
 
+from service.api.messages import json_response
 from service.postgres.database import UnavailableError
 from service.redis.link import RedisLink
 from service.store.orders import Orders
@@ -41,8 +41,4 @@ class HealthRoute:
             "executing": self.executing(),
             "unknownOutcomes": self.unknown_outcomes(),
         }
-        return web.Response(
-            body=orjson.dumps(body),
-            content_type="application/json",
-            status=HTTPStatus.OK if database else HTTPStatus.SERVICE_UNAVAILABLE,
-        )
+        return json_response(body, HTTPStatus.OK if database else HTTPStatus.SERVICE_UNAVAILABLE)
