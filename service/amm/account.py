@@ -15,37 +15,39 @@ Bytes that no field names are kept as they came, so that ``encode(decode(data)) 
 import dataclasses
 import hashlib
 import struct
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from service.amm.errors import MalformedStateError
 
+T = TypeVar("T", int, bytes)
 
-class Kind(NamedTuple):
-    """A type on the wire: its struct code, and whether it is one little-endian wide integer."""
+
+class Kind(NamedTuple, Generic[T]):
+    """A type on the wire: its struct code, its zero, and whether it is one little-endian wide integer."""
 
     code: str
+    zero: T
     wide: bool = False
 
 
-U8 = Kind("B")
-U16 = Kind("H")
-U32 = Kind("I")
-I32 = Kind("i")
-U64 = Kind("Q")
-I64 = Kind("q")
-U128 = Kind("16s", wide=True)
-KEY = Kind("32s")
+U8 = Kind("B", 0)
+U16 = Kind("H", 0)
+U32 = Kind("I", 0)
+I32 = Kind("i", 0)
+U64 = Kind("Q", 0)
+I64 = Kind("q", 0)
+U128 = Kind("16s", 0, wide=True)
+KEY = Kind("32s", bytes(32))
 
 
-def blob(size: int) -> Kind:
+def blob(size: int) -> Kind[bytes]:
     """A run of bytes taken as it is."""
-    return Kind(f"{size}s")
+    return Kind(f"{size}s", bytes(size))
 
 
-def at(offset: int, kind: Kind) -> Any:
+def at(offset: int, kind: Kind[T]) -> T:
     """Declare a field at a byte offset, the discriminator counted."""
-    empty: int | bytes = bytes(struct.calcsize(kind.code)) if kind.code.endswith("s") else 0
-    return dataclasses.field(default=0 if kind.wide else empty, metadata={"offset": offset, "kind": kind})
+    return dataclasses.field(default=kind.zero, metadata={"offset": offset, "kind": kind})
 
 
 def anchor_discriminator(name: str) -> bytes:
