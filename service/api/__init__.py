@@ -1,28 +1,30 @@
 """REST and WebSocket: what a client sends, and what it is told.
 
-routes.py         the table of all routes, and the application that is made from it
-route.py          one row of that table
-orders.py         placing and reading orders
-order_changes.py  cancelling and amending them
-stream.py         the WebSocket of an order
-timeline.py       an order's history as the WebSocket's messages
-pages.py          lists, page by page
-market.py         quotes, tokens, pools
-paper.py          listing pools in the paper market
-health.py         whether the service can do its work
+routes.py           the table of all routes, and the application that is made from it
+route.py            one row of that table
+orders.py           placing and reading orders
+order_changes.py    cancelling and amending them
+stream.py           the WebSocket of an order
+timeline.py         an order's history as the WebSocket's messages
+pages.py            lists, page by page
+market.py           quotes, tokens, pools
+paper.py            listing pools in the paper market
+health.py           whether the service can do its work
 
-requests.py       what a request may hold
-terms.py          the terms of an order: what they mean, and whether they fit together
-fields.py         fields that both have in common
-strict_json.py    the body of a request
-messages.py       from a request to checked values, from values to a response
-views.py          an order as JSON
-responses.py      what a response holds
-specs.py          the OpenAPI document, made from the same table
-problems.py       errors: problem+json
+requests.py         what a request about orders may hold
+market_requests.py  what one about the market may hold
+swap_request.py     what both have in common: a swap
+terms.py            the terms of an order: what they mean, and whether they fit together
+fields.py           fields that both have in common
+strict_json.py      the body of a request
+messages.py         from a request to checked values, from values to a response
+views.py            an order as JSON
+responses.py        what a response holds
+specs.py            the OpenAPI document, made from the same table
+problems.py         errors: problem+json
 
-server.py         the HTTP server
-connection.py     one connection, with its time limits
-queues.py         dear requests wait for one another
-learning.py       tokens that another instance has listed
+server.py           the HTTP server
+connection.py       one connection, with its time limits
+queues.py           dear requests wait for one another
+learning.py         tokens that another instance has listed
 """

@@ -9,9 +9,9 @@ import orjson
 from aiohttp import web
 from marshmallow import Schema
 
+from service.api.market_requests import POOL_QUERY, QUOTE_QUERY
 from service.api.messages import Learn, json_list_response, json_response, load_query
 from service.api.problems import InvalidError, ServiceUnavailableError
-from service.api.requests import POOL_QUERY, QUOTE_QUERY
 from service.api.responses import POOL, QUOTE, TOKEN
 from service.chains.venue import MarketData, PoolView, VenueUnavailableError
 from service.clock import Clock

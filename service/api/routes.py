@@ -8,15 +8,13 @@ import functools
 from aiohttp import web
 
 from service.api import problems
+from service.api.market_requests import NewPoolSchema, PoolQuerySchema, QuoteQuerySchema
 from service.api.queues import at_most
 from service.api.requests import (
     AmendmentSchema,
     CancelSchema,
     ListQuerySchema,
     NewOrderSchema,
-    NewPoolSchema,
-    PoolQuerySchema,
-    QuoteQuerySchema,
     StreamQuerySchema,
 )
 from service.api.responses import (

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from marshmallow import Schema
 
-from service.api.requests import AMENDMENT, NEW_ORDER, NEW_POOL
+from service.api.market_requests import NEW_POOL
+from service.api.requests import AMENDMENT, NEW_ORDER
 from service.domain.failures import FailureCode, Remedy, describe
 from tests.support import openapi
 from tests.support.settings import known_settings, load_settings

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from service.api.fields import Cursor, camel_case, is_uuid
-from service.api.requests import (
-    CANCEL,
-    LIST_QUERY,
-    NEW_ORDER,
-    NEW_POOL,
-    POOL_QUERY,
-    QUOTE_QUERY,
-    STREAM_QUERY,
-)
+from service.api.market_requests import NEW_POOL, POOL_QUERY, QUOTE_QUERY
+from service.api.requests import CANCEL, LIST_QUERY, NEW_ORDER, STREAM_QUERY
 from service.domain.amounts import U64_MAX
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType
