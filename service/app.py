@@ -20,6 +20,7 @@ from service.clock import Clock
 from service.events.bus import Bus
 from service.events.feed import Feeds
 from service.execution.engine import Engine, ExecutionSettings
+from service.execution.order_queue import OrderQueue
 from service.execution.retry import RetryPolicy
 from service.postgres.database import Database, RefusedError, UnavailableError
 from service.postgres.deployment import Deployment
@@ -43,7 +44,6 @@ from service.workers.broker import WakeUpBroker
 from service.workers.endings import EndingLoop
 from service.workers.receiver import JobReceiver
 from service.workers.sweep import WAKE_AFTER_MS, Sweep
-from service.workers.tasks import Jobs
 
 log = logging.getLogger(__name__)
 
@@ -58,18 +58,6 @@ class Servers:
     database_url: str
     redis_url: str
     alone: bool
-
-
-class _Later:
-    """The sweep as the engine sees it: each needs the other, and this is where the circle closes."""
-
-    sweep: Sweep
-
-    def check_after(self, delay_ms: int) -> None:
-        self.sweep.check_after(delay_ms)
-
-    def put_back(self, order_id: str) -> None:
-        self.sweep.put_back(order_id)
 
 
 class Service:
@@ -100,10 +88,14 @@ class Service:
             deployment=self._deployment,
             sender=self._identity.id,
         )
+        broker = WakeUpBroker(self.link, self._deployment, consumer=self._identity.id)
+        self.queue = OrderQueue(broker, self._clock)
+        self.link.on_change(self.queue.enqueue_all_due)
         self._journal = Journal(
             self._database,
             self._clock,
             self._bus.publish,
+            on_late_insert=self.queue.put_back,
             insert_limit=settings.insert_queue_limit,
             group_limit=settings.write_group_limit,
             wake_after_ms=WAKE_AFTER_MS,
@@ -125,7 +117,6 @@ class Service:
             limits=route_limits,
             clock=self._clock,
         )
-        later = _Later()
         self.engine = Engine(
             journal=self._journal,
             claims=self._claims,
@@ -139,18 +130,16 @@ class Service:
                 ),
                 outcome_timeout_ms=settings.outcome_timeout_ms,
             ),
-            later=later,
+            queue=self.queue,
         )
-        broker = WakeUpBroker(self.link, self._deployment, consumer=self._identity.id)
         self._receiver = JobReceiver(
             broker,
             self.link,
             self._clock,
+            self.queue,
             execute=self.engine.execute,
-            put_back=later.put_back,
             concurrency=settings.worker_concurrency,
         )
-        jobs = Jobs(broker, self.link, execute=self.engine.execute, take=self._receiver.take)
         self._sweep = Sweep(
             Instances(
                 self._database,
@@ -160,15 +149,11 @@ class Service:
             ),
             self._identity,
             self._clock,
-            wake=jobs.wake,
-            queued=self._receiver.waiting,
-            engine=self.engine,
+            self.queue,
+            self.engine,
             rate_limit=self._rate_limit,
             instance_timeout_ms=settings.instance_timeout_ms,
         )
-        later.sweep = self._sweep
-        self._journal.on_late_insert(self._sweep.put_back)
-        self.link.on_change(self._sweep.wake_all)
         endings = Endings(self._database, self._clock, self._bus.publish)
         self._ending_loop = EndingLoop(endings, self._clock)
         resting = Resting(
@@ -188,10 +173,9 @@ class Service:
             ),
             resting,
             MarketView(venue, self._clock, route_limits),
+            self.queue,
             self._clock,
             slot_ms=settings.slot_ms,
-            wake=jobs.wake,
-            wake_all=self._sweep.wake_all,
         )
         self._bus.on_steps(self.triggers.take)
         venue.on_change(self.triggers.take_change)
@@ -204,7 +188,7 @@ class Service:
                 pages=Pages(self.orders, Turns(self._clock)),
                 clock=self._clock,
                 learn=learn,
-                wake=jobs.wake,
+                queue=self.queue,
                 insert_timeout_s=settings.insert_timeout_ms / 1000,
                 market_order_age_s=settings.max_market_order_age_s,
             ),

@@ -1,6 +1,5 @@
 """Orders over REST: place one, read one, list them."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -19,6 +18,7 @@ from service.clock import Clock
 from service.domain.order import NewOrder, Order, first_terms, submission_time_s
 from service.domain.timestamps import format_timestamp
 from service.domain.tokens import TOKENS
+from service.execution.order_queue import OrderQueue
 from service.postgres.batch import QueueFullError
 from service.postgres.database import UnavailableError
 from service.store.endings import Filter
@@ -30,7 +30,7 @@ from service.store.orders import Orders
 class OrderRoutes:
     """What the routes about orders need.
 
-    ``learn`` learns the tokens that a request names, ``wake`` has somebody work on orders;
+    ``learn`` learns the tokens that a request names, ``queue`` has new orders worked on;
     ``insert_timeout_s`` is how long a client waits for PostgreSQL; ``market_order_age_s``: how old a market
     order may be submitted, 0: any age.
     """
@@ -40,7 +40,7 @@ class OrderRoutes:
     pages: Pages
     clock: Clock
     learn: Learn
-    wake: Callable[[list[str]], Awaitable[None]]
+    queue: OrderQueue
     insert_timeout_s: float
     market_order_age_s: int = 0
 
@@ -64,7 +64,7 @@ class OrderRoutes:
                 "Whether the order was stored is unknown: look for it under its id.", orderId=order.id
             ) from error
         if not order.rests:
-            await self.wake([order.id])
+            await self.queue.enqueue([order.id])
         return json_response(ORDER.dump(OrderAt(Order.accepted(order, created_at))), HTTPStatus.CREATED)
 
     async def get(self, request: web.Request) -> web.Response:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Protocol
 
 from service import crash_points
 from service.background import cancel
@@ -25,6 +24,7 @@ from service.domain.routing_record import RoutingRecord, in_words, record_choice
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
 from service.execution.choosing import AttemptFailedError, TimeOverError, best_quote
+from service.execution.order_queue import OrderQueue
 from service.execution.outcomes import Outcomes
 from service.execution.retry import RetryPolicy
 from service.routing.quoting import Quoter
@@ -58,16 +58,6 @@ class _Run:
     version: int
 
 
-class Later(Protocol):
-    """Has orders looked at again: the sweep's to do."""
-
-    def check_after(self, delay_ms: int) -> None:
-        """Look for due orders after a delay."""
-
-    def put_back(self, order_id: str) -> None:
-        """Have an order woken again: a wake-up was spent, and it was not claimed."""
-
-
 class Engine:
     """Executes orders, each at most once at a time.
 
@@ -79,7 +69,7 @@ class Engine:
         quoter: Finds their routes.
         clock: Pauses, write ids, jitter.
         settings: Time-outs and the retry policy.
-        later: Has orders looked at again.
+        queue: Has orders looked at again.
     """
 
     def __init__(
@@ -92,7 +82,7 @@ class Engine:
         quoter: Quoter,
         clock: Clock,
         settings: ExecutionSettings,
-        later: Later,
+        queue: OrderQueue,
     ) -> None:
         self._journal = journal
         self._claims = claims
@@ -101,7 +91,7 @@ class Engine:
         self._quoter = quoter
         self._clock = clock
         self._settings = settings
-        self._later = later
+        self._queue = queue
         # The orders this process works on, each with the task that does.
         self._running: dict[str, asyncio.Task[None] | None] = {}
         # Those of them that hold up no worker; and of these, those whose outcome is unknown.
@@ -137,13 +127,13 @@ class Engine:
             # Woken again while the claim was on its way: its answer may be older than what it was woken for.
             spent_in_vain = claim == Deferred(0) or (claim is None and order_id in self._woken)
             if isinstance(claim, Deferred):
-                self._later.check_after(claim.wait_ms)
+                self._queue.check_after(claim.wait_ms)
             elif claim is not None:
                 await self._work_on(_Run(claim, claim.status, claim.version))
         finally:
             self._woken.discard(order_id)
             if spent_in_vain:
-                self._later.put_back(order_id)
+                self._queue.put_back(order_id)
             if order_id not in self._aside:
                 del self._running[order_id]
 
@@ -297,7 +287,7 @@ class Engine:
             return
         log.info("order %s: attempt %d: %s; now %s", order.order_id, order.attempts, failure.code, run.status)
         if delay_ms is not None:
-            self._later.check_after(delay_ms)
+            self._queue.check_after(delay_ms)
 
     async def _move(
         self,

@@ -95,6 +95,7 @@ class Journal:
         database: Where to.
         clock: For write ids.
         on_commit: Told of what has been committed.
+        on_late_insert: Told the id of an order that was stored when its client did not wait any more.
         insert_limit: How many inserts may wait before more are refused.
         group_limit: How many rows go into one statement.
         wake_after_ms: When the sweep sends a wake-up for an order whose own was lost.
@@ -107,6 +108,7 @@ class Journal:
         clock: Clock,
         on_commit: OnCommit,
         *,
+        on_late_insert: Callable[[str], None],
         insert_limit: int,
         group_limit: int,
         wake_after_ms: int,
@@ -124,9 +126,8 @@ class Journal:
             key=lambda order: order.id,
             largest=group_limit,
             limit=insert_limit,
-            on_unclaimed=self._inserted_late,
+            on_unclaimed=lambda order: on_late_insert(order.id),
         )
-        self._on_late_insert: list[Callable[[str], None]] = []
         # Never refused and never given up: an order in execution has nowhere else to go.
         self._appends = Batcher(
             self._write_transitions,
@@ -145,14 +146,6 @@ class Journal:
             UnavailableError: If ``unknown``, the order may exist under its id, or may yet.
         """
         return await self._inserts.submit(order, timeout_s)
-
-    def on_late_insert(self, callback: Callable[[str], None]) -> None:
-        """Call back with the id of an order that was stored when its client did not wait any more."""
-        self._on_late_insert.append(callback)
-
-    def _inserted_late(self, order: NewOrder) -> None:
-        for callback in self._on_late_insert:
-            callback(order.id)
 
     async def append(self, transition: Transition) -> Committed:
         """Move an order one step, waiting for PostgreSQL as long as it takes.

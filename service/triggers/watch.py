@@ -9,7 +9,7 @@ at a version: whoever watches, and however often, it fires once.
 import asyncio
 import gc
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 
 from service import crash_points
@@ -20,6 +20,7 @@ from service.domain.condition_parser import ConditionError
 from service.domain.history import Committed
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType
+from service.execution.order_queue import OrderQueue
 from service.postgres.database import UnavailableError
 from service.postgres.leases import Lease, next_check_s
 from service.store.resting import Fired, Resting, RestingOrder
@@ -48,10 +49,9 @@ class Triggers:
         lease: Its leader watches.
         resting: The store's side of it.
         market: What can be quoted without asking.
+        queue: Has the orders worked on that are fired.
         clock: PostgreSQL's time; paces.
         slot_ms: The market's slot; conditions of time are looked at once in each.
-        wake: Has somebody work on orders.
-        wake_all: Has every due order woken: some may be due of which this instance does not know.
     """
 
     def __init__(
@@ -59,11 +59,10 @@ class Triggers:
         lease: Lease,
         resting: Resting,
         market: MarketView,
+        queue: OrderQueue,
         clock: Clock,
         *,
         slot_ms: int,
-        wake: Callable[[list[str]], Awaitable[None]],
-        wake_all: Callable[[], None],
     ) -> None:
         self._lease = lease
         self._resting = resting
@@ -71,8 +70,7 @@ class Triggers:
         self._clock = clock
         self._slot_ms = slot_ms
         self._slot_s = slot_ms / 1000
-        self._wake = wake
-        self._wake_all = wake_all
+        self._queue = queue
         self._watching = False
         # Of the lease, while it is held.
         self._epoch: int | None = None
@@ -354,12 +352,12 @@ class Triggers:
         try:
             fired = await self._resting.fire(orders)
         except asyncio.CancelledError:
-            # They may be due by now, and nobody was told.
-            self._wake_all()
+            # They may be due by now, and no wake-up was sent.
+            self._queue.enqueue_all_due()
             raise
         except UnavailableError as error:
             if error.unknown:
-                self._wake_all()
+                self._queue.enqueue_all_due()
             # Nothing else is lost: to build the books anew for a conflict would hold up all the others.
             log.warning(
                 "triggers: %d orders are looked at again (%s)",
@@ -370,5 +368,5 @@ class Triggers:
             return
         crash_points.reach("after fire")
         self._to_load -= self._doubtful.intersection(fired)
-        await self._wake(fired)
+        await self._queue.enqueue(fired)
         log.info("triggers: %d orders fired", len(fired))

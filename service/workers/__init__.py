@@ -2,7 +2,6 @@
 
 broker.py    sends wake-ups through a Redis stream
 receiver.py  takes as many as this process can work on: from Redis, or from the process itself
-tasks.py     what a wake-up runs
 sweep.py     finds in PostgreSQL what no wake-up has reached, and sends the heartbeat
 endings.py   ends orders on time
 """

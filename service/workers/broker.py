@@ -5,10 +5,12 @@ anything to do is decided in PostgreSQL.
 """
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+from taskiq.kicker import AsyncKicker
 from taskiq.message import BrokerMessage
 from taskiq_redis import RedisStreamBroker
 
@@ -16,9 +18,12 @@ from service import crash_points
 from service.postgres.deployment import Deployment
 from service.redis.link import REDIS_AWAY, RedisLink, connect
 
+TASK_NAME = "execute_order"
+"""The task that every wake-up runs; its one argument is the order's id."""
+
 # Wake-ups that nobody reads need not pile up: the sweep sends them again.
-_LONGEST_STREAM = "100000"
-_MOST_GIVEN_BACK = 1_000
+_STREAM_LIMIT = "100000"
+_PENDING_LIMIT = 1_000
 
 _GROUP = "workers"
 _NEW = ">"
@@ -44,6 +49,7 @@ class WakeUpBroker(RedisStreamBroker):
 
     def __init__(self, link: RedisLink, deployment: Deployment, *, consumer: str) -> None:
         super().__init__(link.url, queue_name="wake-ups", consumer_group_name=_GROUP)
+        self._kicker = AsyncKicker[[str], None](TASK_NAME, self, {})
         self._link = link
         self._deployment = deployment
         self._consumer = consumer
@@ -54,8 +60,18 @@ class WakeUpBroker(RedisStreamBroker):
         """The stream's key."""
         return self._deployment.name(self.queue_name)
 
+    @property
+    def available(self) -> bool:
+        """Whether wake-ups can be sent now."""
+        return self._link.available
+
+    async def send(self, order_ids: Iterable[str]) -> None:
+        """Send a wake-up for each order, without waiting for Redis."""
+        for order_id in order_ids:
+            await self._kicker.kiq(order_id)
+
     async def length(self) -> int | None:
-        """Return how many wake-ups nobody has taken yet; None when Redis is away."""
+        """Return how many wake-ups no worker has taken yet; None while Redis is away."""
         return await self._link.ask("XLEN", self.stream)
 
     async def startup(self) -> None:
@@ -78,7 +94,7 @@ class WakeUpBroker(RedisStreamBroker):
 
     async def read_again(self, client: Redis) -> Entries:
         """Return wake-ups that this process was sent and has not taken off: it may not have heard them."""
-        return await self._read(client, _NOT_ACKNOWLEDGED, _MOST_GIVEN_BACK)
+        return await self._read(client, _NOT_ACKNOWLEDGED, _PENDING_LIMIT)
 
     async def leave(self) -> None:
         """Read no more: the wake-ups that this process was sent and has not taken off are sent again."""
@@ -109,7 +125,7 @@ class WakeUpBroker(RedisStreamBroker):
             count: How many to claim at most: what is not begun at once would be claimed again, by others too.
             idle_ms: How long ago they were sent at least.
         """
-        sent: list[Any] = await client.xpending_range(self.stream, _GROUP, "-", "+", _MOST_GIVEN_BACK)
+        sent: list[Any] = await client.xpending_range(self.stream, _GROUP, "-", "+", _PENDING_LIMIT)
         lost = [entry["message_id"] for entry in sent if entry["time_since_delivered"] >= idle_ms]
         if not lost:
             return []
@@ -164,7 +180,7 @@ class WakeUpBroker(RedisStreamBroker):
 
     def _adding(self, field: str, value: str | bytes) -> tuple[str | bytes, ...]:
         of = ("deployment", self._deployment.id)
-        return ("XADD", self.stream, "MAXLEN", "~", _LONGEST_STREAM, "*", *of, field, value)
+        return ("XADD", self.stream, "MAXLEN", "~", _STREAM_LIMIT, "*", *of, field, value)
 
     def _reading(self, which: str, count: int, *options: str | int) -> tuple[str | int, ...]:
         who = ("XREADGROUP", "GROUP", _GROUP, self._consumer)

@@ -1,6 +1,6 @@
 """Takes wake-ups and runs their jobs, never more at once than the concurrency.
 
-They come from the stream, or, while Redis is away, straight from those who would have sent them. taskiq's own
+They come from the stream, or, while Redis is away, from the order queue's local ones. taskiq's own
 receive loop reads a hundred messages ahead, spins when Redis is away, dies when Redis comes back empty, and
 cannot be drained; this one reads what it can run, waits and drains. What a job is and how it is run stays
 taskiq's: ``Receiver.callback``.
@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -21,8 +21,9 @@ from taskiq.receiver import Receiver
 
 from service.background import Background, cancel
 from service.clock import Clock
+from service.execution.order_queue import OrderQueue
 from service.redis.link import RedisLink
-from service.workers.broker import Entries, WakeUpBroker
+from service.workers.broker import TASK_NAME, Entries, WakeUpBroker
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,6 @@ _ANSWER_TIMEOUT_S = _BLOCK_MS / 1000 + 3
 _LOST_AFTER_MS = 5_000
 _DEAD_AFTER_MS = 60_000
 _LOOK_FOR_LOST_EVERY_S = 5.0
-# More are found in PostgreSQL when there is room again.
-_MOST_TOLD = 5_000
 
 Execute = Callable[[str], Awaitable[None]]
 """Works on the order of an id, if there is anything to do."""
@@ -46,8 +45,8 @@ class JobReceiver:
         broker: Whose jobs.
         link: Where Redis is.
         clock: Paces the reader.
-        execute: What a job is, for orders that Redis did not tell of.
-        put_back: Has an order woken again that was not taken up here.
+        queue: The wake-ups that wait in this process.
+        execute: What a job does.
         concurrency: How many jobs run at once.
     """
 
@@ -56,17 +55,23 @@ class JobReceiver:
         broker: WakeUpBroker,
         link: RedisLink,
         clock: Clock,
+        queue: OrderQueue,
         *,
         execute: Execute,
-        put_back: Callable[[str], None],
         concurrency: int,
     ) -> None:
         self._broker = broker
         self._link = link
         self._clock = clock
+        self._queue = queue
         self._execute = execute
-        self._put_back = put_back
         self._concurrency = concurrency
+
+        # taskiq writes attributes on a task's function, which a method does not allow.
+        async def execute_order(order_id: str) -> None:
+            await self._work_on(order_id)
+
+        broker.register_task(execute_order, task_name=TASK_NAME)
         # A wake-up is spent when its job begins: from here on the order's owner is in PostgreSQL.
         self._runner = Receiver(
             broker,
@@ -74,30 +79,24 @@ class JobReceiver:
             run_startup=False,
             ack_type=AcknowledgeType.WHEN_RECEIVED,
         )
-        self._open = self._stopping = False
+        self._open = False
         self._jobs: set[asyncio.Task[None]] = set()
-        # What waits for a free slot: read from the stream, and told of without Redis.
+        # What was read from the stream and waits for a free slot.
         self._read: deque[AckableMessage] = deque()
-        self._told: dict[str, None] = {}
         self._slot_free = asyncio.Event()
         self._reader = Background("job receiver", self._read_for_ever, clock)
+        self._local_reader = Background("local jobs", self._begin_local_for_ever, clock)
 
     @property
     def running(self) -> int:
         """How many jobs run now."""
         return len(self._jobs)
 
-    async def waiting(self) -> int | None:
-        """Return how many wake-ups nobody works on yet; None when there is nobody to be told of more."""
-        length = await self._broker.length()
-        if length is not None:
-            return length
-        return None if self._stopping else len(self._told)
-
     def start(self) -> None:
         """Begin to take jobs."""
         self._open = True
         self._reader.start()
+        self._local_reader.start()
         self._begin_jobs()
 
     async def stop(self, grace_s: float) -> None:
@@ -106,12 +105,10 @@ class JobReceiver:
         What was not begun is for other processes. A job that is left behind is cancelled: its order stands
         at a durable step, and another process or the next start goes on from there.
         """
-        self._stopping = True
+        self._queue.close_local()
+        await self._local_reader.stop()
         await self._reader.stop()
         self._read.clear()
-        told, self._told = self._told, {}
-        for order_id in told:
-            self._put_back(order_id)
         await self._broker.leave()
         if self._jobs:
             _done, left = await asyncio.wait(self._jobs, timeout=grace_s)
@@ -119,19 +116,16 @@ class JobReceiver:
                 log.warning("%d orders go on after the next start", len(left))
                 await cancel(left)
 
-    def take(self, order_ids: Iterable[str]) -> None:
-        """Work on orders here, as soon as there is a free slot: Redis is away."""
-        for order_id in order_ids:
-            if self._stopping or len(self._told) >= _MOST_TOLD:
-                self._put_back(order_id)
-            else:
-                self._told[order_id] = None
-        self._begin_jobs()
-
     async def _read_for_ever(self) -> None:
         while True:
             await self._link.usable()
             await self._link.hold(self._read_on, at_least_s=_ANSWER_TIMEOUT_S)
+
+    async def _begin_local_for_ever(self) -> None:
+        while True:
+            self._begin_jobs()
+            await self._queue.local_added.wait()
+            self._queue.local_added.clear()
 
     async def _read_on(self, client: Redis) -> None:
         """Read as many wake-ups as there are free slots, waiting for both."""
@@ -160,15 +154,10 @@ class JobReceiver:
         while self._open and len(self._jobs) < self._concurrency:
             if self._read:
                 self._begin(self._runner.callback(self._read.popleft()))
-            elif self._told:
-                self._begin(self._work_on(self._next_told()))
+            elif (order_id := self._queue.pop_local()) is not None:
+                self._begin(self._work_on(order_id))
             else:
                 return
-
-    def _next_told(self) -> str:
-        order_id = next(iter(self._told))
-        del self._told[order_id]
-        return order_id
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         job = asyncio.create_task(work, name="job")
@@ -176,6 +165,7 @@ class JobReceiver:
         job.add_done_callback(self._done)
 
     async def _work_on(self, order_id: str) -> None:
+        # Cancelled is what a job is when the service stops; taskiq would log it as an error.
         with suppress(asyncio.CancelledError):
             await self._execute(order_id)
 

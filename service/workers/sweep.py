@@ -9,13 +9,12 @@ and one that may be taken for dead gives up all it works on.
 """
 
 import asyncio
-import heapq
 import logging
-from collections.abc import Awaitable, Callable
 
 from service.background import Background
 from service.clock import Clock
 from service.execution.engine import Engine
+from service.execution.order_queue import OrderQueue
 from service.postgres.database import UnavailableError
 from service.store.instances import MOST_A_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
@@ -23,13 +22,13 @@ from service.store.rate_limit import RateLimit
 log = logging.getLogger(__name__)
 
 WAKE_AFTER_MS = 5_000
-"""How long after a wake-up an order that nobody has taken is woken again."""
+"""How long after a wake-up an order that no worker has claimed is enqueued again."""
 
 _EVERY_S = 1.0
-_ENOUGH = 500
-_AWAY_S = 2.0
-# A timer on this machine and a due time on PostgreSQL's clock may disagree by so much.
-_MARGIN_S = 0.005
+# While more wake-ups wait than this, the workers have enough to do.
+_QUEUE_LIMIT = 500
+# Between two heartbeats; after longer, PostgreSQL or this process was away.
+_HEARTBEAT_GAP_S = 2.0
 
 
 class Sweep:
@@ -39,8 +38,7 @@ class Sweep:
         instances: The store's side of it.
         identity: This process's id, renewed when it was judged dead.
         clock: Paces the sweep.
-        wake: Enqueues orders.
-        queued: Tells how many wake-ups nobody has taken yet; None when Redis is away.
+        queue: Where due orders go, and what it was asked for.
         engine: Works on this process's orders.
         rate_limit: How many orders may start in a while.
         instance_timeout_ms: A process not heard of for so long is dead.
@@ -51,29 +49,22 @@ class Sweep:
         instances: Instances,
         identity: Identity,
         clock: Clock,
-        *,
-        wake: Callable[[list[str]], Awaitable[None]],
-        queued: Callable[[], Awaitable[int | None]],
+        queue: OrderQueue,
         engine: Engine,
+        *,
         rate_limit: RateLimit,
         instance_timeout_ms: int,
     ) -> None:
         self._instances = instances
         self._identity = identity
         self._clock = clock
-        self._wake = wake
-        self._queued = queued
+        self._queue = queue
         self._engine = engine
         self._rate_limit = rate_limit
         self._timeout_s = instance_timeout_ms / 1000
         self._every_s = min(_EVERY_S, self._timeout_s / 4)
-        self._looks: list[float] = []
-        self._look_now = asyncio.Event()
-        self._wake_all = False
-        # More is due than was woken at once.
+        # More is due than was enqueued at once.
         self._more_due = False
-        # Orders whose wake-up was spent here, and that were not claimed.
-        self._spent: set[str] = set()
         self._registered = False
         # Held while the heartbeat is sent, and while the identity changes.
         self._identifying = asyncio.Lock()
@@ -84,8 +75,8 @@ class Sweep:
         self._sweeper = Background("sweep", self._sweep_for_ever, clock)
 
     def start(self) -> None:
-        """Begin to sweep, by waking every order that is due."""
-        self.wake_all()
+        """Begin to sweep, by enqueueing every order that is due."""
+        self._queue.enqueue_all_due()
         self._heartbeat.start()
         self._sweeper.start()
 
@@ -116,25 +107,12 @@ class Sweep:
             return
         self._registered = False
         try:
-            left = await self._instances.leave(sorted(self._spent), all_due=self._wake_all)
+            queue = self._queue
+            left = await self._instances.leave(sorted(queue.spent), all_due=queue.all_due_requested)
             # Others' sweeps find the rest.
-            await self._wake(left[:MOST_A_SWEEP])
+            await queue.enqueue(left[:MOST_A_SWEEP])
         except UnavailableError as error:
             log.warning("could not sign off (%s): the others will notice", error)
-
-    def check_after(self, delay_ms: int) -> None:
-        """Look for due orders after a delay."""
-        heapq.heappush(self._looks, self._clock.monotonic() + delay_ms / 1000 + _MARGIN_S)
-        self._look_now.set()
-
-    def wake_all(self) -> None:
-        """Wake every due order now: the wake-ups that were on their way may be lost."""
-        self._wake_all = True
-        self._look_now.set()
-
-    def put_back(self, order_id: str) -> None:
-        """Have an order woken again with the next sweep: a wake-up was spent, and it was not claimed."""
-        self._spent.add(order_id)
 
     async def _heartbeat_for_ever(self) -> None:
         while True:
@@ -151,9 +129,9 @@ class Sweep:
             log.debug("heartbeat: PostgreSQL is away (%s)", error)
             return
         if self._judged_dead:
-            self._look_now.set()
+            self._queue.requested.set()
         now = self._clock.monotonic()
-        if now - self._last_heartbeat > _AWAY_S:
+        if now - self._last_heartbeat > _HEARTBEAT_GAP_S:
             # PostgreSQL or this process was away: the others get a full period to be heard of.
             self._judges_from = now + self._timeout_s
         self._last_heartbeat = now
@@ -161,19 +139,19 @@ class Sweep:
     async def _sweep_for_ever(self) -> None:
         next_sweep = self._next_sweep(self._clock.monotonic())
         while True:
-            await self._wait_until(min([next_sweep, *self._looks[:1]]))
+            await self._queue.wait_until(next_sweep)
             try:
                 now = self._clock.monotonic()
-                due = self._take_looks(now)
+                due = self._queue.pop_checks(now)
                 if now >= next_sweep or self._judged_dead:
                     due, next_sweep = True, self._next_sweep(now)
                     await self._look_after_instances()
                     await self._put_back_spent()
-                if due or self._wake_all:
-                    await self._wake_due()
+                if due or self._queue.all_due_requested:
+                    await self._enqueue_due()
             except UnavailableError as error:
                 # Orders may have been handed out in an answer that was lost.
-                self._wake_all |= error.unknown
+                self._queue.all_due_requested |= error.unknown
                 log.warning("sweep: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
                 await self._clock.sleep(self._every_s / 2)
 
@@ -182,23 +160,6 @@ class Sweep:
         at = now + self._every_s
         return self._judges_from if now < self._judges_from < at else at
 
-    def _take_looks(self, now: float) -> bool:
-        """Return whether the time of a look has come."""
-        due = False
-        while self._looks and self._looks[0] <= now:
-            heapq.heappop(self._looks)
-            due = True
-        return due
-
-    async def _wait_until(self, at: float) -> None:
-        """Wait for a time, or until there is another to wait for."""
-        try:
-            async with asyncio.timeout(max(0, at - self._clock.monotonic())):
-                await self._look_now.wait()
-        except TimeoutError:
-            pass
-        self._look_now.clear()
-
     async def _look_after_instances(self) -> None:
         if self._identity.lapsed or self._judged_dead:
             async with self._identifying:
@@ -206,8 +167,8 @@ class Sweep:
         if self._clock.monotonic() >= self._judges_from:
             for dead in await self._instances.remove_dead():
                 log.warning("instance %s is dead; its orders go on here or elsewhere", dead)
-                # So do those that it was only woken for.
-                self._wake_all = True
+                # So do those of which it only had the wake-up.
+                self._queue.all_due_requested = True
         await self._instances.release_orphans()
         await self._release_idle()
 
@@ -223,7 +184,7 @@ class Sweep:
         await self._instances.register()
         self._judged_dead = False
         # Claims were cancelled, or refused because the old id was gone: their wake-ups are spent.
-        self._wake_all = True
+        self._queue.all_due_requested = True
         log.warning("this process was away for too long and goes on under a new id")
 
     async def _release_idle(self) -> None:
@@ -236,30 +197,32 @@ class Sweep:
             await self._instances.release(sorted(forgotten))
 
     async def _put_back_spent(self) -> None:
-        """Have orders found that this process was woken for and did not claim."""
-        if self._spent:
-            order_ids = sorted(self._spent)
+        """Have orders found whose wake-up this process had and did not use."""
+        spent = self._queue.spent
+        if spent:
+            order_ids = sorted(spent)
             await self._instances.put_back(order_ids)
-            self._spent.difference_update(order_ids)
+            spent.difference_update(order_ids)
 
-    async def _wake_due(self) -> None:
-        """Wake orders that are due, as many as may be on their way at once."""
-        queued = await self._queued()
-        if queued is None:
+    async def _enqueue_due(self) -> None:
+        """Enqueue orders that are due, as many as may be on their way at once."""
+        queue = self._queue
+        length = await queue.length()
+        if length is None:
             return
-        if queued > _ENOUGH and not self._wake_all:
-            # The workers have enough to do: what is due will be found later.
+        if length > _QUEUE_LIMIT and not queue.all_due_requested:
+            # What is due will be found later.
             return
-        again = self._wake_all or self._more_due
-        # Noted before it is done: a wish that comes meanwhile is for the next time.
-        self._wake_all = False
+        again = queue.all_due_requested or self._more_due
+        # Noted before it is done: a request that comes meanwhile is for the next time.
+        queue.all_due_requested = False
         try:
             order_ids = await self._instances.wake_due(
                 rate_limit=self._rate_limit, wake_after_ms=WAKE_AFTER_MS, again=again
             )
         except (UnavailableError, asyncio.CancelledError) as error:
             # A stop may come when orders have been handed out and this process has not been told which.
-            self._wake_all |= again or isinstance(error, asyncio.CancelledError)
+            queue.all_due_requested |= again or isinstance(error, asyncio.CancelledError)
             raise
         self._more_due = again and len(order_ids) >= MOST_A_SWEEP
-        await self._wake(order_ids)
+        await queue.enqueue(order_ids)

@@ -47,7 +47,6 @@ from service.routing import RouteLimits
 from service.routing.quoting import Quoter
 from tests.support import report
 from tests.support.clock import ManualClock
-from tests.support.later import Noted
 from tests.support.servers import TestServers
 from tests.support.store import Store, open_store
 
@@ -236,7 +235,7 @@ class Process:
             quoter=Quoter(venue, timeout_ms=_A_DAY_MS, limits=RouteLimits(), clock=world.clock),
             clock=world.clock,
             settings=ExecutionSettings(RetryPolicy(MAX_RETRIES, 0, 10_000), _A_DAY_MS),
-            later=Noted(),
+            queue=self.store.queue,
         )
 
     @property

@@ -354,15 +354,16 @@ async def test_an_error_of_its_own_forgets_no_order(
     instance = await begin()
     await list_pool(instance.client)
     broken: list[bool] = []
-    wake = instance.service.triggers._wake
+    queue = instance.service.queue
+    enqueue = queue.enqueue
 
     async def break_once(order_ids: list[str]) -> None:
         if not broken:
             broken.append(True)
             raise RuntimeError("on purpose")
-        await wake(order_ids)
+        await enqueue(order_ids)
 
-    monkeypatch.setattr(instance.service.triggers, "_wake", break_once)
+    monkeypatch.setattr(queue, "enqueue", break_once)
     placed = [await limit(instance.client, "5") for _ in range(3)]
     for each in placed:
         assert statuses(await ended(instance.client, each, within_s=8)) == FIRED_LIFE
@@ -375,13 +376,19 @@ async def test_a_wake_up_that_is_lost_is_sent_again(
     instance = await begin()
     await list_pool(instance.client)
 
-    async def lose(_order_ids: list[str]) -> None:
-        pass
+    enqueue = instance.service.queue.enqueue
+    lost: list[str] = []
 
-    monkeypatch.setattr(instance.service.triggers, "_wake", lose)
+    async def lose_first(order_ids: Sequence[str]) -> None:
+        if lost:
+            await enqueue(order_ids)
+        lost.extend(order_ids)
+
+    monkeypatch.setattr(instance.service.queue, "enqueue", lose_first)
     placed = await limit(instance.client, "5")
     assert statuses(await ended(instance.client, placed, within_s=8)) == FIRED_LIFE
     assert firings(servers) == {placed["id"]: 1}
+    assert lost[:2] == [placed["id"]] * 2
 
 
 async def test_listing_on_one_instance_is_seen_on_the_other(begin: Begin) -> None:

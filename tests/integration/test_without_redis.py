@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -64,14 +65,16 @@ async def test_orders_are_executed_and_watched(start_without: Start) -> None:
     assert "No such file" in body["redisError"]
 
 
-async def test_an_order_that_nobody_was_told_of_is_found_by_the_sweep(
+async def test_an_order_whose_wake_up_was_lost_is_found_by_the_sweep(
     start_without: Start, servers: TestServers
 ) -> None:
     service, client = await start_without()
-    service._receiver._open = False
-    order_id = await place(client)
-    service._receiver._told.clear()
-    service._receiver._open = True
+
+    async def lose(_order_ids: Iterable[str]) -> None:
+        pass
+
+    with patch.object(service.queue, "enqueue", lose):
+        order_id = await place(client)
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("UPDATE open_orders SET wake_at = now()")
 
@@ -128,8 +131,8 @@ async def test_two_instances_run_no_order_twice_and_share_what_is_due(start_with
     (here, client), (there, _client) = await start_without(), await start_without()
     order_ids = [await place(client) for _ in range(30)]
     # As if each had just lost Redis.
-    here._sweep.wake_all()
-    there._sweep.wake_all()
+    here.queue.enqueue_all_due()
+    there.queue.enqueue_all_due()
 
     async def all_confirmed() -> bool:
         return set(await statuses(here, order_ids)) == {"confirmed"}

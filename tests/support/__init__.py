@@ -28,7 +28,6 @@ interleaving.py   statements of several actors, interleaved as a test says
 paper.py          the paper venue
 market.py         the paper market, and a crowd that trades in it
 stands.py         what tests of any venue need of one
-later.py          the sweep, as the engine sees it
 clock.py          a clock that stands still until a test moves it
 times.py          times that orders expire at
 loop_lag.py       how long the event loop is held

@@ -1,6 +1,6 @@
 """The store without the rest of the service, for tests that look at single writes."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -10,6 +10,7 @@ from service.domain.history import Committed
 from service.domain.lifecycle import Status
 from service.domain.order import NewOrder, OrderType, Terms
 from service.domain.quote import SwapMode
+from service.execution.order_queue import OrderQueue
 from service.postgres.database import Database
 from service.postgres.migrations import migrate
 from service.store.claims import Claimed, Claims
@@ -21,6 +22,20 @@ from tests.support.servers import TestServers
 
 INSTANCE_TIMEOUT_MS = 600_000
 """No heart beats here, and no test takes so long."""
+
+
+class NoRedis:
+    """The wake-ups on a Redis that is away."""
+
+    available = False
+
+    async def send(self, order_ids: Iterable[str]) -> None:
+        """Refuse: nothing is sent where nothing is available."""
+        raise AssertionError([*order_ids])
+
+    async def length(self) -> None:
+        """Return that Redis is away."""
+        return
 
 
 @dataclass
@@ -36,10 +51,12 @@ class Store:
         self.identity = Identity(self.clock, timeout_ms=INSTANCE_TIMEOUT_MS)
         self.instances = Instances(self.database, self.clock, self.identity, dead_after_ms=1_000)
         self.orders = Orders(self.database, self.clock, group_limit=500)
+        self.queue = OrderQueue(NoRedis(), self.clock)
         self.journal = Journal(
             self.database,
             self.clock,
             self._tell,
+            on_late_insert=self.queue.put_back,
             insert_limit=1_000,
             group_limit=500,
             wake_after_ms=5_000,

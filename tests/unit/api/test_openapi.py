@@ -139,7 +139,7 @@ def test_the_document_lists_exactly_the_routes_there_are() -> None:
                 pages=unused,
                 clock=unused,
                 learn=unused,
-                wake=unused,
+                queue=unused,
                 insert_timeout_s=1,
             ),
             ChangeRoutes(unused, unused, unused, unused, 200, unused),

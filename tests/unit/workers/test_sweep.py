@@ -1,12 +1,13 @@
 """The sweep: who is dead, which orders nobody works on, and when there is something to wake."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, cast
 
 import pytest
 
 from service.execution.engine import Engine
+from service.execution.order_queue import OrderQueue
 from service.postgres.database import UnavailableError
 from service.store.instances import MOST_A_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
@@ -74,21 +75,23 @@ class FakeInstances:
 
 
 class World:
-    """A sweep, what it stands on, and what it woke."""
+    """A sweep, what it stands on, and what it enqueued."""
+
+    available = True
 
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.identity = Identity(self.clock, timeout_ms=4_000)
         self.instances = FakeInstances(self.identity, self.clock)
         self.running, self.woken = list[str](), list[str]()
-        self.queued: int | None = 0
+        self.waiting = 0
+        self.queue = OrderQueue(self, self.clock)
         self.sweep = Sweep(
             cast("Instances", self.instances),
             self.identity,
             self.clock,
-            wake=self._wake,
-            queued=self._queued,
-            engine=cast("Engine", self),
+            self.queue,
+            cast("Engine", self),
             rate_limit=RateLimit(0),
             instance_timeout_ms=4_000,
         )
@@ -96,11 +99,11 @@ class World:
     async def cancel_running(self) -> None:
         self.running = []
 
-    async def _wake(self, order_ids: list[str]) -> None:
+    async def send(self, order_ids: Iterable[str]) -> None:
         self.woken += order_ids
 
-    async def _queued(self) -> int | None:
-        return self.queued
+    async def length(self) -> int | None:
+        return self.waiting if self.available else None
 
     async def start(self) -> None:
         await self.sweep.recover(alone=False)
@@ -113,7 +116,7 @@ class World:
         self.woken.clear()
         await (self.clock.jump(seconds) if stopped else self.clock.advance(seconds))
         # Its timer runs by the event loop's clock: have it look at ours instead.
-        self.sweep.check_after(10**9)
+        self.queue.check_after(10**9)
         await settle()
         return list(self.instances.calls)
 
@@ -221,8 +224,8 @@ async def test_when_another_is_found_dead_all_is_woken_that_it_may_have_been_wok
 
 async def test_a_wake_up_that_was_spent_in_vain_is_put_back_by_the_next_sweep(world: World) -> None:
     await world.start()
-    world.sweep.put_back("a")
-    world.sweep.put_back("b")
+    world.queue.put_back("a")
+    world.queue.put_back("b")
     assert await world.after(0.5) == []
     world.instances.away = True
     await world.after(1)
@@ -247,9 +250,9 @@ async def test_a_backlog_is_woken_a_part_at_a_time(world: World) -> None:
     world.instances.due = [str(number) for number in range(MOST_A_SWEEP)]
     await world.start()
     assert world.instances.calls[-1] == "wake again"
-    world.queued = 501
+    world.waiting = 501
     assert "wake" not in "".join(await world.after(1))
-    world.queued, world.instances.due = 0, ["a"]
+    world.waiting, world.instances.due = 0, ["a"]
     assert (await world.after(1))[-1] == "wake again"
     assert (await world.after(1))[-1] == "wake"
 
@@ -283,7 +286,7 @@ async def test_the_heartbeat_does_not_wait_for_a_sweep(world: World, monkeypatch
 async def test_a_look_comes_when_it_was_asked_for_and_not_before(world: World) -> None:
     await world.start()
     for delay_ms in (600, 300, 600, 300):
-        world.sweep.check_after(delay_ms)
+        world.queue.check_after(delay_ms)
     assert await world.after(0.25) == []
     assert await world.after(0.06) == ["wake"]
     assert await world.after(0.25) == []
@@ -294,20 +297,24 @@ async def test_a_look_comes_when_it_was_asked_for_and_not_before(world: World) -
 async def test_when_wake_ups_may_be_lost_all_are_sent_again_at_once(world: World) -> None:
     await world.start()
     await world.after(0)
-    world.instances.due, world.queued = ["a"], 10_000
-    world.sweep.wake_all()
+    world.instances.due, world.waiting = ["a"], 10_000
+    world.queue.enqueue_all_due()
     await settle()
     assert (world.instances.calls, world.woken) == (["wake again"], ["a"])
-    world.queued = 0
+    world.waiting = 0
     assert (await world.after(1))[-1] == "wake"
 
 
-@pytest.mark.parametrize(("queued", "wakes"), [(None, False), (0, True), (500, True), (501, False)])
-async def test_nothing_is_woken_while_redis_is_away_or_the_workers_have_enough_to_do(
-    world: World, queued: int | None, wakes: bool
+@pytest.mark.parametrize(("waiting", "wakes"), [(None, False), (0, True), (500, True), (501, False)])
+async def test_nothing_is_enqueued_while_no_worker_takes_it_or_they_have_enough_to_do(
+    world: World, waiting: int | None, wakes: bool
 ) -> None:
     await world.start()
-    world.queued = queued
+    if waiting is None:
+        world.available = False
+        world.queue.close_local()
+    else:
+        world.waiting = waiting
     for _sweep in range(2):
         assert await world.after(1) == ["heartbeat", "release orphans", "find idle", *["wake"] * wakes]
 
@@ -315,7 +322,7 @@ async def test_nothing_is_woken_while_redis_is_away_or_the_workers_have_enough_t
 async def test_a_stop_signs_off_wakes_what_was_left_and_sweeps_no_more(world: World) -> None:
     await world.start()
     await world.after(0)
-    world.sweep.put_back("spent")
+    world.queue.put_back("spent")
     await world.sweep.stop()
     assert (world.instances.calls, world.woken) == (["leave"], ["left", "spent"])
     assert await world.after(5) == []
@@ -348,7 +355,7 @@ async def test_a_wake_all_outlives_an_absence_of_postgresql() -> None:
     world = World()
     await world.start()
     world.instances.away = True
-    world.sweep.wake_all()
+    world.queue.enqueue_all_due()
     await settle()
     world.instances.away = False
     asked = await world.after(1) + await world.after(1)
