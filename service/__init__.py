@@ -4,9 +4,11 @@ The map, from the outside in. Imports go down this list only:
 
 __main__.py       the start of the command line
 commands.py       serve, migrate, audit
-app.py            wires everything in start order; the only file that sees all layers
+app.py            the whole service: its parts, the API, and the order in which they start and stop
+lifespan.py       starts parts in order and stops them in reverse
 audit.py          checks the books against the venue's ledger
 api/              REST and WebSocket: what a client sends, and what it is told
+parts.py          builds the parts: storage, market, execution
 triggers/         when limit and sniper orders fire
 workers/          taskiq on Redis: which order is worked on when
 execution/        one order's life from top to bottom, and its retries

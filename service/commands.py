@@ -17,11 +17,12 @@ from service import crash_points, descriptors, embedded, logs, settings, stop_si
 from service.api.connection import ConnectionLimits
 from service.api.routes import LARGEST_BODY
 from service.api.server import Runner
-from service.app import Servers, Service
+from service.app import Service
 from service.audit import Report, audit
 from service.background import Background, cancel
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
+from service.parts import Servers
 from service.postgres import queries
 from service.postgres.database import Database, UnavailableError
 from service.postgres.migrations import MigrationError, migrate

@@ -12,7 +12,8 @@ from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, Request
 
 from service import settings
-from service.app import Servers, Service
+from service.app import Service
+from service.parts import Servers
 from tests.support.process import NO_DELAYS, ServiceProcess
 from tests.support.report import (
     pytest_runtest_logreport,

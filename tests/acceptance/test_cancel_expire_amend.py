@@ -78,13 +78,13 @@ async def amend(client: Client, order: Json, status: int = 200, **terms: Any) ->
 @asynccontextmanager
 async def held_before_signing(service: Service) -> AsyncIterator[asyncio.Event]:
     """Hold every order in `building` until the event that is given is set."""
-    prepare, go_on = service.venue.prepare, asyncio.Event()
+    prepare, go_on = service.market.venue.prepare, asyncio.Event()
 
     async def wait_and_prepare(swap: Any) -> Any:
         await go_on.wait()
         return await prepare(swap)
 
-    service.venue.prepare = wait_and_prepare  # type: ignore[method-assign]
+    service.market.venue.prepare = wait_and_prepare  # type: ignore[method-assign]
     yield go_on
     go_on.set()
 
@@ -170,7 +170,7 @@ async def test_an_order_in_building_is_cancelled_and_nothing_is_sent(
         await until_status(client, placed, "building")
         assert statuses(await cancel(client, placed)) == ["pending", "routing", "building", "cancelled"]
         go_on.set()
-        await poll(lambda: not service.engine.running)
+        await poll(lambda: not service.execution.engine.running)
     order = await ended(client, placed)
     assert statuses(order) == ["pending", "routing", "building", "cancelled"]
     assert order["quotes"]
@@ -450,13 +450,13 @@ async def test_an_order_that_is_known_to_have_landed_after_its_time_tells_that_i
     service = make_service(SLOT_MS="50", EXECUTION_DELAY_MS="100")
     client = await aiohttp_client(service.web)
     await list_pool(client)
-    outcome = service.venue.outcome
+    outcome = service.market.venue.outcome
 
     async def answer_late(transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
         await poll(lambda: rows(servers, "SELECT bool_and(expires_at < now()) FROM orders") == [(True,)])
         return await outcome(transaction, timeout_s)
 
-    service.venue.outcome = answer_late  # type: ignore[method-assign]
+    service.market.venue.outcome = answer_late  # type: ignore[method-assign]
     order = await ended(client, await limit(client, "5", expiresAt=after(1.5)))
     confirmed = order["statusHistory"][-1]
     assert statuses(order) == FIRED_LIFE

@@ -50,13 +50,13 @@ def age_s(servers: TestServers, order: Json) -> float:
 @asynccontextmanager
 async def held_before_signing(service: Service) -> AsyncIterator[asyncio.Event]:
     """Hold every order in `building` until the event that is given is set."""
-    prepare, go_on = service.venue.prepare, asyncio.Event()
+    prepare, go_on = service.market.venue.prepare, asyncio.Event()
 
     async def wait_and_prepare(swap: Swap) -> Any:
         await go_on.wait()
         return await prepare(swap)
 
-    service.venue.prepare = wait_and_prepare  # type: ignore[method-assign]
+    service.market.venue.prepare = wait_and_prepare  # type: ignore[method-assign]
     yield go_on
     go_on.set()
 
@@ -96,14 +96,14 @@ async def test_now_or_never_is_filled_by_the_dex_that_answers(
 ) -> None:
     service = make_service(QUOTE_TIMEOUT_MS="60000")
     client = await aiohttp_client(service.web)
-    snapshot = service.venue.snapshot
+    snapshot = service.market.venue.snapshot
 
     def hang(pools: Sequence[PoolRef]) -> Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]:
         if pools[0].dex is Dex.METEORA:
             return asyncio.get_running_loop().create_future()
         return snapshot(pools)
 
-    service.venue.snapshot = hang  # type: ignore[method-assign]
+    service.market.venue.snapshot = hang  # type: ignore[method-assign]
     placed = await place(client, orderType="limit", limitPrice="1", timeInForce="IOC")
     order = await ended(client, placed)
     assert (order["status"], order["venue"]) == ("confirmed", "raydium")
@@ -119,7 +119,7 @@ async def test_now_or_never_is_not_signed_too_late(
         order = await ended(client, await limit(client, "5", timeInForce="IOC"))
         assert age_s(servers, order) < 4
         go_on.set()
-        await poll(lambda: not service.engine.running)
+        await poll(lambda: not service.execution.engine.running)
     assert statuses(await get(client, order["id"])) == ["pending", "routing", "building", "expired"]
     assert transactions(servers, order) == []
 

@@ -166,14 +166,14 @@ async def test_a_price_that_slips_further_than_is_allowed_sends_it_back_to_rest(
     service = make_service()
     client = await aiohttp_client(service.web)
     await list_pool(client)
-    prepare, go_on = service.venue.prepare, asyncio.Event()
+    prepare, go_on = service.market.venue.prepare, asyncio.Event()
 
     async def hold_the_smaller_one(swap: Swap) -> Any:
         if swap.maximum_in == 100 * UNIT:
             await go_on.wait()
         return await prepare(swap)
 
-    service.venue.prepare = hold_the_smaller_one  # type: ignore[method-assign]
+    service.market.venue.prepare = hold_the_smaller_one  # type: ignore[method-assign]
     placed = await limit(client, "1")  # a tenth of what is paid now
     await until_status(client, placed, "building")
     await buy(client, "10000")  # a USDC is paid a sixth less
@@ -461,7 +461,7 @@ async def test_orders_that_are_paid_when_the_service_starts_fire(
     client = await aiohttp_client(first.web)
     await list_pool(client)
     # Nobody watches while the market comes to the price.
-    await first.triggers.stop()
+    await first.execution.triggers.stop()
     placed = await limit(client, "5")
     await client.close()
     again = await aiohttp_client(service_on(servers).web)

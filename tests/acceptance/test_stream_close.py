@@ -89,12 +89,12 @@ async def test_a_client_that_takes_nothing_is_told_4008_if_it_reads_again(
         # The other one has never read a byte.
         for each in streams:
             await asyncio.wait_for(each.ended.wait(), PATIENCE_S + 3)
-    assert service._stream._streams == set()
+    assert service.api.stream._streams == set()
 
 
 async def cut_off(service: Service, clients: int) -> list[stream._Stream]:
     """Wait until so many streams are being closed."""
-    streams = service._stream._streams
+    streams = service.api.stream._streams
     async with asyncio.timeout(10):
         while len(streams) < clients or not all(each._verdict.done() for each in streams):  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import psycopg2
@@ -35,7 +34,7 @@ class Instance:
 
     def __init__(self, servers: TestServers, client: Any, service: Service) -> None:
         self.servers, self.client, self.service = servers, client, service
-        self._run = service._database.run
+        self._run = service.storage.database.run
         self.asked: list[str] = []
 
     def before(self, meddle: Before) -> None:
@@ -60,11 +59,11 @@ class Instance:
                 await after(query)
             return rows
 
-        self.service._database.run = run  # type: ignore[method-assign, assignment]
+        self.service.storage.database.run = run  # type: ignore[method-assign, assignment]
 
     def leave_alone(self) -> None:
         """Meddle no more."""
-        self.service._database.run = self._run  # type: ignore[method-assign]
+        self.service.storage.database.run = self._run  # type: ignore[method-assign]
 
     async def place(self, **changes: Any) -> str:
         """Place an order; return its id, also of one that may have been stored."""
@@ -76,7 +75,7 @@ class Instance:
     async def insert(self) -> str:
         """Store an order that nobody is woken for."""
         order = NewOrder(
-            id=self.service._clock.new_order_id(),
+            id=self.service.storage.clock.new_order_id(),
             order_type=OrderType.MARKET,
             token_in="SOL",
             token_out="USDC",
@@ -88,11 +87,11 @@ class Instance:
             decimals_in=9,
             decimals_out=6,
         )
-        await self.service._journal.insert(order, 5)
+        await self.service.storage.journal.insert(order, 5)
         return order.id
 
     async def status(self, order_id: str) -> str:
-        order = await self.service.orders.get(order_id)
+        order = await self.service.storage.orders.get(order_id)
         return "" if order is None else str(order.status)
 
     async def comes_to(self, order_id: str, status: str = "confirmed", *, within_s: float = SOON_S) -> float:
@@ -145,7 +144,7 @@ async def test_a_claim_is_cancelled_when_the_process_was_away_for_too_long(open_
     instance = await open_instance()
     instance.before(failing("insert_orders"))
     order_id = await instance.place()
-    await until(lambda: instance.service._identity.lapsed)
+    await until(lambda: instance.service.storage.identity.lapsed)
     fail = failing()
 
     async def fail_claims_of_the_old_id(query: Query[Any]) -> None:
@@ -191,10 +190,10 @@ async def test_a_wake_up_comes_while_a_claim_is_refused(open_instance: Open) -> 
 
     instance.sql("UPDATE open_orders SET due_at = 'infinity'")
     instance.after(hold)
-    refused = asyncio.create_task(instance.service.engine.execute(order_id))
+    refused = asyncio.create_task(instance.service.execution.engine.execute(order_id))
     await asked.wait()
     instance.sql("UPDATE open_orders SET due_at = now()")
-    await instance.service.engine.execute(order_id)
+    await instance.service.execution.engine.execute(order_id)
     go_on.set()
     await refused
     await instance.comes_to(order_id)
@@ -263,7 +262,7 @@ async def test_the_sweep_hands_it_out_and_the_answer_is_lost(open_instance: Open
 
 async def test_a_trigger_fires_it_and_the_answer_is_lost(open_instance: Open) -> None:
     instance = await open_instance()
-    await until(lambda: instance.service.triggers.watching)
+    await until(lambda: instance.service.execution.triggers.watching)
     async with answer_lost_of(instance, "fire_orders"):
         order_id = await instance.place(orderType="limit", limitPrice="1")
     await instance.comes_to(order_id)
@@ -284,9 +283,9 @@ async def test_it_is_stored_when_its_client_does_not_wait_any_more(open_instance
 
 
 async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) -> None:
-    stopping, staying = await open_instance(), await open_instance()
+    stopping, staying = await open_instance(SHUTDOWN_GRACE_S="0"), await open_instance()
     # Only the one that stops takes wake-ups.
-    await staying.service._receiver._reader.stop()
+    await staying.service.execution.receiver._reader.stop()
     claims: list[str] = []
 
     async def hold(query: Query[Any]) -> None:
@@ -297,8 +296,7 @@ async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) 
     stopping.before(hold)
     order_id = await stopping.place()
     await until(lambda: bool(claims))
-    staying.service._receiver._reader.start()
-    stopping.service._settings = replace(stopping.service._settings, shutdown_grace_s=0)
+    staying.service.execution.receiver._reader.start()
     await stopping.client.close()
     await staying.comes_to(order_id)
 
@@ -306,10 +304,20 @@ async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) 
 async def sent_and_not_heard(instance: Instance) -> str:
     """Have Redis send an instance the wake-up of a new order, and the instance not hear it."""
     service = instance.service
-    await service._receiver._reader.stop()
+    await service.execution.receiver._reader.stop()
     order_id = await instance.place()
-    stream = service._deployment.name("wake-ups")
-    reading = ("XREADGROUP", "GROUP", "workers", service._identity.id, "COUNT", 1, "STREAMS", stream, ">")
+    stream = service.storage.deployment.name("wake-ups")
+    reading = (
+        "XREADGROUP",
+        "GROUP",
+        "workers",
+        service.storage.identity.id,
+        "COUNT",
+        1,
+        "STREAMS",
+        stream,
+        ">",
+    )
     async with Redis.from_url(instance.servers.redis_url) as client:
         assert await client.execute_command(*reading)  # type: ignore[no-untyped-call]
     return order_id
@@ -318,15 +326,15 @@ async def sent_and_not_heard(instance: Instance) -> str:
 async def test_the_connection_breaks_with_the_wake_up_on_it(open_instance: Open) -> None:
     instance = await open_instance()
     order_id = await sent_and_not_heard(instance)
-    instance.service._receiver._reader.start()
+    instance.service.execution.receiver._reader.start()
     await instance.comes_to(order_id)
 
 
 async def test_the_process_stops_with_the_wake_up_unheard(open_instance: Open) -> None:
     stopping, staying = await open_instance(), await open_instance()
-    await staying.service._receiver._reader.stop()
+    await staying.service.execution.receiver._reader.stop()
     order_id = await sent_and_not_heard(stopping)
-    staying.service._receiver._reader.start()
+    staying.service.execution.receiver._reader.start()
     await stopping.client.close()
     await staying.comes_to(order_id)
 
@@ -334,15 +342,15 @@ async def test_the_process_stops_with_the_wake_up_unheard(open_instance: Open) -
 async def test_the_process_dies_with_its_claim_on_the_way(open_instance: Open) -> None:
     dying, staying = await open_instance(), await open_instance()
     staying.watch()
-    await staying.service._receiver._reader.stop()
+    await staying.service.execution.receiver._reader.stop()
     dying.before(failing("insert_orders"))
     order_id = await dying.place()
-    await until(lambda: bool(dying.service.engine.running))
-    await dying.service._receiver._reader.stop()
-    staying.service._receiver._reader.start()
+    await until(lambda: bool(dying.service.execution.engine.running))
+    await dying.service.execution.receiver._reader.stop()
+    staying.service.execution.receiver._reader.start()
     # Stopped where it is, as by SIGSTOP.
-    await dying.service._sweep._sweeper.stop()
-    await dying.service._sweep._heartbeat.stop()
+    await dying.service.execution.sweep._sweeper.stop()
+    await dying.service.execution.sweep._heartbeat.stop()
     staying.asked.clear()
     await until(lambda: "remove_dead_instances" in staying.asked)
     await staying.comes_to(order_id)
@@ -351,7 +359,7 @@ async def test_the_process_dies_with_its_claim_on_the_way(open_instance: Open) -
 
 async def test_no_more_is_claimed_of_the_dead_than_can_be_begun(open_instance: Open) -> None:
     instance = await open_instance()
-    receiver, stream = instance.service._receiver, instance.servers.wake_ups
+    receiver, stream = instance.service.execution.receiver, instance.servers.wake_ups
     await receiver._reader.stop()
     placed = [await instance.place() for _ in range(3)]
     async with Redis.from_url(instance.servers.redis_url) as client:
@@ -367,11 +375,11 @@ async def test_no_more_is_claimed_of_the_dead_than_can_be_begun(open_instance: O
 
 async def test_the_process_dies_with_the_wake_up_unheard(open_instance: Open) -> None:
     dying, staying = await open_instance(), await open_instance()
-    await staying.service._receiver._reader.stop()
+    await staying.service.execution.receiver._reader.stop()
     order_id = await sent_and_not_heard(dying)
-    staying.service._receiver._reader.start()
-    await dying.service._sweep._sweeper.stop()
-    await dying.service._sweep._heartbeat.stop()
+    staying.service.execution.receiver._reader.start()
+    await dying.service.execution.sweep._sweeper.stop()
+    await dying.service.execution.sweep._heartbeat.stop()
     staying.asked.clear()
     await until(lambda: "remove_dead_instances" in staying.asked)
     await staying.comes_to(order_id)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from service import app
+from service import parts
 from service.app import Service
 from service.postgres.migrations import MigrationError
 from service.settings import InvalidSettingError
@@ -20,7 +20,7 @@ async def test_a_start_that_fails_tells_its_own_reason(
     async def fail(_database: object) -> None:
         raise MigrationError("the database is newer than this program")
 
-    monkeypatch.setattr(app, "migrate", fail)
+    monkeypatch.setattr(parts, "migrate", fail)
     service = make_service()
     with pytest.raises(MigrationError):
         await service.start()

@@ -49,12 +49,12 @@ class Instance:
 
     @property
     def watching(self) -> bool:
-        return self.service.triggers.watching
+        return self.service.execution.triggers.watching
 
     async def die(self) -> None:
         """Stop watching without a word."""
-        await self.service.triggers._renewer.stop()
-        await self.service.triggers._loop.stop()
+        await self.service.execution.triggers._renewer.stop()
+        await self.service.execution.triggers._loop.stop()
 
 
 Begin = Callable[..., Awaitable[Instance]]
@@ -114,12 +114,12 @@ async def test_what_is_cancelled_elsewhere_is_forgotten(begin: Begin) -> None:
     first, other = await two(begin)
     placed = [await limit(other.client, NEVER) for _ in range(3)]
     placed.append(await sniper(other.client, {"price": {"above": NEVER}}))
-    await poll(lambda: first.service.triggers.resting == 4)
+    await poll(lambda: first.service.execution.triggers.resting == 4)
     for each in placed:
         async with other.client.delete(f"/api/orders/{each['id']}") as answer:
             assert answer.status == 200
-    await poll(lambda: first.service.triggers.resting == 0)
-    assert other.service.triggers.resting == 0
+    await poll(lambda: first.service.execution.triggers.resting == 0)
+    assert other.service.execution.triggers.resting == 0
 
 
 async def test_what_is_amended_elsewhere_is_known(begin: Begin) -> None:
@@ -171,7 +171,7 @@ async def test_what_is_heard_of_an_order_while_it_is_fired_is_not_forgotten(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = await begin()
-    triggers = instance.service.triggers
+    triggers = instance.service.execution.triggers
     fire, get = triggers._resting.fire, triggers._resting.get
     heard: list[str] = []
     read: list[str] = []
@@ -206,7 +206,7 @@ async def test_two_that_both_believe_they_watch_fire_once(
     async def held() -> LeaseState:
         return LeaseState(1, 0.0)
 
-    monkeypatch.setattr(other.service.triggers._lease, "take", held)
+    monkeypatch.setattr(other.service.execution.triggers._lease, "take", held)
     await poll(lambda: first.watching and other.watching)
     price = await best_price(first.client)
     placed = [
@@ -229,13 +229,13 @@ async def test_one_who_was_stopped_for_long_learns_what_he_has_missed(
 ) -> None:
     stopped = await begin(redis=False)
     await poll(lambda: stopped.watching)
-    take, go_on = stopped.service.triggers._lease.take, asyncio.Event()
+    take, go_on = stopped.service.execution.triggers._lease.take, asyncio.Event()
 
     async def wait_and_take() -> LeaseState:
         await go_on.wait()
         return await take()
 
-    monkeypatch.setattr(stopped.service.triggers._lease, "take", wait_and_take)
+    monkeypatch.setattr(stopped.service.execution.triggers._lease, "take", wait_and_take)
     other = await begin()
     await list_pool(other.client)
     await buy(other.client, "5000")
@@ -251,7 +251,7 @@ async def test_one_who_was_stopped_for_long_learns_what_he_has_missed(
     await until_status(other.client, near, "open")
     rows(servers, "UPDATE open_orders SET rested_at = now() - interval '1 hour'")
     # The other is gone again, and its lease with it, before the stopped one goes on.
-    await other.service.triggers.stop()
+    await other.service.execution.triggers.stop()
     go_on.set()
     await sell(other.client, "20000")
     assert statuses(await ended(other.client, near, within_s=8)) == FIRED_LIFE
@@ -286,7 +286,7 @@ async def test_nothing_fires_before_its_pause_is_over(begin: Begin, servers: Tes
     rows(servers, "UPDATE open_orders SET not_before = now() + interval '2 seconds'")
     # Another, to whom the book is new, keeps to it as well.
     await first.die()
-    await first.service.triggers._lease.give_up()
+    await first.service.execution.triggers._lease.give_up()
     await poll(lambda: other.watching)
     not_before = (await open_state(servers, placed))["not_before"]
     await sell(other.client, "20000")
@@ -316,10 +316,10 @@ async def test_a_firing_that_fails_is_made_good(
         await limit(instance.client, price * Fraction(101, 100)),
         await sniper(instance.client, {"price": {"above": str(float(price) * 1.02)}}),
     ]
-    await poll(lambda: instance.service.triggers.resting == 2)
+    await poll(lambda: instance.service.execution.triggers.resting == 2)
     # They have rested for so long that no look for new ones finds them.
     rows(servers, "UPDATE open_orders SET rested_at = now() - interval '1 hour'")
-    fire = instance.service.triggers._resting.fire
+    fire = instance.service.execution.triggers._resting.fire
     lost: list[Sequence[Fired]] = []
 
     async def fire_and_lose(orders: Sequence[Fired]) -> list[str]:
@@ -330,15 +330,15 @@ async def test_a_firing_that_fails_is_made_good(
             await fire(orders)
         raise error
 
-    monkeypatch.setattr(instance.service.triggers._resting, "fire", fire_and_lose)
-    scan = instance.service.triggers._resting.scan
+    monkeypatch.setattr(instance.service.execution.triggers._resting, "fire", fire_and_lose)
+    scan = instance.service.execution.triggers._resting.scan
     scans: list[bool] = []
 
     def note_and_scan() -> AsyncGenerator[list[RestingOrder], None]:
         scans.append(True)
         return scan()
 
-    monkeypatch.setattr(instance.service.triggers._resting, "scan", note_and_scan)
+    monkeypatch.setattr(instance.service.execution.triggers._resting, "scan", note_and_scan)
     await sell(instance.client, "20000")
     for each in placed:
         assert statuses(await ended(instance.client, each, within_s=8)) == FIRED_LIFE
@@ -354,7 +354,7 @@ async def test_an_error_of_its_own_forgets_no_order(
     instance = await begin()
     await list_pool(instance.client)
     broken: list[bool] = []
-    queue = instance.service.queue
+    queue = instance.service.storage.queue
     enqueue = queue.enqueue
 
     async def break_once(order_ids: list[str]) -> None:
@@ -376,7 +376,7 @@ async def test_a_wake_up_that_is_lost_is_sent_again(
     instance = await begin()
     await list_pool(instance.client)
 
-    enqueue = instance.service.queue.enqueue
+    enqueue = instance.service.storage.queue.enqueue
     lost: list[str] = []
 
     async def lose_first(order_ids: Sequence[str]) -> None:
@@ -384,7 +384,7 @@ async def test_a_wake_up_that_is_lost_is_sent_again(
             await enqueue(order_ids)
         lost.extend(order_ids)
 
-    monkeypatch.setattr(instance.service.queue, "enqueue", lose_first)
+    monkeypatch.setattr(instance.service.storage.queue, "enqueue", lose_first)
     placed = await limit(instance.client, "5")
     assert statuses(await ended(instance.client, placed, within_s=8)) == FIRED_LIFE
     assert firings(servers) == {placed["id"]: 1}

@@ -53,7 +53,7 @@ class Deployment:
     @property
     def states(self) -> dict[str, object]:
         """What it quotes with."""
-        return {pool.id: pool.state for pool in self.service.venue.chain.catalogue.pools.values()}
+        return {pool.id: pool.state for pool in self.service.market.venue.chain.catalogue.pools.values()}
 
 
 Both = Callable[..., Awaitable[list[Deployment]]]
@@ -101,13 +101,13 @@ async def test_one_deployments_market_is_not_moved_by_the_other(both: Both, numb
 async def test_one_deployments_wake_ups_are_not_the_others(both: Both) -> None:
     here, there = await both(0, 0)
     taken: list[str] = []
-    claim = there.service._claims.claim
+    claim = there.service.storage.claims.claim
 
     async def take_note(order_id: str) -> Claim:
         taken.append(order_id)
         return await claim(order_id)
 
-    there.service._claims.claim = take_note  # type: ignore[method-assign]
+    there.service.storage.claims.claim = take_note  # type: ignore[method-assign]
     for _ in range(5):
         await here.ends(await here.place())
     assert taken == []
@@ -116,11 +116,11 @@ async def test_one_deployments_wake_ups_are_not_the_others(both: Both) -> None:
 async def test_a_message_in_anothers_name_is_dropped(both: Both, caplog: pytest.LogCaptureFixture) -> None:
     """A follower looks at the deployment's id in the message, not at the channel's name alone."""
     here, there = await both(0, 0)
-    names = [deployment.service._deployment for deployment in (here, there)]
+    names = [deployment.service.storage.deployment for deployment in (here, there)]
     heard: list[bytes] = []
-    there.service._bus.channel._receive = heard.append
-    async with Redis.from_url(there.service.link.url) as redis:
-        sender = here.service._identity.id.encode()
+    there.service.storage.bus.channel._receive = heard.append
+    async with Redis.from_url(there.service.storage.link.url) as redis:
+        sender = here.service.storage.identity.id.encode()
         await redis.publish(names[1].name("steps"), names[0].id.encode() + sender + b"[]")
         await redis.publish(names[1].name("steps"), names[1].id.encode() + sender + b"[]")
         await redis.xadd(names[1].name("wake-ups"), {"deployment": names[0].id, "data": "stray"})

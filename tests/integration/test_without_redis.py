@@ -39,7 +39,7 @@ async def place(client: Any) -> str:
 
 
 async def statuses(service: Service, order_ids: list[str]) -> list[str]:
-    orders = [await service.orders.get(order_id) for order_id in order_ids]
+    orders = [await service.storage.orders.get(order_id) for order_id in order_ids]
     return ["" if order is None else str(order.status) for order in orders]
 
 
@@ -73,7 +73,7 @@ async def test_an_order_whose_wake_up_was_lost_is_found_by_the_sweep(
     async def lose(_order_ids: Iterable[str]) -> None:
         pass
 
-    with patch.object(service.queue, "enqueue", lose):
+    with patch.object(service.storage.queue, "enqueue", lose):
         order_id = await place(client)
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("UPDATE open_orders SET wake_at = now()")
@@ -90,7 +90,7 @@ async def test_no_more_orders_run_at_once_than_may(start_without: Start) -> None
     order_ids = [await place(client) for _ in range(8)]
 
     async def all_confirmed() -> bool:
-        running.append(service._receiver.running)
+        running.append(service.execution.receiver.running)
         return set(await statuses(service, order_ids)) == {"confirmed"}
 
     await wait_for(all_confirmed, 10)
@@ -131,12 +131,12 @@ async def test_two_instances_run_no_order_twice_and_share_what_is_due(start_with
     (here, client), (there, _client) = await start_without(), await start_without()
     order_ids = [await place(client) for _ in range(30)]
     # As if each had just lost Redis.
-    here.queue.enqueue_all_due()
-    there.queue.enqueue_all_due()
+    here.storage.queue.enqueue_all_due()
+    there.storage.queue.enqueue_all_due()
 
     async def all_confirmed() -> bool:
         return set(await statuses(here, order_ids)) == {"confirmed"}
 
     await wait_for(all_confirmed, 5)
-    orders = [await here.orders.get(order_id) for order_id in order_ids]
+    orders = [await here.storage.orders.get(order_id) for order_id in order_ids]
     assert {len(order.history) for order in orders if order is not None} == {5}

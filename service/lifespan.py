@@ -1,0 +1,67 @@
+"""The lifespan of the service: its parts start in order and stop in reverse."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the service, and what it does at each step of the lifespan.
+
+    Attributes:
+        start: Begins. It may be cancelled at any point.
+        drain: Takes no new work and finishes what it can, while everything else still runs.
+        stop: Ends. It is also called when ``start`` was cancelled, failed, or was never reached.
+    """
+
+    start: Callable[[], Awaitable[None] | None] | None = None
+    drain: Callable[[], Awaitable[None]] | None = None
+    stop: Callable[[], Awaitable[None]] | None = None
+
+
+class Lifespan:
+    """Starts, drains and stops parts; each of the three may be called twice.
+
+    A part may use those before it as long as it runs::
+
+        start     first part -> last part
+        drain     last part -> first part
+        stop      last part -> first part, each of them, whatever becomes of the others
+
+    Args:
+        parts: In the order in which they start.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+        self._started = False
+
+    async def start(self) -> None:
+        """Start every part. When it is cancelled or fails, ``stop`` ends whatever runs by then."""
+        if self._started:
+            return
+        self._started = True
+        for part in self._parts:
+            if part.start is not None:
+                starting = part.start()
+                if starting is not None:
+                    await starting
+
+    async def drain(self) -> None:
+        """Drain every part, the last one first."""
+        if not self._started:
+            return
+        for part in reversed(self._parts):
+            if part.drain is not None:
+                await part.drain()
+
+    async def stop(self) -> None:
+        """Stop every part, the last one first. An error is raised when all have stopped."""
+        if not self._started:
+            return
+        self._started = False
+        async with AsyncExitStack() as stack:
+            for part in self._parts:
+                if part.stop is not None:
+                    stack.push_async_callback(part.stop)

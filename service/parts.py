@@ -1,0 +1,189 @@
+"""Builds the parts of the service, group by group: storage, market, execution.
+
+Each group is given those before it. What starts and stops them, and when, is in ``app.py``.
+"""
+
+from dataclasses import dataclass
+
+from service.chains.paper.faults import Fault, FaultyVenue
+from service.chains.paper.venue import PaperSettings, PaperVenue
+from service.clock import Clock
+from service.events.bus import Bus
+from service.events.feed import Feeds
+from service.execution.engine import Engine, ExecutionSettings
+from service.execution.order_queue import OrderQueue
+from service.execution.retry import RetryPolicy
+from service.postgres.database import Database
+from service.postgres.deployment import Deployment
+from service.postgres.leases import Lease
+from service.postgres.migrations import migrate
+from service.redis.link import RedisLink
+from service.routing import RouteLimits
+from service.routing.quoting import Quoter
+from service.settings import Settings
+from service.store.claims import Claims
+from service.store.endings import Endings
+from service.store.instances import Identity, Instances
+from service.store.journal import Journal
+from service.store.orders import Orders
+from service.store.rate_limit import RateLimit
+from service.store.resting import Resting
+from service.triggers.market import MarketView
+from service.triggers.watch import LEASE_MS, Triggers
+from service.workers.broker import WakeUpBroker
+from service.workers.endings import EndingLoop
+from service.workers.receiver import JobReceiver
+from service.workers.sweep import WAKE_AFTER_MS, Sweep
+
+_VENUE_CONNECTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The servers to use. ``alone``: no other process can be using them."""
+
+    database_url: str
+    redis_url: str
+    alone: bool
+
+
+class Storage:
+    """PostgreSQL and Redis, the orders in them, and what watchers are told of their steps."""
+
+    def __init__(self, settings: Settings, servers: Servers, clock: Clock) -> None:
+        self.clock = clock
+        self.database = Database(servers.database_url, size=settings.database_connections, clock=clock)
+        self.link = RedisLink(servers.redis_url, clock)
+        self.deployment = Deployment(settings.redis_prefix)
+        self.identity = Identity(clock, timeout_ms=settings.instance_timeout_ms)
+        self.rate_limit = RateLimit(settings.queue_rate_limit_per_minute)
+        self.broker = WakeUpBroker(self.link, self.deployment, consumer=self.identity.id)
+        self.queue = OrderQueue(self.broker, clock)
+        self.link.on_change(self.queue.enqueue_all_due)
+        self.orders = Orders(self.database, clock, group_limit=settings.write_group_limit)
+        self.feeds = Feeds(self.orders, clock)
+        self.bus = Bus(self.link, self.feeds, clock, deployment=self.deployment, sender=self.identity.id)
+        self.journal = Journal(
+            self.database,
+            clock,
+            self.bus.publish,
+            on_late_insert=self.queue.put_back,
+            insert_limit=settings.insert_queue_limit,
+            group_limit=settings.write_group_limit,
+            wake_after_ms=WAKE_AFTER_MS,
+            instance_timeout_ms=settings.instance_timeout_ms,
+        )
+        self.claims = Claims(
+            self.database,
+            clock,
+            self.bus.publish,
+            identity=self.identity,
+            rate_limit=self.rate_limit,
+            group_limit=settings.write_group_limit,
+        )
+        self.endings = Endings(self.database, clock, self.bus.publish)
+        self.resting = Resting(
+            self.database,
+            clock,
+            self.bus.publish,
+            wake_after_ms=WAKE_AFTER_MS,
+            market_order_age_s=settings.max_market_order_age_s,
+        )
+
+    async def prepare(self) -> None:
+        """Bring the schema up to date, and learn and set what all instances share."""
+        await migrate(self.database)
+        await self.deployment.read(self.database, self.clock)
+        await self.rate_limit.put_in_force(self.database)
+
+
+class Market:
+    """The venue, and the best routes on it."""
+
+    def __init__(self, settings: Settings, servers: Servers, storage: Storage) -> None:
+        clock = storage.clock
+        # The venue stands behind a wire of its own.
+        self.database = Database(
+            servers.database_url, size=_VENUE_CONNECTIONS, clock=clock, beside=storage.database
+        )
+        parts = (
+            self.database,
+            clock,
+            storage.link,
+            storage.deployment,
+            _paper_settings(settings, alone=servers.alone),
+        )
+        rates_ppm = {Fault(kind): rate for kind, rate in settings.paper_faults_ppm.items()}
+        self.venue = FaultyVenue(*parts, rates_ppm=rates_ppm) if rates_ppm else PaperVenue(*parts)
+        self.route_limits = RouteLimits(settings.max_route_legs, settings.min_split_gain_bps)
+        self.quoter = Quoter(
+            self.venue, timeout_ms=settings.quote_timeout_ms, limits=self.route_limits, clock=clock
+        )
+
+
+class Execution:
+    """What works on orders, has them worked on, and ends them on time."""
+
+    def __init__(self, settings: Settings, servers: Servers, storage: Storage, market: Market) -> None:
+        clock = storage.clock
+        self.engine = Engine(
+            journal=storage.journal,
+            claims=storage.claims,
+            orders=storage.orders,
+            venue=market.venue,
+            quoter=market.quoter,
+            clock=clock,
+            settings=ExecutionSettings(
+                retry=RetryPolicy(
+                    settings.max_retries, settings.retry_base_delay_ms, settings.max_history_entries
+                ),
+                outcome_timeout_ms=settings.outcome_timeout_ms,
+            ),
+            queue=storage.queue,
+        )
+        self.receiver = JobReceiver(
+            storage.broker,
+            storage.link,
+            clock,
+            storage.queue,
+            execute=self.engine.execute,
+            concurrency=settings.worker_concurrency,
+        )
+        timeout_ms = settings.instance_timeout_ms
+        self.sweep = Sweep(
+            Instances(storage.database, clock, storage.identity, dead_after_ms=timeout_ms),
+            storage.identity,
+            clock,
+            storage.queue,
+            self.engine,
+            rate_limit=storage.rate_limit,
+            instance_timeout_ms=timeout_ms,
+        )
+        self.ending_loop = EndingLoop(storage.endings, clock)
+        lease = Lease(
+            storage.database,
+            name="triggers",
+            leader=clock.new_instance_id(),
+            lease_ms=LEASE_MS,
+            alone=servers.alone,
+        )
+        view = MarketView(market.venue, clock, market.route_limits)
+        self.triggers = Triggers(lease, storage.resting, view, storage.queue, clock, slot_ms=settings.slot_ms)
+        storage.bus.on_steps(self.triggers.take)
+        market.venue.on_change(self.triggers.take_change)
+
+
+def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:
+    return PaperSettings(
+        seed=settings.paper_seed,
+        quote_delay_ms=settings.quote_delay_ms,
+        execution_delay_ms=settings.execution_delay_ms,
+        price_variance_ppm=settings.price_variance_ppm,
+        failure_rates=settings.paper_failure_rates,
+        balances=settings.paper_balances,
+        slot_ms=settings.slot_ms,
+        valid_slots=settings.paper_tx_valid_slots,
+        group_limit=settings.write_group_limit,
+        alone=alone,
+        listing_every_s=settings.paper_listing_every_s,
+    )
