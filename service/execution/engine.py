@@ -6,13 +6,10 @@ the last step: in ``routing`` it quotes again, in ``building`` it quotes and pre
 ``submitted`` until the venue has told it: it is never called failed by guess.
 """
 
-import asyncio
 import logging
-from collections.abc import Coroutine
 from dataclasses import dataclass
 
 from service import crash_points
-from service.background import cancel
 from service.chains.venue import Execution, Swap, SwapTooLateError, VenueUnavailableError
 from service.clock import Clock
 from service.domain import history
@@ -23,10 +20,11 @@ from service.domain.quote import Amounts, Route
 from service.domain.routing_record import RoutingRecord, in_words, record_choice
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
-from service.execution.choosing import AttemptFailedError, TimeOverError, best_quote
+from service.execution.best_quote import AttemptFailedError, TimeOverError, best_quote
 from service.execution.order_queue import OrderQueue
 from service.execution.outcomes import Outcomes
 from service.execution.retry import RetryPolicy
+from service.execution.running import RunningOrders
 from service.routing.quoting import Quoter
 from service.store.claims import Claimed, Claims, Deferred
 from service.store.journal import Journal, SupersededError, Transition
@@ -92,23 +90,17 @@ class Engine:
         self._clock = clock
         self._settings = settings
         self._queue = queue
-        # The orders this process works on, each with the task that does.
-        self._running: dict[str, asyncio.Task[None] | None] = {}
-        # Those of them that hold up no worker; and of these, those whose outcome is unknown.
-        self._aside: set[str] = set()
-        self._unknown: set[str] = set()
-        # Those that have been woken again since.
-        self._woken: set[str] = set()
+        self._running = RunningOrders()
 
     @property
     def running(self) -> list[str]:
         """The ids of the orders this process is working on."""
-        return list(self._running)
+        return self._running.ids
 
     @property
     def unknown_outcomes(self) -> int:
         """How many transactions have been sent of which the venue has not told the outcome in time."""
-        return len(self._unknown)
+        return self._running.unknown_outcomes
 
     async def execute(self, order_id: str) -> None:
         """Work on an order, if it may be worked on now, for as long as there is something to do.
@@ -117,32 +109,29 @@ class Engine:
         venue owes (which is then asked for without holding up the caller). A wake-up whose claim was not
         answered (it was cancelled, or failed) is put back.
         """
-        if order_id in self._running:
-            self._woken.add(order_id)
+        if not self._running.begin(order_id):
             return
-        self._running[order_id] = asyncio.current_task()
         spent_in_vain = True
         try:
             claim = await self._claims.claim(order_id)
             # Woken again while the claim was on its way: its answer may be older than what it was woken for.
-            spent_in_vain = claim == Deferred(0) or (claim is None and order_id in self._woken)
+            woken = self._running.was_woken(order_id)
+            spent_in_vain = claim == Deferred(0) or (claim is None and woken)
             if isinstance(claim, Deferred):
                 self._queue.check_after(claim.wait_ms)
             elif claim is not None:
                 await self._work_on(_Run(claim, claim.status, claim.version))
         finally:
-            self._woken.discard(order_id)
             if spent_in_vain:
                 self._queue.put_back(order_id)
-            if order_id not in self._aside:
-                del self._running[order_id]
+            self._running.end(order_id)
 
     async def cancel_running(self) -> None:
         """Work on nothing any more: the orders are not this process's, or soon will not be.
 
         Each stands at a durable step, from which whoever claims it goes on.
         """
-        await cancel([task for task in self._running.values() if task is not None])
+        await self._running.cancel()
 
     async def _work_on(self, run: _Run) -> None:
         try:
@@ -156,7 +145,7 @@ class Engine:
         except AttemptFailedError as end:
             await self._end_attempt(run, end.failure, end.routing)
         except TimeOverError:
-            self._set_aside(run.order, self._wait_for_expiry(run.order))
+            self._running.set_aside(run.order.order_id, self._wait_for_expiry(run.order))
         except SupersededError:
             log.warning("order %s is no longer this process's", run.order.order_id)
         except Exception:
@@ -169,7 +158,7 @@ class Engine:
 
     async def _route(self, run: _Run) -> Route:
         """Quote the order on every pool, and keep what was quoted and what was chosen."""
-        choice = await best_quote(self._quoter, self._clock, run.order)
+        choice = await best_quote(run.order, self._quoter, self._clock)
         log.info("order %s: %s", run.order.order_id, in_words(choice))
         detail, record = history.routed(choice.route), record_choice(choice)
         await self._move(run, Event.QUOTED, detail=detail, routing=record)
@@ -179,7 +168,7 @@ class Engine:
         """Sign a transaction for the chosen route, and make it durable."""
         order = run.order
         if route is None:
-            route = (await best_quote(self._quoter, self._clock, order)).route
+            route = (await best_quote(order, self._quoter, self._clock)).route
         maximum_in, minimum_out = route.limits(order.slippage_bps)
         if order.limit_out is not None:
             # Never below the limit, and never further below the quote than the client allows.
@@ -234,22 +223,7 @@ class Engine:
             order_id,
             extra={"fault": "outcome"},
         )
-        self._unknown.add(order_id)
-        self._set_aside(run.order, self._reconcile(run, transaction))
-
-    def _set_aside(self, order: Claimed, work: Coroutine[object, None, None]) -> None:
-        """Go on with an order without holding up a worker."""
-        order_id = order.order_id
-        task = asyncio.create_task(work, name=f"aside {order_id}")
-        # Not at the coroutine's own end: one that is cancelled before it has begun has none.
-        task.add_done_callback(lambda _task: self._forget(order_id))
-        self._aside.add(order_id)
-        self._running[order_id] = task
-
-    def _forget(self, order_id: str) -> None:
-        self._unknown.discard(order_id)
-        self._aside.discard(order_id)
-        del self._running[order_id]
+        self._running.set_aside(order_id, self._reconcile(run, transaction), outcome_unknown=True)
 
     async def _wait_for_expiry(self, order: Claimed) -> None:
         """Keep an order of which nothing can land in time, until it has expired.

@@ -1,4 +1,4 @@
-"""The route that an attempt takes, or why it ends without one."""
+"""The best route for an order, if it is one that the order takes, or why an attempt ends without one."""
 
 from functools import partial
 
@@ -27,7 +27,7 @@ class TimeOverError(Exception):
     """Nothing of the order can land in time any more."""
 
 
-async def best_quote(quoter: Quoter, clock: Clock, order: Claimed) -> Choice:
+async def best_quote(order: Claimed, quoter: Quoter, clock: Clock) -> Choice:
     """Return the best route, if it is one that the order takes.
 
     Raises:

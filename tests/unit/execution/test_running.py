@@ -1,0 +1,53 @@
+"""Which orders this process works on: none twice at once, and those set aside until their task ends."""
+
+import asyncio
+
+from service.execution.running import RunningOrders
+from tests.support.clock import settle
+
+
+async def test_an_order_is_worked_on_once_at_a_time() -> None:
+    running = RunningOrders()
+    assert running.begin("a")
+    assert not running.was_woken("a")
+    assert not running.begin("a")
+    assert (running.ids, running.was_woken("a")) == (["a"], True)
+    running.end("a")
+    assert (running.ids, running.was_woken("a")) == ([], False)
+    assert running.begin("a")
+
+
+async def test_an_order_that_is_set_aside_runs_until_its_task_ends() -> None:
+    running, known = RunningOrders(), asyncio.Event()
+
+    async def ask() -> None:
+        await known.wait()
+
+    running.begin("a")
+    running.set_aside("a", ask(), outcome_unknown=True)
+    running.end("a")
+    assert (running.ids, running.unknown_outcomes, running.begin("a")) == (["a"], 1, False)
+    known.set()
+    await settle()
+    assert (running.ids, running.unknown_outcomes) == ([], 0)
+
+
+async def test_all_work_is_cancelled() -> None:
+    running = RunningOrders()
+
+    async def work() -> None:
+        running.begin("a")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            running.end("a")
+
+    task = asyncio.create_task(work())
+    await settle()
+    running.begin("b")
+    # Cancelled before it has begun.
+    running.set_aside("b", asyncio.sleep(3_600))
+    running.end("b")
+    await running.cancel()
+    assert running.ids == []
+    assert task.cancelled()
