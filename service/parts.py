@@ -15,7 +15,7 @@ from service.execution.order_queue import OrderQueue
 from service.execution.retry import RetryPolicy
 from service.postgres.database import Database
 from service.postgres.deployment import Deployment
-from service.postgres.leases import Lease
+from service.postgres.leases import NamedLease
 from service.postgres.migrations import migrate
 from service.redis.link import RedisLink
 from service.routing import RouteLimits
@@ -29,7 +29,7 @@ from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 from service.store.resting import Resting
 from service.triggers.market import MarketView
-from service.triggers.watch import LEASE_MS, Triggers
+from service.triggers.watch import Triggers
 from service.workers.broker import WakeUpBroker
 from service.workers.endings import EndingLoop
 from service.workers.receiver import JobReceiver
@@ -160,12 +160,8 @@ class Execution:
             instance_timeout_ms=timeout_ms,
         )
         self.ending_loop = EndingLoop(storage.endings, clock)
-        lease = Lease(
-            storage.database,
-            name="triggers",
-            leader=clock.new_instance_id(),
-            lease_ms=LEASE_MS,
-            alone=servers.alone,
+        lease = NamedLease(
+            storage.database, name="triggers", leader=clock.new_instance_id(), alone=servers.alone
         )
         view = MarketView(market.venue, clock, market.route_limits)
         self.triggers = Triggers(lease, storage.resting, view, storage.queue, clock, slot_ms=settings.slot_ms)

@@ -7,6 +7,7 @@ addresses.py   the addresses of a host's name
 queries.py     the statements of sql/
 batch.py       many writes as one statement
 migrations.py  brings the schema up to date
-leases.py      one process leads under each name
+leadership.py  which process leads: takes a lease, renews it, gives it up
+leases.py      the table of leases: one process leads under each name
 deployment.py  the id of the deployment that the database belongs to
 """

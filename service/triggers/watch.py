@@ -22,7 +22,7 @@ from service.domain.lifecycle import Status
 from service.domain.order import OrderType
 from service.execution.order_queue import OrderQueue
 from service.postgres.database import UnavailableError
-from service.postgres.leases import Lease, next_check_s
+from service.postgres.leadership import Leadership, Lease
 from service.store.resting import Fired, Resting, RestingOrder
 from service.triggers.book import LimitBook, Pair, RestingLimit
 from service.triggers.market import MarketView
@@ -31,8 +31,7 @@ from service.triggers.snipers import Snipers
 
 log = logging.getLogger(__name__)
 
-LEASE_MS = 3_000
-_RENEW_EVERY_S = 1.0
+_CHECK_LEASE_EVERY_S = 1.0
 _COMPARE_EVERY_S = 5.0
 _COMPARE_WITHIN_MS = 30_000
 # Changes of the market that come closer together are looked at together.
@@ -64,7 +63,6 @@ class Triggers:
         *,
         slot_ms: int,
     ) -> None:
-        self._lease = lease
         self._resting = resting
         self._market = market
         self._clock = clock
@@ -72,8 +70,6 @@ class Triggers:
         self._slot_s = slot_ms / 1000
         self._queue = queue
         self._watching = False
-        # Of the lease, while it is held.
-        self._epoch: int | None = None
         self._built_for: int | None = None
         self._limits = LimitBook()
         self._snipers = Snipers()
@@ -81,10 +77,12 @@ class Triggers:
         # Those of them that are only there because they are being fired.
         self._doubtful: set[str] = set()
         self._news = asyncio.Event()
+        self._leadership = Leadership(
+            lease, clock, name="triggers", retry_s=_CHECK_LEASE_EVERY_S, on_change=self._news.set
+        )
         self._next_comparison = self._next_slot = 0.0
         self._looked_at = self._yielded_at = 0.0
         self._loop = Background("triggers", self._run_for_ever, clock)
-        self._renewer = Background("triggers' lease", self._renew_the_lease, clock)
 
     @property
     def watching(self) -> bool:
@@ -98,19 +96,13 @@ class Triggers:
 
     def start(self) -> None:
         """Begin to watch, if nobody else does."""
-        self._renewer.start()
+        self._leadership.start()
         self._loop.start()
 
     async def stop(self) -> None:
         """Stop watching, and leave it to others."""
-        await self._renewer.stop()
         await self._loop.stop()
-        if self._epoch is None:
-            return
-        try:
-            await self._lease.give_up()
-        except UnavailableError as error:
-            log.debug("triggers: the lease runs out by itself (%s)", error)
+        await self._leadership.stop()
 
     def take(self, steps: Iterable[Committed]) -> None:
         """Take note of steps that have been committed, here or elsewhere."""
@@ -149,29 +141,15 @@ class Triggers:
         """Have the books built anew: orders may have left them, or been missed, on the way to a fault."""
         self._watching = False
 
-    async def _renew_the_lease(self) -> None:
-        """Say again and again that this instance watches, however long a look at the market takes."""
-        while True:
-            pause_s, epoch = _RENEW_EVERY_S, None
-            try:
-                epoch, left_s = await self._lease.take()
-                if epoch is None:
-                    pause_s = next_check_s(left_s, at_most_s=_RENEW_EVERY_S)
-            except UnavailableError as error:
-                log.debug("triggers: the lease is renewed later (%s)", error)
-            if epoch != self._epoch:
-                self._epoch = epoch
-                self._news.set()
-            await self._clock.sleep(pause_s)
-
     async def _turn(self) -> None:
         """Look at what is new, and wait for more."""
-        if self._epoch is None:
+        epoch = self._leadership.epoch
+        if epoch is None:
             if self._watching:
                 log.warning("triggers: not watching any more, until the lease is held again")
             self._watching = False
-        elif self._epoch != self._built_for or not self._watching:
-            await self._begin(self._epoch)
+        elif epoch != self._built_for or not self._watching:
+            await self._begin(epoch)
         if self._watching:
             await self._load_what_changed()
             if self._market.missed:
@@ -179,11 +157,11 @@ class Triggers:
             self._looked_at = self._clock.monotonic()
             await self._look()
         self._news.clear()
-        await self._wait(self._idle_s() if self._watching else _RENEW_EVERY_S)
+        await self._wait(self._idle_s() if self._watching else _CHECK_LEASE_EVERY_S)
 
     def _idle_s(self) -> float:
         """Return for how long there is nothing to do, unless there is news."""
-        if self._to_load or self._market.changed or self._epoch != self._built_for:
+        if self._to_load or self._market.changed or self._leadership.epoch != self._built_for:
             return 0
         idle_s = self._next_comparison - self._clock.monotonic()
         if self._snipers.pairs:
@@ -212,7 +190,7 @@ class Triggers:
         began = self._clock.monotonic()
         async with aclosing(self._resting.scan()) as pages:
             async for page in pages:
-                if self._epoch != epoch:
+                if self._leadership.epoch != epoch:
                     self._watching = False
                     return
                 await self._add_all(page)

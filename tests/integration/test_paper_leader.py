@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -20,12 +21,14 @@ from service.chains.paper.transaction import decode, message_of
 from service.chains.venue import VenueUnavailableError
 from service.domain.tokens import TOKENS
 from service.domain.transaction import TransactionState
+from service.postgres.database import UnavailableError
 from service.postgres.queries import Query
 from service.settings import Range
 from tests.support.judge import audit_now, wait_until_none_is_open
 from tests.support.orders import Client, Json, place
 from tests.support.paper import NO_REDIS, SOL, Rig, open_rig, settings, until
 from tests.support.servers import TestServers
+from tests.support.statements import Gate
 
 Start = Callable[..., Awaitable[Client]]
 
@@ -100,25 +103,7 @@ def gains(servers: TestServers) -> dict[str, int]:
 @pytest.fixture
 def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no instance look into the ledger by itself: what it hears of, it hears of from others."""
-    monkeypatch.setattr(chain, "_CHECK_EVERY_S", 3_600.0)
-
-
-class Gate:
-    """Holds an instance's statements of a name, as if it had been stopped in the middle."""
-
-    def __init__(self, rig: Rig, *names: str) -> None:
-        self._names = names
-        self._open = asyncio.Event()
-        self.reached = asyncio.Event()
-        rig.meddle(self._before)
-
-    async def _before(self, query: Query[Any]) -> None:
-        if query.name in self._names:
-            self.reached.set()
-            await self._open.wait()
-
-    def open(self) -> None:
-        self._open.set()
+    monkeypatch.setattr(chain, "_LOOK_EVERY_S", 3_600.0)
 
 
 # --- followers
@@ -150,10 +135,8 @@ async def test_a_follower_without_redis_catches_up_from_the_ledger(servers: Test
 
 async def test_news_that_were_missed_are_read(servers: TestServers, no_checks: None) -> None:
     async with open_rigs(servers, 2) as [leader, follower]:
-        receive = follower.venue.chain._channel._receive
-        follower.venue.chain._channel._receive = lambda _message: None
-        await leader.trade()
-        follower.venue.chain._channel._receive = receive
+        with patch.object(leader.link, "send", lambda *_command: None):
+            await leader.trade()
         assert follower.commit_id < leader.commit_id
         # The next commit's number says that one is missing.
         await leader.trade()
@@ -166,7 +149,7 @@ async def test_what_is_none_of_the_markets_news_is_dropped(
     servers: TestServers, message: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_rig(servers) as rig:
-        rig.venue.chain._receive(b"0" * 36 + message)
+        rig.venue.chain.announcements.receive(b"0" * 36 + message)
         assert "not one of ours" in caplog.text
         assert (await rig.trade()).fill is not None
 
@@ -266,7 +249,7 @@ async def test_a_leader_that_was_suspended_and_succeeded_lands_nothing(
         monkeypatch.setattr(suspended.venue._ledger, "settle", note)
         before = suspended.pools
         attempt = await suspended.prepare(20_000 * SOL)
-        gate = Gate(suspended, "paper_settle", "paper_renew", "paper_read_leader", "paper_get_pools")
+        gate = Gate(suspended.database, "paper_settle", "paper_renew", "paper_read_leader", "paper_get_pools")
         await suspended.venue.submit(attempt)
         await gate.reached.wait()
         market = suspended.market
@@ -307,7 +290,7 @@ async def test_only_one_of_many_takes_over(servers: TestServers) -> None:
 async def test_without_a_delay_what_waits_executes_as_one_group_and_one_commit(servers: TestServers) -> None:
     async with open_rig(servers) as rig:
         attempts = [await rig.prepare(SOL + number) for number in range(101)]
-        gate = Gate(rig, "paper_settle")
+        gate = Gate(rig.database, "paper_settle")
         await rig.venue.submit(attempts[0])
         await gate.reached.wait()
         await asyncio.gather(*map(rig.venue.submit, attempts[1:]))
@@ -382,7 +365,7 @@ async def test_pools_wallets_and_what_is_pending_survive_a_restart(servers: Test
     async with open_rig(servers) as rig:
         assert (await rig.trade()).fill is not None
         pending = [await rig.prepare(SOL), await rig.prepare(20_000 * SOL)]
-        gate = Gate(rig, "paper_settle")
+        gate = Gate(rig.database, "paper_settle")
         for attempt in pending:
             assert (await rig.venue.submit(attempt)).state is TransactionState.PENDING
         await gate.reached.wait()
@@ -405,7 +388,7 @@ async def test_a_crash_between_two_commits_leaves_whole_ones(servers: TestServer
     async with open_mortal(servers) as rig:
         done = await rig.trade()
         attempt = await rig.prepare(20_000 * SOL)
-        gate = Gate(rig, "paper_settle")
+        gate = Gate(rig.database, "paper_settle")
         await rig.venue.submit(attempt)
         await gate.reached.wait()
     assert ask(servers, "SELECT status FROM paper_transactions WHERE signature = %s", attempt.id) == "pending"
@@ -479,7 +462,7 @@ async def test_a_leader_whose_postgresql_was_away_begins_anew(servers: TestServe
 
         async def away(query: Query[Any]) -> None:
             if query.name.startswith("paper_"):
-                raise VenueUnavailableError("away")
+                raise UnavailableError("away", unknown=True)
 
         rig.meddle(away)
         with pytest.raises(VenueUnavailableError):
@@ -506,7 +489,7 @@ async def test_what_is_heard_of_again_after_it_has_landed_lands_no_more(
             return answers[-1]
 
         monkeypatch.setattr(rig.venue._ledger, "settle", note)
-        rig.venue.chain.take_in([Submission(arrival.transaction, message_of(attempt), 0)], [arrival])
+        rig.venue.chain.execute([Submission(arrival.transaction, message_of(attempt), 0)], [arrival])
         # What it did in memory was not committed: the leader takes the market as it is, and leads on.
         await until(lambda: answers == [None])
         await until(lambda: rig.market is not None and dict(rig.market.pools) == pools)
@@ -520,10 +503,10 @@ async def test_what_is_heard_of_again_after_it_has_landed_lands_no_more(
 async def test_what_has_expired_before_it_is_executed_costs_nobody_the_lead(servers: TestServers) -> None:
     async with open_rig(servers) as rig:
         attempt = await rig.prepare()
-        gate = Gate(rig, "paper_settle")
+        gate = Gate(rig.database, "paper_settle")
         # Its last slot is over when its turn comes.
         arrival = Arrival(replace(decode(attempt), last_valid_slot=0), 0)
-        rig.venue.chain.take_in([Submission(arrival.transaction, message_of(attempt), 0)], [arrival])
+        rig.venue.chain.execute([Submission(arrival.transaction, message_of(attempt), 0)], [arrival])
         expired = await rig.venue.chain.outcome(attempt.id, 5)
         assert expired is not None
         assert expired.state is TransactionState.EXPIRED

@@ -1,6 +1,5 @@
 """Who watches, what he hears of and what he does not: every order fires, and none fires twice."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -11,7 +10,7 @@ import pytest
 from service.app import Service
 from service.domain.history import Committed, HistoryEntry
 from service.postgres.database import UnavailableError
-from service.postgres.leases import LeaseState
+from service.postgres.queries import Query
 from service.store.resting import Fired, RestingOrder
 from tests.conftest import service_on
 from tests.support.gem_market import (
@@ -33,6 +32,7 @@ from tests.support.gem_market import (
 from tests.support.orders import Client, Json, get, statuses
 from tests.support.paper import NO_REDIS
 from tests.support.servers import TestServers
+from tests.support.statements import Gate, meddle
 
 __all__ = ["forget_listed_tokens"]  # a fixture: pytest finds it here
 
@@ -51,10 +51,19 @@ class Instance:
     def watching(self) -> bool:
         return self.service.execution.triggers.watching
 
-    async def die(self) -> None:
-        """Stop watching without a word."""
-        await self.service.execution.triggers._renewer.stop()
-        await self.service.execution.triggers._loop.stop()
+    def hold_lease(self) -> Gate:
+        """Hold whatever it says of its lease from now on, as if it had been stopped."""
+        return Gate(self.service.storage.database, "take_lease")
+
+    async def lose_lease(self) -> None:
+        """Have it stop watching without a word: nothing that it says of its lease arrives any more."""
+
+        async def lose(query: Query[Any]) -> None:
+            if query.name in {"take_lease", "give_up_lease"}:
+                raise UnavailableError("cut off", unknown=False)
+
+        meddle(self.service.storage.database, lose)
+        await poll(lambda: not self.watching)
 
 
 Begin = Callable[..., Awaitable[Instance]]
@@ -159,7 +168,7 @@ async def test_another_takes_over_within_ten_seconds_from_one_that_dies(
     near = [await limit(first.client, price * Fraction(1000 + number, 1000)) for number in range(1, 6)]
     fired = await limit(first.client, price)
     assert statuses(await ended(first.client, fired)) == FIRED_LIFE
-    await first.die()
+    await first.lose_lease()
     await sell(other.client, "30000")
     assert await poll(lambda: other.watching, within_s=10) < 10
     for each in near:
@@ -198,16 +207,13 @@ async def test_what_is_heard_of_an_order_while_it_is_fired_is_not_forgotten(
     await ended(instance.client, placed)
 
 
-async def test_two_that_both_believe_they_watch_fire_once(
-    begin: Begin, servers: TestServers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_two_that_both_believe_they_watch_fire_once(begin: Begin, servers: TestServers) -> None:
     first, other = await two(begin)
-
-    async def held() -> LeaseState:
-        return LeaseState(1, 0.0)
-
-    monkeypatch.setattr(other.service.execution.triggers._lease, "take", held)
-    await poll(lambda: first.watching and other.watching)
+    gate = first.hold_lease()
+    await gate.reached.wait()
+    rows(servers, "UPDATE leases SET renewed_at = '-infinity'")
+    await poll(lambda: other.watching)
+    assert first.watching
     price = await best_price(first.client)
     placed = [
         await limit(instance.client, price * Fraction(1000 + number, 1000), amountIn="1")
@@ -225,17 +231,11 @@ async def test_two_that_both_believe_they_watch_fire_once(
 
 
 async def test_one_who_was_stopped_for_long_learns_what_he_has_missed(
-    begin: Begin, servers: TestServers, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, servers: TestServers
 ) -> None:
     stopped = await begin(redis=False)
     await poll(lambda: stopped.watching)
-    take, go_on = stopped.service.execution.triggers._lease.take, asyncio.Event()
-
-    async def wait_and_take() -> LeaseState:
-        await go_on.wait()
-        return await take()
-
-    monkeypatch.setattr(stopped.service.execution.triggers._lease, "take", wait_and_take)
+    gate = stopped.hold_lease()
     other = await begin()
     await list_pool(other.client)
     await buy(other.client, "5000")
@@ -252,7 +252,7 @@ async def test_one_who_was_stopped_for_long_learns_what_he_has_missed(
     rows(servers, "UPDATE open_orders SET rested_at = now() - interval '1 hour'")
     # The other is gone again, and its lease with it, before the stopped one goes on.
     await other.service.execution.triggers.stop()
-    go_on.set()
+    gate.open()
     await sell(other.client, "20000")
     assert statuses(await ended(other.client, near, within_s=8)) == FIRED_LIFE
 
@@ -285,8 +285,7 @@ async def test_nothing_fires_before_its_pause_is_over(begin: Begin, servers: Tes
     await until_status(first.client, placed, "open")
     rows(servers, "UPDATE open_orders SET not_before = now() + interval '2 seconds'")
     # Another, to whom the book is new, keeps to it as well.
-    await first.die()
-    await first.service.execution.triggers._lease.give_up()
+    await first.service.execution.triggers.stop()
     await poll(lambda: other.watching)
     not_before = (await open_state(servers, placed))["not_before"]
     await sell(other.client, "20000")

@@ -24,6 +24,7 @@ Parts of the service without the rest:
 
 store.py          the store
 desk.py           the store, with others who end, fire and amend the same orders
+statements.py     what happens to the statements of one process
 interleaving.py   statements of several actors, interleaved as a test says
 paper.py          the paper venue
 market.py         the paper market, and a crowd that trades in it

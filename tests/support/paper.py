@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,15 +14,16 @@ from service.chains.venue import Swap, Venue
 from service.clock import Clock
 from service.domain.quote import Choice, Leg, Path, Route, SwapMode
 from service.domain.transaction import SignedTransaction, TransactionStatus
-from service.postgres.database import Database
+from service.postgres.database import Database, UnavailableError
 from service.postgres.deployment import Deployment
 from service.postgres.migrations import migrate
-from service.postgres.queries import Query, Row
+from service.postgres.queries import Query
 from service.redis.link import RedisLink
 from service.routing import RouteLimits
 from service.routing.quoting import Quoter
 from service.settings import FailureRates, Range
 from tests.support.servers import TestServers
+from tests.support.statements import meddle
 
 NO_REDIS = "unix:///nowhere/redis.sock"
 
@@ -123,11 +124,11 @@ class Rig:
         await self.close()
 
     async def die(self) -> None:
-        """End every task where it is: nobody is told."""
-        chain = self.venue.chain
-        await chain._executor.stop()
-        await chain._channel.stop()
-        await self.close()
+        """End every task where it is, with PostgreSQL and Redis cut off: nothing is told."""
+        self.meddle(_cut_off)
+        await self.link.close()
+        await self.venue.stop()
+        await self.database.close()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -142,8 +143,7 @@ class Rig:
     @property
     def market(self) -> Market | None:
         """The market ahead of its next commit, while this process leads."""
-        leader = self.venue.chain._leader
-        return None if leader is None else leader.market
+        return self.venue.chain.market
 
     @property
     def commit_id(self) -> CommitId:
@@ -190,15 +190,15 @@ class Rig:
     def meddle(self, before: Callable[[Query[Any]], Awaitable[None]]) -> None:
         """Have something awaited before each statement of this process; it may hold or fail it."""
 
-        async def run(query: Query[Any], parameters: Mapping[str, Any] | None = None) -> list[Row]:
-            await before(query)
-            return await self.run(query, parameters)
-
-        self.database.run = run  # type: ignore[method-assign, assignment]
+        meddle(self.database, before)
 
     def leave_alone(self) -> None:
         """Meddle no more."""
         self.database.run = self.run  # type: ignore[method-assign]
+
+
+async def _cut_off(_query: Query[Any]) -> None:
+    raise UnavailableError("cut off", unknown=True)
 
 
 @asynccontextmanager

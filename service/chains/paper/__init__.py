@@ -8,7 +8,9 @@ venue.py          the venue, as the engine sees it
 faults.py         a venue that goes wrong on demand
 transaction.py    what is signed
 
-chain.py          elects a leader, and follows one
+chain.py          leads, or follows the leader
+lease.py          which instance leads
+announcements.py  what the instances tell each other
 leader.py         executes what is due, a group and a commit at a time
 market.py         the pools and wallets in memory, and what a transaction does to them
 reference.py      the prices that the market's own traders trade to

@@ -71,7 +71,7 @@ class Catalogue:
         commit_id, pools, ids = await self._ledger.pools(self.commit_id.sequence if self.pools else -1)
         await self.learn({token for pool in pools for token in pool.pair})
         missed = commit_id.sequence != self.commit_id.sequence
-        self.take(commit_id, pools, gone=self.pools.keys() - ids, complete=not missed)
+        self.apply(commit_id, pools, gone=self.pools.keys() - ids, complete=not missed)
 
     async def learn(self, names: Iterable[str]) -> bool:
         """Read the tokens of these symbols or mints that are not known here; return whether there are any."""
@@ -80,7 +80,7 @@ class Catalogue:
             list_token(token)
         return bool(tokens)
 
-    def take(
+    def apply(
         self,
         commit_id: CommitId,
         pools: Sequence[PaperPool],

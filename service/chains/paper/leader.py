@@ -57,7 +57,6 @@ class ChainSettings:
         funds: What each wallet is given, in base units.
         group_limit: How many transactions execute in one commit.
         longest_delay_ms: What a transaction takes to land at most.
-        alone: No other instance can be leading.
     """
 
     seed: int
@@ -67,7 +66,6 @@ class ChainSettings:
     funds: Wallets
     group_limit: int
     longest_delay_ms: int
-    alone: bool
 
 
 @dataclass(order=True, slots=True)
@@ -294,7 +292,7 @@ class Leader:
         transactions = [arrival.transaction for arrival in group]
         final = await self._tell_final(transactions)
         self._commands_wait = True
-        if not await self._ledger.renew(self.epoch):
+        if (await self._ledger.commit_id()).epoch != self.epoch:
             raise EpochOverError
         # What was done in memory was not committed.
         await self._begin_anew()

@@ -11,7 +11,6 @@ import orjson
 from service.chains.paper import pool_json
 from service.chains.paper.ledger_rows import (
     PENDING,
-    LeadRow,
     MarketRow,
     PendingRow,
     PoolRow,
@@ -40,9 +39,6 @@ _OPEN_POOLS = query("paper_open_pools")
 _ENDOW_WALLETS = query("paper_fund_wallets")
 _GET_POOLS = query("paper_get_pools", PoolRow)
 _GET_WALLETS = query("paper_get_wallets", WalletRow)
-_LEAD = query("paper_lead", LeadRow)
-_RENEW = query("paper_renew")
-_RESIGN = query("paper_resign")
 _READ_LEADER = query("paper_read_leader", CommitId)
 _SUBMIT = query("paper_submit", TakenRow)
 _ASK = query("paper_ask", StatusRow)
@@ -118,31 +114,6 @@ class Ledger:
     async def wallets(self) -> dict[tuple[str, str], int]:
         """Return what everybody holds, in base units by owner and token."""
         return {(row.owner, row.token): row.balance for row in await self._run(_GET_WALLETS)}
-
-    async def lead(self, leader: str, *, lease_ms: int, alone: bool) -> CommitId | float:
-        """Begin an epoch as the market's leader, if no other leads.
-
-        Args:
-            leader: Who.
-            lease_ms: A leader that was not heard of for so long leads no more.
-            alone: There can be no other.
-
-        Returns:
-            The commit from which the epoch begins; while another leads, in how many seconds its lease runs
-            out, unless it is renewed.
-        """
-        [row] = await self._run(_LEAD, {"leader": leader, "lease_ms": lease_ms, "alone": alone})
-        if row.epoch is None or row.sequence is None:
-            return row.left_s
-        return CommitId(row.epoch, row.sequence)
-
-    async def renew(self, epoch: int) -> bool:
-        """Say that the leader of an epoch lives; return False when the epoch is over."""
-        return bool(await self._run(_RENEW, {"epoch": epoch}))
-
-    async def resign(self, epoch: int) -> None:
-        """End an epoch, so that another may begin at once."""
-        await self._run(_RESIGN, {"epoch": epoch})
 
     async def commit_id(self) -> CommitId:
         """Return the market's latest commit."""

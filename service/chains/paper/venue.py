@@ -9,6 +9,7 @@ from service.chains.paper.chain import Chain
 from service.chains.paper.command_queue import CommandQueue
 from service.chains.paper.genesis import genesis_pools, genesis_wallets
 from service.chains.paper.leader import ChainSettings
+from service.chains.paper.lease import PaperLease
 from service.chains.paper.ledger import Ledger
 from service.chains.paper.listing import Listings, NewPool
 from service.chains.paper.pool import PaperPool
@@ -71,6 +72,7 @@ class PaperVenue:
         self._link = link
         self._deployment = deployment
         self._settings = settings
+        self._lease = PaperLease(database, leader=clock.new_instance_id(), alone=settings.alone)
         self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms)
         self._commands = CommandQueue(database)
         self._names = Batcher(
@@ -104,6 +106,7 @@ class PaperVenue:
         chain = Chain(
             self._ledger,
             self._commands,
+            self._lease,
             self._clock,
             self._link,
             deployment=self._deployment,
@@ -115,7 +118,6 @@ class PaperVenue:
                 funds=genesis_wallets(settings.balances),
                 group_limit=settings.group_limit,
                 longest_delay_ms=settings.execution_delay_ms.high,
-                alone=settings.alone,
             ),
             on_change=self._tell_of,
         )
@@ -294,7 +296,7 @@ class PaperVenue:
 
     async def _submit_group(self, submissions: list[Submission]) -> list[TransactionStatus | Exception]:
         statuses, arrivals = await self._ledger.submit(submissions)
-        self.chain.take_in(submissions, arrivals)
+        self.chain.execute(submissions, arrivals)
         return list(statuses)
 
 

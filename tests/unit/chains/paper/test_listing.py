@@ -203,7 +203,7 @@ class Known:
 
     def commit(self, *pools: PaperPool, gone: tuple[str, ...] = ()) -> None:
         self._sequence += 1
-        self.catalogue.take(CommitId(1, self._sequence), pools, gone=gone)
+        self.catalogue.apply(CommitId(1, self._sequence), pools, gone=gone)
 
 
 def test_a_pool_is_quoted_from_when_it_comes_until_it_goes() -> None:
@@ -227,7 +227,7 @@ def test_a_pool_is_quoted_from_when_it_comes_until_it_goes() -> None:
 def test_an_earlier_commit_changes_nothing() -> None:
     known = Known()
     known.commit(a_pool(JUP, SOL))
-    known.catalogue.take(CommitId(1, 0), [a_pool(JUP, BONK)], gone=[a_pool(JUP, SOL).id])
+    known.catalogue.apply(CommitId(1, 0), [a_pool(JUP, BONK)], gone=[a_pool(JUP, SOL).id])
     assert list(known.catalogue.pools) == [a_pool(JUP, SOL).id]
 
 

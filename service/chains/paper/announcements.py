@@ -1,0 +1,128 @@
+"""What the instances tell each other of the paper market.
+
+The leader announces every commit with its number, so that each instance quotes from memory and answers those
+who wait for an outcome; one that has missed a commit reads the ledger. Followers announce what was submitted.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from service.chains.paper import messages
+from service.chains.paper.catalogue import Catalogue
+from service.chains.paper.commands import Verdict
+from service.chains.paper.ledger_rows import settled
+from service.chains.paper.market import Execution
+from service.chains.paper.outcomes import Outcomes
+from service.chains.paper.pool import PaperPool
+from service.chains.paper.records import Arrival, CommitId, Group, Submission
+from service.clock import Clock
+from service.domain.tokens import list_token
+from service.domain.transaction import Landing, TransactionStatus
+from service.postgres.deployment import Deployment
+from service.redis.channel import Channel
+from service.redis.link import RedisLink
+
+log = logging.getLogger(__name__)
+
+
+class Announcements:
+    """Sends and receives announcements, and keeps the catalogue in step with them.
+
+    None of the callbacks may wait.
+
+    Args:
+        catalogue: What is quoted from here.
+        link: To the other instances.
+        deployment: Whose instances share the market.
+        clock: Paces the channel; names this instance.
+        on_missed: Called when something was committed, or may have been, that was not heard of.
+        on_submitted: Called with what was submitted to another instance.
+        on_commands: Called when another instance has put commands into the ledger.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        link: RedisLink,
+        deployment: Deployment,
+        clock: Clock,
+        *,
+        on_missed: Callable[[], None],
+        on_submitted: Callable[[Sequence[Arrival]], None],
+        on_commands: Callable[[], None],
+    ) -> None:
+        self._catalogue = catalogue
+        self._on_missed = on_missed
+        self._on_submitted = on_submitted
+        self._on_commands = on_commands
+        self._channel = Channel(
+            link,
+            deployment,
+            "market",
+            clock,
+            sender=clock.new_instance_id(),
+            receive=self.receive,
+            on_subscribed=on_missed,
+        )
+        self.outcomes = Outcomes[TransactionStatus]()
+        """What became of transactions, by signature."""
+        self.verdicts = Outcomes[Verdict]()
+        """What became of commands, by id."""
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._channel.start()
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        await self._channel.stop()
+
+    def announce_submitted(self, submissions: Sequence[Submission], arrivals: Sequence[Arrival]) -> None:
+        """Tell the leader of transactions that the ledger has got here."""
+        self._channel.publish(messages.encode_submitted(submissions, arrivals))
+
+    def announce_commands(self) -> None:
+        """Tell the leader that the ledger has got commands here."""
+        self._channel.publish(messages.encode_asked())
+
+    def announce_commit(
+        self, commit_id: CommitId, landing: Landing, group: Group, pools: Sequence[PaperPool]
+    ) -> None:
+        """Tell all instances, this one included, of a commit that was made here."""
+        for token in group.tokens:
+            list_token(token)
+        gone = [pool.id for pool in group.closed]
+        self._catalogue.apply(commit_id, pools, gone=gone, traded=group.traded)
+        self._channel.publish(messages.encode_commit(commit_id, landing, group))
+        self._tell(group.executions, landing, group.answers)
+
+    def receive(self, message: bytes) -> None:
+        """Act on another instance's announcement; what is none is logged and dropped."""
+        try:
+            told = messages.decode(message)
+        except (ValueError, TypeError, LookupError) as error:
+            log.warning("paper chain: a message that is not one of ours (%s)", error, extra={"fault": "news"})
+            return
+        if isinstance(told, messages.Submitted):
+            self._on_submitted(told.arrivals)
+        elif isinstance(told, messages.Asked):
+            self._on_commands()
+        else:
+            self._apply(told)
+
+    def _apply(self, commit: messages.Commit) -> None:
+        for token in commit.tokens:
+            list_token(token)
+        known = self._catalogue.commit_id
+        if commit.commit_id == (known.epoch, known.sequence + 1):
+            self._catalogue.apply(commit.commit_id, commit.pools, gone=commit.gone, traded=commit.traded)
+        elif commit.commit_id > known:
+            self._on_missed()
+        # Last: one who is told of a listing finds the pool.
+        self._tell(commit.executions, commit.landing, commit.answers)
+
+    def _tell(self, executions: Iterable[Execution], landing: Landing, answers: Mapping[str, str]) -> None:
+        for execution in executions:
+            self.outcomes.tell(execution.signature, settled(execution, landing))
+        for command_id, answer in answers.items():
+            self.verdicts.tell(command_id, Verdict(answer))

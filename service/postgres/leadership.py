@@ -1,0 +1,158 @@
+"""Leadership: of the processes that share a database one leads, by a lease that it renews before it expires.
+
+What is led decides where the lease is: in the table of leases (``leases.py``), or where the leader's writes
+are, if each of them must name the leader's epoch.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from service.background import Background
+from service.clock import Clock
+from service.postgres.database import UnavailableError
+
+log = logging.getLogger(__name__)
+
+LEASE_MS = 3_000
+"""How long a lease lasts unless it is renewed."""
+
+_RENEW_EVERY_S = 1.0
+# Every follower checks when a lease expires; one that comes second need not check again at once.
+_SHORTEST_PAUSE_S = 0.05
+
+
+class LeaseState(NamedTuple):
+    """Which process leads.
+
+    Attributes:
+        epoch: Counts the leaders: this process's epoch, if it leads; the same as before only if no other can
+            have led in between. None: another leads.
+        left_s: Seconds until the other's lease expires, unless it is renewed.
+    """
+
+    epoch: int | None
+    left_s: float
+
+
+class Lease(Protocol):
+    """A lease in PostgreSQL, as one process sees it. Each method raises ``UnavailableError`` without it."""
+
+    async def take(self, epoch: int | None) -> LeaseState:
+        """Renew the lease of an epoch; without one, or if it is over, take it unless another leads."""
+        ...
+
+    async def give_up(self, epoch: int) -> None:
+        """Let another process lead at once."""
+        ...
+
+
+class Leadership:
+    """Whether this process leads. A loop of its own takes the lease, renews it and follows meanwhile.
+
+    ::
+
+                    the lease is free, or has expired
+        following ------------------------------------> leading in an epoch --+
+            ^ |                                           |       ^           | renewed each second
+            | | another leads: checked when               |       +-----------+
+            +-+ its lease expires                         |
+            ^                                             |
+            +---------------------------------------------+
+              another has taken over, PostgreSQL is away, or the epoch was abandoned
+
+    ``stop`` gives the lease up, so that another leads at once. The lease of a process that dies expires.
+
+    Args:
+        lease: What the leader holds.
+        clock: Paces.
+        name: For the log: what the leader does.
+        retry_s: How soon to check again when PostgreSQL was away.
+        on_change: Called when ``epoch`` has changed. Must not wait.
+    """
+
+    def __init__(
+        self, lease: Lease, clock: Clock, *, name: str, retry_s: float, on_change: Callable[[], None]
+    ) -> None:
+        self._lease = lease
+        self._clock = clock
+        self._name = name
+        self._retry_s = retry_s
+        self._on_change = on_change
+        self._epoch: int | None = None
+        self._next_check = 0.0
+        self._check_now = asyncio.Event()
+        self._loop = Background(f"{name}: lease", self._check_for_ever, clock)
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch in which this process leads; None while it follows."""
+        return self._epoch
+
+    async def check(self) -> None:
+        """Take the lease or renew it now.
+
+        Raises:
+            UnavailableError: PostgreSQL is away, so this process follows.
+        """
+        self._next_check = self._clock.monotonic() + self._retry_s
+        try:
+            state = await self._take()
+        except UnavailableError:
+            self._become(None)
+            raise
+        pause_s = _RENEW_EVERY_S
+        if state.epoch is None:
+            # Just after the lease would expire.
+            pause_s = min(state.left_s + _SHORTEST_PAUSE_S, pause_s)
+        self._next_check = self._clock.monotonic() + pause_s
+        self._become(state.epoch)
+
+    def start(self) -> None:
+        """Begin to check, at once or when the last check says."""
+        self._loop.start()
+
+    async def stop(self) -> None:
+        """Check no more, and give up the lease. To be called when what is led has stopped."""
+        await self._loop.stop()
+        epoch, self._epoch = self._epoch, None
+        if epoch is None:
+            return
+        try:
+            await self._lease.give_up(epoch)
+        except UnavailableError as error:
+            log.debug("%s: the lease runs out by itself (%s)", self._name, error)
+
+    def abandon(self, epoch: int) -> None:
+        """Lead no more in an epoch, if it is the present one; the next check is at once."""
+        if epoch == self._epoch:
+            self._next_check = 0.0
+            self._check_now.set()
+            self._become(None)
+
+    async def _take(self) -> LeaseState:
+        while True:
+            epoch = self._epoch
+            state = await self._lease.take(epoch)
+            # Else it was abandoned meanwhile, and what has been renewed is not wanted.
+            if epoch == self._epoch:
+                return state
+
+    def _become(self, epoch: int | None) -> None:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._on_change()
+
+    async def _check_for_ever(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, self._next_check - self._clock.monotonic())):
+                    await self._check_now.wait()
+            except TimeoutError:
+                pass
+            self._check_now.clear()
+            try:
+                await self.check()
+            except UnavailableError as error:
+                log.debug("%s: PostgreSQL is away (%s)", self._name, error)

@@ -1,0 +1,147 @@
+"""Leadership: when this process leads, in which epoch, and when it checks again."""
+
+import asyncio
+import time
+
+import pytest
+
+from service.clock import Clock
+from service.postgres.database import UnavailableError
+from service.postgres.leadership import Leadership, LeaseState
+
+
+class Row:
+    """The one lease there is, as this process sees it. While ``away``, PostgreSQL is."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.other_leads = self.away = False
+        self.left_s = 1.0
+        self.taken: list[int | None] = []
+        self.given_up: list[int] = []
+        self.asked = asyncio.Event()
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def take(self, epoch: int | None) -> LeaseState:
+        self.taken.append(epoch)
+        self.asked.set()
+        await self.answers.wait()
+        if self.away:
+            raise UnavailableError("away", unknown=False)
+        if self.other_leads:
+            return LeaseState(None, self.left_s)
+        if epoch != self.epoch or not epoch:
+            self.epoch += 1
+        return LeaseState(self.epoch, 0.0)
+
+    async def give_up(self, epoch: int) -> None:
+        if self.away:
+            raise UnavailableError("away", unknown=False)
+        self.given_up.append(epoch)
+
+
+class World:
+    """A lease, who may lead by it, and each epoch that it was told of."""
+
+    def __init__(self) -> None:
+        self.row = Row()
+        self.seen: list[int | None] = []
+        self.leadership = Leadership(
+            self.row, Clock(), name="test", retry_s=0.2, on_change=lambda: self.seen.append(self.epoch)
+        )
+
+    @property
+    def epoch(self) -> int | None:
+        return self.leadership.epoch
+
+    async def until(self, *seen: int | None, within_s: float = 5) -> float:
+        """Wait until these epochs were seen, and return how long that took."""
+        began = time.monotonic()
+        while self.seen != [*seen]:
+            assert time.monotonic() - began < within_s, self.seen
+            await asyncio.sleep(0.005)
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_free_lease_is_taken_and_renewed_in_its_epoch(world: World) -> None:
+    for _ in range(3):
+        await world.leadership.check()
+    assert (world.epoch, world.seen, world.row.taken) == (1, [1], [None, 1, 1])
+
+
+async def test_one_that_has_been_succeeded_follows(world: World) -> None:
+    await world.leadership.check()
+    world.row.other_leads = True
+    await world.leadership.check()
+    assert world.seen == [1, None]
+
+
+async def test_without_postgresql_none_leads(world: World) -> None:
+    await world.leadership.check()
+    world.row.away = True
+    with pytest.raises(UnavailableError):
+        await world.leadership.check()
+    assert world.seen == [1, None]
+
+
+async def test_an_abandoned_epoch_is_over_and_the_next_begins_at_once(world: World) -> None:
+    world.leadership.start()
+    await world.until(1)
+    world.leadership.abandon(7)  # not the present one
+    assert world.seen == [1]
+    world.leadership.abandon(1)
+    assert world.seen == [1, None]
+    assert await world.until(1, None, 2) < 0.5
+    await world.leadership.stop()
+
+
+async def test_an_epoch_that_is_abandoned_while_it_is_renewed_stays_over(world: World) -> None:
+    await world.leadership.check()
+    world.row.answers.clear()
+    world.row.asked.clear()
+    renewing = asyncio.create_task(world.leadership.check())
+    await world.row.asked.wait()
+    world.leadership.abandon(1)
+    world.row.answers.set()
+    await renewing
+    assert (world.seen, world.row.taken) == ([1, None, 2], [None, 1, None])
+
+
+async def test_a_follower_checks_when_the_other_s_lease_expires(world: World) -> None:
+    world.row.other_leads, world.row.left_s = True, 0.3
+    world.leadership.start()
+    await world.row.asked.wait()
+    world.row.other_leads = False
+    assert 0.3 < await world.until(1) < 0.9
+    await world.leadership.stop()
+
+
+async def test_after_an_absence_of_postgresql_it_checks_again_soon(world: World) -> None:
+    world.row.away = True
+    world.leadership.start()
+    await world.row.asked.wait()
+    world.row.away = False
+    assert 0.1 < await world.until(1) < 0.9
+    await world.leadership.stop()
+
+
+async def test_a_stop_gives_the_lease_up_once_and_only_if_it_is_held(world: World) -> None:
+    await world.leadership.stop()
+    assert world.row.given_up == []
+    await world.leadership.check()
+    for _ in range(2):
+        await world.leadership.stop()
+    assert (world.row.given_up, world.epoch) == ([1], None)
+
+
+async def test_a_stop_without_postgresql_leaves_the_lease_to_expire(world: World) -> None:
+    await world.leadership.check()
+    world.row.away = True
+    await world.leadership.stop()
+    assert (world.row.given_up, world.epoch) == ([], None)
