@@ -165,8 +165,8 @@ class Execution:
         )
         view = MarketView(market.venue, clock, market.route_limits)
         self.triggers = Triggers(lease, storage.resting, view, storage.queue, clock, slot_ms=settings.slot_ms)
-        storage.bus.on_steps(self.triggers.take)
-        market.venue.on_change(self.triggers.take_change)
+        storage.bus.on_steps(self.triggers.apply_steps)
+        market.venue.on_change(self.triggers.apply_change)
 
 
 def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:

@@ -44,7 +44,7 @@ class MarketView:
 
     @property
     def changed(self) -> bool:
-        """Whether there is something that ``take_changed`` has not told yet."""
+        """Whether there is something that ``pop_changed`` has not told yet."""
         return bool(self._changed or self._look_again)
 
     @property
@@ -53,7 +53,7 @@ class MarketView:
         return self._missed and self._clock.monotonic() >= self._next_past
 
     async def begin(self) -> None:
-        """Learn what the market is like; ``take`` is told of its changes from before this on.
+        """Learn what the market is like; ``apply`` is told of its changes from before this on.
 
         Raises:
             VenueUnavailableError: It could not be learned.
@@ -87,12 +87,12 @@ class MarketView:
         self._tapes.clear()
         self._note(sorted([*past, *since], key=lambda traded: traded.second))
 
-    def take(self, change: MarketChange, *, watching: bool) -> None:
+    def apply(self, change: MarketChange, *, watching: bool) -> None:
         """Take note of a change.
 
         Args:
             change: As the venue tells it.
-            watching: Whether ``take_changed`` is called. If not, what waits for it would only pile up.
+            watching: Whether ``pop_changed`` is called. If not, what waits for it would only pile up.
         """
         self._missed = self._missed or not change.complete
         self._changed |= change.pool_ids
@@ -113,7 +113,7 @@ class MarketView:
         """Have a pair count as changed."""
         self._look_again.add(pair)
 
-    def take_changed(self, pairs: Collection[Pair]) -> tuple[set[Pair], set[Pair]]:
+    def pop_changed(self, pairs: Collection[Pair]) -> tuple[set[Pair], set[Pair]]:
         """Return those pairs that have changed since the last call, and those that others pools serve now."""
         came_or_went, self._came_or_went = self._came_or_went, []
         changed, self._changed = self._changed, set()

@@ -181,7 +181,8 @@ async def test_what_is_heard_of_an_order_while_it_is_fired_is_not_forgotten(
 ) -> None:
     instance = await begin()
     triggers = instance.service.execution.triggers
-    fire, get = triggers._resting.fire, triggers._resting.get
+    resting = instance.service.storage.resting
+    fire, get = resting.fire, resting.get
     heard: list[str] = []
     read: list[str] = []
 
@@ -189,7 +190,7 @@ async def test_what_is_heard_of_an_order_while_it_is_fired_is_not_forgotten(
         fired = await fire(orders)
         # As if it had been amended at once, before the answer of the write is here.
         entry: HistoryEntry = {"sequence": 4, "status": "open", "timestamp": ""}
-        triggers.take([Committed(order_id, entry) for order_id in fired])
+        triggers.apply_steps([Committed(order_id, entry) for order_id in fired])
         heard.extend(fired)
         return fired
 
@@ -199,8 +200,8 @@ async def test_what_is_heard_of_an_order_while_it_is_fired_is_not_forgotten(
 
     await poll(lambda: triggers.watching)
     await list_pool(instance.client)
-    monkeypatch.setattr(triggers._resting, "fire", fire_and_hear)
-    monkeypatch.setattr(triggers._resting, "get", note_and_get)
+    monkeypatch.setattr(resting, "fire", fire_and_hear)
+    monkeypatch.setattr(resting, "get", note_and_get)
     price = await best_price(instance.client)
     placed = await limit(instance.client, price * Fraction(9, 10), amountIn="1")
     await poll(lambda: read == [placed["orderId"]])
@@ -318,7 +319,8 @@ async def test_a_firing_that_fails_is_made_good(
     await poll(lambda: instance.service.execution.triggers.resting == 2)
     # They have rested for so long that no look for new ones finds them.
     rows(servers, "UPDATE open_orders SET rested_at = now() - interval '1 hour'")
-    fire = instance.service.execution.triggers._resting.fire
+    resting = instance.service.storage.resting
+    fire = resting.fire
     lost: list[Sequence[Fired]] = []
 
     async def fire_and_lose(orders: Sequence[Fired]) -> list[str]:
@@ -329,15 +331,15 @@ async def test_a_firing_that_fails_is_made_good(
             await fire(orders)
         raise error
 
-    monkeypatch.setattr(instance.service.execution.triggers._resting, "fire", fire_and_lose)
-    scan = instance.service.execution.triggers._resting.scan
+    monkeypatch.setattr(resting, "fire", fire_and_lose)
+    scan = resting.scan
     scans: list[bool] = []
 
     def note_and_scan() -> AsyncGenerator[list[RestingOrder], None]:
         scans.append(True)
         return scan()
 
-    monkeypatch.setattr(instance.service.execution.triggers._resting, "scan", note_and_scan)
+    monkeypatch.setattr(resting, "scan", note_and_scan)
     await sell(instance.client, "20000")
     for each in placed:
         assert statuses(await ended(instance.client, each, within_s=8)) == FIRED_LIFE

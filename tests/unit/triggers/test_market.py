@@ -29,7 +29,7 @@ async def test_what_was_missed_is_read_once_a_second_at_most() -> None:
     view = MarketView(cast("Venue", past), clock, RouteLimits())
     for _ in range(3):
         for _ in range(10):
-            view.take(MarketChange(frozenset({"pool"}), (), complete=False), watching=True)
+            view.apply(MarketChange(frozenset({"pool"}), (), complete=False), watching=True)
             if view.missed:
                 await view.read_past()
         await clock.advance(1)
@@ -37,7 +37,7 @@ async def test_what_was_missed_is_read_once_a_second_at_most() -> None:
     assert past.readings == 3
     await view.read_past()
     await clock.advance(1)
-    view.take(MarketChange(frozenset({"pool"}), (Traded("pool", 2, 1, 1),)), watching=True)
+    view.apply(MarketChange(frozenset({"pool"}), (Traded("pool", 2, 1, 1),)), watching=True)
     assert not view.missed
     assert view._tapes["pool"].total(3_600, 2) == (6, 8)
 
@@ -47,7 +47,7 @@ def test_what_nobody_takes_does_not_pile_up() -> None:
     pool = PoolRef("pool", Dex.RAYDIUM, "SOL", "USDC")
     came = MarketChange(frozenset({"pool"}), (), came_or_went=(pool,))
     for _ in range(10):
-        view.take(came, watching=False)
-    assert view.take_changed([("SOL", "USDC")])[1] == set()
-    view.take(came, watching=True)
-    assert view.take_changed([("SOL", "USDC")])[1] == {("SOL", "USDC")}
+        view.apply(came, watching=False)
+    assert view.pop_changed([("SOL", "USDC")])[1] == set()
+    view.apply(came, watching=True)
+    assert view.pop_changed([("SOL", "USDC")])[1] == {("SOL", "USDC")}

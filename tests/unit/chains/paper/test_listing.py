@@ -277,9 +277,9 @@ def test_triggers_look_again_at_the_pairs_that_a_new_pool_serves() -> None:
     ):
         before = {pair: serving(venue, pair) for pair in pairs}
         known.commit(a_pool(token_a, token_b))
-        view.take(known.told[-1], watching=True)
+        view.apply(known.told[-1], watching=True)
         after = {pair: serving(venue, pair) for pair in pairs}
-        moved, other_pools = view.take_changed(pairs)
+        moved, other_pools = view.pop_changed(pairs)
         assert {pair for pair in pairs if before[pair] != after[pair]} <= other_pools <= moved
         assert {pair for pair in pairs if view._pools(pair) != after[pair]} == set()
         # Not at all of them.

@@ -1,0 +1,147 @@
+"""Compares resting orders with the market, and fires those whose condition holds.
+
+An order fires by one conditional write that makes it due as it stood at a version: however many instances
+watch, and however often, it fires once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from service import crash_points
+from service.clock import Clock
+from service.execution.order_queue import OrderQueue
+from service.postgres.database import UnavailableError
+from service.store.resting import Fired, Resting
+from service.triggers.book import Pair, RestingLimit
+from service.triggers.market import MarketView
+from service.triggers.pace import Pace
+from service.triggers.resting_orders import RestingOrders
+from service.triggers.seen import seen_limit
+
+log = logging.getLogger(__name__)
+
+_FIRE_LIMIT = 200
+
+
+class Matcher:
+    """Matches resting orders with the market.
+
+    Args:
+        orders: Those that rest.
+        market: What can be quoted without asking.
+        resting: Where orders are fired.
+        queue: Has the orders worked on that are fired.
+        clock: PostgreSQL's time.
+        pace: How long matching holds the event loop.
+        slot_ms: The market's slot; conditions of time are looked at once in each.
+    """
+
+    def __init__(
+        self,
+        orders: RestingOrders,
+        market: MarketView,
+        resting: Resting,
+        queue: OrderQueue,
+        clock: Clock,
+        pace: Pace,
+        *,
+        slot_ms: int,
+    ) -> None:
+        self._orders = orders
+        self._market = market
+        self._resting = resting
+        self._queue = queue
+        self._clock = clock
+        self._pace = pace
+        self._slot_ms = slot_ms
+        self._next_slot = 0.0
+
+    async def match(self) -> None:
+        """Match the pairs whose market has changed, and orders whose time has come."""
+        await self.match_orders(self._orders.limits.admit(self._clock.database_time()))
+        pairs = {*self._orders.limits.pairs, *self._orders.snipers.pairs}
+        changed, other_pools = self._market.pop_changed(pairs)
+        for pair in changed:
+            await self._pace.yield_to_loop()
+            if pair in other_pools:
+                self._orders.limits.reset(pair)
+            await self._match_limits(pair)
+        now = self._clock.monotonic()
+        every_pair = now >= self._next_slot
+        if every_pair:
+            # Time alone may make conditions hold.
+            self._next_slot = now + self._slot_ms / 1000
+        snipers = self._orders.snipers
+        for pair in snipers.pairs if every_pair else snipers.pairs & changed:
+            await self._pace.yield_to_loop()
+            await self._match_snipers(pair)
+
+    async def match_orders(self, limits: Sequence[RestingLimit]) -> None:
+        """Match single orders that came into the book while their market stands still."""
+        firing: list[Fired] = []
+        by_pair: dict[Pair, list[RestingLimit]] = {}
+        for limit in limits:
+            by_pair.setdefault((limit.token_in, limit.token_out), []).append(limit)
+        for pair, orders in by_pair.items():
+            await self._pace.yield_to_loop()
+            prices = self._market.prices(pair)
+            for order in orders:
+                fired = self._orders.limits.match_order(order.order_id, prices)
+                if fired is not None:
+                    firing.append(seen_limit(fired.order, fired.amount_out))
+                await self._pace.yield_to_loop()
+        await self._fire(firing)
+
+    async def _match_limits(self, pair: Pair) -> None:
+        prices = self._market.prices(pair)
+        firing: list[Fired] = []
+        for fired in self._orders.limits.match_pair(pair, prices):
+            if fired is not None:
+                firing.append(seen_limit(fired.order, fired.amount_out))
+            if len(firing) == _FIRE_LIMIT:
+                await self._fire(firing)
+                firing = []
+            await self._pace.yield_to_loop()
+        await self._fire(firing)
+
+    async def _match_snipers(self, pair: Pair) -> None:
+        facts = self._market.facts(pair)
+        if facts is None:
+            return
+        firing = []
+        matching = self._orders.snipers.match_pair(pair, facts, self._slot_ms, self._clock.database_time())
+        for fired in matching:
+            if fired is not None:
+                firing.append(fired)
+            await self._pace.yield_to_loop()
+        await self._fire(firing)
+
+    async def _fire(self, orders: Sequence[Fired]) -> None:
+        """Have orders executed; those that are not as they were seen are read again."""
+        if not orders:
+            return
+        # Whatever becomes of the write, the store knows which of them still rest.
+        self._orders.begin_firing({order.order_id for order in orders})
+        crash_points.reach("before fire")
+        try:
+            fired = await self._resting.fire(orders)
+        except asyncio.CancelledError:
+            # They may be due by now, and no wake-up was sent.
+            self._queue.enqueue_all_due()
+            raise
+        except UnavailableError as error:
+            if error.unknown:
+                self._queue.enqueue_all_due()
+            # Nothing else is lost: to build the books anew for a conflict would hold up all the others.
+            log.warning(
+                "triggers: %d orders are looked at again (%s)",
+                len(orders),
+                error,
+                extra={"fault": "triggers"},
+            )
+            return
+        crash_points.reach("after fire")
+        self._orders.end_firing(fired)
+        await self._queue.enqueue(fired)
+        log.info("triggers: %d orders fired", len(fired))

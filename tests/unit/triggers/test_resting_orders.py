@@ -1,0 +1,113 @@
+"""Resting orders in memory: what is loaded, what is forgotten, and what firing has to do with it."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import cast
+
+import pytest
+
+from service.chains.venue import Venue
+from service.domain.history import Committed
+from service.domain.lifecycle import Status
+from service.domain.order import OrderType
+from service.routing import RouteLimits
+from service.store.resting import Resting, RestingOrder
+from service.triggers.market import MarketView
+from service.triggers.pace import Pace
+from service.triggers.resting_orders import RestingOrders
+from tests.support.clock import ManualClock
+
+
+def limit(order_id: str, version: int = 2, not_before: float = 0) -> RestingOrder:
+    return RestingOrder(
+        order_id, version, OrderType.LIMIT, "SOL", "USDC", 10**9, 10**8, None, 0, not_before=not_before
+    )
+
+
+class Rows:
+    """The resting orders of the store, and which of them were read."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, RestingOrder] = {}
+        self.read: list[str] = []
+
+    def put(self, *orders: RestingOrder) -> None:
+        self.rows |= {order.order_id: order for order in orders}
+
+    async def scan(self) -> AsyncGenerator[list[RestingOrder], None]:
+        for row in [*self.rows.values()]:
+            yield [row]
+
+    async def get(self, order_ids: Sequence[str]) -> list[RestingOrder]:
+        self.read += sorted(order_ids)
+        return [self.rows[order_id] for order_id in order_ids if order_id in self.rows]
+
+    async def rested_within(self, _within_ms: int) -> dict[str, int]:
+        return {order_id: row.version for order_id, row in self.rows.items()}
+
+
+class World:
+    """The orders in memory, and the store's."""
+
+    def __init__(self) -> None:
+        self.clock, self.store = ManualClock(), Rows()
+        view = MarketView(cast("Venue", object()), self.clock, RouteLimits())
+        self.orders = RestingOrders(cast("Resting", self.store), view, self.clock, Pace(self.clock))
+
+    async def build(self, *rows: RestingOrder) -> None:
+        self.store.put(*rows)
+        assert await self.orders.build(lambda: True)
+
+    async def load(self) -> list[str]:
+        """Load what has changed, and return which orders are new and may fire."""
+        return [limit.order_id async for limits in self.orders.load_changed() for limit in limits]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def step(order_id: str, status: Status) -> Committed:
+    return Committed(order_id, {"sequence": 3, "status": status, "timestamp": ""})
+
+
+async def test_all_are_read_unless_the_lease_is_lost_meanwhile(world: World) -> None:
+    world.store.put(limit("a"), limit("b"), limit("c"))
+    go_on = iter([True, True, False])
+    assert not await world.orders.build(lambda: next(go_on))
+    assert len(world.orders) == 2
+    world.orders.clear()
+    assert len(world.orders) == 0
+    await world.build()
+    assert len(world.orders) == 3
+
+
+async def test_a_step_loads_an_order_that_is_open_and_forgets_any_other(world: World) -> None:
+    await world.build(limit("a"))
+    world.store.put(limit("b"), limit("paused", not_before=world.clock.database_time() + 1))
+    assert world.orders.apply([step("b", Status.OPEN), step("paused", Status.OPEN)])
+    assert world.orders.behind
+    assert await world.load() == ["b"]
+    assert (len(world.orders), world.orders.behind) == (3, False)
+    assert not world.orders.apply([step("a", Status.ROUTING), step("b", Status.CANCELLED)])
+    assert (len(world.orders), world.orders.behind) == (1, False)
+
+
+async def test_what_was_not_heard_of_is_found_by_the_comparison(world: World) -> None:
+    await world.build(limit("a"), limit("b"))
+    world.store.put(limit("b", version=3), limit("c"))
+    assert await world.load() == []
+    await world.clock.advance(world.orders.next_comparison - world.clock.monotonic())
+    assert sorted(await world.load()) == ["b", "c"]
+    assert world.store.read == ["b", "c"]
+
+
+async def test_what_has_been_fired_is_not_loaded_and_what_has_not_is(world: World) -> None:
+    await world.build(limit("a"), limit("b"), limit("changed"))
+    world.orders.begin_firing({"a", "b", "changed"})
+    world.orders.apply([step("changed", Status.OPEN)])
+    world.orders.end_firing(["a", "changed"])
+    del world.store.rows["b"]
+    await world.load()
+    assert world.store.read == ["b", "changed"]
+    assert len(world.orders) == 2
