@@ -93,11 +93,15 @@ class JobReceiver:
         return len(self._jobs)
 
     def start(self) -> None:
-        """Begin to take jobs."""
+        """Begin to take jobs, or go on."""
         self._open = True
         self._reader.start()
         self._local_reader.start()
         self._begin_jobs()
+
+    async def pause(self) -> None:
+        """Read no more wake-ups from Redis until ``start``; all else goes on. For tests."""
+        await self._reader.stop()
 
     async def stop(self, grace_s: float) -> None:
         """Take no more jobs, and wait for those that run, but no longer than the grace.

@@ -285,7 +285,7 @@ async def test_it_is_stored_when_its_client_does_not_wait_any_more(open_instance
 async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) -> None:
     stopping, staying = await open_instance(SHUTDOWN_GRACE_S="0"), await open_instance()
     # Only the one that stops takes wake-ups.
-    await staying.service.execution.receiver._reader.stop()
+    await staying.service.execution.receiver.pause()
     claims: list[str] = []
 
     async def hold(query: Query[Any]) -> None:
@@ -296,7 +296,7 @@ async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) 
     stopping.before(hold)
     order_id = await stopping.place()
     await until(lambda: bool(claims))
-    staying.service.execution.receiver._reader.start()
+    staying.service.execution.receiver.start()
     await stopping.client.close()
     await staying.comes_to(order_id)
 
@@ -304,7 +304,7 @@ async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) 
 async def sent_and_not_heard(instance: Instance) -> str:
     """Have Redis send an instance the wake-up of a new order, and the instance not hear it."""
     service = instance.service
-    await service.execution.receiver._reader.stop()
+    await service.execution.receiver.pause()
     order_id = await instance.place()
     stream = service.storage.deployment.name("wake-ups")
     reading = (
@@ -326,15 +326,15 @@ async def sent_and_not_heard(instance: Instance) -> str:
 async def test_the_connection_breaks_with_the_wake_up_on_it(open_instance: Open) -> None:
     instance = await open_instance()
     order_id = await sent_and_not_heard(instance)
-    instance.service.execution.receiver._reader.start()
+    instance.service.execution.receiver.start()
     await instance.comes_to(order_id)
 
 
 async def test_the_process_stops_with_the_wake_up_unheard(open_instance: Open) -> None:
     stopping, staying = await open_instance(), await open_instance()
-    await staying.service.execution.receiver._reader.stop()
+    await staying.service.execution.receiver.pause()
     order_id = await sent_and_not_heard(stopping)
-    staying.service.execution.receiver._reader.start()
+    staying.service.execution.receiver.start()
     await stopping.client.close()
     await staying.comes_to(order_id)
 
@@ -342,15 +342,13 @@ async def test_the_process_stops_with_the_wake_up_unheard(open_instance: Open) -
 async def test_the_process_dies_with_its_claim_on_the_way(open_instance: Open) -> None:
     dying, staying = await open_instance(), await open_instance()
     staying.watch()
-    await staying.service.execution.receiver._reader.stop()
+    await staying.service.execution.receiver.pause()
     dying.before(failing("insert_orders"))
     order_id = await dying.place()
     await until(lambda: bool(dying.service.execution.engine.running))
-    await dying.service.execution.receiver._reader.stop()
-    staying.service.execution.receiver._reader.start()
-    # Stopped where it is, as by SIGSTOP.
-    await dying.service.execution.sweep._sweeper.stop()
-    await dying.service.execution.sweep._heartbeat.stop()
+    await dying.service.execution.receiver.pause()
+    staying.service.execution.receiver.start()
+    # Of its statements only inserts arrive, so it is not heard of any more.
     staying.asked.clear()
     await until(lambda: "remove_dead_instances" in staying.asked)
     await staying.comes_to(order_id)
@@ -360,26 +358,26 @@ async def test_the_process_dies_with_its_claim_on_the_way(open_instance: Open) -
 async def test_no_more_is_claimed_of_the_dead_than_can_be_begun(open_instance: Open) -> None:
     instance = await open_instance()
     receiver, stream = instance.service.execution.receiver, instance.servers.wake_ups
-    await receiver._reader.stop()
+    await receiver.pause()
     placed = [await instance.place() for _ in range(3)]
     async with Redis.from_url(instance.servers.redis_url) as client:
         reading = ("XREADGROUP", "GROUP", "workers", "dead", "COUNT", 3, "STREAMS", stream, ">")
         assert await client.execute_command(*reading)  # type: ignore[no-untyped-call]
-        assert len(await receiver._broker.claim_lost(client, 2, idle_ms=0)) == 2
+        assert len(await instance.service.storage.broker.claim_lost(client, 2, idle_ms=0)) == 2
         assert (await client.xpending(stream, "workers"))["pending"] == 3
     # What was claimed and not begun, and what was not claimed, is worked on all the same.
-    receiver._reader.start()
+    receiver.start()
     for order_id in placed:
         await instance.comes_to(order_id, within_s=15)
 
 
 async def test_the_process_dies_with_the_wake_up_unheard(open_instance: Open) -> None:
     dying, staying = await open_instance(), await open_instance()
-    await staying.service.execution.receiver._reader.stop()
+    await staying.service.execution.receiver.pause()
     order_id = await sent_and_not_heard(dying)
-    staying.service.execution.receiver._reader.start()
-    await dying.service.execution.sweep._sweeper.stop()
-    await dying.service.execution.sweep._heartbeat.stop()
+    staying.service.execution.receiver.start()
+    # Not heard of any more, as after SIGSTOP.
+    dying.before(failing())
     staying.asked.clear()
     await until(lambda: "remove_dead_instances" in staying.asked)
     await staying.comes_to(order_id)

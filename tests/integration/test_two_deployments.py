@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from service.app import Service
 from service.store.claims import Claim
+from service.store.journal import Committed
 from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER
 from tests.support.own_servers import own_valkey
@@ -117,14 +118,14 @@ async def test_a_message_in_anothers_name_is_dropped(both: Both, caplog: pytest.
     """A follower looks at the deployment's id in the message, not at the channel's name alone."""
     here, there = await both(0, 0)
     names = [deployment.service.storage.deployment for deployment in (here, there)]
-    heard: list[bytes] = []
-    there.service.storage.bus.channel._receive = heard.append
+    heard: list[Sequence[Committed]] = []
+    there.service.storage.bus.on_steps(heard.append)
     async with Redis.from_url(there.service.storage.link.url) as redis:
         sender = here.service.storage.identity.id.encode()
         await redis.publish(names[1].name("steps"), names[0].id.encode() + sender + b"[]")
         await redis.publish(names[1].name("steps"), names[1].id.encode() + sender + b"[]")
         await redis.xadd(names[1].name("wake-ups"), {"deployment": names[0].id, "data": "stray"})
-        await until(lambda: heard == [b"[]"])
+        await until(lambda: heard == [[]])
 
         async def taken_off() -> bool:
             return await redis.xlen(names[1].name("wake-ups")) == 0
