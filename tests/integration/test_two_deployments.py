@@ -11,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from service.app import Service
+from service.domain.history import Committed
 from service.store.claims import Claim
-from service.store.journal import Committed
 from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER
 from tests.support.own_servers import own_valkey
