@@ -269,6 +269,8 @@ def _lose_wake_ups(own: OwnServers, servers: TestServers, market: threading.Thre
     """Lose the wake-ups and nothing else: only the sweep can know."""
     stream = servers.wake_ups
     with own.redis() as redis:
+        # Redis may have come back empty just now: the service makes the stream again when it sees that.
+        wait_until(lambda: bool(redis.exists(stream)))
         redis.xgroup_setid(stream, "workers", "99999999999999-0")
         market.start()
         market.join()
