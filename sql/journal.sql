@@ -7,7 +7,7 @@
 WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
-        id uuid, account text, client_order_id text, order_type text, token_in text, token_out text,
+        id uuid, account text, client_order_id text, label text, order_type text, token_in text, token_out text,
         swap_mode text, amount numeric, amount_text text, slippage_bps integer, time_in_force text,
         limit_price text, limit_out numeric, sniper_conditions jsonb, expires_at timestamptz,
         submit_by timestamptz, decimals_in integer, decimals_out integer, rests boolean, write_id text
@@ -24,12 +24,12 @@ named AS (
 ),
 inserted AS (
     INSERT INTO orders (
-        id, account, client_order_id, order_type, token_in, token_out, swap_mode, amount, amount_text,
+        id, account, client_order_id, label, order_type, token_in, token_out, swap_mode, amount, amount_text,
         slippage_bps, time_in_force, limit_price, limit_out, sniper_conditions, expires_at, decimals_in,
         decimals_out, status, version, status_history, created_at, updated_at
     )
     SELECT
-        id, account, client_order_id, order_type, token_in, token_out, swap_mode, amount, amount_text,
+        id, account, client_order_id, label, order_type, token_in, token_out, swap_mode, amount, amount_text,
         slippage_bps, time_in_force, limit_price, limit_out, sniper_conditions, expires_at, decimals_in,
         decimals_out,
         CASE WHEN rests THEN 'open' ELSE 'pending' END,

@@ -3,7 +3,7 @@
 -- name: get_orders
 -- Orders by id, with what was quoted for their last try.
 SELECT
-    o.id::text, o.client_order_id, o.order_type, o.token_in, o.token_out, o.swap_mode,
+    o.id::text, o.client_order_id, o.label, o.order_type, o.token_in, o.token_out, o.swap_mode,
     o.amount, o.amount_text, o.slippage_bps, o.time_in_force, o.limit_price, o.limit_out,
     o.sniper_conditions, rfc3339(o.expires_at) AS expires_at, o.decimals_in, o.decimals_out, o.status_history,
     rfc3339(o.created_at) AS created_at, o.quoted_in, o.quoted_out, o.amount_in, o.amount_out, o.tx_hash, q.sequence, q.quotes, q.route
@@ -57,10 +57,11 @@ ORDER BY f.created_at DESC, f.order_id DESC
 LIMIT %(limit)s;
 
 -- fragment: matching
--- Whether an order is of a type and sells and buys these tokens; null: any.
+-- Whether an order is of a type, sells and buys these tokens, and has a label; null: any.
 (%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
     AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
     AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
+    AND (%(label)s::text IS NULL OR o.label = %(label)s)
 
 -- fragment: position
 -- The place after which a page begins; null: before all.

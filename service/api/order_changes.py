@@ -56,7 +56,7 @@ class ChangeRoutes:
     async def cancel_many(self, request: web.Request) -> web.Response:
         """POST /api/orders/cancel: all open orders, or those of a pair, or of a type."""
         sent = await load_body(request, CANCEL, self.learn)
-        wanted = Filter(sent["order_type"], sent["token_in"], sent["token_out"])
+        wanted = Filter(sent["order_type"], sent["token_in"], sent["token_out"], sent["label"])
         cancelled, requested = await self.endings.cancel_matching(wanted)
         return json_response(CANCELLED.dump({"cancelled": cancelled, "cancel_requested": requested}))
 

@@ -84,7 +84,7 @@ class OrderRoutes:
         """GET /api/orders?status=&orderType=&tokenIn=&tokenOut=&limit=&cursor=, newest first."""
         await self.learn(request.query)
         query = load_query(request, LIST_QUERY)
-        wanted = Filter(query["order_type"], query["token_in"], query["token_out"])
+        wanted = Filter(query["order_type"], query["token_in"], query["token_out"], query["label"])
         page = await self.orders.page(query["status"], wanted, query["limit"], query["cursor"])
         return await self.pages.write(page, query["status"])
 
@@ -94,6 +94,7 @@ class OrderRoutes:
         order = NewOrder(
             id=self.clock.new_order_id(),
             client_order_id=sent["client_order_id"],
+            label=sent["label"],
             order_type=sent["order_type"],
             token_in=sent["token_in"],
             token_out=sent["token_out"],

@@ -67,6 +67,20 @@ def _conditions(load_default: object = missing) -> fields.Raw:
     )
 
 
+def _is_label(text: str) -> None:
+    # PostgreSQL's text cannot hold the first of the control characters, and no label needs the others.
+    if not re.fullmatch(r"[^\x00-\x1f\x7f]{1,64}", text):
+        raise ValidationError("Takes 1 to 64 characters, none of them a control character.")
+
+
+def _label(description: str) -> fields.String:
+    return fields.String(
+        load_default=None,
+        validate=_is_label,
+        metadata={"description": description, "pattern": r"^[^\x00-\x1f\x7f]{1,64}$"},
+    )
+
+
 def _is_client_order_id(text: str) -> None:
     # The document's pattern, read with Python's eyes: its $ would let a line feed pass.
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text):
@@ -79,6 +93,7 @@ class SentOrder(TypedDict):
     """What ``NEW_ORDER`` reads; ``sniper_conditions`` may be anything until ``read_terms`` has checked it."""
 
     client_order_id: str | None
+    label: str | None
     order_type: OrderType
     token_in: str
     token_out: str
@@ -125,6 +140,7 @@ class NewOrderSchema(SwapRequest[SentOrder]):
             "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,64}$",
         },
     )
+    label = _label("Free text, such as the name of a strategy; orders can be listed and cancelled by it.")
 
     @validates_schema(skip_on_field_errors=True)
     def check_type(self, data: _NewOrder, **_options: object) -> None:
@@ -179,6 +195,7 @@ class CancelFilter(TypedDict):
     order_type: OrderType | None
     token_in: str | None
     token_out: str | None
+    label: str | None
 
 
 class CancelSchema(Request[CancelFilter]):
@@ -188,13 +205,16 @@ class CancelSchema(Request[CancelFilter]):
     order_type = fields.Enum(OrderType, by_value=True, load_default=None)
     token_in = optional_token("sold")
     token_out = optional_token("bought")
+    label = _label("Only orders that have this label.")
 
     @validates_schema(skip_on_field_errors=True)
     def check_filter(self, data: CancelFilter, **_options: object) -> None:
         """Refuse a filter that says nothing, or two things."""
-        named = any(each is not None for each in (data["order_type"], data["token_in"], data["token_out"]))
-        if named == data["all"]:
-            raise ValidationError("Give either all: true, or at least one of orderType, tokenIn, tokenOut.")
+        members = data["order_type"], data["token_in"], data["token_out"], data["label"]
+        if any(each is not None for each in members) == data["all"]:
+            raise ValidationError(
+                "Give either all: true, or at least one of orderType, tokenIn, tokenOut, label."
+            )
 
 
 class ListQuery(TypedDict):
@@ -204,6 +224,7 @@ class ListQuery(TypedDict):
     order_type: OrderType | None
     token_in: str | None
     token_out: str | None
+    label: str | None
     limit: int
     cursor: Position | None
 
@@ -217,6 +238,7 @@ class ListQuerySchema(Request[ListQuery]):
     order_type = fields.Enum(OrderType, by_value=True, load_default=None)
     token_in = optional_token("sold")
     token_out = optional_token("bought")
+    label = _label("Only orders that have this label.")
     limit = QueryInteger(
         load_default=DEFAULT_PAGE,
         validate=validate.Range(1, LARGEST_PAGE),

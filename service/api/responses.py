@@ -111,6 +111,7 @@ class OrderSchema(ResponseSchema):
     id = fields.String(required=True, metadata={"format": "uuid"})
     order_id = fields.String(required=True, metadata={"format": "uuid", "description": "The same as id."})
     client_order_id = fields.String(required=True, allow_none=True)
+    label = fields.String(required=True, allow_none=True)
     token_in = fields.String(required=True)
     token_out = fields.String(required=True)
     swap_mode = fields.String(required=True, validate=validate.OneOf(list(SwapMode)))

@@ -60,6 +60,7 @@ class OrderAt:
         last = order.history[self.sequence - 1]
         self.id = self.order_id = order.id
         self.client_order_id = order.client_order_id
+        self.label = order.label
         self.token_in = order.token_in
         self.token_out = order.token_out
         self.swap_mode = order.swap_mode

@@ -98,7 +98,7 @@ class OrderRequest:
 
     ``amount`` is base units of ``token_in``, or of ``token_out`` if the mode is exact-out; ``amount_text``
     is the amount as the client wrote it, which is how it comes back. ``decimals_in`` and ``decimals_out``
-    are the tokens'; None while tokenOut is not listed.
+    are the tokens'; None while tokenOut is not listed. ``label`` is free text of the client's.
     """
 
     id: str
@@ -112,6 +112,7 @@ class OrderRequest:
     terms: Terms
     decimals_in: int
     decimals_out: int | None
+    label: str | None = None
 
     @property
     def rests(self) -> bool:
@@ -123,7 +124,7 @@ class OrderRequest:
     def is_same_swap(self, other: "OrderRequest") -> bool:
         """Return whether two requests ask for the same, whatever their terms and the amount's notation."""
         return (
-            self.order_type is other.order_type
+            (self.order_type, self.label) == (other.order_type, other.label)
             and (self.token_in, self.token_out) == (other.token_in, other.token_out)
             and (self.swap_mode, self.amount) == (other.swap_mode, other.amount)
         )
@@ -174,6 +175,7 @@ class Order(OrderRequest):
         return cls(
             id=new.id,
             client_order_id=new.client_order_id,
+            label=new.label,
             order_type=new.order_type,
             token_in=new.token_in,
             token_out=new.token_out,

@@ -7,7 +7,7 @@ of which nothing has been sent. What has been submitted stays until its outcome 
 the flag when the attempt has failed, and cancels then.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import orjson
@@ -59,6 +59,7 @@ class Filter:
     order_type: str | None = None
     token_in: str | None = None
     token_out: str | None = None
+    label: str | None = None
 
 
 class Endings:
@@ -94,9 +95,7 @@ class Endings:
                 _REQUEST_MATCHING,
                 {
                     "account": DEFAULT_ACCOUNT,
-                    "order_type": wanted.order_type,
-                    "token_in": wanted.token_in,
-                    "token_out": wanted.token_out,
+                    **asdict(wanted),
                     "after": after,
                     "until": until,
                     "most": MOST_AT_ONCE,

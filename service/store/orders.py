@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from service.clock import Clock
@@ -31,6 +31,7 @@ class OrderRow(NamedTuple):
 
     id: str
     client_order_id: str | None
+    label: str | None
     order_type: str
     token_in: str
     token_out: str
@@ -173,9 +174,7 @@ class Orders:
             statement,
             {
                 "status": status,
-                "order_type": wanted.order_type,
-                "token_in": wanted.token_in,
-                "token_out": wanted.token_out,
+                **asdict(wanted),
                 "limit": limit + 1,
                 "before_us": before and before.created_us,
                 "before_id": before and before.order_id,
@@ -220,6 +219,7 @@ def order_of(row: OrderRow) -> Order:
     return Order(
         id=row.id,
         client_order_id=row.client_order_id,
+        label=row.label,
         order_type=OrderType(row.order_type),
         token_in=row.token_in,
         token_out=row.token_out,

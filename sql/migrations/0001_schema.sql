@@ -23,6 +23,7 @@ CREATE TABLE orders (
     id                uuid PRIMARY KEY,
     account           text NOT NULL,
     client_order_id   text,
+    label             text,                     -- the client's own words for the order
     order_type        text NOT NULL,
     token_in          text NOT NULL,
     token_out         text NOT NULL,
@@ -49,6 +50,7 @@ CREATE TABLE orders (
     amount_out        numeric(20, 0),           -- base units got
     tx_hash           text,
     CONSTRAINT orders_type CHECK (order_type IN ('market', 'limit', 'sniper')),
+    CONSTRAINT orders_label CHECK (length(label) BETWEEN 1 AND 64),
     CONSTRAINT orders_tokens_differ CHECK (token_in <> token_out),
     CONSTRAINT orders_swap_mode CHECK (swap_mode IN ('exactIn', 'exactOut')),
     CONSTRAINT orders_exact_out CHECK (swap_mode = 'exactIn' OR order_type = 'market'),
@@ -101,6 +103,7 @@ CREATE TABLE orders (
 -- For lists; none of these columns ever changes.
 CREATE INDEX orders_newest ON orders (created_at DESC, id DESC);
 CREATE INDEX orders_by_type ON orders (order_type, created_at DESC, id DESC);
+CREATE INDEX orders_by_label ON orders (label, created_at DESC, id DESC) WHERE label IS NOT NULL;
 CREATE INDEX orders_by_pair ON orders (token_in, token_out, created_at DESC, id DESC);
 
 -- The unfinished orders: what recovery reads. A row goes when its order ends.

@@ -365,6 +365,33 @@ async def test_a_client_order_id_places_one_order(start: Start) -> None:
         assert none.status == 404
 
 
+async def test_a_label_comes_back_and_orders_are_listed_and_cancelled_by_it(start: Start) -> None:
+    client = await start()
+    far = {"orderType": "limit", "limitPrice": "100000"}
+    grid = await place(client, **far, label="grid 7", clientOrderId="a")
+    other = await place(client, **far, label="grid 8")
+    bare = await place(client, **far)
+    assert [order["label"] for order in (grid, other, bare)] == ["grid 7", "grid 8", None]
+    assert (await get(client, grid["id"]))["label"] == "grid 7"
+    # It is part of what an order is placed with.
+    for label, status in (("grid 7", 200), ("grid 8", 409)):
+        again = order_of(**far, label=label, clientOrderId="a")
+        async with client.post("/api/orders/execute", json=again) as answer:
+            assert answer.status == status
+    for query, found in (
+        ({"label": "grid 7"}, {grid["id"]}),
+        ({"label": "grid 8", "status": "open"}, {other["id"]}),
+        ({"label": "grid"}, set()),
+    ):
+        async with client.get("/api/orders", params=query) as answer:
+            assert {order["id"] for order in (await answer.json())["orders"]} == found
+    async with client.post("/api/orders/cancel", json={"label": "grid 7"}) as answer:
+        assert await answer.json() == {"cancelled": 1, "cancelRequested": 0}
+    assert (await get(client, other["id"]))["status"] == "open"
+    async with client.get("/api/orders", params={"label": "grid 7", "status": "cancelled"}) as answer:
+        assert [order["id"] for order in (await answer.json())["orders"]] == [grid["id"]]
+
+
 async def test_the_id_of_an_order_is_read_in_capitals_too(start: Start) -> None:
     client = await start()
     placed = await place(client)

@@ -346,6 +346,25 @@ def test_the_document_refuses_the_client_order_ids_that_the_service_refuses(clie
     assert not is_valid("NewOrder", {**NEW, "clientOrderId": client_id})
 
 
+@pytest.mark.parametrize(
+    ("label", "taken"),
+    [
+        ("grid 7", True),
+        ("ä€😀" * 21, True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("", False),
+        ("a\0b", False),
+        ("a\nb", False),
+        ("\x7f", False),
+        (7, False),
+    ],
+)
+def test_the_document_and_the_service_take_the_same_labels(label: object, taken: bool) -> None:
+    assert is_valid("NewOrder", {**NEW, "label": label}) is taken
+    assert ("label" not in NEW_ORDER.validate({**NEW, "label": label})) is taken
+
+
 def test_the_documents_patterns_are_anchored_and_in_ecma_262() -> None:
     pattern = openapi.document()["components"]["schemas"]["NewOrder"]["properties"]["clientOrderId"][
         "pattern"

@@ -57,6 +57,7 @@ def test_an_order_is_read_with_its_defaults_and_its_amount_kept_as_sent() -> Non
         "expires_at": None,
         "sniper_conditions": None,
         "client_order_id": None,
+        "label": None,
     }
 
 
@@ -68,6 +69,7 @@ OPTIONAL = [
     "expiresAt",
     "sniperConditions",
     "clientOrderId",
+    "label",
 ]
 
 
@@ -280,6 +282,7 @@ EVERY_ORDER = {
     "order_type": None,
     "token_in": None,
     "token_out": None,
+    "label": None,
     "limit": 100,
     "cursor": None,
 }
