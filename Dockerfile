@@ -1,5 +1,5 @@
-# One image is the whole service. With no settings it also runs PostgreSQL and Valkey, out of their wheels,
-# on /data: mount a volume there. With DATABASE_URL and REDIS_URL it runs neither, and needs no volume.
+# One image is the whole service. Without settings it also runs PostgreSQL and Valkey, from their wheels, with
+# data in /data: mount a volume there. With DATABASE_URL and REDIS_URL it runs neither and needs no volume.
 
 FROM python:3.13-slim AS build
 
@@ -8,12 +8,12 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 
-# The slow layers come first: they are built anew only when a lock changes.
+# The slow layers come first: they are rebuilt only when a lock file changes.
 COPY requirements.txt ./
 RUN python -m venv --without-pip /opt/engine \
     && pip --python /opt/engine install --require-hashes --requirement requirements.txt
 
-# What builds the wheel comes out of the lock too.
+# The build backend is pinned by the lock file too.
 COPY requirements-dev.txt ./
 RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.txt > build.txt \
     && pip install --require-hashes --requirement build.txt
@@ -27,8 +27,8 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheel . \
 
 FROM python:3.13-slim
 
-# The first plain user of most systems, so that a folder of the host's can be mounted as it is. It has a name
-# because PostgreSQL asks for one.
+# UID 1000 is the first regular user on most systems, so that a host folder can be mounted without a chown. The
+# user has a name because PostgreSQL requires one.
 RUN useradd --uid 1000 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin engine \
     && install --directory --mode=0700 --owner=engine --group=engine /data
 

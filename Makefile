@@ -10,7 +10,7 @@ LOCK   := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The stamps hold when the environments were built: a changed lock builds them anew.
+# Stamp files record when the environments were built: a changed lock file rebuilds them.
 $(VENV)/.run: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,15 +22,15 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
-install: $(VENV)/.run ## Build the environment in .venv, and nothing else
+install: $(VENV)/.run ## Build the environment in .venv only
 
-run: $(VENV)/.run ## Start the service, with PostgreSQL and Valkey embedded unless DATABASE_URL and REDIS_URL say otherwise
+run: $(VENV)/.run ## Start the service, with embedded PostgreSQL and Valkey unless DATABASE_URL and REDIS_URL are set
 	@$(BIN)/python -m service serve
 
-dev: $(VENV)/.dev ## Start the service and start it again when a file changes
+dev: $(VENV)/.dev ## Start the service and restart it when a file changes
 	@$(BIN)/watchfiles '$(BIN)/python -m service serve' service sql
 
-# Four processes, also on two cores, since most tests wait; a file stays in one, for what its tests share.
+# Four processes, also on two cores, since most tests wait; a file stays in one process because its tests share fixtures.
 test: $(VENV)/.dev ## Run all tests
 	@$(BIN)/python -m pytest -q -n 4 --dist loadfile
 
@@ -44,11 +44,11 @@ check: $(VENV)/.dev ## Lint, types, layers, formatting
 	@$(BIN)/lint-imports --config setup.cfg
 	@$(BIN)/hadolint Dockerfile
 
-format: $(VENV)/.dev ## Put the formatting right
+format: $(VENV)/.dev ## Fix the formatting
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-coverage: $(VENV)/.dev ## Run all tests and report what they cover
+coverage: $(VENV)/.dev ## Run all tests and report their coverage
 	@$(BIN)/coverage run -m pytest -q
 	@$(BIN)/coverage report
 
@@ -57,18 +57,18 @@ bench: $(VENV)/.dev ## Measure orders per second and CPU per order beside a base
 	@$(BIN)/python -m tests.bench.triggers
 	@$(BIN)/python -m tests.bench.resting
 
-faults: $(VENV)/.dev ## Run the long fault tests, and print what they did and found
+faults: $(VENV)/.dev ## Run the long fault tests and print a report
 	@$(BIN)/python -m pytest -q -m long -o faulthandler_timeout=0 tests
 
-audit: $(VENV)/.run ## Check the books against the venue's ledger
+audit: $(VENV)/.run ## Check every order against the venue's ledger
 	@$(BIN)/python -m service audit
 
-lock: $(VENV)/.dev ## Pin the newest versions that fit pyproject.toml
+lock: $(VENV)/.dev ## Pin the newest versions allowed by pyproject.toml
 	@$(LOCK) -o requirements.txt
 	@$(LOCK) --extra dev -o requirements-dev.txt
 
 wheel: $(VENV)/.dev ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --quiet
 
-clean: ## Remove what make built (never the data)
+clean: ## Remove build artefacts (never the data)
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
