@@ -1,8 +1,8 @@
--- Checking the books. One statement, so that orders and ledger are seen at one moment.
+-- The audit. One statement, so that orders and ledger are read from one snapshot.
 
 -- name: audit
--- What is wrong: an order, or a transaction, and in what way. A landed transaction whose order is still
--- submitted is in progress, and no error.
+-- Return every violation: the order or token, and a description. A landed transaction whose order is still
+-- submitted is in progress and not a violation.
 WITH landed AS (
     SELECT
         order_id, count(*) AS times, min(signature) AS signature, min(amount_in) AS amount_in,
@@ -42,7 +42,7 @@ WHERE o.status_history -> -1 ? 'landedAt'
     AND (o.status_history -> -1 -> 'landedSlot', (o.status_history -> -1 ->> 'landedAt')::timestamptz)
         IS DISTINCT FROM (to_jsonb(l.slot), l.at)
 UNION ALL
--- An order is amended only while nothing of it is sent, so its present time was in force when it landed.
+-- An order can be amended only before it is sent, so its current expiry was in effect when it landed.
 SELECT o.id::text, 'landed ' || extract(epoch FROM l.at - o.expires_at) || ' s after its time'
 FROM orders AS o
 JOIN landed AS l ON l.order_id = o.id
@@ -84,7 +84,7 @@ FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
 WHERE o.status IN ('confirmed', 'failed', 'cancelled', 'expired')
 UNION ALL
--- An order that waits for the rate limit is woken again and again; one that nobody wakes is overdue.
+-- An order that waits for the rate limit is woken repeatedly; one that is not woken is overdue.
 SELECT p.order_id::text, 'due since ' || rfc3339(p.due_at) || ', and nobody takes it'
 FROM open_orders AS p
 WHERE p.owner IS NULL
@@ -97,7 +97,7 @@ LEFT JOIN instances AS i ON i.id = p.owner
 WHERE p.owner IS NOT NULL
     AND coalesce(i.seen_at, o.updated_at) < now() - %(patience_s)s * interval '1 second'
 UNION ALL
--- Conservation: what pools and wallets hold is what they were given.
+-- Conservation: the balances of pools and wallets equal their funding.
 SELECT token, sum(gain) || ' base units of it came from nowhere'
 FROM (
     SELECT token_a AS token, vault_a - initial_a AS gain FROM paper_pools
@@ -111,7 +111,7 @@ HAVING sum(gain) <> 0
 ORDER BY 1, 2;
 
 -- name: count_books
--- How much there is to check.
+-- Count the rows that the audit checks.
 SELECT
     (SELECT count(*) FROM orders) AS orders,
     (SELECT count(*) FROM open_orders) AS open_orders,

@@ -1,28 +1,28 @@
--- The processes that execute orders, and what becomes of the orders of one that died.
+-- The processes that execute orders, and the takeover of a dead process's orders.
 
 -- name: register_instance
--- A process has started.
+-- Register a process that has started.
 INSERT INTO instances (id, started_at, seen_at)
 VALUES (%(id)s, now(), now())
 ON CONFLICT (id) DO UPDATE SET seen_at = now();
 
 -- name: heartbeat
--- A process is alive. Returns nothing when it has been judged dead, and PostgreSQL's time otherwise.
+-- Record that a process is alive. Returns PostgreSQL's time; nothing if the process has been declared dead.
 UPDATE instances
 SET seen_at = now()
 WHERE id = %(id)s
 RETURNING extract(epoch FROM now())::float8;
 
 -- name: remove_dead_instances
--- Processes that have not been heard of for too long are no more.
+-- Remove processes whose last heartbeat is too old.
 DELETE FROM instances
 WHERE id <> %(own)s
     AND seen_at <= now() - %(dead_after_ms)s * interval '1 millisecond'
 RETURNING id::text;
 
 -- name: release_orphans
--- Orders of processes that are no more have no owner, and are due. Orders in execution are due
--- already, so the index on due_at finds them among any number of resting ones.
+-- Release the orders of processes that no longer exist. Orders in execution are always due, so the index on
+-- due_at finds them among any number of resting ones.
 UPDATE open_orders
 SET owner = NULL, wake_at = now()
 WHERE due_at <= now()
@@ -31,8 +31,8 @@ WHERE due_at <= now()
 RETURNING order_id::text;
 
 -- name: leave
--- A process stops: what it has not finished is for the others, or for its next start; so are orders of
--- which it has spent a wake-up and that it has not claimed (these, or it may be any).
+-- Remove a process that stops, and release its unfinished orders for the others, or for its next start. Also wake
+-- the orders whose wake-up it consumed without a claim (spent; if it does not know which: all_due).
 WITH gone AS (DELETE FROM instances WHERE id = %(id)s)
 UPDATE open_orders
 SET owner = NULL, wake_at = now()
@@ -41,14 +41,14 @@ WHERE due_at <= now()
 RETURNING order_id::text;
 
 -- name: put_back_wake_ups
--- Wake-ups of these orders were spent and the orders not worked on: they are to be woken again.
+-- Make the sweep wake these orders again: their wake-ups were consumed and the orders not executed.
 UPDATE open_orders
 SET wake_at = now()
 WHERE order_id = ANY(%(ids)s::uuid[]) AND owner IS NULL AND due_at <= now() AND wake_at > now();
 
 -- name: wake_due_orders
--- Orders that should be worked on and are not: to be enqueued, and not again for a while. Of those
--- that have yet to start, only as many as the rate limit lets start now (no limit: 0).
+-- Return due orders without an owner, to be enqueued, and postpone their next wake-up. Of the orders whose attempt
+-- has not begun, only as many as the rate limit allows now (0: no limit).
 WITH started AS (
     SELECT order_id
     FROM open_orders
@@ -79,21 +79,21 @@ WHERE p.order_id = due.order_id
 RETURNING p.order_id::text;
 
 -- name: release_orders
--- Orders that their process has no task for have no owner, and are due.
+-- Release orders that their process has no task for.
 UPDATE open_orders
 SET owner = NULL, wake_at = now()
 WHERE owner = %(owner)s AND order_id = ANY(%(ids)s::uuid[]);
 
 -- name: find_idle_orders
--- Orders that belong to this process and that none of its tasks is on.
+-- Find orders that this process owns and that none of its tasks is executing.
 SELECT order_id::text
 FROM open_orders
 WHERE due_at <= now() AND owner = %(owner)s AND NOT order_id = ANY(%(running)s::uuid[])
 LIMIT %(most)s;
 
 -- name: take_lease
--- Take a lease that has expired, or renew it. Returns the epoch, which stays the same only while one process
--- leads; or, while another leads, the seconds until its lease expires, unless it is renewed.
+-- Take an expired lease, or renew it. Returns the epoch, which stays the same only while one process leads
+-- without interruption; or, while another leads, the seconds until its lease expires unless it is renewed.
 WITH taken AS (
     INSERT INTO leases AS l (name, leader, renewed_at)
     VALUES (%(name)s, %(leader)s, now())

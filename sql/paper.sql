@@ -1,14 +1,14 @@
--- The paper venue's own statements: none touches the engine's tables.
+-- The paper venue's statements. None uses the engine's tables.
 
 -- name: paper_create_market
--- Create the market with a seed and a slot length, unless there is one; returns those that it has.
+-- Create the market with a seed and a slot length, unless it exists; returns its actual values.
 INSERT INTO paper_market AS m (seed, slot_ms)
 VALUES (%(seed)s, %(slot_ms)s)
 ON CONFLICT (only_row) DO UPDATE SET seed = m.seed
 RETURNING seed, slot_ms;
 
 -- name: paper_open_pools
--- Make the pools that do not exist yet; returns their ids.
+-- Create the pools that do not exist yet; returns their ids.
 INSERT INTO paper_pools (
     id, dex, program, token_a, token_b, state, vault_a, vault_b, initial_a, initial_b, opened_slot
 )
@@ -22,8 +22,8 @@ ON CONFLICT DO NOTHING
 RETURNING id;
 
 -- name: paper_fund_wallets
--- Make the wallets that do not exist, and give to (or take from) those whose funded is another now,
--- as far as they can pay. The leader's to do.
+-- Create the wallets that do not exist, and adjust those whose configured funding has changed, as far as their
+-- balance allows. Only the leader may do it.
 WITH led AS (
     SELECT 1 FROM paper_leader WHERE epoch = %(epoch)s FOR UPDATE
 )
@@ -40,8 +40,8 @@ SET
 WHERE excluded.funded <> w.funded AND w.balance + excluded.funded - w.funded >= 0;
 
 -- name: paper_get_pools
--- Every pool, and the commit as of which they are so; of those that have not changed since an earlier commit
--- only the id. In the order of their ids.
+-- Every pool, ordered by id, and the commit that this state belongs to; the state is null for pools that have not
+-- changed since an earlier commit.
 SELECT
     l.epoch, l.sequence, p.id, p.dex, p.program, p.token_a, p.token_b,
     CASE WHEN p.sequence > %(since)s THEN p.state END AS state, p.vault_a, p.vault_b, p.opened_slot, p.origin
@@ -50,12 +50,12 @@ CROSS JOIN paper_pools AS p
 ORDER BY p.id COLLATE "C";
 
 -- name: paper_get_wallets
--- What everybody holds, but for what went with delisted pools.
+-- All balances, without the net gain or loss of delisted pools.
 SELECT owner, token, balance FROM paper_wallets WHERE owner <> 'delisted';
 
 -- name: paper_lead
--- Become the market's leader, if it has none that was heard of lately. Returns the new epoch; or, while another
--- leads, how many seconds are left until its lease runs out, unless it is renewed.
+-- Become the market's leader, if the lease is free or has expired. Returns the new epoch; or, while another leads,
+-- the seconds until its lease expires unless it is renewed.
 WITH won AS (
     UPDATE paper_leader
     SET leader = %(leader)s, epoch = epoch + 1, renewed_at = now()
@@ -74,20 +74,20 @@ FROM paper_leader AS l
 LEFT JOIN won AS w ON true;
 
 -- name: paper_renew
--- Go on leading; returns nothing when the epoch is over.
+-- Renew the lease; returns nothing if the epoch is over.
 UPDATE paper_leader SET renewed_at = now() WHERE epoch = %(epoch)s RETURNING sequence;
 
 -- name: paper_resign
--- Let another lead at once.
+-- Release the lease, so that another process can lead at once.
 UPDATE paper_leader SET leader = NULL WHERE epoch = %(epoch)s;
 
 -- name: paper_read_leader
--- How far the market has come.
+-- The current epoch and commit number of the market.
 SELECT epoch, sequence FROM paper_leader;
 
 -- name: paper_submit
--- Take in transactions that can still land; those that are here already stay as they are. A delay puts
--- the landing into the first slot that begins after it.
+-- Store transactions that can still land; existing ones stay unchanged. A transaction with a delay lands in the
+-- first slot that begins after it.
 INSERT INTO paper_transactions (
     signature, order_id, attempt, token_in, token_out, status, maximum_in, minimum_out,
     last_valid_slot, message, submitted_at, lands_slot
@@ -110,7 +110,7 @@ ON CONFLICT DO NOTHING
 RETURNING signature, lands_slot;
 
 -- name: paper_refuse
--- Note that a transaction is refused, under its own key: it can land no more.
+-- Record a rejected transaction under its own key, so that it can never land.
 INSERT INTO paper_transactions (
     signature, order_id, attempt, status, failure, last_valid_slot, submitted_at, settled_at
 )
@@ -120,8 +120,8 @@ VALUES (
 ON CONFLICT DO NOTHING;
 
 -- name: paper_ask
--- What became of transactions. One that can no longer land is made expired first, known or not, under
--- its own key: a submit that is still on its way finds the row, so expired is a proof.
+-- The outcomes of transactions. One that can no longer land is first recorded as expired, known or not, under its
+-- own key: a submission still in flight conflicts with the row, so expired is a proof.
 WITH asked AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
@@ -159,7 +159,7 @@ JOIN paper_transactions AS t ON t.signature = a.signature
 WHERE t.signature NOT IN (SELECT signature FROM too_late);
 
 -- name: paper_find_pending
--- Transactions that wait to be executed, in the order of landing.
+-- Transactions that wait to be executed, in landing order.
 SELECT signature, message, lands_slot
 FROM paper_transactions
 WHERE status = 'pending'
@@ -167,8 +167,8 @@ ORDER BY lands_slot, submitted_at, signature
 LIMIT 2000;
 
 -- name: paper_settle
--- Commit what a group of transactions and commands and the market's own traders have done, if this is still
--- the leader's epoch, and if all of the group are still pending and valid; else nothing at all. Returns the
+-- Commit the results of a group of transactions, of commands and of the market's own traders, if the epoch is
+-- still the leader's and the whole group is still pending and valid; otherwise change nothing. Returns the
 -- commit's number, and the slot and the time in which the group landed.
 WITH results AS (
     SELECT *
@@ -253,7 +253,7 @@ closed AS (
     RETURNING p.token_a, p.token_b, w.vault_a - p.initial_a AS gain_a, w.vault_b - p.initial_b AS gain_b
 ),
 gone AS (
-    -- By so much more, or less, than was put in went with the pools: the books balance without them.
+    -- Record the closed pools' net gain or loss, so that the ledger balances without them.
     INSERT INTO paper_wallets AS h (owner, token, balance, funded)
     SELECT 'delisted', token, greatest(sum(gain), 0), greatest(-sum(gain), 0)
     FROM (
@@ -288,8 +288,7 @@ paid AS (
 SELECT sequence, paper_slot(%(slot_ms)s) AS slot, rfc3339(now()) AS at FROM led;
 
 -- name: paper_get_volumes
--- What was traded in the last while, second by second, in the pools that there are: not in an earlier one of
--- the same id.
+-- The recent volume per second of the existing pools, without that of an earlier pool of the same id.
 SELECT v.pool_id, v.second, v.volume_a, v.volume_b
 FROM paper_volumes AS v
 JOIN paper_pools AS p ON p.id = v.pool_id
@@ -298,11 +297,11 @@ WHERE v.second >= greatest(
 );
 
 -- name: paper_forget_volumes
--- Volumes that no condition can ask for any more.
+-- Delete volumes that are older than any condition's window.
 DELETE FROM paper_volumes WHERE second < extract(epoch FROM now())::bigint - %(seconds)s;
 
 -- name: paper_ask_commands
--- Take in commands for the leader; one that is here already stays as it is.
+-- Store commands for the leader; existing ones stay unchanged.
 INSERT INTO paper_commands (id, body)
 SELECT id, body
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, body jsonb)
@@ -313,15 +312,15 @@ ON CONFLICT DO NOTHING;
 SELECT id::text, body FROM paper_commands WHERE answer IS NULL ORDER BY number LIMIT %(limit)s;
 
 -- name: paper_get_answers
--- What came of commands, for those who wait for it.
+-- The answers of commands that have been executed.
 SELECT id::text, answer FROM paper_commands WHERE id = ANY(%(ids)s::uuid[]) AND answer IS NOT NULL;
 
 -- name: paper_forget_commands
--- Commands whose answers nobody waits for any more.
+-- Delete commands that were answered long ago.
 DELETE FROM paper_commands WHERE answered_at < now() - %(seconds)s * interval '1 second';
 
 -- name: paper_get_tokens
--- Tokens that were listed, by symbol (in any letters) or mint.
+-- Listed tokens, by symbol (ignoring case) or mint.
 SELECT symbol, mint, decimals
 FROM paper_tokens
 WHERE lower(symbol COLLATE "C") = ANY(%(folded)s::text[]) OR mint = ANY(%(names)s::text[]);

@@ -1,5 +1,5 @@
--- The schema. Orders come first: PostgreSQL is the truth, and what is not in these tables has not happened.
--- The paper market's tables come last: they stand for a chain.
+-- The schema. First the engine's tables: PostgreSQL is the source of truth. Then the paper market's tables, which
+-- simulate a chain. docs/schema.md explains every table and column.
 
 CREATE FUNCTION rfc3339(at timestamptz) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -17,7 +17,7 @@ RETURN history || jsonb_build_array(
 
 COMMENT ON FUNCTION appended IS 'A history with one more entry, numbered and dated.';
 
--- One row an order. Half of each page is left free and no index covers a column that changes, so
+-- One row per order. Half of each page is left free and no index covers a column that changes, so
 -- that a transition is a heap-only update: it writes no index and its old version is pruned in place.
 CREATE TABLE orders (
     id                uuid PRIMARY KEY,
@@ -28,14 +28,14 @@ CREATE TABLE orders (
     token_in          text NOT NULL,
     token_out         text NOT NULL,
     decimals_in       integer,
-    decimals_out      integer,                  -- null until the token is listed: a sniper order may wait for it
+    decimals_out      integer,                  -- null until the token is listed (sniper orders only)
     swap_mode         text NOT NULL,            -- the side whose amount is fixed
     amount            numeric(20, 0) NOT NULL,  -- the fixed amount, in base units
     amount_text       text NOT NULL,            -- as the client wrote it
     slippage_bps      integer NOT NULL,
-    time_in_force     text,                     -- of limit orders
+    time_in_force     text,                     -- limit orders
     limit_price       text,                     -- tokenOut for one tokenIn, as the client wrote it
-    limit_out         numeric(20, 0),           -- what the whole amount must pay at least, in base units
+    limit_out         numeric(20, 0),           -- the minimum output for the whole amount, in base units
     sniper_conditions jsonb,                    -- as sent
     expires_at        timestamptz,
     status            text NOT NULL,
@@ -47,7 +47,7 @@ CREATE TABLE orders (
     quoted_in         numeric(20, 0),           -- base units that the last signed transaction was quoted
     quoted_out        numeric(20, 0),
     amount_in         numeric(20, 0),           -- base units paid
-    amount_out        numeric(20, 0),           -- base units got
+    amount_out        numeric(20, 0),           -- base units received
     tx_hash           text,
     CONSTRAINT orders_type CHECK (order_type IN ('market', 'limit', 'sniper')),
     CONSTRAINT orders_label CHECK (length(label) BETWEEN 1 AND 64),
@@ -106,24 +106,24 @@ CREATE INDEX orders_by_type ON orders (order_type, created_at DESC, id DESC);
 CREATE INDEX orders_by_label ON orders (label, created_at DESC, id DESC) WHERE label IS NOT NULL;
 CREATE INDEX orders_by_pair ON orders (token_in, token_out, created_at DESC, id DESC);
 
--- The unfinished orders: what recovery reads. A row goes when its order ends.
+-- The unfinished orders, read by recovery. A row is deleted when its order ends.
 -- Without an owner an order is due at due_at; with one, that process is executing it. A resting order's due time
 -- is infinity until a trigger has fired it.
 CREATE TABLE open_orders (
     order_id         uuid PRIMARY KEY REFERENCES orders,
     created_at       timestamptz NOT NULL,
     owner            uuid,                            -- instances.id
-    started          boolean NOT NULL DEFAULT false,  -- an attempt has begun: going on needs no place in the rate
-    due_at           timestamptz NOT NULL,            -- no work before
-    wake_at          timestamptz NOT NULL,            -- the sweep sends a wake-up when this has passed
+    started          boolean NOT NULL DEFAULT false,  -- an attempt has begun: the rate limit no longer applies to it
+    due_at           timestamptz NOT NULL,            -- not executed before this time
+    wake_at          timestamptz NOT NULL,            -- when the sweep sends the next wake-up
     resting          boolean NOT NULL DEFAULT false,
-    rested_at        timestamptz,                     -- when it began to rest, or was amended
-    rested_version   integer,                         -- the order's version then: fences its firing
-    not_before       timestamptz,                     -- no trigger fires it before
-    returns          integer NOT NULL DEFAULT 0,      -- how often it has come back to rest
-    attempts_before  integer NOT NULL DEFAULT 0,      -- attempts that were over when it last rested
-    fired            jsonb,                           -- what a trigger saw when it fired it
-    expires_at       timestamptz,                     -- nothing is submitted after: the order's own, or earlier
+    rested_at        timestamptz,                     -- when it began to rest, or was last amended
+    rested_version   integer,                         -- the order's version at that time: fences its firing
+    not_before       timestamptz,                     -- no trigger fires it before this time
+    returns          integer NOT NULL DEFAULT 0,      -- how often it has gone back to rest
+    attempts_before  integer NOT NULL DEFAULT 0,      -- attempts that had ended when it last rested
+    fired            jsonb,                           -- the market data that fired it
+    expires_at       timestamptz,                     -- not submitted after: the order's own expiry, or earlier
     cancel_requested boolean NOT NULL DEFAULT false,
     CONSTRAINT open_orders_resting CHECK (NOT resting OR owner IS NULL AND rested_at IS NOT NULL)
 ) WITH (
@@ -132,15 +132,15 @@ CREATE TABLE open_orders (
     autovacuum_vacuum_threshold = 500
 );
 
--- The first two hold no column that a start of work changes.
+-- The first two contain no column that changes when an attempt begins.
 CREATE INDEX open_orders_due ON open_orders (due_at, order_id);
 CREATE INDEX open_orders_newest ON open_orders (created_at DESC, order_id DESC);
 CREATE INDEX open_orders_expiry ON open_orders (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX open_orders_cancelled ON open_orders (order_id) WHERE cancel_requested;
 CREATE INDEX open_orders_rested ON open_orders (rested_at) WHERE resting;
 
--- The ended orders by their final status: insert only, so that lists by status cost the orders table
--- no index on a column that changes.
+-- The ended orders by their final status. Insert only, so that lists by status need no index on a column of
+-- orders that changes.
 CREATE TABLE finished_orders (
     status     text NOT NULL,
     created_at timestamptz NOT NULL,
@@ -160,8 +160,7 @@ CREATE TABLE order_quotes (
     PRIMARY KEY (order_id, sequence)
 );
 
--- Signed transactions, written by the statement that moves their order to submitted: before a byte
--- is sent, it is here.
+-- Signed transactions. The statement that moves the order to submitted writes the row, before a byte is sent.
 CREATE TABLE transactions (
     id              text PRIMARY KEY,  -- the transaction's signature
     order_id        uuid NOT NULL REFERENCES orders,
@@ -176,7 +175,7 @@ CREATE TABLE transactions (
     CONSTRAINT transactions_minimum_out CHECK (minimum_out BETWEEN 1 AND 18446744073709551615)
 );
 
--- The clients' own order ids, unique per account for good.
+-- The clients' own order ids: unique per account, and never free again.
 CREATE TABLE client_orders (
     account         text NOT NULL,
     client_order_id text NOT NULL,
@@ -184,37 +183,37 @@ CREATE TABLE client_orders (
     PRIMARY KEY (account, client_order_id)
 );
 
--- Which deployment this database belongs to: its id stands in every name that its instances share in Redis.
+-- Which deployment this database belongs to. Its id is part of every key and channel of its instances in Redis.
 CREATE TABLE deployment (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     id       uuid NOT NULL
 );
 
--- One row a process start; the processes that execute orders, and when each was last heard of.
+-- The processes that execute orders, one row per process start, with the time of the last heartbeat.
 CREATE TABLE instances (
     id         uuid PRIMARY KEY,
     started_at timestamptz NOT NULL,
     seen_at    timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
--- One process leads under each name, as long as it renews its lease before it expires.
+-- Leader election: one process holds each named lease as long as it renews it before it expires.
 CREATE TABLE leases (
     name       text PRIMARY KEY,
-    leader     uuid NOT NULL,              -- a UUID of the process, new at each start
-    epoch      bigint NOT NULL DEFAULT 1,  -- changes whenever another may have led in between
+    leader     uuid NOT NULL,              -- the process's UUID, new at each start
+    epoch      bigint NOT NULL DEFAULT 1,  -- changes whenever another process may have led in between
     renewed_at timestamptz NOT NULL
 ) WITH (fillfactor = 20);
 
--- The rate limit: as many rows as orders may start in any 60 seconds. A start takes a row that was
--- last used 60 seconds ago or longer, in the statement that writes the order's history, so no window
--- of 60 seconds can hold more starts than there are rows.
+-- The rate limit: one row for each attempt that may begin in 60 seconds. A start takes a row that was last
+-- used at least 60 seconds ago, in the statement that writes the order's history, so no window of 60 seconds
+-- contains more starts than there are rows.
 CREATE TABLE rate_starts (
     slot       integer PRIMARY KEY,
     started_at timestamptz NOT NULL
 ) WITH (fillfactor = 20);
 
--- The paper market's own ledger and pools. It stands for a chain: no key joins it to the engine's tables, and
--- order_id is a memo for audits.
+-- The paper market's ledger and pools. It simulates a chain: no key joins it to the engine's tables, and
+-- order_id is for audits only.
 
 CREATE FUNCTION paper_slot(slot_ms integer) RETURNS bigint
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -222,8 +221,8 @@ RETURN floor(extract(epoch FROM now()) * 1000 / slot_ms)::bigint;
 
 COMMENT ON FUNCTION paper_slot IS 'The slot number: a function of PostgreSQL''s time only.';
 
--- Slot numbers are kept in pools and transactions, and those that were counted in slots of two lengths cannot be
--- compared: so the length stays.
+-- Pools and transactions store slot numbers. Numbers of slots of two lengths cannot be compared, so the slot
+-- length never changes.
 CREATE TABLE paper_market (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     seed     bigint NOT NULL,
@@ -231,8 +230,8 @@ CREATE TABLE paper_market (
     CONSTRAINT paper_market_slot CHECK (slot_ms > 0)
 );
 
--- Which process executes. Each takeover begins an epoch; every commit of the market names its epoch and
--- takes the next number of the sequence, so one that was stopped lands nothing.
+-- Which process executes. Each takeover begins a new epoch. Every commit of the market checks its epoch and takes
+-- the next sequence number, so a stale leader's commit is rejected.
 CREATE TABLE paper_leader (
     only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     leader     uuid,
@@ -248,27 +247,27 @@ CREATE TABLE paper_pools (
     program     text NOT NULL,
     token_a     text NOT NULL,
     token_b     text NOT NULL,
-    state       jsonb NOT NULL,           -- the program's account, in numbers
-    vault_a     numeric(20, 0) NOT NULL,  -- what the pool's token accounts hold, all fees included
+    state       jsonb NOT NULL,           -- the state of the program's accounts, in numbers
+    vault_a     numeric(20, 0) NOT NULL,  -- balances of the pool's token accounts, all fees included
     vault_b     numeric(20, 0) NOT NULL,
-    initial_a   numeric(20, 0) NOT NULL,  -- what they held at first
+    initial_a   numeric(20, 0) NOT NULL,  -- the initial balances
     initial_b   numeric(20, 0) NOT NULL,
     opened_slot bigint NOT NULL,
-    origin      text NOT NULL DEFAULT 'genesis',  -- who has it here, and so who may delist it
-    sequence    bigint NOT NULL DEFAULT 0,        -- of the commit that changed it last
+    origin      text NOT NULL DEFAULT 'genesis',  -- how it was created, and so how it can be delisted
+    sequence    bigint NOT NULL DEFAULT 0,        -- of the commit that last changed it
     CONSTRAINT paper_pools_tokens CHECK (token_a <> token_b),
     CONSTRAINT paper_pools_vaults CHECK (
         vault_a BETWEEN 0 AND 18446744073709551615 AND vault_b BETWEEN 0 AND 18446744073709551615
     ),
     CONSTRAINT paper_pools_origin CHECK (origin IN (
-        'genesis',   -- by the market's beginning
+        'genesis',   -- created with the market
         'listed',    -- on request
-        'scheduled'  -- by itself, for demos
+        'scheduled'  -- automatically, by PAPER_LISTING_EVERY_S
     ))
 ) WITH (fillfactor = 50);
 
--- Tokens that the paper market has listed. Symbols are unique without regard to case: to people USDC and usdc are
--- one token. The tokens that were always there have no row.
+-- Tokens that the paper market has listed. Symbols are unique ignoring case, since people would confuse USDC
+-- and usdc. The built-in tokens have no row.
 CREATE TABLE paper_tokens (
     symbol   text PRIMARY KEY,
     mint     text NOT NULL UNIQUE,
@@ -281,10 +280,10 @@ CREATE TABLE paper_tokens (
 CREATE UNIQUE INDEX paper_tokens_symbol ON paper_tokens (lower(symbol COLLATE "C"));
 
 CREATE TABLE paper_wallets (
-    owner     text NOT NULL,            -- user; traders: the market's own
+    owner     text NOT NULL,            -- user, traders (the market's own) or delisted
     token     text NOT NULL,
     balance   numeric(20, 0) NOT NULL,  -- base units
-    funded numeric(20, 0) NOT NULL,  -- what it was given
+    funded    numeric(20, 0) NOT NULL,  -- the wallet's funding
     PRIMARY KEY (owner, token),
     CONSTRAINT paper_wallets_balance CHECK (balance BETWEEN 0 AND 18446744073709551615)
 ) WITH (fillfactor = 20);
@@ -302,9 +301,9 @@ CREATE TABLE paper_transactions (
     amount_out      numeric(20, 0),
     failure         text,
     last_valid_slot bigint,
-    message         text,    -- what was signed
+    message         text,    -- the signed message
     lands_slot      bigint,  -- it executes in this slot, or a later one
-    landed_slot     bigint,  -- by the ledger's clock, in the statement that books it
+    landed_slot     bigint,  -- by PostgreSQL's clock, in the statement that records the landing
     submitted_at    timestamptz NOT NULL,
     settled_at      timestamptz,
     CONSTRAINT paper_transactions_status CHECK (
@@ -332,8 +331,8 @@ CREATE TABLE paper_transactions (
 
 CREATE INDEX paper_transactions_pending ON paper_transactions (lands_slot) WHERE status = 'pending';
 
--- Listing and delisting: a row for each request, kept for an hour. The market's leader executes it in its turn,
--- and the instance that took it waits for the answer.
+-- Requests to list or delist a pool, kept for an hour. The market's leader executes them in order of arrival; the
+-- instance that accepted a request waits for the answer.
 CREATE TABLE paper_commands (
     id          uuid PRIMARY KEY,
     number      bigint GENERATED ALWAYS AS IDENTITY,  -- the order of arrival
@@ -345,11 +344,11 @@ CREATE TABLE paper_commands (
 );
 CREATE INDEX paper_commands_waiting ON paper_commands (number) WHERE answer IS NULL;
 
--- What was traded in each pool, second by second, for as long as a condition can ask for.
+-- The volume of each pool per second, kept for the longest window that a sniper condition can have.
 CREATE TABLE paper_volumes (
     pool_id  text NOT NULL,
     second   bigint NOT NULL,           -- since the Unix epoch
-    volume_a numeric(30, 0) NOT NULL,   -- base units of token A that went in or came out
+    volume_a numeric(30, 0) NOT NULL,   -- base units of token A traded in or out
     volume_b numeric(30, 0) NOT NULL,
     PRIMARY KEY (second, pool_id)
 );
