@@ -9,8 +9,8 @@ failures.py          why an order failed, and whether it is tried again
 quote.py             what a pool quotes, and the route that was chosen
 limit_price.py       limit prices
 conditions.py        the conditions of sniper orders
-condition_parser.py  conditions as a client writes them
-amounts.py           amounts: integers in base units, decimal strings outside
+condition_parser.py  parses conditions as a client sends them
+amounts.py           amounts: integers in base units, decimal strings in the API
 tokens.py            the tokens
-timestamps.py        the one form of a timestamp
+timestamps.py        parses and formats timestamps
 """

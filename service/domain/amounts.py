@@ -1,6 +1,6 @@
-r"""Amounts: integers in base units inside, decimal strings outside. No float, no Decimal.
+r"""Amounts: integers in base units internally, decimal strings in the API. No float, no Decimal.
 
-The API's form of an amount is ``^(0|[1-9][0-9]*)(\.[0-9]+)?$``, read with a token's decimals.
+An amount in the API matches ``^(0|[1-9][0-9]*)(\.[0-9]+)?$`` and is parsed with a token's decimals.
 """
 
 import re
@@ -12,10 +12,10 @@ PRICE_SIGNIFICANT_DIGITS = 18
 _FRACTION_DECIMALS = 8
 
 _DECIMAL = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?")
-# The bound keeps int() away from inputs of thousands of digits. Without needless zeros an amount has 40
-# digits at most: a u64 has 20, and no token more than 19 decimals.
+# Bounds the input of int(), which is slow for thousands of digits. Without redundant zeros an amount has 40
+# digits at most: a u64 has 20, and no token has more than 19 decimals.
 LONGEST_NUMBER = 64
-"""Characters of a decimal number at most, zeros included."""
+"""Maximum length of a decimal number in characters, zeros included."""
 
 
 class InvalidAmountError(ValueError):
@@ -23,7 +23,7 @@ class InvalidAmountError(ValueError):
 
 
 def split_decimal(text: str) -> tuple[str, str]:
-    """Split a plain decimal number into its whole part and its fraction, which never ends in a zero.
+    """Split a plain decimal number into its integer part and its fraction without trailing zeros.
 
     Raises:
         InvalidAmountError: Not a plain decimal number, or too long.
@@ -37,7 +37,7 @@ def split_decimal(text: str) -> tuple[str, str]:
 
 
 def parse_amount(text: str, decimals: int) -> int:
-    """Read a positive amount.
+    """Parse a positive amount.
 
     Args:
         text: The decimal string, in display units.
@@ -47,8 +47,8 @@ def parse_amount(text: str, decimals: int) -> int:
         The amount in base units, from 1 to 2**64 - 1.
 
     Raises:
-        InvalidAmountError: Not a plain decimal number, zero, finer than a base unit, or over u64. Zeros
-            past the token's decimals make an amount no finer.
+        InvalidAmountError: Not a plain decimal number, zero, finer than a base unit, or over u64. Trailing
+            zeros past the token's decimals are allowed.
     """
     whole, fraction = split_decimal(text)
     if len(fraction) > decimals:
@@ -62,7 +62,7 @@ def parse_amount(text: str, decimals: int) -> int:
 
 
 def format_amount(amount: int, decimals: int) -> str:
-    """Write an amount of base units in display units, without trailing zeros."""
+    """Format an amount of base units in display units, without trailing zeros."""
     whole, fraction = divmod(amount, 10**decimals)
     if fraction == 0:
         return str(whole)
@@ -70,7 +70,7 @@ def format_amount(amount: int, decimals: int) -> str:
 
 
 def format_price(amount_out: int, decimals_out: int, amount_in: int, decimals_in: int) -> str:
-    """Write amount_out / amount_in in display units: 18 significant digits, rounded down.
+    """Format amount_out / amount_in in display units: 18 significant digits, rounded down.
 
     Args:
         amount_out: Base units received, not negative.
@@ -99,10 +99,10 @@ def format_price(amount_out: int, decimals_out: int, amount_in: int, decimals_in
 
 
 def format_shortfall(shortfall: int, expected: int) -> str:
-    """Write shortfall / expected as a fraction with at most eight decimals, rounded up; it may be negative.
+    """Format shortfall / expected as a fraction with at most eight decimals, rounded up; it may be negative.
 
     Args:
-        shortfall: Base units by which less came than was expected.
+        shortfall: Expected minus actual base units.
         expected: Base units, greater than zero.
     """
     scaled = -(-shortfall * 10**_FRACTION_DECIMALS // expected)
@@ -111,16 +111,16 @@ def format_shortfall(shortfall: int, expected: int) -> str:
 
 
 def minimum_out(quoted_out: int, slippage_bps: int) -> int:
-    """Return the least a swap may pay: the quote less the slippage, rounded down; one at least.
+    """Return the minimum output of a swap: the quote less the slippage, rounded down; at least one.
 
-    Not zero, because a program may execute a swap that pays nothing when the minimum is zero.
+    Not zero, because with a minimum of zero a program may execute a swap that pays nothing.
     """
     return max(1, quoted_out * (10_000 - slippage_bps) // 10_000)
 
 
 def maximum_in(quoted_in: int, slippage_bps: int) -> int:
-    """Return the most a swap may cost: the quote and the slippage on top, rounded down; a u64 at most.
+    """Return the maximum input of a swap: the quote plus the slippage, rounded down; at most a u64.
 
-    Rounded down, so that it never allows more than the client did; never less than the quote.
+    Rounded down, so that it never exceeds what the client allowed; never less than the quote.
     """
     return min(U64_MAX, quoted_in * (10_000 + slippage_bps) // 10_000)

@@ -1,4 +1,4 @@
-"""Sniper conditions as clients send them: JSON in, ``SniperConditions`` out, nothing let through unread."""
+"""Parses and validates the sniper conditions of a request: JSON in, ``SniperConditions`` out."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -23,8 +23,8 @@ from service.domain.timestamps import InvalidTimestampError, parse_timestamp
 
 _ANY_VENUE = "any"
 
-# With more, not even one display unit would fit a token account.
-_MOST_DECIMALS = 19
+# With more decimals, one display unit would not fit in a token account.
+_MAX_DECIMALS = 19
 
 T = TypeVar("T")
 Object = dict[str, object]
@@ -51,12 +51,12 @@ def parse_conditions(data: object, now: datetime | None) -> SniperConditions:
     """Read conditions as they were sent.
 
     Args:
-        data: What came as ``sniperConditions``, of any type.
-        now: PostgreSQL's time, with a time zone, after which the time window must end; None for
-            conditions that were checked before they were stored, whose window may be over meanwhile.
+        data: The value of ``sniperConditions``, of any type.
+        now: PostgreSQL's time, with a time zone; the time window must end after it. None for stored
+            conditions, which were checked when they were placed and whose window may have ended since.
 
     Raises:
-        ConditionError: Not valid; the first fault that was found.
+        ConditionError: Not valid; the first error found.
     """
     kinds = {kind.value for kind in Kind}
     given = _any_of(_object(data, (), kinds), (), kinds)
@@ -74,18 +74,18 @@ def parse_conditions(data: object, now: datetime | None) -> SniperConditions:
 
 
 def refuse_impossible(conditions: SniperConditions, decimals_in: int, decimals_out: int | None) -> None:
-    """Refuse conditions that no market can meet: an order with them would rest for ever.
+    """Reject conditions that can never hold: an order with them would rest forever.
 
     Args:
-        conditions: As they were parsed.
+        conditions: The parsed conditions.
         decimals_in: Decimal places of tokenIn.
-        decimals_out: Decimal places of tokenOut; None while it is not listed, when it may have any.
+        decimals_out: Decimal places of tokenOut; None while it is not listed and may have any.
 
     Raises:
-        ConditionError: An amount is more than a token account can hold, or no amount that one can hold
-            is traded at the price.
+        ConditionError: An amount is more than a token account can hold, or no amount that fits one can
+            trade at the price.
     """
-    fewest, most = (0, _MOST_DECIMALS) if decimals_out is None else (decimals_out, decimals_out)
+    fewest, most = (0, _MAX_DECIMALS) if decimals_out is None else (decimals_out, decimals_out)
     liquidity, price, volume = conditions.min_liquidity, conditions.price, conditions.volume
     if liquidity is not None:
         decimals = USD_DECIMALS if liquidity.unit is LiquidityUnit.USD else fewest
@@ -94,7 +94,7 @@ def refuse_impossible(conditions: SniperConditions, decimals_in: int, decimals_o
         _refuse_over_u64(volume.amount, fewest, ("volume", "amount"))
     if price is None:
         return
-    # The smallest amount would be paid more than an account can hold.
+    # Even one base unit would pay more than an account can hold.
     if price.above is not None and not price.above.is_below(U64_MAX * 10**decimals_in, 10**fewest):
         raise ConditionError(("price", "above"), "No price can be above this.")
     # The largest amount would be paid less than a base unit.
@@ -134,7 +134,7 @@ def _volume(data: object, at: FieldPath) -> Volume:
     given = _object(data, at, {"amount", "seconds"})
     amount = _number(_required(given, "amount", at), (*at, "amount"))
     seconds = _required(given, "seconds", at)
-    # True is an int to Python.
+    # In Python, bool is a subclass of int.
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= LONGEST_VOLUME_S:
         raise ConditionError((*at, "seconds"), f"Must be a whole number from 1 to {LONGEST_VOLUME_S}.")
     return Volume(amount, seconds)

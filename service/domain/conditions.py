@@ -1,4 +1,4 @@
-"""Sniper conditions: what must hold, all at once, before an order executes.
+"""Sniper conditions: all of them must hold at the same time before the order executes.
 
 .. code-block:: text
 
@@ -8,8 +8,8 @@
     volume        {"amount": "1000", "seconds": 60}                     seconds: 1 to 3600
     timeWindow    {"notBefore": RFC 3339, "notAfter": RFC 3339}         one of them, or both
 
-Amounts are decimal strings in display units and stay as sent: the token may be listed later than the order
-is placed, so its decimals are asked for only when the market is compared. All comparisons are exact.
+Amounts are decimal strings in display units and stay as sent: the token may be listed after the order is
+placed, so its decimals are needed only when the conditions are evaluated. All comparisons are exact.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,21 +22,21 @@ from service.domain.limit_price import PlainNumber
 from service.domain.quote import Dex
 
 LONGEST_VOLUME_S = 3_600
-"""The longest time over which volume is counted, in seconds."""
+"""The longest window of a volume condition, in seconds."""
 
 USD_DECIMALS = 6
-"""Dollars are counted in base units of USDC."""
+"""Dollars are measured in base units of USDC."""
 
 
 class LiquidityUnit(StrEnum):
-    """In what liquidity is told. The values are the API's words."""
+    """The unit of a liquidity condition. The values are the API's words."""
 
     TOKEN_OUT = "tokenOut"  # noqa: S105 - a token to trade
     USD = "usd"
 
 
 class Kind(StrEnum):
-    """The conditions, in the order in which they are looked at. The values are the API's words."""
+    """The conditions, in evaluation order. The values are the API's words."""
 
     TIME_WINDOW = "timeWindow"
     POOL_CREATED = "poolCreated"
@@ -54,7 +54,7 @@ class PoolCreated:
 
 @dataclass(frozen=True, slots=True)
 class MinLiquidity:
-    """The pair's direct pools together hold so much, in display units."""
+    """The pair's direct pools together hold at least this amount, in display units."""
 
     amount: PlainNumber
     unit: LiquidityUnit
@@ -62,7 +62,7 @@ class MinLiquidity:
 
 @dataclass(frozen=True, slots=True)
 class PriceRange:
-    """The best marginal price, tokenOut for one tokenIn in display units, is strictly between these."""
+    """The best marginal price, tokenOut for one tokenIn in display units, is strictly between the bounds."""
 
     above: PlainNumber | None
     below: PlainNumber | None
@@ -70,7 +70,7 @@ class PriceRange:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """So much of tokenOut, in display units, was traded in the direct pools in the last seconds."""
+    """At least this amount of tokenOut, in display units, traded in the direct pools in the last seconds."""
 
     amount: PlainNumber
     seconds: int
@@ -78,14 +78,14 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
-    """Not before the one time, and before the other. In UTC."""
+    """From ``not_before`` (inclusive) to ``not_after`` (exclusive), in UTC."""
 
     not_before: datetime | None
     not_after: datetime | None
 
 
 class Opened(NamedTuple):
-    """A pool, and when it opened: seconds since the Unix epoch, the beginning of the slot in which it did."""
+    """A pool, and when its opening slot began, in seconds since the Unix epoch."""
 
     at: float
     pool_id: str
@@ -93,18 +93,18 @@ class Opened(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PairFacts:
-    """What the market knows of a pair at one moment, for (tokenIn, tokenOut) and in base units.
+    """Market data of the pair (tokenIn, tokenOut) at one moment, in base units.
 
     Attributes:
         decimals_in: Decimal places of tokenIn.
         decimals_out: Decimal places of tokenOut.
-        price: tokenOut per tokenIn at the best first unit, net of fees, as (out, per); None if nothing
+        price: The best marginal price, tokenOut per tokenIn net of fees, as (out, per); None if no pool
             trades.
-        liquidity_out: tokenOut that the direct pools hold together.
-        liquidity_usd: Twice the worth of the tokenIn that they hold, in base units of USDC, as a quotient
-            with a positive denominator; None if tokenIn has no price in USDC.
+        liquidity_out: Total tokenOut in the direct pools.
+        liquidity_usd: Twice the value of the tokenIn in the direct pools, in base units of USDC, as a
+            quotient with a positive denominator; None if tokenIn has no price in USDC.
         newest: On each DEX, the direct pool that opened last.
-        volume_out: What was traded of tokenOut in the direct pools in the last so many seconds.
+        volume_out: Returns the tokenOut traded in the direct pools in the last given number of seconds.
     """
 
     decimals_in: int
@@ -118,7 +118,7 @@ class PairFacts:
 
 @dataclass(frozen=True, slots=True)
 class SniperConditions:
-    """What must hold, all of it; one at least is given, and None asks for nothing."""
+    """Conditions that must all hold; at least one is set, None is no condition."""
 
     pool_created: PoolCreated | None = None
     min_liquidity: MinLiquidity | None = None
@@ -128,7 +128,7 @@ class SniperConditions:
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the time window ends, and the order with it."""
+        """When the time window ends and the order expires."""
         return self.time_window.not_after if self.time_window else None
 
     @property
@@ -142,7 +142,7 @@ def holds(conditions: SniperConditions, facts: PairFacts, accepted_at: float, no
 
     Args:
         conditions: The order's.
-        facts: What the market knows of its pair.
+        facts: Market data of its pair.
         accepted_at: When the slot began in which the order was accepted, in seconds since the Unix epoch.
         now: PostgreSQL's time, with a time zone.
     """
@@ -150,7 +150,7 @@ def holds(conditions: SniperConditions, facts: PairFacts, accepted_at: float, no
 
 
 def unmet(conditions: SniperConditions, facts: PairFacts, accepted_at: float, now: datetime) -> Kind | None:
-    """Return the first condition that does not hold; None if all do. Arguments as of ``holds``."""
+    """Return the first condition that does not hold; None if all do. Arguments as for ``holds``."""
     if conditions.time_window is not None and not _is_within(conditions.time_window, now):
         return Kind.TIME_WINDOW
     if conditions.pool_created is not None and not created_pool(conditions.pool_created, facts, accepted_at):
@@ -165,10 +165,10 @@ def unmet(conditions: SniperConditions, facts: PairFacts, accepted_at: float, no
 
 
 def created_pool(created: PoolCreated, facts: PairFacts, accepted_at: float) -> Opened | None:
-    """Return the pool that opened last since an order was accepted, where it may be; None if none did.
+    """Return the newest pool opened since an order was accepted, on an allowed DEX; None if there is none.
 
-    One that opened in the very slot counts: which of the two came first is not known, and the order must
-    not wait for ever for a pool that is there.
+    A pool that opened in the same slot counts: which came first is not known, and the order must not wait
+    forever for a pool that exists.
     """
     newest = [opened for dex, opened in facts.newest.items() if created.dex in {None, dex}]
     return max((opened for opened in newest if opened.at >= accepted_at), default=None)

@@ -1,6 +1,6 @@
-"""Why an attempt or an order failed: one table of codes, the same in the API, the history and the log.
+"""Failure codes: one table, shared by the API, the history and the log.
 
-A refusal by us (before anything was sent) and a refusal by the venue are different codes.
+A failure before anything was sent and a rejection by the venue have different codes.
 """
 
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from enum import Enum, StrEnum
 
 
 class Remedy(Enum):
-    """What can be done about a failure."""
+    """Whether a failed attempt can be retried."""
 
     REQUOTE = "a new quote and a new attempt may succeed"
-    NONE = "trying again cannot help"
+    NONE = "a retry cannot succeed"
 
 
 class FailureCode(StrEnum):
@@ -44,26 +44,28 @@ class _Meaning:
 
 _MEANINGS: dict[FailureCode, _Meaning] = {
     FailureCode.NO_ROUTE: _Meaning(Remedy.NONE, "No pool trades this pair."),
-    FailureCode.AMOUNT_TOO_SMALL: _Meaning(Remedy.NONE, "The amount is too small to pay anything out."),
+    FailureCode.AMOUNT_TOO_SMALL: _Meaning(Remedy.NONE, "The amount is too small: the output would be zero."),
     FailureCode.INSUFFICIENT_LIQUIDITY: _Meaning(
-        Remedy.REQUOTE, "No pool holds enough to pay for this amount."
+        Remedy.REQUOTE, "No pool has enough liquidity for this amount."
     ),
     FailureCode.INSUFFICIENT_BALANCE: _Meaning(
         Remedy.NONE, "The wallet does not hold enough of the token to sell."
     ),
-    FailureCode.POOL_DISABLED: _Meaning(Remedy.REQUOTE, "Swaps are switched off on the pool."),
+    FailureCode.POOL_DISABLED: _Meaning(Remedy.REQUOTE, "Swaps are disabled on the pool."),
     FailureCode.POOL_NOT_OPEN: _Meaning(Remedy.REQUOTE, "The pool has not opened yet."),
     FailureCode.UNSUPPORTED_POOL: _Meaning(
-        Remedy.NONE, "The pool is in a mode that cannot be quoted to the unit."
+        Remedy.NONE, "The pool is in a mode that cannot be quoted exactly."
     ),
-    FailureCode.QUOTES_UNAVAILABLE: _Meaning(Remedy.REQUOTE, "No venue answered with a quote in time."),
+    FailureCode.QUOTES_UNAVAILABLE: _Meaning(Remedy.REQUOTE, "No venue returned a quote in time."),
     FailureCode.SLIPPAGE_EXCEEDED: _Meaning(
         Remedy.REQUOTE, "At execution the swap would have paid less than the minimum amount out."
     ),
     FailureCode.TRANSACTION_FAILED: _Meaning(
-        Remedy.REQUOTE, "The transaction failed at the venue for a passing reason."
+        Remedy.REQUOTE, "The transaction failed at the venue for a temporary reason."
     ),
-    FailureCode.TRANSACTION_REJECTED: _Meaning(Remedy.NONE, "The venue rejected the transaction for good."),
+    FailureCode.TRANSACTION_REJECTED: _Meaning(
+        Remedy.NONE, "The venue rejected the transaction permanently."
+    ),
     FailureCode.ATTEMPT_EXPIRED: _Meaning(
         Remedy.REQUOTE, "The transaction did not land before its last valid slot."
     ),
@@ -71,37 +73,35 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
         Remedy.REQUOTE, "No route pays the limit price for the whole amount any more."
     ),
     FailureCode.NOT_FILLED_IMMEDIATELY: _Meaning(
-        Remedy.NONE, "The order was to be filled at once or not at all, and was not."
+        Remedy.NONE, "The IOC or FOK order could not be filled immediately."
     ),
     FailureCode.NOT_SUBMITTED_IN_TIME: _Meaning(
         Remedy.NONE, "The order could not be submitted within MAX_MARKET_ORDER_AGE_S."
     ),
-    FailureCode.HISTORY_FULL: _Meaning(
-        Remedy.NONE, "The order would rest again, and its history has no room for that."
-    ),
-    FailureCode.INTERNAL_ERROR: _Meaning(Remedy.REQUOTE, "The engine met an error of its own."),
+    FailureCode.HISTORY_FULL: _Meaning(Remedy.NONE, "The order cannot rest again: its history is full."),
+    FailureCode.INTERNAL_ERROR: _Meaning(Remedy.REQUOTE, "Internal error."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failure of one attempt: its code, and a text for people."""
+    """A failure of one attempt: its code, and a human-readable text."""
 
     code: FailureCode
     detail: str
 
     @classmethod
     def of(cls, code: FailureCode) -> "Failure":
-        """Return the failure with the table's own text."""
+        """Return the failure with the code's default text."""
         return cls(code, _MEANINGS[code].text)
 
     @property
     def remedy(self) -> Remedy:
-        """What can be done about it."""
+        """Whether the attempt can be retried."""
         return _MEANINGS[self.code].remedy
 
 
 def describe(code: FailureCode) -> tuple[Remedy, str]:
-    """Return a code's remedy and text, as the documentation prints them."""
+    """Return a code's remedy and default text."""
     meaning = _MEANINGS[code]
     return meaning.remedy, meaning.text

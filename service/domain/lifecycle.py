@@ -1,4 +1,4 @@
-"""The life of an order as one table: (status, trigger) -> status. Everything else asks it.
+"""The order's state machine as one table: (status, event) -> status.
 
 .. code-block:: text
 
@@ -9,18 +9,18 @@
 
     pending -> open -> routing ...            an order that rests until a trigger fires it
                 ^         |
-                +---------+                   rest: the price has gone again
+                +---------+                   rest: the price is gone again
                                               (open -> open: amended)
 
-Every status that is not an end may be followed by ``cancelled`` and ``expired``; ``submitted`` only when
-the attempt is proved never to land.
+Every status that is not terminal can change to ``cancelled`` or ``expired``; ``submitted`` only when its
+transaction can no longer land.
 """
 
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """What an order is doing. The values are the API's words and the database's."""
+    """An order's status. The values are those of the API and the database."""
 
     PENDING = "pending"
     OPEN = "open"
@@ -50,7 +50,7 @@ class Event(StrEnum):
 
 
 TERMINAL = frozenset({Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
-"""Where an order's life ends: nothing follows."""
+"""Statuses without a successor."""
 
 _TRANSITIONS: dict[tuple[Status, Event], Status] = {
     (Status.PENDING, Event.START): Status.ROUTING,
@@ -60,7 +60,7 @@ _TRANSITIONS: dict[tuple[Status, Event], Status] = {
     (Status.ROUTING, Event.QUOTED): Status.BUILDING,
     (Status.BUILDING, Event.PREPARED): Status.SUBMITTED,
     (Status.SUBMITTED, Event.LANDED): Status.CONFIRMED,
-    # Before `submitted` nothing has been sent; in it, only what is proved never to land comes back.
+    # Before `submitted` nothing has been sent; after it, only if the transaction can never land.
     (Status.ROUTING, Event.RETRY): Status.PENDING,
     (Status.BUILDING, Event.RETRY): Status.PENDING,
     (Status.SUBMITTED, Event.RETRY): Status.PENDING,
@@ -79,12 +79,12 @@ _TRANSITIONS: dict[tuple[Status, Event], Status] = {
 
 
 def next_statuses(status: Status) -> set[Status]:
-    """Return the statuses that may follow one."""
+    """Return the possible next statuses."""
     return {after for (before, _trigger), after in _TRANSITIONS.items() if before is status}
 
 
 class IllegalTransitionError(Exception):
-    """The order's status does not allow the trigger: a fault in this program, not in an input."""
+    """The order's status does not allow the event: a bug in this program, not invalid input."""
 
 
 def next_status(status: Status, trigger: Event) -> Status:

@@ -1,7 +1,7 @@
-"""Limit prices: decimal strings outside, whole base units and exact integer arithmetic inside.
+"""Limit prices: decimal strings in the API, base units and exact integer arithmetic internally.
 
-A limit price is the least tokenOut for one tokenIn, in display units and net of fees. What an order asks
-for is that times its amount, rounded up: to the unit, it never asks for less than its price.
+A limit price is the minimum tokenOut for one tokenIn, in display units and net of fees. An order's minimum
+output is its amount times that price, rounded up, so that rounding never lowers the price.
 """
 
 from typing import NamedTuple
@@ -9,26 +9,26 @@ from typing import NamedTuple
 from service.domain.amounts import U64_MAX, InvalidAmountError, split_decimal
 
 KEY_BITS = 64
-"""Bits after the point of a price's key."""
+"""Fractional bits of a price key."""
 
 
 class PlainNumber(NamedTuple):
-    """A decimal number, exactly: digits / 10**scale, with the smallest scale: equal numbers are equal."""
+    """An exact decimal number: digits / 10**scale. The scale is minimal, so equal values are equal."""
 
     digits: int
     scale: int
 
     def is_below(self, numerator: int, denominator: int) -> bool:
-        """Whether it is less than a quotient, whose denominator is positive."""
+        """Whether it is less than numerator / denominator; the denominator is positive."""
         return self.digits * denominator < numerator * _power_of_ten(self.scale)
 
     def is_above(self, numerator: int, denominator: int) -> bool:
-        """Whether it is more than a quotient, whose denominator is positive."""
+        """Whether it is greater than numerator / denominator; the denominator is positive."""
         return self.digits * denominator > numerator * _power_of_ten(self.scale)
 
 
 def parse_number(text: str) -> PlainNumber:
-    """Read a positive decimal number in the form of an amount, whatever its decimals.
+    """Parse a positive decimal number in the form of an amount, with any number of decimals.
 
     Raises:
         InvalidAmountError: Not a plain decimal number, zero, or too long.
@@ -41,7 +41,7 @@ def parse_number(text: str) -> PlainNumber:
 
 
 def limit_out(amount_in: int, price_text: str, decimals_in: int, decimals_out: int) -> int:
-    """Return what an order's whole amount must pay at least.
+    """Return the minimum output for an order's whole amount.
 
     Args:
         amount_in: Base units of tokenIn, greater than zero.
@@ -53,8 +53,8 @@ def limit_out(amount_in: int, price_text: str, decimals_in: int, decimals_out: i
         Base units of tokenOut, from 1 to 2**64 - 1: amount times price, rounded up.
 
     Raises:
-        InvalidAmountError: The price is not a plain decimal number, zero, or for this amount more than a
-            token account can hold; the message says why, for the client.
+        InvalidAmountError: The price is not a plain decimal number, is zero, or makes the output larger than
+            a token account can hold; the message says why, for the client.
     """
     price = parse_number(price_text)
     numerator = amount_in * price.digits * _power_of_ten(decimals_out)
@@ -65,9 +65,9 @@ def limit_out(amount_in: int, price_text: str, decimals_in: int, decimals_out: i
 
 
 def price_key(out: int, per: int) -> int:
-    """Return a price as an integer to sort by: floor(out * 2**64 / per).
+    """Return a price as an integer sort key: floor(out * 2**64 / per).
 
-    Of two prices the higher has the higher key, or they have the same.
+    The key is monotonic: a higher price never has a lower key.
 
     Args:
         out: Base units of tokenOut, not negative.
@@ -77,6 +77,6 @@ def price_key(out: int, per: int) -> int:
 
 
 def _power_of_ten(exponent: int) -> int:
-    # To a type checker an integer's power may be a fraction.
+    # Type checkers infer Any here, since a negative exponent gives a float.
     power: int = 10**exponent
     return power

@@ -1,4 +1,4 @@
-"""Quotes and routes: what a pool would pay, and how an order's amount is led through pools."""
+"""Quotes and routes: a pool's output for an amount, and an order's path through pools."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,14 +9,14 @@ from service.domain.failures import FailureCode
 
 
 class Dex(StrEnum):
-    """Where pools are. The values are the API's words."""
+    """The DEXs. The values are the API's words."""
 
     RAYDIUM = "raydium"
     METEORA = "meteora"
 
 
 MULTIPLE = "multiple"
-"""What the API calls the venue of a route through more than one DEX."""
+"""The API's venue for a route through more than one DEX."""
 
 
 class SwapMode(StrEnum):
@@ -28,7 +28,7 @@ class SwapMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PoolQuote:
-    """One pool's quote for a whole amount: pure mathematics on one state of it.
+    """One pool's quote for a whole amount, computed from one state of the pool.
 
     Amounts are base units. ``fee_in`` is contained in ``amount_in``, ``amount_out`` is net of ``fee_out``.
     ``price_impact_ppm`` is how far, in millionths, the swap's price before fees lies below the pool's
@@ -77,27 +77,26 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Legs one after the other: all that the first pays goes into the second. One leg, or two."""
+    """One or two legs in sequence: the first leg's whole output is the second's input."""
 
     legs: tuple[Leg, ...]
 
     @property
     def amount_in(self) -> int:
-        """Base units that go in."""
+        """Input in base units."""
         return self.legs[0].amount_in
 
     @property
     def amount_out(self) -> int:
-        """Base units that come out."""
+        """Output in base units."""
         return self.legs[-1].amount_out
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Paths side by side, which share no pool: together they take the whole amount.
+    """Parallel paths that share no pool and together trade the whole amount.
 
-    ``price_impact_ppm`` is that of the paths, weighted by what goes into each and rounded up; two legs
-    in a row compound.
+    ``price_impact_ppm`` is the paths' average, weighted by input and rounded up; along a path it compounds.
     """
 
     mode: SwapMode
@@ -108,12 +107,12 @@ class Route:
 
     @property
     def amount_in(self) -> int:
-        """Base units that go in."""
+        """Input in base units."""
         return sum(path.amount_in for path in self.paths)
 
     @property
     def amount_out(self) -> int:
-        """Base units that come out."""
+        """Output in base units."""
         return sum(path.amount_out for path in self.paths)
 
     @property
@@ -122,9 +121,9 @@ class Route:
         return Amounts(self.amount_in, self.amount_out)
 
     def limits(self, slippage_bps: int) -> tuple[int, int]:
-        """Return the most it may cost and the least it must pay, in base units.
+        """Return the maximum input and the minimum output, in base units.
 
-        What the client fixed is fixed; the other side may be worse than quoted by the slippage.
+        The side that the client fixed is exact; the slippage applies to the other.
         """
         if self.mode is SwapMode.EXACT_IN:
             return self.amount_in, minimum_out(self.amount_out, slippage_bps)
@@ -144,7 +143,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the router saw, and what it chose.
+    """The router's quotes and its choice.
 
     Attributes:
         quotes: Every direct pool's answer for the whole amount, in the venue's order of pools.

@@ -1,4 +1,4 @@
-"""Timestamps: RFC 3339 with an offset, as clients write them; UTC with Z, as the service does."""
+"""Timestamps: RFC 3339 with any offset in requests, UTC with Z in responses."""
 
 import re
 from datetime import UTC, datetime
@@ -9,14 +9,14 @@ _RFC3339 = re.compile(
 
 
 class InvalidTimestampError(ValueError):
-    """The text is not a time; the message says why, for the client."""
+    """The text is not a valid time; the message says why, for the client."""
 
 
 def parse_timestamp(text: str) -> datetime:
-    """Read a time, to the microsecond.
+    """Parse a time, to the microsecond.
 
     Raises:
-        InvalidTimestampError: It is not RFC 3339 (section 5.6) with an offset, or no such time exists.
+        InvalidTimestampError: Not RFC 3339 (section 5.6) with an offset, or not an existing time.
     """
     if not _RFC3339.fullmatch(text):
         raise InvalidTimestampError('must be a time with an offset, such as "2030-01-31T12:00:00Z"')
@@ -27,5 +27,5 @@ def parse_timestamp(text: str) -> datetime:
 
 
 def format_timestamp(at: datetime) -> str:
-    """Write a time in UTC, to the microsecond, in the form of all the service's times."""
+    """Format a time in UTC, to the microsecond, like all times of the API."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,14 +1,14 @@
-"""The tokens that can be traded: those that were always there, and those that are listed as we go.
+"""The tokens that can be traded: built-in ones, and those that are listed at run time.
 
-A token is named by its symbol or by its mint's address. A symbol is written in one way only, and no other
-token may have one that differs in the case of its letters.
+A token is named by its symbol or by its mint address. Symbols are case-sensitive, but no two differ only in
+case.
 """
 
 import difflib
 from dataclasses import dataclass
 
 LONGEST_SYMBOL = 16
-"""Characters of a symbol at most. A mint's address has 32 or more, so it is never taken for a symbol."""
+"""Maximum length of a symbol. A mint address has 32 or more characters, so the two cannot be confused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ TOKENS: dict[str, Token] = {
 
 
 def list_token(token: Token) -> None:
-    """Make a token known to this process. Once known it stays as it is: orders were made with it."""
+    """Add a token to this process's list. A known token never changes: orders refer to it."""
     TOKENS.setdefault(token.symbol, token)
 
 
@@ -49,7 +49,7 @@ def find_token(name: str) -> Token | None:
 
 
 def look_alike(symbol: str) -> Token | None:
-    """Return the token whose symbol a new one would repeat but for the case of its letters."""
+    """Return the token whose symbol differs from a new one only in case; None if there is none."""
     if symbol in TOKENS:
         return None
     folded = symbol.lower()
@@ -57,11 +57,11 @@ def look_alike(symbol: str) -> Token | None:
 
 
 def nearest_symbol(name: str) -> str | None:
-    """Return the known symbol that a mistyped one is nearest to; None if none comes near."""
+    """Return the known symbol closest to a mistyped one; None if none is close."""
     if not 1 <= len(name) <= LONGEST_SYMBOL:
         return None
     typed = name.lower()
-    # To compare with each of a thousand tokens takes milliseconds; most slips keep an end of the word.
+    # Comparing with a thousand tokens takes milliseconds. Most typos keep the first or the last letter.
     symbols = {symbol.lower(): symbol for symbol in TOKENS if _share_an_end(symbol.lower(), typed)}
     near = difflib.get_close_matches(typed, symbols, n=1)
     return symbols[near[0]] if near else None

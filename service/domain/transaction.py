@@ -1,4 +1,4 @@
-"""A signed transaction for an order, and what became of it."""
+"""A signed transaction for an order, and its outcome."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -10,9 +10,9 @@ from service.domain.failures import Failure
 class SignedTransaction:
     """A signed transaction, durable before its first byte is sent.
 
-    ``id`` is the transaction's signature. It lands whole, paying ``maximum_in`` base units at most and
-    receiving ``minimum_out`` at least, or not at all. ``last_valid_slot`` is the last slot in which it
-    can land.
+    ``id`` is the transaction's signature. The transaction is atomic: it pays at most ``maximum_in`` base
+    units and receives at least ``minimum_out``, or does not land. ``last_valid_slot`` is the last slot in
+    which it can land.
     """
 
     id: str
@@ -25,7 +25,7 @@ class SignedTransaction:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """What an order paid and got, in base units, by which transaction."""
+    """An order's fill: base units paid and received, and the transaction."""
 
     amount_in: int
     amount_out: int
@@ -41,21 +41,21 @@ class Landing:
 
 
 class TransactionState(Enum):
-    """What a venue knows of a transaction."""
+    """A transaction's state at its venue."""
 
-    UNKNOWN = auto()  # not seen, and it may still land: the same bytes may be sent again
+    UNKNOWN = auto()  # not seen, but it may still land: the same bytes may be sent again
     PENDING = auto()
     LANDED = auto()  # final
     FAILED = auto()  # final: it did not trade, and never will
-    EXPIRED = auto()  # final: its last valid slot has passed without it
+    EXPIRED = auto()  # final: it did not land before its last valid slot passed
 
 
 @dataclass(frozen=True, slots=True)
 class TransactionStatus:
-    """What a venue knows of a transaction.
+    """A transaction's state at its venue, with details.
 
-    ``fill`` and ``landing`` tell of one that landed, ``failure`` of one that failed. ``landing`` is None
-    where the venue no longer knows.
+    ``fill`` and ``landing`` are set if it landed, ``failure`` if it failed. ``landing`` is None if the
+    venue no longer has it.
     """
 
     state: TransactionState
@@ -65,5 +65,5 @@ class TransactionStatus:
 
     @property
     def final(self) -> bool:
-        """Whether the answer can never change."""
+        """Whether the state can never change again."""
         return self.state not in {TransactionState.UNKNOWN, TransactionState.PENDING}

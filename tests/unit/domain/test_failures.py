@@ -1,4 +1,4 @@
-"""What a failure means, and whether another try follows it."""
+"""What a failure means, and whether it is retried."""
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +22,7 @@ PERMANENT = {
     FailureCode.NOT_SUBMITTED_IN_TIME,
     FailureCode.HISTORY_FULL,
 }
-PASSING = set(FailureCode) - PERMANENT
+TRANSIENT = set(FailureCode) - PERMANENT
 
 POLICY = RetryPolicy(max_retries=3, base_delay_ms=2_000, max_history_entries=200)
 
@@ -30,7 +30,7 @@ codes = st.sampled_from(list(FailureCode))
 
 
 @pytest.mark.parametrize("code", FailureCode)
-def test_every_code_has_a_remedy_and_a_text_for_people(code: FailureCode) -> None:
+def test_every_code_has_a_remedy_and_a_text(code: FailureCode) -> None:
     remedy, text = describe(code)
     assert text.endswith(".")
     assert Failure.of(code) == Failure(code, text)
@@ -42,7 +42,7 @@ def test_no_two_codes_say_the_same() -> None:
     assert len({describe(code)[1] for code in FailureCode}) == len(FailureCode)
 
 
-def test_a_failure_may_carry_a_text_of_its_own_and_keeps_its_remedy() -> None:
+def test_a_failure_with_its_own_text_keeps_its_remedy() -> None:
     failure = Failure(FailureCode.NO_ROUTE, "Not today.")
     assert (failure.detail, failure.remedy) == ("Not today.", Remedy.NONE)
 
@@ -52,13 +52,13 @@ def test_three_retries_follow_after_2_4_and_8_seconds() -> None:
     assert [POLICY.delay_ms(failure, attempts) for attempts in (1, 2, 3, 4)] == [2_000, 4_000, 8_000, None]
 
 
-@pytest.mark.parametrize("code", sorted(PASSING))
-def test_what_may_pass_is_tried_again(code: FailureCode) -> None:
+@pytest.mark.parametrize("code", sorted(TRANSIENT))
+def test_a_transient_failure_is_retried(code: FailureCode) -> None:
     assert POLICY.delay_ms(Failure.of(code), attempts=1) == 2_000
 
 
 @pytest.mark.parametrize("code", sorted(PERMANENT))
-def test_what_is_permanent_is_never_tried_again(code: FailureCode) -> None:
+def test_a_permanent_failure_is_never_retried(code: FailureCode) -> None:
     assert POLICY.delay_ms(Failure.of(code), attempts=1) is None
 
 
@@ -76,13 +76,13 @@ def test_there_are_never_more_retries_than_allowed(
 
 @MODEST
 @given(base_delay_ms=st.integers(0, 600_000))
-def test_jitter_is_small_beside_the_first_delay(base_delay_ms: int) -> None:
+def test_jitter_is_small_compared_to_the_first_delay(base_delay_ms: int) -> None:
     jitter_ms = RetryPolicy(3, base_delay_ms, 200).jitter_ms()
     assert 0 <= jitter_ms <= base_delay_ms / 10
 
 
 @pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
-def test_what_a_pool_refuses_for_a_passing_reason_is_quoted_anew(kind: type[errors.AmmError]) -> None:
+def test_a_transient_refusal_of_a_pool_is_retried_with_a_new_quote(kind: type[errors.AmmError]) -> None:
     if kind.transient:
         refusal = kind(0) if kind is errors.BinArrayMissingError else kind("refused")
         for code in (reason_of(refusal), code_of(refusal)):
