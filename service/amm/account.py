@@ -1,6 +1,6 @@
-"""Account bytes to fields and back, from one declaration per account.
+"""Decodes account bytes to fields and encodes them again, from one declaration per account.
 
-A subclass is a frozen dataclass whose fields say where they lie::
+A subclass is a frozen dataclass whose fields declare their offsets::
 
     @dataclass(frozen=True, slots=True)
     class Config(Account):
@@ -9,7 +9,7 @@ A subclass is a frozen dataclass whose fields say where they lie::
 
         trade_fee_rate: int = at(12, U64)
 
-Bytes that no field names are kept as they came, so that ``encode(decode(data)) == data``.
+Bytes outside the declared fields are preserved, so that ``encode(decode(data)) == data``.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ def at(offset: int, kind: Kind[T]) -> T:
 
 
 def anchor_discriminator(name: str) -> bytes:
-    """The eight bytes with which Anchor marks an account of this type."""
+    """Anchor's eight-byte discriminator of this account type."""
     return hashlib.sha256(f"account:{name}".encode()).digest()[:8]
 
 
@@ -62,7 +62,7 @@ class Layout(NamedTuple):
         codec: One struct over the whole account.
         names: The fields in order of offset.
         wide: Which of them are wide integers.
-        kept: A mask, as a little-endian integer, of the bytes that no field names.
+        kept: A mask, as a little-endian integer, of the bytes outside the declared fields.
     """
 
     codec: struct.Struct
@@ -95,10 +95,10 @@ def _compile(account: type["Account"]) -> Layout:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Account:
-    """The fields of an account, over the bytes they were read from.
+    """The fields of an account, with the bytes they were decoded from.
 
     Attributes:
-        raw: The whole account as it was read; empty for one made from fields.
+        raw: The whole account as decoded; empty for one made from fields.
     """
 
     SIZE: ClassVar[int]
@@ -109,22 +109,22 @@ class Account:
 
     @classmethod
     def layout(cls) -> Layout:
-        """Return the compiled declaration, compiling it the first time."""
+        """Return the compiled declaration; it is compiled on first use."""
         if cls._layout is None:
             cls._layout = _compile(cls)
         return cls._layout
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read an account.
+        """Decode an account.
 
         Raises:
-            MalformedStateError: The size or the discriminator is another's.
+            MalformedStateError: Wrong size or discriminator.
         """
         if len(data) != cls.SIZE:
-            raise MalformedStateError(f"{cls.__name__} has {cls.SIZE} bytes, these are {len(data)}")
+            raise MalformedStateError(f"{cls.__name__}: expected {cls.SIZE} bytes, got {len(data)}")
         if not data.startswith(cls.DISCRIMINATOR):
-            raise MalformedStateError(f"these bytes do not begin like {cls.__name__}")
+            raise MalformedStateError(f"{cls.__name__}: wrong discriminator")
         layout = cls.layout()
         values = {
             name: int.from_bytes(value, "little") if is_wide else value
@@ -133,7 +133,7 @@ class Account:
         return cls(**values, raw=bytes(data))
 
     def encode(self) -> bytes:
-        """Write the account: the fields over the bytes it was read from, or over zeros.
+        """Encode the account: the fields over the bytes it was decoded from, or over zeros.
 
         Raises:
             MalformedStateError: A field does not fit its width.
@@ -147,7 +147,7 @@ class Account:
             fields = layout.codec.pack(*values)
         except (struct.error, OverflowError) as error:
             raise MalformedStateError(f"{type(self).__name__}: {error}") from error
-        # struct cuts and pads bytes that are too long or too short without a word.
+        # struct silently truncates or pads bytes of a wrong length.
         if layout.codec.unpack(fields) != values:
             raise MalformedStateError(f"{type(self).__name__}: bytes of a wrong length")
         raw = self.raw or self.DISCRIMINATOR.ljust(self.SIZE, b"\0")

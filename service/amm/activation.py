@@ -12,26 +12,26 @@ BY_TIMESTAMP = 1
 
 
 def current_point(activation_type: int, now: ChainTime) -> int:
-    """Return the time in the pool's own unit: a slot, or a Unix time in seconds.
+    """Return the time in the pool's activation unit: a slot, or a Unix time in seconds.
 
     Raises:
-        StateIncompleteError: The pool counts in slots and the time given has none.
-        UnsupportedPoolError: The pool counts in something else.
+        StateIncompleteError: The pool uses slots and ``now`` has none.
+        UnsupportedPoolError: Unknown activation type.
     """
     if activation_type == BY_TIMESTAMP:
         return now.timestamp_s
     if activation_type != BY_SLOT:
-        raise UnsupportedPoolError(f"the activation type {activation_type} is not known")
+        raise UnsupportedPoolError(f"unknown activation type {activation_type}")
     if now.slot is None:
-        raise StateIncompleteError("the pool counts in slots, and the time given has no slot")
+        raise StateIncompleteError("the pool's activation is a slot, but no slot was given")
     return now.slot
 
 
 def check_open(point: int, activation_point: int) -> None:
-    """Check that the activation point has come.
+    """Check that the activation point is reached.
 
     Raises:
-        PoolNotOpenError: It has not.
+        PoolNotOpenError: It is not.
     """
     if point < activation_point:
-        raise PoolNotOpenError(f"the pool opens at {activation_point}, it is {point}")
+        raise PoolNotOpenError(f"the pool opens at {activation_point}, now is {point}")

@@ -1,11 +1,11 @@
-"""A pool's output as a function of its input: a chain of pieces with falling prices.
+"""A pool's output as a function of its input: a sequence of segments with falling prices.
 
-Every pool here pays, over a stretch of input, a Moebius function of it: constant product and a price
-range are one piece, a DLMM bin is a straight one. Sums, compositions and inverses of such pieces have
-closed forms, which is what splitting an amount over pools needs.
+On each segment of input, a pool's output is a Moebius function of the input: constant product and a price
+range are one segment, a DLMM bin is a linear one. Sums, compositions and inverses of such segments have
+closed forms, which splitting an amount over pools needs.
 
-The pieces follow the pools' formulas but not their roundings to a unit: they tell where to look, an
-exact quote tells what is paid.
+The segments follow the pools' formulas without rounding to base units. They guide the search; exact quotes
+give the amounts.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,20 +27,20 @@ from service.amm.raydium_cpmm import CpmmPool
 _Q64 = 64
 _Q128 = 128
 
-# False position needs about eight steps; from here on every other one halves the interval instead.
+# False position usually needs about eight steps; after this many, every second step bisects.
 _QUICK_STEPS = 16
 
 
 class Segment(NamedTuple):
-    """A stretch of input: ``t`` more base units in, 0 <= t <= length, pay gain * t / (depth + bend * t).
+    """A segment of input: ``t`` more base units in, 0 <= t <= length, pay gain * t / (depth + bend * t).
 
-    What is paid is base units, net of fees; the input is gross. The marginal price at ``t`` is
-    gain * depth / (depth + bend * t)^2, so gain / depth where the stretch begins.
+    The output is in base units, net of fees; the input is gross. The marginal price at ``t`` is
+    gain * depth / (depth + bend * t)^2, which is gain / depth at the start.
 
     Attributes:
         gain: Positive.
         depth: Positive.
-        bend: Zero where the price stays the same.
+        bend: Zero if the price is constant.
         length: Base units of gross input.
     """
 
@@ -51,13 +51,13 @@ class Segment(NamedTuple):
 
 
 def segments(state: PoolState, direction: Direction, now: ChainTime) -> Iterator[Segment]:
-    """Return a pool's pieces for one direction, lazily, their marginal prices never rising.
+    """Return a pool's segments for one direction, lazily, with non-increasing marginal prices.
 
-    The lengths add up to what the pool can take: to its range's end, its last bin, or u64.
+    The lengths add up to the pool's maximum input: to the end of its range, its last bin, or u64.
 
     Raises:
-        AmmError: As a quote would: the pool is off, not open, empty or unsupported. What a walk
-            over bins meets later comes from the iterator.
+        AmmError: Like a quote: the pool is disabled, not open, empty or unsupported. The iterator raises
+            errors of bins that are reached later.
     """
     if isinstance(state, CpmmPool):
         return iter((_cpmm(state, direction, now),))
@@ -67,7 +67,7 @@ def segments(state: PoolState, direction: Direction, now: ChainTime) -> Iterator
         return iter((_damm_v2(state, direction, now),))
     if isinstance(state, DlmmPool):
         return _ironed(direction, state.ahead(direction, now))
-    raise UnsupportedPoolError(f"the curve of a {type(state).__name__} is not known")
+    raise UnsupportedPoolError(f"no curve for {type(state).__name__}")
 
 
 def _cpmm(pool: CpmmPool, direction: Direction, now: ChainTime) -> Segment:
@@ -86,7 +86,7 @@ def _cpmm(pool: CpmmPool, direction: Direction, now: ChainTime) -> Segment:
 
 
 def _amm_v4(pool: AmmV4Pool, direction: Direction, now: ChainTime) -> Segment:
-    """As CPMM, the only fee being on the input."""
+    """Like CPMM, with a fee on the input only."""
     price = pool.tradable_price(direction, now)
     kept = pool.fee_denominator - pool.fee_numerator
     vault_in = pool.vault_coin if direction is Direction.A_TO_B else pool.vault_pc
@@ -116,7 +116,7 @@ def _damm_v2(pool: DammV2Pool, direction: Direction, now: ChainTime) -> Segment:
             gain, depth, bend = liquidity << _Q128, liquidity * root * root, root << _Q128
             net_limit = liquidity * (root_max - root) >> _Q128
         if gain > held_out * bend:
-            # The reserve counted may end before the range does.
+            # The recorded reserve may be exhausted before the range ends.
             net_limit = min(net_limit, held_out * depth // (gain - held_out * bend))
     kept = DAMM_RATE_SCALE - rate
     if pool.fee_on_input(a_to_b=a_to_b):
@@ -129,7 +129,7 @@ def _damm_v2(pool: DammV2Pool, direction: Direction, now: ChainTime) -> Segment:
 
 
 def _of_bin(direction: Direction, bin_: BinAhead) -> Segment:
-    """A bin pays one price; a rate r leaves (1-r) of it, whichever side the fee is on."""
+    """A bin has one price; a fee rate r leaves (1-r) of it, on either side."""
     kept = DLMM_RATE_SCALE - bin_.rate
     if direction is Direction.A_TO_B:
         return Segment(kept * bin_.price, DLMM_RATE_SCALE << _Q64, 0, bin_.capacity)
@@ -137,10 +137,10 @@ def _of_bin(direction: Direction, bin_: BinAhead) -> Segment:
 
 
 def _ironed(direction: Direction, bins: Iterator[BinAhead]) -> Iterator[Segment]:
-    """Yield the bins' pieces, those that the next ones would outbid merged with them at the mean price.
+    """Yield the bins' segments; a segment with a worse price than its successor is merged with it.
 
-    Bins get dearer one by one, but the fee may fall faster where the walk comes nearer to the bin from
-    which volatility counts. What is yielded is then the least concave function above the pool's.
+    Prices get worse bin by bin, but the fee may fall faster while the walk approaches the volatility
+    reference bin. The result is the least concave function above the pool's.
     """
     held: list[Segment] = []
     try:
@@ -154,40 +154,40 @@ def _ironed(direction: Direction, bins: Iterator[BinAhead]) -> Iterator[Segment]
                 piece, merged = _merged(held.pop(), piece), True
             held.append(piece)
             if not merged and not bin_.nearing:
-                # From the reference on fees only rise: no later bin can outbid these.
+                # Past the reference fees only rise, so no later bin has a better price.
                 yield from held
                 held.clear()
     except AmmError:
-        # What was walked before the error can be traded.
+        # The bins before the error can be traded.
         yield from held
         raise
     yield from held
 
 
 def _merged(one: Segment, other: Segment) -> Segment:
-    """Return two straight pieces as one that begins and ends where they do."""
+    """Return one linear segment with the start and the end of two adjacent ones."""
     length = one.length + other.length
     paid = sum((piece.gain * piece.length << _Q64) // piece.depth for piece in (one, other))
     return Segment(paid, length << _Q64, 0, length)
 
 
 def input_to_price(state: PoolState, direction: Direction, now: ChainTime, price: Ratio) -> int:
-    """Return the largest input that takes a pool's price down to a target, and not below it.
+    """Return the largest input that moves a pool's price to a target, and not below it.
 
     Args:
         state: The pool.
         direction: Which token goes in.
         now: When the swap would land.
-        price: The target, as ``PoolState.price`` tells prices: before fees, out per in.
+        price: The target, in the form of ``PoolState.price``: before fees, out per in.
 
     Returns:
-        Base units of gross input that the pool can take; 0 if its price is not above the target. Of a
-        DLMM pool, what clears all bins priced above the target: its price is then the last one's. It
-        may be so little that the pool refuses it as too small.
+        Base units of gross input; 0 if the price is not above the target. For a DLMM pool, the input that
+        clears all bins priced above the target; its price is then the last one's. The amount may be too
+        small for the pool to quote.
 
     Raises:
-        AmmError: As a quote would: the pool is off, not open, empty or unsupported, or the walk
-            reaches bins that were not loaded.
+        AmmError: Like a quote: the pool is disabled, not open, empty or unsupported, or bins that were
+            not loaded are reached.
     """
     if isinstance(state, DlmmPool):
         above = 0
@@ -210,10 +210,10 @@ def input_to_price(state: PoolState, direction: Direction, now: ChainTime, price
 
 
 def _last_not_below(price_after: Callable[[int], Ratio], limit: int, at_zero: Ratio, target: Ratio) -> int:
-    """Return the last amount after which a price is not below its target, by false position.
+    """Return the largest amount after which the price is not below the target, by false position.
 
-    The root of the inverse price is almost a straight line over the amount. The end of the interval
-    that stays twice is halved in weight (Dowell and Jarratt's "Illinois" method), or it would never move.
+    The root of the inverse price is almost linear in the amount. An interval end that stays twice gets half
+    the weight (Dowell and Jarratt's "Illinois" method), or it would never move.
     """
     if not limit or _is_below(at_zero, target):
         return 0
@@ -248,5 +248,5 @@ def _is_below(price: Ratio, target: Ratio) -> bool:
 
 
 def _inverse_root(price: Ratio) -> int:
-    """Return the root of the inverse of a price, Q128."""
+    """Return the square root of the inverse price, Q128."""
     return isqrt((price.per << 2 * _Q128) // price.out)

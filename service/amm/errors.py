@@ -1,9 +1,9 @@
 """Why a swap is not quoted.
 
-The tree, each leaf with a stable code (the code is what logs, metrics and clients see)::
+The exception tree. Each leaf has a stable code, which logs, metrics and clients use::
 
     AmmError
-    |-- SwapRefusedError                the program would refuse this swap, or we will not guess it
+    |-- SwapRefusedError                the program would refuse this swap, or it cannot be quoted exactly
     |   |-- AmountTooSmallError         amount_too_small
     |   |-- ArithmeticOverflowError     arithmetic_overflow
     |   |-- InsufficientLiquidityError  insufficient_liquidity
@@ -11,23 +11,22 @@ The tree, each leaf with a stable code (the code is what logs, metrics and clien
     |   |-- PoolNotOpenError            pool_not_open
     |   |-- SwapUndeterminedError       swap_undetermined
     |   `-- UnsupportedPoolError        unsupported_pool
-    |-- StateIncompleteError            state_incomplete: the pool may quote, given what is missing
+    |-- StateIncompleteError            state_incomplete: the quote needs more data
     |   `-- BinArrayMissingError        bin_array_missing
-    `-- MalformedStateError             malformed_state: bytes or numbers that are no pool
+    `-- MalformedStateError             malformed_state: bytes or numbers that are not a valid pool
 
-A router passes over a pool on any ``SwapRefusedError``, fetches more on ``StateIncompleteError``
-and drops the snapshot on ``MalformedStateError``. A retry policy asks ``transient``: whether the
-same request may succeed on a later state of the same pool.
+A router skips a pool on any ``SwapRefusedError``, fetches more on ``StateIncompleteError`` and drops the
+snapshot on ``MalformedStateError``. A retry policy uses ``transient``.
 """
 
 from typing import ClassVar
 
 
 class AmmError(Exception):
-    """Anything this package raises.
+    """Base class of this package's errors.
 
     Attributes:
-        code: The stable name of the refusal.
+        code: The error's stable name.
         transient: Whether the same request may succeed on a later state of the same pool.
     """
 
@@ -42,13 +41,13 @@ class SwapRefusedError(AmmError):
 
 
 class AmountTooSmallError(SwapRefusedError):
-    """The amount is zero, or what it buys rounds down to zero."""
+    """The amount is zero, or its output rounds down to zero."""
 
     code = "amount_too_small"
 
 
 class ArithmeticOverflowError(SwapRefusedError):
-    """A value left its width (u64, u128) on the way; the program fails at the same place."""
+    """A value exceeded its width (u64, u128) during the calculation; the program fails in the same place."""
 
     code = "arithmetic_overflow"
 
@@ -61,34 +60,34 @@ class InsufficientLiquidityError(SwapRefusedError):
 
 
 class PoolDisabledError(SwapRefusedError):
-    """Swaps are switched off on this pool."""
+    """Swaps are disabled on this pool."""
 
     code = "pool_disabled"
     transient = True
 
 
 class PoolNotOpenError(SwapRefusedError):
-    """The pool's opening time or activation slot has not come."""
+    """The pool's opening time or activation slot is in the future."""
 
     code = "pool_not_open"
     transient = True
 
 
 class SwapUndeterminedError(SwapRefusedError):
-    """Two ways to work the swap out differ by a rounding; another amount or state may not."""
+    """The program's two calculations of the swap differ by rounding; another amount or state may succeed."""
 
     code = "swap_undetermined"
     transient = True
 
 
 class UnsupportedPoolError(SwapRefusedError):
-    """The pool is in a mode that is not reproduced to the unit here, so it is not quoted."""
+    """The pool is in a mode that is not reproduced exactly here, so it is not quoted."""
 
     code = "unsupported_pool"
 
 
 class StateIncompleteError(AmmError):
-    """The quote needs something that the snapshot or the caller did not bring."""
+    """The quote needs data that neither the snapshot nor the caller provided."""
 
     code = "state_incomplete"
     transient = True
@@ -104,11 +103,11 @@ class BinArrayMissingError(StateIncompleteError):
     code = "bin_array_missing"
 
     def __init__(self, index: int) -> None:
-        super().__init__(f"bin array {index} holds liquidity but is not part of the state")
+        super().__init__(f"bin array {index} holds liquidity but was not loaded")
         self.index = index
 
 
 class MalformedStateError(AmmError):
-    """The bytes are not the account they are taken for, or a number does not fit its field."""
+    """The bytes are not the expected account, or a number does not fit its field."""
 
     code = "malformed_state"

@@ -1,7 +1,7 @@
-"""Powers of Q64.64 numbers, truncated step by step as the Meteora programs truncate them.
+"""Powers of Q64.64 numbers, truncated at each multiplication exactly like the Meteora programs.
 
-The truncation of every product is visible in the last digits of a price or a fee, so the order of
-the multiplications is part of the result. Sources: MeteoraAg/dlmm-sdk
+Each truncation affects the last digits of a price or a fee, so the order of the multiplications is part of
+the result. Sources: MeteoraAg/dlmm-sdk
 commons/src/math/u64x64_math.rs and MeteoraAg/damm-v2 programs/cp-amm/src/math/fee_math.rs.
 """
 
@@ -32,7 +32,7 @@ def pow_q64(base: int, exponent: int) -> int:
         return ONE
     remaining = abs(exponent)
     if remaining >= MAX_EXPONENT:
-        raise ArithmeticOverflowError(f"the exponent {exponent} is out of range")
+        raise ArithmeticOverflowError(f"exponent {exponent} is out of range")
     invert = exponent < 0
     square = base
     if square >= ONE:

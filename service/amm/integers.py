@@ -1,4 +1,4 @@
-"""The integers of the programs: unsigned, of a fixed width, divided with a named rounding."""
+"""The programs' unsigned, fixed-width integers, and division with explicit rounding."""
 
 from service.amm.errors import AmountTooSmallError, ArithmeticOverflowError
 
@@ -34,10 +34,10 @@ def fit_u128(value: int) -> int:
 
 
 def check_amount(amount: int) -> None:
-    """Check an amount that is asked of a pool, in base units.
+    """Check the amount of a quote request, in base units.
 
     Raises:
-        AmountTooSmallError: It is not positive; every program refuses a swap of nothing.
+        AmountTooSmallError: It is not positive; every program rejects a swap of zero.
         ArithmeticOverflowError: It does not fit u64.
     """
     if amount < 1:

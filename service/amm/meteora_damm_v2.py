@@ -1,9 +1,9 @@
-"""Meteora DAMM v2 (cpamdpZCGKUy5JxQXB4dcpGPiikHawvSWAd6mEn1sGG): one price range, moving fees.
+"""Meteora DAMM v2 (cpamdpZCGKUy5JxQXB4dcpGPiikHawvSWAd6mEn1sGG): one price range, dynamic fees.
 
-The fee is on the output; in collect modes 1 and 2 a swap from B to A pays it on the input, so that
-it is always in B. Mode 2 keeps part of the fee in the pool and trades at constant product.
+The fee is on the output; in collect modes 1 and 2 a swap from B to A pays it on the input, so that it is
+always in B. Mode 2 keeps part of the fee in the pool and uses constant product.
 
-The program executes a swap that pays nothing, so a quote's amount_out may be zero: never send one.
+The program executes swaps with an output of zero, so a quote's amount_out may be zero: never send one.
 
 Source: MeteoraAg/damm-v2 programs/cp-amm/src: state/pool.rs (get_swap_result_from_exact_input,
 get_swap_result_from_exact_output, apply_swap_result, update_pre_swap, update_post_swap,
@@ -41,13 +41,13 @@ FEE_ON_OUTPUT, FEE_ON_B, COMPOUNDING = 0, 1, 2
 
 
 class _Swap(NamedTuple):
-    """One swap, as the pool sees it.
+    """One swap, before and after fees.
 
     Attributes:
-        net_in: The input without fee.
-        gross_out: The output with fee.
+        net_in: The input less the fee.
+        gross_out: The output before the fee.
         fee: On either side.
-        sqrt_price: After the swap; the old one on the constant product, which finds its own.
+        sqrt_price: After the swap; for constant product the old one, since it is recalculated from reserves.
     """
 
     a_to_b: bool
@@ -67,19 +67,19 @@ class DammV2Pool:
         liquidity: Scaled by 2^64.
         sqrt_price: Square root of the price, units of B per unit of A, Q64.64.
         sqrt_min_price: The lowest a swap may reach.
-        sqrt_max_price: The highest.
-        amount_a: Base units of A that the pool counts as its own, fees not included.
-        amount_b: The same of B.
+        sqrt_max_price: The highest a swap may reach.
+        amount_a: The pool's recorded reserve of A in base units, fees not included.
+        amount_b: The same for B.
         base_fee: The base rate's schedule.
-        dynamic_fee: The rate that follows volatility; None if the pool has none.
+        dynamic_fee: The volatility-dependent rate; None if the pool has none.
         protocol_fee_percent: The protocol's part of every fee.
         compounding_fee_bps: The part of the rest that stays in the pool, in collect mode 2.
         collect_fee_mode: 0 on the output, 1 always in B, 2 always in B and compounding.
-        fee_version: Tells the cap on the rate.
+        fee_version: Selects the cap on the rate.
         protocol_fee_a: Collected for the protocol, in base units of A.
-        protocol_fee_b: The same of B.
-        layout_version: 0: the pool does not count its amounts yet, the next swap begins to.
-        status: 0 if the pool swaps.
+        protocol_fee_b: The same for B.
+        layout_version: 0: the pool has no recorded reserves until its next swap.
+        status: 0 if swaps are enabled.
         activation_type: 0 by slot, 1 by Unix time.
         activation_point: When the pool opens, and the base rate's first period begins.
     """
@@ -104,7 +104,7 @@ class DammV2Pool:
     activation_point: int = 0
 
     def price(self, direction: Direction) -> Ratio:
-        """Return the price: its root squared, or the ratio of reserves on constant product.
+        """Return the price: the square of ``sqrt_price``, or the ratio of reserves for constant product.
 
         Raises:
             InsufficientLiquidityError: The pool is empty.
@@ -162,7 +162,7 @@ class DammV2Pool:
         return self._quote(price, swap)
 
     def rate(self, now: ChainTime) -> int:
-        """Check that the pool swaps now, and return its fee's rate, of 1e9.
+        """Check that the pool swaps now, and return its fee rate, scaled by 1e9.
 
         Raises:
             AmmError: See the tree in ``errors``.
@@ -182,18 +182,18 @@ class DammV2Pool:
             UnsupportedPoolError: The collect mode is not known.
         """
         if self.collect_fee_mode not in (FEE_ON_OUTPUT, FEE_ON_B, COMPOUNDING):
-            raise UnsupportedPoolError(f"the collect mode {self.collect_fee_mode} is not known")
+            raise UnsupportedPoolError(f"unknown collect fee mode {self.collect_fee_mode}")
         return self.collect_fee_mode != FEE_ON_OUTPUT and not a_to_b
 
     def price_range(self) -> Range:
-        """Return the curve of a pool that does not compound."""
+        """Return the curve of a pool without compounding."""
         return Range(self.sqrt_price, self.liquidity, self.sqrt_min_price, self.sqrt_max_price)
 
     def amounts(self) -> tuple[int, int]:
-        """Return the pool's amounts of A and B, counted for the first time if need be.
+        """Return the pool's reserves of A and B, calculated from the range if they are not recorded yet.
 
         Raises:
-            ArithmeticOverflowError: An amount counted does not fit u64.
+            ArithmeticOverflowError: A calculated reserve does not fit u64.
         """
         if self.layout_version == 0 and self.collect_fee_mode != COMPOUNDING:
             return self.price_range().reserves()
@@ -205,9 +205,9 @@ class DammV2Pool:
         amount_a, amount_b = self.amounts()
         held_in, held_out = (amount_a, amount_b) if swap.a_to_b else (amount_b, amount_a)
         if swap.gross_out > held_out:
-            raise InsufficientLiquidityError(f"{swap.gross_out} asked of {held_out} held")
+            raise InsufficientLiquidityError(f"output {swap.gross_out} exceeds the reserve of {held_out}")
         if amount_in > U64_MAX or held_in + amount_in > U64_MAX:
-            raise ArithmeticOverflowError(f"{amount_in} in does not fit u64")
+            raise ArithmeticOverflowError(f"input {amount_in} does not fit u64")
         return SwapQuote(
             amount_in,
             swap.gross_out - fee_out,
@@ -218,7 +218,7 @@ class DammV2Pool:
         )
 
     def _after(self, swap: _Swap, amount_a: int, amount_b: int) -> "DammV2Pool":
-        """Return the pool after a swap (apply_swap_result); no referrer takes part."""
+        """Return the pool after a swap without a referrer (apply_swap_result)."""
         protocol_fee = swap.fee * self.protocol_fee_percent // 100
         compounded = (swap.fee - protocol_fee) * self.compounding_fee_bps // BASIS_POINTS
         if swap.a_to_b:
@@ -236,7 +236,7 @@ class DammV2Pool:
             dynamic_fee = dynamic_fee.before_swap(self.sqrt_price, swap.timestamp_s).after_swap(
                 self.sqrt_price, sqrt_price, swap.timestamp_s
             )
-        # The fee is in A only where it is on an output of A.
+        # The fee is in A only if it is on an output of A.
         in_a = not swap.a_to_b and not swap.fee_on_input
         return replace(
             self,

@@ -1,7 +1,7 @@
 """The account of Meteora's DAMM v2 program (cpamdpZCGKUy5JxQXB4dcpGPiikHawvSWAd6mEn1sGG).
 
-Layout: MeteoraAg/damm-v2 programs/cp-amm/src/state/pool.rs and state/fee.rs. The base fee's fields
-are read as those of the schedulers by time, the only modes that are quoted.
+Layout: MeteoraAg/damm-v2 programs/cp-amm/src/state/pool.rs and state/fee.rs. The base fee's fields are
+decoded as those of the time schedulers, the only supported modes.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from service.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
 
 @dataclass(frozen=True, slots=True)
 class DammV2Account(Account):
-    """Pool: all that a quote needs."""
+    """Pool: the fields that a quote needs."""
 
     SIZE = 1112
     DISCRIMINATOR = anchor_discriminator("Pool")
@@ -72,9 +72,9 @@ class DammV2Account(Account):
     layout_version: int = at(696, U8)
 
     def written(self, pool: DammV2Pool) -> "DammV2Account":
-        """Return the account with what later swaps read taken from a pool.
+        """Return the account with the fields that later swaps read taken from a pool.
 
-        Fees owed to positions, and the sums of fees, are left as they were.
+        Fees of positions, and the totals of fees, are not updated.
         """
         account = replace(
             self,
@@ -97,7 +97,7 @@ class DammV2Account(Account):
 
 
 def pool_of_account(account: DammV2Account) -> DammV2Pool:
-    """Make the state of a pool from its account."""
+    """Return a pool's state from its account."""
     dynamic_fee = DynamicFee(
         bin_step=account.dynamic_bin_step,
         bin_step_q64=account.dynamic_bin_step_q64,

@@ -17,10 +17,10 @@ class Range(NamedTuple):
     """Liquidity within a price range.
 
     Attributes:
-        sqrt_price: Where the price is.
+        sqrt_price: The current price.
         liquidity: Constant over the range.
         sqrt_min_price: The lowest price a swap may reach.
-        sqrt_max_price: The highest.
+        sqrt_max_price: The highest price a swap may reach.
     """
 
     sqrt_price: int
@@ -29,7 +29,7 @@ class Range(NamedTuple):
     sqrt_max_price: int
 
     def out_for(self, net_in: int, *, a_to_b: bool) -> tuple[int, int]:
-        """Return what an input buys, rounded down, and the square root of the price after it.
+        """Return the output for an input, rounded down, and the square-root price after it.
 
         Raises:
             InsufficientLiquidityError: The price would leave the range.
@@ -37,7 +37,7 @@ class Range(NamedTuple):
         """
         price, liquidity = self.sqrt_price, self.liquidity
         if a_to_b:
-            # Rounded up: the price must not fall further than the input pays for.
+            # Rounded up, so that the price does not fall further than the input pays for.
             after = -(-liquidity * price // (liquidity + net_in * price))
             self._check_range(after)
             out = liquidity * (price - after) >> 128
@@ -50,7 +50,7 @@ class Range(NamedTuple):
         return out, after
 
     def in_for(self, gross_out: int, *, a_to_b: bool) -> tuple[int, int]:
-        """Return what an output costs, rounded up, and the square root of the price after it.
+        """Return the input for an output, rounded up, and the square-root price after it.
 
         Raises:
             InsufficientLiquidityError: The price would leave the range.
@@ -64,7 +64,7 @@ class Range(NamedTuple):
         else:
             left = liquidity - gross_out * price
             if left <= 0:
-                raise InsufficientLiquidityError(f"{gross_out} is more than the liquidity holds")
+                raise InsufficientLiquidityError(f"output {gross_out} exceeds the liquidity")
             after = -(-liquidity * price // left)
             self._check_range(after)
             needed = -(-liquidity * (after - price) >> 128)
@@ -98,7 +98,7 @@ class Product(NamedTuple):
     amount_b: int
 
     def out_for(self, net_in: int, *, a_to_b: bool) -> int:
-        """Return what an input buys, rounded down.
+        """Return the output for an input, rounded down.
 
         Raises:
             ArithmeticOverflowError: The reserve would not fit u64.
@@ -109,27 +109,27 @@ class Product(NamedTuple):
         return held_out * net_in // (held_in + net_in)
 
     def in_for(self, gross_out: int, *, a_to_b: bool) -> int:
-        """Return what an output costs, rounded up.
+        """Return the input for an output, rounded up.
 
         Raises:
-            InsufficientLiquidityError: The reserve does not hold more than that.
+            InsufficientLiquidityError: The output is not less than the reserve.
             ArithmeticOverflowError: The cost does not fit u64.
         """
         held_in, held_out = self if a_to_b else (self.amount_b, self.amount_a)
         if gross_out >= held_out:
-            raise InsufficientLiquidityError(f"{gross_out} asked of a reserve of {held_out}")
+            raise InsufficientLiquidityError(f"output {gross_out} exceeds the reserve of {held_out}")
         needed = -(-held_in * gross_out // (held_out - gross_out))
         if needed > U64_MAX:
             raise ArithmeticOverflowError(f"{needed} does not fit u64")
         return needed
 
     def sqrt_price(self) -> int:
-        """Return the square root of the price, Q64.64, rounded down.
+        """Return the square-root price, Q64.64, rounded down.
 
         Raises:
             ArithmeticOverflowError: It does not fit u128.
         """
         root = isqrt((self.amount_b << 128) // self.amount_a)
         if root > U128_MAX:
-            raise ArithmeticOverflowError("the square root of the price does not fit u128")
+            raise ArithmeticOverflowError("the square-root price does not fit u128")
         return root

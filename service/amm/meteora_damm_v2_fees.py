@@ -1,4 +1,4 @@
-"""DAMM v2's fees: a base rate that falls from a cliff, and a rate that follows volatility.
+"""DAMM v2's fees: a base rate that falls from a cliff rate, and a volatility-dependent rate.
 
 Source: MeteoraAg/damm-v2 programs/cp-amm/src: state/fee.rs, base_fee/fee_time_scheduler.rs,
 math/fee_math.rs, constants.rs.
@@ -14,23 +14,23 @@ BASIS_POINTS = 10_000
 RATE_SCALE = 1_000_000_000
 VARIABLE_SCALE = 100_000_000_000
 
-# The cap on the whole rate, by the pool's fee version: 50 and 99 percent.
+# The cap on the total rate, by the pool's fee version: 50 and 99 percent.
 RATE_MAX = (500_000_000, 990_000_000)
 
-# BaseFeeMode of the program. The others charge by amount or by market value.
+# The program's BaseFeeMode. The other modes charge by amount or by market value.
 LINEAR, EXPONENTIAL = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
 class BaseFee:
-    """The base rate's way down.
+    """The base rate's schedule.
 
     Attributes:
-        cliff_rate: Where it starts, of 1e9.
-        mode: 0 falls by the reduction each period, 1 by the reduction's part of itself.
-        periods: After so many it stays.
+        cliff_rate: The initial rate, scaled by 1e9.
+        mode: 0: falls linearly, by the reduction each period; 1: exponentially, by that fraction.
+        periods: The number of periods after which the rate stays constant.
         period_frequency: A period's length in slots or seconds; 0 keeps the rate at the cliff.
-        reduction: Of 1e9 in mode 0, in basis points in mode 1.
+        reduction: Scaled by 1e9 in mode 0, in basis points in mode 1.
     """
 
     cliff_rate: int
@@ -40,14 +40,14 @@ class BaseFee:
     reduction: int = 0
 
     def rate(self, point: int, activation_point: int) -> int:
-        """Return the base rate at a point, a slot or a Unix time, not before the activation.
+        """Return the base rate at a slot or a Unix time, not before the activation.
 
         Raises:
             UnsupportedPoolError: The rate does not depend on time alone, or the schedule falls
                 below zero.
         """
         if self.mode not in (LINEAR, EXPONENTIAL):
-            raise UnsupportedPoolError(f"the base fee mode {self.mode} is not quoted")
+            raise UnsupportedPoolError(f"unsupported base fee mode {self.mode}")
         if self.period_frequency == 0:
             return self.cliff_rate
         period = min((point - activation_point) // self.period_frequency, self.periods)
@@ -61,15 +61,15 @@ class BaseFee:
         else:
             rate = -1
         if rate < 0:
-            raise UnsupportedPoolError("the base fee's schedule falls below zero")
+            raise UnsupportedPoolError("the base fee schedule falls below zero")
         return rate
 
 
 @dataclass(frozen=True, slots=True)
 class DynamicFee:
-    """The rate that follows volatility, with what it remembers.
+    """The volatility-dependent rate, with its state.
 
-    Volatility is counted in bins of the price's square root, how far it has come from a reference.
+    Volatility is the distance of the price's square root from a reference, in bins.
 
     Attributes:
         bin_step: Basis points of a bin.
@@ -77,12 +77,12 @@ class DynamicFee:
         variable_fee_control: Scales the rate.
         max_volatility: The accumulator's cap.
         filter_period_s: A swap within this time of the last move keeps the references.
-        decay_period_s: A swap after this time forgets earlier volatility.
+        decay_period_s: A swap after this time resets volatility to zero.
         reduction_factor: The part of earlier volatility kept in between, in basis points.
         last_update_s: Unix time of the last swap that moved the price by a bin.
-        sqrt_price_reference: From where moves are counted, Q64.64.
+        sqrt_price_reference: The reference of moves, Q64.64.
         accumulator: After the last swap, in 1/10,000 of a bin.
-        reference: What remained of it when the reference was last set.
+        reference: The decayed accumulator when the reference was last set.
     """
 
     bin_step: int
@@ -98,7 +98,7 @@ class DynamicFee:
     reference: int = 0
 
     def rate(self) -> int:
-        """Return the variable rate, of 1e9, before the cap.
+        """Return the variable rate, scaled by 1e9, before the cap.
 
         Raises:
             ArithmeticOverflowError: It does not fit u128.
@@ -119,7 +119,7 @@ class DynamicFee:
         return replace(self, sqrt_price_reference=sqrt_price, reference=kept)
 
     def after_swap(self, before: int, after: int, timestamp_s: int) -> "DynamicFee":
-        """Count a swap's move between two square roots of prices, Q64.64.
+        """Add a swap's move between two square-root prices, Q64.64.
 
         Raises:
             ArithmeticOverflowError: The move does not fit u128.
@@ -135,36 +135,36 @@ class DynamicFee:
     def _bins_between(self, one: int, other: int) -> int:
         low, high = (one, other) if one < other else (other, one)
         if not low or not self.bin_step_q64:
-            raise ArithmeticOverflowError("the distance between the prices is not defined")
+            raise ArithmeticOverflowError("the distance between the prices is undefined")
         ratio = (high << 64) // low
         if ratio > U128_MAX:
             raise ArithmeticOverflowError("the distance between the prices does not fit u128")
-        # Twice: a bin of the price is half a bin of its square root.
+        # Doubled, since one bin of the price is half a bin of its square root.
         return (ratio - ONE) // self.bin_step_q64 * 2
 
 
 def capped_rate(base_rate: int, variable_rate: int, fee_version: int) -> int:
-    """Return the whole rate, of 1e9.
+    """Return the total rate, scaled by 1e9.
 
     Raises:
         UnsupportedPoolError: The fee version is not known.
         ArithmeticOverflowError: The sum does not fit u64.
     """
     if not 0 <= fee_version < len(RATE_MAX):
-        raise UnsupportedPoolError(f"the fee version {fee_version} is not known")
+        raise UnsupportedPoolError(f"unknown fee version {fee_version}")
     rate = base_rate + variable_rate
     if rate > U64_MAX:
-        raise ArithmeticOverflowError("the fee's rate does not fit u64")
+        raise ArithmeticOverflowError("the fee rate does not fit u64")
     return min(rate, RATE_MAX[fee_version])
 
 
 def fee_of_gross(amount: int, rate: int) -> int:
-    """Return the fee contained in an amount, rounded up; the rate is of 1e9."""
+    """Return the fee contained in an amount, rounded up; the rate is scaled by 1e9."""
     return -(-amount * rate // RATE_SCALE)
 
 
 def gross_of_net(amount: int, rate: int) -> int:
-    """Return the smallest amount that leaves the net after a fee of this rate, of 1e9.
+    """Return the smallest amount that leaves the net after a fee of this rate, scaled by 1e9.
 
     Raises:
         ArithmeticOverflowError: It does not fit u64.

@@ -1,7 +1,6 @@
-"""Meteora DLMM (LBUZKhRxPF3XUpBCjp4YzTKgLccjZhTSDM9YuVaPwxo): bins of one price, a moving fee.
+"""Meteora DLMM (LBUZKhRxPF3XUpBCjp4YzTKgLccjZhTSDM9YuVaPwxo): bins with one price each, a dynamic fee.
 
-Token A is X, token B is Y. A swap takes what it needs bin by bin, each at its own price and its own
-fee rate.
+Token A is X, token B is Y. A swap goes bin by bin; each bin has its own price and fee rate.
 
 Source: MeteoraAg/dlmm-sdk commons/src/quote.rs (quote_exact_in, quote_exact_out,
 swap_exact_in_quote_at_bin, swap_exact_out_quote_at_bin), extensions/lb_pair.rs.
@@ -48,17 +47,17 @@ from service.amm.quote import ChainTime, Direction, Ratio, SwapQuote, price_impa
 
 ENABLED = 0
 
-# PairType of the program. The first two open at once, the others at their activation point.
+# The program's PairType. The first two open at once, the others at their activation point.
 OPEN_PAIRS = (0, 3)
 GATED_PAIRS = (1, 2)
 
-# FunctionType and CollectFeeMode of the program.
+# The program's FunctionType and CollectFeeMode.
 UNDETERMINED, LIQUIDITY_MINING, LIMIT_ORDERS = 0, 1, 2
 FEE_ON_INPUT, FEE_ON_Y = 0, 1
 
 
 class _Step(NamedTuple):
-    """What a swap did in one bin; amounts with fees."""
+    """A swap's part in one bin; amounts include fees."""
 
     bin_id: int
     bin_: Bin
@@ -69,7 +68,7 @@ class _Step(NamedTuple):
 
 
 class _Start(NamedTuple):
-    """What a whole swap has in common."""
+    """Values that are constant during a swap."""
 
     x_in: bool
     orders: bool
@@ -81,15 +80,15 @@ class _Start(NamedTuple):
 
 
 class BinAhead(NamedTuple):
-    """A bin that a swap would come to.
+    """A bin that a swap would reach.
 
     Attributes:
         bin_id: The bin.
         price: Units of Y per unit of X, Q64.64.
-        rate: The fee's rate in it, of 1e9.
-        fee_on_input: Whether the fee is taken from what goes in.
-        capacity: Base units in, with the fee if it is on the input, that clear it.
-        nearing: Whether the next bin may charge less, being nearer to where volatility counts from.
+        rate: The bin's fee rate, scaled by 1e9.
+        fee_on_input: Whether the fee is taken from the input.
+        capacity: Base units of input that clear it, including a fee on the input.
+        nearing: Whether the next bin may have a lower fee, being closer to the volatility reference.
     """
 
     bin_id: int
@@ -105,14 +104,14 @@ class DlmmPool:
     """A DLMM pool with the bin arrays that were loaded.
 
     Attributes:
-        parameters: What the pool was made with.
-        active_id: The bin that trades.
+        parameters: The pool's constants.
+        active_id: The active bin.
         arrays: The loaded bin arrays, by index.
-        liquid_arrays: The indices of all arrays that hold anything, ascending, loaded or not.
-        volatility: What the pool remembers of its price's moves.
+        liquid_arrays: The indices of all arrays with liquidity, ascending, loaded or not.
+        volatility: The state of the variable fee.
         protocol_fee_x: Collected for the protocol, in base units of X.
-        protocol_fee_y: The same of Y.
-        status: 0 if the pool swaps.
+        protocol_fee_y: The same for Y.
+        status: 0 if swaps are enabled.
         pair_type: 0 and 3 are open at once, 1 and 2 at their activation point.
         activation_type: 0 by slot, 1 by Unix time.
         activation_point: When a gated pool opens.
@@ -138,13 +137,13 @@ class DlmmPool:
         bins: Iterable[tuple[int, Bin]],
         volatility: Volatility = CALM,
     ) -> "DlmmPool":
-        """Make a pool of plain numbers, all of its bins known."""
+        """Return a pool whose bins are all given."""
         arrays = arrays_of(bins)
         liquid = tuple(sorted(index for index, array in arrays.items() if not array.is_empty))
         return cls(parameters, active_id, arrays, liquid, volatility)
 
     def bin(self, bin_id: int) -> Bin:
-        """Return what a loaded bin holds; nothing, if its array is not loaded."""
+        """Return a bin; an empty one if its array is not loaded."""
         array = self.arrays.get(bin_id // BINS_PER_ARRAY)
         return Bin() if array is None else array.bins[bin_id % BINS_PER_ARRAY]
 
@@ -173,7 +172,7 @@ class DlmmPool:
             left -= step.amount_in
             if not left:
                 return self._quote(direction, start, steps)
-        raise InsufficientLiquidityError(f"{left} of {amount} find nothing left to buy")
+        raise InsufficientLiquidityError(f"{left} of input {amount} exceed the pool's liquidity")
 
     def quote_exact_out(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[DlmmPool]":
         """Quote a swap for exactly this output.
@@ -186,19 +185,19 @@ class DlmmPool:
         steps: list[_Step] = []
         left = amount
         for bin_id, bin_ in self._walk(start):
-            # A bin so poor that the fee takes all of it is bought too, and pays nothing.
+            # A bin whose whole output goes to the fee is cleared too, with an output of zero.
             step = self._swap_for_output(start, bin_id, bin_, left)
             steps.append(step)
             left -= step.amount_out
             if not left:
                 return self._quote(direction, start, steps)
-        raise InsufficientLiquidityError(f"the pool is {left} short of {amount}")
+        raise InsufficientLiquidityError(f"the pool is {left} short of output {amount}")
 
     def ahead(self, direction: Direction, now: ChainTime) -> Iterator[BinAhead]:
-        """Check that the pool swaps, and walk the bins that a swap would clear one after the other.
+        """Check that the pool swaps, and iterate over the bins that a swap would clear in sequence.
 
         Raises:
-            AmmError: See the tree in ``errors``; what the walk itself meets comes from the iterator.
+            AmmError: See the tree in ``errors``; the iterator raises errors of bins that are reached later.
         """
         return self._ahead(self._start(direction, now))
 
@@ -221,13 +220,13 @@ class DlmmPool:
         if self.pair_type in GATED_PAIRS:
             check_open(current_point(self.activation_type, now), self.activation_point)
         elif self.pair_type not in OPEN_PAIRS:
-            raise UnsupportedPoolError(f"the pair type {self.pair_type} is not known")
+            raise UnsupportedPoolError(f"unknown pair type {self.pair_type}")
         parameters = self.parameters
         if parameters.collect_fee_mode not in (FEE_ON_INPUT, FEE_ON_Y):
-            raise UnsupportedPoolError(f"the fee mode {parameters.collect_fee_mode} is not known")
+            raise UnsupportedPoolError(f"unknown collect fee mode {parameters.collect_fee_mode}")
         function = parameters.function_type
         if function not in (UNDETERMINED, LIQUIDITY_MINING, LIMIT_ORDERS):
-            raise UnsupportedPoolError(f"the function type {function} is not known")
+            raise UnsupportedPoolError(f"unknown function type {function}")
         x_in = direction is Direction.A_TO_B
         index_reference, volatility_reference = self.volatility.at_start_of_swap(
             parameters, self.active_id, now.timestamp_s
@@ -250,14 +249,14 @@ class DlmmPool:
         return min(start.volatility_reference + moved, self.parameters.max_volatility)
 
     def _rate(self, start: _Start, bin_id: int) -> int:
-        """Return the fee rate in a bin, of 1e9."""
+        """Return a bin's fee rate, scaled by 1e9."""
         rate = start.base_rate
         if self.parameters.variable_fee_control:
             rate += self.parameters.variable_rate(self._accumulator(start, bin_id))
         return min(rate, RATE_MAX)
 
     def _swap_in_bin(self, start: _Start, bin_id: int, bin_: Bin, amount: int) -> _Step:
-        """Swap an input, fee included, as far as one bin goes."""
+        """Swap as much of an input, fee included, as one bin can take."""
         rate = self._rate(start, bin_id)
         price = price_of_bin(bin_id, self.parameters.bin_step)
         fee = fee_of_gross(amount, rate) if start.fee_on_input else 0
@@ -273,7 +272,7 @@ class DlmmPool:
         return _Step(bin_id, bin_, filled, filled.total_in + fee, gross_out, fee)
 
     def _swap_for_output(self, start: _Start, bin_id: int, bin_: Bin, amount: int) -> _Step:
-        """Swap for an output, fee deducted, as far as one bin goes."""
+        """Swap for as much of an output, fee deducted, as one bin can pay."""
         rate = self._rate(start, bin_id)
         gross_out = amount if start.fee_on_input else amount + fee_on_net(amount, rate)
         if fit_u64(gross_out) >= bin_.amount_for(x_in=start.x_in, orders=start.orders):
@@ -283,7 +282,7 @@ class DlmmPool:
         if start.fee_on_input:
             amount_in = fit_u64(amount_in + fee_on_net(amount_in, rate))
         step = self._swap_in_bin(start, bin_id, bin_, amount_in)
-        # One unit of input may be worth many of output. What was not asked for is not the trader's.
+        # One unit of input may be worth many of output; the trader gets only the requested amount.
         return step._replace(amount_out=amount)
 
     def _quote(self, direction: Direction, start: _Start, steps: list[_Step]) -> "SwapQuote[DlmmPool]":
@@ -293,9 +292,9 @@ class DlmmPool:
             amount_out += step.amount_out
             fee += step.fee
         if amount_in > U64_MAX or amount_out > U64_MAX:
-            raise ArithmeticOverflowError(f"{amount_in} in or {amount_out} out does not fit u64")
+            raise ArithmeticOverflowError(f"input {amount_in} or output {amount_out} does not fit u64")
         if not amount_out:
-            raise AmountTooSmallError(f"{amount_in} in buys nothing")
+            raise AmountTooSmallError(f"input {amount_in} has no output")
         fee_in, fee_out = (fee, 0) if start.fee_on_input else (0, fee)
         impact = price_impact_ppm(self.price(direction), amount_in - fee_in, amount_out + fee_out)
         after = partial(self._after, start, steps)
@@ -304,9 +303,9 @@ class DlmmPool:
     def _after(self, start: _Start, steps: list[_Step]) -> "DlmmPool":
         """Return the pool after a swap.
 
-        What a bin pays beyond an exact output is nobody's if the fee is on the input, and the
-        protocol's if it is on the output. An array that the swap emptied is no longer listed: it held
-        nothing but limit orders, since providers are paid into their bins.
+        A bin's payment beyond an exact output goes to the protocol if the fee is on the output; otherwise it
+        belongs to no one. An emptied array is removed from the liquid ones: it held only limit orders, since
+        liquidity providers are paid into their bins.
         """
         end_id = steps[-1].bin_id
         changed: dict[int, dict[int, Bin]] = {}

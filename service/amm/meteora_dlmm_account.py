@@ -1,8 +1,8 @@
 """The accounts of Meteora's DLMM program (LBUZKhRxPF3XUpBCjp4YzTKgLccjZhTSDM9YuVaPwxo).
 
 Layouts: MeteoraAg/dlmm-sdk idls/dlmm.json (0.12.0): LbPair, BinArray, BinArrayBitmapExtension.
-Which arrays hold anything is told by a bitmap: the pair's for indices -512 to 511, the extension's
-beyond (commons/src/extensions/bin_array_bitmap.rs).
+A bitmap marks the arrays with liquidity: the pair's for indices -512 to 511, the extension's beyond
+(commons/src/extensions/bin_array_bitmap.rs).
 """
 
 import struct
@@ -31,8 +31,8 @@ PAIR_BITMAP_SIZE = 512
 EXTENSION_BITMAPS = 12
 BITMAP_BYTES = PAIR_BITMAP_SIZE // 8
 
-# The fields of a bin that a swap reads: amounts at 0 and 8, open orders at 112, begun ones at 128,
-# their side at 140. The rest (price, shares, fees owed) is told by the id or is the positions' own.
+# The fields of a bin that a swap reads: amounts at 0 and 8, open orders at 112, partially filled ones at 128,
+# their side at 140. The rest (price, shares, fees owed) follows from the id or belongs to positions.
 BIN = struct.Struct("<QQ96xQ8xQ4xB3x")
 
 
@@ -80,7 +80,7 @@ class LbPairAccount(Account):
 
     @property
     def parameters(self) -> DlmmParameters:
-        """What the pool was made with."""
+        """The pool's constants."""
         return DlmmParameters(
             bin_step=self.bin_step,
             base_factor=self.base_factor,
@@ -97,7 +97,7 @@ class LbPairAccount(Account):
         )
 
     def written(self, pool: DlmmPool) -> "LbPairAccount":
-        """Return the account with what swaps change taken from a pool."""
+        """Return the account with the fields that swaps change taken from a pool."""
         return replace(
             self,
             active_id=pool.active_id,
@@ -124,13 +124,13 @@ class BinArrayAccount(Account):
 
     @property
     def array(self) -> BinArray:
-        """What the bins hold."""
+        """The bins' contents."""
         return BinArray(self.index, tuple(_bin(*values) for values in BIN.iter_unpack(self.bins)))
 
     def written(self, array: BinArray) -> "BinArrayAccount":
         """Return the account with the bins' amounts and orders taken from an array.
 
-        The ages of orders, the fees owed to them and to positions are left as they were.
+        The ages of orders, and the fees owed to them and to positions, are not updated.
         """
         bins = bytearray(self.bins)
         for offset, bin_ in enumerate(array.bins):
@@ -143,7 +143,7 @@ class BinArrayAccount(Account):
 
 @dataclass(frozen=True, slots=True)
 class BitmapExtensionAccount(Account):
-    """BinArrayBitmapExtension: which arrays beyond the pair's own bitmap hold anything."""
+    """BinArrayBitmapExtension: which arrays beyond the pair's own bitmap have liquidity."""
 
     SIZE = 40 + 2 * EXTENSION_BITMAPS * BITMAP_BYTES
     DISCRIMINATOR = anchor_discriminator("BinArrayBitmapExtension")
@@ -160,11 +160,11 @@ def _bin(amount_x: int, amount_y: int, open_orders: int, begun_orders: int, ask:
 
 
 def liquid_arrays(pair: LbPairAccount, extension: BitmapExtensionAccount | None = None) -> tuple[int, ...]:
-    """Return the indices of the arrays that hold anything, ascending.
+    """Return the indices of the arrays with liquidity, ascending.
 
     Args:
         pair: The pool's account.
-        extension: Its extension, if it has one. A pool that never left the pair's bitmap has none.
+        extension: Its extension, or None. A pool that always fitted the pair's bitmap has none.
     """
     indices = [bit - PAIR_BITMAP_SIZE for bit in _bits(pair.bitmap)]
     if extension is not None:
@@ -174,7 +174,7 @@ def liquid_arrays(pair: LbPairAccount, extension: BitmapExtensionAccount | None 
 
 
 def _bits(bitmap: bytes) -> Iterator[int]:
-    """Yield the positions of the bits set, the lowest first."""
+    """Yield the positions of the set bits, ascending."""
     bits = int.from_bytes(bitmap, "little")
     while bits:
         lowest = bits & -bits
@@ -187,7 +187,7 @@ def pool_of_accounts(
     arrays: Iterable[BinArrayAccount],
     extension: BitmapExtensionAccount | None = None,
 ) -> DlmmPool:
-    """Make the state of a pool from its account and the bin arrays that were fetched."""
+    """Return a pool's state from its account and the loaded bin arrays."""
     return DlmmPool(
         parameters=pair.parameters,
         active_id=pair.active_id,

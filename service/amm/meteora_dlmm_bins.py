@@ -1,7 +1,7 @@
-"""DLMM's bins: what each holds, the way a swap walks them, and what it takes from one.
+"""DLMM's bins: their contents, the sequence in which a swap visits them, and filling one.
 
-In a bin everything trades at one price, in this order: the liquidity providers' amounts, what is
-left of the limit orders a swap has begun to fill, then the orders still untouched.
+All of a bin trades at one price, in this order: the liquidity providers' amounts, the rest of partially
+filled limit orders, then the other limit orders.
 
 Source: MeteoraAg/dlmm-sdk commons/src/quote.rs (get_exact_in_fill_amount_result,
 get_excluded_fee_amount_in, shift_active_bin_if_empty_gap), extensions/bin.rs and bin_array.rs.
@@ -27,13 +27,13 @@ BIN_ID_MAX = 443_636
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """What one bin holds, in base units.
+    """A bin's contents, in base units.
 
     Attributes:
         amount_x: The liquidity providers' X.
         amount_y: The liquidity providers' Y.
-        open_orders: Limit orders that no swap has touched, of X if they ask, of Y if they bid.
-        begun_orders: What remains of limit orders that are being filled.
+        open_orders: Limit orders without a fill, in X if they are asks, in Y if they are bids.
+        begun_orders: The rest of partially filled limit orders.
         orders_ask: Whether the limit orders sell X.
     """
 
@@ -44,13 +44,13 @@ class Bin:
     orders_ask: bool = False
 
     def orders_for(self, *, x_in: bool) -> tuple[int, int]:
-        """Return the begun and the open orders that a swap in this direction fills."""
+        """Return the partially filled and the open orders that a swap in this direction fills."""
         if self.orders_ask is x_in:
             return 0, 0
         return self.begun_orders, self.open_orders
 
     def amount_for(self, *, x_in: bool, orders: bool) -> int:
-        """Return all that a swap in this direction can take out, at most 2^64 - 1."""
+        """Return the maximum output of a swap in this direction, at most 2^64 - 1."""
         amount = self.amount_y if x_in else self.amount_x
         if not orders or not (self.open_orders or self.begun_orders):
             return amount
@@ -62,10 +62,10 @@ EMPTY_BIN = Bin()
 
 @dataclass(frozen=True, slots=True)
 class BinArray:
-    """Seventy bins in a row, the unit in which they are stored and fetched.
+    """Seventy consecutive bins, the unit of storage.
 
     Attributes:
-        index: Floor of a bin's id over 70.
+        index: floor(bin id / 70).
         bins: All seventy, by offset.
     """
 
@@ -74,7 +74,7 @@ class BinArray:
 
     def __post_init__(self) -> None:
         if len(self.bins) != BINS_PER_ARRAY:
-            raise MalformedStateError(f"{len(self.bins)} bins are no bin array")
+            raise MalformedStateError(f"a bin array has {BINS_PER_ARRAY} bins, got {len(self.bins)}")
 
     def with_bins(self, changed: Mapping[int, Bin]) -> "BinArray":
         """Return the array with the bins of these ids replaced."""
@@ -85,7 +85,7 @@ class BinArray:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no bin holds anything."""
+        """Whether all bins are empty."""
         return not any(
             bin_.amount_x or bin_.amount_y or bin_.open_orders or bin_.begun_orders
             for bin_ in self.bins
@@ -94,7 +94,7 @@ class BinArray:
 
 
 def arrays_of(bins: Iterable[tuple[int, Bin]]) -> dict[int, BinArray]:
-    """Gather bins, by their ids, into arrays."""
+    """Group bins, by their ids, into arrays."""
     by_array: dict[int, dict[int, Bin]] = {}
     for bin_id, bin_ in bins:
         by_array.setdefault(bin_id // BINS_PER_ARRAY, {})[bin_id] = bin_
@@ -110,17 +110,17 @@ def walk(
     x_in: bool,
     orders: bool,
 ) -> Iterator[tuple[int, Bin]]:
-    """Walk the bins that a swap can take from: down when X goes in, up when Y does.
+    """Iterate over the bins that a swap can use: downwards if X goes in, upwards if Y does.
 
     Args:
-        arrays: The arrays loaded, by index.
-        liquid: The indices of all arrays that hold anything, ascending, loaded or not.
-        active_id: Where the walk starts.
+        arrays: The loaded arrays, by index.
+        liquid: The indices of all arrays with liquidity, ascending, loaded or not.
+        active_id: The first bin.
         x_in: The direction.
         orders: Whether limit orders count.
 
     Yields:
-        Each bin's id and what it holds.
+        Each bin's id and contents.
 
     Raises:
         BinArrayMissingError: The walk reaches an array that is not loaded.
@@ -153,14 +153,14 @@ def walk(
 
 
 class Fill(NamedTuple):
-    """What a swap moves in one bin, fees apart, in base units.
+    """The amounts of a swap in one bin, without fees, in base units.
 
     Attributes:
         total_in: The input used.
-        pool_in: What of it went to the liquidity providers; the rest to orders.
-        pool_out: Taken from the liquidity providers.
-        begun_out: Taken from orders being filled.
-        open_out: Taken from untouched orders.
+        pool_in: Its part for the liquidity providers; the rest goes to orders.
+        pool_out: Paid by the liquidity providers.
+        begun_out: Paid by partially filled orders.
+        open_out: Paid by orders without an earlier fill.
     """
 
     total_in: int
@@ -171,15 +171,15 @@ class Fill(NamedTuple):
 
     @property
     def total_out(self) -> int:
-        """All that is taken out."""
+        """The total output."""
         return self.pool_out + self.begun_out + self.open_out
 
     def applied_to(self, bin_: Bin, *, x_in: bool) -> Bin:
         """Return the bin after the fill.
 
-        Orders that a swap begins to fill leave the open ones as a whole. What orders are paid is
-        theirs to claim and trades no more. No recorded swap shows a bin with orders afterwards:
-        this follows from how commons/src/extensions/limit_order.rs reads one.
+        When a swap begins to fill open orders, all of them become partially filled ones. The input paid to
+        orders is theirs to claim and does not trade again. No recorded swap shows a bin with orders
+        afterwards: this is derived from how commons/src/extensions/limit_order.rs reads one.
         """
         begun, still_open = bin_.begun_orders - self.begun_out, bin_.open_orders
         if self.open_out:
@@ -195,7 +195,7 @@ class Fill(NamedTuple):
 
 
 def fill(bin_: Bin, price: int, net_in: int, *, x_in: bool, orders: bool) -> Fill:
-    """Fill a bin from an input without fee, as far as both go.
+    """Fill a bin with as much of a net input as it can take.
 
     Raises:
         ArithmeticOverflowError: A value does not fit u64.
@@ -214,7 +214,7 @@ def fill(bin_: Bin, price: int, net_in: int, *, x_in: bool, orders: bool) -> Fil
 
 
 def _fill_layer(held: int, price: int, net_in: int, *, x_in: bool) -> tuple[int, int]:
-    """Return what goes in and what comes out of one layer of a bin."""
+    """Return the input and the output of one layer of a bin."""
     if not held:
         return 0, 0
     whole = amount_needed(held, price, x_in=x_in)
@@ -224,7 +224,7 @@ def _fill_layer(held: int, price: int, net_in: int, *, x_in: bool) -> tuple[int,
 
 
 def net_input_to_clear(bin_: Bin, price: int, *, x_in: bool, orders: bool) -> int:
-    """Return the input without fee that takes all a bin has for a direction, each layer rounded up.
+    """Return the net input that clears a bin in a direction, rounded up per layer.
 
     Raises:
         ArithmeticOverflowError: A layer's cost does not fit u64.
@@ -238,14 +238,14 @@ def net_input_to_clear(bin_: Bin, price: int, *, x_in: bool, orders: bool) -> in
 
 
 def net_input_for(bin_: Bin, price: int, gross_out: int, *, x_in: bool) -> int:
-    """Return the input without fee that buys an output from a bin holding more than that.
+    """Return the net input for an output that does not clear the bin.
 
-    Each layer's cost is rounded up by itself. The program works the input out a second time, as if
-    the bin were one layer, and refuses where the two differ (6085).
+    Each layer's cost is rounded up separately. The program also calculates the input as if the bin were one
+    layer, and rejects the swap if the two differ (6085).
 
     Raises:
         ArithmeticOverflowError: A value does not fit u64.
-        SwapUndeterminedError: The layers' costs do not sum to that of the whole.
+        SwapUndeterminedError: The layers' costs do not add up to that of the whole.
     """
     left, total = gross_out, 0
     for held in (bin_.amount_y if x_in else bin_.amount_x, *bin_.orders_for(x_in=x_in)):
@@ -255,5 +255,5 @@ def net_input_for(bin_: Bin, price: int, gross_out: int, *, x_in: bool) -> int:
     if total > U64_MAX:
         raise ArithmeticOverflowError(f"{total} does not fit u64")
     if total != amount_needed(gross_out, price, x_in=x_in):
-        raise SwapUndeterminedError(f"roundings make {gross_out} out cost two different amounts")
+        raise SwapUndeterminedError(f"rounding gives two different costs for output {gross_out}")
     return total

@@ -1,8 +1,7 @@
-"""DLMM's fees: a base rate, a rate that follows volatility, and who gets what.
+"""DLMM's fees: a base rate, a volatility-dependent rate, and the protocol's share.
 
-Volatility is counted in bins: how far the price has come from a reference bin, on top of what
-remains of earlier moves. A swap after a pause sets the reference anew, so the rate depends on the
-time of the swap.
+Volatility is the price's distance in bins from a reference bin, plus the decayed volatility of earlier
+moves. A swap after a pause resets the reference, so the rate depends on the time of the swap.
 
 Source: MeteoraAg/dlmm-sdk commons/src/extensions/lb_pair.rs (update_references,
 update_volatility_accumulator, get_total_fee, compute_fee, compute_fee_from_amount) and
@@ -20,26 +19,26 @@ RATE_MAX = 100_000_000
 VARIABLE_SCALE = 100_000_000_000
 U32_MAX = (1 << 32) - 1
 
-# A limit order's owner gets half of the fee that its fill pays, the protocol the rest.
+# A limit order's owner gets half of the fee of its fill, the protocol the rest.
 ORDER_SHARE_BPS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class DlmmParameters:
-    """What a pool was made with.
+    """A pool's constants.
 
     Attributes:
         bin_step: Basis points between two bins.
-        base_factor: The base rate is base_factor * bin_step * 10 * 10^base_fee_power, of 1e9.
+        base_factor: The base rate is base_factor * bin_step * 10 * 10^base_fee_power, scaled by 1e9.
         filter_period_s: A swap within this time of the last move keeps the references.
-        decay_period_s: A swap after this time forgets earlier volatility.
+        decay_period_s: A swap after this time resets volatility to zero.
         reduction_factor: The part of earlier volatility kept in between, in basis points.
-        variable_fee_control: Scales the variable rate; 0 switches it off.
+        variable_fee_control: Scales the variable rate; 0 disables it.
         max_volatility: The accumulator's cap.
         protocol_share: The protocol's part of the liquidity providers' fees, in basis points.
         function_type: 0 undetermined, 1 liquidity mining, 2 limit orders.
         collect_fee_mode: 0 the fee is on the input, 1 it is always in Y.
-        has_rewards: Whether a reward mint is set; an undetermined pool then takes no limit orders.
+        has_rewards: Whether a reward mint is set; an undetermined pool then has no limit orders.
     """
 
     bin_step: int
@@ -57,7 +56,7 @@ class DlmmParameters:
 
     @property
     def base_rate(self) -> int:
-        """The base rate, of 1e9, before the cap.
+        """The base rate, scaled by 1e9, before the cap.
 
         Raises:
             ArithmeticOverflowError: It does not fit u128.
@@ -68,7 +67,7 @@ class DlmmParameters:
         return rate
 
     def variable_rate(self, accumulator: int) -> int:
-        """Return the variable rate, of 1e9, before the cap.
+        """Return the variable rate, scaled by 1e9, before the cap.
 
         Raises:
             ArithmeticOverflowError: It does not fit u128.
@@ -81,12 +80,12 @@ class DlmmParameters:
 
 @dataclass(frozen=True, slots=True)
 class Volatility:
-    """What a pool remembers of its price's moves.
+    """The state of the variable fee.
 
     Attributes:
-        accumulator: At the last bin a swap traded in, in 1/10,000 of a bin.
-        reference: What remained of it when the reference bin was last set.
-        index_reference: The bin from which moves are counted.
+        accumulator: At the last bin that traded, in 1/10,000 of a bin.
+        reference: The decayed accumulator when the reference bin was last set.
+        index_reference: The reference bin.
         last_update_s: Unix time of the last swap that left its bin.
     """
 
@@ -118,23 +117,23 @@ CALM = Volatility()
 
 
 def fee_of_gross(amount: int, rate: int) -> int:
-    """Return the fee contained in an amount, rounded up; the rate is of 1e9."""
+    """Return the fee contained in an amount, rounded up; the rate is scaled by 1e9."""
     return -(-amount * rate // RATE_SCALE)
 
 
 def fee_on_net(amount: int, rate: int) -> int:
-    """Return the fee to be put on top of an amount, rounded up; the rate is of 1e9."""
+    """Return the fee to add to an amount, rounded up; the rate is scaled by 1e9."""
     return -(-amount * rate // (RATE_SCALE - rate))
 
 
 def protocol_fee(fee: int, protocol_share: int, pool_in: int, total_in: int) -> int:
-    """Return the protocol's part of a fee: all of it where nothing but the fee was paid.
+    """Return the protocol's part of a fee; the whole fee if the net input is zero.
 
     Args:
-        fee: The whole fee of a swap in one bin.
+        fee: The total fee of a swap in one bin.
         protocol_share: Of the liquidity providers' fee, in basis points.
-        pool_in: What of the input, without fee, went to the liquidity providers.
-        total_in: The whole input without fee; the rest went to limit orders.
+        pool_in: The part of the net input for the liquidity providers; the rest is for limit orders.
+        total_in: The net input.
     """
     if total_in == 0:
         return fee

@@ -1,6 +1,6 @@
-"""The prices of DLMM's bins, and amounts at such a price.
+"""The prices of DLMM's bins, and the amounts of swaps at a price.
 
-A bin's price is (1 + step/10,000) to the power of its id, in units of Y per unit of X, Q64.64.
+A bin's price is (1 + step/10,000)^id, in units of Y per unit of X, Q64.64.
 
 Source: MeteoraAg/dlmm-sdk commons/src/math/price_math.rs and extensions/bin.rs (get_amount_out,
 get_amount_in).
@@ -14,7 +14,7 @@ from service.amm.integers import U64_MAX
 
 BASIS_POINTS = 10_000
 
-# One power costs as much as a whole bin's swap. Pools trade around few bins, again and again.
+# One power takes as long as the swap of a bin, and pools trade around few bins.
 PRICES_KEPT = 1 << 16
 
 
@@ -33,7 +33,7 @@ def price_of_bin(bin_id: int, bin_step: int) -> int:
 
 
 def amount_bought(amount_in: int, price: int, *, x_in: bool) -> int:
-    """Return what an amount buys at a price, rounded down.
+    """Return the output for an input at a price, rounded down.
 
     Raises:
         ArithmeticOverflowError: It does not fit u64.
@@ -45,7 +45,7 @@ def amount_bought(amount_in: int, price: int, *, x_in: bool) -> int:
 
 
 def amount_needed(amount_out: int, price: int, *, x_in: bool) -> int:
-    """Return what an amount costs at a price, rounded up.
+    """Return the input for an output at a price, rounded up.
 
     Raises:
         ArithmeticOverflowError: It does not fit u64.

@@ -1,13 +1,12 @@
-"""The shape all pools share: a state that quotes, and the quote it gives.
+"""The interface of all pools: a state that quotes, and its quote.
 
-Price impact has one definition for every pool::
+Price impact is defined in the same way for every pool::
 
     impact = 1 - (out before fees / in after fees) / (price before the swap)
 
-the price being units of output per unit of input at the margin, without fees. So a fee alone makes
-no impact, and a swap of any size through a pool of endless depth has none. It is kept in parts per
-million, rounded up: an impact is never understated. Rounding of the output counts as impact, which
-shows on dust.
+where the price is the marginal price, units of output per unit of input, without fees. So fees are not part
+of the impact, and in a pool of infinite depth it is zero. It is in parts per million, rounded up, so it is
+never understated. Rounding of the output counts as impact, which matters for tiny amounts.
 """
 
 from collections.abc import Callable
@@ -19,19 +18,19 @@ MILLION = 1_000_000
 
 
 class Direction(Enum):
-    """Which way a swap goes. A is the pool's first token: token 0, coin, X or A to the programs."""
+    """The direction of a swap. A is the pool's first token: token 0, coin, X or A in the programs."""
 
     A_TO_B = "a_to_b"
     B_TO_A = "b_to_a"
 
     @property
     def opposite(self) -> "Direction":
-        """The way back."""
+        """The reverse direction."""
         return Direction.B_TO_A if self is Direction.A_TO_B else Direction.A_TO_B
 
 
 class FeeSide(Enum):
-    """The token a fee is paid in: the one that goes in, or the one that comes out."""
+    """Whether a fee is paid in the input token or the output token."""
 
     INPUT = "input"
     OUTPUT = "output"
@@ -45,11 +44,11 @@ class Fee(NamedTuple):
 
 
 class ChainTime(NamedTuple):
-    """When a swap would land, as the chain's clock tells it.
+    """When a swap would land, by the chain's clock.
 
     Attributes:
         timestamp_s: Unix time in seconds.
-        slot: The slot, which only pools that count their activation in slots need.
+        slot: The slot; only pools that are activated by slot need it.
     """
 
     timestamp_s: int
@@ -68,10 +67,10 @@ P_co = TypeVar("P_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class SwapQuote(Generic[P_co]):
-    """What a swap would do, to the unit.
+    """The result of a swap, exact to the base unit.
 
-    Amounts are what the pool's vaults receive and pay. A fee that a Token-2022 mint takes on
-    transfers is outside of the pool, and the caller's to add.
+    Amounts are what the pool's vaults receive and pay. The transfer fee of a Token-2022 mint is outside the
+    pool; the caller must add it.
 
     Attributes:
         amount_in: Base units the trader pays, fees included.
@@ -79,9 +78,9 @@ class SwapQuote(Generic[P_co]):
             zero, so it may be zero there: never send one.
         fee_in: The part of amount_in kept as fees.
         fee_out: Fees kept from the output, on top of amount_out.
-        price_impact_ppm: Parts per million, 0 to 1,000,000; defined in the module.
-        next_state: Call it for the pool after the swap. It is computed on demand, since most quotes
-            are only compared.
+        price_impact_ppm: Parts per million, 0 to 1,000,000; see the module.
+        next_state: Returns the pool after the swap. It is computed on demand, since most quotes are only
+            compared.
     """
 
     amount_in: int
@@ -93,13 +92,13 @@ class SwapQuote(Generic[P_co]):
 
     @property
     def fees(self) -> tuple[Fee, ...]:
-        """The fees, with their tokens; CPMM's creator fee may put one on either side."""
+        """The fees with their tokens; with CPMM's creator fee there may be one on each side."""
         both = (Fee(FeeSide.INPUT, self.fee_in), Fee(FeeSide.OUTPUT, self.fee_out))
         return tuple(fee for fee in both if fee.amount)
 
 
 class PoolState(Protocol):
-    """A pool as one snapshot, immutable, that a router can quote without knowing its program."""
+    """An immutable snapshot of a pool that a router can quote without knowing its program."""
 
     def quote_exact_in(self, direction: Direction, amount: int, now: ChainTime) -> SwapQuote[Self]:
         """Quote a swap of exactly this input.
@@ -107,7 +106,7 @@ class PoolState(Protocol):
         Args:
             direction: Which token goes in.
             amount: Base units in, fees included.
-            now: When the swap would land; fees move with it.
+            now: When the swap would land; fees may depend on it.
 
         Raises:
             AmmError: See the tree in ``errors``.
@@ -126,7 +125,7 @@ class PoolState(Protocol):
         """Return the marginal price before fees.
 
         Raises:
-            InsufficientLiquidityError: The pool is empty, so it has none.
+            InsufficientLiquidityError: The pool is empty.
         """
         ...
 
@@ -145,6 +144,6 @@ def price_impact_ppm(price: Ratio, net_in: int, gross_out: int) -> int:
     at_price = net_in * price.out
     if at_price <= 0:
         return MILLION
-    # Amounts in are rounded up for an exact output, so the rate can only look better by a rounding.
+    # The input of an exact output is rounded up, so rounding can make the rate look better at most.
     lost = max(0, at_price - gross_out * price.per)
     return -(-lost * MILLION // at_price)

@@ -1,6 +1,6 @@
 """Raydium AMM v4 (675kPX9MHTjS2zt1qfr1NYHuzeLXfQM9H24wFSUt1Mp8): constant product, one fee.
 
-Reserves are what the vaults hold less the profit set aside for its owner. The fee stays in the
+Reserves are the vaults' balances less the profit set aside for the pool's owner. The fee stays in the
 vaults.
 
 Source: raydium-io/raydium-amm, program/src: processor.rs (process_swap_base_in,
@@ -31,14 +31,14 @@ class AmmV4Pool:
     """An AMM v4 pool with the balances of its vaults. Token A is the coin, token B the pc.
 
     Attributes:
-        vault_coin: Base units in the coin vault, the profit to be taken included.
-        vault_pc: The same of the pc.
-        need_take_pnl_coin: The profit to be taken, no part of the reserve.
-        need_take_pnl_pc: The same of the pc.
+        vault_coin: Base units in the coin vault, including the profit to be taken.
+        vault_pc: The same for the pc.
+        need_take_pnl_coin: The profit to be taken, not part of the reserve.
+        need_take_pnl_pc: The same for the pc.
         fee_numerator: Of the fee on the input; 25 of 10,000 on most pools.
-        fee_denominator: Of the same.
-        status: AmmStatus of the program: 6 swaps, 7 swaps from the opening time.
-        open_time_s: Unix time from which a waiting pool swaps.
+        fee_denominator: Of the fee on the input.
+        status: The program's AmmStatus: 6 swaps enabled, 7 swaps enabled from the opening time.
+        open_time_s: Unix time from which a pool of status 7 swaps.
     """
 
     vault_coin: int
@@ -51,7 +51,7 @@ class AmmV4Pool:
     open_time_s: int = 0
 
     def price(self, direction: Direction) -> Ratio:
-        """Return the reserve of the output per the reserve of the input.
+        """Return the output reserve per input reserve.
 
         Raises:
             InsufficientLiquidityError: A reserve is empty.
@@ -74,7 +74,7 @@ class AmmV4Pool:
         net_in = amount - fee
         amount_out = net_in * price.out // (price.per + net_in)
         if amount_out < 1:
-            raise AmountTooSmallError(f"{amount} in buys nothing")
+            raise AmountTooSmallError(f"input {amount} has no output")
         return self._quote(direction, price, amount, amount_out, net_in)
 
     def quote_exact_out(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[AmmV4Pool]":
@@ -86,28 +86,28 @@ class AmmV4Pool:
         check_amount(amount)
         price = self.tradable_price(direction, now)
         if amount >= price.out:
-            raise InsufficientLiquidityError(f"{amount} asked of a reserve of {price.out}")
+            raise InsufficientLiquidityError(f"output {amount} exceeds the reserve of {price.out}")
         net_in = _ceil_div(price.per * amount, price.out - amount)
         without_fee = self.fee_denominator - self.fee_numerator
         amount_in = fit_u64(_ceil_div(net_in * self.fee_denominator, without_fee))
         if amount_in < 1:
-            raise AmountTooSmallError(f"{amount} out costs less than one unit, which the program refuses")
+            raise AmountTooSmallError(f"output {amount} costs less than one unit, which the program rejects")
         return self._quote(direction, price, amount_in, amount, net_in)
 
     def tradable_price(self, direction: Direction, now: ChainTime) -> Ratio:
-        """Return the price, that is the reserves, of a pool that swaps now.
+        """Check that the pool swaps now, and return its price, which is the ratio of the reserves.
 
         Raises:
             PoolNotOpenError: The pool opens later.
-            PoolDisabledError: Swaps are switched off.
-            UnsupportedPoolError: An order book may hold part of the reserves, or the fee is all.
+            PoolDisabledError: Swaps are disabled.
+            UnsupportedPoolError: An order book may hold part of the reserves, or the fee is 100 %.
             InsufficientLiquidityError: A reserve is empty.
         """
         if self.status == WAITING_TRADE:
             if now.timestamp_s < self.open_time_s:
                 raise PoolNotOpenError(f"the pool opens at {self.open_time_s}")
         elif self.status == INITIALIZED:
-            # Part of the reserves may rest in OpenBook orders, which no vault shows.
+            # Part of the reserves may be in OpenBook orders, outside the vaults.
             raise UnsupportedPoolError("the pool may have funds on an order book")
         elif self.status != SWAP_ONLY:
             raise PoolDisabledError(f"the pool's status is {self.status}")
@@ -129,7 +129,7 @@ class AmmV4Pool:
         )
 
     def _after(self, direction: Direction, amount_in: int, amount_out: int) -> "AmmV4Pool":
-        """Return the pool after a swap. The first swap of a waiting pool ends the waiting."""
+        """Return the pool after a swap. The first swap after the opening time changes the status to 6."""
         if direction is Direction.A_TO_B:
             coin, pc = self.vault_coin + amount_in, self.vault_pc - amount_out
         else:
@@ -138,7 +138,7 @@ class AmmV4Pool:
 
 
 def _ceil_div(numerator: int, denominator: int) -> int:
-    """Divide as math.rs does: up, but a quotient below one half goes down to zero."""
+    """Divide like math.rs: rounded up, except that a quotient below one half becomes zero."""
     if numerator < denominator:
         return 1 if 2 * numerator >= denominator else 0
     return -(-numerator // denominator)

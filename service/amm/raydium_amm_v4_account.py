@@ -11,7 +11,7 @@ from service.amm.raydium_amm_v4 import AmmV4Pool
 
 @dataclass(frozen=True, slots=True)
 class AmmV4Account(Account):
-    """AmmInfo: the pool without its balances, which are the vaults'."""
+    """AmmInfo: the pool without its balances, which are in the vaults."""
 
     SIZE = 752
 
@@ -44,15 +44,15 @@ class AmmV4Account(Account):
     recent_epoch: int = at(736, U64)
 
     def written(self, pool: AmmV4Pool) -> "AmmV4Account":
-        """Return the account with what later swaps read taken from a pool: the status.
+        """Return the account with the pool's status, the only field here that later swaps read.
 
-        The sums of amounts swapped, which no swap reads, are left as they were.
+        The totals of swapped amounts, which no swap reads, are not updated.
         """
         return replace(self, status=pool.status)
 
 
 def pool_of_account(account: AmmV4Account, *, vault_coin: int, vault_pc: int) -> AmmV4Pool:
-    """Make the state of a pool from its account and the balances of its vaults."""
+    """Return a pool's state from its account and the balances of its vaults."""
     return AmmV4Pool(
         vault_coin=vault_coin,
         vault_pc=vault_pc,

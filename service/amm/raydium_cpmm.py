@@ -1,8 +1,8 @@
 """Raydium CPMM (CPMMoo8L3F4NbTegBCKVNunggL7H1ZpdTHKxQB5qKP1C): constant product with four fees.
 
-The trade fee is taken from the input; the protocol's and the fund's shares are parts of it. The
-creator's fee comes on top, from the input or from the output as the pool says. Reserves are what
-the vaults hold less the fees not yet collected.
+The trade fee is taken from the input; the protocol's and the fund's shares are parts of it. The creator's
+fee is additional, from the input or the output depending on the pool. Reserves are the vaults' balances
+less the fees not yet collected.
 
 Source: raydium-io/raydium-cp-swap, programs/cp-swap/src: curve/calculator.rs,
 curve/constant_product.rs, curve/fees.rs, states/pool.rs, instructions/swap_base_input.rs and
@@ -36,8 +36,8 @@ class _Swap(NamedTuple):
     """One swap, in base units.
 
     Attributes:
-        net_in: The input without the fees on it.
-        gross_out: The output with the fee on it.
+        net_in: The input less the fees on it.
+        gross_out: The output before the fee on it.
     """
 
     a_to_b: bool
@@ -56,13 +56,13 @@ class CpmmPool:
 
     Attributes:
         vault_0: Base units in the vault of token 0, uncollected fees included.
-        vault_1: The same of token 1.
+        vault_1: The same for token 1.
         trade_fee_rate: Of the input, in parts per million.
-        creator_fee_rate: Of the input or the output, in parts per million; taken if enabled.
+        creator_fee_rate: Of the input or the output, in parts per million; charged if enabled.
         protocol_fee_rate: Of the trade fee, in parts per million.
         fund_fee_rate: Of the trade fee, in parts per million.
         creator_fee_on: 0 always the input, 1 always token 0, 2 always token 1.
-        status: Bit 2 set: swaps are off.
+        status: Bit 2 set: swaps are disabled.
         open_time_s: Unix time from which the pool swaps.
     """
 
@@ -84,7 +84,7 @@ class CpmmPool:
     open_time_s: int = 0
 
     def price(self, direction: Direction) -> Ratio:
-        """Return the reserve of the output per the reserve of the input.
+        """Return the output reserve per input reserve.
 
         Raises:
             InsufficientLiquidityError: A reserve is empty.
@@ -120,7 +120,7 @@ class CpmmPool:
             creator_fee = -(-gross_out * creator_rate // RATE_SCALE)
             amount_out -= creator_fee
         if amount_out < 1:
-            raise AmountTooSmallError(f"{amount} in buys nothing")
+            raise AmountTooSmallError(f"input {amount} has no output")
         a_to_b = direction is Direction.A_TO_B
         return self._quote(
             price,
@@ -138,7 +138,7 @@ class CpmmPool:
         trade_rate, creator_rate, on_input = self.rates(direction)
         gross_out = amount if on_input else _gross_up(amount, creator_rate)
         if gross_out >= price.out:
-            raise InsufficientLiquidityError(f"{gross_out} asked of a reserve of {price.out}")
+            raise InsufficientLiquidityError(f"output {gross_out} exceeds the reserve of {price.out}")
         net_in = -(-price.per * gross_out // (price.out - gross_out))
         rate = trade_rate + creator_rate if on_input else trade_rate
         amount_in = fit_u64(_gross_up(net_in, rate))
@@ -152,10 +152,10 @@ class CpmmPool:
         )
 
     def tradable_price(self, direction: Direction, now: ChainTime) -> Ratio:
-        """Return the price, that is the reserves, of a pool that swaps now.
+        """Check that the pool swaps now, and return its price, which is the ratio of the reserves.
 
         Raises:
-            PoolDisabledError: Swaps are switched off.
+            PoolDisabledError: Swaps are disabled.
             PoolNotOpenError: The pool opens later.
             InsufficientLiquidityError: A reserve is empty.
         """
@@ -169,7 +169,7 @@ class CpmmPool:
         """Return the trade rate, the creator's rate (ppm), and whether the latter is on the input.
 
         Raises:
-            UnsupportedPoolError: The rates are none the program swaps with.
+            UnsupportedPoolError: The program rejects swaps at these rates.
         """
         on = self.creator_fee_on
         if on == CREATOR_FEE_ON_INPUT:
@@ -177,11 +177,11 @@ class CpmmPool:
         elif on in (CREATOR_FEE_ON_TOKEN_0, CREATOR_FEE_ON_TOKEN_1):
             on_input = (on == CREATOR_FEE_ON_TOKEN_0) is (direction is Direction.A_TO_B)
         else:
-            raise UnsupportedPoolError(f"the creator's fee is on {on}, which is not known")
+            raise UnsupportedPoolError(f"unknown creator fee mode {on}")
         creator_rate = self.creator_fee_rate if self.enable_creator_fee else 0
         total = self.trade_fee_rate + creator_rate
-        # With the creator's fee on the input the program divides by the sum of the rates: of a pool
-        # without fees it refuses every swap.
+        # With the creator's fee on the input the program divides by the sum of the rates, so it rejects every
+        # swap in a pool without fees.
         if (on_input and not total) or total >= RATE_SCALE:
             raise UnsupportedPoolError(f"the pool's fees sum to {total} parts per million")
         return self.trade_fee_rate, creator_rate, on_input

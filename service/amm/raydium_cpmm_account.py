@@ -11,7 +11,7 @@ from service.amm.raydium_cpmm import CpmmPool
 
 @dataclass(frozen=True, slots=True)
 class CpmmPoolAccount(Account):
-    """PoolState: the pool without its balances, which are the vaults', and without its rates."""
+    """PoolState: the pool without its balances, which are in the vaults, and without its rates."""
 
     SIZE = 637
     DISCRIMINATOR = anchor_discriminator("PoolState")
@@ -44,7 +44,7 @@ class CpmmPoolAccount(Account):
     creator_fees_1: int = at(405, U64)
 
     def written(self, pool: CpmmPool) -> "CpmmPoolAccount":
-        """Return the account with what swaps change taken from a pool; the epoch is the chain's."""
+        """Return the account with the fields that swaps change taken from a pool; the epoch stays."""
         return replace(
             self,
             protocol_fees_0=pool.protocol_fees_0,
@@ -75,7 +75,7 @@ class CpmmConfigAccount(Account):
 def pool_of_accounts(
     pool: CpmmPoolAccount, config: CpmmConfigAccount, *, vault_0: int, vault_1: int
 ) -> CpmmPool:
-    """Make the state of a pool from its account, its config and the balances of its vaults."""
+    """Return a pool's state from its account, its config and the balances of its vaults."""
     return CpmmPool(
         vault_0=vault_0,
         vault_1=vault_1,
