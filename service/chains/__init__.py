@@ -1,5 +1,5 @@
 """Where transactions execute, behind one interface.
 
 venue.py  the interface: pools and their snapshots, and transactions from signing to their outcome
-paper/    a market in the engine's own PostgreSQL that behaves like a chain
+paper/    a market in the engine's own PostgreSQL that simulates a chain
 """

@@ -1,8 +1,7 @@
-"""What a venue is to the engine: pools that quote, and a ledger that takes signed transactions.
+"""The venue interface: pools that quote, and a ledger that executes signed transactions.
 
-Quoting is pure: a pool's state and an amount give a quote. Executing is prepare, submit, ask:
-``prepare`` signs, ``submit`` sends (again and again, if need be: it is idempotent by the transaction's id),
-and ``status`` tells what became of it.
+Quoting is pure: it depends only on a pool's state and the amount. ``prepare`` signs a transaction, ``submit``
+sends it (idempotent by the transaction's id, so it can be repeated), and ``status`` returns its state.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -16,11 +15,11 @@ from service.domain.transaction import SignedTransaction, TransactionStatus
 
 
 class SwapTooLateError(Exception):
-    """No slot that is left before the swap's time is over."""
+    """No slot is left before the swap's deadline."""
 
 
 class VenueUnavailableError(Exception):
-    """The venue did not answer. What was sent may or may not have arrived: ask again by its id."""
+    """The venue did not answer. A transaction may or may not have arrived: query it again by its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class PoolRef:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A pool at one moment, which is also the moment for which it quotes."""
+    """A pool's state at one moment, and that moment, for which it quotes."""
 
     pool: PoolRef
     state: PoolState
@@ -44,10 +43,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """A pool as it is shown to people.
+    """A pool as the API shows it.
 
-    ``amount_a`` and ``amount_b`` are base units in the pool's accounts; ``price`` is B per A at the margin,
-    before fees, in base units, None for an empty pool. ``opened_at`` is seconds since the Unix epoch.
+    ``amount_a`` and ``amount_b`` are base units in the pool's accounts; ``price`` is the marginal price, B
+    per A, before fees, in base units, None for an empty pool. ``opened_at`` is in seconds since the Unix
+    epoch.
     """
 
     pool: PoolRef
@@ -69,10 +69,10 @@ class Traded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MarketChange:
-    """What has changed in the market: pools, by id (new and gone ones too), and what was traded.
+    """A change of the market: the changed pools' ids (new and removed ones included), and the volume.
 
-    ``complete``: nothing was missed before it; else ``traded_since`` tells what was. ``came_or_went`` are the
-    pools that are new or gone.
+    If ``complete`` is false, earlier changes were missed; read their volume with ``traded_since``.
+    ``came_or_went`` are the pools that were added or removed.
     """
 
     pool_ids: frozenset[str]
@@ -82,17 +82,17 @@ class MarketChange:
 
 
 OnMarketChange = Callable[[MarketChange], None]
-"""Told of every change as soon as it can be quoted here. Must not wait."""
+"""Called with every change as soon as it can be quoted here. Must not block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """What an order wants executed: the whole route or nothing, within both limits.
+    """A swap to execute atomically: the whole route or nothing, within both limits.
 
     ``attempt`` numbers the order's attempts. ``maximum_in`` and ``minimum_out`` are base units; an exact-in
-    route pays its ``amount_in``, an exact-out route pays out its ``amount_out``. It may land only in slots
-    that end by ``valid_until``, and no longer after ``submit_by`` than transactions take to land; both in
-    seconds since the Unix epoch.
+    route pays exactly its ``amount_in``, an exact-out route pays out exactly its ``amount_out``. It may land
+    only in slots that end by ``valid_until``, and after ``submit_by`` only for as long as transactions take
+    to land; both in seconds since the Unix epoch.
     """
 
     order_id: str
@@ -105,14 +105,14 @@ class Swap:
 
 
 class MarketData(Protocol):
-    """What can be traded, and at what prices."""
+    """Market data: pools, tokens, prices and volumes."""
 
     def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
-        """Return the pools that trade a pair directly, whichever their A, in a fixed order."""
+        """Return the pools that trade a pair directly, with either token as A, in a fixed order."""
         ...
 
     def snapshot(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]:
-        """Return the state of pools of one DEX: at once where it is at hand, else an awaitable.
+        """Return the state of pools of one DEX: a sequence if it is in memory, otherwise an awaitable.
 
         Raises:
             VenueUnavailableError: Also from the awaitable.
@@ -120,59 +120,59 @@ class MarketData(Protocol):
         ...
 
     def known(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:
-        """Return pools as they are known here, without asking anybody; those that are gone are left out."""
+        """Return the local state of pools, without I/O; removed pools are left out."""
         ...
 
     async def refresh(self) -> bool:
-        """Learn what has changed and was not heard of; return whether anything had.
+        """Fetch changes that have not arrived yet; return whether there were any.
 
         Raises:
-            VenueUnavailableError: Nothing was learned.
+            VenueUnavailableError: The venue did not answer.
         """
         ...
 
     def on_change(self, callback: OnMarketChange) -> None:
-        """Call back whenever the market has changed."""
+        """Register a callback for changes of the market."""
         ...
 
     async def traded_since(self, seconds: int) -> Sequence[Traded]:
-        """Return what was traded in the last so many seconds, an hour at most.
+        """Return the volumes of the last ``seconds``, at most an hour.
 
         Raises:
-            VenueUnavailableError: Nothing was learned.
+            VenueUnavailableError: The venue did not answer.
         """
         ...
 
     def survey(self) -> tuple[int, Iterable[PoolView]]:
-        """Return the slot, and every pool as it is known here now, one by one in the order of their ids."""
+        """Return the slot, and an iterator over the local state of every pool, ordered by id."""
         ...
 
     def views(self, pools: Sequence[PoolRef]) -> Sequence[PoolView]:
-        """Return pools as they are shown; those that are gone are left out."""
+        """Return pools as the API shows them; removed pools are left out."""
         ...
 
     def tokens(self) -> Sequence[Token]:
-        """Return the tokens that some pool trades, as they are known here."""
+        """Return the tokens that some pool trades, from local state."""
         ...
 
     async def learn(self, names: Collection[str]) -> None:
-        """Learn what tokens there are of these symbols or mints, and the pools of those not heard of.
+        """Fetch the tokens with these symbols or mints, and the pools of tokens that were unknown here.
 
         Raises:
-            VenueUnavailableError: Nothing was learned.
+            VenueUnavailableError: The venue did not answer.
         """
         ...
 
 
 class Execution(Protocol):
-    """Signs transactions, sends them, and tells what became of them."""
+    """Signs and sends transactions, and returns their outcomes."""
 
     async def prepare(self, swap: Swap) -> SignedTransaction:
-        """Sign a transaction; nothing is sent.
+        """Sign a transaction without sending it.
 
         Raises:
             VenueUnavailableError: Nothing was signed.
-            SwapTooLateError: Its time is over before it could land.
+            SwapTooLateError: Its deadline is before the first slot in which it could land.
         """
         ...
 
@@ -185,21 +185,21 @@ class Execution(Protocol):
         ...
 
     async def status(self, transaction: SignedTransaction) -> TransactionStatus:
-        """Return what the venue knows of a transaction.
+        """Return a transaction's state at the venue.
 
         Raises:
-            VenueUnavailableError: Nothing was learned.
+            VenueUnavailableError: The venue did not answer.
         """
         ...
 
     async def outcome(self, transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
-        """Wait until a transaction's status is final or the time is over, and return it.
+        """Wait until a transaction's state is final or the time-out is over, and return it.
 
         Raises:
-            VenueUnavailableError: Nothing was learned.
+            VenueUnavailableError: The venue did not answer.
         """
         ...
 
 
 class Venue(MarketData, Execution, Protocol):
-    """A market with its execution: paper, or a chain."""
+    """Market data and execution of one venue: the paper market, or a chain."""

@@ -1,15 +1,15 @@
-"""Routing: how an order's amount is led through pools, by mathematics on snapshots alone.
+"""Routing: finds the best route of an amount through pools, from their snapshots alone.
 
-quoting.py     the best route of the latest snapshots
+quoting.py     the best route on the latest snapshots
 routes.py      the best route for an amount
-paths.py       which ways there are between two tokens
-exact.py       pools, paths and routes, quoted to the unit
-trial.py       small amounts, where roundings decide
-search.py      which paths to split over
-best_set.py    the branch and bound of that
-split.py       the best split over given paths
+paths.py       the paths between two tokens
+exact.py       exact quotes of pools, paths and routes
+trial.py       small amounts, where rounding matters
+search.py      chooses the paths to split over
+best_set.py    its branch and bound
+split.py       the optimal split over given paths
 path_curve.py  a path's output as a function of its input
-ceiling.py     what a pair's pools can pay at most for any amount
+ceiling.py     an upper bound on a pair's output for any amount
 prices.py      a pair's prices at one moment: the ceiling, and exact quotes
 """
 

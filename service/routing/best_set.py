@@ -1,20 +1,20 @@
-"""Of paths that each have a surplus, the set with the largest sum: no two share a pool, and legs are few."""
+"""Finds the set of paths with the largest total surplus: without shared pools, within a limit of legs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 
 class OfPools(Protocol):
-    """A path, or what stands for one."""
+    """A path, or a test's stand-in."""
 
     @property
     def pools(self) -> frozenset[int]:
-        """The places of the pools that it goes through."""
+        """The indices of its pools."""
         ...
 
 
 class Cut(NamedTuple):
-    """What a set must exceed: the sum of its paths' surpluses at one price, a floor."""
+    """A lower bound on a set: the sum of its paths' surpluses at one price must exceed the floor."""
 
     surpluses: Sequence[int]
     floor: int
@@ -27,14 +27,14 @@ def richest(
     passed_over: Sequence[frozenset[int]] = (),
     others: Sequence[Cut] = (),
 ) -> tuple[int, ...] | None:
-    """Return the places of the set with the largest sum, ascending, by branch and bound.
+    """Return the indices of the set with the largest sum, ascending, by branch and bound.
 
     Args:
-        cut: Each path's surplus, and what the sum has to exceed.
+        cut: Each path's surplus, and the floor of the sum.
         paths: The paths.
-        max_legs: How many pools a set may go through in all.
-        passed_over: Sets that are not looked for, nor any part of one.
-        others: What the set has to exceed besides.
+        max_legs: The maximum number of pools in a set.
+        passed_over: Sets to exclude, including their subsets.
+        others: Further cuts that the set must satisfy.
 
     Returns:
         None if no set exceeds the floors.
@@ -53,8 +53,8 @@ class _Search:
         passed_over: Sequence[frozenset[int]],
         others: Sequence[Cut],
     ) -> None:
-        # Twice the surplus per leg, negated: best first, of equals the first path. The bound takes the
-        # next one's for all legs that are left.
+        # Twice the surplus per leg, negated: best first; ties keep the order of paths. The bound assumes the
+        # next path's value for all remaining legs.
         self._order = sorted(
             (-(2 * surplus // len(paths[place].pools)), place)
             for place, surplus in enumerate(cut.surpluses)
@@ -75,7 +75,7 @@ class _Search:
         total: int,
         sums: tuple[int, ...],
     ) -> None:
-        """Look at a set, and at all that add paths from a position on."""
+        """Evaluate a set, and all that extend it by paths from a position on."""
         left = self._max_legs - len(used)
         for sum_, (_, floor, most) in zip(sums, self._others, strict=True):
             if sum_ + most * left <= floor:

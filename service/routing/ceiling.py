@@ -1,13 +1,13 @@
-"""What a pair's pools can pay at most for any amount: an upper bound that costs a multiplication.
+"""An upper bound on a pair's output for any amount, at the cost of a multiplication.
 
-For any price p a set of paths pays for an amount x at most p x + sum of the paths' surpluses, a path's
-surplus being the most that F(t) - p t comes to (Lagrange duality, as in ``routing.search``). With the set
-whose sum D(p) is largest, p x + D(p) bounds what *any* route pays, for *every* x: a straight line above the
-market. A few lines, found where orders ask for them, tell nearly every order that cannot be paid yet from
-those that an exact quote must decide.
+For any price p a set of paths pays for an amount x at most p x + the sum of the paths' surpluses, where a
+path's surplus is the maximum of F(t) - p t (Lagrange duality, as in ``routing.search``). With the largest sum
+over all sets, D(p), the line p x + D(p) is an upper bound on *any* route's output, for *every* x. A few such
+lines, computed on demand, rule out nearly every order that cannot be paid yet; the others need an exact
+quote.
 
-Curves are never below the pools they stand for but for dust: AMM v4 takes no fee at all where it would take
-less than half a unit. So every line is raised by a unit of input for each leg that a route may have.
+A curve is below its pool only for tiny amounts: AMM v4 charges no fee where it would be less than half a
+unit. So every line is raised by one unit of input for each leg that a route may have.
 """
 
 from bisect import bisect_right
@@ -20,23 +20,23 @@ from service.routing.path_curve import LEVEL_BITS, UNIT_BITS
 from service.routing.paths import Candidate, PathFinder
 from service.turns import finished
 
-# The first line beyond the market's best price is 1/1024 down in level, and each next twice as far.
+# The first line is 1/1024 of a level beyond the market's best price, and each next one twice as far.
 _FIRST_STEP_BITS = 10
 _WIDEST_STEP_BITS = 40
 
-# More lines than this are not drawn to decide about one order; each at least halves what is undecided.
+# The maximum number of lines to decide about one order; each at least halves the undecided range.
 _REFINEMENTS = 24
 
 _CLOSE_BITS = 20
 
-# What curves may lose by rounding down, 2^-12 base units of output, in Q64.
+# A bound on the curves' rounding errors, 2^-12 base units of output, in Q64.
 _ROUNDINGS = 1 << (KEY_BITS - 12)
 
 
 class _Line(NamedTuple):
-    """A supporting line: what is paid for x is at most (price * x + offset) / 2^64.
+    """A supporting line: the output for x is at most (price * x + offset) / 2^64.
 
-    ``sold`` and ``bought`` are where it touches, in 2^-32 base units.
+    ``sold`` and ``bought`` are the point of contact, in 2^-32 base units.
     """
 
     level: int
@@ -50,7 +50,7 @@ class _Line(NamedTuple):
 
 
 class _Share(NamedTuple):
-    """What a path adds at a price: its surplus, and how much is sold through it; in 2^-32 base units."""
+    """A path's part at a price: its surplus, and its input; in 2^-32 base units."""
 
     pools: frozenset[int]
     surplus: int
@@ -59,16 +59,16 @@ class _Share(NamedTuple):
 
 
 class Ceiling:
-    """A pair's market at one moment, from above.
+    """An upper bound on a pair's market at one moment.
 
     Args:
-        ways: From one token to the other.
-        max_legs: Swaps in all that a route may have.
+        ways: The paths from one token to the other.
+        max_legs: Maximum number of swaps in a route.
     """
 
     def __init__(self, ways: PathFinder, max_legs: int) -> None:
         self._max_legs = max_legs
-        # The best last. A path's curve is worked out when a price is asked for at which it would be used.
+        # The best path last. A path's curve is computed only when a price is reached at which it is used.
         self._ahead = sorted(ways.better_than(None), key=lambda path: path.level, reverse=True)
         self._candidates: list[Candidate] = []
         self._lines: list[_Line] = []
@@ -77,22 +77,22 @@ class Ceiling:
         self._slack = _ROUNDINGS
         if self._ahead:
             best = self._ahead[-1].level
-            # In front of a second pool, a unit of what goes into that.
+            # For the first leg of two, one unit of the second pool's input.
             seconds = [path.hops[1].level or best for path in self._ahead if len(path.hops) > 1]
             self._slack += max_legs * (_price(best) + _price(min(seconds, default=best)))
             self._draw(0, best)
 
     def bound(self, amount: int) -> int:
-        """Return base units that no route pays more than, by the lines that were drawn so far."""
+        """Return an upper bound on any route's output in base units, from the lines drawn so far."""
         if not self._lines:
             return 0
         index = bisect_right(self._sold, amount << UNIT_BITS)
         return min(line.at(amount) for line in self._lines[index - 1 : index + 1])
 
     def least_bound(self, amount: int) -> int:
-        """Return the least such bound that lines can give, within a millionth.
+        """Return the tightest such bound that lines can give, within a millionth.
 
-        It draws up to ``_REFINEMENTS`` lines for it: some milliseconds, where there are many bins.
+        Draws up to ``_REFINEMENTS`` lines: some milliseconds for pools with many bins.
         """
         for _ in range(_REFINEMENTS):
             bound = self.bound(amount)
@@ -101,7 +101,7 @@ class Ceiling:
         return self.bound(amount)
 
     def reaches(self, amount: int, out: int) -> bool:
-        """Return whether a route may pay so much: False is certain, True is for an exact quote to decide.
+        """Return whether a route may pay this output: False is certain, True needs an exact quote.
 
         Args:
             amount: Base units in, positive.
@@ -115,7 +115,7 @@ class Ceiling:
         return True
 
     def _draw_for(self, amount: int, out: int) -> bool:
-        """Draw a line that may show that an amount is not paid so much; return False if none can."""
+        """Draw a line that may rule out this output for an amount; return False if no line can."""
         index = bisect_right(self._sold, amount << UNIT_BITS)
         if index == len(self._lines):
             return self._extend()
@@ -123,8 +123,8 @@ class Ceiling:
         run, rise = right.sold - left.sold, right.bought - left.bought
         done, wanted = (amount << UNIT_BITS) - left.sold, (out << UNIT_BITS) - left.bought
         if rise <= 0 or done * rise >= wanted * run:
-            return False  # whatever lies between two points of the market can be had, but for roundings
-        # The line that is parallel to the chord leaves a half undecided, or less.
+            return False  # every point between two points of the market is attainable, apart from rounding
+        # The line parallel to the chord leaves at most half of the range undecided.
         level = isqrt((run << 2 * LEVEL_BITS) // rise)
         if not left.level < level < right.level:
             return False
@@ -132,7 +132,7 @@ class Ceiling:
         return True
 
     def _extend(self) -> bool:
-        """Draw a line beyond the last, at a lower price; return False when there is nothing beyond."""
+        """Draw a line beyond the last, at a lower price; return False at the end of the market."""
         best = self._lines[0].level
         if self._steps > _WIDEST_STEP_BITS:
             return False
@@ -141,7 +141,7 @@ class Ceiling:
         return True
 
     def _draw(self, index: int, level: int) -> None:
-        """Draw the line of a level's price p = 1/level^2, the index being its place among the lines."""
+        """Draw the line of a level's price p = 1/level^2, and insert it at an index of the lines."""
         while self._ahead and self._ahead[-1].level <= level:
             self._candidates.append(self._ahead.pop())
         square = level * level
@@ -158,8 +158,8 @@ class Ceiling:
         )
         price = _price(level)
         offset = (surplus << KEY_BITS - UNIT_BITS) + self._slack
-        # The first line touches at nothing sold. Sets that are equally good may touch at another order
-        # than their levels', which is the one that is kept.
+        # The first line's point of contact is zero. The points of equally good sets may not be in the order
+        # of their levels; the lines stay in the order of levels.
         sold = max(sold, self._sold[index - 1]) if index else 0
         if index < len(self._sold):
             sold = min(sold, self._sold[index])

@@ -1,4 +1,4 @@
-"""What pools quote to the unit: legs, paths and routes as they would execute."""
+"""Exact quotes: legs, paths and routes as they would execute, to the base unit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,17 +38,17 @@ class RefusedError(Exception):
 
 
 def reason_of(error: AmmError) -> FailureCode:
-    """Return the engine's word for why a pool does not quote."""
+    """Return the failure code of a pool's error."""
     return _CODES.get(error.code, FailureCode.UNSUPPORTED_POOL)
 
 
 @dataclass(slots=True, eq=False)
 class Hop:
-    """A pool in one direction, at one moment, with what was asked of its curve so far.
+    """A pool in one direction at one moment, with the computed part of its curve.
 
     Attributes:
-        place: The pool's place among the snapshots.
-        refusal: Why it has no curve; None while none was asked for, or if it has one.
+        place: The pool's index among the snapshots.
+        refusal: Why it has no curve; None if it has one or it was not computed yet.
     """
 
     place: int
@@ -75,7 +75,7 @@ class Hop:
 
     @property
     def level(self) -> int | None:
-        """The level of the first unit, see ``path_curve``; None if the pool does not trade."""
+        """The level of the marginal price, see ``path_curve``; None if the pool does not trade."""
         if self._level is None:
             piece = self.chain.first
             if piece is None:
@@ -85,22 +85,22 @@ class Hop:
 
     @property
     def is_smooth(self) -> bool:
-        """Whether the pool has no bins: its curve is one piece."""
+        """Whether the pool has no bins, so that its curve is one segment."""
         piece = self.chain.first
         return piece is not None and piece.bend > 0
 
     @property
     def curve(self) -> PathCurve:
-        """The pool's curve as a path of its own."""
+        """The pool's curve as a path of one leg."""
         if self._curve is None:
             self._curve = PathCurve(iter(self.chain))
         return self._curve
 
     def quote(self, mode: SwapMode, amount: int) -> SwapQuote[object]:
-        """Quote an amount, of what goes in or of what comes out.
+        """Quote an exact input or an exact output.
 
         Raises:
-            RefusedError: The pool does not quote it, or would pay nothing.
+            RefusedError: The pool does not quote it, or its output would be zero.
         """
         state = self.snapshot.state
         ask = state.quote_exact_in if mode is SwapMode.EXACT_IN else state.quote_exact_out
@@ -150,7 +150,7 @@ Hops = tuple[Hop, ...]
 
 
 def hop_of(place: int, snapshot: Snapshot, token_in: str, token_out: str) -> Hop | None:
-    """Return a pool as a way from one token to another, if it trades these two."""
+    """Return a pool as a hop from one token to another; None if it does not trade these two."""
     pool = snapshot.pool
     if (pool.token_a, pool.token_b) == (token_in, token_out):
         return Hop(place, snapshot, token_in, token_out, Direction.A_TO_B)
@@ -162,11 +162,11 @@ def hop_of(place: int, snapshot: Snapshot, token_in: str, token_out: str) -> Hop
 def path_of(hops: Hops, mode: SwapMode, amount: int) -> Path:
     """Quote a path: forwards from an exact input, backwards from an exact output.
 
-    For an exact output the last pool's input is what the first is asked for, so that the path's
-    exact-out swaps, executed from the last to the first, need just what the legs say.
+    For an exact output the first pool's output is the second's quoted input, so that the path's exact-out
+    swaps, executed from the last to the first, need exactly the legs' amounts.
 
     Raises:
-        RefusedError: A pool does not quote its part.
+        RefusedError: A pool does not quote its leg.
     """
     legs: list[Leg] = []
     if mode is SwapMode.EXACT_IN:
@@ -181,13 +181,13 @@ def path_of(hops: Hops, mode: SwapMode, amount: int) -> Path:
 
 
 def route_of(mode: SwapMode, paths: Sequence[Path]) -> Route:
-    """Return paths side by side as a route."""
+    """Combine parallel paths into a route."""
     first = paths[0].legs
     return Route(mode, first[0].token_in, first[-1].token_out, tuple(paths), _impact_ppm(paths))
 
 
 def _impact_ppm(paths: Sequence[Path]) -> int:
-    """Weight the paths' impacts by their inputs; two impacts i and j in a row are 1 - (1-i)(1-j)."""
+    """Average the paths' impacts, weighted by input; along a path, i and j compound to 1 - (1-i)(1-j)."""
     lost = amount_in = 0
     for path in paths:
         kept = MILLION * MILLION

@@ -1,14 +1,14 @@
-"""A path's output as a function of its input, in the one form that splitting needs.
+"""A path's output as a function of its input, in the form that splitting needs.
 
-An optimal split puts every path at the same marginal price p. Over the *level* u = 1/sqrt(p), which rises
-as more is sold, what has gone into a Moebius piece gain * t / (depth + bend * t) is a straight line::
+In an optimal split every path has the same marginal price p. As a function of the *level* u = 1/sqrt(p),
+which rises as more is sold, the input of a Moebius segment gain * t / (depth + bend * t) is linear::
 
     p = gain * depth / (depth + bend * t)^2   =>   t = (u * sqrt(gain * depth) - depth) / bend
 
-and what has come out is one over 1/u. A straight piece (a DLMM bin) is a jump at its level. So a path is
-a row of knots (level, in, out), and all else is interpolation.
+and the output is linear in 1/u. A linear segment (a DLMM bin) is a jump at its level. So a path is a sequence
+of knots (level, in, out), with interpolation between them.
 
-Amounts here are in 2^-32 base units, levels are fixed-point with 128 bits after the point.
+Amounts here are in 2^-32 base units, levels are fixed-point with 128 fractional bits.
 """
 
 from bisect import bisect_left, bisect_right
@@ -21,29 +21,29 @@ from service.amm.curve import Segment
 from service.turns import Steps
 
 UNIT_BITS = 32
-"""A base unit is 2^32: one unit of a dear token may span many bins of the next pool."""
+"""A base unit is 2^32 here: one unit of a valuable token may span many bins of the next pool."""
 
 LEVEL_BITS = 128
 
 SOLD, BOUGHT = 0, 1
 """The sides of a path, and of a ``Point``."""
 
-# The rest of a piece is cut to this width, or its numbers would double with every cut.
+# The rest of a segment is truncated to this width; otherwise its numbers would double in size with every cut.
 _WIDTH = 256
 
 _PIECES_A_STEP = 64
-"""So many pieces are pulled before others may get their turn: some tenths of a millisecond."""
+"""Segments pulled between two yields to the event loop: some tenths of a millisecond."""
 
 
 class Point(NamedTuple):
-    """How much has gone into a path and come out of it, in 2^-32 base units."""
+    """A path's input and output, in 2^-32 base units."""
 
     sold: int
     bought: int
 
 
 class Chain:
-    """One pool's pieces, pulled as they are needed and kept, since many paths share a pool."""
+    """One pool's segments, computed on demand and kept, since many paths share a pool."""
 
     __slots__ = ("_pieces", "_source")
 
@@ -53,7 +53,7 @@ class Chain:
 
     @property
     def first(self) -> Segment | None:
-        """The first piece, its amounts in 2^-32 base units; None if the pool does not trade."""
+        """The first segment, its amounts in 2^-32 base units; None if the pool does not trade."""
         return self._pieces[0] if self._pieces else next(iter(self), None)
 
     def __iter__(self) -> Iterator[Segment]:
@@ -64,7 +64,7 @@ class Chain:
                 try:
                     gain, depth, bend, length = next(source)
                 except (StopIteration, AmmError):
-                    # An array of bins that was not loaded ends the pool as its last bin would.
+                    # A bin array that was not loaded ends the curve like the last bin.
                     self._source = iter(())
                     return
                 if not length:
@@ -75,10 +75,10 @@ class Chain:
 
 
 def composed(first: Chain, second: Chain) -> Iterator[Segment]:
-    """Yield the pieces of two pools in a row: what the first pays goes into the second.
+    """Yield the segments of two pools in sequence: the first pool's output is the second's input.
 
-    With f(t) = a t / (d + b t) and g(y) = A y / (D + B y), g(f(t)) = A a t / (D d + (D b + B a) t). A piece
-    ends where either pool's does.
+    With f(t) = a t / (d + b t) and g(y) = A y / (D + B y), g(f(t)) = A a t / (D d + (D b + B a) t). A segment
+    ends where either pool's segment ends.
     """
     ones, others = iter(first), iter(second)
     one, other = next(ones, None), next(others, None)
@@ -87,7 +87,7 @@ def composed(first: Chain, second: Chain) -> Iterator[Segment]:
         paid = a * length // (d + b * length)
         ends_first = paid <= other.length
         if not ends_first:
-            # What fills the second's piece: f's inverse, d y / (a - b y).
+            # The input that fills the second pool's segment: f's inverse, d y / (a - b y).
             length = d * other.length // (a - b * other.length)
         if length:
             yield Segment(a * other.gain, d * other.depth, b * other.depth + other.bend * a, length)
@@ -98,7 +98,7 @@ def composed(first: Chain, second: Chain) -> Iterator[Segment]:
 
 
 def _rest(piece: Segment, amount: int) -> Segment:
-    """Return what is left of a piece: f(s + t) - f(s) = a d t / (D^2 + b D t), with D = d + b s."""
+    """Return the rest of a segment: f(s + t) - f(s) = a d t / (D^2 + b D t), with D = d + b s."""
     gain, depth, bend, length = piece
     if not bend:
         return Segment(gain, depth, 0, length - amount)
@@ -111,12 +111,12 @@ def _rest(piece: Segment, amount: int) -> Segment:
 
 
 def level_of(piece: Segment) -> int:
-    """Return the level at which a piece begins, 1/sqrt(gain/depth)."""
+    """Return the level at which a segment begins, 1/sqrt(gain/depth)."""
     return isqrt((piece.depth << 2 * LEVEL_BITS) // piece.gain)
 
 
 class PathCurve:
-    """The knots of a path, as far as they have been asked for.
+    """The knots of a path, computed on demand.
 
     Between two knots ``sold`` is linear in the level and ``bought`` in its inverse; two knots of one
     level are a jump.
@@ -134,11 +134,11 @@ class PathCurve:
 
     @property
     def end(self) -> Point:
-        """All that the knots so far hold."""
+        """The last knot computed so far."""
         return Point(self._sold[-1], self._bought[-1]) if self.levels else Point(0, 0)
 
     def reach_level(self, level: int) -> Steps[None]:
-        """Pull pieces until the knots go beyond a level, or the path ends."""
+        """Pull segments until the knots go beyond a level, or the path ends."""
         pulled = 0
         while not self.is_whole and self.levels[-1] <= level:
             self._pull()
@@ -147,7 +147,7 @@ class PathCurve:
                 yield
 
     def reach_amount(self, side: int, amount: int) -> Steps[None]:
-        """Pull pieces until an amount is sold (side 0) or bought (side 1), or the path ends."""
+        """Pull segments until an amount is sold (side 0) or bought (side 1), or the path ends."""
         amounts = self._bought if side else self._sold
         pulled = 0
         while not self.is_whole and amounts[-1] < amount:
@@ -157,7 +157,7 @@ class PathCurve:
                 yield
 
     def holds(self, side: int, amount: int, pieces: int = 0) -> bool:
-        """Return whether the knots hold an amount, at most so many more pieces pulled for it."""
+        """Return whether the knots reach an amount, after pulling at most this many more segments."""
         amounts = self._bought if side else self._sold
         while not self.is_whole and amounts[-1] < amount and pieces:
             self._pull()
@@ -165,7 +165,7 @@ class PathCurve:
         return bool(amounts) and amounts[-1] >= amount
 
     def level_for(self, side: int, amount: int) -> int:
-        """Return the level at which an amount that the knots hold is sold (side 0) or bought (side 1)."""
+        """Return the level where an amount is sold (side 0) or bought (side 1); the knots must reach it."""
         amounts = self._bought if side else self._sold
         index = bisect_left(amounts, amount)
         if not index:
@@ -175,7 +175,7 @@ class PathCurve:
         return level_between(side, low, high, done, whole)
 
     def at(self, side: int, amount: int) -> Point:
-        """Return the point at which an amount that the knots hold is sold (side 0) or bought (side 1)."""
+        """Return the point where an amount is sold (side 0) or bought (side 1); the knots must reach it."""
         amounts = self._bought if side else self._sold
         index = bisect_left(amounts, amount)
         if not index:
@@ -190,7 +190,7 @@ class PathCurve:
         return Point(sold, bought)
 
     def ending_at(self, side: int, amount: int) -> "PathCurve":
-        """Return the path as if it could not take more than an amount, which the knots hold."""
+        """Return the path limited to an amount, which the knots must reach."""
         cut = PathCurve(iter(()))
         index = bisect_left(self._bought if side else self._sold, amount)
         if not index or amount <= 0:
@@ -202,7 +202,7 @@ class PathCurve:
         return cut
 
     def before(self, level: int) -> Point:
-        """Return the point where a level begins, no jump at it made."""
+        """Return the point at a level, before any jump there."""
         index = bisect_left(self.levels, level)
         if index == len(self.levels):
             return self.end
@@ -221,10 +221,10 @@ class PathCurve:
         return self._between(index, level)
 
     def surplus(self, level: int) -> int | None:
-        """Return the most that F(x) - p x comes to at a level's price p = 1/level^2, divided by p.
+        """Return the maximum of F(x) - p x at a level's price p = 1/level^2, divided by p.
 
-        It is 2^-32 base units of what is sold: what the path pays at prices above p, more than p. None if
-        the knots do not reach the level yet.
+        It is the path's gain over a market at price p, in 2^-32 base units of the token sold. None if the
+        knots do not reach the level yet.
         """
         if not self.levels or self.levels[0] >= level:
             return 0
@@ -239,7 +239,7 @@ class PathCurve:
         risen, span = level - low, high - low
         return Point(
             sold + (self._sold[index] - sold) * risen // span,
-            # The part of the way from 1/low to 1/high that 1/level has come.
+            # The position of 1/level between 1/low and 1/high.
             bought + (self._bought[index] - bought) * risen * high // (level * span),
         )
 
@@ -248,7 +248,7 @@ class PathCurve:
         if piece is None:
             self.is_whole = True
             return
-        # Once for every bin that is looked at, so written out.
+        # Inlined, since it runs once for every bin.
         gain, depth, bend, length = piece
         levels, sold, bought = self.levels, self._sold, self._bought
         level = isqrt((depth << 2 * LEVEL_BITS) // gain)
@@ -261,7 +261,7 @@ class PathCurve:
             sold.append(sold[-1])
             bought.append(bought[-1])
         else:
-            # A rounding may put a piece a hair above where the last one ended.
+            # Rounding may put a segment slightly above the end of the previous one.
             level = levels[-1]
         bent = depth + bend * length
         levels.append(level * bent // depth if bend else level)
@@ -270,9 +270,9 @@ class PathCurve:
 
 
 def level_between(side: int, low: int, high: int, done: int, whole: int) -> int:
-    """Return the level at a part ``done / whole`` of what lies between two levels.
+    """Return the level at the fraction ``done / whole`` of the amount between two levels.
 
-    What is sold (side 0) is linear in the level, what is bought (side 1) in its inverse.
+    The amount sold (side 0) is linear in the level, the amount bought (side 1) in its inverse.
     """
     if side:
         return low * high * whole // (high * whole - (high - low) * done)

@@ -1,4 +1,4 @@
-"""The ways from one token to another: one pool, or two in a row through a hub."""
+"""The paths from one token to another: one pool, or two in sequence through a hub."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from service.routing.path_curve import LEVEL_BITS, SOLD, PathCurve, composed
 from service.turns import Steps
 
 HUBS = ("SOL", "USDC")
-"""The tokens through which a pair may be traded in two swaps."""
+"""The intermediate tokens of two-hop paths."""
 
 
 class Candidate:
@@ -17,7 +17,7 @@ class Candidate:
 
     Attributes:
         hops: Its pools.
-        level: Where it starts, see ``path_curve``.
+        level: The level of its marginal price, see ``path_curve``.
     """
 
     __slots__ = ("_curve", "_pools", "hops", "level")
@@ -30,19 +30,19 @@ class Candidate:
 
     @property
     def pools(self) -> frozenset[int]:
-        """The pools' places among the snapshots, by which paths that share one are told."""
+        """The pools' indices among the snapshots, to find paths that share a pool."""
         if self._pools is None:
             self._pools = frozenset(hop.place for hop in self.hops)
         return self._pools
 
     @property
     def is_smooth(self) -> bool:
-        """Whether there are no bins in it: its curve is a piece or two."""
+        """Whether no pool has bins, so that the curve is one or two segments."""
         return all(hop.is_smooth for hop in self.hops)
 
     @property
     def curve(self) -> PathCurve:
-        """What it pays. Two pools are composed when this is first asked for."""
+        """Its output curve. Two pools are composed on first use."""
         if self._curve is None:
             first, second = self.hops
             self._curve = PathCurve(composed(first.chain, second.chain))
@@ -50,15 +50,15 @@ class Candidate:
 
     @property
     def is_composed(self) -> bool:
-        """Whether the curve was asked for, so that asking again costs little."""
+        """Whether the curve is already composed, so that using it is cheap."""
         return self._curve is not None
 
     def surplus_bound(self, level: int) -> int | None:
-        """Return no less than the curve's surplus at a level, from the pools' own curves.
+        """Return an upper bound on the curve's surplus at a level, from the pools' own curves.
 
-        With f and g concave, g(f(x)) <= g'(0) f(x) and g(f(x)) <= g(f'(0) x): either pool is taken to
-        trade all at its first price, which moves the price at which the other one ends. It is the surplus
-        itself where the curve was composed; None where ``reach`` has to come first.
+        With f and g concave, g(f(x)) <= g'(0) f(x) and g(f(x)) <= g(f'(0) x): one pool is assumed to trade
+        everything at its marginal price, which shifts the price at which the other ends. If the curve is
+        composed, it is the exact surplus. None if ``reach`` must run first.
         """
         if self._curve is not None:
             return self._curve.surplus(level)
@@ -73,7 +73,7 @@ class Candidate:
         return min(of_first, (of_second * first_level * first_level >> 2 * LEVEL_BITS) + 1)
 
     def reach(self, level: int) -> Steps[None]:
-        """Pull the pieces that ``surplus_bound`` needs."""
+        """Pull the segments that ``surplus_bound`` needs."""
         if self._curve is not None:
             yield from self._curve.reach_level(level)
             return
@@ -84,9 +84,9 @@ class Candidate:
     def room(self, side: int, amount: int) -> Steps[int]:
         """Return how much of an amount the path can take (side 0) or pay (side 1), in 2^-32 base units.
 
-        It is worked out on the pools' own curves: nothing is composed.
+        It uses the pools' own curves, without composing them.
         """
-        # Forwards from what is sold, backwards from what is bought.
+        # Forwards from the amount sold, backwards from the amount bought.
         near, *others = (hop.curve for hop in (self.hops if side == SOLD else self.hops[::-1]))
         yield from near.reach_amount(side, amount)
         amount = min(amount, near.end[side])
@@ -99,7 +99,7 @@ class Candidate:
 
 
 class PathFinder:
-    """All ways between two tokens, in a fixed order: direct pools as they came, then hub by hub."""
+    """All paths between two tokens, in a fixed order: direct pools in the given order, then by hub."""
 
     def __init__(
         self, token_in: str, token_out: str, snapshots: Sequence[Snapshot], *, through_hubs: bool = True
@@ -110,13 +110,14 @@ class PathFinder:
             for hub in HUBS
             if through_hubs and hub not in (token_in, token_out)
         ]
-        # Kept with what was asked of their curves.
+        # Kept, with the computed parts of their curves.
         self._candidates: dict[Hops, Candidate] = {}
 
     def better_than(self, level: int | None) -> Iterator[Candidate]:
-        """Yield the paths whose first unit is better than a level; all that trade, if there is none.
+        """Yield the paths whose marginal price is better than a level's; with None, all that trade.
 
-        A path that starts no better than others end cannot improve on them, their prices only fall.
+        Prices along a path only get worse, so a path that starts no better than others end cannot improve on
+        them.
         """
         for hop in self.direct:
             if hop.level is not None and (level is None or hop.level < level):
@@ -146,11 +147,11 @@ class PathFinder:
 
     @property
     def exist(self) -> bool:
-        """Whether there is any path, be its pools as they may."""
+        """Whether any path exists, even if its pools refuse to trade."""
         return bool(self.direct) or any(firsts and seconds for firsts, seconds in self._hubs)
 
     def refusals(self) -> list[FailureCode]:
-        """Return why pools of paths through hubs have no curve, as far as they were asked for it."""
+        """Return why pools of two-hop paths have no curve, for the pools whose curve was requested."""
         hops = (hop for pair in self._hubs for side in pair for hop in side)
         return [hop.refusal for hop in hops if hop.refusal is not None]
 

@@ -1,4 +1,4 @@
-"""A pair's prices at one moment: what can be paid at most, and exact quotes."""
+"""A pair's prices at one moment: an upper bound, and exact quotes."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from service.turns import finished
 
 
 class MarketPrices:
-    """A pair's prices by the pools' snapshots. Fits ``book.PairPrices``.
+    """A pair's prices from the pools' snapshots. Implements ``book.PairPrices``.
 
     Args:
-        token_in: What is sold.
-        token_out: What is bought.
-        snapshots: The direct pools, and those of paths through the hubs; others are passed over.
-        limits: What bounds a route.
+        token_in: The token sold.
+        token_out: The token bought.
+        snapshots: The direct pools, and those of two-hop paths; others are ignored.
+        limits: The limits of a route.
     """
 
     def __init__(
@@ -32,10 +32,10 @@ class MarketPrices:
         self.reaches = self._ceiling.reaches
 
     def pays(self, amount: int, enough: int) -> int | None:
-        """Return what an amount is paid, by exact quotes; None if nothing takes it.
+        """Return the output for an amount, by exact quotes; None if no route takes it.
 
-        The best direct pool's quote if that is enough, for it takes a tenth of the time; else the best
-        route's.
+        It is the best direct pool's quote if that is enough, since it takes a tenth of the time; otherwise
+        the best route's.
 
         Args:
             amount: Base units in, positive.

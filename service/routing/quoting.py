@@ -1,4 +1,4 @@
-"""Quoting: ask both DEXs at once for the state of every pool that may serve, then route on what came.
+"""Quoting: gets the state of all relevant pools from both DEXs concurrently, then finds the best route.
 
 A DEX that is slow or fails neither holds nor fails the order while the other answers; that it did not is
 kept among the quotes. Routes are worked out in turns with the event loop, however long one takes, and what
@@ -21,10 +21,10 @@ from service.turns import Turns
 
 log = logging.getLogger(__name__)
 
-# Which must not fail the order while another DEX can be read.
-_NOT_READ = "the state of a DEX's pools could not be had"
+# Does not fail the order while another DEX can be read.
+_NOT_READ = "cannot read the pools of a DEX"
 
-# Of so many pairs the curves are kept; those of one may take a megabyte.
+# The number of pairs whose curves are kept; those of one may take a megabyte.
 _PAIRS_KEPT = 16
 
 _Answer = Sequence[Snapshot] | None
@@ -32,7 +32,7 @@ _Answer = Sequence[Snapshot] | None
 
 
 def pools_for(venue: MarketData, token_in: str, token_out: str) -> list[PoolRef]:
-    """Return the pools that may serve a pair: the direct ones, and those of paths through the hubs."""
+    """Return the pools that may trade a pair: the direct ones, and those of two-hop paths."""
     pools = list(venue.pools(token_in, token_out))
     for hub in HUBS:
         if hub not in {token_in, token_out}:
@@ -43,13 +43,13 @@ def pools_for(venue: MarketData, token_in: str, token_out: str) -> list[PoolRef]
 
 
 class Quoter:
-    """Finds the best route for an amount, as the market stands.
+    """Finds the best route for an amount on the current market.
 
     Args:
-        venue: Whose pools.
+        venue: The source of pools.
         timeout_ms: How long each DEX may take to answer.
-        limits: What a route may be made of.
-        clock: Tells how long a quote has held the event loop.
+        limits: The limits of a route.
+        clock: Measures how long a quote has blocked the event loop.
     """
 
     def __init__(self, venue: MarketData, *, timeout_ms: int, limits: RouteLimits, clock: Clock) -> None:
@@ -69,7 +69,7 @@ class Quoter:
             token_in: The token sold.
             token_out: The token bought.
             amount: Base units.
-            within_s: How long each DEX may take to answer, if that is less than it may anyway.
+            within_s: A shorter time for each DEX to answer.
 
         Raises:
             NoRouteError: No pool, and no two in a row, can take it; the error has the quotes.
@@ -105,9 +105,9 @@ class Quoter:
         *,
         within_s: float | None = None,
     ) -> Choice:
-        """Quote as ``best`` does, and once more if that is no good and the market has moved on unheard.
+        """Quote like ``best``; if the choice is not good, refresh the market and quote again if it changed.
 
-        For orders that were fired by what another instance saw.
+        For orders that another instance fired, on market data that may not have arrived here yet.
 
         Raises:
             NoRouteError: See ``best``.
@@ -123,12 +123,12 @@ class Quoter:
         return await self.best(mode, token_in, token_out, amount, within_s=within_s)
 
     def _ways(self, token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> PathFinder:
-        """Return the ways between two tokens, with what is known of their curves if no pool has changed."""
+        """Return the paths between two tokens, with their computed curves if no pool has changed."""
         pair = token_in, token_out
         known = self._kept.pop(pair, None)
         if known is None or not _are_same(known[0], snapshots):
             known = snapshots, PathFinder(*pair, snapshots, through_hubs=self._limits.max_legs > 1)
-        # The last is the one that was used last.
+        # Ordered by use, the most recent last.
         self._kept[pair] = known
         if len(self._kept) > _PAIRS_KEPT:
             del self._kept[next(iter(self._kept))]
@@ -143,7 +143,7 @@ class Quoter:
     async def _ask(self, by_dex: dict[Dex, list[PoolRef]], timeout_s: float) -> dict[Dex, _Answer]:
         answers = {dex: self._snapshot(pools) for dex, pools in by_dex.items()}
         if not any(inspect.isawaitable(answer) for answer in answers.values()):
-            # Every state is at hand: no task, no turn of the event loop.
+            # All states are in memory: no task and no yield to the event loop is needed.
             return {dex: answer for dex, answer in answers.items() if not inspect.isawaitable(answer)}
         return dict(
             zip(
@@ -177,7 +177,7 @@ async def _in_time(answer: _Answer | Awaitable[Sequence[Snapshot]], timeout_s: f
 
 
 def _are_same(some: Sequence[Snapshot], others: Sequence[Snapshot]) -> bool:
-    """Whether all pools are the same, at the same moment, in the same state."""
+    """Whether both have the same pools, at the same moment, in the same state."""
     return len(some) == len(others) and all(
         one.state is other.state and one.now == other.now and one.pool == other.pool
         for one, other in zip(some, others, strict=True)

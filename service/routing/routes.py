@@ -1,8 +1,8 @@
-"""The best route for an order: one pool, several side by side, two in a row through a hub, or a mix.
+"""The best route for an order: one pool, several in parallel, two in sequence through a hub, or a mix.
 
-Every direct pool quotes the whole amount. What beats the best of them is looked for on the pools' curves
-(``search``), and chosen only if the exact quotes of its legs say so too. Curves do not know of roundings to a
-unit: where these may decide, exact quotes do (``trial``).
+Every direct pool quotes the whole amount. A search on the pools' curves (``search``) looks for a better
+route, which is chosen only if exact quotes of its legs confirm it. Curves ignore rounding to base units;
+where rounding may matter, exact quotes decide (``trial``).
 """
 
 from collections.abc import Sequence
@@ -24,20 +24,20 @@ from service.turns import Steps, finished
 
 _BASIS_POINTS = 10_000
 
-# Where no pool trades the pair, so many paths are quoted to find the best on its own.
+# If no pool trades the pair directly, the number of paths that are quoted to find the best single path.
 _SINGLES_QUOTED = 4
 
 
-# So many pieces of the best pool are looked at for the fast exit, before other ways to start.
+# The number of the best pool's segments that are examined for the fast exit.
 _PIECES_AT_FIRST = 8
 
 
-# What is taken off a share each time it is refused, besides some units: nothing, 2^-20 of it, then 2^-10.
+# How much a share is reduced each time it is refused, besides some units: by 0, 2^-20, then 2^-10 of it.
 _CUTS = (64, 20, 10)
 
 
 class NoRouteError(Exception):
-    """Nothing can be traded.
+    """No route can trade the amount.
 
     Attributes:
         failure: One that may pass, if any of the reasons is.
@@ -52,11 +52,11 @@ class NoRouteError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RouteLimits:
-    """What bounds a route.
+    """The limits of a route.
 
     Attributes:
-        max_legs: Swaps in all; each costs a transaction's room.
-        min_split_gain_bps: What more than one swap must gain over the best single pool, and more.
+        max_legs: Maximum number of swaps, since each takes space in the transaction.
+        min_split_gain_bps: A route of several swaps must beat the best single pool by more than this.
     """
 
     max_legs: int = 4
@@ -72,12 +72,12 @@ def best_route(
     unavailable: Sequence[NoQuote],
     limits: RouteLimits,
 ) -> Choice:
-    """Return the best route for an amount, and what it was chosen from, at once.
+    """Return the best route for an amount, with all offers, without yielding.
 
     Args:
-        mode: Which side ``amount`` is of.
-        token_in: What is sold.
-        token_out: What is bought.
+        mode: Which side ``amount`` fixes.
+        token_in: The token sold.
+        token_out: The token bought.
         amount: Base units.
         snapshots: The direct pools, and those of paths through the hubs; others are passed over.
         unavailable: The direct pools whose state could not be had. They follow the others' answers.
@@ -93,19 +93,20 @@ def best_route(
 def find_route(
     mode: SwapMode, amount: int, ways: PathFinder, unavailable: Sequence[NoQuote], limits: RouteLimits
 ) -> Steps[Choice]:
-    """Return the best route for an amount, and what it was chosen from, step by step.
+    """Return the best route for an amount, with all offers, in steps.
 
     Args:
-        mode: Which side ``amount`` is of.
+        mode: Which side ``amount`` fixes.
         amount: Base units.
         ways: From one token to the other. What is worked out of their curves stays with them.
         unavailable: The direct pools whose state could not be had. They follow the others' answers.
         limits: What bounds the route.
 
     Returns:
-        The choice. More than one swap is chosen where the exact quotes beat the best single pool by more
-        than the limit, or where no single pool can; where no pool trades the pair at all, the best
-        single path takes its part. An exact-in route takes just ``amount``, an exact-out route pays it.
+        The choice. A route of several swaps is chosen if its exact quotes beat the best single pool by more
+        than the limit, or if no single pool can take the amount; if no pool trades the pair directly, the
+        best single path takes the pool's role. An exact-in route takes exactly ``amount``, an exact-out
+        route pays exactly that.
 
     Raises:
         NoRouteError: No route takes the whole amount.
@@ -114,9 +115,10 @@ def find_route(
 
 
 def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> Ratio | None:
-    """Return the best price of the first unit, net of fees, over all direct and two-hop paths.
+    """Return the best marginal price, net of fees, of all direct and two-hop paths.
 
-    It is of the pools' curves, without roundings: base units out per base unit in. None if no pool trades.
+    It comes from the pools' curves, without rounding: base units out per base unit in. None if no pool
+    trades.
     """
     best: Ratio | None = None
     for candidate in PathFinder(token_in, token_out, snapshots).better_than(None):
@@ -137,7 +139,7 @@ class _Router:
         self._ways = ways
         self._limits = limits
         self._refusals: list[FailureCode] = []
-        # What the curves give at best, see ``Trial``.
+        # The optimum of the curves, see ``Trial``.
         self._optimum: int | None = None
 
     def choose(self, unavailable: Sequence[NoQuote]) -> Steps[Choice]:
@@ -150,7 +152,7 @@ class _Router:
         quotes = (*answers, *unavailable)
         quoted = [(hop, answer) for hop, answer in zip(direct, answers, strict=True) if _is_quote(answer)]
         if quoted:
-            # Sorting is stable: of equals, the first pool.
+            # Sorting is stable, so ties go to the first pool.
             quoted.sort(key=lambda pair: self._cost(pair[1]))
             simple = [route_of(self._mode, [Path((hop.leg(quote),))]) for hop, quote in quoted[:2]]
             better = yield from self._better_than(quoted[0][0])
@@ -176,18 +178,18 @@ class _Router:
         return FailureCode.AMOUNT_TOO_SMALL in reasons.union(self._refusals)
 
     def _better_than(self, single: Hop) -> Steps[Route | None]:
-        """Return the best route where one pool takes the whole; None if that one is the best."""
+        """Return a better route than a single pool's; None if that pool is the best."""
         whole, max_legs = self._amount << UNIT_BITS, self._limits.max_legs
         curve = single.curve
         level = None
         if curve.holds(self._side, whole, pieces=_PIECES_AT_FIRST):
             level = curve.level_for(self._side, whole)
-            # The fast exit: nothing starts better than where this pool ends.
+            # The fast exit: no other path starts at a better price than where this pool ends.
             if all(candidate.hops == (single,) for candidate in self._ways.better_than(level)):
                 self._optimum = curve.at(self._side, whole)[1 - self._side]
                 return None
         candidates = self._ways.all_direct()
-        # Where no set without bins takes the whole, the single pool does.
+        # If no set of paths without bins takes the whole amount, start from the single pool.
         start = (yield from self._quick(candidates, max_legs)) or tuple(
             place for place, candidate in enumerate(candidates) if candidate.hops == (single,)
         )
@@ -200,7 +202,7 @@ class _Router:
         return (yield from self._route(candidates, found))
 
     def _without_single_pool(self) -> Steps[tuple[list[Route], Route | None]]:
-        """Return the best paths through a hub that take the whole alone, and the best route of any."""
+        """Return the best paths that take the whole amount alone, and the best route of any kind."""
         candidates = list(self._ways.better_than(None))
         max_legs = self._limits.max_legs
         start = yield from self._quick(candidates, max_legs)
@@ -209,7 +211,7 @@ class _Router:
         simple: list[Route] = []
         left = [candidate for candidate in candidates if len(candidate.hops) > 1]
         for _ in range(_SINGLES_QUOTED):
-            # Two legs at most: each set is one path.
+            # With at most two legs, each set is one path.
             start = yield from self._quick(left, 2)
             found = yield from best_set(left, self._side, self._amount, 2, start)
             if found is None:
@@ -218,7 +220,7 @@ class _Router:
             yield
             if isinstance(path, Path):
                 simple.append(route_of(self._mode, [path]))
-                # Where a longer route is better than the first, the second does not matter.
+                # If a longer route beats the first path, the second path does not matter.
                 if len(simple) == 2 or (better is not None and self._gains(better, simple[0])):
                     break
         simple.sort(key=self._cost)
@@ -230,8 +232,8 @@ class _Router:
     def _route(self, candidates: Sequence[Candidate], found: Found | None) -> Steps[Route | None]:
         """Quote a split as a route.
 
-        A path that cannot pay its share to the unit, though its curve can, gets a smaller one, in the end
-        none, and the others what it leaves.
+        If a path's exact quote refuses its share, although its curve allows it, the path gets a smaller share
+        or finally none, and the others get the rest.
         """
         if found is None:
             return None
@@ -256,7 +258,7 @@ class _Router:
                 left = 0
                 if answer is FailureCode.INSUFFICIENT_LIQUIDITY and refusals[place] < len(_CUTS):
                     share = shares.shares[place]
-                    # Every bin may round a unit or two away.
+                    # Every bin may lose a unit or two by rounding.
                     left = share - (share >> _CUTS[refusals[place]]) - 2 * len(curves[place].levels)
                 refusals[place] += 1
                 curves[place] = curves[place].ending_at(self._side, max(left, 0) << UNIT_BITS)
@@ -271,7 +273,7 @@ class _Router:
             return refusal.reason
 
     def _cost(self, one: PoolQuote | Path | Route) -> int:
-        """Return what orders quotes of one amount: the less the better."""
+        """Return the sort key of quotes of one amount: lower is better."""
         return -one.amount_out if self._side == SOLD else one.amount_in
 
     def _gains(self, route: Route, single: Route) -> bool:
@@ -283,7 +285,7 @@ class _Router:
         reasons = [quote.reason for quote in quotes if isinstance(quote, NoQuote)]
         failures = [Failure.of(reason) for reason in (*reasons, *self._refusals, *self._ways.refusals())]
         if not failures and self._ways.exist:
-            # Every path trades, but not so much.
+            # Every path trades, but not this amount.
             failures = [Failure.of(FailureCode.INSUFFICIENT_LIQUIDITY)]
         passing = [failure for failure in failures if failure.remedy is not Remedy.NONE]
         return (passing or failures or [Failure.of(FailureCode.NO_ROUTE)])[0]

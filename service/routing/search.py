@@ -1,15 +1,15 @@
-"""Which paths to split over, when they are more than a route may have legs or when they share pools.
+"""Chooses the paths to split over, if there are more than a route may have legs or they share pools.
 
-For any price p a set S of paths pays at most p X + sum of S's surpluses, a path's surplus being the most
-that F(x) - p x comes to (Lagrange duality; F is concave). At the price where a set ends its own bound is what
-it pays. So a set that is better than the best so far has, at whatever price, a sum of surpluses above what
-the best one pays beyond p X: each price is a cut.
+For any price p a set S of paths pays at most p X + the sum of S's surpluses, where a path's surplus is the
+maximum of F(x) - p x (Lagrange duality; F is concave). At the price where a set ends, the bound is exact. So
+a set that is better than the best so far has, at every price, a sum of surpluses above the best one's output
+minus p X: each price is a cut.
 
-The search looks at the price where the set that was solved last ends, for the set with the largest sum among
-those that pass the cuts at the earlier prices too; it solves that one, and is over when there is none: the
-set it then holds is the optimum over all sets, though few were solved. One price does not do: where the best
-set ends in the middle of a bin, hundreds of sets may have larger sums there and yet end far below. For an
-exact output the same holds of what it costs, with the same surpluses.
+At the price where the last solved set ends, the search takes the set with the largest sum among those that
+also satisfy the cuts at the earlier prices, and solves it. If there is none, the best set so far is the
+optimum over all sets, although few were solved. One price is not enough: if the best set ends in the middle
+of a bin, hundreds of sets may have larger sums there and still end far below. For an exact output the same
+holds for the input, with the same surpluses.
 """
 
 from collections.abc import Sequence
@@ -22,21 +22,21 @@ from service.routing.split import Split, split
 from service.turns import Steps
 
 SOLVED_MAX = 162
-"""More sets than this are not solved: all those of one to four out of eight pools are, if need be."""
+"""Maximum number of solved sets; enough for all sets of one to four out of eight pools."""
 
-# So many prices are kept. More cost more than they save.
+# The number of prices that are kept as cuts; more cost more than they save.
 _CUTS_KEPT = 6
 
-# What roundings may come to in a sum of surpluses and what it is compared with, in 2^-32 base units.
+# A bound on the rounding errors of a sum of surpluses and of its floor, in 2^-32 base units.
 _ROUNDINGS = 8
 
-# How far a path's room, worked out without composing its pools, may lie below what it takes.
+# How far a path's room, computed without composing its pools, may be below its actual capacity.
 _ROOM_BITS, _ROOM_UNITS = 20, 16
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A set of paths, ascending by place, and how it splits the amount."""
+    """A set of paths, ascending by index, and its split of the amount."""
 
     chosen: tuple[int, ...]
     split: Split
@@ -50,19 +50,19 @@ def best_set(
     start: tuple[int, ...] = (),
     likely_level: int | None = None,
 ) -> Steps[Found | None]:
-    """Return the set of pool-disjoint paths that splits an amount best.
+    """Return the set of pool-disjoint paths with the best split of an amount.
 
     Args:
         candidates: The paths.
-        side: Which side ``amount`` is of: 0 what is sold, 1 what is bought.
+        side: Which side ``amount`` fixes: 0 sold, 1 bought.
         amount: Base units.
-        max_legs: How many pools the set may go through in all.
-        start: A set that is known to be good, or nothing.
-        likely_level: As ``split`` takes it.
+        max_legs: The maximum number of pools in the set.
+        start: A set that is known to be good, or an empty one.
+        likely_level: As in ``split``.
 
     Returns:
-        The optimum of the curves, unless ``SOLVED_MAX`` sets were solved before that was proven;
-        None if no set takes the whole amount.
+        The optimum of the curves, unless ``SOLVED_MAX`` sets were solved before it was proven; None if no
+        set takes the whole amount.
     """
     return (yield from _Search(candidates, side, amount, max_legs).run(start, likely_level))
 
@@ -70,9 +70,10 @@ def best_set(
 def quick_set(
     candidates: Sequence[Candidate], side: int, amount: int, max_legs: int
 ) -> Steps[tuple[int, ...]]:
-    """Return a set to start from that costs little to find: the best of the paths without bins.
+    """Return a starting set that is cheap to find: the best set of the paths without bins.
 
-    Where it ends, no bin needs to be looked at beyond. It is empty if these paths cannot take the amount.
+    No bin beyond the level where it ends needs to be examined. It is empty if these paths cannot take the
+    amount.
     """
     places = [place for place, candidate in enumerate(candidates) if candidate.is_smooth]
     smooth = [candidates[place] for place in places]
@@ -82,7 +83,7 @@ def quick_set(
 
 
 def _completed(candidates: Sequence[Candidate], chosen: tuple[int, ...], max_legs: int) -> tuple[int, ...]:
-    """Add the paths that start best, as many as there is room for."""
+    """Add the paths with the best marginal prices, as many as the legs allow."""
     added = list(chosen)
     pools = _pools_of(candidates, chosen)
     for place in sorted(range(len(candidates)), key=lambda place: candidates[place].level):
@@ -108,7 +109,7 @@ class _Search:
         self._solved: list[frozenset[int]] = []
 
     def run(self, start: tuple[int, ...], likely_level: int | None) -> Steps[Found | None]:
-        """Search from a set, if there is one."""
+        """Search, starting from a set if it is not empty."""
         best = (yield from self._solve(start, likely_level)) if start else None
         if best is None:
             best = yield from self._of_most_room()
@@ -133,7 +134,7 @@ class _Search:
         return best
 
     def _floor(self, best: Split, level: int) -> int:
-        """Return what the surpluses at a price come to at most, of a set that is no better than the best."""
+        """Return the maximum sum of surpluses at a price for a set that is not better than the best one."""
         whole, square = self._amount << UNIT_BITS, level * level
         if self._side == BOUGHT:
             beyond = ((whole + _ROUNDINGS) * square >> 2 * LEVEL_BITS) - best.other
@@ -142,7 +143,7 @@ class _Search:
         return beyond + _ROUNDINGS
 
     def _solve_or_completed(self, chosen: tuple[int, ...], likely_level: int) -> Steps[Found | None]:
-        """Solve a set, or if it cannot take the whole, one that adds paths to it."""
+        """Solve a set; if it cannot take the whole amount, solve it with more paths."""
         found = yield from self._solve(chosen, likely_level)
         if found is None:
             more = _completed(self._candidates, chosen, self._max_legs)
@@ -158,7 +159,7 @@ class _Search:
         return None if found is None else Found(chosen, found)
 
     def _of_most_room(self) -> Steps[Found | None]:
-        """Return the set that takes most, if it takes the amount: then some set does."""
+        """Return the set with the largest capacity; None if even that cannot take the amount."""
         whole = self._amount << UNIT_BITS
         rooms = [0] * len(self._candidates)
         for place, candidate in enumerate(self._candidates):
@@ -177,7 +178,7 @@ def _is_better(one: Split, other: Split, side: int) -> bool:
 
 
 class _Surpluses:
-    """The paths' surpluses at a level, or bounds on them where a path's curve was not needed yet."""
+    """The paths' surpluses at a level, or upper bounds where a path's curve is not composed yet."""
 
     def __init__(self, candidates: Sequence[Candidate], level: int, values: list[int]) -> None:
         self._candidates = candidates
@@ -186,7 +187,7 @@ class _Surpluses:
         self.values = values
 
     def settle(self, places: Sequence[int]) -> Steps[bool]:
-        """Replace some paths' bounds by their surpluses; say whether there were bounds among them."""
+        """Replace these paths' bounds by their surpluses; return whether there were any bounds."""
         bounds = [place for place in places if self._is_bound[place]]
         for place in bounds:
             yield

@@ -1,10 +1,10 @@
-"""The best split of an amount over paths: water filling.
+"""The optimal split of an amount over paths, by water filling.
 
-Selling x_p on each path p pays sum F_p(x_p), every F_p concave. At the optimum all paths that sell stand at
-one marginal price (Karush, Kuhn and Tucker; Angeris et al., "Optimal Routing for Constant Function Market
-Makers", 2022). Over the level u = 1/sqrt(price) the sum of what is sold is piecewise linear with jumps, so
+Selling x_p on each path p pays sum F_p(x_p), every F_p concave. At the optimum all used paths have the same
+marginal price (Karush, Kuhn and Tucker; Angeris et al., "Optimal Routing for Constant Function Market
+Makers", 2022). As a function of the level u = 1/sqrt(price) the total sold is piecewise linear with jumps, so
 the level is found among the knots and by one interpolation between two of them: no iteration, no floats.
-For an exact output the same holds of what is bought, which is linear in 1/u.
+For an exact output the same holds for the total bought, which is linear in 1/u.
 """
 
 from bisect import bisect_left
@@ -23,13 +23,13 @@ from service.turns import Steps
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How an amount is best split over some paths.
+    """The optimal split of an amount over paths.
 
     Attributes:
         shares: Base units of the amount for each path, in the order given; they add up to it.
-        level: Where all paths that take part end.
-        other: The other side, in 2^-32 base units: what is bought in all for an exact input, what it
-            takes for an exact output. By the curves, that is without roundings.
+        level: The level at which all used paths end.
+        other: The other side, in 2^-32 base units: the total output for an exact input, the total input for
+            an exact output. From the curves, without rounding.
     """
 
     shares: tuple[int, ...]
@@ -40,18 +40,18 @@ class Split:
 def split(
     curves: Sequence[PathCurve], side: int, amount: int, likely_level: int | None = None
 ) -> Steps[Split | None]:
-    """Split an amount so that most is bought (side 0: it is sold) or least sold (side 1: it is bought).
+    """Split an amount to buy the most (side 0: it is sold) or to sell the least (side 1: it is bought).
 
     Args:
         curves: The paths, which share no pool.
-        side: Which side ``amount`` is of.
+        side: Which side ``amount`` fixes.
         amount: Base units, positive.
-        likely_level: Where the split is not likely to end above. It saves pulling pieces that lie
-            higher, and changes nothing else.
+        likely_level: A level that the split is unlikely to exceed. It avoids pulling segments beyond it, and
+            does not change the result.
 
     Returns:
-        The split; of paths that are equally good the first is filled first. None if the paths together
-        cannot take the amount.
+        The split; of equally good paths the first is filled first. None if the paths together cannot take
+        the amount.
     """
     whole = amount << UNIT_BITS
     levels = yield from _levels(curves, side, whole, likely_level)
@@ -80,7 +80,7 @@ def split(
 
 
 def _levels(curves: Sequence[PathCurve], side: int, whole: int, likely_level: int | None) -> Steps[list[int]]:
-    """Return the levels of all knots, ascending, up to one at which the paths take the whole."""
+    """Return the levels of all knots, ascending, up to one at which the paths take the whole amount."""
     cap = None
     if likely_level is not None:
         for curve in curves:
@@ -94,7 +94,7 @@ def _levels(curves: Sequence[PathCurve], side: int, whole: int, likely_level: in
                 continue
             yield from curve.reach_amount(side, whole)
             if curve.holds(side, whole):
-                # Two more than where it takes the whole: the interpolation rounds down.
+                # Plus two, since the interpolation rounds down.
                 cap = curve.level_for(side, whole) + 2
     if cap is None:
         return sorted(level for curve in curves for level in curve.levels)
@@ -105,7 +105,7 @@ def _levels(curves: Sequence[PathCurve], side: int, whole: int, likely_level: in
 
 
 def _first_enough(curves: Sequence[PathCurve], side: int, whole: int, levels: list[int]) -> int | None:
-    """Return the index of the first level up to which the paths take the whole."""
+    """Return the index of the first level at which the paths take the whole amount."""
     low, high = 0, len(levels)
     while low < high:
         middle = (low + high) // 2
@@ -118,7 +118,7 @@ def _first_enough(curves: Sequence[PathCurve], side: int, whole: int, levels: li
 
 
 def _in_units(parts: list[int], rooms: list[int], amount: int) -> tuple[int, ...]:
-    """Round parts to base units; what is lost goes to the largest that has room, of equals the first."""
+    """Round parts to base units; the remainder goes to the largest with room, on ties to the first."""
     shares = [part >> UNIT_BITS for part in parts]
     left = amount - sum(shares)
     if left:
@@ -129,7 +129,7 @@ def _in_units(parts: list[int], rooms: list[int], amount: int) -> tuple[int, ...
 
 
 def _other_side(before: list[Point], side: int, whole: int, level: int) -> int:
-    """Return the other side's sum: up to the level by the knots, and the rest at the level's price."""
+    """Return the other side's total: up to the level from the knots, the rest at the level's price."""
     left = whole - sum(point[side] for point in before)
     there = sum(point[1 - side] for point in before)
     square = level * level

@@ -1,8 +1,8 @@
-"""The best route for a small amount, by exact quotes: where a unit is much, roundings decide.
+"""The best route for a small amount, by exact quotes, since rounding matters there.
 
-Every path that may be best is asked for the whole amount. The best of the answers and of the routes that the
-curves found is then improved by moving parts from path to path, large ones first, as long as that pays. It is
-over as soon as the curves have no more to give.
+Every path that may be best quotes the whole amount. The best of these quotes and of the routes found on the
+curves is then improved by moving parts between paths, large ones first, as long as that helps. The search
+ends as soon as the result is close to the curves' optimum.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,37 +14,37 @@ from service.routing.paths import Candidate
 from service.turns import Steps
 
 SMALL = 1 << 20
-"""Base units: of more, a unit is less than a millionth."""
+"""Base units; of a larger amount, one unit is less than a millionth."""
 
-# What parts are moved between: the best single paths, beside those of the route. More cost more quotes.
+# Parts move between the route's paths and this many of the best single paths. More cost more quotes.
 _NEAR = 4
 
-# Quotes of parts. It bounds the time; most trials take a fraction.
+# Maximum number of quotes of parts. It bounds the time; most trials need a fraction of it.
 _QUOTES_MAX = 128
 
-# So near to what curves give, 4 millionths, is good enough.
+# The tolerance against the curves' optimum, 4 millionths.
 _NEAR_ENOUGH_BITS = 18
 
-# By how much parts get smaller when none of a size is worth moving.
+# The factor by which parts get smaller when no part of a size is worth moving.
 _FINER = 3
 
-# The cost of what is refused: more than any that is not.
+# The cost of a refused quote, higher than any other.
 _REFUSED = 1 << 128
 
 Parts = dict[int, int]
-"""By the paths' places, what each takes of the amount."""
+"""Each path's share of the amount, by the path's index."""
 
 
 class Trial:
-    """One amount, tried on some paths.
+    """The search for one amount.
 
     Args:
-        mode: Which side the amount is of.
+        mode: Which side the amount fixes.
         amount: Base units.
         candidates: The paths.
-        max_legs: Swaps in all that a route may have.
-        optimum: What the curves give, without roundings, in 2^-32 base units of the other side; None if
-            that is not known.
+        max_legs: Maximum number of swaps in a route.
+        optimum: The curves' optimum, without rounding, in 2^-32 base units of the other side; None if it
+            is not known.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Trial:
         self._singles: list[Parts] = []
 
     def best(self, routes: Sequence[Route]) -> Steps[Route | None]:
-        """Return the best route that is found from some, and from the best single path; None if no path pays.
+        """Return the best route found from some routes and the best single path; None if no path pays.
 
         Args:
-            routes: Each for the whole amount. One through a pool that has no curve, because it hardly sells
-                any more, is no path's: it is left out.
+            routes: Each for the whole amount. Routes through a pool without a curve, because it is almost
+                empty, are ignored.
         """
         for route in routes:
             if self._is_enough(-route.amount_out if self._exact_in else route.amount_in):
@@ -84,7 +84,7 @@ class Trial:
         return self._route(best)
 
     def _quote_singles(self) -> Steps[None]:
-        """Quote the whole amount, those that start best first, as long as one may be the best."""
+        """Quote the whole amount on the paths, best marginal price first, while one may be the best."""
         best = _REFUSED
         for place in sorted(range(len(self._candidates)), key=lambda place: self._candidates[place].level):
             if self._least_cost(self._candidates[place]) > best:
@@ -95,9 +95,10 @@ class Trial:
         self._singles = sorted((parts for parts in wholes if self._total(parts) < _REFUSED), key=self._total)
 
     def _least_cost(self, candidate: Candidate) -> int:
-        """Return no more than the whole amount costs: at the first unit's price, roundings in its favour.
+        """Return a lower bound on the whole amount's cost: at the marginal price, with favourable rounding.
 
-        Only AMM v4 rounds so, by less than a unit of what goes in: it takes no fee of half a unit.
+        Only AMM v4 rounds in the trader's favour, by less than one unit of input: it charges no fee below
+        half a unit.
         """
         if not self._exact_in:
             unit = (candidate.hops[0].level or 0) ** 2 >> 2 * LEVEL_BITS
@@ -106,14 +107,14 @@ class Trial:
         return -(((self._amount + 1) << 2 * LEVEL_BITS) // candidate.level**2) - unit - 2
 
     def _is_enough(self, cost: int) -> bool:
-        """Whether a cost is about what the curves give."""
+        """Whether a cost is close enough to the curves' optimum."""
         if self._optimum is None:
             return False
         wanted = -self._optimum if self._exact_in else self._optimum
         return cost << UNIT_BITS <= wanted + (self._optimum >> _NEAR_ENOUGH_BITS)
 
     def singles(self) -> list[Route]:
-        """Return the two best paths that take the whole alone, as ``best`` has found them."""
+        """Return the two best paths that take the whole amount alone; call ``best`` first."""
         return [self._route(parts) for parts in self._singles[:2]]
 
     def _moved(self, best: Parts, near: Sequence[int]) -> Steps[Parts]:
@@ -131,7 +132,7 @@ class Trial:
         return best
 
     def _moves(self, parts: Parts, near: Sequence[int], step: int) -> Iterator[Parts]:
-        """Yield what comes of moving so much, or all there is, from one path to another."""
+        """Yield the parts after moving ``step``, or all there is, from one path to another."""
         for source, share in parts.items():
             taken = min(step, share)
             left = {place: held for place, held in parts.items() if place != source}
@@ -149,7 +150,7 @@ class Trial:
         return sum(self._cost(place, share) for place, share in parts.items())
 
     def _cost(self, place: int, share: int) -> int:
-        """Return what orders quotes of one share: the less the better."""
+        """Return the sort key of quotes of one share: lower is better."""
         known = self._costs.get((place, share))
         if known is None:
             known = self._costs[place, share] = self._quoted_cost(self._candidates[place].hops, share)
