@@ -1,5 +1,5 @@
-"""What has been committed, told to those who watch.
+"""Publishes committed changes to watchers on every instance.
 
-bus.py   steps of orders, from instance to instance
-feed.py  one order's steps: every entry once, in order
+bus.py   carries the steps of orders between instances
+feed.py  one order's steps for its watchers: every entry once, in order
 """

@@ -1,6 +1,6 @@
-"""The bus: steps from where they were committed to every instance's feeds.
+"""The bus: carries committed steps to the feeds of every instance.
 
-Feeds on the same instance are told directly, others by one Redis message a group. A message may be lost:
+Feeds on the same instance get them directly, others by one Redis message per group. A message may be lost:
 the feeds compare with the store every second.
 """
 
@@ -27,11 +27,11 @@ class Bus:
     """Carries committed steps.
 
     Args:
-        link: Sends this instance's.
-        feeds: Told of everybody's.
-        clock: Paces reconnecting.
-        deployment: Whose instances are told.
-        sender: This process's id among them.
+        link: The connection to Redis.
+        feeds: Get the steps of all instances.
+        clock: Times reconnecting.
+        deployment: The deployment whose instances share the bus.
+        sender: This process's id.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Bus:
         self.channel = Channel(link, deployment, "steps", clock, sender=sender, receive=self._receive)
 
     def on_steps(self, callback: Callable[[Sequence[Committed]], None]) -> None:
-        """Call back for the steps of every instance. A message may be lost. Must not wait."""
+        """Register a callback for the steps of all instances; it must not block. A message may be lost."""
         self._listeners.append(callback)
 
     def start(self) -> None:
@@ -53,18 +53,18 @@ class Bus:
         await self.channel.stop()
 
     def publish(self, steps: Sequence[Committed]) -> None:
-        """Tell everybody of steps that have just been committed here. Never waits."""
+        """Publish steps that have just been committed here to all instances. Never blocks."""
         crash_points.reach("before publish")
         self._tell(steps)
         self.channel.publish(_encode(steps))
         crash_points.reach("after publish")
 
     def _receive(self, message: bytes) -> None:
-        """Take another instance's message."""
+        """Process another instance's message."""
         try:
             self._tell(_decode(message))
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            log.warning("bus: a message that is not one of ours (%s)", error, extra={"fault": "bus"})
+            log.warning("bus: malformed message (%s)", error, extra={"fault": "bus"})
 
     def _tell(self, steps: Sequence[Committed]) -> None:
         for listener in self._listeners:

@@ -1,7 +1,7 @@
-"""Feeds: one order's steps, each once, in order, however late or where a watcher connects.
+"""Feeds: one order's steps, each once and in order, whenever and wherever a watcher connects.
 
-A feed subscribes first, then reads the store, then drops what it has twice, by sequence. Watchers of the
-same order share one copy of it, which is also their queue: a watcher is a position in its history.
+A feed subscribes first, then reads the store, then drops duplicates by sequence. Watchers of the same order
+share one copy of it, which is also their queue: a watcher is a position in its history.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _READINGS = 2
 
 
 class _Watched:
-    """An order that somebody watches, as far as it is known here."""
+    """The local copy of an order that has watchers."""
 
     def __init__(self) -> None:
         self.order: Order | None = None
@@ -33,7 +33,7 @@ class _Watched:
         self._changed: list[asyncio.Future[None]] = []
 
     def take(self, step: Committed) -> bool:
-        """Take a step that is the next one; one for which others are missing is kept, and False returned."""
+        """Apply a step if it is the next one; if earlier ones are missing, keep it and return False."""
         if self.order is None:
             self.early.append(step)
             return True
@@ -45,13 +45,13 @@ class _Watched:
         return True
 
     def take_whole(self, order: Order) -> bool:
-        """Take an order as it was read, and what came meanwhile; return whether nothing is missing."""
+        """Apply an order read from the store, then the kept steps; return whether no step is missing."""
         if self.order is None or order.version > self.order.version:
             self._set(order)
         early, self.early = self.early, []
         for step in sorted(early, key=lambda step: step.sequence):
             self.take(step)
-        # What could not be taken has gone back among the early ones.
+        # Steps that could not be applied are among the early ones again.
         return not self.early
 
     async def change(self) -> None:
@@ -73,9 +73,10 @@ class _Watched:
 
 
 class Watch:
-    """One watcher's way through an order's history: an iterator of (order, sequence), from the first entry.
+    """One watcher's iterator over an order's history: yields (order, sequence) for each entry.
 
-    It ends after the terminal entry. Use it as a context manager, so that nobody watches for nobody.
+    It ends after the terminal entry. Use it as a context manager, so that the subscription is always
+    released.
     """
 
     def __init__(self, feeds: "Feeds", order_id: str, watched: _Watched, after: int) -> None:
@@ -88,7 +89,7 @@ class Watch:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._feeds._leave(self._order_id)  # noqa: SLF001 - the other half of this class
+        self._feeds._leave(self._order_id)  # noqa: SLF001 - Feeds and Watch belong together
 
     def __aiter__(self) -> Self:
         return self
@@ -106,8 +107,8 @@ class Feeds:
     """The orders that are watched on this instance.
 
     Args:
-        orders: Where an order is read when its watch begins, and when steps are missing.
-        clock: Paces the comparison with the store.
+        orders: Reads an order when its watch begins, and when steps are missing.
+        clock: Times the comparison with the store.
     """
 
     def __init__(self, orders: Orders, clock: Clock) -> None:
@@ -117,7 +118,7 @@ class Feeds:
         self._comparing = Background("feeds", self._compare_for_ever, clock)
 
     def start(self) -> None:
-        """Begin to compare what is watched with the store, so that a lost message costs a second."""
+        """Begin to compare the watched orders with the store, which repairs lost messages within a second."""
         self._comparing.start()
 
     async def stop(self) -> None:
@@ -126,10 +127,10 @@ class Feeds:
         await cancel([watched.reading for watched in self._watched.values() if watched.reading is not None])
 
     async def watch(self, order_id: str, after: int = 0) -> Watch | None:
-        """Begin to watch an order, after the entry of the given sequence; None when there is no such order.
+        """Begin to watch an order, after the entry of the given sequence; None if there is no such order.
 
         Raises:
-            UnavailableError: The order cannot be read now.
+            UnavailableError: PostgreSQL is unavailable.
         """
         watched = self._watched.setdefault(order_id, _Watched())
         watched.watchers += 1
@@ -145,14 +146,14 @@ class Feeds:
         return Watch(self, order_id, watched, after)
 
     def take(self, steps: Iterable[Committed]) -> None:
-        """Tell the watchers of steps that have been committed, here or elsewhere."""
+        """Pass committed steps, of this or another instance, to the watchers."""
         for step in steps:
             watched = self._watched.get(step.order_id)
             if watched is not None and not watched.take(step):
                 self._read_soon(step.order_id, watched)
 
     async def compare(self) -> None:
-        """Read what this instance has missed of the orders that are watched."""
+        """Read the watched orders that have steps which this instance missed."""
         if not self._watched:
             return
         versions = await self._orders.versions(list(self._watched))
@@ -169,10 +170,10 @@ class Feeds:
             try:
                 await self.compare()
             except UnavailableError as error:
-                log.debug("feeds: PostgreSQL is away (%s)", error)
+                log.debug("feeds: PostgreSQL is unavailable (%s)", error)
 
     async def _read(self, order_id: str, watched: _Watched) -> None:
-        """Read an order, and again when a step has come meanwhile that the first reading could not know."""
+        """Read an order, and once more if a newer step arrived during the first read."""
         for _ in range(_READINGS):
             order = await self._orders.get_whole(order_id)
             if order is None or watched.take_whole(order):
@@ -186,7 +187,7 @@ class Feeds:
         try:
             await self._read(order_id, watched)
         except UnavailableError as error:
-            log.debug("feeds: %s is read later (%s)", order_id, error)
+            log.debug("feeds: reading %s failed, will retry (%s)", order_id, error)
 
     def _leave(self, order_id: str) -> None:
         watched = self._watched[order_id]

@@ -1,9 +1,9 @@
-"""The way to PostgreSQL: connections, statements, migrations. Knows no orders.
+"""Access to PostgreSQL: connections, statements, migrations. Does not know orders.
 
-database.py    connections, lent to one statement at a time
-session.py     one session, and the settings that are in force in it
-driver.py      aiopg's connection, with its own way to wait for the socket
-addresses.py   the addresses of a host's name
+database.py    a connection pool; each connection runs one statement at a time
+session.py     one session and its settings
+driver.py      aiopg's connection, with its own socket handling
+addresses.py   resolves host names
 queries.py     the statements of sql/
 batch.py       many writes as one statement
 migrations.py  brings the schema up to date

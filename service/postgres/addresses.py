@@ -1,4 +1,4 @@
-"""Looks host names up beside the event loop; libpq would block it as long as a name server takes."""
+"""Resolves host names in threads; libpq would block the event loop until the name server answers."""
 
 import asyncio
 import contextlib
@@ -9,20 +9,20 @@ from collections.abc import Mapping
 
 
 class Addresses:
-    """Looks up the hosts of libpq's parameters.
+    """Resolves the hosts of libpq's parameters.
 
-    In threads of its own, which end with the process: those of the event loop are waited for at its end,
-    however long a name server does not answer.
+    It uses its own daemon threads: the event loop would wait at its end for threads of its executor, however
+    long a name server does not answer.
     """
 
     def __init__(self) -> None:
         self._pending: dict[str, asyncio.Future[list[str]]] = {}
 
     async def resolve(self, parameters: Mapping[str, str]) -> dict[str, str]:
-        """Return the parameters with ``hostaddr``, and each host as often as it has addresses.
+        """Return the parameters with ``hostaddr``, and each host repeated for each of its addresses.
 
         Raises:
-            OSError: A name leads nowhere.
+            OSError: A host name cannot be resolved.
         """
         if "hostaddr" in parameters or "host" not in parameters:
             return dict(parameters)
@@ -39,14 +39,14 @@ class Addresses:
         return {**parameters, "host": host, "hostaddr": hostaddr, "port": port}
 
     async def _addresses_of(self, host: str) -> list[str]:
-        """Return a host's addresses, the best first; an empty one for what libpq does not look up."""
+        """Return a host's addresses, the best first; an empty string for a socket path."""
         if not host or host.startswith(("/", "@")):
             return [""]
         with contextlib.suppress(ValueError):
             return [str(ipaddress.ip_address(host))]
         if host not in self._pending:
             self._pending[host] = self._look_up(host)
-        # Shared by those who ask meanwhile: a name server that does not answer has one thread.
+        # Concurrent callers share the lookup, so a name server that does not answer blocks one thread only.
         return await asyncio.shield(self._pending[host])
 
     def _look_up(self, host: str) -> asyncio.Future[list[str]]:
@@ -59,15 +59,15 @@ class Addresses:
                 answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
                 result = list(dict.fromkeys(str(address[0]) for *_, address in answers))
             except (OSError, UnicodeError) as error:
-                result = OSError(f'the host name "{host}" leads nowhere: {error}')
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                result = OSError(f'cannot resolve the host name "{host}": {error}')
+            with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
                 loop.call_soon_threadsafe(tell, result)
 
         def tell(result: list[str] | OSError) -> None:
             del self._pending[host]
             if isinstance(result, OSError):
                 found.set_exception(result)
-                found.exception()  # those who asked may have given up
+                found.exception()  # marks it as retrieved: the callers may have been cancelled
             else:
                 found.set_result(result)
 

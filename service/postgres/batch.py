@@ -1,6 +1,6 @@
-"""Batches: what is asked for while a statement is on its way goes into the next one, together.
+"""Batches: requests that arrive while a statement is running are combined into the next one.
 
-For writes this is group commit: one statement, one commit, however many wait.
+For writes this is group commit: one statement and one commit for any number of requests.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _STOP_AFTER_S = 1.0
 
 
 class QueueFullError(Exception):
-    """As many writes wait as may; the caller should try again later."""
+    """The queue has reached its limit; the caller should try again later."""
 
 
 @dataclass(slots=True)
@@ -40,19 +40,19 @@ class _Waiting(Generic[Item, Result]):
 class Batcher(Generic[Item, Result]):
     """Runs a statement for many items at once; each caller gets its own result or its own error.
 
-    A patient batcher, while PostgreSQL is away, runs the group in hand again and again, with a pause
-    that doubles up to a second; so ``run`` must be repeatable: with items that it has already
-    written, it returns their results.
+    While PostgreSQL is unavailable, a patient batcher repeats the current group, with a pause that doubles up
+    to a second. So ``run`` must be idempotent: for items that it has already written, it returns their
+    results.
 
     Args:
         run: Takes a group and returns one result (or exception) for each item, in order.
-        clock: Paces the repeats.
+        clock: Times the pauses between repeats.
         name: For the log.
         key: Two items of the same key never go into one group.
-        largest: How many items a group holds at most.
-        limit: How many items may wait; None means any number.
-        patient: Whether to wait for PostgreSQL, rather than tell the callers that it is away.
-        on_unclaimed: Told of an item that was written after its caller had given up.
+        largest: Maximum number of items in a group.
+        limit: Maximum number of waiting items; None is no limit.
+        patient: Whether to wait for PostgreSQL instead of failing while it is unavailable.
+        on_unclaimed: Called with an item that was written after its caller was cancelled or timed out.
     """
 
     def __init__(
@@ -79,16 +79,15 @@ class Batcher(Generic[Item, Result]):
         self._runner: asyncio.Task[None] | None = None
 
     async def submit(self, item: Item, timeout_s: float | None = None) -> Result:
-        """Have an item taken with its group, and return its result.
+        """Add an item to a group, and return its result.
 
         Raises:
-            QueueFullError: The limit is reached; the item was not taken.
-            UnavailableError: The time is over; ``unknown`` when the item may have been written, or
-                may yet be.
-            Exception: What ``run`` says of this item.
+            QueueFullError: The limit is reached; the item was not added.
+            UnavailableError: Time-out; ``unknown`` if the item may have been written, or may still be.
+            Exception: The item's exception from ``run``.
         """
         if self._limit is not None and len(self._queue) >= self._limit:
-            # Those who have given up while PostgreSQL was away take nobody's place.
+            # Items of cancelled callers do not count against the limit.
             self._queue = deque(w for w in self._queue if not w.answer.cancelled())
             if len(self._queue) >= self._limit:
                 raise QueueFullError(self._name)
@@ -96,7 +95,7 @@ class Batcher(Generic[Item, Result]):
         waiting = _Waiting(item, answer)
         self._queue.append(waiting)
         if self._runner is None:
-            # A task of its own, so that all who submit in this turn of the loop share a group.
+            # A separate task, so that all submissions of this iteration of the event loop share a group.
             self._runner = asyncio.create_task(self._run_all(), name=self._name)
         if timeout_s is None:
             return await answer
@@ -107,7 +106,7 @@ class Batcher(Generic[Item, Result]):
             raise UnavailableError("no answer in time", unknown=waiting.maybe_written) from None
 
     async def stop(self) -> None:
-        """Wait until nothing waits, but not for a PostgreSQL that is away."""
+        """Wait until the queue is empty, but not long if PostgreSQL is unavailable."""
         runner = self._runner
         if runner is not None and not runner.done():
             await asyncio.wait([runner], timeout=_STOP_AFTER_S)
@@ -123,7 +122,7 @@ class Batcher(Generic[Item, Result]):
             self._runner = None
 
     def _take_group(self) -> list[_Waiting[Item, Result]]:
-        """Take the oldest items, leaving out those that were given up and second ones of a key."""
+        """Take the oldest items, without those of cancelled callers and further ones of the same key."""
         group: list[_Waiting[Item, Result]] = []
         later: list[_Waiting[Item, Result]] = []
         keys: set[Hashable] = set()
@@ -144,13 +143,13 @@ class Batcher(Generic[Item, Result]):
         try:
             results = await self._run_until_answered(group)
         except psycopg2.Error as error:
-            # One bad row must not fail its neighbours: find it.
+            # One bad row must not fail the others: run them one by one.
             if len(group) == 1:
                 self._answer(group[0], error)
                 return
             for waiting in group:
                 await self._run_group([waiting])
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' to deal with
+        except Exception as error:  # noqa: BLE001 - the callers handle it
             for waiting in group:
                 self._answer(waiting, error)
         else:
@@ -158,10 +157,11 @@ class Batcher(Generic[Item, Result]):
                 self._answer(waiting, result)
 
     async def _run_until_answered(self, group: list[_Waiting[Item, Result]]) -> Sequence[Result | Exception]:
-        """Run the group until PostgreSQL answers; those who have given up drop out of it."""
+        """Run the group until PostgreSQL answers; items of cancelled callers are dropped if never sent."""
         pause_s = _FIRST_PAUSE_S
         while True:
-            # One who gave up while nothing of his had been sent was told so: it must stay true.
+            # A caller that timed out before its item was sent was told that it is not written. Keep that
+            # true.
             group[:] = [w for w in group if w.maybe_written or not w.answer.cancelled()]
             if not group:
                 return []
@@ -177,7 +177,7 @@ class Batcher(Generic[Item, Result]):
                     for waiting in unsent:
                         waiting.maybe_written = False
                 log.warning(
-                    "%s: PostgreSQL is away (%s); trying again",
+                    "%s: PostgreSQL is unavailable (%s); retrying",
                     self._name,
                     error,
                     extra={"fault": "postgresql"},

@@ -1,14 +1,14 @@
-"""Connections to PostgreSQL, lent to one statement at a time, first come first served.
+"""A pool of connections to PostgreSQL. Each runs one statement at a time, first come, first served.
 
-Every statement is its own transaction: no lock outlives a round trip, so a process that is stopped
-in the middle holds nothing. The driver's ways that matter are dealt with here and nowhere else:
+Every statement is its own transaction: no lock outlives a round trip, so a process that stops in between
+holds no lock. Errors of the driver are handled here and nowhere else:
 
-- A statement that PostgreSQL cancelled (a time-out) is no refusal; it becomes ``UnavailableError``.
-- A connection found dead says that its neighbours probably are: all idle ones are dropped with it. When a
-  statement is not answered in time, so are all that were not heard of since it began, in use or not: else a
-  network that swallows what is sent would cost the longest wait once more for each of them.
-- While PostgreSQL is away, connecting is tried once every ``_RECONNECT_PAUSE_S``; others fail at
-  once.
+- A statement that PostgreSQL cancelled (a time-out) is not rejected; it becomes ``UnavailableError``.
+- If one connection is dead, the others probably are too, so all idle ones are dropped. If a statement gets no
+  answer in time, all connections without an answer since it began are dropped, in use or not; otherwise a
+  network that drops packets would cost another time-out for each of them.
+- While PostgreSQL is unavailable, a connection is attempted once every ``_RECONNECT_PAUSE_S``; other
+  statements fail at once.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from service.postgres.session import Parameters, Session, SessionOpener, Session
 from service.urls import parse_postgres_url
 
 STATEMENT_TIMEOUT_MS = 3_000
-"""PostgreSQL ends a statement that runs longer."""
+"""PostgreSQL cancels a statement that runs longer."""
 
 _CONFLICTS = 4
 _RECONNECT_PAUSE_S = 0.2
 
 _CANNOT_CONNECT = (psycopg2.Error, TimeoutError, OSError, UnusableError)
 
-# What libpq, PostgreSQL and PgBouncer say when trying again will not help. There is no code to go by; in
-# another language than English it is taken for something that passes.
+# Messages of libpq, PostgreSQL and PgBouncer for errors that a retry cannot fix. They have no error code; in
+# another language than English they count as transient.
 _HOPELESS = re.compile(
     r"authentication failed|no password supplied|pg_hba\.conf|(role|user|database) \S+ does not exist"
     r"|is not permitted to log in|permission denied for database|no such (database|user)"
@@ -47,7 +47,7 @@ _HOPELESS = re.compile(
 class UnavailableError(Exception):
     """PostgreSQL did not answer.
 
-    ``unknown`` says whether the statement may have been executed: False when it was never sent.
+    ``unknown`` is whether the statement may have been executed; False if it was never sent.
     """
 
     def __init__(self, reason: str, *, unknown: bool) -> None:
@@ -56,17 +56,17 @@ class UnavailableError(Exception):
 
 
 class RefusedError(UnavailableError):
-    """PostgreSQL can be reached and will not have us: a wrong password, no such database, too old."""
+    """PostgreSQL rejects the connection (wrong password, no such database, ...), or is too old."""
 
 
 def _is_refusal(error: psycopg2.Error) -> bool:
-    """Return whether PostgreSQL refused a statement, rather than went away or became a standby."""
+    """Return whether PostgreSQL rejected a statement, rather than being unavailable or a standby."""
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         return False
     if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
         return False  # a standby, after a fail-over: the primary is elsewhere
-    # An error that did not come from the server is an answer that could not be read; what the driver
-    # refuses to send is the exception.
+    # An error without a code did not come from the server: its answer could not be read. The exceptions are
+    # statements that the driver refuses to send.
     return error.pgcode is not None or isinstance(error, psycopg2.ProgrammingError | psycopg2.DataError)
 
 
@@ -75,9 +75,9 @@ class Database:
 
     Args:
         url: See ``parse_postgres_url``.
-        size: How many statements run at once.
-        clock: Told PostgreSQL's time by those who read it; paces reconnecting.
-        beside: Other connections to the same server: what is learnt of its network holds for both.
+        size: Maximum number of concurrent statements.
+        clock: Times connections and reconnecting.
+        beside: Another pool on the same server: when one detects a network failure, both drop connections.
     """
 
     def __init__(self, url: str, *, size: int, clock: Clock, beside: "Database | None" = None) -> None:
@@ -102,8 +102,8 @@ class Database:
         """Run one statement in a transaction of its own, and return its rows.
 
         Raises:
-            UnavailableError: No answer, or a conflict that passes (a deadlock, a time-out).
-            psycopg2.Error: PostgreSQL refused the statement: a constraint, a value, a mistake.
+            UnavailableError: No answer, or a transient conflict (a deadlock, a time-out).
+            psycopg2.Error: PostgreSQL rejected the statement: a constraint, an invalid value, a bug.
         """
         await self._wait_for_turn()
         try:
@@ -131,7 +131,7 @@ class Database:
         return await self.run(query, parameters)
 
     async def close(self) -> None:
-        """Close the idle connections; those lent are closed when they come back."""
+        """Close the idle connections; those in use are closed when their statement ends."""
         self._closed = True
         self._drop_idle()
 
@@ -171,7 +171,7 @@ class Database:
         return rows
 
     def _classify_error(self, error: BaseException, session: Session, began: float) -> BaseException:
-        """Say what a failed statement means, and what becomes of its session."""
+        """Translate a statement's error, and keep or close its session."""
         if isinstance(error, psycopg2.extensions.QueryCanceledError):
             self._take_back(session)
             return UnavailableError("PostgreSQL cancelled the statement", unknown=True)
@@ -196,14 +196,14 @@ class Database:
         """Open one session, for a caller that keeps it (and closes it).
 
         Args:
-            unhurried: Whether its statements may take as long as they like.
+            unhurried: Whether its statements run without a time-out.
 
         Raises:
-            RefusedError: PostgreSQL can be reached and will not have us.
+            RefusedError: PostgreSQL is reachable but rejects the connection.
             UnavailableError: PostgreSQL cannot be reached; never ``unknown``.
         """
         if self._clock.monotonic() < self._no_connect_before:
-            raise UnavailableError("PostgreSQL is away", unknown=False)
+            raise UnavailableError("PostgreSQL is unavailable", unknown=False)
         settings = SessionSettings(self.schema, 0 if unhurried else STATEMENT_TIMEOUT_MS)
         try:
             # libpq's own connect_timeout does not apply to asynchronous connections.
@@ -233,7 +233,7 @@ class Database:
             self._idle.append(session)
 
     def drop_silent(self, *, since: float) -> None:
-        """Close every session that was last heard of before a time; whoever waits for its answer is told."""
+        """Close every session whose last answer is older than a time; statements running on it fail."""
         for session in [*self._idle, *self._busy]:
             if session.heard_at < since:
                 session.close()

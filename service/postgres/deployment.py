@@ -1,7 +1,7 @@
-"""The deployment: all instances that share a database, and what they are called in Redis.
+"""The deployment: all instances that share a database, and the names of its keys and channels in Redis.
 
-Redis may be shared with other deployments, under the same prefix, and Pub/Sub knows no database numbers. So
-an id, made once in PostgreSQL, stands in every name there and in every message.
+Redis may be shared with other deployments, with the same prefix, and Pub/Sub ignores database numbers. So an
+id, made once in PostgreSQL, is part of every name there and of every message.
 """
 
 from service.clock import Clock
@@ -12,10 +12,10 @@ _CREATE = query("create_deployment")
 
 
 class Deployment:
-    """Knows the deployment's id, once it has been read.
+    """The deployment's id, available after ``read``.
 
     Args:
-        prefix: What all names in Redis begin with.
+        prefix: The prefix of all names in Redis.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -23,10 +23,10 @@ class Deployment:
         self._id: str | None = None
 
     async def read(self, database: Database, clock: Clock) -> None:
-        """Read the id; the first instance that does makes it.
+        """Read the id; the first instance creates it.
 
         Raises:
-            UnavailableError: PostgreSQL is away.
+            UnavailableError: PostgreSQL is unavailable.
         """
         [(self._id,)] = await database.run(_CREATE, {"id": clock.new_instance_id()})
 
@@ -38,5 +38,5 @@ class Deployment:
         return self._id
 
     def name(self, what: str) -> str:
-        """Return what a key or a channel of this deployment is called."""
+        """Return the full name of a key or a channel of this deployment."""
         return f"{self._prefix}:{self.id}:{what}"

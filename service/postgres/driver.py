@@ -1,14 +1,14 @@
-"""aiopg's connection, with its own way to wait for the socket.
+"""aiopg's connection with its own socket handling, which replaces that of aiopg.
 
-aiopg's way has four faults. They make a statement wait for an answer that has arrived, and the second also
-ends the process: libuv, below uvloop, aborts when it is to watch a socket that was closed.
+aiopg's has four bugs. They make a statement wait for an answer that has already arrived, and the second also
+kills the process: libuv, which uvloop uses, aborts when it is told to watch a closed socket.
 
-- uvloop's poll handle answers an error of the socket (POLLERR) by calling the reader once and closing itself.
-  libpq needs two looks at a session that was ended: one for the message, one for the end.
-- While it connects, libpq closes a socket that was reset, and may open another, often with the same number:
-  for the next address of a host, or for a try without TLS. The event loop still watches the old one.
-- It asks ``select`` whether a socket is closed, which knows no descriptor above 1023.
-- It waits by ``wait_for``, which in Python 3.11 may swallow a cancellation.
+- On a socket error (POLLERR) uvloop's poll handle calls the reader once and closes itself. When a session was
+  terminated, libpq must poll twice: once for the message, once for the end of the connection.
+- While connecting, libpq closes a socket that was reset, and may open another, often with the same
+  descriptor: for the next address of a host, or without TLS. The event loop still watches the old one.
+- It uses ``select`` to check whether a socket is closed, which fails for descriptors above 1023.
+- It uses ``wait_for``, which in Python 3.11 may swallow a cancellation.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
 class Connection(aiopg.Connection):
-    """A session with PostgreSQL. Await it to have it opened.
+    """A session with PostgreSQL. Await it to open it.
 
-    Its statements raise what psycopg2 raises, and ``TimeoutError`` after their time; that, and a
-    cancellation, close the connection.
+    Its statements raise psycopg2's errors, and ``TimeoutError``; a time-out or a cancellation closes the
+    connection.
     """
 
     _open = False
@@ -39,10 +39,10 @@ class Connection(aiopg.Connection):
     def _ready(weak_self: "ref[aiopg.Connection]") -> None:
         connection = weak_self()
         if isinstance(connection, Connection):
-            connection._advance()  # noqa: SLF001 - it is our own
+            connection._advance()  # noqa: SLF001 - this class's own
 
     def _advance(self) -> None:
-        """Let libpq do what it can now, and wait for what it needs next."""
+        """Let libpq make progress, and watch the socket for what it needs next."""
         try:
             state = self._conn.poll()
             if state not in _STATES:
@@ -60,13 +60,13 @@ class Connection(aiopg.Connection):
         self._look_again_if_broken()
 
     def _tell_error(self, error: psycopg2.Error) -> None:
-        """Tell the waiter. A statement's own error leaves the connection open."""
+        """Pass the error to the waiter. A statement's own error leaves the connection open."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
         if self._open and not self._conn.closed and self._conn.fileno() == self._fileno:
             self._watch_for_writing(wanted=False)
         else:
-            # At once: the next connection may get a descriptor of the same number.
+            # Close at once: the next connection may get the same descriptor.
             self.close()
 
     def _watch_for_writing(self, *, wanted: bool) -> None:
@@ -79,7 +79,7 @@ class Connection(aiopg.Connection):
         self._writing = wanted
 
     def _follow_socket(self) -> None:
-        """Watch the socket that libpq uses now; its number may be that of the one before."""
+        """Watch libpq's current socket; its descriptor may be the same as the previous one's."""
         fileno = self._conn.fileno()
         inode = os.fstat(fileno).st_ino
         if inode != self._inode:
@@ -88,7 +88,7 @@ class Connection(aiopg.Connection):
             self._loop.add_reader(fileno, self._ready, self._weakref)
 
     def _look_again_if_broken(self) -> None:
-        """Have libpq look at a broken socket until it has seen the end: the loop may not tell of it again."""
+        """Keep polling a broken socket until libpq sees the end: the event loop may not report it again."""
         if self._fileno is None:
             return
         poll = select.poll()
@@ -106,7 +106,7 @@ class Connection(aiopg.Connection):
         fileno, self._fileno = self._fileno, None
         if self._writing:
             self._writing = False
-            # asyncio fails to go on reading from a socket that is closed already.
+            # asyncio raises if the socket is already closed.
             with contextlib.suppress(OSError):
                 self._loop.remove_writer(fileno)
         self._loop.remove_reader(fileno)

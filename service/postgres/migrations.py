@@ -1,4 +1,4 @@
-"""Brings the schema up to date: numbered files, forward only, applied once and never changed."""
+"""Migrates the schema: numbered files, forward only, each applied once and never changed."""
 
 import hashlib
 import logging
@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 
 FOLDER = SQL_FOLDER / "migrations"
 
-# Any number that nothing else in the database uses: "OEE" in ASCII, and one.
+# The advisory lock's number, "OEE" in ASCII and one: unlikely to be used by anything else in the database.
 _LOCK = 0x4F4545_01
 
-# A process that is stopped while it waits must not migrate later: PostgreSQL looks whether its client is
-# still there, where the system that it runs on can tell.
+# A process that dies while it waits must not migrate later: PostgreSQL checks, if its operating system
+# allows, whether the client is still connected.
 _TAKE_LOCK = f"""
 DO $$ BEGIN
     PERFORM set_config('client_connection_check_interval', '500', true);
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 
 class MigrationError(Exception):
-    """The schema cannot be brought up to date; the message says why."""
+    """The schema cannot be migrated; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """Tells whether a file was changed after it had been applied."""
+        """SHA-256 of the file, to detect a change after it was applied."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
@@ -73,18 +73,18 @@ def load(folder: Path = FOLDER) -> list[Migration]:
 
 
 async def migrate(database: Database, migrations: list[Migration] | None = None) -> list[Migration]:
-    """Apply what has not been applied yet and return it.
+    """Apply the missing migrations and return them.
 
-    Processes that start at once take turns by an advisory lock, which ends with its transaction. Each
-    file and the note that it was applied are one transaction.
+    Processes that start at the same time are serialised by an advisory lock, which ends with its transaction.
+    Each file and its row in ``schema_migrations`` are one transaction.
 
     Raises:
         MigrationError: An applied file has changed, or the database is newer than this program.
         UnavailableError: PostgreSQL cannot be reached.
-        psycopg2.Error: A migration failed; nothing of it remains.
+        psycopg2.Error: A migration failed and was rolled back.
     """
     wanted = load() if migrations is None else migrations
-    # Waiting for the lock, and a migration, may take longer than a statement may.
+    # Waiting for the lock, or a migration, may take longer than the statement time-out.
     session = await database.connect(unhurried=True)
     try:
         await _prepare(session, database.schema)
@@ -98,7 +98,7 @@ async def migrate(database: Database, migrations: list[Migration] | None = None)
 
 
 async def _prepare(session: Session, schema: str) -> None:
-    """Make the schema and the table of migrations; to find them made takes no right to make them."""
+    """Create the schema and the table of migrations if missing; checking needs no CREATE permission."""
     if not await session.run("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)):
         await session.run(f"{_TAKE_LOCK}CREATE SCHEMA IF NOT EXISTS {session.quote_name(schema)}")
     [(found,)] = await session.run("SELECT to_regclass('schema_migrations') IS NOT NULL")
@@ -117,10 +117,10 @@ def _missing(wanted: list[Migration], applied: dict[int, str]) -> list[Migration
 
 
 async def _apply(session: Session, migration: Migration) -> bool:
-    """Apply a migration; return False when another process has, since its absence was seen."""
+    """Apply a migration; return False if another process has applied it in the meantime."""
     log.info("applying migration %04d_%s", migration.version, migration.name)
-    # Several statements in one message are one transaction (PostgreSQL's simple query protocol). The note
-    # comes first: it is refused, and with it all the rest, when another process has written it meanwhile.
+    # Several statements in one message are one transaction (PostgreSQL's simple query protocol). The row
+    # comes first: if another process has inserted it in the meantime, it fails and the rest is not executed.
     note = session.mogrify(
         "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s);\n",
         (migration.version, migration.name, migration.checksum),

@@ -1,4 +1,4 @@
-"""Loads ``sql/``: every statement has a name, a line that says what it is for, and one user.
+"""Loads ``sql/``: every statement has a name, a line that states its purpose, and one user.
 
 .. code-block:: sql
 
@@ -42,7 +42,7 @@ Named = TypeVar("Named", bound=NamedTuple)
 
 
 class QueryError(Exception):
-    """``sql/`` and the code do not agree; the message names the statement."""
+    """``sql/`` and the code do not match; the message names the statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def query(name: str, row: type[NamedTuple] | None = None) -> Query[Any]:
         row: What its rows are read as: a field for each column, of the same name and in the same order.
 
     Raises:
-        QueryError: There is none of that name, or another module has taken it.
+        QueryError: There is no such statement, or it already has a user.
     """
     if name not in _queries:
         raise QueryError(f"sql/ has no statement named {name!r}")
@@ -163,8 +163,8 @@ def verify() -> None:
     """Check that every statement has a user.
 
     Raises:
-        QueryError: Some have none; the message names them.
+        QueryError: Some have no user; the message names them.
     """
     unused = sorted(set(_queries) - _taken)
     if unused:
-        raise QueryError(f"sql/ has statements that nobody runs: {', '.join(unused)}")
+        raise QueryError(f"sql/ has unused statements: {', '.join(unused)}")

@@ -1,9 +1,9 @@
-"""Sessions with PostgreSQL whose settings are in force, directly and behind a pooler.
+"""Sessions with PostgreSQL whose settings are in effect, directly and behind a pooler.
 
-To PostgreSQL itself the settings go as startup parameters. A pooler such as PgBouncer refuses or drops those,
-and may run each transaction in another session of PostgreSQL's. There each statement carries its settings, in
-the same message and so in the same transaction. Which of the two it is, the session finds out: a startup
-parameter of our own tells whether they arrive.
+Without a pooler the settings are startup parameters. A pooler such as PgBouncer rejects or drops those, and
+may run each transaction in another session. Then each statement sets them, in the same message and so in the
+same transaction. The session detects a pooler with a startup parameter of its own: if it does not arrive,
+there is one.
 """
 
 import logging
@@ -55,19 +55,19 @@ Parameters = Mapping[str, object]
 
 
 class UnusableError(Exception):
-    """PostgreSQL, or what stands before it, can be reached and does not do; the message says why."""
+    """PostgreSQL, or its pooler, is reachable but not usable; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """What must hold for every statement of a session. A time-out of 0 is none."""
+    """Settings for every statement of a session. A time-out of 0 is none."""
 
     schema: str
     statement_timeout_ms: int
 
     @property
     def search_paths(self) -> tuple[str, str]:
-        """The ways in which PostgreSQL may show the search path."""
+        """The forms in which PostgreSQL may show the search path."""
         escaped = self.schema.replace('"', '""')
         return self.schema, f'"{escaped}"'
 
@@ -85,9 +85,9 @@ class Session:
     """One session, for one statement at a time.
 
     Args:
-        connection: Open, and closed with this.
-        turns: For reading answers, however large.
-        prefix: SQL that goes before each statement.
+        connection: An open connection, which the session closes.
+        turns: Yields to the event loop while large results are read.
+        prefix: SQL that precedes each statement.
     """
 
     def __init__(self, connection: Connection, turns: Turns, prefix: str = "") -> None:
@@ -97,7 +97,7 @@ class Session:
         # The statements whose columns were compared with what is read of them.
         self._checked: set[str] = set()
         self.heard_at = 0.0
-        """When the server last answered here, by the clock's monotonic time: its user's to note."""
+        """When the server last answered, in the clock's monotonic time; set by the session's user."""
 
     @property
     def closed(self) -> bool:
@@ -133,7 +133,7 @@ class Session:
             return await self._turns.take(_rows(cursor.raw, query.make))
 
     def quote_name(self, name: str) -> str:
-        """Return a name as it is written in SQL."""
+        """Return a name quoted for SQL."""
         return quote_ident(name, self._connection.raw)
 
     def mogrify(self, sql: str, parameters: tuple[object, ...]) -> str:
@@ -143,7 +143,7 @@ class Session:
         return text.decode()
 
     def close(self) -> None:
-        """End it; a transaction that has not been committed is rolled back."""
+        """Close it; an uncommitted transaction is rolled back."""
         self._connection.close()
 
 
@@ -151,8 +151,8 @@ class SessionOpener:
     """Opens sessions with one database.
 
     Args:
-        url: Where it is.
-        clock: Tells how long a large answer holds the event loop.
+        url: The database's URL.
+        clock: Measures how long a large result blocks the event loop.
     """
 
     def __init__(self, url: PostgresUrl, clock: Clock) -> None:
@@ -160,15 +160,15 @@ class SessionOpener:
         self._turns = Turns(clock)
         self._addresses = Addresses()
         self._pooled = False
-        """Whether startup parameters were seen not to arrive."""
+        """Whether a pooler was detected."""
 
     async def open(self, settings: SessionSettings) -> Session:
-        """Open a session in which the settings are in force.
+        """Open a session in which the settings are in effect.
 
         Raises:
-            UnusableError: They cannot be brought into force, or PostgreSQL is too old.
+            UnusableError: The settings cannot be applied, or PostgreSQL is too old.
             psycopg2.Error: It cannot be opened.
-            OSError: Its host's name leads nowhere.
+            OSError: A host name cannot be resolved.
         """
         parameters = _DEFAULTS | await self._addresses.resolve(self._url.parameters)
         connection = await self._connect(parameters, settings)
@@ -205,14 +205,14 @@ class SessionOpener:
         if path not in settings.search_paths or others != [settings.statement_timeout_ms, "UTC"]:
             raise UnusableError(
                 "search_path, statement_timeout and TimeZone cannot be set through the pooler:"
-                " give the address of PostgreSQL itself"
+                " use the address of PostgreSQL itself"
             )
         return session
 
     def _note_pooler(self) -> None:
         if not self._pooled:
             self._pooled = True
-            log.info("PostgreSQL is behind a pooler: each statement carries its settings")
+            log.info("PostgreSQL is behind a pooler: each statement sets its settings")
 
 
 def _rows(cursor: psycopg2.extensions.cursor, make: Callable[[Row], R] | None) -> Steps[list[R]]:
@@ -246,6 +246,6 @@ async def _connect(parameters: Mapping[str, Any], settings: SessionSettings) -> 
 
 
 def register_types(connection: psycopg2.extensions.connection) -> None:
-    """Have a connection's numerics read as integers, and its JSON by orjson."""
+    """Decode a connection's numerics as integers, and its JSON with orjson."""
     psycopg2.extensions.register_type(_NUMERIC_AS_INT, connection)
     psycopg2.extras.register_default_jsonb(connection, loads=orjson.loads)

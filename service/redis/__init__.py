@@ -1,5 +1,5 @@
-"""The way to Redis. Nothing in it needs to survive.
+"""Access to Redis. No data in it needs to survive.
 
-link.py     whether Redis can be used, and commands that are not waited for
+link.py     detects whether Redis is usable, and sends commands without waiting
 channel.py  messages between instances
 """

@@ -1,7 +1,7 @@
-"""A Redis channel that all instances of a deployment share, through every outage of Redis.
+"""A Redis channel shared by all instances of a deployment, which reconnects after every outage of Redis.
 
-A message says which deployment and which instance it is from. One of another deployment is dropped, one's own
-too: what it tells is known here.
+A message begins with the ids of its deployment and instance. Messages of other deployments and of this
+instance are dropped.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _PAUSE_S = 0.25
 _POLL_S = 5.0
 _ID = 36
-# No message of the engine's begins so: they are JSON.
+# The engine's messages are JSON, so none begins like this.
 _PROBE = b"probe "
 
 
@@ -31,20 +31,20 @@ def _nothing() -> None:
 def _fail(future: "asyncio.Future[None]", error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
-        future.exception()  # nobody has to have waited for it
+        future.exception()  # marks it as retrieved: there may be no waiter
 
 
 class Channel:
-    """Publishes this instance's messages, and hands on those of the others.
+    """Publishes this instance's messages, and receives those of the others.
 
     Args:
-        link: Where Redis is; it is used only while what is published here comes back.
-        deployment: Whose channel.
+        link: The connection to Redis; it counts as usable only while messages published here come back.
+        deployment: The channel's deployment.
         what: The channel's name within it.
-        clock: Paces reconnecting.
+        clock: Times reconnecting.
         sender: This instance's id on the channel, a UUID.
-        receive: Takes a message; must not wait, and must not fail.
-        on_subscribed: Called after each subscribing: what was published before it was not heard.
+        receive: Called with each message; must not block or raise.
+        on_subscribed: Called after each subscription: earlier messages were missed.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Channel:
         self._sender = sender.encode()
         self._receive = receive
         self._on_subscribed = on_subscribed
-        # Done when the channel is listened to; an error when that failed.
+        # Done once subscribed; failed if the subscription failed.
         self._subscribed: asyncio.Future[None] | None = None
         self._probes: dict[bytes, asyncio.Future[None]] = {}
         self._listener = Background(f"channel {what}", self._listen_for_ever, clock)
         link.needs(self._probe)
 
     def start(self) -> None:
-        """Begin to listen; the deployment is known by now."""
+        """Begin to listen; the deployment's id must have been read."""
         self._listener.start()
 
     async def stop(self) -> None:
@@ -80,11 +80,11 @@ class Channel:
         await self._listener.stop()
 
     def publish(self, message: bytes) -> None:
-        """Send a message to the other instances. Never waits; it may be lost."""
+        """Send a message to the other instances. Never blocks; the message may be lost."""
         self._link.send("PUBLISH", self._name, self._head + message)
 
     def take(self, data: bytes) -> None:
-        """Take what came through the channel."""
+        """Process a message from the channel."""
         deployment, sender, message = data[:_ID], data[_ID : 2 * _ID], data[2 * _ID :]
         if deployment != self._deployment.id.encode():
             log.warning(
@@ -106,7 +106,7 @@ class Channel:
         return self._deployment.id.encode() + self._sender
 
     async def _probe(self, client: Redis) -> None:
-        """See that what is published comes back."""
+        """Check that a published message comes back."""
         await asyncio.shield(self._subscription())
         message = _PROBE + self._clock.new_write_id().encode()
         answered = self._probes[message] = asyncio.get_running_loop().create_future()
@@ -155,7 +155,7 @@ class Channel:
                             self._subscription().set_result(None)
                         self._on_subscribed()
                 elif asked:
-                    # A connection that has died without a word looks like one on which nothing is said.
+                    # A silently dead connection looks like one without messages.
                     raise TimeoutError("no answer to a ping")
                 else:
                     asked = True

@@ -1,10 +1,10 @@
-"""The way to Redis: whether it can be used, and commands that nobody waits for, sent together.
+"""The connection to Redis: detects whether it is usable, and sends commands in batches without waiting.
 
-Everything here is a wake-up call. What cannot be sent is dropped, because PostgreSQL knows it all; so a
-slow, absent or useless Redis holds up nothing. Any answer that is an error counts as *Redis is away*,
-whatever keeps it from being used: a replica after a fail-over, no memory, no permission. Its connections
-are then dropped and made anew, because its name may lead elsewhere by now, until all that the engine needs
-of it has been tried and works.
+Redis only carries wake-ups. Commands that cannot be sent are dropped, because PostgreSQL has all data; so a
+slow, absent or unusable Redis delays nothing. Any error response counts as *Redis is unavailable*, whatever
+the cause: a replica after a fail-over, no memory, no permission. Its connections are then dropped and opened
+again, because its host name may resolve to another server by now, until everything that the engine needs has
+been tried and works.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 1.0
-# Lost again so soon, it is left alone for longer.
+# If Redis is lost again within this time, the pause before the next attempt grows.
 _STEADY_AFTER_S = 10.0
 _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 0.5
@@ -33,20 +33,20 @@ _LARGEST_PIPELINE = 1_000
 _LONGEST_QUEUE = 50_000
 
 
-# RuntimeError is uvloop's, of a connection that was reset while it was being written to.
+# uvloop raises RuntimeError if a connection is reset while it is being written to.
 REDIS_AWAY = (RedisError, OSError, TimeoutError, RuntimeError)
-"""What redis-py raises when Redis is away, or sends what is no answer."""
+"""The errors of redis-py if Redis is unavailable, or its response is malformed."""
 
 Need = Callable[[Redis], Awaitable[None]]
-"""Tries something that the engine needs of Redis, and raises one of ``REDIS_AWAY`` when it cannot be had."""
+"""Tries an operation that the engine needs, and raises one of ``REDIS_AWAY`` if it does not work."""
 
 
 def connect(url: str, *, at_least_s: float = 0) -> Redis:
-    """Return a client that fails at once instead of trying again: every user here has its own pace.
+    """Return a client without automatic retries: the callers retry at their own pace.
 
     Args:
-        url: See ``parse_redis_url``; its options win over the defaults here.
-        at_least_s: How long an answer may take at least, for one who asks Redis to wait.
+        url: See ``parse_redis_url``; its options take precedence over the defaults here.
+        at_least_s: A lower bound on the response time-out, for blocking commands.
     """
     there = parse_redis_url(url)
     timeout_s = there.parameters.get("socket_timeout")
@@ -64,11 +64,11 @@ def connect(url: str, *, at_least_s: float = 0) -> Redis:
 
 
 class RedisLink:
-    """Knows whether Redis can be used, and sends commands, those of one turn of the event loop together.
+    """Tracks whether Redis is usable, and sends the commands of one event loop iteration as one pipeline.
 
     Args:
-        url: Of the scheme redis, rediss or unix.
-        clock: Paces the attempts while Redis is away.
+        url: With the scheme redis, rediss or unix.
+        clock: Times the attempts while Redis is unavailable.
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
@@ -85,33 +85,33 @@ class RedisLink:
         self._tried = asyncio.Event()
         self._pause_s = 0.0
         self._back_at = 0.0
-        # Tasks that use a connection of their own, clients to be closed, and the check that is going on.
+        # Tasks with their own connection, clients that are being closed, and the running check.
         self._held: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._checking: asyncio.Task[None] | None = None
         self._keeper = Background("redis link", self._win_back_for_ever, clock)
         self.trouble: str | None = "no connection yet"
-        """Why Redis cannot be used, for people; None: it can."""
+        """Why Redis cannot be used, as a text; None if it can."""
 
     @property
     def available(self) -> bool:
-        """Whether Redis can be used, as far as is known."""
+        """Whether Redis is usable, as far as is known."""
         return self._usable.is_set()
 
     def needs(self, need: Need) -> None:
-        """Use Redis only while something works; it is given a client, and little time."""
+        """Add an operation that must work for Redis to count as usable; it has little time."""
         self._needs.append(need)
 
     def on_change(self, callback: Callable[[], None]) -> None:
-        """Call back each time Redis is lost, and when it is back, which may have forgotten everything."""
+        """Register a callback for each time Redis is lost or is back (possibly with no data)."""
         self._on_change.append(callback)
 
     def start(self) -> None:
-        """Begin to use Redis, as soon as it can be."""
+        """Begin to use Redis as soon as it is usable."""
         self._keeper.start()
 
     async def settled(self) -> None:
-        """Wait until it is known whether Redis can be used, but not for long."""
+        """Wait, for a limited time, until it is known whether Redis is usable."""
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
                 await self._tried.wait()
@@ -119,26 +119,26 @@ class RedisLink:
             pass
 
     async def usable(self) -> None:
-        """Wait until Redis can be used."""
+        """Wait until Redis is usable."""
         await self._usable.wait()
 
     def send(self, *command: str | bytes) -> None:
-        """Send a command at the end of this turn of the loop; forget it if Redis is away."""
+        """Send a command in this event loop iteration's pipeline; drop it if Redis is unavailable."""
         if not self.available:
             return
         if len(self._queue) >= _LONGEST_QUEUE:
-            self.lost("it takes nothing any more")
+            self.lost("the queue of commands is full")
             return
         self._queue.append(command)
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_all(), name="redis commands")
 
     async def ask(self, *command: str | bytes) -> int | None:
-        """Return Redis' answer to a command that counts; None when it is away, or too slow to wait for."""
+        """Return the integer response of a command; None if Redis is unavailable or too slow."""
         if not self.available:
             return None
         try:
-            # Whoever asks has more to do: the sweep, above all, has to say that this process lives.
+            # The callers must not wait long: above all the sweep, which sends this process's heartbeat.
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 answer = await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
         except REDIS_AWAY as error:
@@ -147,7 +147,7 @@ class RedisLink:
         return int(answer)
 
     async def check(self) -> str | None:
-        """Try all that is needed of Redis; return why it cannot be used, or None."""
+        """Try everything that the engine needs; return why Redis cannot be used, or None."""
         if self.available:
             if self._checking is None or self._checking.done():
                 self._checking = asyncio.create_task(self._check(), name="redis check")
@@ -155,11 +155,11 @@ class RedisLink:
         return self.trouble
 
     async def hold(self, work: Callable[[Redis], Awaitable[None]], *, at_least_s: float = 0) -> None:
-        """Do something on a connection of its own until connections are made anew.
+        """Run a task on its own connection until it ends or connections are dropped.
 
         Args:
-            work: Given the client; what it raises of ``REDIS_AWAY`` means that Redis is lost.
-            at_least_s: How long an answer may take at least.
+            work: Called with the client; if it raises one of ``REDIS_AWAY``, Redis is lost.
+            at_least_s: A lower bound on the response time-out.
         """
         client = connect(self.url, at_least_s=at_least_s)
         task: asyncio.Task[None] = asyncio.ensure_future(_guarded(work, client))
@@ -178,9 +178,9 @@ class RedisLink:
             self.lost(error)
 
     def lost(self, error: Exception | str) -> None:
-        """Do without Redis, from now until it can be used again."""
+        """Stop using Redis until it is usable again."""
         if not self.available:
-            # It is known why; what uses a connection that has been dropped meets errors of its own.
+            # The cause is already known; users of dropped connections report follow-up errors.
             return
         self._note(error)
         self._usable.clear()
@@ -193,7 +193,7 @@ class RedisLink:
             callback()
 
     async def close(self) -> None:
-        """Send what waits, if Redis takes it, and disconnect."""
+        """Send the queued commands, if Redis is usable, and disconnect."""
         await self._keeper.stop()
         while self._sender is not None and not self._sender.done():
             await asyncio.wait([self._sender])
@@ -205,7 +205,7 @@ class RedisLink:
     def _note(self, error: Exception | str) -> None:
         trouble = _in_words(error)
         if trouble != self.trouble:
-            log.warning("redis is away (%s); going on without", trouble, extra={"fault": "redis"})
+            log.warning("Redis is unavailable (%s); continuing without it", trouble, extra={"fault": "redis"})
         self.trouble = trouble
 
     async def _send_all(self) -> None:
@@ -216,7 +216,7 @@ class RedisLink:
                 async with asyncio.timeout(_ANSWER_TIMEOUT_S), pipeline:
                     for command in commands:
                         pipeline.execute_command(*command)
-                    # Raises the first answer that is an error.
+                    # Raises the first error response.
                     await pipeline.execute()
         except REDIS_AWAY as error:
             self.lost(error)
@@ -236,7 +236,7 @@ class RedisLink:
                 await need(self._client)
 
     def _drop_connections(self) -> None:
-        """Have every connection made anew: the name may lead elsewhere now."""
+        """Replace all connections: the host name may resolve to another server now."""
         closing = asyncio.create_task(_close(self._client), name="redis close")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
@@ -260,7 +260,7 @@ class RedisLink:
 
     def _take_back(self) -> None:
         if self._tried.is_set():
-            log.warning("redis is back", extra={"fault": "redis back"})
+            log.warning("Redis is available again", extra={"fault": "redis back"})
         self.trouble = None
         self._back_at = self._clock.monotonic()
         self._away.clear()
@@ -270,7 +270,7 @@ class RedisLink:
 
 
 def _in_words(error: Exception | str) -> str:
-    """Return what is wrong, in one line and without a secret: Redis' errors hold none."""
+    """Return the error as one line without secrets: Redis' errors contain none."""
     words = " ".join(str(error).split()) or "no answer in time"
     return f"{type(error).__name__}: {words}" if isinstance(error, ResponseError) else words
 
@@ -283,4 +283,4 @@ async def _close(client: Redis) -> None:
     try:
         await client.aclose()
     except REDIS_AWAY as error:
-        log.debug("redis: a connection ended badly (%s)", error)
+        log.debug("Redis: error while closing a connection (%s)", error)
