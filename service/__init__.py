@@ -1,8 +1,8 @@
-"""The order execution engine: swap orders in, the best execution across DEXs out, each order exactly once.
+"""The order execution engine: executes swap orders on the best route across DEXs, each exactly once.
 
 The map, from the outside in. Imports go down this list only:
 
-__main__.py       the start of the command line
+__main__.py       the entry point of the command line
 commands.py       serve, migrate, audit
 app.py            the whole service: its parts, the API, and the order in which they start and stop
 lifespan.py       starts parts in order and stops them in reverse
@@ -12,28 +12,28 @@ parts.py          builds the parts: storage, market, execution
 triggers/         when limit and sniper orders fire
 workers/          taskiq on Redis: which order is worked on when
 execution/        one order's life from top to bottom, and its retries
-events/           what has been committed, told to those who watch
+events/           publishes committed changes to watchers
 store/            orders in PostgreSQL: the journal (group commit), claims, reads
-routing/          how an amount is led through pools
+routing/          finds the best route through pools
 chains/           where transactions execute: the interface, the paper market
-redis/            the way to Redis
-postgres/         the way to PostgreSQL: connections, statements, migrations
+redis/            access to Redis
+postgres/         access to PostgreSQL: connections, statements, migrations
 amm/              pure: the mathematics of four AMM programs
 domain/           pure: orders, lifecycle, amounts, tokens, quotes, failures
 
-What all layers may use:
+All layers may use:
 
-settings.py       every limit, typed, from the environment
-urls/             DATABASE_URL and REDIS_URL: what is honoured, what is refused, and no secret told
+settings.py       all settings, typed, from the environment
+urls/             parses DATABASE_URL and REDIS_URL
 clock.py          the only source of time, ids and randomness
-background.py     a loop that runs beside everything else
-turns.py          long computations that take turns with the event loop
-crash_points.py   where tests end the process
-logs.py           the log, and no flood while something is away
+background.py     background loops
+turns.py          long computations that yield to the event loop
+crash_points.py   points where tests kill the process
+logs.py           logging, with a rate limit for recurring faults
 stop_signals.py   SIGTERM and SIGINT before the event loop has handlers
-descriptors.py    room for as many sockets as are wanted
-embedded/         PostgreSQL and Valkey from wheels, for a machine that has neither
+descriptors.py    the limit of open files
+embedded/         PostgreSQL and Valkey from wheels, for machines that have neither
 
-One order goes api -> store -> workers -> execution -> chains, and what becomes of it comes back
-store -> events -> api. Start reading at ``execution/engine.py``.
+An order goes api -> store -> workers -> execution -> chains, and its steps come back store -> events -> api.
+Start reading at ``execution/engine.py``.
 """

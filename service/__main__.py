@@ -1,4 +1,4 @@
-"""The start of ``python -m service``: listens for SIGTERM and SIGINT, and then imports the rest."""
+"""The entry point of ``python -m service``: installs signal handlers, then imports the rest."""
 
 from service import stop_signals
 
@@ -6,7 +6,7 @@ from service import stop_signals
 def main() -> None:
     """Run the command line."""
     stop_signals.listen()
-    from service import commands  # noqa: PLC0415 - takes most of a second, in which a signal must not be lost
+    from service import commands  # noqa: PLC0415 - slow; the signal handlers must be installed before it
 
     commands.main()
 

@@ -1,4 +1,4 @@
-"""Checks the books: every order against the venue's ledger, every history against the lifecycle."""
+"""The audit: checks every order against the venue's ledger, and every history against the lifecycle."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,12 +25,12 @@ _AUDIT = query("audit", _FindingRow)
 _COUNT = query("count_books", _CountRow)
 
 _PATIENCE_S = 30
-"""How long an order may be overdue, or with a process that is gone."""
+"""How long an order may be overdue, or owned by a dead process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong with an order."""
+    """A violation: an order or a token, and a description."""
 
     order_id: str
     what: str
@@ -38,7 +38,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an audit saw, and what it found."""
+    """An audit's counts and findings."""
 
     orders: int
     open_orders: int
@@ -46,24 +46,24 @@ class Report:
     findings: list[Finding]
 
     def as_json(self) -> str:
-        """Return the report for machines."""
+        """Return the report as JSON."""
         return orjson.dumps(self, option=orjson.OPT_INDENT_2).decode()
 
     def as_text(self) -> str:
-        """Return the report for people."""
+        """Return the report as text."""
         lines = [f"{finding.order_id}: {finding.what}" for finding in self.findings]
         lines.append(
             f"{self.orders} orders, {self.open_orders} of them open, {self.landed} landed transactions:"
-            f" {len(self.findings) or 'nothing'} wrong"
+            f" {len(self.findings)} violations"
         )
         return "\n".join(lines)
 
 
 async def audit(database: Database) -> Report:
-    """Check the books, however long that takes.
+    """Run the audit, without a time-out.
 
     Raises:
-        UnavailableError: PostgreSQL is away.
+        UnavailableError: PostgreSQL is unavailable.
     """
     legal = [f">{Status.PENDING}"]
     legal += [f"{before}>{after}" for before in Status for after in next_statuses(before)]

@@ -1,4 +1,4 @@
-"""A loop that runs beside everything else for as long as the service does."""
+"""Background loops that run as long as the service does."""
 
 import asyncio
 import logging
@@ -9,14 +9,14 @@ from service.clock import Clock
 log = logging.getLogger(__name__)
 
 _CANCEL_AGAIN_S = 0.1
-_BEGIN_ANEW_S = 0.5
+_RESTART_PAUSE_S = 0.5
 
 
 async def cancel(tasks: Collection[asyncio.Task[None]]) -> None:
     """Cancel tasks, and return when they have ended.
 
-    Again and again: Python 3.11's wait_for, which libraries use, swallows a cancellation that comes
-    together with an answer.
+    It cancels repeatedly: Python 3.11's wait_for, which libraries use, swallows a cancellation that arrives
+    together with the result.
     """
     left = set(tasks)
     while left:
@@ -26,12 +26,12 @@ async def cancel(tasks: Collection[asyncio.Task[None]]) -> None:
 
 
 class Background:
-    """Starts and stops one coroutine that never returns; both may be called twice.
+    """Starts and stops one coroutine that never returns; both are idempotent.
 
     Args:
         name: For the log and for debuggers.
-        run: The loop. It deals with the errors it knows; any other is logged, and it begins anew.
-        clock: How long that takes.
+        run: The loop. It handles expected errors itself; others are logged, and the loop is restarted.
+        clock: Times the pause before a restart.
     """
 
     def __init__(self, name: str, run: Callable[[], Awaitable[None]], clock: Clock) -> None:
@@ -41,12 +41,12 @@ class Background:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to run."""
+        """Start the loop."""
         if self._task is None:
             self._task = asyncio.create_task(self._run_for_ever(), name=self._name)
 
     async def stop(self) -> None:
-        """Stop running, and return when it has."""
+        """Stop the loop, and return when it has ended."""
         task, self._task = self._task, None
         if task is not None:
             await cancel([task])
@@ -56,5 +56,5 @@ class Background:
             try:
                 await self._run()
             except Exception:
-                log.exception("%s: an error of the service's own", self._name)
-            await self._clock.sleep(_BEGIN_ANEW_S)
+                log.exception("%s: internal error", self._name)
+            await self._clock.sleep(_RESTART_PAUSE_S)

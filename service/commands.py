@@ -31,7 +31,7 @@ from service.urls import parse_postgres_url
 
 log = logging.getLogger("service")
 
-# What can stand in the way of a start, each with a message that says all there is to say.
+# Expected errors of a start; their messages are complete, so no traceback is shown.
 _EXPECTED = (InvalidSettingError, embedded.EmbeddedServerError)
 _OF_POSTGRESQL = (MigrationError, UnavailableError, VenueUnavailableError, psycopg2.Error)
 
@@ -41,17 +41,17 @@ _RESTART_PAUSE_S = 5.0
 
 
 def main() -> None:
-    """Run the command line; exits with 1 and a message when something stands in the way."""
+    """Run the command line; on an expected error, exit with 1 and a message."""
     parser = argparse.ArgumentParser(prog="python -m service", description="The order execution engine.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, command, what in (
         ("serve", _serve, "run the service"),
-        ("migrate", _migrate, "bring the database's schema up to date, and nothing else"),
+        ("migrate", _migrate, "migrate the database's schema without starting the service"),
     ):
         commands.add_parser(name, help=what, description=what).set_defaults(run=command)
-    what = "check every order against the venue's ledger; exits with 1 when something is wrong"
+    what = "check every order against the venue's ledger; exits with 1 if it finds a violation"
     audit_parser = commands.add_parser("audit", help=what, description=what)
-    audit_parser.add_argument("--json", action="store_true", help="report for machines")
+    audit_parser.add_argument("--json", action="store_true", help="print the report as JSON")
     audit_parser.set_defaults(run=_audit)
     arguments = parser.parse_args()
     try:
@@ -71,13 +71,13 @@ def _run(loaded: Settings, arguments: argparse.Namespace) -> None:
         stop_signals.check()
         arguments.run(loaded, arguments)
     except _OF_POSTGRESQL as error:
-        # In one line, though PostgreSQL repeats a statement below its error.
+        # Only the first line: PostgreSQL appends the statement.
         [reason, *_] = str(error).splitlines() or [repr(error)]
         sys.exit(f"error: {'DATABASE_URL' if loaded.database_url else 'the embedded PostgreSQL'}: {reason}")
 
 
 class _Embedded:
-    """The servers in use, and those of them that this process keeps alive."""
+    """The servers in use, and the embedded ones among them, which this process supervises."""
 
     def __init__(self, servers: Servers, own: embedded.EmbeddedServers | None, data_dir: Path) -> None:
         self.servers = servers
@@ -85,29 +85,29 @@ class _Embedded:
         self._own = own
 
     async def watch(self, clock: Clock) -> None:
-        """Start an embedded server again when it has died."""
+        """Restart an embedded server that has died."""
         while self._own is not None:
             await clock.sleep(_WATCH_SERVERS_EVERY_S)
             what = self._own.died()
             if what is not None:
-                log.error("%s; starting it again", what)
+                log.error("%s; restarting it", what)
                 try:
                     self._own.restart_dead()
                 except embedded.EmbeddedServerError as error:
-                    log.error("%s", error)  # noqa: TRY400 - its message is the whole story
+                    log.error("%s", error)  # noqa: TRY400 - the message says everything
                     await clock.sleep(_RESTART_PAUSE_S)
 
 
 @contextmanager
 def _servers(loaded: Settings, *, with_redis: bool = True) -> Iterator[_Embedded]:
-    """Use the servers that the settings name, and start those that they do not."""
+    """Use the servers of the settings, and start embedded ones for those that are not set."""
     postgres, redis = loaded.database_url is None, loaded.redis_url is None and with_redis
     own = embedded.start(loaded.data_dir, postgres=postgres, redis=redis) if postgres or redis else None
     try:
         servers = Servers(
             database_url=loaded.database_url or (own.database_url if own else None) or "",
             redis_url=loaded.redis_url or (own.redis_url if own else None) or "",
-            # The lock on the data folder keeps every other process off the embedded PostgreSQL.
+            # The lock on the data folder excludes all other processes from the embedded PostgreSQL.
             alone=postgres,
         )
         yield _Embedded(servers, own, loaded.data_dir)
@@ -153,10 +153,10 @@ def _set_once(stop: asyncio.Future[int], number: int) -> None:
 
 
 async def _unless(stop: asyncio.Future[int], start: Coroutine[None, None, None]) -> None:
-    """Wait for the start, or give it up when the process is asked to stop meanwhile.
+    """Wait for the start; cancel it if the process receives a stop signal.
 
     Raises:
-        StopSignal: It was.
+        StopSignal: A signal arrived.
     """
     starting = asyncio.create_task(start, name="start")
     either: list[asyncio.Future[None] | asyncio.Future[int]] = [starting, stop]
@@ -168,7 +168,7 @@ async def _unless(stop: asyncio.Future[int], start: Coroutine[None, None, None])
 
 
 def _check_host(host: str) -> None:
-    """Find out before anything starts whether this machine can listen there; any port will do.
+    """Check, before anything starts, that this machine can listen on the host, with any port.
 
     Raises:
         InvalidSettingError: It cannot.
@@ -182,8 +182,8 @@ def _check_host(host: str) -> None:
     except (OSError, UnicodeError):
         told = host if len(host) <= _LONGEST_TOLD else f"{host[:_LONGEST_TOLD]}..."
         raise InvalidSettingError(
-            f'Environment variable "HOST" invalid: {told!r} is no address of this machine; '
-            "unset or empty it is 127.0.0.1 (conda sets it to something else)"
+            f'Environment variable "HOST" invalid: {told!r} is not an address of this machine; '
+            "the default is 127.0.0.1 (conda sets HOST to something else)"
         ) from None
 
 
@@ -202,7 +202,7 @@ async def _listen(site: web.BaseSite, port: int) -> None:
     try:
         await site.start()
     except OSError as error:
-        # asyncio words it with the address, and with a number as the errno's name.
+        # asyncio's message repeats the address and shows the errno as a number.
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise InvalidSettingError(f'Environment variable "PORT" invalid: {port}: {reason}') from None
 
@@ -215,7 +215,7 @@ def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:
         with _servers(loaded, with_redis=False) as servers:
             report = asyncio.run(run(servers.servers.database_url))
     except embedded.DataDirInUseError as in_use:
-        # By the running service: its books are what is to be checked.
+        # The service is running: audit its database.
         if in_use.database_url is None:
             raise
         report = asyncio.run(run(in_use.database_url))
@@ -265,7 +265,7 @@ def _name_ignored_options(loaded: Settings) -> None:
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
-        import uvloop  # noqa: PLC0415 - there is none for Windows
+        import uvloop  # noqa: PLC0415 - not available on Windows
     except ImportError:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop

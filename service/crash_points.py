@@ -1,7 +1,7 @@
-"""Named places at which a test can have the process die, just as ``kill -9`` would have it.
+"""Named points at which a test can kill the process, as ``kill -9`` would.
 
-``CRASH_AT=name`` kills the process the first time it gets there, ``CRASH_AT=name:7`` the seventh. Without
-it, a place is a call of a function that does nothing.
+``CRASH_AT=name`` kills the process the first time it reaches the point, ``CRASH_AT=name:7`` the seventh time.
+Without the setting, a point is a call of a function that does nothing.
 """
 
 import os
@@ -47,11 +47,12 @@ POINTS = (
     "before publish",
     "after publish",
 )
-"""Every place there is, about in the order in which an order comes by.
+"""All crash points, roughly in the sequence in which an order reaches them.
 
 A status stands for the write that moves an order to it (``pending``: a retry), ``submit`` for sending its
-transaction, ``settle`` for the paper chain's commit of its execution. ``open`` is the way back to rest,
-``fire`` a trigger's write; cancelling is a request and an end, ``end expired`` the end of one that waited.
+transaction, ``settle`` for the paper chain's commit of its execution. ``open`` is the write that returns it
+to rest, ``fire`` a trigger's write. A cancellation is a request and an end; ``end expired`` is the expiry of
+a waiting order.
 """
 
 
@@ -60,19 +61,19 @@ def _do_nothing(_name: str) -> None:
 
 
 reach: Callable[[str], None] = _do_nothing
-"""Say that a place has been reached. Call it as ``crash_points.reach``, so that arming takes effect."""
+"""Report that a point is reached. Call it as ``crash_points.reach``, so that arming takes effect."""
 
 
 def arm(setting: str | None) -> None:
-    """Have the process die at a place, or, with None, nowhere.
+    """Kill the process at a point; None disarms.
 
     Args:
         setting: A name of ``POINTS``, with ``:n`` for the n-th time.
 
     Raises:
-        ValueError: There is no such place.
+        ValueError: There is no such point.
     """
-    global reach  # noqa: PLW0603 - what is called a million times must cost nothing when off
+    global reach  # noqa: PLW0603 - called a million times, so it must cost nothing when disarmed
     if setting is None:
         reach = _do_nothing
         return

@@ -1,17 +1,17 @@
-"""How many files, and so how many sockets, the process may have open."""
+"""The process's limit of open files, which includes sockets."""
 
 import logging
 
 log = logging.getLogger(__name__)
 
 _OTHERS = 128
-"""For PostgreSQL, Redis, the embedded servers' pipes, files that are read."""
+"""Reserved for PostgreSQL, Redis, the embedded servers' pipes, and files."""
 
 
 def room_for(connections: int) -> int:
-    """Raise the process's limit for so many connections, and return for how many there is room."""
+    """Raise the process's limit for this many connections, and return how many it allows."""
     try:
-        import resource  # noqa: PLC0415 - there is none for Windows
+        import resource  # noqa: PLC0415 - not available on Windows
     except ImportError:
         return connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -21,5 +21,5 @@ def room_for(connections: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     room = connections if soft == resource.RLIM_INFINITY else min(connections, max(1, soft - _OTHERS))
     if room < connections:
-        log.warning("MAX_CONNECTIONS is %d; ulimit -n %d has room for %d", connections, soft, room)
+        log.warning("MAX_CONNECTIONS is %d, but ulimit -n %d allows only %d", connections, soft, room)
     return room

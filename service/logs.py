@@ -1,7 +1,7 @@
-"""The log: lines on standard error, and no flood while something is away.
+"""Logging to standard error, with a rate limit for recurring faults.
 
-A line about a fault that goes on names it, ``extra={"fault": "postgresql"}``: of those, one a second is let
-through, with the number of the others.
+A log line about a fault that may persist names it with ``extra={"fault": "postgresql"}``. Of each fault one
+line per second is written, with the number of suppressed ones.
 """
 
 import logging
@@ -13,7 +13,7 @@ _QUIET_S = 1.0
 
 
 class OneLineASecond(logging.Filter):
-    """Lets one line a second through for each fault."""
+    """Passes one line per second for each fault."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class OneLineASecond(logging.Filter):
         self._held_back: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a line is let through."""
+        """Return whether the line is written."""
         fault: str | None = getattr(record, "fault", None)
         if fault is None:
             return True
@@ -33,12 +33,12 @@ class OneLineASecond(logging.Filter):
         self._last[fault] = now
         held_back = self._held_back.pop(fault, 0)
         if held_back:
-            record.msg = f"{record.msg} (and {held_back} lines like it)"
+            record.msg = f"{record.msg} (and {held_back} similar lines)"
         return True
 
 
 def to_stderr(level: str, clock: Clock) -> None:
-    """Write log lines of a level and above to standard error."""
+    """Log lines of a level and above to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     handler.addFilter(OneLineASecond(clock))

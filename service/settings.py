@@ -1,7 +1,7 @@
-"""Every setting, typed, with its unit: from the environment and from ``.env`` in the working folder.
+"""Every setting, typed, with its unit: from the environment and from ``.env`` in the working directory.
 
-The real environment wins over ``.env``. A value that cannot be used stops the start with a message
-that names the setting.
+Environment variables take precedence over ``.env``. With an invalid value the service does not start; the
+message names the setting.
 """
 
 import re
@@ -19,7 +19,7 @@ from service.domain.tokens import TOKENS, find_token
 from service.urls import InvalidUrlError, parse_postgres_url, parse_redis_url
 
 PPM = 1_000_000
-"""Millionths in one: how fractions are held, since no float may touch money."""
+"""Parts per million: fractions are integers of this scale, since money is never a float."""
 
 _LONGEST_DELAY_MS = 9_999_999
 
@@ -27,12 +27,12 @@ T = TypeVar("T")
 
 
 class InvalidSettingError(Exception):
-    """A setting's value cannot be used."""
+    """A setting has an invalid value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Two integers, the low one first, both included."""
+    """An inclusive range of integers."""
 
     low: int
     high: int
@@ -40,7 +40,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class FailureRates:
-    """How many of a million executions the paper market fails, by kind, for tests and demos."""
+    """How many of a million executions fail in the paper market, by kind, for tests and demos."""
 
     transient_ppm: int = 0
     slippage_ppm: int = 0
@@ -93,13 +93,13 @@ class Settings:
 
 
 def load(env_file: Path | None = None) -> Settings:
-    """Read the settings.
+    """Load the settings.
 
     Args:
-        env_file: Read this instead of ``.env`` in the working folder.
+        env_file: Read this instead of ``.env`` in the working directory.
 
     Raises:
-        InvalidSettingError: A value cannot be used; the message names the setting.
+        InvalidSettingError: A value is invalid; the message names the setting.
     """
     env = Env()
     try:
@@ -192,7 +192,7 @@ def _read(env: _Variables) -> Settings:
 
 
 def _check_url(name: str, value: str, check: Callable[[str], object], schemes: tuple[str, ...]) -> None:
-    # What is wrong is said without repeating the value: it may hold a password.
+    # The message does not contain the value, which may include a password.
     if not value.startswith(schemes):
         raise _invalid(name, f"must start with {' or '.join(schemes)}")
     try:
@@ -223,7 +223,7 @@ def _log_level(text: str) -> str:
 
 
 def _whole_number(text: str, low: int, high: int) -> int:
-    """Read a number that is written in plain digits: int() takes 1_000, signs, spaces, other scripts too."""
+    """Parse a number in plain digits; int() would also accept 1_000, signs, spaces and other scripts."""
     value = int(text) if re.fullmatch(r"0|[1-9][0-9]{0,17}", text) else -1
     if not low <= value <= high:
         raise ValidationError(f"must be a whole number from {low} to {high}, in plain digits")
@@ -231,7 +231,7 @@ def _whole_number(text: str, low: int, high: int) -> int:
 
 
 def _ppm(text: str) -> int:
-    """Read a fraction from 0 to 1 with up to six decimals, exactly, as millionths."""
+    """Parse a fraction from 0 to 1 with at most six decimals, exactly, as parts per million."""
     match = re.fullmatch(r"([01])(?:\.([0-9]{1,6})0*)?", text.strip())
     value = int(match[1] + (match[2] or "").ljust(6, "0")) if match else -1
     if not 0 <= value <= PPM:
@@ -244,23 +244,23 @@ def _milliseconds(text: str) -> int:
 
 
 def _range(text: str, read: Callable[[str], int]) -> Range:
-    """Read ``low-high``, or one value that is both."""
+    """Parse ``low-high``, or one value for both."""
     low_text, dash, high_text = text.partition("-")
     low = read(low_text)
     high = read(high_text) if dash else low
     if low > high:
-        raise ValidationError("must go from low to high")
+        raise ValidationError("must be low-high, with low not above high")
     return Range(low, high)
 
 
 def _balances(text: str) -> dict[str, int]:
-    """Read ``SOL=1000,USDC=50000.5`` as base units by token, or nothing."""
+    """Parse ``SOL=1000,USDC=50000.5``, or nothing, as base units by token."""
     balances: dict[str, int] = {}
     for part in filter(None, text.split(",")):
         name, _, amount = (word.strip() for word in part.partition("="))
         token = find_token(name)
         if token is None or token.symbol in balances:
-            raise ValidationError(f"takes {', '.join(TOKENS)}, each once at most, as token=amount")
+            raise ValidationError(f"must be token=amount for {', '.join(TOKENS)}, each at most once")
         try:
             balances[token.symbol] = 0 if amount == "0" else parse_amount(amount, token.decimals)
         except InvalidAmountError as error:
@@ -269,23 +269,23 @@ def _balances(text: str) -> dict[str, int]:
 
 
 def _failure_rates(text: str) -> FailureRates:
-    """Read ``0.05`` (transient), or ``transient=0.1,slippage=0.05,permanent=0.01``."""
+    """Parse ``0.05`` (transient), or ``transient=0.1,slippage=0.05,permanent=0.01``."""
     rates = _rates(text if "=" in text else f"transient={text}", ("transient", "slippage", "permanent"))
     return FailureRates(rates.get("transient", 0), rates.get("slippage", 0), rates.get("permanent", 0))
 
 
 def _faults(text: str) -> dict[str, int]:
-    """Read ``lost_answer=0.2,late=0.05``, or nothing."""
+    """Parse ``lost_answer=0.2,late=0.05``, or nothing."""
     return _rates(text, ("lost_answer", "late", "never", "refuse", "slow", "down")) if text else {}
 
 
 def _rates(text: str, kinds: tuple[str, ...]) -> dict[str, int]:
-    """Read ``kind=rate,...`` as millionths by kind, which together are one at most."""
+    """Parse ``kind=rate,...`` as parts per million by kind, at most one in total."""
     rates: dict[str, int] = {}
     for part in text.split(","):
         kind, _, rate = (word.strip() for word in part.partition("="))
         if kind not in kinds or kind in rates:
-            raise ValidationError(f"takes {', '.join(kinds)}, each once at most, as kind=rate")
+            raise ValidationError(f"must be kind=rate for {', '.join(kinds)}, each at most once")
         rates[kind] = _ppm(rate)
     if sum(rates.values()) > PPM:
         raise ValidationError("must not add up to more than 1")

@@ -1,8 +1,8 @@
-"""Long computations that take turns with the event loop.
+"""Long computations that yield to the event loop.
 
-A computation that may be long is a generator that yields between pieces of its work, and returns its
-result: it knows nothing of time or of event loops. ``finished`` runs it at once; ``Turns`` gives the event
-loop up whenever the pieces together have held it for long enough.
+A long computation is a generator that yields between steps of its work and returns its result; it knows
+neither time nor event loops. ``finished`` runs it at once; ``Turns`` yields to the event loop whenever the
+steps have blocked it for long enough.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 Steps = Generator[None, None, T]
-"""A computation in pieces: it yields between them, and returns its result."""
+"""A computation in steps: it yields between them, and returns its result."""
 
 LONGEST_S = 0.002
-"""After so much work others get their turn; a turn may last longer by one piece."""
+"""Work before yielding to the event loop; it may exceed this by one step."""
 
 TOGETHER_S = 0.02
-"""After so much work on a row those that have ended go on, though others have not."""
+"""Work on the queue after which finished computations get their results, even if others are unfinished."""
 
 
 def finished(steps: Steps[T]) -> T:
@@ -36,15 +36,15 @@ def finished(steps: Steps[T]) -> T:
 
 
 class Turns:
-    """Runs computations, those that are long in turns with the event loop and one after the other.
+    """Runs computations; long ones are queued, run one after the other and yield to the event loop.
 
-    A short one is done at once. One that is not waits in a row, and so do all that come while there is one:
-    each turn of the event loop does as much of the row as there is time for, so that many long ones do not
-    add up to one long turn. Short ones stay together, so that what they write next is written in few groups:
-    from the row, too, results are given when it is empty, or has been worked on for a while.
+    A short computation runs at once. A longer one is queued, and so are all that arrive while the queue is
+    not empty: each event loop iteration works on the queue for a limited time, so that many long computations
+    do not add up to one long block. Results are delivered together, when the queue is empty or has been
+    worked on for a while, so that the callers' next writes share few groups.
 
     Args:
-        clock: Tells how long a computation, or a turn, has lasted.
+        clock: Measures how long a computation has run.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -54,7 +54,7 @@ class Turns:
         self._used_s = 0.0
 
     async def take(self, steps: Steps[T]) -> T:
-        """Run a computation to its end, and return its result. A cancellation ends it between two pieces."""
+        """Run a computation to its end, and return its result. A cancellation stops it between two steps."""
         loop = asyncio.get_running_loop()
         job = _Job(steps, loop.create_future())
         if self._row or not self._has_ended_in_time(job):
@@ -72,7 +72,7 @@ class Turns:
         return True
 
     def _work(self) -> None:
-        """Do what there is time for in this turn of the event loop."""
+        """Work on the queue for as long as one event loop iteration allows."""
         began = self._clock.monotonic()
         while self._row and self._clock.monotonic() - began < LONGEST_S:
             if self._row[0].has_ended():
@@ -100,7 +100,7 @@ class _Job(Generic[T_co]):
         self.done = done
 
     def has_ended(self) -> bool:
-        """Do a piece; say whether there are no more, or nobody waits any more."""
+        """Run one step; return whether the computation has ended or its caller was cancelled."""
         if self.done.cancelled():
             self._steps.close()
             return True
@@ -108,7 +108,7 @@ class _Job(Generic[T_co]):
             next(self._steps)
         except StopIteration as end:
             self._result = end.value
-        except Exception as error:  # noqa: BLE001 - it is for who waits
+        except Exception as error:  # noqa: BLE001 - raised to the caller
             self._error = error
         else:
             return False

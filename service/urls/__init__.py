@@ -1,8 +1,8 @@
-"""Reads DATABASE_URL and REDIS_URL, and says what is wrong with one without repeating any secret.
+"""Parses DATABASE_URL and REDIS_URL. Error messages contain no secrets.
 
-parts.py      what both have in common: the address, its characters, its options
-postgres.py   to libpq's parameters and the schema
-redis.py      to redis-py's parameters
+parts.py      splits a URL: address, credentials, options
+postgres.py   a PostgreSQL URL as libpq's parameters and the schema
+redis.py      a Redis URL as redis-py's parameters
 """
 
 from service.urls.parts import InvalidUrlError

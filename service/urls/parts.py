@@ -1,4 +1,4 @@
-"""Splits a server's URL by RFC 3986. No error repeats a part of the URL, except the names of options."""
+"""Splits a server's URL by RFC 3986. Errors contain no part of the URL except names of options."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ _ENCODE = (
     'in a user name, a password and a value, "/", "?", "#", "[", "]", "@" and "%" must be percent-encoded,'
     ' such as "/" as %2F, "#" as %23, "[" as %5B, "@" as %40'
 )
-_ADDRESS = "must be of the form {scheme}://user:password@host:port/name; its host or port cannot be used"
+_ADDRESS = "must be of the form {scheme}://user:password@host:port/name; its host or port is invalid"
 
 _HOST = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+(?:%25[\w.-]+)?\]|[^\[\]:\s]*)(?::(?P<port>[0-9]{1,5})?)?", re.ASCII
@@ -17,7 +17,7 @@ _OPTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 
 
 class InvalidUrlError(ValueError):
-    """A URL that cannot be used. The message says why, and repeats nothing that may be secret."""
+    """An invalid URL. The message says why, without anything that may be secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class UrlParts:
     """A URL's parts, percent-decoded.
 
     Attributes:
-        hosts: Each with its port; None where there is no port.
-        path: With its slash.
-        options: The query's, in order.
+        hosts: Each with its port, or None.
+        path: With its leading slash.
+        options: The query's names and values, in order.
     """
 
     user: str | None
@@ -41,7 +41,7 @@ def split(url: str) -> UrlParts:
     """Split a URL.
 
     Raises:
-        InvalidUrlError: It is malformed, or may be: an unescaped character can end a password early.
+        InvalidUrlError: It is malformed or ambiguous: an unescaped character can end a password early.
     """
     scheme, _, rest = url.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
@@ -76,7 +76,7 @@ def _decode(text: str) -> str:
     except UnicodeDecodeError:
         raise InvalidUrlError("a percent-encoded character is not UTF-8") from None
     if "\0" in decoded:
-        raise InvalidUrlError("it must not contain %00")
+        raise InvalidUrlError("must not contain %00")
     return decoded
 
 
@@ -89,12 +89,12 @@ def _host(address: str, scheme: str) -> tuple[str, int | None]:
 
 
 def _options(query: str) -> list[tuple[str, str]]:
-    # Not as a form is read: libpq takes a plus sign for a plus sign.
+    # Unlike in form data, a plus sign is not a space, as in libpq.
     options = []
     for option in filter(None, query.split("&")):
         name, _, value = option.partition("=")
         name = _decode(name)
         if not _OPTION_NAME.fullmatch(name):
-            raise InvalidUrlError("the name of one of its options cannot be used")
+            raise InvalidUrlError("the name of one of its options is invalid")
         options.append((name, _decode(value)))
     return options

@@ -1,4 +1,4 @@
-"""A PostgreSQL URL, as libpq's parameters and a schema."""
+"""Parses a PostgreSQL URL into libpq's parameters and a schema."""
 
 import re
 from dataclasses import dataclass
@@ -27,20 +27,20 @@ _OF_OTHERS = frozenset(
         "workaround",
     }
 )
-"""Options with which hosts hand out their URLs, and which only other clients read."""
+"""Options in the URLs of hosting providers that only other clients use."""
 
 _NOT_OURS = frozenset({"client_encoding", "replication", "fallback_application_name"})
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresUrl:
-    """What a PostgreSQL URL says.
+    """A parsed PostgreSQL URL.
 
     Attributes:
         parameters: libpq's, by keyword.
-        schema: Where the tables are.
+        schema: The schema of the tables.
         connect_timeout_s: How long one connection may take to open.
-        ignored: Options that only other clients read, by name.
+        ignored: The names of options that only other clients use.
     """
 
     parameters: dict[str, str]
@@ -50,17 +50,17 @@ class PostgresUrl:
 
 
 def parse_postgres_url(url: str) -> PostgresUrl:
-    """Read ``postgresql://user:password@host:port/database?schema=name``, with libpq's options.
+    """Parse ``postgresql://user:password@host:port/database?schema=name``, with libpq's options.
 
     Raises:
-        InvalidUrlError: It is malformed, or has an option that libpq does not know.
+        InvalidUrlError: It is malformed, or has an unknown option.
     """
     parts = split(url)
     ignored = tuple(sorted({name for name, _ in parts.options if name in _OF_OTHERS}))
     options = dict(pair for pair in parts.options if pair[0] not in _OF_OTHERS)
     schema = options.pop("schema", "") or "public"
     if len(schema.encode()) > 63:
-        raise refuse_option("schema", "must be 63 bytes at most")
+        raise refuse_option("schema", "must be at most 63 bytes")
     timeout_s = _connect_timeout_s(options.pop("connect_timeout", ""))
     parameters = _address(parts)
     for name, value in options.items():
@@ -82,10 +82,10 @@ def _address(parts: UrlParts) -> dict[str, str]:
 
 def _connect_timeout_s(text: str) -> int:
     if not re.fullmatch(r"[0-9]{0,6}", text):
-        raise refuse_option("connect_timeout", "must be whole seconds")
+        raise refuse_option("connect_timeout", "must be a whole number of seconds")
     if not text:
         return _CONNECT_TIMEOUT_S
-    # To libpq, zero is for ever.
+    # In libpq, zero means no time-out.
     return min(int(text) or _LONGEST_CONNECT_TIMEOUT_S, _LONGEST_CONNECT_TIMEOUT_S)
 
 
@@ -95,9 +95,9 @@ def _libpq_option(name: str, value: str) -> dict[str, str]:
     if name == "port" and not re.fullmatch(r"[0-9]{1,5}(,[0-9]{0,5})*", value):
         raise refuse_option(name, "must be a port")
     if (name, value) == ("ssl", "true"):
-        return {"sslmode": "require"}  # as libpq has it
+        return {"sslmode": "require"}  # like libpq
     try:
         parse_dsn(make_dsn(**{name: "x"}))
     except psycopg2.Error:
-        raise refuse_option(name, "is known neither to libpq nor to the engine") from None
+        raise refuse_option(name, "is not an option of libpq or of the engine") from None
     return {name: value}

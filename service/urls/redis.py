@@ -1,4 +1,4 @@
-"""A Redis URL, as the parameters of redis-py's connections."""
+"""Parses a Redis URL into the parameters of redis-py's connections."""
 
 import re
 import socket
@@ -22,7 +22,7 @@ _FAMILIES = {"0": socket.AF_UNSPEC, "4": socket.AF_INET, "6": socket.AF_INET6}
 
 
 class _TcpConnection(Connection):
-    """A connection over IPv4, over IPv6, or over what the name leads to."""
+    """A connection over IPv4, IPv6, or whichever the host name resolves to."""
 
     def __init__(self, *, family: int = socket.AF_UNSPEC, **parameters: Any) -> None:
         super().__init__(**parameters)
@@ -33,7 +33,7 @@ class _TcpConnection(Connection):
 
 
 class _TlsConnection(_TcpConnection, SSLConnection):
-    """The same with TLS."""
+    """A ``_TcpConnection`` with TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def parse_redis_url(url: str) -> RedisUrl:
     """Read ``redis://user:password@host:port/db``, ``rediss://`` or ``unix:///path?db=0``.
 
     Raises:
-        InvalidUrlError: It is malformed, or has an option that is not known here.
+        InvalidUrlError: It is malformed, or has an unknown option.
     """
     scheme = url.partition(":")[0]
     parts = split(url)
@@ -69,7 +69,7 @@ def parse_redis_url(url: str) -> RedisUrl:
         if name in _SET_BY_ENGINE:
             raise refuse_option(name, "cannot be set: the engine sets it")
         if name not in known:
-            raise refuse_option(name, f"is not known for {scheme}://")
+            raise refuse_option(name, f"is not an option of {scheme}://")
         try:
             parameters[name] = known[name](value)
         except (ValueError, KeyError):
@@ -87,7 +87,7 @@ def _unix(parts: UrlParts) -> dict[str, object]:
 
 def _tcp(parts: UrlParts) -> dict[str, object]:
     if len(parts.hosts) != 1:
-        raise InvalidUrlError("must name one host; of a cluster, none of several can be used")
+        raise InvalidUrlError("must name exactly one host; Redis Cluster is not supported")
     [(host, port)] = parts.hosts
     database = parts.path.removeprefix("/") or "0"
     try:

@@ -73,7 +73,7 @@ async def test_a_cancellation_that_is_swallowed_is_repeated(monkeypatch: pytest.
     assert loop.running == 0
 
 
-async def test_an_error_that_ends_a_loop_is_logged_and_it_begins_anew(
+async def test_an_unexpected_error_is_logged_and_the_loop_restarts(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ran_at = []
@@ -87,7 +87,7 @@ async def test_an_error_that_ends_a_loop_is_logged_and_it_begins_anew(
     beside.start()
     await clock.advance(1.1)
     assert ran_at == [0, 0.5, 1.0]
-    assert "the loop: an error" in caplog.text
+    assert "the loop: internal error" in caplog.text
     await beside.stop()
     await clock.advance(5)
     assert len(ran_at) == 3

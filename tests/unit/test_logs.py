@@ -21,7 +21,7 @@ async def test_one_line_a_second_is_let_through_for_each_fault() -> None:
     await clock.advance(1.0)
     again = record("redis")
     assert lines.filter(again)
-    assert again.getMessage() == "away (and 2 lines like it)"
+    assert again.getMessage() == "away (and 2 similar lines)"
 
 
 def test_other_lines_all_go_through() -> None:
