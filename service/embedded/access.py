@@ -1,13 +1,12 @@
-"""Who the servers run as, and how that user gets at folders it may not walk to.
+"""The servers' user, and that user's access to folders whose parents it cannot enter.
 
-PostgreSQL refuses to run as root, so root's PostgreSQL runs as `nobody`. But root's data folder is
-by default in the home of root, which is closed to all others. Opening it (chmod) is not ours
-to do, and keeping the data in another place would take it out of the folder or the volume that was
-asked for. So the data stays in DATA_DIR, owned by `nobody`, and the server is handed the open
-folder: it inherits a descriptor and is told that its data is in /proc/self/fd/N. The kernel goes
-from there straight to the folder without walking down from /, so no permission of a parent folder
-is asked; it needs no capability, so it works in a container too. Once there, PostgreSQL opens
-everything relative to that folder.
+PostgreSQL does not run as root, so under root it runs as the user `nobody`. But root's default data folder
+is in root's home, which other users cannot enter. Changing its mode is not this service's business, and
+moving the data would take it out of the configured folder or volume. So the data stays in DATA_DIR, owned by
+`nobody`, and the server inherits an open descriptor of the folder and uses /proc/self/fd/N as its data
+directory. The kernel resolves that without walking down from /, so the permissions of parent folders are not
+checked. It needs no capability, so it works in a container too. PostgreSQL opens everything else relative to
+that folder.
 """
 
 import logging
@@ -29,24 +28,24 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServerUser:
-    """The user that root hands a server to."""
+    """The user that a server runs as under root."""
 
     uid: int
     gid: int
 
 
 def postgres_user(pgdata: Path) -> ServerUser | None:
-    """Choose who PostgreSQL runs as.
+    """Choose PostgreSQL's user.
 
     Args:
         pgdata: Its data folder, which need not exist yet.
 
     Returns:
-        None for the user this process runs as; for root the owner of the data, or `nobody`.
+        None for this process's own user; under root the owner of the data, or `nobody`.
 
     Raises:
-        EmbeddedServerError: The data belongs to a user this process cannot become, or there is no
-            user to become.
+        EmbeddedServerError: The data belongs to a user that this process cannot switch to, or the user
+            `nobody` does not exist.
     """
     owner = pgdata.stat() if pgdata.exists() else None
     if os.geteuid() != 0:
@@ -62,19 +61,19 @@ def postgres_user(pgdata: Path) -> ServerUser | None:
         nobody = pwd.getpwnam("nobody")
     except KeyError:
         raise EmbeddedServerError(
-            f"PostgreSQL refuses to run as root, and there is no user 'nobody' to run it as. "
+            f"PostgreSQL does not run as root, and the user 'nobody' does not exist. "
             f"Start the service as another user. {OWN_SERVERS_HINT}"
         ) from None
     user = ServerUser(nobody.pw_uid, nobody.pw_gid)
     if owner is not None:
-        _log.warning("%s belongs to root (a copy?): handing it to user %d", pgdata, user.uid)
+        _log.warning("%s belongs to root (a copy?): changing its owner to user %d", pgdata, user.uid)
         hand_over(pgdata, user)
     return user
 
 
 def hand_over(folder: Path, user: ServerUser) -> None:
-    """Give a folder of ours, with all that is in it, to a user. Symbolic links are not followed."""
-    # From the bottom up: nobody else gets in before all of it is done.
+    """Change the owner of a folder and its contents. Symbolic links are not followed."""
+    # Bottom up, so that the user has no access before all of it is done.
     for parent, _, files, descriptor in os.fwalk(folder, topdown=False):
         for name in files:
             os.chown(name, user.uid, user.gid, dir_fd=descriptor, follow_symlinks=False)
@@ -82,11 +81,10 @@ def hand_over(folder: Path, user: ServerUser) -> None:
 
 
 def reachable(path: Path, user: ServerUser) -> bool:
-    """Say whether a user may walk to a folder, or walk to a file and read it.
+    """Return whether a user can enter a folder, or read a file.
 
-    The mode bits of all folders on the way decide. Access lists are not read, and may make the
-    answer wrong in both directions: a false "no" costs nothing but a detour, and a false "yes" ends
-    in the server's own message about the folder it could not enter.
+    It checks the mode bits of all folders of the path, but no access control lists, so the result may be
+    wrong: a false "no" costs a detour, and a false "yes" ends in the server's own error message.
     """
     for place in (path, *path.parents):
         status = place.stat()
@@ -102,27 +100,26 @@ def reachable(path: Path, user: ServerUser) -> bool:
 
 @contextmanager
 def passage(folder: Path, user: ServerUser | None) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Open a way for a user into a folder of its own.
+    """Make a folder accessible to the user of a child process.
 
     Args:
-        folder: The folder.
-        user: Who must get there; None is this process's own user, who needs no help.
+        folder: The folder, owned by the user.
+        user: The child process's user; None is this process's own, which has access anyway.
 
     Yields:
-        The name by which a child process reaches the folder, and the descriptors it must inherit
-        for that.
+        The path by which a child process reaches the folder, and the descriptors that it must inherit.
 
     Raises:
-        EmbeddedServerError: The user cannot get there and this system has no /proc/self/fd.
+        EmbeddedServerError: The user cannot reach it, and this system has no /proc/self/fd.
     """
     if user is None or reachable(folder.parent, user):
         yield str(folder), ()
         return
     if not Path("/proc/self/fd").is_dir():
         raise EmbeddedServerError(
-            f"PostgreSQL refuses to run as root, and user {user.uid}, whom it runs as instead, "
-            f"cannot enter {folder.parent}. Start the service as another user, or set DATA_DIR to "
-            f"a folder that all may enter."
+            f"PostgreSQL does not run as root but as user {user.uid}, which cannot enter "
+            f"{folder.parent}. Start the service as another user, or set DATA_DIR to a folder that "
+            f"all users can enter."
         )
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,9 +1,8 @@
-"""The first program in a server's process: drops rights, ties its life to its parent's, execs.
+"""The first program in a server's process: drops privileges, sets the parent death signal, execs.
 
-`process.spawn` runs it as a script, `python -I -S child.py PARENT SIGNAL UID GID COMMAND...`, where
-user -1 stays who it is and signal 0 ties nothing. Doing this between fork and exec (`preexec_fn`)
-would be 8 ms faster, but is not safe once the service has threads, and a server may have to be
-started again then.
+`process.spawn` runs it as a script, `python -I -S child.py PARENT SIGNAL UID GID COMMAND...`, where user -1
+keeps the user and signal 0 sets no death signal. Doing this between fork and exec (`preexec_fn`) would be
+8 ms faster, but is not safe once the service has threads, and a server may have to be restarted then.
 """
 
 import os
@@ -16,16 +15,15 @@ def main(arguments: list[str]) -> None:
     """Become the server.
 
     Args:
-        arguments: The parent's process id, the signal to get at its end, user id, group id, and
-            the server's command.
+        arguments: The parent's process id, the death signal, user id, group id, and the server's command.
     """
     parent, signal_number, uid, gid = (int(argument) for argument in arguments[:4])
     command = arguments[4:]
     os.umask(0o077)
     prctl = None
     if signal_number:
-        # Before the user changes, who may not be able to read this Python's library any more. And
-        # only here: it takes a third of this program's time, and macOS does not need it.
+        # Imported before the user changes, since the new user may not be able to read Python's library; and
+        # only here, since it takes a third of this program's time, and macOS does not need it.
         import ctypes  # noqa: PLC0415
 
         prctl = ctypes.CDLL(None).prctl
@@ -34,9 +32,9 @@ def main(arguments: list[str]) -> None:
             os.setgroups([])
             os.setgid(gid)
             os.setuid(uid)
-        # Asked for after the user has changed, since that clears it. It outlives exec. It comes
-        # when the *thread* that forked this process ends. Should a kernel refuse it, the next start
-        # finds the server by its lock and its socket, as on macOS.
+        # Set after the user has changed, since that clears it. It survives exec. The signal is sent when the
+        # *thread* that forked this process ends. If a kernel does not support it, the next start finds the
+        # server by its lock and its socket, as on macOS.
         if prctl:
             prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
             if os.getppid() != parent:

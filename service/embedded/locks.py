@@ -1,10 +1,9 @@
-"""Two locks the kernel keeps, so that no crash can leave one behind.
+"""Two kernel locks, which no crash can leave behind.
 
-`DataDirLock` is held by the service: one process per data folder. `Presence` is held by a server
-itself: the descriptor is inherited by all of its processes, and the kernel drops the lock when the
-last of them has ended. So whether a server of an earlier run still lives is asked of the kernel,
-not of a pid file: a pid may have been reused, and after the death of a postmaster its backends may
-still be writing.
+The service holds `DataDirLock`: one process per data folder. A server itself holds `Presence`: all of its
+processes inherit the descriptor, and the kernel releases the lock when the last of them has ended. So the
+kernel, not a pid file, tells whether a server of an earlier run is alive: a pid may have been reused, and
+after the death of a postmaster its backends may still be writing.
 """
 
 import json
@@ -44,11 +43,11 @@ class DataDirLock:
         data_dir: The folder, which must exist.
 
     Raises:
-        DataDirInUseError: Another process holds it.
+        DataDirInUseError: Another process holds the lock.
     """
 
     def __init__(self, data_dir: Path) -> None:
-        # The file is never deleted: two processes could then hold locks on two files of that name.
+        # The file is never deleted; otherwise two processes could lock two different files of that name.
         path = data_dir / "lock"
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
         if not _try_lock(self._file.fileno()):
@@ -70,7 +69,7 @@ class DataDirLock:
         )
 
     def note(self, database_url: str | None, redis_url: str | None) -> None:
-        """Write down who holds the folder and where its servers listen, for whoever is refused."""
+        """Record this process and its servers' URLs, for the error message of other processes."""
         holder = {"pid": os.getpid(), "database_url": database_url, "redis_url": redis_url}
         self._file.seek(0)
         self._file.truncate()
@@ -78,16 +77,16 @@ class DataDirLock:
         self._file.flush()
 
     def release(self) -> None:
-        """Let go; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         self._file.close()
 
 
 class Presence:
-    """Tells whether any process of a server is alive.
+    """Detects whether any process of a server is alive.
 
     Args:
-        path: The file that is locked.
-        name: The server, as people call it.
+        path: The lock file.
+        name: The server's name in messages.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -95,20 +94,19 @@ class Presence:
         self._name = name
 
     def claim(self, *, grace_s: float, limit_s: float, ask_to_stop: Callable[[], object]) -> int:
-        """Wait until no process of the server lives, then hold its place.
+        """Wait until no process of the server is alive, then take the lock.
 
         Args:
             grace_s: How long a server of an earlier run gets to end by itself.
-            limit_s: How long to wait in all.
-            ask_to_stop: Called when the grace is over, and again while it lasts: a server that is
-                just starting cannot be asked yet.
+            limit_s: How long to wait in total.
+            ask_to_stop: Called after the grace period, and repeatedly while the server is alive: one that
+                is just starting cannot be stopped yet.
 
         Returns:
-            An open descriptor that holds the lock; the server inherits it, the caller closes its
-            own.
+            An open descriptor that holds the lock; the server inherits it, and the caller closes its copy.
 
         Raises:
-            EmbeddedServerError: It still lives after `limit_s`.
+            EmbeddedServerError: It is still alive after `limit_s`.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -126,20 +124,20 @@ class Presence:
         while not _try_lock(descriptor):
             waited_s = time.monotonic() - started
             if waited_s >= next_ask_s:
-                _log.warning("%s of an earlier run still runs; waiting for its end", self._name)
+                _log.warning("%s of an earlier run is still running; waiting for it to end", self._name)
                 ask_to_stop()
                 next_ask_s += ASK_EVERY_S
             if waited_s >= limit_s:
                 raise EmbeddedServerError(
-                    f"{self._name} of an earlier run has not ended in {limit_s:.0f} s. Its "
-                    f"processes are those that have {self._path} open (fuser {self._path}): end "
-                    f"them and start again."
+                    f"{self._name} of an earlier run has not ended in {limit_s:.0f} s. Stop its "
+                    f"processes, which have {self._path} open (fuser {self._path}), and start the "
+                    f"service again."
                 )
             time.sleep(POLL_S)
 
 
 def listener_pid(socket_path: Path) -> int | None:
-    """Return the process that listens on a Unix socket, None when nothing does."""
+    """Return the process that listens on a Unix socket; None if there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(1.0)
         try:

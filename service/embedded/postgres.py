@@ -1,4 +1,4 @@
-"""PostgreSQL: its initialisation, what it is told at its start, how it shows that it serves."""
+"""PostgreSQL: its initialisation, settings and readiness."""
 
 import contextlib
 import logging
@@ -24,12 +24,11 @@ _log = logging.getLogger(__name__)
 DATABASE = "engine"
 INITDB_LIMIT_S = 300.0
 
-# The encoding and the collation are those of Unicode code points wherever it runs. The C library's
-# part is C: not every system has its C.UTF-8, and PostgreSQL's own, which is what applies, needs
-# nothing from it.
+# Unicode encoding and code point collation on every system. The C library's locale is C: not every system
+# has C.UTF-8, and PostgreSQL's built-in provider, which is used, does not depend on it.
 INITDB_OPTIONS = (
     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--encoding=UTF8"),
-    # Whoever can reach the socket is let in; its folder is closed to all but the server's user.
+    # Everyone who can reach the socket has access; only the server's user can enter its folder.
     *("--auth=trust", "--username=postgres", "--no-instructions"),
 )
 
@@ -38,18 +37,17 @@ SETTINGS = {
     "unix_socket_permissions": "0700",
     "max_connections": "100",
     "shared_buffers": "128MB",
-    "max_parallel_workers_per_gather": "0",  # every query here is a short one
-    # Four processes fewer: the working set is in memory, and nothing subscribes.
+    "max_parallel_workers_per_gather": "0",  # all queries here are short
+    # Four processes fewer: the working set is in memory, and there are no subscriptions.
     "io_method": "sync",
     "max_logical_replication_workers": "0",
     "jit": "off",
-    # An order must not be executed twice: what was committed stays committed, whatever falls over.
+    # Committed data must survive every crash, or an order could be executed twice.
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
     "wal_compression": "on",
-    # A client that is stopped within a transaction keeps its row locks, and SKIP LOCKED passes over
-    # those orders.
+    # A client that hangs within a transaction keeps its row locks, and SKIP LOCKED would skip those orders.
     "idle_in_transaction_session_timeout": "30s",
     "autovacuum_max_workers": "2",
     "autovacuum_naptime": "15s",
@@ -57,7 +55,7 @@ SETTINGS = {
     "autovacuum_analyze_scale_factor": "0.05",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "logging_collector": "off",  # standard error, which is our log
+    "logging_collector": "off",  # standard error is the log file
     "log_line_prefix": "%m [%p] ",
     "log_min_duration_statement": "1s",
     "cluster_name": "order-engine",
@@ -68,14 +66,13 @@ class PostgresServer(Server):
     """A PostgreSQL server on `data_dir/postgres`, with an empty database `engine`.
 
     Args:
-        data_dir: The folder of the whole service.
+        data_dir: The service's data folder.
     """
 
     name: ClassVar[str] = "PostgreSQL"
     folder_name: ClassVar[str] = "postgres"
     socket_name: ClassVar[str] = ".s.PGSQL.5432"
-    # "Fast": transactions are rolled back, then all is written. And "immediate": the next start
-    # recovers.
+    # "Fast": rolls back transactions and writes everything. Then "immediate": the next start recovers.
     stop_signals: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGINT, signal.SIGQUIT)
 
     def __init__(self, data_dir: Path) -> None:
@@ -83,16 +80,16 @@ class PostgresServer(Server):
 
     @property
     def url(self) -> str:
-        """Where psycopg2 connects."""
+        """The URL for psycopg2."""
         return self._url(DATABASE)
 
     def _url(self, database: str) -> str:
-        # The port is part of the socket's name, and said here so that PGPORT cannot change it.
+        # The port is part of the socket's name; it is explicit so that PGPORT cannot change it.
         host = quote(str(self.socket.parent), safe="")
         return f"postgresql:///{database}?host={host}&port=5432&user=postgres"
 
     def is_ready(self) -> bool:
-        """Say whether it serves, by the file in which a postmaster tells its state."""
+        """Return whether it is ready, by the postmaster's status file."""
         try:
             lines = self._pid_file.read_text().splitlines()
         except OSError:
@@ -100,21 +97,21 @@ class PostgresServer(Server):
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
     def ensure_database(self) -> None:
-        """Create the database if there is none yet.
+        """Create the database if it does not exist.
 
         Raises:
-            EmbeddedServerError: The server refuses.
+            EmbeddedServerError: The database cannot be reached or created.
         """
         try:
             with contextlib.closing(psycopg2.connect(self._url("postgres"))) as connection:
-                connection.autocommit = True  # a database cannot be made within a transaction
+                connection.autocommit = True  # CREATE DATABASE cannot run within a transaction
                 with connection.cursor() as cursor:
                     cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
                     if cursor.fetchone() is None:
                         cursor.execute(f"CREATE DATABASE {DATABASE}")
         except psycopg2.Error as error:
             raise EmbeddedServerError(
-                f"PostgreSQL runs, but its database cannot be reached: {error}"
+                f"PostgreSQL is running, but its database cannot be reached: {error}"
             ) from error
 
     @property
@@ -126,7 +123,7 @@ class PostgresServer(Server):
             self._initialise(presence)
         self._check_version()
         self._forget_stale_pid()
-        # The setting is a list of folders: quoted, a name may hold any character.
+        # The setting is a list of folders; quoting allows any character.
         place = str(self.socket.parent).replace('"', '""')
         settings = SETTINGS | {"unix_socket_directories": f'"{place}"'}
         with passage(self.folder, self.user) as (folder, opened):
@@ -142,13 +139,13 @@ class PostgresServer(Server):
             )
 
     def _initialise(self, presence: int) -> None:
-        """Make the data folder, whole or not at all: it bears its name once it is on the disk.
+        """Create the data folder atomically: it gets its name once it is synced to disk.
 
-        It may take the place of an empty folder, but of no other.
+        It may replace an empty folder only.
         """
         fresh = self.folder.with_name(f"{self.folder.name}.new")
         if fresh.exists():
-            _log.info("removing %s, left half made by a start that was interrupted", fresh)
+            _log.info("removing %s, left incomplete by an interrupted start", fresh)
             shutil.rmtree(fresh)
         fresh.mkdir(mode=0o700)
         if self.user is not None:
@@ -178,35 +175,35 @@ class PostgresServer(Server):
         found = (self.folder / "PG_VERSION").read_text().strip()
         if found != postgres_major():
             raise EmbeddedServerError(
-                f"{self.folder} holds data of PostgreSQL {found}, and the installed one is "
-                f"{postgres_major()}. Dump it with the version of this service that made it, and "
+                f"{self.folder} contains data of PostgreSQL {found}, but the installed version is "
+                f"{postgres_major()}. Dump it with the version of this service that created it, and "
                 f"restore it into a new DATA_DIR, or use pg_upgrade. {OWN_SERVERS_HINT}"
             )
 
     def _forget_stale_pid(self) -> None:
-        """Remove a pid file whose pid is by now that of another program.
+        """Remove a pid file whose pid now belongs to another program.
 
-        PostgreSQL itself sees to a pid that nobody bears, with more checks than could be made here;
-        but if anybody bears it, it takes that process for a running server and does not start.
+        PostgreSQL itself handles a pid without a process, with more checks than are possible here. But if the
+        pid exists, it assumes a running server and does not start.
         """
         try:
             pid = int(self._pid_file.read_text().split()[0])
             os.kill(pid, 0)
         except PermissionError:
-            pass  # it lives, as another user
+            pass  # it is alive, under another user
         except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
             return
         if self._is_postmaster(pid):
             raise EmbeddedServerError(
-                f"A PostgreSQL server that this service did not start, process {pid}, runs on "
-                f"{self.folder}. Stop it (pg_ctl stop), and start again."
+                f"A PostgreSQL server that this service did not start, process {pid}, is using "
+                f"{self.folder}. Stop it (pg_ctl stop), and start the service again."
             )
-        _log.info("removing %s: process %d is another program by now", self._pid_file, pid)
+        _log.info("removing %s: process %d is now another program", self._pid_file, pid)
         self._pid_file.unlink()
 
     def _is_postmaster(self, pid: int) -> bool:
         if sys.platform == "linux":
-            try:  # a postmaster works in its data folder
+            try:  # a postmaster's working directory is its data folder
                 return Path(f"/proc/{pid}/cwd").samefile(self.folder)
             except OSError:
                 return False

@@ -1,4 +1,4 @@
-"""Starts a program so that it cannot outlive this process, and inherits nothing it should not."""
+"""Starts programs that cannot outlive this process and inherit only what they need."""
 
 import os
 import signal
@@ -12,9 +12,8 @@ from service.embedded.logs import ServerLog
 
 CHILD = Path(__file__).with_name("child.py")
 
-# Only Linux tells a child of its parent's death. Elsewhere a server outlives a SIGKILL of the
-# service, and the next start finds it by its lock and its socket and shuts it down: see
-# Server.launch.
+# Only Linux has parent death signals. Elsewhere a server survives a SIGKILL of the service, and the next
+# start finds it by its lock and its socket and shuts it down: see Server.launch.
 DEATH_SIGNAL = sys.platform == "linux"
 
 KILL_WAIT_S = 5.0
@@ -28,36 +27,35 @@ def spawn(
     user: ServerUser | None = None,
     inherit: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, in `/` and with nearly no environment.
+    """Start a program in its own session, in `/` and with an almost empty environment.
 
-    A session of its own, so that Ctrl-C in a terminal reaches the service alone, which still needs
-    its servers to drain. Nearly no environment, since PGPORT and its like would change what the
-    servers do and since secrets of the service are none of theirs.
+    Its own session, so that Ctrl-C in a terminal reaches only the service, which still needs its servers to
+    drain. An almost empty environment, since variables such as PGPORT would change the servers' behaviour,
+    and since they must not get the service's secrets.
 
     Args:
         command: The program's path and its arguments.
-        log: Where its output goes.
-        death_signal: What it gets when this process ends (on Linux).
-        user: Who it runs as; None for the user of this process.
-        inherit: Open descriptors it keeps.
+        log: The descriptor for its output.
+        death_signal: The signal that it gets when this process ends (on Linux).
+        user: The user that it runs as; None for this process's.
+        inherit: Open descriptors that it inherits.
 
     Returns:
         The process. Its id is that of the program itself.
 
     Raises:
-        RuntimeError: Called outside the main thread. The death signal comes when the starting
-            thread ends.
+        RuntimeError: Called outside the main thread. The death signal is sent when the starting thread ends.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("embedded servers must be started from the main thread")
     environment = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-    if "LD_LIBRARY_PATH" in os.environ:  # how some systems find libz and libc for programs out of a wheel
+    if "LD_LIBRARY_PATH" in os.environ:  # some systems need it to find libz and libc for a wheel's programs
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     uid, gid = (user.uid, user.gid) if user else (-1, -1)
     numbers = (os.getpid(), int(death_signal) if DEATH_SIGNAL else 0, uid, gid)
     output = log.open()
     try:
-        return subprocess.Popen(  # noqa: S603 - no shell, and the command is ours
+        return subprocess.Popen(  # noqa: S603 - no shell, and a trusted command
             [sys.executable, "-I", "-S", "-B", str(CHILD), *map(str, numbers), *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -72,12 +70,11 @@ def spawn(
 
 
 def end(process: subprocess.Popen[bytes], *signals: signal.Signals, wait_s: float) -> None:
-    """Wait for a process that was asked to end, with ever stronger words.
+    """Wait for a process that was asked to end, escalating with signals.
 
     Args:
         process: The process; it may have ended already.
-        signals: What to send, one after the other, each after waiting in vain. SIGKILL follows by
-            itself.
+        signals: The signals to send, one after the other, each after waiting in vain; finally SIGKILL.
         wait_s: How long to wait before the first; KILL_WAIT_S before each further one.
     """
     for stronger in (*signals, signal.SIGKILL):

@@ -1,4 +1,4 @@
-"""What PostgreSQL and Valkey have in common, from the launch to the end of the last process."""
+"""The common part of PostgreSQL and Valkey, from the launch to the end of the last process."""
 
 import contextlib
 import logging
@@ -19,9 +19,9 @@ from service.embedded.sockets import socket_folder
 
 _log = logging.getLogger(__name__)
 
-STOP_LIMIT_S = 30.0  # a shutdown writes all of shared_buffers to the disk, which may be a slow one
+STOP_LIMIT_S = 30.0  # a shutdown writes all of shared_buffers to a possibly slow disk
 PREDECESSOR_LIMIT_S = 60.0
-PREDECESSOR_GRACE_S = 3.0  # the kernel has told it to stop already
+PREDECESSOR_GRACE_S = 3.0  # the kernel has already signalled it to stop
 NOTE_EVERY_S = 5.0
 
 
@@ -29,21 +29,21 @@ class Server(ABC):
     """One server.
 
     Args:
-        data_dir: The folder of the whole service; the server's own is in it.
-        user: Who the server runs as; None for the user of this process.
+        data_dir: The service's data folder; the server's own is in it.
+        user: The user that the server runs as; None for this process's.
 
     Attributes:
-        folder: The server's own data.
-        socket: Where it listens.
-        log: What it says.
+        folder: The server's data folder.
+        socket: The path of its Unix socket.
+        log: Its log file.
     """
 
     name: ClassVar[str]
-    """What people call it."""
+    """Its name in messages."""
     folder_name: ClassVar[str]
     socket_name: ClassVar[str]
     stop_signals: ClassVar[tuple[signal.Signals, ...]]
-    """How it is asked to stop, and then told to."""
+    """The signals that stop it, in order of urgency."""
 
     def __init__(self, data_dir: Path, user: ServerUser | None) -> None:
         self.user = user
@@ -56,11 +56,11 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where a client connects."""
+        """The URL for clients."""
 
     @abstractmethod
     def _spawn(self, presence: int) -> subprocess.Popen[bytes]:
-        """Make the data folder ready and start the program in it.
+        """Prepare the data folder and start the program in it.
 
         Args:
             presence: A descriptor that every program started here must inherit.
@@ -68,7 +68,7 @@ class Server(ABC):
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Say whether the program that was launched serves."""
+        """Return whether the launched program accepts clients."""
 
     @property
     def pid(self) -> int | None:
@@ -76,12 +76,11 @@ class Server(ABC):
         return self._process.pid if self._process else None
 
     def launch(self, *, predecessor_limit_s: float = PREDECESSOR_LIMIT_S) -> None:
-        """Start the program, and do not wait until it serves.
+        """Start the program without waiting until it is ready.
 
-        A server of an earlier run, whose service was killed, is waited for first: on Linux it is
-        shutting down by itself; on macOS, which tells a child nothing of its parent's death, it
-        still serves and is shut down here, rather than taken over, so that there is one way only in
-        which a server comes to be.
+        First it waits for a server of an earlier run whose service was killed. On Linux that server is
+        shutting down by itself. On macOS, which has no parent death signal, it is still running and is shut
+        down here rather than reused, so that every server is started in the same way.
 
         Raises:
             EmbeddedServerError: It cannot be started, or an earlier one does not end.
@@ -98,10 +97,10 @@ class Server(ABC):
             os.close(presence)
 
     def wait_ready(self, limit_s: float) -> bool:
-        """Wait until it serves.
+        """Wait until it is ready.
 
         Returns:
-            False when it lives but does not serve after `limit_s`, as in a long recovery.
+            False if it is alive but not ready after `limit_s`, as in a long recovery.
 
         Raises:
             EmbeddedServerError: It has ended instead.
@@ -126,7 +125,7 @@ class Server(ABC):
         return True
 
     def exit_report(self) -> str | None:
-        """Return how the server ended and what it last said; None if it runs or was stopped."""
+        """Return how the server ended and the end of its log; None if it is running or was stopped."""
         if self._process is None or self._process.poll() is None:
             return None
         code = self._process.returncode
@@ -137,14 +136,14 @@ class Server(ABC):
         )
 
     def ask_to_stop(self) -> None:
-        """Ask it to stop, and do not wait."""
+        """Signal it to stop, without waiting."""
         if self._process is not None:
             self._process.send_signal(self.stop_signals[0])
 
     def await_stop(self) -> None:
-        """Wait until none of its processes is left, and remove its socket.
+        """Wait until all its processes have ended, and remove its socket.
 
-        The one way to end what `launch` began, after `ask_to_stop`. A second call does nothing.
+        Every launched server must be stopped by this, after `ask_to_stop`. A second call does nothing.
         """
         if self._process is not None:
             process.end(self._process, *self.stop_signals[1:], wait_s=STOP_LIMIT_S)
@@ -156,22 +155,21 @@ class Server(ABC):
                 self.socket.parent.rmdir()
 
     def _await_children(self) -> None:
-        # A server stops its own children. If it was killed they notice that by themselves, which
-        # takes a moment.
+        # A server stops its own children. If it was killed, they detect that themselves after a moment.
         try:
             os.close(self._presence.claim(grace_s=1.0, limit_s=process.KILL_WAIT_S, ask_to_stop=lambda: None))
         except EmbeddedServerError as error:
             _log.warning("%s", error)
 
     def _ask_predecessor_to_stop(self) -> None:
-        # Whoever listens on our socket is ours: its folder is closed to all other users.
+        # A listener on this socket is this server: other users cannot enter its folder.
         pid = listener_pid(self.socket)
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, self.stop_signals[0])
 
     def _remove_sockets(self) -> None:
-        # PostgreSQL's lock file beside its socket holds a pid too, which another process may bear
-        # by now.
+        # PostgreSQL's lock file beside its socket contains a pid too, which may belong to another process by
+        # now.
         for path in (self.socket, self.socket.with_name(f"{self.socket.name}.lock")):
             path.unlink(missing_ok=True)

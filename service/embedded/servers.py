@@ -1,4 +1,4 @@
-"""Starts the servers that are wanted in a data folder, together, and is their one handle."""
+"""Starts the requested servers in a data folder, and controls them."""
 
 import contextlib
 import logging
@@ -16,20 +16,19 @@ from service.embedded.valkey import ValkeyServer
 
 _log = logging.getLogger(__name__)
 
-START_LIMIT_S = 600.0  # a recovery replays at most max_wal_size, 1 GB, and that on a slow disk
+START_LIMIT_S = 600.0  # a recovery replays at most max_wal_size, 1 GB, possibly on a slow disk
 RESTART_LIMIT_S = 2.0
 RESTART_PREDECESSOR_LIMIT_S = 1.0
 
 
 class EmbeddedServers:
-    """The servers this process started in one data folder.
+    """The servers that this process started in one data folder.
 
-    Made by `start`. All calls are made from the main thread, and none of them is asynchronous.
+    Created by `start`. All methods are synchronous and must be called from the main thread.
 
     Attributes:
-        database_url: Where psycopg2 connects, over a Unix socket; None when no PostgreSQL was asked
-            for.
-        redis_url: Where redis-py connects, over a Unix socket; None when no Valkey was asked for.
+        database_url: The URL for psycopg2, over a Unix socket; None if PostgreSQL was not requested.
+        redis_url: The URL for redis-py, over a Unix socket; None if Valkey was not requested.
     """
 
     def __init__(
@@ -41,10 +40,10 @@ class EmbeddedServers:
         self._servers: list[Server] = [server for server in (postgres, valkey) if server]
 
     def died(self) -> str | None:
-        """Return which servers have ended though nobody stopped them; None while all run.
+        """Return which servers have ended unexpectedly; None while all are running.
 
-        Each is named with how it ended and the end of its log. Takes microseconds; to be called
-        every second or so, since it is also what keeps the logs bounded.
+        The text says how each ended, with the end of its log. It takes microseconds. Call it about once a
+        second, since it also limits the size of the logs.
         """
         reports = []
         for server in self._servers:
@@ -54,14 +53,13 @@ class EmbeddedServers:
         return "\n".join(reports) or None
 
     def restart_dead(self) -> None:
-        """Start each server that has ended again, on the same data and at the same URL.
+        """Restart each server that has ended, on the same data and at the same URL.
 
-        Blocks the event loop for about 0.1 s a server and for 3 s at most (7 s for a Valkey that
-        cannot read its data): a server that is still recovering by then is left to it, and refuses
-        clients in the meantime as servers do.
+        Blocks the event loop for about 0.1 s per server and at most 3 s (7 s for a Valkey that cannot read
+        its data). A server that is still recovering after that continues, and rejects clients meanwhile.
 
         Raises:
-            EmbeddedServerError: One could not be started. To be tried again, at a distance.
+            EmbeddedServerError: One could not be started. Retry after a pause.
             RuntimeError: Called outside the main thread.
         """
         failures = []
@@ -69,18 +67,18 @@ class EmbeddedServers:
             if server.exit_report():
                 try:
                     _start_again(server)
-                except (EmbeddedServerError, OSError) as error:  # the others must not wait for it
-                    failures.append(f"{server.name} could not be started again: {error}")
+                except (EmbeddedServerError, OSError) as error:  # the others are still restarted
+                    failures.append(f"{server.name} could not be restarted: {error}")
         if failures:
             raise EmbeddedServerError("\n".join(failures))
 
     def stop(self) -> None:
-        """Stop all servers, wait for their end, let go of the data folder.
+        """Stop all servers, wait until they have ended, and release the data folder.
 
         A second call does nothing.
         """
-        # All are asked first, so that they stop side by side. One that cannot be stopped must not
-        # keep the others running.
+        # All are signalled first, so that they stop concurrently. One that cannot be stopped must not keep
+        # the others running.
         for server in self._servers:
             server.ask_to_stop()
         with contextlib.ExitStack() as rest:
@@ -90,27 +88,27 @@ class EmbeddedServers:
 
 
 def start(data_dir: Path, *, postgres: bool, redis: bool) -> EmbeddedServers:
-    """Start PostgreSQL, Valkey or both in a data folder, and wait until they serve.
+    """Start PostgreSQL, Valkey or both in a data folder, and wait until they are ready.
 
     They listen on Unix sockets only, and end with this process, however it ends.
 
     Args:
-        data_dir: Where data, logs and sockets go; it is made if there is none. The permissions of
-            the folders above it are left alone.
-        postgres: Whether PostgreSQL is wanted.
-        redis: Whether Valkey is wanted.
+        data_dir: The folder for data, logs and sockets; created if missing. The permissions of its parent
+            folders are not changed.
+        postgres: Whether to start PostgreSQL.
+        redis: Whether to start Valkey.
 
     Returns:
-        The servers. The caller stops them, after its event loop has ended.
+        The servers. The caller must stop them after its event loop has ended.
 
     Raises:
-        DataDirInUseError: Another process runs its servers there.
+        DataDirInUseError: Another process uses the data folder.
         EmbeddedServerError: A server could not be started; none is left running.
-        RuntimeError: Called outside the main thread, with which the servers end.
+        RuntimeError: Called outside the main thread; the servers end with the thread that starts them.
     """
     if sys.platform not in {"linux", "darwin"}:
         raise EmbeddedServerError(
-            f"There are embedded servers for Linux and macOS, not for {sys.platform}. {OWN_SERVERS_HINT}"
+            f"Embedded servers are available for Linux and macOS, not for {sys.platform}. {OWN_SERVERS_HINT}"
         )
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("embedded servers must be started from the main thread")
@@ -159,4 +157,4 @@ def _start_again(server: Server) -> None:
     began = time.monotonic()
     server.launch(predecessor_limit_s=RESTART_PREDECESSOR_LIMIT_S)
     state = "ready" if server.wait_ready(RESTART_LIMIT_S) else "still recovering"
-    _log.warning("started %s again: %s after %.2f s", server.name, state, time.monotonic() - began)
+    _log.warning("restarted %s: %s after %.2f s", server.name, state, time.monotonic() - began)

@@ -1,9 +1,8 @@
-"""Chooses the folder for a server's Unix socket: private to the server's user, and of a short name.
+"""Chooses the folder for a server's Unix socket: private to the server's user, with a short path.
 
-A socket's path has room for about 100 bytes, and a data folder may be deeper than that, or out of
-reach for the user the server runs as. Then the socket goes into a folder of its own among the
-temporary ones, whose name follows from the data folder's, so that the next start finds what this
-one has left there.
+A socket's path is limited to about 100 bytes, and a data folder's path may be longer, or the server's user
+may not be able to reach it. Then the socket goes into a separate folder for temporary files, whose name is
+derived from the data folder's, so that the next start finds it again.
 """
 
 import hashlib
@@ -15,11 +14,11 @@ from pathlib import Path
 from service.embedded.access import ServerUser, reachable
 from service.embedded.errors import EmbeddedServerError
 
-PATH_LIMIT = 103 if sys.platform == "darwin" else 107  # bytes: sizeof sun_path, less the closing zero
+PATH_LIMIT = 103 if sys.platform == "darwin" else 107  # bytes: sizeof sun_path, less the terminating zero
 
 
 def fits(socket_path: Path) -> bool:
-    """Say whether a client can be told of a socket: a short path, and libpq splits it at commas."""
+    """Return whether a socket's path is usable: short, and without commas, at which libpq splits it."""
     return len(os.fsencode(socket_path)) <= PATH_LIMIT and "," not in str(socket_path)
 
 
@@ -29,7 +28,7 @@ def socket_folder(folder: Path, socket_name: str, user: ServerUser | None) -> Pa
     Args:
         folder: The server's data folder, the first choice; it need not exist yet.
         socket_name: The socket's file name.
-        user: Who the server runs as; None for the user of this process.
+        user: The user that the server runs as; None for this process's.
 
     Raises:
         EmbeddedServerError: There is no folder for it.
@@ -45,8 +44,8 @@ def socket_folder(folder: Path, socket_name: str, user: ServerUser | None) -> Pa
             continue
         return _make_private(place, user)
     raise EmbeddedServerError(
-        f"No folder was found for the socket of {folder}: that one's path is too long or closed to "
-        f"the server's user, and /tmp is not writable. Set TMPDIR, or DATA_DIR to a shorter path."
+        f"No folder was found for the socket of {folder}: its path is too long, or the server's user "
+        f"cannot enter it, and /tmp is not writable. Set TMPDIR, or DATA_DIR to a shorter path."
     )
 
 
@@ -55,8 +54,7 @@ def _make_private(place: Path, user: ServerUser | None) -> Path:
         place.mkdir(mode=0o700)
     except FileExistsError:
         if not _claim(place, user):
-            # Someone else made it before us, by accident or to listen in. A name nobody can know,
-            # then.
+            # Another user created it, by accident or to eavesdrop; use an unpredictable name instead.
             place = Path(tempfile.mkdtemp(prefix="order-engine-", dir=place.parent))
             _claim(place, user)
     else:
@@ -65,7 +63,7 @@ def _make_private(place: Path, user: ServerUser | None) -> Path:
 
 
 def _claim(place: Path, user: ServerUser | None) -> bool:
-    """Say whether a folder is private to the server's user; one of ours is given to that user."""
+    """Return whether a folder is private to the server's user; one of this process's user changes owner."""
     owner = user.uid if user else os.geteuid()
     try:
         descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Valkey: what it is told at its start, how it shows that it serves, data it cannot read."""
+"""Valkey: its settings, readiness, and handling of unreadable data."""
 
 import logging
 import shutil
@@ -21,12 +21,12 @@ OPTIONS = {
     "unixsocketperm": "700",
     "daemonize": "no",
     "supervised": "no",
-    "logfile": "",  # standard output, which is our log
+    "logfile": "",  # standard output is the log file
     "loglevel": "notice",
     "databases": "1",
     "maxclients": "1000",
-    "maxmemory-policy": "noeviction",  # a job message must not vanish because memory is short
-    # The append-only file is all there is to restore: it is newer than any snapshot would be.
+    "maxmemory-policy": "noeviction",  # job messages must not be evicted
+    # The append-only file is enough to restore: it is newer than any snapshot would be.
     "save": "",
     "appendonly": "yes",
     "appendfsync": "everysec",
@@ -45,11 +45,11 @@ class ValkeyServer(Server):
 
     @property
     def url(self) -> str:
-        """Where redis-py connects."""
+        """The URL for redis-py."""
         return f"unix://{quote(str(self.socket))}"
 
     def is_ready(self) -> bool:
-        """Say whether it answers: while it loads its data, the answer to a PING is an error."""
+        """Return whether it answers a PING: while it loads its data, the answer is an error."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(1.0)
             try:
@@ -60,10 +60,10 @@ class ValkeyServer(Server):
                 return False
 
     def wait_ready(self, limit_s: float) -> bool:
-        """Wait until it serves, as `Server.wait_ready`, or once more with empty data.
+        """Wait until it is ready, like `Server.wait_ready`; if it fails, start it once more with empty data.
 
-        Redis only wakes workers here, and the orders are in PostgreSQL: messages that are lost cost
-        a sweep of the store, while a service that does not start costs everything.
+        Redis only wakes workers, and the orders are in PostgreSQL: lost messages cost a sweep of the store,
+        which is better than a service that does not start.
         """
         try:
             return super().wait_ready(limit_s)
@@ -74,10 +74,10 @@ class ValkeyServer(Server):
             try:
                 self.launch(predecessor_limit_s=limit_s)
                 ready = super().wait_ready(limit_s)
-            except EmbeddedServerError:  # then the data was not to blame
+            except EmbeddedServerError:  # the data was not the cause
                 self._put_back(aside)
                 raise
-            _log.warning("Valkey could not load its data, now in %s, and starts empty: %s", aside, failure)
+            _log.warning("Valkey could not load its data (moved to %s); starting empty: %s", aside, failure)
             return ready
 
     def _put_back(self, aside: Path) -> None:
