@@ -1,12 +1,12 @@
-"""A market on paper: pools, a ledger and slots in PostgreSQL that behave like a chain's.
+"""The paper market: pools, a ledger and slots in PostgreSQL that simulate a chain.
 
-It stands behind a wire: connections and commits of its own, tables that no key joins to the engine's.
-What it promises is what a chain promises: a signature lands at most once, never after its last valid
-slot, and never for less than its minimum.
+Like a remote chain, it has its own connections and commits, and no key joins its tables to the engine's.
+Its promises are those of a chain: a transaction lands at most once, never after its last valid slot, and
+never for less than its minimum.
 
-venue.py          the venue, as the engine sees it
-faults.py         a venue that goes wrong on demand
-transaction.py    what is signed
+venue.py          the venue's interface to the engine
+faults.py         a venue with faults on demand
+transaction.py    the signed message
 
 chain.py          leads, or follows the leader
 lease.py          which instance leads
@@ -18,15 +18,15 @@ commands.py       listing and delisting, which the leader executes
 outcomes.py       those who wait to hear what became of something
 
 genesis.py        the pools of a new market
-listing.py        pools that are listed on request
-drafts.py         what a transaction changes, kept only if all of it is possible
+listing.py        lists pools on request
+drafts.py         a transaction's changes, kept only if all of them are possible
 pool.py           a pool and its vaults
 pool_json.py      a pool as JSON
 
 ledger.py         the ledger's statements
 ledger_rows.py    the rows that they return, and what stands in them
 command_queue.py  the commands' statements
-records.py        what the statements take and return
-messages.py       messages from the leader to the other instances
+records.py        parameters and results of the statements
+messages.py       messages between instances
 catalogue.py      the pools that this instance quotes from
 """

@@ -1,4 +1,4 @@
-"""The pools that an instance quotes with, as of one commit, by id and by pair, and the tokens they trade."""
+"""The pools that an instance quotes from, as of one commit, by id and by pair, and their tokens."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -12,7 +12,7 @@ from service.clock import Clock
 from service.domain.tokens import TOKENS, Token, find_token, list_token
 from service.postgres.batch import Batcher
 
-# What is on its way while a pool goes may still name its tokens.
+# Messages and requests in flight may still name the tokens of a removed pool.
 _TOKENS_KEPT = 1_000
 
 
@@ -20,9 +20,9 @@ class Catalogue:
     """Every pool as last committed.
 
     Args:
-        ledger: Where it is read what was not heard of.
-        clock: For reads that go together.
-        on_change: Told of every commit, as soon as it is quoted from here.
+        ledger: For reading missed commits.
+        clock: For batched reads.
+        on_change: Called with every commit as soon as it can be quoted from here.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, on_change: OnMarketChange) -> None:
@@ -32,7 +32,7 @@ class Catalogue:
             self._refresh_group, clock=clock, name="paper refresh", key=id, largest=10_000, patient=False
         )
         self.commit_id = CommitId(0, 0)
-        """As of which commit ``pools`` are."""
+        """The commit that ``pools`` belong to."""
         self.pools: dict[str, PaperPool] = {}
         """By id."""
         self._refs: dict[str, PoolRef] = {}
@@ -41,22 +41,22 @@ class Catalogue:
         self._left_over: dict[str, None] = {}
 
     async def stop(self) -> None:
-        """Wait until every refresh that was asked for has been answered, unless PostgreSQL is away."""
+        """Wait until every requested refresh has ended, unless PostgreSQL is unavailable."""
         await self._refreshes.stop()
 
     @property
     def tokens(self) -> list[Token]:
-        """The tokens that some pool trades, those that were always there first."""
+        """The tokens that some pool trades, built-in ones first."""
         return [token for token in TOKENS.values() if self._traded_in[token.symbol]]
 
     def refs(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
-        """Return the pools of a pair, in the order of their ids."""
+        """Return the pools of a pair, ordered by id."""
         return self._by_pair.get((token_in, token_out), ())
 
     async def refresh(self) -> bool:
-        """Read the pools, if the ledger has a commit that was not heard of; return whether it had.
+        """Read the pools if the ledger has a newer commit; return whether it had.
 
-        However many ask, one reads for all of them.
+        Concurrent calls share one read.
         """
         return await self._refreshes.submit(object())
 
@@ -67,14 +67,14 @@ class Catalogue:
         return [behind] * len(asked)
 
     async def read(self) -> None:
-        """Take the pools as the ledger has them: those that have changed are read, the others are at hand."""
+        """Load the pools of the ledger's latest commit; only those that have changed are read."""
         commit_id, pools, ids = await self._ledger.pools(self.commit_id.sequence if self.pools else -1)
         await self.learn({token for pool in pools for token in pool.pair})
         missed = commit_id.sequence != self.commit_id.sequence
         self.apply(commit_id, pools, gone=self.pools.keys() - ids, complete=not missed)
 
     async def learn(self, names: Iterable[str]) -> bool:
-        """Read the tokens of these symbols or mints that are not known here; return whether there are any."""
+        """Read the unknown tokens with these symbols or mints; return whether there were any."""
         tokens = await self._ledger.tokens([name for name in names if find_token(name) is None])
         for token in tokens:
             list_token(token)
@@ -89,14 +89,14 @@ class Catalogue:
         traded: Sequence[Traded] = (),
         complete: bool = True,
     ) -> None:
-        """Quote from now on with pools as of a commit, unless a later one has been heard of meanwhile.
+        """Apply a commit, unless a later one has been applied.
 
         Args:
             commit_id: The commit.
-            pools: Those that are other, or new; their tokens are known.
-            gone: Ids of those that are no more.
-            traded: What was traded since the commit before.
-            complete: Whether nothing was missed before it.
+            pools: The changed and new pools; their tokens must be known.
+            gone: Ids of removed pools.
+            traded: The volume since the previous commit.
+            complete: Whether no commit before it was missed.
         """
         if commit_id < self.commit_id:
             return
@@ -112,7 +112,7 @@ class Catalogue:
     def _list(self, pool: PaperPool) -> PoolRef:
         ref = self._refs[pool.id] = PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b)
         for pair in (pool.pair, pool.pair[::-1]):
-            # A new list: somebody may be reading the old one.
+            # A new list, since a caller may be iterating over the old one.
             refs = [*self._by_pair.get(pair, ()), ref]
             self._by_pair[pair] = sorted(refs, key=lambda each: each.id)
         self._traded_in.update(pool.pair)
@@ -134,8 +134,8 @@ class Catalogue:
         return ref
 
     def _forget_token(self, token: str) -> None:
-        """Forget, sooner or later, a token that no pool trades: it can be read again."""
-        # Once, and last: one that comes and goes is not the oldest.
+        """Mark a token that no pool trades for removal; it can be read again."""
+        # Moved to the end, so that a token that is listed repeatedly is not the oldest.
         self._left_over.pop(token, None)
         self._left_over[token] = None
         if len(self._left_over) > _TOKENS_KEPT:

@@ -1,6 +1,6 @@
-"""The commands in PostgreSQL: asked on any instance, executed by the leader, their answers kept for a while.
+"""The commands in PostgreSQL: any instance adds them, the leader executes them; answers are kept for an hour.
 
-Every method raises ``VenueUnavailableError`` while PostgreSQL is away.
+Every method raises ``VenueUnavailableError`` while PostgreSQL is unavailable.
 """
 
 from collections.abc import Collection, Sequence
@@ -31,13 +31,13 @@ _KEPT_S = 3_600
 
 
 class CommandQueue:
-    """The commands that wait, and what came of those that were executed."""
+    """The waiting commands, and the verdicts on the executed ones."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def ask(self, commands: Sequence[Command]) -> None:
-        """Make commands durable; asking again changes nothing."""
+        """Store commands; idempotent by their ids."""
         rows = [{"id": command.id, "body": encode(command)} for command in commands]
         await run(self._database, _ASK, {"rows": json_of(rows)})
 
@@ -46,10 +46,10 @@ class CommandQueue:
         return [decode(row.id, row.body) for row in await run(self._database, _GET_WAITING, {"limit": limit})]
 
     async def verdicts(self, command_ids: Collection[str]) -> dict[str, Verdict]:
-        """Return what came of commands, by id, of those that were executed."""
+        """Return the verdicts of those commands that were executed, by id."""
         rows = await run(self._database, _GET_ANSWERS, {"ids": list(command_ids)})
         return {row.id: Verdict(row.answer) for row in rows}
 
     async def forget(self) -> None:
-        """Forget commands that were answered long ago."""
+        """Delete commands that were answered long ago."""
         await run(self._database, _FORGET, {"seconds": _KEPT_S})

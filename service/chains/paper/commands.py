@@ -1,4 +1,4 @@
-"""Commands that change which pools there are: a durable row each, executed by the leader in its turn."""
+"""Commands that list or delist a pool: each is a durable row, executed by the leader."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,23 +11,23 @@ from service.chains.paper.pool_json import Fields, pool_from_row, pool_id, pool_
 from service.domain.tokens import Token
 
 MOST_LISTED = 500
-"""Listed pools at most: every instance knows every pool, and one that starts reads them all."""
+"""Maximum number of listed pools: every instance holds every pool, and reads them all at its start."""
 
 MOST_SCHEDULED = 50
-"""Those of them at most that the market has listed by itself; one more retires the oldest."""
+"""Maximum number of scheduled pools among them; a further one replaces the oldest."""
 
 
 class Verdict(StrEnum):
-    """What came of a command."""
+    """The result of a command."""
 
     LISTED = "listed"
     DELISTED = "delisted"
-    EXISTS = "exists"  # a pool of this program and these tokens
-    OTHER_TOKEN = "other token"  # noqa: S105 - one of this symbol that is not the same
+    EXISTS = "exists"  # there is a pool of this program and these tokens
+    OTHER_TOKEN = "other token"  # noqa: S105 - the symbol belongs to another token
     FULL = "full"
     UNKNOWN = "unknown"  # no such pool
-    GENESIS = "genesis"  # the pool belongs to the market
-    REFUSED = "refused"  # by PostgreSQL
+    GENESIS = "genesis"  # pools of the genesis cannot be delisted
+    REFUSED = "refused"  # rejected by PostgreSQL
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class ListPool:
 
 @dataclass(frozen=True, slots=True)
 class DelistPool:
-    """A pool to be taken off the market."""
+    """A pool to be delisted."""
 
     pool_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What was asked for, under an id of its own."""
+    """A request to list or delist a pool, with its id."""
 
     id: str
     wanted: ListPool | DelistPool
@@ -93,8 +93,8 @@ class Registrar:
     """Executes a group of commands on a market.
 
     Args:
-        market: Which they change.
-        tokens: Every token that has a symbol which the commands name, or one that differs in case only.
+        market: The market that they change.
+        tokens: Every token whose symbol is named by the commands, ignoring case.
     """
 
     def __init__(self, market: Market, tokens: Iterable[Token]) -> None:
@@ -103,12 +103,13 @@ class Registrar:
         for token in tokens:
             self._know(token)
         self.new_tokens: list[Token] = []
-        """Those that the group has listed."""
+        """The tokens that the group has listed."""
 
     def execute(self, commands: Iterable[Command], slot: int) -> dict[str, Verdict]:
-        """Do what commands ask for, or nothing, and return what came of each, by id.
+        """Execute commands, and return their verdicts by id.
 
-        It stops before one that lists a pool again which the group has closed: one commit cannot hold both.
+        It stops before a command that lists a pool again that this group has delisted: one commit cannot
+        contain both.
         """
         verdicts: dict[str, Verdict] = {}
         for command in commands:
@@ -147,7 +148,7 @@ class Registrar:
         return Verdict.DELISTED
 
     def _make_room(self, origin: Origin) -> bool:
-        """Return whether there is room for one more pool, retiring a scheduled one for a scheduled one."""
+        """Return whether there is room for one more pool; a scheduled one may replace the oldest one."""
         pools = self._market.pools.values()
         scheduled = [pool for pool in pools if pool.origin is Origin.SCHEDULED]
         listed = len(scheduled) + sum(pool.origin is Origin.LISTED for pool in pools)

@@ -1,4 +1,4 @@
-"""What executing changes in the paper market: a draft, until it is possible; then changes to be kept."""
+"""The changes of an execution: a draft until all of it is possible, then changes to be stored."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from service.domain.failures import FailureCode
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What became of a transaction: base units that the wallet paid and got, or why it failed."""
+    """A transaction's outcome: base units that the wallet paid and received, or why it failed."""
 
     signature: str
     amount_in: int | None
@@ -20,14 +20,14 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What is different since the last time it was asked.
+    """The changes since they were last taken.
 
     Attributes:
-        pools: Those that changed, as they are now; neither opened nor closed ones.
-        wallets: Balances that changed, in base units by owner and token.
-        volumes: Base units of A and of B that anybody has swapped, in or out, by pool id.
-        opened: Pools that were listed, as they were then.
-        closed: Pools that were delisted, as they were then.
+        pools: The changed pools in their current state, without opened and closed ones.
+        wallets: Changed balances, in base units by owner and token.
+        volumes: Base units of A and B traded in or out, by any trader, by pool id.
+        opened: Listed pools, in their state when listed.
+        closed: Delisted pools, in their state when delisted.
     """
 
     pools: list[PaperPool]
@@ -38,7 +38,7 @@ class Changes:
 
 
 class RefusedError(Exception):
-    """A transaction fails, for a reason that is no pool's."""
+    """A transaction fails for a reason other than a pool's error."""
 
     def __init__(self, code: FailureCode) -> None:
         super().__init__(code)
@@ -47,21 +47,21 @@ class RefusedError(Exception):
 
 @dataclass(slots=True)
 class Draft:
-    """What swaps would change, until all of them are known to be possible."""
+    """The changes of swaps, until all of them are known to be possible."""
 
     pools: dict[str, PaperPool] = field(default_factory=dict)
     gains: dict[str, int] = field(default_factory=dict)
     volumes: list[tuple[str, int, int]] = field(default_factory=list)
 
     def swap(self, pool: PaperPool, direction: Direction, quote: SwapQuote[PoolState]) -> None:
-        """Note a swap, the trader's gain by token and the pool's volume.
+        """Add a swap: the pool's new state, the trader's gain by token, and the volume.
 
         Raises:
-            AmountTooSmallError: It would pay nothing.
+            AmountTooSmallError: The output would be zero.
         """
         amount_in, amount_out = quote.amount_in, quote.amount_out
         if amount_out < 1:
-            raise AmountTooSmallError(f"{amount_in} in buys nothing")
+            raise AmountTooSmallError(f"input {amount_in} has no output")
         if direction is Direction.A_TO_B:
             sold, bought = pool.token_a, pool.token_b
             self.volumes.append((pool.id, amount_in, amount_out))

@@ -1,7 +1,7 @@
-"""Faults of a venue, on demand: what networks and nodes do to those who submit transactions.
+"""A venue with faults on demand, like those of real networks and nodes.
 
-``PAPER_FAULTS=lost_answer=0.2,late=0.05`` switches them on, for tests and for users who want to see what
-their client makes of them. The engine must come through each with every order executed at most once.
+``PAPER_FAULTS=lost_answer=0.2,late=0.05`` enables them, for tests and for users who want to see how their
+client handles them. Under every fault the engine must execute each order at most once.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -21,26 +21,26 @@ _LATE_S = 3.0
 
 
 class Fault(StrEnum):
-    """What may befall one call."""
+    """A fault of one call."""
 
-    LOST_ANSWER = "lost_answer"  # it is done, and the answer does not arrive
-    LATE = "late"  # taken, answered as unknown, and submitted a while later
-    NEVER = "never"  # taken, and lost on the way: it never executes
-    REFUSE = "refuse"  # refused for good, and so noted
-    SLOW = "slow"  # answered after a while
-    DOWN = "down"  # not even a connection
+    LOST_ANSWER = "lost_answer"  # executed, but the response is lost
+    LATE = "late"  # submitted after a delay, and the response is lost
+    NEVER = "never"  # accepted and lost: it never executes
+    REFUSE = "refuse"  # rejected for good, and recorded as such
+    SLOW = "slow"  # answered after a delay
+    DOWN = "down"  # no connection
 
 
 class FaultyVenue(PaperVenue):
     """A paper venue whose calls fail now and then.
 
     Args:
-        database: See ``PaperVenue``, as for the next four.
-        clock: Also waits, and draws which call fails.
-        link: To the other instances.
-        deployment: Whose instances share the market.
-        settings: How the market behaves.
-        rates_ppm: How many of a million calls meet each fault.
+        database: As for ``PaperVenue``, like the next four.
+        clock: Also times delays, and draws which calls fail.
+        link: The connection to Redis.
+        deployment: The deployment whose instances share the market.
+        settings: The market's settings.
+        rates_ppm: How many of a million calls have each fault.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class FaultyVenue(PaperVenue):
         self._rates_ppm = rates_ppm
 
     def snapshot(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]:
-        """Return the state of a DEX's pools, unless it is down."""
+        """Return the state of a DEX's pools, or fail."""
         if self._draw() is Fault.DOWN:
             raise VenueUnavailableError("down, on demand")
         return super().snapshot(pools)
 
     async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
-        """Send a transaction, or meet a fault."""
+        """Send a transaction, possibly with a fault."""
         fault = self._draw()
         match fault:
             case Fault.DOWN:
@@ -78,22 +78,22 @@ class FaultyVenue(PaperVenue):
                 await self._clock.sleep(_SLOW_S)
         status = await super().submit(transaction)
         if fault in {Fault.LOST_ANSWER, Fault.LATE}:
-            raise VenueUnavailableError("the answer was lost, on demand")
+            raise VenueUnavailableError("the response was lost, on demand")
         return status
 
     async def status(self, transaction: SignedTransaction) -> TransactionStatus:
-        """Ask after a transaction, or meet a fault."""
+        """Return a transaction's state, possibly with a fault."""
         return await self._answer(super().status(transaction))
 
     async def outcome(self, transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
-        """Wait for a transaction's outcome, or meet a fault."""
+        """Wait for a transaction's outcome, possibly with a fault."""
         return await self._answer(super().outcome(transaction, timeout_s))
 
     async def _answer(self, answer: Awaitable[TransactionStatus]) -> TransactionStatus:
         fault = self._draw()
         status = await answer
         if fault in {Fault.DOWN, Fault.LOST_ANSWER}:
-            raise VenueUnavailableError("the answer was lost, on demand")
+            raise VenueUnavailableError("the response was lost, on demand")
         if fault is Fault.SLOW:
             await self._clock.sleep(_SLOW_S)
         return status

@@ -1,9 +1,9 @@
-"""What the paper market starts with: its pools, and what its wallets hold.
+"""The genesis of the paper market: its pools and the funding of its wallets.
 
-Hub pairs have two pools on each DEX, small pairs one; JUP and BONK, and RAY and BONK, trade by way of
-another token only. Depths and parameters are those of the real markets, roughly, in 2026; CPMM's rates are
-those of Raydium's configs, DLMM's those of Meteora's presets. The same seed makes the same market, and a
-pair listed later changes no other.
+Hub pairs have two pools on each DEX, small pairs one; JUP and BONK, and RAY and BONK, trade only through
+another token. Depths and parameters are roughly those of the real markets in 2026; CPMM's rates are those of
+Raydium's configs, DLMM's those of Meteora's presets. The same seed always makes the same market, and a pair
+that is added later does not change the others.
 """
 
 from bisect import bisect_right
@@ -35,15 +35,15 @@ from service.domain.tokens import TOKENS
 from service.settings import Range
 
 FUNDS = 10**18
-"""Base units of every token that a wallet starts with: enough to move every market, far below u64."""
+"""Initial base units of every token in a wallet: enough to move every market, far below u64."""
 
 
 class _Listing(NamedTuple):
     """A pair and its market.
 
     Attributes:
-        depth_usd: US dollars on either side of a DEX's pools, give or take a fifth.
-        bin_step: Of its DLMM pool, in basis points; 0: the pair is small, with one pool a DEX.
+        depth_usd: US dollars on each side of a DEX's pools, plus or minus 20 %.
+        bin_step: The DLMM pool's, in basis points; 0: a small pair with one pool per DEX.
     """
 
     token_a: str
@@ -68,10 +68,10 @@ _LISTINGS = (
     _Listing("JUP", "RAY", 100_000),
 )
 
-# A listed DAMM v2 pool may leave so large a part of an amount over.
+# The part of an amount, 1/1000, that a listed DAMM v2 pool may leave unused.
 _LEFT_OVER = 1_000
 
-# Of a DLMM pool that is listed later: what its bins span, since no reference bounds its price.
+# The bins of a listed DLMM pool, since no reference price bounds its price.
 _LISTED_BIN_STEP = 25
 _LISTED_REACH_PPM = 300_000
 
@@ -79,12 +79,12 @@ _STABLE = {"USDC", "USDT"}
 
 
 class _PoolSpec(NamedTuple):
-    """What a pool begins with.
+    """A pool's initial values.
 
     Attributes:
         price: Base units of B for one of A.
-        mean_price: Around what the price will move.
-        amount_b: Base units of B put in; of A as much as that is worth.
+        mean_price: The price around which the price will move.
+        amount_b: Base units of B; the amount of A has the same value.
         timestamp_s: Unix time.
     """
 
@@ -104,13 +104,13 @@ class _PoolSpec(NamedTuple):
 
 
 def genesis_pools(seed: int, variance_ppm: Range, clock: Clock, slot: int, slot_ms: int) -> list[PaperPool]:
-    """Return the pools that a seed makes in a slot, each at its target price.
+    """Return the pools of a seed in a slot, each at its target price.
 
     Args:
         seed: The market's: any integer.
-        variance_ppm: How far apart the prices of the two DEXs are kept, in millionths.
+        variance_ppm: The spread between the two DEXs' prices, in parts per million.
         clock: The source of the seeded numbers.
-        slot: When.
+        slot: The slot of the genesis.
         slot_ms: A slot's length.
     """
     reference = Reference(seed, variance_ppm, clock)
@@ -135,12 +135,13 @@ def initial_state(
 ) -> PoolState:
     """Return a pool of a program that holds these amounts, in base units, and trades at their ratio.
 
-    A DAMM v2 pool's state may owe a thousandth less, and one unit: its amounts follow from its liquidity.
+    A DAMM v2 pool's state may account for one thousandth and one unit less, since its reserves are derived
+    from its liquidity.
 
     Args:
         program: One of ``pool_json.PROGRAMS``.
         token_a: The pool's first token, which need not have a reference price.
-        token_b: Its second.
+        token_b: Its second token.
         amount_a: Base units of the first.
         amount_b: Base units of the second.
         timestamp_s: Unix time.
@@ -161,10 +162,10 @@ def initial_state(
 
 
 def genesis_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, str], int]:
-    """Return what wallets start with, in base units by owner and token.
+    """Return the wallets' initial balances, in base units by owner and token.
 
     Args:
-        user: What the user's wallet starts with, by token, where it is not the funded.
+        user: The user's initial balances by token, where they differ from ``FUNDS``.
     """
     wallets = {(owner, token): FUNDS for owner in (USER, TRADERS) for token in PRICES}
     return wallets | {(USER, token): amount for token, amount in (user or {}).items()}
@@ -173,7 +174,7 @@ def genesis_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, st
 def _initial_pair(
     listing: _Listing, seed: int, reference: Reference, clock: Clock, slot: int, slot_ms: int
 ) -> Iterator[tuple[Dex, str, PoolState]]:
-    # A generator for each pair: a token listed later changes no other pair's pools.
+    # A separate random generator per pair, so that a new token does not change other pairs' pools.
     token_a, token_b, depth_usd, bin_step = listing
     draw = clock.seeded(f"pools:{seed}:{token_a}:{token_b}")
     for dex in Dex:
@@ -211,7 +212,7 @@ def _initial_cpmm(spec: _PoolSpec) -> CpmmPool:
 
 
 _DAMM_V2_SQRT_MIN, _DAMM_V2_SQRT_MAX = 4_295_048_016, 79_226_673_521_066_979_257_578_248_091
-"""The whole range that the program knows."""
+"""The program's full price range."""
 
 
 def _sqrt_price(spec: _PoolSpec) -> int:
@@ -219,7 +220,7 @@ def _sqrt_price(spec: _PoolSpec) -> int:
 
 
 def _initial_damm_v2(spec: _PoolSpec, liquidity: int | None = None) -> DammV2Pool:
-    """Found a pool over the whole range, with the liquidity that its amount of B makes if none is given."""
+    """Create a pool over the full range; without ``liquidity``, with that of its amount of B."""
     sqrt_price = _sqrt_price(spec)
     if liquidity is None:
         liquidity = (spec.amount_b << 128) // (sqrt_price - _DAMM_V2_SQRT_MIN)
@@ -234,7 +235,7 @@ def _initial_damm_v2(spec: _PoolSpec, liquidity: int | None = None) -> DammV2Poo
         amount_a,
         amount_b,
         BaseFee(base_rate),
-        # As the program's SDK makes it: at most a fifth of the base fee, after a move of 15 %.
+        # Like the program's SDK: at most a fifth of the base fee, after a move of 15 %.
         DynamicFee(
             bin_step=1,
             bin_step_q64=1_844_674_407_370_955,
@@ -250,7 +251,7 @@ def _initial_damm_v2(spec: _PoolSpec, liquidity: int | None = None) -> DammV2Poo
 
 
 class _Preset(NamedTuple):
-    """What a DLMM pool's fees follow from, by its bin step."""
+    """The fee parameters of a DLMM pool, by its bin step."""
 
     base_factor: int
     variable_fee_control: int
@@ -266,12 +267,12 @@ _PRESETS = {
     25: _Preset(10_000, 15_000),
 }
 
-# Bins on either side of all that the reference can reach, for what orders move on top.
+# Additional bins on each side of the reference price's range, for the moves caused by orders.
 _MARGIN_BINS = 60
 
 
 def _initial_dlmm(spec: _PoolSpec, reach_ppm: int) -> DlmmPool:
-    """Spread the liquidity evenly over the bins, as many dollars in each, as far as the price may reach."""
+    """Spread the liquidity over the price's range, with the same value in each bin."""
     step = spec.listing.bin_step
     reach = reach_ppm // (step * 100) + _MARGIN_BINS
     middle = _bin_at(spec.mean_price, step)
@@ -293,28 +294,28 @@ def _initial_dlmm(spec: _PoolSpec, reach_ppm: int) -> DlmmPool:
 
 
 def _listed_damm_v2(spec: _PoolSpec, amount_a: int) -> DammV2Pool:
-    """Make the most liquidity of these amounts.
+    """Create a pool with the maximum liquidity of these amounts.
 
     Raises:
-        ValueError: It leaves too much of one of them over.
+        ValueError: Too much of one of them would be left unused.
     """
     price, least, most = _sqrt_price(spec), _DAMM_V2_SQRT_MIN, _DAMM_V2_SQRT_MAX
     if not least < price < most:
-        raise ValueError("the price is too far out")
+        raise ValueError("the price is out of range")
     of_a = amount_a * price * most // (most - price)
     pool = _initial_damm_v2(spec, min(of_a, (spec.amount_b << 128) // (price - least)))
     for held, amount in ((pool.amount_a, amount_a), (pool.amount_b, spec.amount_b)):
         if held < 1 or held < amount - amount // _LEFT_OVER - 1:
-            raise ValueError(f"it holds {held} of {amount}")
+            raise ValueError(f"only {held} of {amount} would be used")
     return pool
 
 
 def _listed_dlmm(spec: _PoolSpec, amount_a: int) -> DlmmPool:
-    """Put all of A evenly above the price and all of B evenly below it."""
+    """Spread A evenly above the price, and B evenly below it."""
     step = spec.listing.bin_step
     reach = _LISTED_REACH_PPM // (step * 100)
     active = _bin_at(spec.price, step)
-    # The active bin holds half a share of each, and what does not divide evenly.
+    # The active bin holds half a share of each, and the remainder of the division.
     share_a, share_b = (2 * amount // (2 * reach + 1) for amount in (amount_a, spec.amount_b))
     bins = {active: Bin(amount_a - share_a * reach, spec.amount_b - share_b * reach)}
     for distance in range(1, reach + 1):
@@ -329,7 +330,7 @@ def _listed_dlmm(spec: _PoolSpec, amount_a: int) -> DlmmPool:
 
 
 def _reach_ppm(token_a: str, token_b: str) -> int:
-    """Return how far a pair's price may ever be from its mean, in millionths of it, rounded up."""
+    """Return the maximum distance of a pair's price from its mean, in parts per million, rounded up."""
     swing_a, swing_b = PRICES[token_a].swing_ppb, PRICES[token_b].swing_ppb
     return ceil_div((swing_a + swing_b) * 1_000_000, BILLION - swing_b)
 
@@ -338,12 +339,12 @@ def _bin_at(price: Ratio, step: int) -> int:
     """Return the bin with the highest price that is not above this one.
 
     Raises:
-        ValueError: The price is not between 1e-10 and 1e10, or about so.
+        ValueError: The price is not between about 1e-10 and 1e10.
     """
     widest = 230_000 // step
     wanted = (price.out << 64) // price.per
     ids = range(-widest, widest + 1)
     place = bisect_right(ids, wanted, key=lambda bin_id: price_of_bin(bin_id, step))
     if not 0 < place < len(ids):
-        raise ValueError("the price is too far out")
+        raise ValueError("the price is out of range")
     return ids[place - 1]

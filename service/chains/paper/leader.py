@@ -1,7 +1,7 @@
-"""What the leader of the paper market does: it executes what is due, a group and a commit at a time.
+"""The leader of the paper market: executes due transactions and commands, one group per commit.
 
-It holds the market in memory, ahead of the next commit. When that is not made, it takes the market again as
-the ledger has it: nothing that was done in memory counts.
+Its market in memory is ahead of the ledger until the next commit. If the commit fails, it reloads the market
+from the ledger and discards its changes in memory.
 """
 
 import heapq
@@ -30,15 +30,14 @@ from service.settings import FailureRates, Range
 
 log = logging.getLogger(__name__)
 
-# In one commit, so that transactions need not wait for long.
+# Maximum number of commands in one commit, so that transactions do not wait for long.
 _MOST_COMMANDS = 8
 
 OnSettled = Callable[[CommitId, Landing, Group, Sequence[PaperPool]], None]
-"""Told of a commit: its number, when it landed, what it holds, and the pools that are other, or new. Must not
-wait."""
+"""Called with a commit's id, landing and content, and with the changed and new pools. Must not block."""
 
 OnFinal = Callable[[str, TransactionStatus], None]
-"""Told what became of a transaction, by its signature, when the ledger knows it. Must not wait."""
+"""Called with a transaction's signature and final state from the ledger. Must not block."""
 
 
 class EpochOverError(Exception):
@@ -47,12 +46,12 @@ class EpochOverError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChainSettings:
-    """How the chain behaves.
+    """The chain's settings.
 
     Attributes:
-        seed: The market's, from which its prices and its luck follow.
+        seed: The market's seed, which determines its prices and failures.
         slot_ms: A slot's length.
-        variance_ppm: How far apart the prices of the two DEXs lie.
+        variance_ppm: The spread between the two DEXs' prices.
         failure_rates: How many executions fail, for tests and demos.
         funds: What each wallet is given, in base units.
         group_limit: How many transactions execute in one commit.
@@ -81,14 +80,14 @@ class Leader:
     """Executes transactions and commands in one epoch, from ``begin`` on.
 
     Args:
-        epoch: Names the leader in every commit.
-        ledger: Where pools and transactions are.
-        commands: What waits to be done with pools.
+        epoch: The leader's epoch, part of every commit.
+        ledger: The pools and transactions.
+        commands: The queue of commands.
         catalogue: The pools as last committed.
         clock: PostgreSQL's time.
-        settings: See there.
-        on_settled: See there.
-        on_final: See there.
+        settings: See ``ChainSettings``.
+        on_settled: See ``OnSettled``.
+        on_final: See ``OnFinal``.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class Leader:
         self._on_settled = on_settled
         self._on_final = on_final
         self._commands_wait = False
-        # So many commands are executed one at a time: PostgreSQL has refused them together.
+        # How many commands to execute one at a time, after PostgreSQL rejected them as a group.
         self._alone = 0
         self._due: list[_Due] = []
         self._known: set[str] = set()
@@ -121,21 +120,21 @@ class Leader:
         """The market, ahead of its next commit."""
 
     async def begin(self) -> None:
-        """Take the market, and what waits, as the ledger has them."""
+        """Load the market, and the waiting transactions and commands, from the ledger."""
         await self._begin_anew()
         await self.look()
 
     async def look(self) -> None:
-        """See what waits in the ledger: its news may have been lost."""
+        """Load waiting transactions and commands from the ledger, since messages may have been lost."""
         self._commands_wait = True
         self.push(await self._ledger.pending())
 
     def look_for_commands(self) -> None:
-        """Have the commands executed, in the next turn, that the ledger has."""
+        """Execute the waiting commands in the next turn."""
         self._commands_wait = True
 
     def seconds_to_next(self) -> float:
-        """Return how long it is until there is something to do, unless something arrives."""
+        """Return how long there is nothing to do, unless something arrives."""
         slot = self._ledger.slot_now()
         next_slot = (slot // REFERENCE_STEP_SLOTS + 1) * REFERENCE_STEP_SLOTS
         if self._due:
@@ -143,11 +142,11 @@ class Leader:
         return self._ledger.seconds_to(next_slot)
 
     async def turn(self) -> bool:
-        """Let the market's traders and all that is due act; return whether anything was to be done.
+        """Move the market's traders and execute everything due; return whether there was anything to do.
 
         Raises:
-            EpochOverError: Nothing more can be committed.
-            VenueUnavailableError: Whether the last commit was made is unknown.
+            EpochOverError: Another instance leads; nothing more can be committed.
+            VenueUnavailableError: The outcome of the last commit is unknown.
         """
         commands, known = await self._waiting_commands()
         slot = self._ledger.slot_now()
@@ -158,19 +157,19 @@ class Leader:
         return await self._execute(slot, group, commands, known)
 
     def push(self, arrivals: Iterable[Arrival]) -> None:
-        """Have transactions executed that wait in the ledger; those that are known already stay once."""
+        """Queue transactions that wait in the ledger; known ones are ignored."""
         latest = self._ledger.slot_now() + self._settings.longest_delay_ms // self._settings.slot_ms + 2
         for arrival in arrivals:
             if arrival.transaction.signature in self._known:
                 continue
             self._known.add(arrival.transaction.signature)
             self._arrivals += 1
-            # One that was submitted when slots had another length waits no longer than any.
+            # The maximum bounds the wait of a transaction whose slot lies too far in the future.
             slot = min(arrival.lands_slot, latest)
             heapq.heappush(self._due, _Due(slot, self._arrivals, arrival))
 
     async def _begin_anew(self) -> None:
-        """Take the market as the ledger has it: what has changed is read, the rest is at hand."""
+        """Reload the market from the ledger; only changed pools are read."""
         await self._catalogue.read()
         self.market = self._market_of(await self._ledger.wallets())
 
@@ -187,14 +186,14 @@ class Leader:
         )
 
     async def _waiting_commands(self) -> tuple[list[Command], list[Token]]:
-        """Return the next commands, and the tokens that have the symbols which they name."""
+        """Return the next commands, and the existing tokens with the symbols that they name."""
         if not self._commands_wait:
             return [], []
         self._commands_wait = False
         limit = 1 if self._alone else _MOST_COMMANDS
         self._alone = max(self._alone - 1, 0)
         commands = await self._commands.waiting(limit)
-        # One that is asked for meanwhile says so.
+        # A command that arrives during the read sets the flag again.
         self._commands_wait = self._commands_wait or len(commands) == limit
         symbols = {
             token.symbol
@@ -206,7 +205,7 @@ class Leader:
         return commands, [*listed, *(TOKENS[symbol] for symbol in PRICES)]
 
     def _take_due(self, slot: int) -> tuple[list[Arrival], list[PaperTransaction]]:
-        """Return what is to be executed in a slot, and what can land no more."""
+        """Return the transactions to execute in a slot, and those that can no longer land."""
         group: list[Arrival] = []
         lapsed: list[PaperTransaction] = []
         while self._due and self._due[0].slot <= slot and len(group) < self._settings.group_limit:
@@ -269,39 +268,39 @@ class Leader:
         commands: Sequence[Command],
         error: psycopg2.Error,
     ) -> None:
-        """Go on after PostgreSQL refused a group: one that cannot be booked must not hold the others."""
+        """Recover after PostgreSQL rejected a group: one bad row must not block the others."""
         await self._begin_anew()
         if len(group) + len(commands) > 1:
             for arrival in group:
                 await self._execute(slot, [arrival])
             self._alone, self._commands_wait = len(commands), bool(commands)
             return
-        # Tried again with the next check, until it expires.
+        # A transaction is retried with the next check, until it expires.
         for arrival in group:
-            log.error("paper chain: %s cannot be booked: %s", arrival.transaction.signature, error)
+            log.error("paper chain: cannot commit %s: %s", arrival.transaction.signature, error)
             self._known.discard(arrival.transaction.signature)
         for command in commands:
-            log.error("paper chain: command %s cannot be booked: %s", command.id, error)
+            log.error("paper chain: cannot commit command %s: %s", command.id, error)
             refusal = Group([], {command.id: Verdict.REFUSED}, "[]", "[]", [], [], {}, [])
             settlement = await self._ledger.settle(self.epoch, refusal)
             if settlement is not None:
                 self._settled(settlement, refusal, [])
 
     async def _reconsider(self, group: Sequence[Arrival]) -> None:
-        """Go on after a commit that was not made: the epoch is over, or something was not pending."""
+        """Recover after a commit was rejected: the epoch is over, or some item was not pending."""
         transactions = [arrival.transaction for arrival in group]
         final = await self._tell_final(transactions)
         self._commands_wait = True
         if (await self._ledger.commit_id()).epoch != self.epoch:
             raise EpochOverError
-        # What was done in memory was not committed.
+        # Discard the changes in memory.
         await self._begin_anew()
         for transaction in transactions:
             self._known.discard(transaction.signature)
         self.push(arrival for arrival in group if arrival.transaction.signature not in final)
 
     async def _tell_final(self, transactions: Sequence[PaperTransaction]) -> set[str]:
-        """Tell what the ledger knows for good of transactions; return of which it does."""
+        """Deliver the final states of transactions; return the signatures of those that have one."""
         final = set()
         for transaction, status in zip(transactions, await self._ledger.ask(transactions), strict=True):
             self._known.discard(transaction.signature)

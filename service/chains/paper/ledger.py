@@ -1,6 +1,6 @@
-"""The paper chain's ledger in PostgreSQL: what a node of a chain would keep. Talks SQL, decides nothing.
+"""The paper chain's ledger in PostgreSQL: the data of a chain's node. It only runs statements.
 
-Every method raises ``VenueUnavailableError`` while PostgreSQL is away.
+Every method raises ``VenueUnavailableError`` while PostgreSQL is unavailable.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -36,7 +36,7 @@ from service.postgres.session import Parameters
 
 _CREATE_MARKET = query("paper_create_market", MarketRow)
 _OPEN_POOLS = query("paper_open_pools")
-_ENDOW_WALLETS = query("paper_fund_wallets")
+_FUND_WALLETS = query("paper_fund_wallets")
 _GET_POOLS = query("paper_get_pools", PoolRow)
 _GET_WALLETS = query("paper_get_wallets", WalletRow)
 _READ_LEADER = query("paper_read_leader", CommitId)
@@ -65,7 +65,7 @@ class Ledger:
         return self.slot_at(self._clock.database_time())
 
     def seconds_to(self, slot: int) -> float:
-        """Return how long it is until a slot begins; negative when it has."""
+        """Return the seconds until a slot begins; negative if it has begun."""
         return slot * self._slot_ms / 1000 - self._clock.database_time()
 
     def seconds_at(self, slot: int) -> int:
@@ -86,25 +86,25 @@ class Ledger:
         return market.seed, market.slot_ms
 
     async def open_pools(self, pools: Iterable[PaperPool]) -> set[str]:
-        """Make the pools that do not exist; return their ids."""
+        """Create the pools that do not exist; return their ids."""
         rows = await self._run(_OPEN_POOLS, {"pools": json_of([pool_json.pool_row(pool) for pool in pools])})
         return {row[0] for row in rows}
 
     async def fund_wallets(self, epoch: int, wallets: Wallets) -> None:
-        """Make the wallets that do not exist, and adjust those whose funded is another now."""
+        """Create the wallets that do not exist, and adjust those whose configured funding has changed."""
         rows = [
             {"owner": owner, "token": token, "funded": amount} for (owner, token), amount in wallets.items()
         ]
-        await self._run(_ENDOW_WALLETS, {"wallets": json_of(rows), "epoch": epoch})
+        await self._run(_FUND_WALLETS, {"wallets": json_of(rows), "epoch": epoch})
 
     async def pools(self, since: int) -> tuple[CommitId, list[PaperPool], set[str]]:
-        """Return the pools that have changed, and which there are.
+        """Return the pools that have changed since a commit, and the ids of all pools.
 
         Args:
-            since: The number of the commit as of which the caller knows them; -1: it knows none.
+            since: The number of the caller's last commit; -1 if it has none.
 
         Returns:
-            As of which commit this is; the pools that are other than then; the ids of all.
+            The commit that the result belongs to; the changed pools; the ids of all pools.
         """
         rows = await self._run(_GET_POOLS, {"since": since})
         commit_id = CommitId(rows[0].epoch, rows[0].sequence) if rows else CommitId(0, 0)
@@ -123,7 +123,7 @@ class Ledger:
     async def submit(
         self, submissions: Sequence[Submission]
     ) -> tuple[list[TransactionStatus], list[Arrival]]:
-        """Take in transactions; return what they are now, and those that are new."""
+        """Store transactions; return their states, and the new ones among them."""
         rows = [
             {
                 "signature": t.signature,
@@ -149,7 +149,7 @@ class Ledger:
         return [known.get(t.signature, PENDING) for t in transactions], arrivals
 
     async def refuse(self, transaction: PaperTransaction) -> TransactionStatus:
-        """Note that a transaction is refused for good, unless it is here already; return what it is."""
+        """Record a transaction as rejected, unless it already exists; return its state."""
         await self._run(
             _REFUSE,
             {
@@ -164,7 +164,7 @@ class Ledger:
         return status
 
     async def ask(self, transactions: Collection[PaperTransaction]) -> list[TransactionStatus]:
-        """Return what is known of transactions; those that can no longer land become expired."""
+        """Return the states of transactions; those that can no longer land become expired."""
         if not transactions:
             return []
         rows = [
@@ -181,22 +181,21 @@ class Ledger:
         return [known.get(transaction.signature, _UNKNOWN) for transaction in transactions]
 
     async def pending(self) -> list[Arrival]:
-        """Return the transactions that wait to be executed, in the order of landing."""
+        """Return the transactions that wait to be executed, in landing order."""
         return [
             Arrival(read(row.signature, row.message), row.lands_slot)
             for row in await self._run(_FIND_PENDING)
         ]
 
     async def settle(self, epoch: int, group: Group) -> Settlement | None:
-        """Commit a group with all that it changed, or nothing.
+        """Commit a group with all its changes, or nothing.
 
         Args:
-            epoch: The leader's.
-            group: What is to be committed.
+            epoch: The leader's epoch.
+            group: The content of the commit.
 
         Returns:
-            None when the epoch is over, or one of the transactions, or of the commands, can no longer be
-            executed.
+            None if the epoch is over, or if one of the transactions or commands can no longer be executed.
         """
         rows = await self._run(
             _SETTLE,
@@ -243,11 +242,11 @@ class Ledger:
         return await self._run(_GET_VOLUMES, {"seconds": seconds, "slot_ms": self._slot_ms})
 
     async def forget_volumes(self, seconds: int) -> None:
-        """Forget what was traded longer ago."""
+        """Delete older volumes."""
         await self._run(_FORGET_VOLUMES, {"seconds": seconds})
 
     async def tokens(self, names: Collection[str]) -> list[Token]:
-        """Return the listed tokens that have these symbols, in whatever letters, or these mints."""
+        """Return the listed tokens with these symbols, ignoring case, or these mints."""
         if not names:
             return []
         rows = await self._run(
@@ -263,7 +262,7 @@ async def run(database: Database, statement: Query[R], parameters: Parameters | 
     """Run a statement of the venue's.
 
     Raises:
-        VenueUnavailableError: PostgreSQL is away.
+        VenueUnavailableError: PostgreSQL is unavailable.
     """
     try:
         return await database.run(statement, parameters)

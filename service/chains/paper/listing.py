@@ -1,4 +1,4 @@
-"""New pools, and new tokens, in a market that is running: on request, and on a schedule for demos."""
+"""Lists new pools and tokens in a running market: on request, and on a schedule for demos."""
 
 import hashlib
 import logging
@@ -39,11 +39,11 @@ class CannotListError(Exception):
 
 
 class PoolExistsError(CannotListError):
-    """There is such a pool, or such a token, already."""
+    """The pool, or another token of this symbol, already exists."""
 
 
 class NoRoomError(CannotListError):
-    """There are as many pools as there can be."""
+    """The maximum number of listed pools is reached."""
 
 
 class NoSuchPoolError(Exception):
@@ -51,12 +51,12 @@ class NoSuchPoolError(Exception):
 
 
 class GenesisPoolError(Exception):
-    """The pool belongs to the market, and stays."""
+    """The pool belongs to the market and cannot be delisted."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewPool:
-    """A pool to be listed. Amounts are base units; a token that is not known yet is listed with it."""
+    """A pool to be listed. Amounts are in base units; unknown tokens are listed with it."""
 
     program: str
     token_a: Token
@@ -66,20 +66,20 @@ class NewPool:
 
 
 def token_of(symbol: str, decimals: int) -> Token:
-    """Return a token of the paper market; its mint follows from its symbol."""
+    """Return a token of the paper market; its mint is derived from its symbol."""
     mint = Pubkey(hashlib.sha256(f"paper token {symbol}".encode()).digest())
     return Token(symbol, str(mint), decimals)
 
 
 class Listings:
-    """Lists and delists pools: asks the leader, and waits for its answer.
+    """Lists and delists pools by commands to the leader.
 
     Args:
-        ledger: Tells the slot.
-        commands: Where what is asked for waits for the leader.
-        chain: Executes it, or hears of it.
-        clock: For the schedule, and for ids.
-        every_s: How often a new token is listed by itself; 0: never.
+        ledger: For the current slot.
+        commands: The queue of commands.
+        chain: Executes commands, or receives their verdicts.
+        clock: For the schedule and ids.
+        every_s: How often a new token is listed automatically; 0 is never.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class Listings:
         self._schedule = Background("paper listings", self._list_for_ever, clock)
 
     def start(self) -> None:
-        """Begin the schedule, if there is one."""
+        """Start the schedule, if it is enabled."""
         if self._every_s:
             self._schedule.start()
 
     async def stop(self) -> None:
-        """End the schedule."""
+        """Stop the schedule."""
         await self._schedule.stop()
         await self._asking.stop()
 
@@ -115,49 +115,49 @@ class Listings:
         """List a pool; it can be quoted here when this returns.
 
         Raises:
-            CannotListError: It exists already, or its program cannot make it, or there is no room.
-            QueueFullError: Too many wait; it is not listed.
-            VenueUnavailableError: It may be listed, now or in a moment.
+            CannotListError: It exists, its program cannot hold these amounts, or the limit is reached.
+            QueueFullError: Too many requests are waiting; it is not listed.
+            VenueUnavailableError: It may have been listed, or may be soon.
         """
         pool = self._pool(wanted, origin)
         match await self._ask(ListPool(pool, (wanted.token_a, wanted.token_b))):
             case Verdict.LISTED:
                 pass
             case Verdict.EXISTS:
-                raise PoolExistsError(f"There is a {pool.program} pool of {' and '.join(pool.pair)} already.")
+                raise PoolExistsError(f"A {pool.program} pool of {' and '.join(pool.pair)} already exists.")
             case Verdict.OTHER_TOKEN:
                 raise PoolExistsError(
-                    "A token of this symbol, but for decimals or case, has been listed meanwhile."
+                    "A token of this symbol with other decimals or another case has been listed meanwhile."
                 )
             case Verdict.FULL:
-                raise NoRoomError(f"{MOST_LISTED} pools are listed, as many as can be: delist one.")
+                raise NoRoomError(f"The maximum of {MOST_LISTED} listed pools is reached: delist one.")
             case _:
-                raise CannotListError("The market cannot hold such a pool.")
+                raise CannotListError("The market cannot store this pool.")
         if pool.id not in self._chain.catalogue.pools:
             await self._chain.catalogue.refresh()
         log.info("paper market: %s is listed", pool.id)
         return pool
 
     async def delist_pool(self, pool_id: str) -> None:
-        """Take a pool off the market; it can no longer be quoted here when this returns.
+        """Delist a pool; it can no longer be quoted here when this returns.
 
         Raises:
-            NoSuchPoolError: There is none.
-            GenesisPoolError: It is one of those that were always there.
-            QueueFullError: Too many wait; it is not delisted.
-            VenueUnavailableError: It may be delisted, now or in a moment.
+            NoSuchPoolError: There is no such pool.
+            GenesisPoolError: It belongs to the genesis.
+            QueueFullError: Too many requests are waiting; it is not delisted.
+            VenueUnavailableError: It may have been delisted, or may be soon.
         """
         match await self._ask(DelistPool(pool_id)):
             case Verdict.UNKNOWN:
                 raise NoSuchPoolError("There is no such pool.")
             case Verdict.GENESIS:
-                raise GenesisPoolError("The pool was there from the beginning: only listed ones can go.")
+                raise GenesisPoolError("The pool belongs to the market: only listed pools can be removed.")
         if pool_id in self._chain.catalogue.pools:
             await self._chain.catalogue.refresh()
         log.info("paper market: %s is delisted", pool_id)
 
     def _pool(self, wanted: NewPool, origin: Origin) -> PaperPool:
-        """Return the pool as it will be listed, in whichever slot."""
+        """Return the pool to list; the leader sets its slot."""
         slot = self._ledger.slot_now()
         pair = (wanted.token_a.symbol, wanted.token_b.symbol)
         amounts = (wanted.amount_a, wanted.amount_b)
@@ -177,7 +177,7 @@ class Listings:
         )
 
     async def _ask(self, wanted: ListPool | DelistPool) -> Verdict:
-        """Have the leader execute a command, whichever instance that is, and return what came of it."""
+        """Have the leader execute a command, on whichever instance, and return its verdict."""
         command = Command(self._clock.new_command_id(), wanted)
         try:
             await self._asking.submit(command)
@@ -191,7 +191,7 @@ class Listings:
             if verdict is not None:
                 return verdict
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        raise VenueUnavailableError("no instance has executed it yet")
+        raise VenueUnavailableError("the command has not been executed yet")
 
     async def _ask_group(self, commands: list[Command]) -> list[None]:
         await self._commands.ask(commands)
@@ -203,7 +203,7 @@ class Listings:
             await self._clock.sleep(self._every_s)
             symbol = f"NEW{number}"
             while symbol in TOKENS or look_alike(symbol):
-                number += 1  # noqa: PLW2901 - those of earlier starts
+                number += 1  # noqa: PLW2901 - skips tokens of earlier starts
                 symbol = f"NEW{number}"
             if not self._chain.leading:
                 continue

@@ -1,11 +1,11 @@
-"""The paper market in memory: pools, wallets, and what executing a transaction does to them.
+"""The paper market in memory: pools, wallets, and the execution of transactions.
 
-Pure of time and of I/O: a slot goes in, and the changes are taken out to be kept elsewhere. The market's
-own traders bring every pool's price to its target, when the reference moves and after each transaction,
-so what an order moves is gone with the next one. Nothing is ever made or lost on the way: what wallets
-and vaults hold together is what it was, token by token.
+It has no time and no I/O: the slot is a parameter, and the caller takes the changes and stores them. The
+market's own traders arbitrage every pool's price to its target, when the reference moves and after each
+transaction, so an order's price impact is gone before the next one. Tokens are conserved: the total of
+wallets and vaults never changes, token by token.
 
-Fees stay where the programs leave them, in the vaults; nobody collects them here.
+Fees stay in the vaults, as in the programs; they are never collected here.
 """
 
 from bisect import insort
@@ -29,24 +29,24 @@ __all__ = ["BAND_PPM", "TRADERS", "USER", "Changes", "Execution", "Market", "Pap
 
 USER = "user"
 TRADERS = "traders"
-"""The owners of wallets: the one whose orders are executed, and the market's own."""
+"""The owners of wallets: the user, whose orders are executed, and the market's own traders."""
 
 BAND_PPM = 200
-"""Traders leave a price alone that is no further from its target; a DLMM pool's, within one bin."""
+"""Traders ignore a price within this distance of its target; for a DLMM pool, within one bin."""
 
 _PPM_PER_BASIS_POINT = 100
 
 
 class Market:
-    """Pools and wallets, and everything that can happen to them.
+    """Pools and wallets, and all operations on them.
 
     Args:
-        seed: Decides the reference prices and what fails.
-        pools: Those that are listed.
-        wallets: Balances in base units, by owner and token; one that is not here is empty.
+        seed: Determines the reference prices and the failures.
+        pools: The listed pools.
+        wallets: Balances in base units, by owner and token; missing ones are zero.
         clock: The source of the seeded numbers.
         slot_ms: A slot's length.
-        variance_ppm: How far apart the prices of the two DEXs are kept.
+        variance_ppm: The spread between the two DEXs' prices.
         failure_rates: How many executions fail, for tests and demos.
     """
 
@@ -66,9 +66,9 @@ class Market:
         self._clock = clock
         self._slot_ms = slot_ms
         self._failure_rates = None if failure_rates == FailureRates() else failure_rates
-        # In the order of their ids, however they came: who trades first may depend on it.
+        # Always ordered by id, since the order of trades may depend on it.
         self._pools = {pool.id: pool for pool in sorted(pools, key=_id)}
-        # Those that have a target: few, however many are listed.
+        # The pools with a target: few, even if many pools are listed.
         self._anchored = [pool.id for pool in self._pools.values() if self.reference.anchors(*pool.pair)]
         self._wallets = dict(wallets)
         self._moved_step: int | None = None
@@ -81,7 +81,7 @@ class Market:
 
     @property
     def pools(self) -> Mapping[str, PaperPool]:
-        """Every pool as it is now, by id and in the order of the ids."""
+        """Every pool in its current state, by id and ordered by id."""
         return self._pools
 
     @property
@@ -97,20 +97,20 @@ class Market:
         )
 
     def pools_of(self, token_in: str, token_out: str) -> tuple[PaperPool, ...]:
-        """Return the pools that trade a pair directly, in the order of their ids, whichever is sold."""
+        """Return the pools that trade a pair directly, in either direction, ordered by id."""
         return tuple(pool for pool in self._pools.values() if pool.direction(token_in, token_out))
 
     def add_pool(self, pool: PaperPool) -> dict[str, int]:
         """List a pool.
 
         Returns:
-            What is minted for its vaults, in base units by token: by so much ``totals`` grows.
+            The amounts minted for its vaults, in base units by token, by which ``totals`` grows.
 
         Raises:
-            ValueError: There is a pool of this id, or the vaults do not hold what the state owes.
+            ValueError: The pool exists, or its vaults hold less than its state requires.
         """
         if pool.id in self._pools:
-            raise ValueError(f"there is a pool {pool.id}")
+            raise ValueError(f"pool {pool.id} already exists")
         if short := shortfall(pool):
             raise ValueError(short)
         self._pools = {each.id: each for each in sorted((*self._pools.values(), pool), key=_id)}
@@ -121,11 +121,11 @@ class Market:
         return {pool.token_a: pool.vault_a, pool.token_b: pool.vault_b}
 
     def has_closed(self, pool_id: str) -> bool:
-        """Return whether a pool of this id was delisted since the changes were taken last."""
+        """Return whether a pool of this id was delisted since changes were last taken."""
         return pool_id in self._closed
 
     def remove_pool(self, pool_id: str) -> None:
-        """Delist a pool: what its vaults hold goes with it.
+        """Delist a pool, with its vaults.
 
         Raises:
             KeyError: There is no pool of this id.
@@ -143,15 +143,13 @@ class Market:
         return ChainTime(slot * self._slot_ms // 1000, slot)
 
     def move(self, slot: int) -> None:
-        """Let the market's traders bring every pool to its target, where it is off by more than the band.
+        """Let the market's traders move every pool that is outside the band to its target.
 
-        Between two moves of the prices they look only at the pools that were listed since.
-
-        Where they cannot, because the pool's range ends, it is off, or their wallet is empty, it is left as
-        far as they got.
+        Between two moves of the reference prices, only pools listed since the last move are examined. If a
+        pool's range ends, it is disabled, or the traders' wallet is empty, they go as far as they can.
         """
         step = slot // REFERENCE_STEP_SLOTS
-        # Since the last move every swap was followed by theirs.
+        # Since the last move, every swap was followed by the traders' own.
         due = self._off_target if step == self._moved_step else self._anchored
         self._moved_step, self._off_target = step, []
         now = self.now(slot)
@@ -161,10 +159,10 @@ class Market:
     def execute(self, transaction: PaperTransaction, slot: int) -> Execution:
         """Execute a transaction in a slot: all of its paths, within its limits, or nothing.
 
-        Legs go one after the other, each against its pool as the one before has left it; an exact-out path
-        is worked out, and swapped, from its end. Amounts in and out are what the user's wallet loses and
-        gains. Should a pool pay more of a token in between than the next takes, the user keeps it. Whether
-        the transaction is still valid in this slot is for the caller to see to.
+        Legs execute in sequence, each on the state that the previous one left; an exact-out path is quoted
+        and swapped from its end. The amounts are the changes of the user's wallet. If a pool pays more of an
+        intermediate token than the next one takes, the user keeps the rest. The caller must check that the
+        transaction is still valid in this slot.
         """
         draft = Draft()
         try:
@@ -183,7 +181,7 @@ class Market:
         return Execution(transaction.signature, amount_in, amount_out, None)
 
     def take_changes(self) -> Changes:
-        """Return what has changed since the last call."""
+        """Return the changes since the last call."""
         changes = Changes(
             [self._pools[pool_id] for pool_id in sorted(self._dirty_pools)],
             {key: self._wallets[key] for key in sorted(self._dirty_wallets)},
@@ -198,7 +196,7 @@ class Market:
         return changes
 
     def totals(self) -> dict[str, int]:
-        """Return what wallets and vaults hold together, in base units by token: only a listing changes it."""
+        """Return the total of wallets and vaults, in base units by token; only a listing changes it."""
         totals: dict[str, int] = {}
         for (_, token), balance in self._wallets.items():
             totals[token] = totals.get(token, 0) + balance
@@ -208,11 +206,11 @@ class Market:
         return totals
 
     def shortfalls(self) -> list[str]:
-        """Return, in words, which vaults hold less than their pool's state owes: none, ever."""
+        """Return a text for each pool whose vaults hold less than its state requires; always empty."""
         return [short for pool in self._pools.values() if (short := shortfall(pool))]
 
     def _draw_failure(self, signature: str) -> None:
-        """Let a transaction fail if its luck, drawn once and for ever, is bad."""
+        """Raise a failure at the configured rates, deterministically by the signature."""
         rates = self._failure_rates
         if rates is None:
             return
@@ -251,7 +249,7 @@ class Market:
             draft.swap(pool, direction, quote)
 
     def _check(self, transaction: PaperTransaction, draft: Draft) -> tuple[int, int]:
-        """Return what a transaction pays and gets, if that is within its limits and the wallet's."""
+        """Return a transaction's input and output, if they are within its limits and the wallet's balance."""
         if not draft.pools or transaction.token_in == transaction.token_out:
             raise RefusedError(FailureCode.NO_ROUTE)
         amount_in, amount_out = -draft.gains[transaction.token_in], draft.gains[transaction.token_out]
@@ -269,7 +267,7 @@ class Market:
                 raise ArithmeticOverflowError(f"{balance} does not fit u64")
 
     def _make(self, draft: Draft, owner: str) -> None:
-        """Let a draft that was checked come true."""
+        """Apply a checked draft."""
         self._pools.update(draft.pools)
         self._dirty_pools.update(draft.pools)
         for token, gain in draft.gains.items():
@@ -281,7 +279,7 @@ class Market:
             self._volumes[pool_id] = before_a + volume_a, before_b + volume_b
 
     def _restore(self, pool: PaperPool, slot: int, now: ChainTime) -> None:
-        """Let the market's traders bring a pool to its target, as far as they and the pool can."""
+        """Let the market's traders move a pool to its target, as far as possible."""
         target = self.reference.target(pool.dex, pool.token_a, pool.token_b, slot)
         if target is None:
             return
@@ -308,7 +306,7 @@ def _id(pool: PaperPool) -> str:
 
 
 def _way_to(target: Ratio, state: PoolState) -> Direction | None:
-    """Return which way to swap to bring a price to its target; None when it is near enough.
+    """Return the direction of a swap that moves a price to its target; None if it is close enough.
 
     Args:
         target: Base units of B for one of A.
@@ -328,9 +326,9 @@ def _way_to(target: Ratio, state: PoolState) -> Direction | None:
 
 
 def _code_of(refusal: AmmError) -> FailureCode:
-    """Return the failure that a pool's refusal is to the one who asked."""
+    """Return the failure code of a pool's error during execution."""
     if isinstance(refusal, ArithmeticOverflowError | BinArrayMissingError):
-        # More than accounts can hold, or than the market has loaded: more than there is, either way.
+        # The amount exceeds what accounts can hold, or the loaded liquidity.
         return FailureCode.INSUFFICIENT_LIQUIDITY
     try:
         return FailureCode(refusal.code)

@@ -1,7 +1,7 @@
-"""The market's news, from instance to instance: what was submitted, asked for, and committed.
+"""The market's messages between instances: submitted transactions, new commands, and commits.
 
-A message may be lost: the leader reads the ledger every second, and a follower sees by the number of the
-next commit that it has missed one.
+A message may be lost: the leader reads the ledger every second, and a follower detects a missed commit by the
+number of the next one.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ from service.domain.transaction import Landing
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit of the leader's: what was executed and when it landed, and the pools that changed.
+    """A commit of the leader: its executions, their landing, and the changed pools.
 
-    ``gone`` are ids of pools; ``tokens`` are new; ``answers`` are the verdicts on commands, by id.
+    ``gone`` are ids of removed pools; ``tokens`` are new; ``answers`` are the verdicts on commands, by id.
     """
 
     commit_id: CommitId
@@ -40,18 +40,18 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """Transactions that a follower has taken in, for the leader to execute."""
+    """Transactions that another instance has stored, for the leader to execute."""
 
     arrivals: list[Arrival]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A command waits for the leader."""
+    """A command is waiting for the leader."""
 
 
 def encode_commit(commit_id: CommitId, landing: Landing, group: Group) -> bytes:
-    """Write a commit."""
+    """Encode a commit."""
     return orjson.dumps(
         {
             "commit_id": list(commit_id),
@@ -68,7 +68,7 @@ def encode_commit(commit_id: CommitId, landing: Landing, group: Group) -> bytes:
 
 
 def encode_submitted(submissions: Sequence[Submission], arrivals: Sequence[Arrival]) -> bytes:
-    """Write transactions that have arrived."""
+    """Encode submitted transactions."""
     messages = {submission.transaction.signature: submission.message for submission in submissions}
     return orjson.dumps(
         {
@@ -81,15 +81,15 @@ def encode_submitted(submissions: Sequence[Submission], arrivals: Sequence[Arriv
 
 
 def encode_asked() -> bytes:
-    """Write that a command waits."""
+    """Encode that a command is waiting."""
     return orjson.dumps({"asked": True})
 
 
 def decode(message: bytes) -> Commit | Submitted | Asked:
-    """Read a message.
+    """Decode a message.
 
     Raises:
-        ValueError, TypeError, LookupError: It is not one of ours.
+        ValueError, TypeError, LookupError: It is malformed.
     """
     told = orjson.loads(message)
     if "submitted" in told:

@@ -1,4 +1,4 @@
-"""What became of transactions and commands, for those who wait for it on this instance."""
+"""Outcomes of transactions and commands, for callers that wait for them on this instance."""
 
 import asyncio
 from typing import Generic, TypeVar
@@ -9,14 +9,14 @@ _RECENT = 10_000
 
 
 class Outcomes(Generic[Outcome]):
-    """Tells outcomes to those who wait, and to those who ask just after."""
+    """Delivers outcomes to waiting callers, and keeps recent ones for later callers."""
 
     def __init__(self) -> None:
         self._waiters: dict[str, list[asyncio.Future[Outcome]]] = {}
         self._recent: dict[str, Outcome] = {}
 
     async def wait(self, asked: str, timeout_s: float) -> Outcome | None:
-        """Wait for the outcome of what has this id to be told here; None when that is not in time."""
+        """Wait for the outcome of an id; None after the time-out."""
         if asked in self._recent:
             return self._recent[asked]
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -34,7 +34,7 @@ class Outcomes(Generic[Outcome]):
                     del self._waiters[asked]
 
     def tell(self, asked: str, outcome: Outcome) -> None:
-        """Tell a final outcome."""
+        """Deliver a final outcome."""
         self._recent[asked] = outcome
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]

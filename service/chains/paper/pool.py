@@ -1,4 +1,4 @@
-"""A pool of the paper market: its program's state, and the accounts that hold its tokens."""
+"""A pool of the paper market: its program's state and its token accounts."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -8,23 +8,23 @@ from service.domain.quote import Dex
 
 
 class Origin(StrEnum):
-    """How a pool came into the market."""
+    """How a pool was created."""
 
     GENESIS = "genesis"
     LISTED = "listed"
-    SCHEDULED = "scheduled"  # by the market itself, now and then
+    SCHEDULED = "scheduled"  # automatically, by PAPER_LISTING_EVERY_S
 
 
 @dataclass(frozen=True, slots=True)
 class PaperPool:
-    """A pool of the market: its program's state, and its token accounts.
+    """A pool of the paper market.
 
     Attributes:
         program: One of ``pool_json.PROGRAMS``.
         vault_a: Base units of token A in the pool's account, all fees included.
-        vault_b: The same of token B.
+        vault_b: The same for token B.
         opened_slot: When it was listed.
-        origin: A pool of the genesis cannot be delisted.
+        origin: How it was created; pools of the genesis cannot be delisted.
     """
 
     id: str
@@ -44,7 +44,7 @@ class PaperPool:
         return self.token_a, self.token_b
 
     def direction(self, token_in: str, token_out: str) -> Direction | None:
-        """Return which way a swap of these tokens goes; None when they are not the pool's."""
+        """Return the direction of a swap of these tokens; None if they are not the pool's."""
         if (token_in, token_out) == (self.token_a, self.token_b):
             return Direction.A_TO_B
         if (token_in, token_out) == (self.token_b, self.token_a):
@@ -52,17 +52,17 @@ class PaperPool:
         return None
 
     def after(self, state: PoolState, gain_a: int, gain_b: int) -> "PaperPool":
-        """Return the pool in another state, its vaults having gained so much."""
+        """Return the pool with a new state and with the gains added to its vaults."""
         return replace(self, state=state, vault_a=self.vault_a + gain_a, vault_b=self.vault_b + gain_b)
 
 
 def owed(state: PoolState) -> tuple[int, int]:
-    """Return what a pool's state says that it holds of A and of B, collected fees included.
+    """Return the amounts of A and B according to a pool's state, collected fees included.
 
-    What liquidity providers have earned beside it is not part of a state of DLMM or DAMM v2.
+    The states of DLMM and DAMM v2 do not include the liquidity providers' fees.
 
     Raises:
-        TypeError: The state is of no known program.
+        TypeError: The state's program is unknown.
     """
     match state:
         case CpmmPool():
@@ -79,15 +79,15 @@ def owed(state: PoolState) -> tuple[int, int]:
                     x += bin_.amount_x + (orders if bin_.orders_ask else 0)
                     y += bin_.amount_y + (0 if bin_.orders_ask else orders)
             return x, y
-    raise TypeError(f"{type(state).__name__} is no pool of a known program")
+    raise TypeError(f"{type(state).__name__} is not the state of a known program")
 
 
 def shortfall(pool: PaperPool) -> str | None:
-    """Return, in words, what a pool's vaults lack of what its state owes; None when nothing."""
+    """Return a text if a pool's vaults hold less than its state requires; None if they do not."""
     owed_a, owed_b = owed(pool.state)
     if owed_a <= pool.vault_a and owed_b <= pool.vault_b:
         return None
     return (
-        f"{pool.id} owes {owed_a} {pool.token_a} and {owed_b} {pool.token_b},"
-        f" its vaults hold {pool.vault_a} and {pool.vault_b}"
+        f"{pool.id} requires {owed_a} {pool.token_a} and {owed_b} {pool.token_b},"
+        f" but its vaults hold {pool.vault_a} and {pool.vault_b}"
     )

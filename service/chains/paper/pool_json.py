@@ -1,7 +1,7 @@
-"""A pool's state as JSON, and back, to the last field.
+"""Encodes a pool's state as JSON and decodes it, without loss.
 
-Integers that a double cannot hold are strings: PostgreSQL would keep them as numbers, but most readers
-would not. A DLMM pool's bins are flat rows of numbers, and only of bins that hold something.
+Integers that a double cannot represent are strings: PostgreSQL would keep them as numbers, but most JSON
+parsers would not. A DLMM pool's non-empty bins are flat arrays of numbers.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ PROGRAMS: dict[str, Dex] = {
     METEORA_DLMM: Dex.METEORA,
     METEORA_DAMM_V2: Dex.METEORA,
 }
-"""The programs that pools run, and whose they are."""
+"""The pools' programs, and their DEXs."""
 
 _SHORT_NAMES = {
     RAYDIUM_CPMM: "cpmm",
@@ -41,7 +41,7 @@ Fields: TypeAlias = dict[str, Any]
 
 T = TypeVar("T")
 
-# A double holds every integer up to here.
+# A double represents every integer up to here.
 _EXACT = 2**53
 
 
@@ -70,18 +70,18 @@ def pool_from_row(row: Fields) -> PaperPool:
     """Return the pool of a row.
 
     Raises:
-        KeyError, TypeError, ValueError: It is none.
+        KeyError, TypeError, ValueError: The row is malformed.
     """
     state = decode(row["program"], row["state"])
     return PaperPool(**{**row, "dex": Dex(row["dex"]), "state": state, "origin": Origin(row["origin"])})
 
 
 def encode(program: str, state: PoolState) -> Fields:
-    """Return a pool's state as JSON's types; its program's name has to be kept beside it.
+    """Return a pool's state as JSON types; the program's name must be stored with it.
 
     Raises:
-        KeyError: The program is not known.
-        AttributeError: The state is another program's.
+        KeyError: Unknown program.
+        AttributeError: The state belongs to another program.
     """
     return _ENCODERS[program](state)
 
@@ -90,8 +90,8 @@ def decode(program: str, values: Fields) -> PoolState:
     """Return the state that was encoded.
 
     Raises:
-        KeyError: The program is not known, or a field is missing.
-        TypeError: A field is missing, or is not the program's.
+        KeyError: Unknown program, or a missing field.
+        TypeError: A missing field, or one that the program does not have.
     """
     return _DECODERS[program](values)
 
@@ -125,7 +125,7 @@ class _Plain(Generic[T]):
     def decode(self, values: Fields, **apart: object) -> T:
         plain = {name: _integer(value) for name, value in values.items() if name not in apart}
         if len(plain) != len(self._names):
-            raise TypeError(f"{self._kind.__name__} has the fields {', '.join(self._names)}")
+            raise TypeError(f"{self._kind.__name__} must have the fields {', '.join(self._names)}")
         return self._kind(**plain, **apart)
 
 
@@ -157,7 +157,7 @@ def _decode_damm_v2(values: Fields) -> PoolState:
 
 
 def _encode_dlmm(pool: DlmmPool) -> Fields:
-    """Write ``bins`` as id, X, Y, and again; ``orders`` as id, open, begun, 1 if they ask, and again."""
+    """Encode ``bins`` as (id, X, Y) repeated; ``orders`` as (id, open, begun, 1 for asks) repeated."""
     bins: list[int] = []
     orders: list[int] = []
     for index, array in pool.arrays.items():

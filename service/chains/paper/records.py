@@ -1,4 +1,4 @@
-"""What goes into the paper market's ledger and comes out of it."""
+"""Parameters and results of the paper market's ledger."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ Wallets = Mapping[tuple[str, str], int]
 
 
 class CommitId(NamedTuple):
-    """A commit of the market: its leader's epoch, and its number. Later ones are greater."""
+    """A commit of the market: its leader's epoch, and its number. A later commit compares greater."""
 
     epoch: int
     sequence: int
 
 
 class Arrival(NamedTuple):
-    """A transaction that waits, and the first slot in which it may execute."""
+    """A waiting transaction, and the first slot in which it may execute."""
 
     transaction: PaperTransaction
     lands_slot: int
 
 
 class Settlement(NamedTuple):
-    """A commit of executions: its number, and when what it landed has landed."""
+    """A commit of executions: its number, and when its transactions landed."""
 
     sequence: int
     landing: Landing
@@ -38,17 +38,17 @@ class Settlement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What is committed together.
+    """The content of one commit.
 
     Attributes:
-        executions: What became of transactions.
-        answers: What came of commands, by id.
-        pools: The pools that changed, as a JSON array of ``pool_json.pool_row``.
-        opened: Those that were listed, in the same way.
-        closed: Those that were delisted.
-        tokens: Those that were listed.
-        wallets: The balances that changed.
-        traded: What was traded, by anyone.
+        executions: The outcomes of transactions.
+        answers: The verdicts on commands, by id.
+        pools: The changed pools, as a JSON array of ``pool_json.pool_row``.
+        opened: The listed pools, in the same form.
+        closed: The delisted pools.
+        tokens: The listed tokens.
+        wallets: The changed balances.
+        traded: The volume, by any trader.
     """
 
     executions: Sequence[Execution]
@@ -63,7 +63,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A transaction as it arrives: what was signed, and how long it takes to land."""
+    """A submitted transaction, with its signed message and the time that it takes to land."""
 
     transaction: PaperTransaction
     message: str

@@ -1,11 +1,11 @@
-"""Reference prices: what each token is worth at each slot, and what each DEX asks for it.
+"""Reference prices: each token's price at each slot, and each DEX's target price.
 
-A price moves around its base by value noise: a sum of octaves, each drawn at the points of a lattice and
-straight in between. An octave that is four times as long swings twice as far, as a random walk's moves
-grow with the root of time; the sum is bounded, as a random walk's is not. So any slot can be asked, in any
-order and by any process, and the answers always agree.
+A price moves around its base by value noise: a sum of octaves, each drawn at lattice points with linear
+interpolation between them. An octave with four times the period has twice the amplitude, like a random walk,
+whose moves grow with the square root of time; unlike a random walk, the sum is bounded. So the price of any
+slot can be computed in any order and by any process, with the same result.
 
-Integers only; the base prices are those of the real markets, roughly, in 2026.
+Integers only; the base prices are roughly those of the real markets in 2026.
 """
 
 from functools import lru_cache
@@ -18,23 +18,23 @@ from service.domain.tokens import TOKENS
 from service.settings import PPM, Range
 
 REFERENCE_STEP_SLOTS = 5
-"""Prices stand still for so many slots, two seconds by Solana's clock."""
+"""Prices are constant for this many slots: two seconds with Solana's slots."""
 
 PICO = 10**12
 BILLION = 10**9
 
-# The shortest octave draws anew every step, the longest every 4**7 steps, nine hours.
+# The shortest octave has a new value every step, the longest every 4**7 steps, nine hours.
 OCTAVES = 8
 _PERIODS = tuple(4**octave for octave in range(OCTAVES))
 
 
 class TokenPrice(NamedTuple):
-    """A token's base price, and how lively it is.
+    """A token's base price and volatility.
 
     Attributes:
-        base: US dollars for one display unit, in pico-dollars: BONK's smallest moves are finer than a
+        base: US dollars for one display unit, in pico-dollars, since BONK's smallest moves are finer than a
             nano-dollar.
-        shortest_ppb: How far the shortest octave swings to either side, in billionths.
+        shortest_ppb: The amplitude of the shortest octave, in billionths.
     """
 
     base: int
@@ -42,7 +42,7 @@ class TokenPrice(NamedTuple):
 
     @property
     def swing_ppb(self) -> int:
-        """How far the price may ever be from its base, in billionths."""
+        """The maximum distance of the price from its base, in billionths."""
         return self.shortest_ppb * ((1 << OCTAVES) - 1)
 
 
@@ -64,9 +64,10 @@ _RANK = {token: rank for rank, token in enumerate(PRICES)}
 
 
 class Spread(NamedTuple):
-    """How far apart the two DEXs' prices of a pair are kept, in millionths, and who asks more for A.
+    """The spread between the two DEXs' prices of a pair, in parts per million, and the dearer DEX.
 
-    A is the pair's token that comes first in ``PRICES``, or it is said otherwise.
+    The dearer DEX has the higher price of A, the token that comes first in ``PRICES`` unless stated
+    otherwise.
     """
 
     ppm: int
@@ -74,11 +75,11 @@ class Spread(NamedTuple):
 
 
 class Reference:
-    """The reference prices of one market: a pure function of its seed.
+    """The reference prices of one market, a pure function of its seed.
 
     Args:
-        seed: The market's.
-        variance_ppm: From where each pair's spread is drawn.
+        seed: The market's seed.
+        variance_ppm: The range from which each pair's spread is drawn.
         clock: The source of the seeded numbers.
     """
 
@@ -100,15 +101,15 @@ class Reference:
         return self._price_at(token, slot // REFERENCE_STEP_SLOTS)
 
     def target(self, dex: Dex, token_a: str, token_b: str, slot: int) -> Ratio | None:
-        """Return the price at which traders keep a DEX's pools of a pair: base units of B for one of A.
+        """Return the target price of a DEX's pools of a pair: base units of B for one of A.
 
         Returns:
-            None when one of the tokens has no reference price: nobody trades such a pool back.
+            None if one of the tokens has no reference price; there is no arbitrage in such pools.
         """
         return self._target_at(dex, token_a, token_b, slot // REFERENCE_STEP_SLOTS)
 
     def anchors(self, token_a: str, token_b: str) -> bool:
-        """Return whether a pair has a target: whether both tokens have a reference price."""
+        """Return whether a pair has a target price, that is, both tokens have a reference price."""
         return token_a in PRICES and token_b in PRICES
 
     def mean_target(self, dex: Dex, token_a: str, token_b: str) -> Ratio:
@@ -125,7 +126,7 @@ class Reference:
         Raises:
             KeyError: A token has no reference price.
         """
-        # One draw for both ways of writing a pair: who asks more for A asks less for B.
+        # One draw for both orders of a pair: the DEX with the higher price of A has the lower one of B.
         if _RANK[token_a] <= _RANK[token_b]:
             return self._spread(token_a, token_b)
         ppm, dearer = self._spread(token_b, token_a)
@@ -138,7 +139,7 @@ class Reference:
         return self._ratio(dex, token_a, token_b, price_a, price_b)
 
     def _ratio(self, dex: Dex, token_a: str, token_b: str, price_a: int, price_b: int) -> Ratio:
-        """Return a DEX's price for a pair: half the spread above the reference, or half below."""
+        """Return a DEX's price for a pair: half the spread above or below the reference."""
         if _RANK[token_a] > _RANK[token_b]:
             out, per = self._ratio(dex, token_b, token_a, price_b, price_a)
             return Ratio(per, out)

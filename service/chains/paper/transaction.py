@@ -16,8 +16,8 @@ from service.domain.transaction import SignedTransaction
 class PathSwap:
     """One path of a transaction.
 
-    ``amount`` is base units: what goes into the first pool if the mode is exact-in, what comes out of the
-    last if it is exact-out. ``legs`` are (pool id, token in, token out), in the order of swapping.
+    ``amount`` is in base units: the first pool's input for exact-in, the last pool's output for exact-out.
+    ``legs`` are (pool id, token in, token out), in swap order.
     """
 
     amount: int
@@ -26,9 +26,9 @@ class PathSwap:
 
 @dataclass(frozen=True, slots=True)
 class PaperTransaction:
-    """A signed swap: all paths execute, in or before ``last_valid_slot`` and within both limits, or none.
+    """A signed swap: all paths execute, by ``last_valid_slot`` and within both limits, or none.
 
-    Amounts are base units.
+    Amounts are in base units.
     """
 
     signature: str
@@ -44,7 +44,7 @@ class PaperTransaction:
 
 
 class Signer:
-    """Signs for the paper market's one user, whose key follows from the market's seed."""
+    """Signs for the paper market's only user, whose key is derived from the market's seed."""
 
     def __init__(self, seed: int) -> None:
         self._keypair = Keypair.from_seed(hashlib.sha256(f"paper wallet {seed}".encode()).digest())
@@ -84,18 +84,18 @@ class Signer:
 
 
 def decode(signed: SignedTransaction) -> PaperTransaction:
-    """Read a signed transaction: 64 of signature, then the swap."""
+    """Decode a signed transaction: 64 bytes of signature, then the swap."""
     signature = Signature.from_bytes(signed.raw[: Signature.LENGTH])
     return read(str(signature), signed.raw[Signature.LENGTH :])
 
 
 def message_of(signed: SignedTransaction) -> str:
-    """Return what was signed, which is JSON."""
+    """Return the signed message, which is JSON."""
     return signed.raw[Signature.LENGTH :].decode()
 
 
 def read(signature: str, message: bytes | str) -> PaperTransaction:
-    """Read a swap that was signed with ``signature``."""
+    """Decode the swap of a message and its signature."""
     fields = orjson.loads(message)
     paths = tuple(
         PathSwap(path["amount"], tuple((pool, sold, bought) for pool, sold, bought in path["legs"]))

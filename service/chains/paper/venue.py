@@ -1,4 +1,4 @@
-"""The paper venue as the engine sees it: quotes after a delay, a submit that is idempotent."""
+"""The paper venue's interface to the engine: quotes after a delay, idempotent submission."""
 
 import logging
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
@@ -36,13 +36,13 @@ from service.settings import FailureRates, InvalidSettingError, Range
 
 log = logging.getLogger(__name__)
 
-# How long a transaction that another instance may be executing goes unasked after.
+# The interval of ledger queries for a transaction that another instance may be executing.
 _ASK_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class PaperSettings:
-    """How the paper market behaves; see the settings of the same names."""
+    """The paper market's settings; see docs/configuration.md."""
 
     seed: int | None
     quote_delay_ms: Range
@@ -58,7 +58,7 @@ class PaperSettings:
 
 
 class PaperVenue:
-    """A market of its own in the engine's PostgreSQL. Fits ``service.chains.venue.Venue``."""
+    """A simulated market in the engine's PostgreSQL. Implements ``service.chains.venue.Venue``."""
 
     def __init__(
         self,
@@ -91,11 +91,11 @@ class PaperVenue:
         self._listings: Listings | None = None
 
     async def start(self) -> None:
-        """Found the market, if it does not exist, and start its chain.
+        """Create the market if it does not exist, and start its chain.
 
         Raises:
             InvalidSettingError: The market's slots have another length.
-            VenueUnavailableError: PostgreSQL is away.
+            VenueUnavailableError: PostgreSQL is unavailable.
         """
         settings = self._settings
         seed = await self._create_or_open()
@@ -130,15 +130,15 @@ class PaperVenue:
         self._signer = Signer(seed)
 
     async def _create_or_open(self) -> int:
-        """Found the market, if it does not exist, and return its seed."""
+        """Create the market if it does not exist, and return its seed."""
         settings, wanted = self._settings, self._settings.seed
         seed, slot_ms = await self._ledger.create_market(
             self._clock.between(0, 10**9) if wanted is None else wanted
         )
         if slot_ms != settings.slot_ms:
-            # Pools and transactions keep slot numbers, which tell a time only with the slots' length.
+            # Pools and transactions store slot numbers, which are times only with a fixed slot length.
             raise InvalidSettingError(
-                f"SLOT_MS is {settings.slot_ms}, but this database's paper market was made with slots of"
+                f"SLOT_MS is {settings.slot_ms}, but this database's paper market was created with slots of"
                 f" {slot_ms} ms: set SLOT_MS={slot_ms}"
             )
         if wanted not in {None, seed}:
@@ -146,7 +146,7 @@ class PaperVenue:
         return seed
 
     async def stop(self) -> None:
-        """Stop the chain; what is pending is executed by another instance, or after the next start."""
+        """Stop the chain; another instance, or the next start, executes pending transactions."""
         await self._submits.stop()
         await self._names.stop()
         if self._listings is not None:
@@ -156,7 +156,7 @@ class PaperVenue:
 
     @property
     def chain(self) -> Chain:
-        """The market's chain, as this instance sees it."""
+        """This instance's view of the market's chain."""
         if self._chain is None:
             raise RuntimeError("the paper venue has not been started")
         return self._chain
@@ -166,18 +166,18 @@ class PaperVenue:
         return self.chain.catalogue.refs(token_in, token_out)
 
     def snapshot(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]:
-        """Return pools as they are now, or, with a quote delay, as they are after that."""
+        """Return the pools' current state; with a quote delay, their state after it."""
         delay = self._settings.quote_delay_ms
         if delay.high == 0:
             return self.known(pools)
         return self._snapshot_later(pools, self._clock.between(delay.low, delay.high) / 1000)
 
     async def refresh(self) -> bool:
-        """Read the pools anew, if a commit has not been heard of here."""
+        """Read the pools if the ledger has a newer commit."""
         return await self.chain.catalogue.refresh()
 
     def on_change(self, callback: OnMarketChange) -> None:
-        """Call back whenever the market has changed."""
+        """Register a callback for changes of the market."""
         self._callbacks.append(callback)
 
     def _tell_of(self, change: MarketChange) -> None:
@@ -185,16 +185,16 @@ class PaperVenue:
             callback(change)
 
     async def traded_since(self, seconds: int) -> Sequence[Traded]:
-        """Return what was traded in the last so many seconds, an hour at most."""
+        """Return the volumes of the last ``seconds``, at most an hour."""
         return await self._ledger.traded_since(seconds)
 
     def survey(self) -> tuple[int, Iterable[PoolView]]:
-        """Return the slot, and every pool as last committed, one by one in the order of their ids."""
+        """Return the slot, and an iterator over every pool as last committed, ordered by id."""
         pools = sorted(self.chain.catalogue.pools.values(), key=lambda each: each.id)
         return self._ledger.slot_now(), (self.view(pool) for pool in pools)
 
     def views(self, pools: Sequence[PoolRef]) -> list[PoolView]:
-        """Return pools as they are shown; those that are gone are left out."""
+        """Return pools as the API shows them; removed pools are left out."""
         there = self.chain.catalogue.pools
         return [self.view(there[pool.id]) for pool in pools if pool.id in there]
 
@@ -203,7 +203,7 @@ class PaperVenue:
         return self.chain.catalogue.tokens
 
     async def learn(self, names: Collection[str]) -> None:
-        """Learn what tokens there are of these symbols or mints, and the pools of those not heard of."""
+        """Fetch the tokens with these symbols or mints, and the pools of tokens that were unknown here."""
         await self._names.submit(names)
 
     async def _learn_group(self, asked: list[Collection[str]]) -> list[None]:
@@ -216,7 +216,7 @@ class PaperVenue:
         return await self._running_listings.list_pool(wanted)
 
     async def delist_pool(self, pool_id: str) -> None:
-        """Take a pool off the running market; see ``Listings.delist_pool``."""
+        """Delist a pool in the running market; see ``Listings.delist_pool``."""
         await self._running_listings.delist_pool(pool_id)
 
     @property
@@ -226,7 +226,7 @@ class PaperVenue:
         return self._listings
 
     def view(self, pool: PaperPool) -> PoolView:
-        """Return a pool as it is shown to people."""
+        """Return a pool as the API shows it."""
         return PoolView(
             PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b),
             pool.program,
@@ -237,7 +237,7 @@ class PaperVenue:
         )
 
     def known(self, pools: Sequence[PoolRef]) -> list[Snapshot]:
-        """Return pools as last committed; those that are gone are left out."""
+        """Return pools as last committed; removed pools are left out."""
         now = self._now()
         there = self.chain.catalogue.pools
         return [Snapshot(pool, there[pool.id].state, now) for pool in pools if pool.id in there]
@@ -266,21 +266,21 @@ class PaperVenue:
         return self._signer.sign(swap, last_valid_slot)
 
     async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
-        """Send a transaction to the chain; one that is there already stays as it is."""
+        """Send a transaction to the chain; an existing one stays unchanged."""
         delay = self._settings.execution_delay_ms
         delay_ms = self._clock.between(delay.low, delay.high)
         return await self._submits.submit(Submission(decode(transaction), message_of(transaction), delay_ms))
 
     async def refuse(self, transaction: SignedTransaction) -> TransactionStatus:
-        """Refuse a transaction for good, unless the chain has it already."""
+        """Record a transaction as rejected, unless the chain already has it."""
         return await self._ledger.refuse(decode(transaction))
 
     async def status(self, transaction: SignedTransaction) -> TransactionStatus:
-        """Ask the chain what became of a transaction."""
+        """Return a transaction's state on the chain."""
         return await self._ask_ledger(transaction)
 
     async def outcome(self, transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
-        """Wait for a transaction's outcome: told by the chain, or asked for now and then."""
+        """Wait for a transaction's outcome, by the chain's messages and by polling the ledger."""
         deadline = self._clock.monotonic() + timeout_s
         while True:
             left_s = deadline - self._clock.monotonic()

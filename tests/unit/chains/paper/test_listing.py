@@ -185,8 +185,8 @@ def test_a_pool_holds_what_was_sent_or_is_refused(program: str, amounts: tuple[i
 
 @pytest.mark.parametrize("amounts", [(1, 2**64 - 1), (2**64 - 1, 1)])
 @pytest.mark.parametrize("program", ["meteora_dlmm", "meteora_damm_v2"])
-def test_a_price_that_is_too_far_out_is_refused(program: str, amounts: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=r"too far out|it holds"):
+def test_a_price_out_of_range_is_rejected(program: str, amounts: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"out of range|would be used"):
         initial_state(program, "GEM", "SOL", *amounts, 1_800_000_000)
 
 
