@@ -1,4 +1,4 @@
-"""REST and WebSocket: what a client sends, and what it is told.
+"""REST and WebSocket: requests and responses.
 
 routes.py           the table of all routes, and the application that is made from it
 route.py            one row of that table

@@ -1,8 +1,8 @@
-"""One client's connection: how long it may keep the server waiting, and what it is told that is no answer.
+"""One client's connection: its time-outs, and responses to requests that cannot be read.
 
-aiohttp waits for ever for the rest of a request and for a client to take its answer, and it answers what is
-not HTTP in plain text, with a traceback in the log. Here each of these waits has a limit, every answer is a
-problem, and each kind of fault is one line a second in the log at most.
+aiohttp waits forever for the rest of a request and for a client to read its response, and it answers
+malformed HTTP with plain text and a traceback in the log. Here each of these waits has a time-out, every
+error response is a problem, and each kind of fault logs at most one line per second.
 """
 
 import asyncio
@@ -21,25 +21,25 @@ from service.api.problems import MalformedError, ProblemError
 log = logging.getLogger(__name__)
 
 LARGEST_HEAD = 32 * 1024
-"""Bytes of a request before its body; one takes a few hundred."""
+"""Maximum bytes of a request before its body; a typical one has a few hundred."""
 
 _LONGEST_TARGET = 8 * 1024
-_LONGEST_FIELD = _LONGEST_TARGET - 2  # another number, by which to tell which of the two was exceeded
+_LONGEST_FIELD = _LONGEST_TARGET - 2  # a different number, to distinguish which limit was exceeded
 _MOST_FIELDS = 100
 
-# For an answer to reach a client that is still sending; what it sends is thrown away.
+# The time for a response to reach a client that is still sending; what it sends is discarded.
 _LINGER_S = 2.0
 
-# The limits below end a wait before aiohttp's own timer does.
+# Disables aiohttp's own timer: the limits below end a wait.
 _NEVER_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How long a server waits for a client, in seconds, and for how many clients at once.
+    """Time-outs in seconds, and the maximum number of connections.
 
     ``head_s``: for a new client's first request, and for the rest of a request's head. ``body_s``: for the
-    rest of its body. ``idle_s``: for the next request. ``answer_s``: for a client to take a byte more.
+    rest of its body. ``idle_s``: for the next request. ``answer_s``: for a client to accept one more byte.
     """
 
     head_s: int
@@ -50,7 +50,7 @@ class ConnectionLimits:
 
 
 class _Wait(Enum):
-    """What of the client's is waited for; ``NOTHING``: the service works, or streams."""
+    """What the server is waiting for; ``NOTHING`` while it handles a request or streams."""
 
     FIRST_REQUEST = auto()
     HEAD = auto()
@@ -60,12 +60,12 @@ class _Wait(Enum):
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's protocol for one connection, with an end to every wait.
+    """aiohttp's protocol for one connection, with a time-out for every wait.
 
     Args:
         manager: The server.
         loop: The event loop.
-        now: Tells the time, in seconds.
+        now: Returns the monotonic time in seconds.
     """
 
     __slots__ = ("_body", "_head_bytes", "_taken_at", "_unsent", "_wait", "_waits_since")
@@ -76,7 +76,7 @@ class Connection(web.RequestHandler):
         super().__init__(
             manager,
             loop=loop,
-            access_log=None,  # type: ignore[arg-type] # which aiohttp takes for none
+            access_log=None,  # type: ignore[arg-type] # None disables it
             keepalive_timeout=_NEVER_S,
             lingering_time=_LINGER_S,
             max_line_size=_LONGEST_TARGET,
@@ -90,27 +90,27 @@ class Connection(web.RequestHandler):
         self._unsent = 0
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sends."""
+        """Process data from the client."""
         requests = self._request_count
         super().data_received(data)
         if self._request_count > requests:
             self._head_bytes = 0
-            # Looks are seldom: at the next one the same may be waited for again, from another request.
+            # Checks are rare: at the next one the connection may be in the same wait for another request.
             self._wait = _Wait.NOTHING
             if self._body is not None and self._misses_body:
-                # Before a body has ended, only what cannot be read counts as a request.
+                # Before a body has ended, aiohttp counts a new request only for unreadable data.
                 self._body.set_exception(web.RequestPayloadError("The rest of the body is not HTTP."))
         elif self._awaits_request:
             self._head_bytes += len(data)
             if self._head_bytes > LARGEST_HEAD:
-                self.refuse(_too_large(f"A request's head may have {LARGEST_HEAD} bytes."))
+                self.refuse(_too_large(f"The request's head must not exceed {LARGEST_HEAD} bytes."))
 
     def follow(self, body: StreamReader) -> None:
-        """Take note of the body of the request that is answered now."""
+        """Record the body of the current request."""
         self._body = body
 
     def look(self, now: float, limits: ConnectionLimits, transport: asyncio.Transport) -> bool:
-        """End the wait if it has been too long, and return whether it has."""
+        """Check the connection's time-outs; return whether one was exceeded and the wait was ended."""
         if self._takes_nothing(now, limits, transport):
             transport.abort()
             return True
@@ -129,7 +129,7 @@ class Connection(web.RequestHandler):
         return True
 
     def refuse(self, problem: ProblemError) -> None:
-        """Answer a client whose request has not been read, and close the connection."""
+        """Send an error for a request that has not been read, and close the connection."""
         if self.transport is not None:
             self.transport.write(_as_bytes(problem))
         self.force_close()
@@ -141,16 +141,16 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - the error has it
     ) -> web.StreamResponse:
-        """Return the answer to what is not HTTP, or to what a handler did not deal with."""
+        """Return the response to malformed HTTP, or to an exception that no handler caught."""
         if isinstance(exc, HttpProcessingError):
             problem = _problem_of(exc)
             fault = type(exc).__name__
-            log.info("refused from %s: %s", request.remote, problem.detail, extra={"fault": fault})
+            log.info("request from %s rejected: %s", request.remote, problem.detail, extra={"fault": fault})
         else:
-            problem = ProblemError.of_status(HTTPStatus(status), "The service met an error of its own.")
-            self.log_exception("an error of the service's own", exc_info=exc)
+            problem = ProblemError.of_status(HTTPStatus(status), "Internal error.")
+            self.log_exception("internal error", exc_info=exc)
         if request.writer.output_size > 0:
-            raise ConnectionError("part of another answer has been sent")
+            raise ConnectionError("part of another response has been sent")
         response = problems.respond(problem)
         response.force_close()
         return response
@@ -164,12 +164,12 @@ class Connection(web.RequestHandler):
 
     @property
     def _misses_body(self) -> bool:
-        """Whether the rest of a body is still to come."""
+        """Whether the rest of a body is still missing."""
         return self._body is not None and not self._body.is_eof()
 
     @property
     def _awaits_request(self) -> bool:
-        """Whether no request is being answered, and none is waiting for that."""
+        """Whether no request is being handled or queued."""
         return not (self._messages or self._request_in_progress or self._misses_body)
 
     def _current_wait(self) -> _Wait:
@@ -182,7 +182,7 @@ class Connection(web.RequestHandler):
         return _Wait.NEXT_REQUEST if self._request_count else _Wait.FIRST_REQUEST
 
     def _takes_nothing(self, now: float, limits: ConnectionLimits, transport: asyncio.Transport) -> bool:
-        """Return whether the client has taken nothing of what there is for it in all the time it has."""
+        """Return whether the client has not accepted any pending data within its time-out."""
         unsent = transport.get_write_buffer_size()
         if not unsent or unsent < self._unsent:
             self._taken_at = now
@@ -202,7 +202,7 @@ def _patience(wait: _Wait, limits: ConnectionLimits) -> float:
 
 def _too_slow(part: str) -> ProblemError:
     return ProblemError.of_status(
-        HTTPStatus.REQUEST_TIMEOUT, f"The rest of the request's {part} did not come in time."
+        HTTPStatus.REQUEST_TIMEOUT, f"The rest of the request's {part} did not arrive in time."
     )
 
 
@@ -211,21 +211,21 @@ def _too_large(detail: str) -> ProblemError:
 
 
 def _problem_of(error: HttpProcessingError) -> ProblemError:
-    """Return what a client is told whose request aiohttp could not read."""
+    """Return the problem for a request that aiohttp could not parse."""
     if isinstance(error, LineTooLong):
         if error.args[1] == _LONGEST_TARGET:
-            detail = f"A request's target may have {_LONGEST_TARGET} bytes."
+            detail = f"The request's target must not exceed {_LONGEST_TARGET} bytes."
             return ProblemError.of_status(HTTPStatus.REQUEST_URI_TOO_LONG, detail)
-        return _too_large(f"A header field may have {_LONGEST_FIELD} bytes.")
+        return _too_large(f"A header field must not exceed {_LONGEST_FIELD} bytes.")
     if isinstance(error, InvalidURLError):
-        return MalformedError("The request's target is not a URL.")
+        return MalformedError("The request's target is not a valid URL.")
     # After its first line the message repeats what the client sent.
     reason = error.message.partition("\n")[0].rstrip(":.")
-    return MalformedError(f"The request is not HTTP: {reason[:100]}.")
+    return MalformedError(f"The request is not valid HTTP: {reason[:100]}.")
 
 
 def _as_bytes(problem: ProblemError) -> bytes:
-    """Write a problem as it is sent where there is no request to answer."""
+    """Encode a problem as a raw HTTP response, for connections without a parsed request."""
     response = problems.respond(problem)
     body = response.body if isinstance(response.body, bytes) else b""
     fields = {**response.headers, "Content-Length": str(len(body)), "Connection": "close"}

@@ -1,4 +1,4 @@
-"""What schemas are made of: fields that are stricter than marshmallow's, and the kinds of schemas."""
+"""Schema base classes, and fields that are stricter than marshmallow's."""
 
 import base64
 import binascii
@@ -12,7 +12,7 @@ from service.domain.tokens import LONGEST_SYMBOL, find_token, look_alike, neares
 from service.store.orders import Position
 
 AMOUNT = {"pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?$"}
-"""The form of an amount, as the document tells it."""
+"""The form of an amount in the OpenAPI document."""
 
 _SYMBOL = f"[A-Za-z0-9]{{1,{LONGEST_SYMBOL}}}"
 _MINT = "[1-9A-HJ-NP-Za-km-z]{32,44}"
@@ -22,12 +22,12 @@ _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def is_uuid(text: str) -> bool:
-    """Return whether a text is a UUID in its usual form."""
+    """Return whether a text is a UUID in canonical form."""
     return _UUID.fullmatch(text) is not None
 
 
 class StrictInteger(fields.Integer):
-    """A JSON integer: no string, no fraction, and not true, which Python takes for one."""
+    """A JSON integer: no string, no fraction, and no boolean, which is an int in Python."""
 
     def _deserialize(
         self, value: object, attr: str | None, data: Mapping[str, object] | None, **options: object
@@ -38,7 +38,7 @@ class StrictInteger(fields.Integer):
 
 
 class StrictBoolean(fields.Boolean):
-    """True or false, and nothing that only looks like it, such as 1."""
+    """A JSON boolean; values such as 1 are rejected."""
 
     def _deserialize(self, value: object, *_where: object, **_options: object) -> bool:
         if not isinstance(value, bool):
@@ -47,7 +47,7 @@ class StrictBoolean(fields.Boolean):
 
 
 class TokenName(fields.String):
-    """A token, named by its symbol or by its mint's address; read as its symbol.
+    """A token, named by its symbol or its mint address; loaded as its symbol.
 
     Args:
         description: What the token is there for.
@@ -87,25 +87,25 @@ class TokenName(fields.String):
 
 
 def unknown_token(name: str) -> ValidationError:
-    """Return the refusal of a name that no token has; it tells the nearest symbol there is."""
+    """Return the error for an unknown token, with the closest known symbol."""
     near = nearest_symbol(name)
     hint = "GET /api/tokens lists them." if near is None else f"Did you mean {near}?"
     return ValidationError(f"Unknown token. {hint}")
 
 
 def not_a_look_alike(symbol: str) -> None:
-    """Refuse a symbol that is a known one in other letters: no such token can ever be listed.
+    """Reject a symbol that differs from a known one only in case: no such token can ever be listed.
 
     Raises:
-        ValidationError: It is.
+        ValidationError: It does.
     """
     token = look_alike(symbol)
     if token is not None:
-        raise ValidationError(f"Symbols are unique without regard to case. Did you mean {token.symbol}?")
+        raise ValidationError(f"Symbols are unique ignoring case. Did you mean {token.symbol}?")
 
 
 class QueryInteger(fields.Integer):
-    """A whole number in a query string: digits, and nothing that int() would also take."""
+    """A whole number in a query string: digits only, unlike int()."""
 
     def _deserialize(
         self, value: str, attr: str | None, data: Mapping[str, object] | None, **options: object
@@ -116,7 +116,7 @@ class QueryInteger(fields.Integer):
 
 
 class Cursor(fields.Field[Position]):
-    """A place in a list of orders, opaque to the client."""
+    """A position in a list of orders, opaque to the client."""
 
     def _serialize(self, value: Position | None, *_where: object, **_options: object) -> str | None:
         if value is None:
@@ -131,7 +131,7 @@ class Cursor(fields.Field[Position]):
             text = ""
         created_us, _, order_id = text.partition(".")
         if not (re.fullmatch(r"[0-9]{1,18}", created_us) and is_uuid(order_id)):
-            raise ValidationError("Not a cursor that this service gave out.")
+            raise ValidationError("Not a valid cursor.")
         return Position(int(created_us), order_id)
 
 
@@ -144,8 +144,8 @@ class Request(Schema, Generic[T]):
     What it is read as, after the schema's ``post_load``, is ``T``.
 
     Attributes:
-        has_nulls: Whether a client can write null at all; in a query it cannot.
-        meant_nulls: Members in which null is a value of its own.
+        has_nulls: Whether null can occur at all; not in a query string.
+        meant_nulls: Members for which null is a meaningful value.
     """
 
     has_nulls = True
@@ -174,13 +174,13 @@ class Request(Schema, Generic[T]):
     def leave_out_nulls(self, data: object, **_options: object) -> object:
         """Take out the members that are null, so that a required one is missed."""
         if not isinstance(data, dict):
-            return data  # which will be said
+            return data  # marshmallow rejects it
         known = {field.data_key for field in self.load_fields.values()} - self.meant_nulls
         return {name: value for name, value in data.items() if value is not None or name not in known}
 
 
 class ResponseSchema(Schema):
-    """What the service says, in camelCase."""
+    """A response, in camelCase."""
 
     class Meta:
         ordered = True
@@ -191,7 +191,7 @@ class ResponseSchema(Schema):
 
 
 class Stored(fields.Nested):
-    """Objects that are stored in the wire's form, and go out as they are; the schema describes them."""
+    """Objects stored in the API's form and returned unchanged; the schema only documents them."""
 
     def serialize(
         self,
@@ -205,6 +205,6 @@ class Stored(fields.Nested):
 
 
 def camel_case(name: str) -> str:
-    """Return a snake_case name as it is on the wire."""
+    """Return a snake_case name in camelCase."""
     head, *rest = name.split("_")
     return head + "".join(word.capitalize() for word in rest)

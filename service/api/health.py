@@ -1,4 +1,4 @@
-"""GET /health: whether the service can do its work, for load balancers and people."""
+"""GET /health: the health check, for load balancers and people."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from service.store.orders import Orders
 
 @dataclass(frozen=True, slots=True)
 class HealthRoute:
-    """What the health route needs: the servers, and counts of what is going on."""
+    """The handler of the health route: checks the servers, and counts orders and unknown outcomes."""
 
     orders: Orders
     link: RedisLink
@@ -22,9 +22,9 @@ class HealthRoute:
     unknown_outcomes: Callable[[], int]
 
     async def health(self, _request: web.Request) -> web.Response:
-        """Answer 200 while orders are accepted and read, 503 while PostgreSQL is away.
+        """Answer 200 while orders can be placed and read, 503 while PostgreSQL is unavailable.
 
-        ``degraded`` is Redis away, or of no use: orders are accepted and executed without it.
+        ``degraded``: Redis is unavailable or unusable; orders are accepted and executed without it.
         """
         try:
             await self.orders.versions([])

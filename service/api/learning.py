@@ -1,4 +1,4 @@
-"""Tokens that another instance has listed a moment ago: read before a request that names one is judged."""
+"""Fetches tokens that another instance has just listed, before a request that names one is validated."""
 
 import re
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ _NAME = re.compile(r"[0-9A-Za-z]{1,44}")
 
 @dataclass(frozen=True, slots=True)
 class TokenLearner:
-    """Has the venue learn the tokens that a request names and that are not known here.
+    """Has the venue fetch the tokens that a request names and that are unknown here.
 
     Args:
-        venue: Whose tokens.
+        venue: The tokens' venue.
     """
 
     venue: MarketData
@@ -26,7 +26,7 @@ class TokenLearner:
         """Learn what a body or a query names, whatever else is in it.
 
         Raises:
-            ServiceUnavailableError: A token is not known here, and whether there is one cannot be learned.
+            ServiceUnavailableError: A token is unknown here, and the venue did not answer.
         """
         if not isinstance(sent, Mapping):
             return

@@ -1,4 +1,4 @@
-"""The market over REST: what the router sees for an amount, the tokens, the pools."""
+"""The market over REST: quotes, tokens and pools."""
 
 import logging
 from collections.abc import Iterable
@@ -27,13 +27,13 @@ from service.turns import Steps, Turns
 
 log = logging.getLogger(__name__)
 
-# The paper market's prices move every two seconds, a chain's with every slot: long enough to decide in.
+# How long a quote is shown as valid: the paper market's prices move every two seconds, a chain's every slot.
 _LIFETIME = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
 class MarketRoutes:
-    """What the routes about the market need."""
+    """The handlers of the market's routes."""
 
     quoter: Quoter
     venue: MarketData
@@ -42,7 +42,7 @@ class MarketRoutes:
     turns: Turns
 
     async def quote(self, request: web.Request) -> web.Response:
-        """GET /api/quotes?tokenIn=&tokenOut=&amountIn= (or amountOut=): nothing is reserved by it."""
+        """GET /api/quotes?tokenIn=&tokenOut=&amountIn= (or amountOut=). Reserves nothing."""
         await self.learn(request.query)
         query = load_query(request, QUOTE_QUERY)
         try:
@@ -82,7 +82,7 @@ class MarketRoutes:
         return json_list_response("tokens", await self.turns.take(_written(TOKEN, tokens)))
 
     async def pools(self, request: web.Request) -> web.Response:
-        """GET /api/pools?venue=&token=: as they are now."""
+        """GET /api/pools?venue=&token=."""
         await self.learn(request.query)
         query = load_query(request, POOL_QUERY)
         await self._catch_up()
@@ -96,11 +96,11 @@ class MarketRoutes:
         return json_list_response("pools", await self.turns.take(_written(POOL, shown)), slot=slot)
 
     async def _catch_up(self) -> None:
-        """Learn what was not heard of here; while that cannot be, what is known is shown."""
+        """Fetch changes that have not arrived here; if that fails, local state is shown."""
         try:
             await self.venue.refresh()
         except VenueUnavailableError as error:
-            log.debug("the market as it is known here is shown (%s)", error)
+            log.debug("showing the market from local state (%s)", error)
 
 
 def _any_is_good(_choice: Choice) -> bool:
@@ -108,7 +108,7 @@ def _any_is_good(_choice: Choice) -> bool:
 
 
 def _written(schema: Schema, objects: Iterable[dict[str, object]]) -> Steps[list[bytes]]:
-    """Write a list that may be long, one by one."""
+    """Encode a possibly long list, one element per step."""
     written = []
     for each in objects:
         written.append(orjson.dumps(schema.dump(each)))
@@ -123,7 +123,7 @@ def _no_quote(end: NoRouteError) -> InvalidError | ServiceUnavailableError:
 
 
 def pool_json(view: PoolView) -> dict[str, object]:
-    """Return a pool as its schema dumps it."""
+    """Return a pool in the form that its schema dumps."""
     pool = view.pool
     decimals_a, decimals_b = TOKENS[pool.token_a].decimals, TOKENS[pool.token_b].decimals
     return {

@@ -1,4 +1,4 @@
-"""Requests read by their schemas, and answers written as JSON."""
+"""Loads requests by their schemas, and writes JSON responses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -23,7 +23,7 @@ def load_query(request: web.Request, schema: Request[T]) -> T:
     """Read a query string by its schema.
 
     Raises:
-        InvalidError: A value, or a name, is not the schema's.
+        InvalidError: A value or a name does not match the schema.
     """
     seen = set()
     for pair in request.query.items():
@@ -40,19 +40,19 @@ async def load_body(request: web.Request, schema: Request[T], learn: Learn | Non
     """Read a JSON body by its schema.
 
     Args:
-        request: What came.
-        schema: What may be in it.
-        learn: Awaited with what was sent, before it is read: to learn what it names.
+        request: The request.
+        schema: The schema of its body.
+        learn: Awaited with the parsed body before validation, to fetch unknown tokens that it names.
 
     Raises:
-        MediaTypeError: It is not said to be JSON.
-        MalformedError: It is not JSON, or has a member twice.
-        InvalidError: A value, or a name, is not the schema's.
+        MediaTypeError: The content type is not JSON.
+        MalformedError: The body is not JSON, or has a duplicate member.
+        InvalidError: A value or a name does not match the schema.
     """
     if request.content_type != "application/json":
         raise MediaTypeError("The body must be JSON, with Content-Type: application/json.")
     if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip", "deflate"}:
-        raise MediaTypeError("The body's Content-Encoding may be gzip or deflate.")
+        raise MediaTypeError("The body's Content-Encoding must be gzip or deflate, if any.")
     try:
         body = read_json(await request.read())
     except (web.RequestPayloadError, ConnectionError) as error:
@@ -71,7 +71,7 @@ def json_list_response(name: str, texts: Sequence[bytes], **members: object) -> 
     """Return a response of an object with a list that may be long: it is sent piece by piece.
 
     Args:
-        name: The list's.
+        name: The list's name.
         texts: Its elements, in JSON.
         members: The object's other members.
     """
@@ -91,7 +91,7 @@ async def _pieces(head: bytes, texts: Sequence[bytes], tail: bytes) -> AsyncIter
         if len(piece) > _PIECE:
             yield bytes(piece)
             piece.clear()
-            # To write is no wait while the client takes it.
+            # Writing does not yield to the event loop while the client reads fast enough.
             await asyncio.sleep(0)
     yield bytes(piece) + tail
 

@@ -1,4 +1,4 @@
-"""A page of orders in JSON, written order by order: it may be long, and others are waiting."""
+"""A page of orders in JSON, encoded order by order with yields to the event loop, since it may be long."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from service.store.orders import Orders, Page, Position
 from service.turns import Steps, Turns
 
 LARGEST_PAGE_BYTES = 2 * 1024 * 1024
-"""A page ends with the order that reaches it, however many more were asked for."""
+"""A page ends with the order that reaches this size, even below its limit of orders."""
 
 _READ_TOGETHER = 25
 
 
 @dataclass(slots=True)
 class _Written:
-    """Orders in JSON so far, their size in bytes, and the place of the last one."""
+    """The orders encoded so far, their size in bytes, and the position of the last one."""
 
     orders: list[bytes] = field(default_factory=list)
     size: int = 0
@@ -31,7 +31,7 @@ class _Written:
 
     @property
     def full(self) -> bool:
-        """Whether no more orders go on the page."""
+        """Whether the page has reached its maximum size."""
         return self.size >= LARGEST_PAGE_BYTES
 
 
@@ -40,7 +40,7 @@ class Pages:
 
     Args:
         orders: Reads the orders.
-        turns: With the event loop.
+        turns: Yields to the event loop during long encodings.
     """
 
     def __init__(self, orders: Orders, turns: Turns) -> None:
@@ -48,12 +48,12 @@ class Pages:
         self._turns = turns
 
     async def write(self, page: Page, status: Status | None) -> web.Response:
-        """Return a page of orders that are in a status (None: any); it ends early when it is long."""
+        """Return a page of orders in a status (None: any); it ends early if it reaches the maximum size."""
         written = _Written()
         for first in range(0, len(page.places), _READ_TOGETHER):
             places = page.places[first : first + _READ_TOGETHER]
             orders = await self._orders.get_many([place.order_id for place in places])
-            # Reading them has had a turn already.
+            # Reading the orders has already used its share of this event loop iteration.
             await asyncio.sleep(0)
             await self._turns.take(_write(written, places, orders, status))
             if written.full:
@@ -68,7 +68,7 @@ def _write(
 ) -> Steps[None]:
     for place in places:
         order = orders[place.order_id]
-        # One that has moved on between the two reads is no longer of the list.
+        # An order whose status changed between the two reads no longer belongs to the list.
         if status is None or order.status == status:
             text = orjson.dumps(ORDER.dump(OrderAt(order)))
             written.orders.append(text)

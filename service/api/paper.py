@@ -1,4 +1,4 @@
-"""What only a paper market can do: list a pool, and a token, while it runs, and take one off again."""
+"""Routes of the paper market only: list and delist pools and tokens at run time."""
 
 import re
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _POOL_ID = re.compile(r"[A-Za-z0-9:_-]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class PaperRoutes:
-    """What the routes about the paper market need."""
+    """The handlers of the paper market's routes."""
 
     venue: PaperVenue
     learn: Learn
@@ -44,11 +44,11 @@ class PaperRoutes:
         except QueueFullError:
             raise _too_many() from None
         except VenueUnavailableError as error:
-            raise ServiceUnavailableError("The market did not answer; see whether it is listed.") from error
+            raise ServiceUnavailableError("The market did not answer; check if it is listed.") from error
         return json_response(POOL.dump(pool_json(self.venue.view(pool))), HTTPStatus.CREATED)
 
     async def delist_pool(self, request: web.Request) -> web.Response:
-        """DELETE /api/paper/pools/{poolId}: 204 when it can be traded no more."""
+        """DELETE /api/paper/pools/{poolId}: delist a pool; 204 when it can no longer be traded."""
         pool_id = request.match_info["pool_id"]
         if not _POOL_ID.fullmatch(pool_id):
             raise NotFoundError("There is no such pool.")
@@ -61,9 +61,9 @@ class PaperRoutes:
         except QueueFullError:
             raise _too_many() from None
         except VenueUnavailableError as error:
-            raise ServiceUnavailableError("The market did not answer; see whether it is delisted.") from error
+            raise ServiceUnavailableError("The market did not answer; check if it is delisted.") from error
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
 def _too_many() -> ServiceUnavailableError:
-    return ServiceUnavailableError("Too many pools wait to be listed or delisted; try again.")
+    return ServiceUnavailableError("Too many pools are waiting to be listed or delisted; try again.")

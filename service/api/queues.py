@@ -1,8 +1,8 @@
-"""Requests that cost much wait for one another, kind by kind, so that nobody else waits for them.
+"""Limits the concurrency of expensive requests by kind, so that they do not delay anything else.
 
-A client may repeat any request as fast as it is answered, over as many connections as it likes. What is
-cheap is answered side by side; of each dear kind only so many are answered at once, first come first served,
-so that connections to PostgreSQL and turns of the event loop are left for the execution of orders.
+A client may repeat any request as fast as it is answered, over any number of connections. Cheap requests run
+concurrently without a limit. Of each expensive kind only a few run at once, first come, first served, so that
+connections to PostgreSQL and event loop time remain for the execution of orders.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def at_most(count: int, handler: _Handler) -> _Handler:
-    """Return a handler that answers so many requests at once; the others wait, in order.
+    """Return a handler that runs at most ``count`` requests at once; the others wait, in order.
 
-    A request that finds a thousand waiting is answered with 503. One whose client has gone is not worked on.
+    If a thousand requests are waiting, the response is 503. Requests of disconnected clients are dropped.
     """
     turns = asyncio.Semaphore(count)
     waiting = 0
@@ -29,9 +29,9 @@ def at_most(count: int, handler: _Handler) -> _Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         nonlocal waiting
         if waiting >= LONGEST_QUEUE:
-            raise ServiceUnavailableError("Too many requests like this one are waiting; try again.")
-        # Read first: a client that is slow to send takes up its own time only. The handler reads it again,
-        # from memory, and deals with a body that cannot be read.
+            raise ServiceUnavailableError("Too many requests of this kind are waiting; try again.")
+        # Read the body first, so that a slow client does not occupy a place. The handler reads it again, from
+        # memory, and handles an unreadable body.
         with contextlib.suppress(web.RequestPayloadError, ConnectionError):
             await request.read()
         waiting += 1
@@ -41,7 +41,7 @@ def at_most(count: int, handler: _Handler) -> _Handler:
             waiting -= 1
         try:
             if request.transport is None:
-                raise ConnectionResetError("the client has gone")
+                raise ConnectionResetError("the client has disconnected")
             return await handler(request)
         finally:
             turns.release()

@@ -1,4 +1,4 @@
-"""What the service answers: the wire contract's objects. The OpenAPI document is made from these."""
+"""Response schemas. The OpenAPI document is generated from them."""
 
 from marshmallow import Schema, fields, validate
 
@@ -25,7 +25,7 @@ class HistoryEntrySchema(ResponseSchema):
     )
     landedAt = fields.String(  # noqa: N815
         metadata={
-            "description": "Of `confirmed`: when it landed, which is before it was written down. "
+            "description": "Of `confirmed`: when it landed, which is before it was recorded. "
             "Never after the order's expiresAt.",
             "format": "date-time",
         }
@@ -37,11 +37,9 @@ class HistoryEntrySchema(ResponseSchema):
     maximumIn = fields.String(metadata=AMOUNT)  # noqa: N815
     minimumOut = fields.String(metadata=AMOUNT)  # noqa: N815
     triggeredBy = fields.Raw(  # noqa: N815
-        metadata={"type": "object", "description": "What fired a resting order: what was seen then."}
+        metadata={"type": "object", "description": "The market data that fired a resting order."}
     )
-    amended = fields.Raw(
-        metadata={"type": "object", "description": "Each term that was changed: `from` and `to`."}
-    )
+    amended = fields.Raw(metadata={"type": "object", "description": "Each changed term: `from` and `to`."})
     nextTryAt = fields.String(metadata={"format": "date-time"})  # noqa: N815
 
 
@@ -53,7 +51,7 @@ class FeeSchema(ResponseSchema):
 
 
 class _SwapSchema(ResponseSchema):
-    """A swap as quoted. Objects like this are stored in the wire's form."""
+    """A swap as quoted. Such objects are stored in the API's form."""
 
     venue = fields.String(required=True, validate=validate.OneOf(list(Dex)))
     poolId = fields.String(required=True)  # noqa: N815
@@ -64,7 +62,7 @@ class _SwapSchema(ResponseSchema):
 
 
 class OfferSchema(_SwapSchema):
-    """What one pool answered when it was asked to quote the whole amount: a swap, or a reason why not."""
+    """One pool's quote for the whole amount, or the reason for no quote."""
 
     chosen = fields.Boolean(metadata={"description": "Whether the route goes through this pool."})
     reason = fields.String(validate=validate.OneOf(list(FailureCode)))
@@ -78,7 +76,7 @@ class LegSchema(_SwapSchema):
 
 
 class PathSchema(ResponseSchema):
-    """Legs one after the other: all that the first pays goes into the second."""
+    """Legs in sequence: the first leg's whole output is the second's input."""
 
     amountIn = fields.String(required=True, metadata=AMOUNT)  # noqa: N815
     amountOut = fields.String(required=True, metadata=AMOUNT)  # noqa: N815
@@ -86,7 +84,7 @@ class PathSchema(ResponseSchema):
 
 
 class BeatenSchema(ResponseSchema):
-    """The best simpler route, and what it would have paid."""
+    """The best simpler route that was not chosen, and its amounts."""
 
     venue = fields.String(required=True, validate=validate.OneOf([*Dex, MULTIPLE]))
     poolIds = fields.List(fields.String(), required=True)  # noqa: N815
@@ -95,7 +93,7 @@ class BeatenSchema(ResponseSchema):
 
 
 class RouteSchema(ResponseSchema):
-    """Paths side by side, executed in one transaction: all or none."""
+    """Parallel paths, executed atomically in one transaction."""
 
     venue = fields.String(required=True, validate=validate.OneOf([*Dex, MULTIPLE]))
     amountIn = fields.String(required=True, metadata=AMOUNT)  # noqa: N815
@@ -118,14 +116,14 @@ class OrderSchema(ResponseSchema):
     amount_in = fields.String(
         required=True,
         allow_none=True,
-        metadata={"description": "As it was sent; null until confirmed, if amountOut was sent.", **AMOUNT},
+        metadata={"description": "As sent; if amountOut was sent, null until confirmed.", **AMOUNT},
     )
     order_type = fields.String(required=True, validate=validate.OneOf(list(OrderType)))
     slippage_bps = fields.Integer(required=True)
     time_in_force = fields.String(required=True, allow_none=True, validate=validate.OneOf(list(TimeInForce)))
     limit_price = fields.String(required=True, allow_none=True, metadata=AMOUNT)
     sniper_conditions = fields.Raw(
-        required=True, allow_none=True, metadata={"type": "object", "description": "As they were sent."}
+        required=True, allow_none=True, metadata={"type": "object", "description": "As sent."}
     )
     expires_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
     status = fields.String(required=True, validate=validate.OneOf(list(Status)))
@@ -139,7 +137,7 @@ class OrderSchema(ResponseSchema):
     amount_out = fields.String(
         required=True,
         allow_none=True,
-        metadata={"description": "What was paid out; before, what was asked for, if it was.", **AMOUNT},
+        metadata={"description": "The output once confirmed; before that, as sent, or null.", **AMOUNT},
     )
     executed_price = fields.String(
         required=True,
@@ -161,7 +159,7 @@ class OrderSchema(ResponseSchema):
 
 
 class QuoteSchema(ResponseSchema):
-    """What the router sees now for an amount."""
+    """The router's current quote for an amount."""
 
     token_in = fields.String(required=True)
     token_out = fields.String(required=True)
@@ -183,7 +181,7 @@ class QuoteSchema(ResponseSchema):
     expires_at = fields.String(
         required=True,
         metadata={
-            "description": "When the market will have moved on; nothing is reserved until then.",
+            "description": "When the quote is out of date. Nothing is reserved until then.",
             "format": "date-time",
         },
     )
@@ -204,7 +202,7 @@ class TokenListSchema(ResponseSchema):
 
 
 class PoolSchema(ResponseSchema):
-    """A pool as it is now."""
+    """A pool's current state."""
 
     id = fields.String(required=True)
     venue = fields.String(required=True, validate=validate.OneOf(list(Dex)))
@@ -212,18 +210,18 @@ class PoolSchema(ResponseSchema):
     token_a = fields.String(required=True)
     token_b = fields.String(required=True)
     amount_a = fields.String(
-        required=True, metadata={"description": "What the pool's account of tokenA holds.", **AMOUNT}
+        required=True, metadata={"description": "The balance of the pool's tokenA account.", **AMOUNT}
     )
     amount_b = fields.String(required=True, metadata=AMOUNT)
     price = fields.String(
         required=True,
         allow_none=True,
-        metadata={"description": "tokenB for one tokenA at the margin, before fees.", **AMOUNT},
+        metadata={"description": "The marginal price, tokenB for one tokenA, before fees.", **AMOUNT},
     )
 
 
 class PoolListSchema(ResponseSchema):
-    """Pools, and the slot as of which they are so."""
+    """Pools, and the slot of their state."""
 
     slot = fields.Integer(required=True)
     pools = fields.List(fields.Nested(PoolSchema), required=True)
@@ -234,16 +232,16 @@ class CancelledOrderSchema(OrderSchema):
 
     cancel_requested = fields.Boolean(
         required=True,
-        metadata={"description": "It has been submitted: it is cancelled unless its attempt lands."},
+        metadata={"description": "It was submitted: it is cancelled unless its transaction lands."},
     )
 
 
 class CancelledSchema(ResponseSchema):
-    """What became of the orders that a filter named."""
+    """The result for the orders that matched a filter."""
 
     cancelled = fields.Integer(required=True)
     cancel_requested = fields.Integer(
-        required=True, metadata={"description": "Submitted: cancelled unless their attempts land."}
+        required=True, metadata={"description": "Submitted: cancelled unless their transactions land."}
     )
 
 
@@ -255,7 +253,7 @@ class OrderListSchema(ResponseSchema):
 
 
 class StatusUpdateSchema(ResponseSchema):
-    """A WebSocket message: one entry of the history, and the order as it stood then."""
+    """A WebSocket message: one entry of the history, and the order as of that entry."""
 
     type = fields.Constant("status_update", required=True)
     order_id = fields.String(required=True, metadata={"format": "uuid"})
@@ -266,7 +264,7 @@ class StatusUpdateSchema(ResponseSchema):
 
 
 class ProblemErrorSchema(Schema):
-    """One thing that is not valid, and where."""
+    """One validation error and its location."""
 
     detail = fields.String(required=True)
     pointer = fields.String(required=True, metadata={"description": "RFC 6901, as a URI fragment."})
@@ -282,14 +280,14 @@ class ProblemSchema(Schema):
     errors = fields.List(fields.Nested(ProblemErrorSchema))
     reason = fields.String(
         validate=validate.OneOf(list(FailureCode)),
-        metadata={"description": "Of a quote that cannot be given: why."},
+        metadata={"description": "Why a quote cannot be given."},
     )
     orderId = fields.String(  # noqa: N815
         metadata={"description": "Of a 503: the id under which the order may exist."}
     )
 
 
-# Building a schema costs more than using it.
+# Created once, since creating a schema costs more than using it.
 ORDER = OrderSchema()
 ORDER_LIST = OrderListSchema()
 CANCELLED_ORDER = CancelledOrderSchema()

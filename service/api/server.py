@@ -1,6 +1,6 @@
-"""The HTTP server: the connections that are open, how many there may be, and a look at their waits.
+"""The HTTP server: the open connections, their maximum number, and their time-outs.
 
-One look at all of them every half second judges who waits for too long, so that a request costs no timer.
+Time-outs are checked for all connections every half second, so that a request needs no timer.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.5
 _AT_A_TIME = 500
-"""Connections that are looked at before others have a turn: less than a millisecond."""
+"""Connections checked between two yields to the event loop: less than a millisecond."""
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Server(web.Server):
-    """aiohttp's server, of connections that do not wait for ever.
+    """aiohttp's server with time-outs for connections.
 
     Args:
-        stock: aiohttp's own for the same application.
-        limits: How long is waited, and for how many.
-        clock: The time.
-        largest_body: Bytes; a request that announces more is refused before it sends them.
+        stock: aiohttp's own server for the same application.
+        limits: The time-outs, and the maximum number of connections.
+        clock: The clock.
+        largest_body: Bytes; a request with a larger Content-Length is rejected before its body is sent.
     """
 
     def __init__(
@@ -53,25 +53,25 @@ class Server(web.Server):
         return Connection(self, self._loop, self._clock.monotonic)
 
     def start(self) -> None:
-        """Begin to judge waits."""
+        """Begin to check time-outs."""
         self._looks.start()
 
     async def stop(self) -> None:
-        """Judge no more waits."""
+        """Stop checking time-outs."""
         await self._looks.stop()
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Take a connection, or refuse it when there are too many."""
+        """Accept a connection, or reject it if there are too many."""
         super().connection_made(handler, transport)
         if len(self._open) < self._limits.connections:
             self._open[handler] = transport
         elif isinstance(handler, Connection):
             most = self._limits.connections
-            log.warning("all %d connections are in use", most, extra={"fault": "connections"})
+            log.warning("the limit of %d connections is reached", most, extra={"fault": "connections"})
             handler.refuse(ServiceUnavailableError("Too many connections are open; try again."))
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         super().connection_lost(handler, exc)
         self._open.pop(handler, None)
 
@@ -85,7 +85,7 @@ class Server(web.Server):
                 if isinstance(connection, Connection) and connection in self._open:
                     ended += connection.look(self._clock.monotonic(), self._limits, transport)
             if ended:
-                log.info("%d clients kept the server waiting for too long", ended, extra={"fault": "waits"})
+                log.info("%d connections timed out", ended, extra={"fault": "waits"})
 
     def _make(
         self,
@@ -100,9 +100,9 @@ class Server(web.Server):
         return self._stock.request_factory(message, payload, protocol, writer, task)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request; what aiohttp refuses before the application sees it is a problem too."""
+        """Answer a request; requests that aiohttp rejects before the application get a problem too."""
         if (request.content_length or 0) > self._largest_body:
-            detail = f"A body may have {self._largest_body} bytes."
+            detail = f"The body must not exceed {self._largest_body} bytes."
             return problems.respond(ProblemError.of_status(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail))
         try:
             return await self._stock.request_handler(request)
@@ -111,14 +111,14 @@ class Server(web.Server):
 
 
 class Runner(web.AppRunner):
-    """Runs a web application behind such a server.
+    """Runs a web application with this server.
 
     Args:
         app: The application.
-        limits: How long is waited for clients, and for how many.
-        clock: The time.
+        limits: The time-outs, and the maximum number of connections.
+        clock: The clock.
         largest_body: Bytes.
-        stop_s: What an answer that is not ready has when the service stops.
+        stop_s: How long a stop waits for unfinished responses.
     """
 
     __slots__ = ("_clock", "_largest_body", "_limits")
@@ -138,7 +138,7 @@ class Runner(web.AppRunner):
         self._largest_body = largest_body
 
     async def cleanup(self) -> None:
-        """Stop, whatever the clients do."""
+        """Stop the server, regardless of its clients."""
         if isinstance(self.server, Server):
             await self.server.stop()
         await super().cleanup()

@@ -1,4 +1,4 @@
-"""JSON as clients send it, read strictly: a member that is given twice is refused, whatever its values."""
+"""Strict JSON parsing of request bodies: duplicate members are rejected, even with equal values."""
 
 import json
 from collections.abc import Iterable
@@ -6,31 +6,31 @@ from collections.abc import Iterable
 import orjson
 
 DEEPEST = 64
-"""Levels of objects and arrays; an order has four."""
+"""Maximum levels of objects and arrays; an order has four."""
 
 MOST_MEMBERS = 1_000
-"""Members, or elements that are objects or arrays; more would hold up everybody else."""
+"""Maximum number of members, or of elements that are objects or arrays; more would block the event loop."""
 
 _LONGEST_NAME = 64
 
 
 class NotJsonError(ValueError):
-    """The text is not JSON, or says one thing twice; the message says why, for the client."""
+    """The text is not JSON, or has a duplicate member; the message says why, for the client."""
 
 
 def read_json(text: bytes) -> object:
     """Read JSON (RFC 8259) whose objects have no member twice (RFC 7493).
 
     Raises:
-        NotJsonError: It is not; also for bad UTF-8, NaN, lone surrogates, and what is too deep or too many.
+        NotJsonError: It is not; also for invalid UTF-8, NaN, lone surrogates, and exceeded limits.
     """
     try:
         value: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise NotJsonError(f"The body is not JSON: {error}.") from None
-    # Of a member that is given twice orjson keeps the last, in silence. Each member has a colon of its own,
-    # so where there are no more colons than members none is missing; this spares most bodies the second
-    # reading, which takes several times as long.
+    # Of duplicate members orjson silently keeps the last. Each member has a colon, so if there are as many
+    # colons as members, none is missing. This saves most bodies the second parsing, which takes several times
+    # as long.
     if text.count(b":") != _members(value):
         _PAIRS.decode(text.decode())
     return value
@@ -63,9 +63,9 @@ def _refuse_doubles(pairs: list[tuple[str, object]]) -> None:
     seen = set()
     for name, _value in pairs:
         if name in seen:
-            raise NotJsonError(f"The body has a member twice: {json.dumps(name[:_LONGEST_NAME])}.")
+            raise NotJsonError(f"The body has a duplicate member: {json.dumps(name[:_LONGEST_NAME])}.")
         seen.add(name)
 
 
-# Numbers stay text, as they may have any length.
+# Numbers stay text, since they may have any length.
 _PAIRS = json.JSONDecoder(object_pairs_hook=_refuse_doubles, parse_int=str, parse_float=str)

@@ -70,8 +70,8 @@ async def problem_of(answer: ClientResponse, status: int) -> dict[str, Any]:
         "surrogate",
         "deep",
         "deep objects",
-        "a member twice",
-        "a member twice, deep down",
+        "a duplicate member",
+        "a duplicate member, nested",
         "thousands of members",
     ],
 )
