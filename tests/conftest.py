@@ -1,4 +1,4 @@
-"""What all tests share: real servers, started once and only when a test asks for them."""
+"""Fixtures for all tests: real servers, started once and only when a test needs them."""
 
 import functools
 import logging
@@ -38,14 +38,14 @@ def cluster() -> Iterator[TestCluster]:
 
 @pytest.fixture
 def servers(cluster: TestCluster) -> Iterator[TestServers]:
-    """Return a database of the test's own, and a Redis prefix."""
+    """Return a database and a Redis prefix for this test only."""
     servers = cluster.new()
     yield servers
     cluster.drop(servers)
 
 
 def service_on(servers: TestServers, **environment: str) -> Service:
-    """Return a service on the given servers; without delays, unless its settings say so."""
+    """Return a service on the given servers; without delays unless its settings set them."""
     logging.getLogger("taskiq").setLevel(logging.WARNING)
     wanted = {**NO_DELAYS, **servers.environment, **environment}
     with patch.dict(os.environ, wanted):
@@ -55,7 +55,7 @@ def service_on(servers: TestServers, **environment: str) -> Service:
 
 @pytest.fixture
 def make_service(servers: TestServers) -> Callable[..., Service]:
-    """Return a maker of services on the test's servers."""
+    """Return a function that creates services on the test's servers."""
     return functools.partial(service_on, servers)
 
 
@@ -64,7 +64,7 @@ def start(
     make_service: Callable[..., Service],
     aiohttp_client: Callable[[Application], Awaitable[Client]],
 ) -> Callable[..., Awaitable[Client]]:
-    """Return a starter of services; it gives a client of the started one."""
+    """Return a function that starts a service and returns a client for it."""
 
     async def start(**environment: str) -> Client:
         return await aiohttp_client(make_service(**environment).web)
@@ -74,7 +74,7 @@ def start(
 
 @pytest.fixture
 def spawn(servers: TestServers) -> Iterator[Callable[..., ServiceProcess]]:
-    """Return a starter of services in processes of their own; those left over are killed."""
+    """Return a function that starts services in their own processes, which are killed at the end."""
     running: list[ServiceProcess] = []
 
     def spawn(**environment: str) -> ServiceProcess:

@@ -1,4 +1,4 @@
-"""What tests share.
+"""Shared code of the tests.
 
 Servers and processes:
 
@@ -12,15 +12,15 @@ settings.py       settings, loaded as if nothing but some variables were set
 
 Clients:
 
-orders.py         placing orders and following them
-load.py           many orders at once
+orders.py         places and follows orders
+load.py           many concurrent orders
 resting.py        limit and sniper orders of every kind
 gem_market.py     limit and sniper orders in a market whose prices only the test moves
 flood.py          one request, repeated as fast as it is answered
 raw.py            HTTP, byte by byte
-sockets.py        a WebSocket client that does only what it is told
+sockets.py        a WebSocket client without automatic behaviour
 
-Parts of the service without the rest:
+Parts of the service in isolation:
 
 store.py          the store
 desk.py           the store, with others who end, fire and amend the same orders
@@ -34,11 +34,11 @@ times.py          times that orders expire at
 loop_lag.py       how long the event loop is held
 loop_load.py      orders as large as orders can be
 
-Judges, by rules that are not the engine's:
+Oracles, independent of the engine's code:
 
-judge.py          what became of market orders
-resting_judge.py  what became of orders of every type
-plain_search.py   the best route, by trying
+judge.py          checks market orders
+resting_judge.py  checks orders of every type
+plain_search.py   the best route, by exhaustive trial
 split_solver.py   the best split, by bisection
-report.py         the table of faults
+report.py         the report of the fault tests
 """

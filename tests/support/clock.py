@@ -1,18 +1,18 @@
-"""A clock that stands still until a test moves it, so that no test sleeps."""
+"""A clock that only the test moves, so that no test sleeps."""
 
 import asyncio
 
 from service.clock import Clock
 
 START_S = 1_800_000_000.0
-"""The time at which every manual clock begins, in seconds since the Unix epoch."""
+"""The initial time of every manual clock, in seconds since the Unix epoch."""
 
-# More turns of the event loop than anything here takes to come to rest.
+# More event loop iterations than any task here needs until it waits.
 _TURNS = 30
 
 
 async def settle() -> None:
-    """Let every task run until it waits for something that only the test can bring about."""
+    """Let every task run until it waits for something that only the test can trigger."""
     for _ in range(_TURNS):
         await asyncio.sleep(0)
 
@@ -20,7 +20,7 @@ async def settle() -> None:
 class ManualClock(Clock):
     """A seeded clock whose time a test moves.
 
-    ``sleeps_s`` holds the length of every pause that anybody has asked for.
+    ``sleeps_s`` holds the length of every requested sleep.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -31,7 +31,7 @@ class ManualClock(Clock):
         self.observe_database_time(START_S)
 
     def monotonic(self) -> float:
-        """Return the seconds for which the test has moved the clock."""
+        """Return the seconds by which the test has moved the clock."""
         return self._elapsed_s
 
     def time_ms(self) -> int:
@@ -39,7 +39,7 @@ class ManualClock(Clock):
         return round((START_S + self._elapsed_s) * 1000)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until the test has moved the clock so far; zero or less is no wait at all."""
+        """Wait until the test has moved the clock this far; zero or less returns at once."""
         if seconds <= 0:
             return
         self.sleeps_s.append(seconds)
@@ -51,7 +51,7 @@ class ManualClock(Clock):
             self._sleepers.remove(sleeper)
 
     async def advance(self, seconds: float) -> None:
-        """Move the clock, waking each sleeper at its time and letting it run until it waits again."""
+        """Move the clock; each sleeper wakes at its time and runs until it waits again."""
         end = self._elapsed_s + seconds
         await settle()
         while due := [(at, future) for at, future in self._sleepers if at <= end]:
@@ -62,7 +62,7 @@ class ManualClock(Clock):
         await settle()
 
     async def jump(self, seconds: float) -> None:
-        """Move the clock while nothing runs, as it moves for a process that is stopped and continued."""
+        """Move the clock while nothing runs, as for a process that is stopped and continued."""
         self._elapsed_s += seconds
         for at, future in list(self._sleepers):
             if at <= self._elapsed_s:

@@ -1,4 +1,4 @@
-"""The store with those who end, fire and amend orders, and two processes that do so at once."""
+"""The store with cancellation, firing and amendment, and two processes that use them concurrently."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -18,7 +18,7 @@ from tests.support.store import Store, changed
 
 
 class Desk:
-    """A store, with those who end, fire and amend."""
+    """A store with the parts that end, fire and amend orders."""
 
     def __init__(self, servers: TestServers, store: Store) -> None:
         self.servers = servers
@@ -43,13 +43,13 @@ class Desk:
         return order
 
     async def fired(self, **changes: Any) -> NewOrder:
-        """Store a limit order and have it fired."""
+        """Store a limit order and fire it."""
         order = await self.place(**changes)
         assert await self.resting.fire([Fired(order.id, 2, {"triggeredBy": {"price": "1"}})]) == [order.id]
         return order
 
     async def come_to(self, *statuses: Status, **changes: Any) -> Claimed:
-        """Store a limit order and lead it, from `routing`, through statuses; return it as it stands."""
+        """Store a limit order, claim it (`routing`) and move it through statuses; return its last state."""
         order = await self.fired(**changes)
         claim = await self.store.claims.claim(order.id)
         assert isinstance(claim, Claimed)
@@ -59,7 +59,7 @@ class Desk:
         return claim
 
     async def step(self, claim: Claimed, status: Status) -> Committed:
-        """Take an order a step on, with all that belongs to it."""
+        """Move an order to its next status, with the data that belongs to it."""
         extra: dict[str, object] = {}
         if status is Status.SUBMITTED:
             extra["transaction"] = SignedTransaction(
@@ -83,10 +83,10 @@ class Desk:
         return Amendment(order_id, version, replace(Terms(100, "GTC", "200", 200_000_000), **changes), detail)
 
     def stands(self, order_id: str) -> tuple[str, list[str], bool | None, int]:
-        """Return what has become of an order.
+        """Return an order's state.
 
-        Its status, its history's, whether its cancellation is noted (None: it is not open any more), and
-        how many attempts it has.
+        Its status, the statuses of its history, whether its cancellation is requested (None if it has ended),
+        and the number of its transactions.
         """
         [row] = rows(
             self.servers,
@@ -98,7 +98,7 @@ class Desk:
         return row
 
     def finished(self, order_id: str) -> list[str]:
-        """Return under which statuses an order is listed among those that have ended."""
+        """Return the statuses under which an order is listed in ``finished_orders``."""
         found = rows(self.servers, "SELECT status FROM finished_orders WHERE order_id = %s", order_id)
         return [status for (status,) in found]
 
@@ -111,10 +111,10 @@ async def race(
     second: Desk,
     other: Callable[[], Awaitable[object]],
 ) -> tuple[list[object], int]:
-    """Have two processes do something at once.
+    """Run an operation of two processes concurrently.
 
     Returns:
-        What came of each, and how often one of them was given up for the other.
+        Each one's result, and the number of deadlocks.
     """
     actors = [Actor(servers), Actor(servers)]
     runs = [first.store.database.run, second.store.database.run]

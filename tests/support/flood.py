@@ -1,7 +1,7 @@
-"""A flood: one client, in a process of its own, that repeats requests as fast as they are answered.
+"""A flood: one client, in its own process, that repeats requests as fast as they are answered.
 
-It is bounded in connections and in time. Beside it market orders are placed, one a second, and how long each
-takes from its POST until a client knows it confirmed is what a test judges.
+Its connections and its duration are limited. Meanwhile the test places one market order per second and
+measures the time from its POST until a client sees it confirmed.
 """
 
 import asyncio
@@ -29,16 +29,16 @@ LIMIT_ORDER: Json = {
     "orderType": "limit",
     "limitPrice": "900",
 }
-"""An order that rests: nobody pays that."""
+"""An order that rests: its price is never reached."""
 
 _PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request of a flood; the method WS opens a WebSocket, takes a message, and closes it.
+    """One request of a flood; the method WS opens a WebSocket, receives a message, and closes it.
 
-    ``{n}`` in the path or in the body's strings becomes a number that no other request of the flood has.
+    ``{n}`` in the path or in the body's strings is replaced by a number that is unique within the flood.
     """
 
     method: str
@@ -48,21 +48,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Seconds from POST to ``confirmed`` of each order, and the flood's answers by status."""
+    """Seconds from POST to ``confirmed`` of each order, and the flood's responses by status."""
 
     waits_s: list[float]
     answers: Counter[str] = field(default_factory=Counter)
 
     @property
     def slowest_s(self) -> float:
-        """The longest that an order took."""
+        """The longest time of an order."""
         return max(self.waits_s)
 
 
 class Flood:
-    """Repeats requests, in turn, from several connections. Use it as a context manager: it ends with it.
+    """Repeats requests in turn over several connections, as a context manager.
 
-    ``answers`` counts what it was told, by status (or by the error's name), when it has ended.
+    After its end, ``answers`` counts the responses by status (or by the error's name).
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Flood:
         self._output = self._process.stdout
 
     def __enter__(self) -> Self:
-        assert self._output.readline() == "begun\n"  # an answer has come
+        assert self._output.readline() == "begun\n"  # a response has arrived
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -103,10 +103,10 @@ def orders_under(
     order: Json = MARKET_ORDER,
     every_s: float = 1.0,
 ) -> Outcome:
-    """Flood a service, and place a market order a second meanwhile; return how long each took.
+    """Flood a service while placing one market order per second; return how long each took.
 
     Raises:
-        AssertionError: An order was refused, or did not become ``confirmed`` in 30 s.
+        AssertionError: An order was rejected, or not ``confirmed`` within 30 s.
     """
     waits_s: list[float] = []
     with Flood(service.url, requests, seconds=seconds + _PATIENCE_S, connections=connections) as flood:
@@ -118,7 +118,7 @@ def orders_under(
 
 
 def time_to_confirmed(service: ServiceProcess, order: Json = MARKET_ORDER) -> float:
-    """Place an order, wait until a client can read that it is confirmed, and return the seconds."""
+    """Place an order, poll until it is confirmed, and return the seconds."""
     link = http.client.HTTPConnection("127.0.0.1", service.port, timeout=_PATIENCE_S)
     try:
         began = time.monotonic()
@@ -134,7 +134,7 @@ def time_to_confirmed(service: ServiceProcess, order: Json = MARKET_ORDER) -> fl
 
 
 def ask(service: ServiceProcess, method: str, path: str, body: Json | None = None) -> Json:
-    """Ask once, on a connection of its own; the answer must be a success."""
+    """Send one request on a new connection; the response must be a success."""
     link = http.client.HTTPConnection("127.0.0.1", service.port, timeout=_PATIENCE_S)
     try:
         return _ask(link, method, path, body)
@@ -152,7 +152,7 @@ def _ask(link: http.client.HTTPConnection, method: str, path: str, body: Json | 
 
 
 def _filled(value: Any, number: int) -> Any:
-    """Return a path or a body with its ``{n}`` filled in."""
+    """Return a path or a body with ``{n}`` replaced."""
     if isinstance(value, str):
         return value.replace("{n}", str(number))
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
 """Limit and sniper orders over the wire, in a market whose prices only the test moves.
 
-A token that the test has listed has no reference price, so nobody trades its pool back: what an order moves
-stays moved, and what a quote says holds until the next trade.
+A token listed by the test has no reference price, so there is no arbitrage in its pool: price impact is
+permanent, and a quote stays valid until the next trade.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ GEM_POOL: Json = {
     "amountA": "1000000",
     "amountB": "100000",
 }
-"""Ten GEM for a USDC, and of a hundred USDC's worth the pool keeps about a third of a per cent."""
+"""Ten GEM for a USDC; a swap of 100 USDC costs about a third of a per cent."""
 
 LIMIT_ORDER: Json = {"tokenIn": "USDC", "tokenOut": "GEM", "amountIn": "100", "orderType": "limit"}
 SNIPER_ORDER: Json = {**LIMIT_ORDER, "orderType": "sniper"}
 
 FIRED_LIFE = ["pending", "open", "routing", "building", "submitted", "confirmed"]
-"""What a resting order goes through when all goes well."""
+"""The statuses of a resting order without failures."""
 
 UNIT = 10**6
 """Base units of one GEM, and of one USDC."""
@@ -39,7 +39,7 @@ UNIT = 10**6
 
 @pytest.fixture(autouse=True)
 def forget_listed_tokens() -> Iterator[None]:
-    """Forget the tokens that a test lists: all services of the process share the table."""
+    """Remove the tokens that a test has listed, since all services of the process share the table."""
     known = set(TOKENS)
     yield
     for symbol in set(TOKENS) - known:
@@ -60,7 +60,7 @@ async def quoted(
     token_in: str = "USDC",  # noqa: S107 - a token to trade
     token_out: str = "GEM",  # noqa: S107
 ) -> Fraction:
-    """Return what an amount is paid now, in display units."""
+    """Return the current output for an amount, in display units."""
     query = f"tokenIn={token_in}&tokenOut={token_out}&amountIn={amount_in}"
     async with client.get(f"/api/quotes?{query}") as answer:
         body = await answer.json()
@@ -69,50 +69,50 @@ async def quoted(
 
 
 async def best_price(client: Client, amount_in: str = "100", **tokens: str) -> Fraction:
-    """Return the highest limit that an amount is paid now."""
+    """Return the highest limit price at which an amount would execute now."""
     return await quoted(client, amount_in, **tokens) / Fraction(amount_in)
 
 
 def in_words(number: Fraction) -> str:
-    """Return a price or an amount as a client writes it; it must be a decimal number."""
+    """Return a price or an amount as a decimal string; it must have a finite expansion."""
     digits = 0
     while (number * 10**digits).denominator != 1:
         digits += 1
-        assert digits < 60, "no decimal number"
+        assert digits < 60, "not a finite decimal number"
     whole, part = divmod(int(number * 10**digits), 10**digits)
     return f"{whole}.{part:0{digits}}" if digits else str(whole)
 
 
 async def limit(client: Client, price: Fraction | str, **changes: Any) -> Json:
-    """Place a limit order that buys GEM, and return the answer."""
+    """Place a limit order that buys GEM, and return the response."""
     text = price if isinstance(price, str) else in_words(price)
     return await place(client, **{**LIMIT_ORDER, "limitPrice": text, **changes})
 
 
 async def sniper(client: Client, conditions: Json, **changes: Any) -> Json:
-    """Place a sniper order that buys GEM, and return the answer."""
+    """Place a sniper order that buys GEM, and return the response."""
     return await place(client, **{**SNIPER_ORDER, "sniperConditions": conditions, **changes})
 
 
 async def buy(client: Client, usdc: str) -> Json:
-    """Buy GEM: it becomes dearer, which is to say that a USDC is paid fewer of it."""
+    """Buy GEM, so that its price rises: one USDC then buys less of it."""
     return await execute(client, tokenIn="USDC", tokenOut="GEM", amountIn=usdc, slippageBps=10_000)
 
 
 async def sell(client: Client, gem: str) -> Json:
-    """Sell GEM that was bought before: a USDC is paid more of it."""
+    """Sell GEM that was bought before, so that one USDC buys more of it."""
     return await execute(client, tokenIn="GEM", tokenOut="USDC", amountIn=gem, slippageBps=10_000)
 
 
 class Follower:
-    """A watcher that keeps its place."""
+    """A watcher that keeps its position in the stream."""
 
     def __init__(self, socket: ClientWebSocketResponse) -> None:
         self._socket = socket
         self.messages: list[Json] = []
 
     async def until(self, status: str, within_s: float = 20) -> Json:
-        """Wait for the next entry with a status and return the order as it stood then."""
+        """Wait for the next entry with a status, and return the order as of that entry."""
         async with asyncio.timeout(within_s):
             while True:
                 message: Json = await self._socket.receive_json()
@@ -122,11 +122,11 @@ class Follower:
                     return order
 
     async def end(self, within_s: float = 20) -> Json:
-        """Wait until the socket closes, as it must, and return the order as it ended."""
+        """Wait until the socket closes, as it must, and return the order's final state."""
         async with asyncio.timeout(within_s):
             while (message := await self._socket.receive()).type is WSMsgType.TEXT:
                 self.messages.append(message.json())
-        # What the server said: a client that was busy may find the connection gone with it.
+        # The server's close code: a busy client may find the connection already gone.
         assert (message.type, message.data) == (WSMsgType.CLOSE, 1000)
         order: Json = self.messages[-1]["order"]
         return order
@@ -134,25 +134,25 @@ class Follower:
 
 @asynccontextmanager
 async def following(client: Client, order: Json, after: int = 0) -> AsyncIterator[Follower]:
-    """Watch an order from an entry on."""
+    """Watch an order, starting after an entry."""
     async with client.ws_connect(f"/api/orders/{order['id']}/ws?from={after}") as socket:
         yield Follower(socket)
 
 
 async def until_status(client: Client, order: Json, status: str, within_s: float = 20) -> Json:
-    """Wait until an order comes, or came, to a status; return it as it stood then."""
+    """Wait until an order reaches or has reached a status; return it as of that entry."""
     async with following(client, order) as follower:
         return await follower.until(status, within_s)
 
 
 async def ended(client: Client, order: Json, within_s: float = 20) -> Json:
-    """Wait for an order's end and return it."""
+    """Wait until an order has ended, and return it."""
     async with following(client, order) as follower:
         return await follower.end(within_s)
 
 
 async def open_state(servers: TestServers, order: Json) -> Json:
-    """Return an order's row among the open ones, and the last transactions that wrote its two rows."""
+    """Return an order's row in ``open_orders``, and the row versions of its two rows."""
     [row] = rows(
         servers,
         "SELECT to_jsonb(p) || jsonb_build_object('row', p.xmin::text || p.ctid::text || o.xmin::text"
@@ -166,7 +166,7 @@ async def open_state(servers: TestServers, order: Json) -> Json:
 
 
 def rows(servers: TestServers, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-    """Run a statement past the engine and return its rows."""
+    """Run a statement directly on the database, and return its rows."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(sql, parameters or None)
         return cursor.fetchall() if cursor.description else []
@@ -185,7 +185,7 @@ def transactions(servers: TestServers, order: Json) -> list[tuple[int, int]]:
 
 
 def fire_by_hand(servers: TestServers, order: Json) -> None:
-    """Have a resting order executed as a trigger would that saw a price which is gone by then."""
+    """Fire a resting order like a trigger whose price is already gone."""
     fired = rows(
         servers,
         """UPDATE open_orders
@@ -197,11 +197,11 @@ def fire_by_hand(servers: TestServers, order: Json) -> None:
 
 
 async def poll(condition: Callable[[], bool | Awaitable[bool]], within_s: float = 20) -> float:
-    """Wait until a condition holds, fail when it does not in time, and return how long it took."""
+    """Wait until a condition holds, or fail after a time-out; return how long it took."""
     began = time.monotonic()
     while True:
         held = condition()
         if held if isinstance(held, bool) else await held:
             return time.monotonic() - began
-        assert time.monotonic() - began < within_s, "it did not come to that in time"
+        assert time.monotonic() - began < within_s, "the condition did not hold in time"
         await asyncio.sleep(0.01)

@@ -1,7 +1,7 @@
-"""Statements of several actors on one PostgreSQL, interleaved just as a test says.
+"""Interleaves statements of several actors on one PostgreSQL by a schedule.
 
-Each statement of an actor has two moments: it is executed, and it is committed. A schedule names, moment by
-moment, whose turn it is; an actor that waits for another's lock lets the others go on.
+Each statement has two steps: execute and commit. A schedule names the actor of each step; while an actor
+waits for another's lock, the others continue.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ _LOOK_EVERY_S = 0.002
 
 
 class Actor:
-    """One who runs statements, each in two moments. Put it in the place of a database with ``replace``.
+    """Runs statements in two steps each. It takes the place of a database with ``replace``.
 
-    ``deadlocks`` is how many of its statements PostgreSQL gave up for another's sake; as in the service, they
-    are run again if whoever asked for them does so.
+    ``deadlocks`` counts its statements that PostgreSQL aborted because of a deadlock; as in the service, the
+    caller may retry them.
     """
 
     def __init__(self, servers: TestServers) -> None:
@@ -48,11 +48,11 @@ class Actor:
         self._link.close()
 
     def take_turn(self) -> None:
-        """Let it come by one more moment."""
+        """Allow one more step."""
         self._turns.release()
 
     def go_on(self) -> None:
-        """Let it come by all moments from now on."""
+        """Allow all further steps."""
         self._unbound = True
         self._turns.release()
 
@@ -89,7 +89,7 @@ class Actor:
 
 
 def schedules(*moments: int) -> Iterator[str]:
-    """Return every order of so many moments of each actor: actor 0 is ``0``, and so on."""
+    """Return every interleaving of the actors' steps, given the number of each; actor 0 is ``0``, etc."""
     letters = "".join(str(actor) * count for actor, count in enumerate(moments))
     return ("".join(order) for order in sorted(set(itertools.permutations(letters))))
 
@@ -100,10 +100,10 @@ async def interleave(
     actors: Sequence[Actor],
     works: Sequence[Callable[[], Awaitable[object]]],
 ) -> list[object]:
-    """Have each actor do its work as the schedule says, and the rest of it freely.
+    """Run each actor's work by the schedule, and its remaining steps freely.
 
     Returns:
-        What each work returned or raised.
+        Each work's result or exception.
     """
     tasks = [asyncio.ensure_future(_outcome(work)) for work in works]
     with servers.connect() as link:
@@ -135,5 +135,5 @@ async def interleave(
 async def _outcome(work: Callable[[], Awaitable[object]]) -> object:
     try:
         return await work()
-    except Exception as error:  # noqa: BLE001 - what it raises is what the test asks about
+    except Exception as error:  # noqa: BLE001 - the test checks it
         return error

@@ -1,4 +1,4 @@
-"""Judges what an engine has done, from the tables alone, by SQL and rules that are not the engine's."""
+"""Checks the engine's results from the tables alone, with independent SQL and rules."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ _ENDS = {"confirmed", "failed"}
 
 @dataclass
 class Verdict:
-    """What was found. ``unfinished`` orders are lost only if they stay so."""
+    """The findings. ``unfinished`` orders are lost only if they never end."""
 
     orders: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
@@ -101,10 +101,10 @@ def _judge_order(  # noqa: PLR0917 - a row of the query
 
 
 def wait_until(condition: Callable[[], bool], within_s: float = 20) -> None:
-    """Wait until a condition holds; fail when it does not in time."""
+    """Wait until a condition holds, or fail after a time-out."""
     deadline = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to that in time"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.02)
 
 
@@ -123,23 +123,23 @@ def wait_for_the_end(
 
 
 def open_orders(servers: TestServers) -> set[str]:
-    """Return the ids of the orders that have not ended: cheap, whatever has ended."""
+    """Return the ids of the orders that have not ended, independent of how many have."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("SELECT order_id::text FROM open_orders")
         return {order_id for (order_id,) in cursor.fetchall()}
 
 
 def versions_of_open_orders(servers: TestServers) -> dict[str, int]:
-    """Return how far each order has come that has not ended."""
+    """Return the version of each order that has not ended."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("SELECT o.id::text, o.version FROM open_orders JOIN orders AS o ON o.id = order_id")
         return dict(cursor.fetchall())
 
 
 def wait_until_all_go_on(servers: TestServers, before: dict[str, int], *, within_s: float) -> float:
-    """Wait until every order has moved that was open before; return how long that took.
+    """Wait until every order that was open before has made a step; return how long that took.
 
-    That is what recovery means. When they end is another matter: an attempt may fail, and another follow.
+    This is the recovery time. Orders may end much later, since an attempt may fail and be retried.
     """
     began = time.monotonic()
     while stuck := before.items() & versions_of_open_orders(servers).items():
@@ -150,7 +150,7 @@ def wait_until_all_go_on(servers: TestServers, before: dict[str, int], *, within
 
 
 def wait_until_none_is_open(servers: TestServers, *, within_s: float) -> float:
-    """Wait until every order has ended, for ``judge`` to look at then; return how long that took."""
+    """Wait until every order has ended, before ``judge`` is called; return how long that took."""
     began = time.monotonic()
     while left := open_orders(servers):
         took_s = time.monotonic() - began
@@ -160,7 +160,7 @@ def wait_until_none_is_open(servers: TestServers, *, within_s: float) -> float:
 
 
 def _lives(servers: TestServers, order_ids: Iterable[str], most: int = 5) -> str:
-    """Return what some orders have been through, a line each."""
+    """Return the histories of some orders, one line each."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
             "SELECT o.status_history, o.updated_at, now(), to_jsonb(p) FROM orders AS o"
@@ -171,7 +171,7 @@ def _lives(servers: TestServers, order_ids: Iterable[str], most: int = 5) -> str
 
 
 async def audit_now(servers: TestServers) -> list[str]:
-    """Return what the audit finds wrong with the books."""
+    """Return the audit's findings."""
     database = Database(servers.database_url, size=1, clock=Clock())
     try:
         report = await service.audit.audit(database)
@@ -181,7 +181,7 @@ async def audit_now(servers: TestServers) -> list[str]:
 
 
 def audit(servers: TestServers) -> dict[str, Any]:
-    """Return what ``python -m service audit --json`` reports; it must find nothing."""
+    """Return the report of ``python -m service audit --json``, which must have no findings."""
     with ServiceProcess(servers.environment, ("audit", "--json")) as process:
         code = process.process.wait(60)
         assert code == 0, process.output

@@ -1,4 +1,4 @@
-"""Many orders at once at a service in another process; what it does not accept is counted, not raised."""
+"""Many concurrent orders for a service in another process; rejected ones are counted, not raised."""
 
 import http.client
 import itertools
@@ -36,7 +36,7 @@ def _place(service: ServiceProcess, count: int) -> Iterator[str]:
             if answer.status == 201:
                 yield content["orderId"]
     except (OSError, http.client.HTTPException):
-        return  # the service was killed: what it had not acknowledged was not promised
+        return  # the service was killed: orders without a response were not promised
     finally:
         connection.close()
 
@@ -50,7 +50,7 @@ _MIXED = (
     # In two swaps, and over both DEXs.
     {"tokenIn": "JUP", "tokenOut": "BONK", "amountIn": "40"},
     {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "20000"},
-    # Not worth the smallest unit of what it buys: it fails for good.
+    # The output would round to zero: it fails permanently.
     {"tokenIn": "BONK", "tokenOut": "SOL", "amountIn": "0.00001"},
     {"tokenIn": "USDT", "tokenOut": "USDC", "amountIn": "1000", "slippageBps": 1},
 )
@@ -58,19 +58,19 @@ _MIXED = (
 
 @dataclass
 class Placed:
-    """What became of orders under client ids: ``ids`` were promised, ``unanswered`` may exist or not."""
+    """The results of placing orders: ``ids`` were promised, ``unanswered`` may exist or not."""
 
     ids: list[str] = field(default_factory=list)
     unanswered: list[Json] = field(default_factory=list)
 
     def add(self, other: "Placed") -> None:
-        """Add what became of others."""
+        """Add the results of others."""
         self.ids += other.ids
         self.unanswered += other.unanswered
 
 
 def mixed_orders(count: int, rng: random.Random) -> list[Json]:
-    """Return orders of several pairs and amounts, each with a client order id of its own."""
+    """Return orders of several pairs and amounts, each with its own client order id."""
     return [
         {**rng.choice(_MIXED), "orderType": "market", "clientOrderId": f"c-{rng.getrandbits(96):024x}"}
         for _ in range(count)

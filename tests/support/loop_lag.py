@@ -1,4 +1,4 @@
-"""How long an event loop is held by each of its callbacks, and a service whose loop is watched like that."""
+"""Measures how long each callback blocks an event loop, and runs a service on such a loop."""
 
 import asyncio
 import threading
@@ -13,10 +13,9 @@ from service.app import Service
 
 
 class LoopProbe:
-    """Measures every callback of one event loop; a step of a task is one.
+    """Measures every callback of one event loop, including the steps of tasks.
 
-    What is measured is the CPU time of the loop's thread: what this machine does besides, and who else wants
-    the interpreter, does not count.
+    It measures the CPU time of the loop's thread, so that other processes and threads do not count.
     """
 
     def __init__(self) -> None:
@@ -25,12 +24,12 @@ class LoopProbe:
         self.what = ""
 
     def reset(self) -> None:
-        """Forget what was measured."""
+        """Discard the measurements."""
         self.longest_ms, self.what = 0.0, ""
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Measure the callbacks of ``loop``, which is asyncio's own kind."""
+        """Measure the callbacks of ``loop``, which must be asyncio's own."""
         run = asyncio.Handle._run
 
         def measured(handle: asyncio.Handle) -> None:
@@ -49,7 +48,7 @@ class LoopProbe:
 
 @contextmanager
 def watched_service(make: Callable[[], Service]) -> Iterator[tuple[Service, int, LoopProbe]]:
-    """Run a service in a thread of its own, on a loop that is measured; return it, its port and the probe."""
+    """Run a service in its own thread, on a measured loop; yield it, its port and the probe."""
     probe, ready, stop = LoopProbe(), threading.Event(), asyncio.Event()
     found: list[tuple[Service, int]] = []
 

@@ -1,4 +1,4 @@
-"""Orders as large as orders can be, stored past the engine: to execute hundreds would take minutes."""
+"""Orders of the maximum size, inserted directly, since executing hundreds would take minutes."""
 
 import json
 import uuid
@@ -7,13 +7,13 @@ from typing import Any
 from tests.support.servers import TestServers
 
 ENTRIES = 250
-"""Of a history that is full: amended to the bound, and executed in what room is left."""
+"""The entries of a full history: amended up to the limit, and executed in the remaining entries."""
 
 _POOLS = 30
 
 
 def _history(status: str, entries: int) -> list[dict[str, Any]]:
-    """Return a history that ends in a status; every tenth entry begins a try that finds its price gone."""
+    """Return a history that ends in a status; every tenth entry begins an attempt whose price is gone."""
     found = []
     for sequence in range(1, entries + 1):
         entry: dict[str, Any] = {
@@ -65,7 +65,7 @@ def _route() -> dict[str, Any]:
 
 
 def store_orders(servers: TestServers, count: int, status: str, *, entries: int = ENTRIES) -> list[str]:
-    """Store limit orders of full histories, ``open`` or ``cancelled``, with quotes; return their ids."""
+    """Insert limit orders with full histories, ``open`` or ``cancelled``, with quotes; return their ids."""
     order_ids = [str(uuid.uuid4()) for _ in range(count)]
     history = _history(status, entries)
     tries = [entry["sequence"] for entry in history if entry["status"] == "open" and "reason" in entry]

@@ -1,4 +1,4 @@
-"""A paper market for tests, and a crowd that trades in it at random."""
+"""A paper market for tests, and random traders."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ Leg = tuple[str, str, str]
 
 @lru_cache
 def founded(seed: int = 1, variance: Range = VARIANCE) -> tuple[PaperPool, ...]:
-    """Return the pools that a seed makes at ``SLOT``; they are immutable, so once will do."""
+    """Return the pools of a seed at ``SLOT``; cached, since they are immutable."""
     return tuple(genesis_pools(seed, variance, Clock(seed=1), SLOT, SLOT_MS))
 
 
@@ -41,7 +41,7 @@ def a_market(
     variance: Range = VARIANCE,
     rates: FailureRates | None = None,
 ) -> Market:
-    """Return a market as it is founded at ``SLOT``; with its pools, or with other ones."""
+    """Return a new market at ``SLOT``, with its own pools or given ones."""
     return Market(
         seed,
         founded(seed, variance) if pools is None else pools,
@@ -60,7 +60,7 @@ def a_transaction(
     minimum_out: int = 1,
     signature: str = "signature",
 ) -> PaperTransaction:
-    """Return a transaction along paths, each an amount and its legs."""
+    """Return a transaction of paths, each an amount and its legs."""
     swaps = tuple(PathSwap(amount, tuple(legs)) for amount, legs in paths)
     legs = swaps[0].legs
     return PaperTransaction(
@@ -69,14 +69,14 @@ def a_transaction(
 
 
 def distance_ppm(market: Market, pool: PaperPool, slot: int) -> Fraction:
-    """Return how far a pool's price is from its target, in millionths of it, signed."""
+    """Return the signed distance of a pool's price from its target, in parts per million."""
     target = market.reference.target(pool.dex, pool.token_a, pool.token_b, slot)
     assert target is not None
     return (Fraction(*pool.state.price(Direction.A_TO_B)) / Fraction(*target) - 1) * PPM
 
 
 def band_ppm(pool: PaperPool) -> int:
-    """Return how far from its target a pool's price may be left."""
+    """Return the allowed distance of a pool's price from its target."""
     if isinstance(pool.state, DlmmPool):
         return pool.state.parameters.bin_step * 100
     return BAND_PPM
@@ -84,9 +84,9 @@ def band_ppm(pool: PaperPool) -> int:
 
 @dataclass
 class Crowd:
-    """Trades at random, checks the market after every trade, and keeps books of its own.
+    """Trades at random, checks the market after every trade, and keeps its own books.
 
-    The books follow ``take_changes`` only, so a change that is not told shows in them.
+    The books follow ``take_changes`` only, so a change that is not reported becomes visible.
     """
 
     market: Market
@@ -108,7 +108,7 @@ class Crowd:
         self._wallets = dict(self.market.wallets)
 
     def trade(self, times: int) -> None:
-        """Let time pass and trade, so many times."""
+        """Advance time and trade, repeatedly."""
         for _ in range(times):
             self.slot += self._draw.choice((0, 0, 0, 1, 7, 100))
             self.market.move(self.slot)
@@ -120,7 +120,7 @@ class Crowd:
             self._judge(transaction, execution, changed=changed)
 
     def check_books(self) -> None:
-        """Check that all changes were told, and that every vault can pay."""
+        """Check that all changes were reported, and that no vault is short."""
         assert self._pools == self.market.pools
         assert self._wallets == self.market.wallets
         assert self.market.shortfalls() == []
@@ -147,7 +147,7 @@ class Crowd:
         )
 
     def _check(self) -> bool:
-        """Check that nothing was made or lost, and that vaults can pay; return whether anything changed."""
+        """Check conservation, and that no vault is short; return whether anything changed."""
         assert self.market.totals() == self._totals
         changes = self.market.take_changes()
         assert {pool.id for pool in changes.pools} == changes.volumes.keys()
@@ -192,4 +192,4 @@ EVERY_OUTCOME = {
     FailureCode.INSUFFICIENT_LIQUIDITY,
     FailureCode.INSUFFICIENT_BALANCE,
 }
-"""What a crowd's trades come to, beside the programs that they go through."""
+"""The possible outcomes of a crowd's trades, besides the programs that they use."""

@@ -1,4 +1,4 @@
-"""Placing orders and following them, as a client does."""
+"""Places and follows orders, as a client does."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ Json = dict[str, Any]
 MARKET_ORDER: Json = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.50", "orderType": "market"}
 
 LIFE = ["pending", "routing", "building", "submitted", "confirmed"]
-"""What a market order goes through when all goes well."""
+"""The statuses of a market order without failures."""
 
 
 def order_of(**changes: Any) -> Json:
-    """Return a valid order with changes; one with an amount out has no amount in."""
+    """Return a valid order with changes; with an amount out it has no amount in."""
     order = {**MARKET_ORDER, **changes}
     if "amountOut" in changes and "amountIn" not in changes:
         del order["amountIn"]
@@ -24,7 +24,7 @@ def order_of(**changes: Any) -> Json:
 
 
 async def place(client: Client, **changes: Any) -> Json:
-    """Place an order and return the answer."""
+    """Place an order and return the response."""
     async with client.post("/api/orders/execute", json=order_of(**changes)) as answer:
         body: Json = await answer.json()
         assert answer.status == 201, body
@@ -51,7 +51,7 @@ async def watch(client: Client, order_id: str, query: str = "") -> list[Json]:
 
 
 async def execute(client: Client, **changes: Any) -> Json:
-    """Place an order and return it as it is when it has ended."""
+    """Place an order, wait until it has ended, and return it."""
     placed = await place(client, **changes)
     await watch(client, placed["orderId"])
     return await get(client, placed["orderId"])

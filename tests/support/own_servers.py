@@ -1,7 +1,7 @@
-"""PostgreSQL and Valkey that a test may kill, and the load under which it does so.
+"""PostgreSQL and Valkey that a test may kill, and a load on the service.
 
-The session's shared cluster is for tests that leave it alone; these are started for a file of tests, from
-the main thread, in a folder of their own.
+Tests that do not disturb the servers share the session's cluster; these servers are started per test file,
+from the main thread, in their own folder.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from tests.support.servers import TestServers
 
 
 class OwnServers:
-    """Both servers, to be hurt. Each test takes a database of its own with ``new``."""
+    """Both servers, for fault injection. Each test gets its own database with ``new``."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="oee-own-")
@@ -42,7 +42,7 @@ class OwnServers:
         self._names = (f"own_{number}" for number in itertools.count(1))
 
     def new(self) -> TestServers:
-        """Return an empty database, and a Redis prefix that nobody has used."""
+        """Return an empty database and an unused Redis prefix."""
         name = next(self._names)
         assert self._embedded.database_url is not None
         assert self._embedded.redis_url is not None
@@ -53,7 +53,7 @@ class OwnServers:
 
     @contextlib.contextmanager
     def admin(self) -> Iterator[connection]:
-        """Connect to PostgreSQL as one who may end others' sessions."""
+        """Connect to PostgreSQL as a user that may terminate other sessions."""
         assert self._embedded.database_url is not None
         link = psycopg2.connect(self._embedded.database_url)
         link.autocommit = True
@@ -70,30 +70,30 @@ class OwnServers:
             yield link
 
     def end(self, server: Server, number: signal.Signals) -> None:
-        """Send a server the signal that ends it, and wait until it has ended."""
+        """Send a server a signal that ends it, and wait until it has ended."""
         assert server.pid is not None
         os.kill(server.pid, number)
         wait_until(lambda: server.exit_report() is not None)
 
     def empty_redis(self) -> None:
-        """Throw away what an ended Valkey has kept."""
+        """Delete the data of a stopped Valkey."""
         shutil.rmtree(self.valkey.folder)
 
     def start_again(self) -> None:
-        """Start what has ended, and wait until it serves."""
+        """Restart the ended servers, and wait until they are ready."""
         self._embedded.restart_dead()
         for server in (self.postgres, self.valkey):
             assert server.wait_ready(30)
 
     def stop(self) -> None:
-        """Stop both and forget their data."""
+        """Stop both and delete their data."""
         self._embedded.stop()
         self._folder.cleanup()
 
 
 @contextlib.contextmanager
 def own_valkey(*options: str) -> Iterator[str]:
-    """Start a Valkey of one's own with options such as ``"--databases", "2"``; return its URL."""
+    """Start a separate Valkey with options such as ``"--databases", "2"``; yield its URL."""
     with tempfile.TemporaryDirectory(prefix="oee-valkey-") as folder:
         path = Path(folder) / "valkey.sock"
         command = [str(valkey_server()), "--port", "0", "--unixsocket", str(path), "--dir", folder]
@@ -109,10 +109,10 @@ def own_valkey(*options: str) -> Iterator[str]:
 
 
 class Load:
-    """Clients that place orders, one after the other, until they are told to stop.
+    """Clients that place orders, one after the other, until they are stopped.
 
-    Each order has a client's id, so that what became of an unanswered one can be looked up. ``wrong`` holds
-    every answer that the contract does not know: other than 201, and 503 with Retry-After.
+    Each order has a client order id, so that orders without a response can be looked up. ``wrong`` holds
+    every response other than 201, and 503 with Retry-After.
     """
 
     _numbers = itertools.count(1)
@@ -141,11 +141,11 @@ class Load:
 
     @property
     def unavailable(self) -> int:
-        """How many were answered with 503."""
+        """The number of 503 responses."""
         return len(self.refused) + len(self.unknown)
 
     def wait_for_more(self, count: Callable[[], int], more: int = 1, within_s: float = 20) -> None:
-        """Wait until a count of answers has grown."""
+        """Wait until a count of responses has grown."""
         wanted = count() + more
         wait_until(lambda: count() >= wanted or bool(self.wrong), within_s)
         assert not self.wrong, self.wrong[:3]
@@ -158,7 +158,7 @@ class Load:
                 began = time.monotonic()
                 self._note(name, *place_one(link, name))
                 self.slowest_s = max(self.slowest_s, time.monotonic() - began)
-        except Exception as error:  # noqa: BLE001 - the thread's one way to say so
+        except Exception as error:  # noqa: BLE001 - a thread cannot raise to the test
             self.wrong.append(repr(error))
         finally:
             link.close()
@@ -218,9 +218,9 @@ def wait_until_it_works(
 def judge_after_recovery(
     servers: TestServers, promised: list[str], since: float, *, within_s: float
 ) -> tuple[Verdict, float]:
-    """Wait until what was promised has ended, and then the rest; return the verdict and the former's time.
+    """Wait until promised orders have ended, then the others; return the verdict and the first wait's time.
 
-    An order whose client was told that its outcome is unknown is found by the sweep, six seconds later.
+    An order whose client got a 503 with its id is found by the sweep up to six seconds later.
     """
     wait_until(lambda: open_orders(servers).isdisjoint(promised), max(0, since + within_s - time.monotonic()))
     took_s = time.monotonic() - since
@@ -230,7 +230,7 @@ def judge_after_recovery(
 
 
 def share_of_a_core(service: ServiceProcess, over_s: float) -> float:
-    """Return how much of a processor the service uses while nothing is asked of it."""
+    """Return the share of a core that the idle service uses."""
     used, began = service.cpu_s(), time.monotonic()
     time.sleep(over_s)
     return (service.cpu_s() - used) / (time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""The paper venue without the rest of the service, as one process has it, on a test's servers."""
+"""The paper venue of one process without the rest of the service, on a test's servers."""
 
 import asyncio
 import functools
@@ -28,24 +28,24 @@ from tests.support.statements import meddle
 NO_REDIS = "unix:///nowhere/redis.sock"
 
 SOL, USDC = 10**9, 10**6
-"""Base units in one."""
+"""Base units of one display unit."""
 
 SOLD, BOUGHT = "SOL", "USDC"
-"""What is traded, if nothing is said."""
+"""The default pair."""
 
 
 @functools.cache
 def quiet_slot_ms(_servers: TestServers) -> int:
-    """Return a slot's length, a minute at most, so that the slot of now is the slot of a test's end too.
+    """Return a slot length, at most a minute, that makes the whole test run within one slot.
 
-    Then prices move by what is traded and by nothing else. It is the same for all who share the servers.
+    Then only trades move prices. It is the same for all users of the same servers.
     """
     now_ms = time.time_ns() // 1_000_000
     return max(range(60_000, 30_000, -500), key=lambda slot_ms: -now_ms % slot_ms)
 
 
 def settings(servers: TestServers, **changes: Any) -> PaperSettings:
-    """Return the settings of a market without delays, on which nothing moves but what is traded."""
+    """Return the settings of a market without delays, whose prices only trades move."""
     values: dict[str, Any] = {
         "seed": 7,
         "quote_delay_ms": Range(0, 0),
@@ -64,10 +64,10 @@ def settings(servers: TestServers, **changes: Any) -> PaperSettings:
 
 
 async def until(condition: Callable[[], bool], within_s: float = 20) -> float:
-    """Wait until a condition holds, fail when it does not in time, and return how long it took."""
+    """Wait until a condition holds, or fail after a time-out; return how long it took."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < within_s, "it did not come to that in time"
+        assert time.monotonic() - began < within_s, "the condition did not hold in time"
         await asyncio.sleep(0.005)
     return time.monotonic() - began
 
@@ -80,7 +80,7 @@ def quoter(venue: Venue) -> Quoter:
 def by_hand(
     mode: SwapMode, amount: int, *paths: tuple[PaperPool, ...], token_in: str, token_out: str
 ) -> Route:
-    """Return a route along pools that nobody has quoted: each path takes the amount."""
+    """Return a route through given pools without quotes; each path takes the amount."""
     made = []
     for pools in paths:
         token, legs = token_in, []
@@ -93,12 +93,12 @@ def by_hand(
 
 
 class Rig:
-    """A venue on a database, as one process has it.
+    """One process's venue on a database.
 
     Args:
-        servers: Where.
-        settings: The market's.
-        redis_url: Not the servers' own.
+        servers: The servers.
+        settings: The market's settings.
+        redis_url: Another Redis than that of the servers.
     """
 
     def __init__(self, servers: TestServers, settings: PaperSettings, redis_url: str | None = None) -> None:
@@ -111,7 +111,7 @@ class Rig:
         self.run = self.database.run
 
     async def start(self) -> None:
-        """Start the venue, on a schema that is up to date."""
+        """Migrate the schema and start the venue."""
         await migrate(self.database)
         await self.deployment.read(self.database, self.clock)
         await self.venue.start()
@@ -119,7 +119,7 @@ class Rig:
         await self.link.settled()
 
     async def stop(self) -> None:
-        """Stop in order."""
+        """Stop cleanly."""
         await self.venue.stop()
         await self.close()
 
@@ -147,12 +147,12 @@ class Rig:
 
     @property
     def commit_id(self) -> CommitId:
-        """As of which commit it quotes."""
+        """The commit that it quotes from."""
         return self.venue.chain.catalogue.commit_id
 
     @property
     def pools(self) -> dict[str, PaperPool]:
-        """What it quotes with."""
+        """The pools that it quotes from."""
         return dict(self.venue.chain.catalogue.pools)
 
     async def quote(
@@ -168,21 +168,21 @@ class Rig:
     async def prepare(
         self, amount: int = SOL, token_in: str = SOLD, token_out: str = BOUGHT
     ) -> SignedTransaction:
-        """Sign a good swap for an order of its own, whatever it pays."""
+        """Sign a valid swap for a new order, with the lowest minimum output."""
         route = (await self.quote(amount, token_in, token_out)).route
         return await self.sign(route)
 
     async def sign(
         self, route: Route, maximum_in: int | None = None, minimum_out: int = 1
     ) -> SignedTransaction:
-        """Sign a swap along a route for an order of its own."""
+        """Sign a swap along a route for a new order."""
         most = route.amount_in if maximum_in is None else maximum_in
         return await self.venue.prepare(Swap(self.clock.new_order_id(), 1, route, most, minimum_out))
 
     async def trade(
         self, amount: int = SOL, token_in: str = SOLD, token_out: str = BOUGHT
     ) -> TransactionStatus:
-        """Have a good swap executed, and return what became of it."""
+        """Execute a valid swap, and return its outcome."""
         attempt = await self.prepare(amount, token_in, token_out)
         await self.venue.submit(attempt)
         return await self.venue.outcome(attempt, 10)
@@ -193,7 +193,7 @@ class Rig:
         meddle(self.database, before)
 
     def leave_alone(self) -> None:
-        """Meddle no more."""
+        """Remove the callback."""
         self.database.run = self.run  # type: ignore[method-assign]
 
 

@@ -1,4 +1,4 @@
-"""PgBouncer before a test's PostgreSQL, where it is installed."""
+"""PgBouncer in front of a test's PostgreSQL, if it is installed."""
 
 import contextlib
 import os
@@ -22,8 +22,8 @@ class PgBouncer:
     """A pooler on a port of 127.0.0.1, for one database.
 
     Args:
-        servers: Whose PostgreSQL it stands before.
-        settings: Of its section ``[pgbouncer]``.
+        servers: The servers with the PostgreSQL.
+        settings: Settings of its section ``[pgbouncer]``.
     """
 
     def __init__(self, servers: TestServers, **settings: str) -> None:
@@ -76,5 +76,5 @@ class PgBouncer:
 
     @property
     def log(self) -> str:
-        """What it has said so far."""
+        """Its log so far."""
         return (Path(self._folder.name) / "log").read_text(errors="replace")

@@ -1,7 +1,7 @@
-"""The best route by trying: exact quotes alone, of whole amounts, of parts, and of parts moved about.
+"""The best route by trial: exact quotes of whole amounts, of parts, and of moved parts.
 
-It shares nothing with the router but the pools. What it finds can be had, so a router must find as much; it
-is no proof that there is nothing better.
+It shares only the pools with the router. Its result is attainable, so a router must be at least as good; it
+does not prove that there is nothing better.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,26 +18,26 @@ CHUNKS = 24
 LIKELY = 6
 
 Parts = dict[int, int]
-"""By the paths' places, what each takes of the amount."""
+"""Each path's share of the amount, by the path's index."""
 
 
 class Swap(NamedTuple):
-    """A pool, and the way through it."""
+    """A pool, and the direction through it."""
 
     snapshot: Snapshot
     direction: Direction
 
 
 class PlainSearch:
-    """All ways of one order.
+    """The search for one order.
 
     Args:
-        mode: Which side the amount is of.
-        token_in: What is sold.
-        token_out: What is bought.
+        mode: Which side the amount fixes.
+        token_in: The token sold.
+        token_out: The token bought.
         amount: Base units.
         snapshots: The pools.
-        max_legs: Swaps in all.
+        max_legs: Maximum number of swaps.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class PlainSearch:
         self.worth = cache(self._worth)
 
     def single(self) -> int | None:
-        """Return what the best path makes of the whole: out, or for an exact output in; None: nothing."""
+        """Return the best single path's output (or input, for an exact output); None if there is none."""
         return self._other_side(self._singles()[:1])
 
     def best(self, start: Route | None = None) -> int | None:
-        """Return the best of all that is tried: single paths, splits, and a route's split improved."""
+        """Return the best result of all trials: single paths, splits, and an improved split of a route."""
         singles = self._singles()
         likely = singles[:LIKELY] + self._by_part()[:LIKELY]
         starts = [self._filled(likely), *singles[:1]]
@@ -76,7 +76,7 @@ class PlainSearch:
         return None if total == float("-inf") else abs(int(total))
 
     def _worth(self, place: int, share: int) -> float:
-        """Return what a path makes of a share: what it pays, or what it costs, negated."""
+        """Return the value of a path's share: its output, or its negated input."""
         amount = share
         swaps = self._paths[place]
         for snapshot, direction in swaps if self._exact_in else reversed(swaps):
@@ -100,13 +100,13 @@ class PlainSearch:
         return sorted(wholes, key=self._total, reverse=True)
 
     def _by_part(self) -> list[Parts]:
-        """Return every path, those first that make most of a small part."""
+        """Return every path, ordered by its value for a small part."""
         part = max(1, self._amount // CHUNKS)
         places = sorted(range(len(self._paths)), key=lambda place: self.worth(place, part), reverse=True)
         return [{place: self._amount} for place in places]
 
     def _filled(self, likely: Sequence[Parts]) -> Parts:
-        """Give one chunk after the other to the path that makes most of it."""
+        """Assign one chunk after the other to the path with the highest value for it."""
         places = [place for parts in likely for place in parts]
         parts: Parts = {}
         for number in range(CHUNKS):
@@ -131,7 +131,7 @@ class PlainSearch:
         return len(pools) == len(set(pools)) <= self._max_legs
 
     def _moved(self, parts: Parts, near: Sequence[int]) -> Parts:
-        """Move parts from path to path as long as it pays, large ones first, down to a unit."""
+        """Move parts between paths while that helps, large ones first, down to one unit."""
         best, best_total = parts, self._total(parts)
         step = self._amount
         while step:
@@ -155,7 +155,7 @@ class PlainSearch:
 
 
 def paths(token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> list[tuple[Swap, ...]]:
-    """Return all paths of one pool, and of two by way of a hub."""
+    """Return all paths of one pool, and of two through a hub."""
     found: list[tuple[Swap, ...]] = [(swap,) for swap in _swaps(token_in, token_out, snapshots)]
     for hub in HUBS:
         if hub not in (token_in, token_out):

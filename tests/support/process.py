@@ -1,4 +1,4 @@
-"""The real service in a process of its own, as a user starts it."""
+"""The real service in its own process, as a user starts it."""
 
 import os
 import signal
@@ -12,22 +12,22 @@ from typing import Self
 
 PROJECT = Path(__file__).resolve().parents[2]
 
-# What a developer's own environment or .env may say must not reach a test.
+# A developer's environment variables and .env must not affect a test.
 _INHERITED = {"PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT"}
 
 NO_DELAYS = {"QUOTE_DELAY_MS": "0", "EXECUTION_DELAY_MS": "0", "QUEUE_RATE_LIMIT": "0"}
-"""Settings under which an order takes as long as the engine does."""
+"""Settings without simulated delays, so that an order takes only the engine's own time."""
 
 
 class ServiceProcess:
-    """``python -m service serve`` with the given settings, on a port that is free.
+    """``python -m service serve`` with the given settings, on a free port.
 
-    Use it as a context manager: it is killed at the end, if it has not stopped before.
+    Use it as a context manager: it is killed at the end unless it has stopped before.
 
     Args:
         environment: Its settings.
-        command: Which of its commands, and the arguments.
-        within: A program that runs it, and its arguments.
+        command: The command and its arguments.
+        within: A program that runs it, with arguments.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ServiceProcess:
 
     @property
     def output(self) -> str:
-        """What the process has printed so far."""
+        """The process's output so far."""
         return self._output.read_text(errors="replace")
 
     @property
@@ -67,10 +67,10 @@ class ServiceProcess:
         return int(self.url.rpartition(":")[2])
 
     def wait_until_ready(self, timeout_s: float = 60) -> Self:
-        """Wait until it says where it listens.
+        """Wait until it reports its address.
 
         Raises:
-            AssertionError: It ended, or did not say so in time; with its output.
+            AssertionError: It ended, or did not report in time; with its output.
         """
         deadline = time.monotonic() + timeout_s
         while not self.url:
@@ -89,7 +89,7 @@ class ServiceProcess:
         self.process.wait()
 
     def stop(self, timeout_s: float = 30) -> int:
-        """Ask it to stop, wait, and return its exit code."""
+        """Stop it with SIGTERM, wait, and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
 

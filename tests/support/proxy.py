@@ -1,7 +1,7 @@
-"""A network between the service and a server, with everything that networks do wrong.
+"""A TCP proxy between the service and a server that injects network faults.
 
-It listens on a TCP port and connects to a Unix socket or a TCP address; it runs on an event loop in a thread
-of its own, so that the tests may wait.
+It listens on a TCP port and connects to a Unix socket or a TCP address. It runs on an event loop in its own
+thread, so that tests may block.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ _LARGEST_READ = 64 * 1024
 
 
 class Weather(StrEnum):
-    """What the network is like."""
+    """The state of the network."""
 
     FINE = "fine"
     LATENCY = "latency"  # everything arrives, 50 ms later
     CUT = "cut"  # connections are closed, new ones are refused
     RESET = "reset"  # connections are reset, and so is every new one
-    HALF_OPEN = "half-open"  # nothing arrives and nobody is told: a cable pulled out
+    HALF_OPEN = "half-open"  # data is dropped silently, as with an unplugged cable
     TRICKLE = "trickle"  # a few bytes at a time
 
 
 @dataclass(eq=False)
 class _Link:
-    """One connection through the proxy; one that was half open stays dead when the network mends."""
+    """One connection through the proxy; one that was half-open stays dead when the network recovers."""
 
     writers: list[asyncio.StreamWriter]
     dead: bool = False
@@ -71,11 +71,11 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many connections there are."""
+        """The number of open connections."""
         return len(self._links)
 
     def turn(self, weather: Weather) -> None:
-        """Change the weather; returns when it holds."""
+        """Change the weather; returns once it is in effect."""
         self._call(self._turn(weather))
 
     def _call(self, what: Coroutine[Any, Any, T]) -> T:
@@ -119,7 +119,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        # Gone with the loop or with the connection, it has nothing to report.
+        # Errors at the end of the loop or of the connection are ignored.
         with contextlib.suppress(asyncio.CancelledError, OSError):
             await self._carry(reader, writer)
         self._tasks.discard(task)
@@ -159,7 +159,7 @@ class Proxy:
             while data := await reader.read(_LARGEST_READ):
                 await self._deliver(link, data, writer)
         if link.dead and link.writers[0] is writer:
-            await asyncio.Event().wait()  # the server has closed: its client is never told
+            await asyncio.Event().wait()  # the server has closed, but the client never notices
 
     async def _deliver(self, link: _Link, data: bytes, writer: asyncio.StreamWriter) -> None:
         while data:
@@ -178,7 +178,7 @@ class Proxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection with RST where there is such a thing."""
+    """Close a connection with RST, where supported."""
     sock = writer.get_extra_info("socket")
     if sock is not None and sock.family == socket.AF_INET:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

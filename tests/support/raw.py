@@ -1,4 +1,4 @@
-"""A client that speaks HTTP byte by byte, so that it can speak it wrongly, slowly, or not at all."""
+"""A client that sends HTTP byte by byte, so that it can send it malformed, slowly, or not at all."""
 
 import contextlib
 import socket
@@ -18,7 +18,7 @@ JSON = b"Content-Type: application/json\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came, to the end of the connection or to the end of patience."""
+    """The received data, up to the end of the connection or the time-out."""
 
     status: int | None
     headers: dict[str, str]
@@ -43,7 +43,7 @@ def connected(service: ServiceProcess, *sent: bytes) -> Iterator[socket.socket]:
 
 
 def answer_on(link: socket.socket, *, within_s: float = 10) -> Answer:
-    """Read one answer whole, or until the connection ends, or until the time is over."""
+    """Read one complete response, or until the connection ends or the time-out."""
     link.settimeout(within_s)
     received, closed = b"", False
     with contextlib.suppress(TimeoutError):

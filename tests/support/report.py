@@ -1,6 +1,6 @@
-"""What the fault tests did and found: one table at the end of a run.
+"""The fault tests' report: one table at the end of a run.
 
-Tests run in several processes. A test's rows travel with its report to the one that prints the table.
+Tests run in several processes. A test's rows are part of its pytest report, which the main process prints.
 """
 
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ _HEAD = ("fault", "events", "orders", "lost", "twice", "illegal", "slowest recov
 
 @dataclass
 class Row:
-    """One test's line; ``events`` counts what was done to the engine, the rest what came of it."""
+    """One test's line; ``events`` counts the injected faults, the other columns their effects."""
 
     fault: str
     events: int
@@ -29,10 +29,10 @@ class Row:
 _PROPERTY = "fault"
 
 _added: list[Row] = []
-"""Rows of the test that runs now, in this process."""
+"""Rows of the current test in this process."""
 
 _rows: list[Row] = []
-"""Rows of all tests that have been reported, whichever process ran them."""
+"""Rows of all reported tests of all processes."""
 
 
 def add(row: Row) -> None:

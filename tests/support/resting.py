@@ -1,7 +1,7 @@
 """Limit and sniper orders of every kind, as a client places, amends and cancels them.
 
-Each life of a service has a token of its own, which nobody trades back: listing its second pool makes the
-orders payable that wait for it. What a client has been told decides which ends each order may come to.
+Each run of a service has its own token, without arbitrage: listing its second pool makes waiting orders
+executable. The responses that clients received determine the allowed final statuses of each order.
 """
 
 import http.client
@@ -20,7 +20,7 @@ from tests.support.orders import Json
 from tests.support.process import ServiceProcess
 
 FIRST_PRICE = 2_000
-"""Of a life's token: so many for one SOL, in its first pool."""
+"""A run's token: how many for one SOL, in its first pool."""
 SECOND_PRICE = 3_400
 """The same in its second pool."""
 
@@ -42,11 +42,11 @@ RESTING_POINTS = {
     "before amend": 4,
     "after amend": 4,
 }
-"""The crash points at which only orders that rest, are cancelled or expire come by, and how often."""
+"""The crash points reached only by orders that rest, are cancelled or expire, and how often."""
 
 
 class Kind(StrEnum):
-    """What an order is, and what will become of it."""
+    """An order's kind, with its expected outcome."""
 
     MARKET = "market"
     PAID = "limit, payable at once"
@@ -72,7 +72,7 @@ ENDS: dict[Kind, frozenset[str]] = {
     Kind.GTD_PAID: frozenset({"confirmed", "expired"}),
     Kind.GTD_LATER: frozenset({"confirmed", "expired"}),
     Kind.GTD_NEVER: frozenset({"expired"}),
-    # Its one try may meet a failure of the market's.
+    # Its only attempt may be hit by a simulated failure of the market.
     Kind.IOC_PAID: frozenset({"confirmed", "expired"}),
     Kind.FOK_NEVER: frozenset({"expired"}),
     Kind.SNIPE_POOL: frozenset({"confirmed"}),
@@ -81,39 +81,39 @@ ENDS: dict[Kind, frozenset[str]] = {
     Kind.SNIPE_NEVER: frozenset({"open"}),
     Kind.SNIPE_UNTIL: frozenset({"expired"}),
 }
-"""Where orders come to rest when all that they wait for has happened and nobody cancels or amends them."""
+"""The final statuses of orders once their conditions have occurred, without cancellation or amendment."""
 
 IMMEDIATE = {Kind.IOC_PAID, Kind.FOK_NEVER}
 
 
 @dataclass(eq=False)
 class Tracked:
-    """An order, and where it may come to rest by what its client has been told."""
+    """An order, and its allowed final statuses according to the responses to its client."""
 
     kind: Kind
     body: Json
     may: frozenset[str]
     id: str | None = None
     story: list[str] = field(default_factory=list)
-    """What its client did, and what came back."""
+    """The client's requests and their responses."""
 
     @property
     def name(self) -> str:
-        """The client's own id of it."""
+        """The client order id."""
         name: str = self.body["clientOrderId"]
         return name
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request came to; ``status`` 0: nothing came back."""
+    """A request's result; ``status`` 0 is no response."""
 
     status: int
     body: Json
 
     @property
     def unknown(self) -> bool:
-        """Whether it may have been done, or may not."""
+        """Whether the request may or may not have been executed."""
         return self.status in {0, 503}
 
 
@@ -124,7 +124,7 @@ class Client:
         self._connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
 
     def ask(self, method: str, path: str, body: Json | None = None) -> Answer:
-        """Send a request and wait for its answer."""
+        """Send a request and wait for its response."""
         content = None if body is None else json.dumps(body)
         try:
             self._connection.request(method, path, content, {"Content-Type": "application/json"})
@@ -135,51 +135,51 @@ class Client:
             return Answer(0, {})
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
 
 def rfc3339(seconds_ahead: float) -> str:
-    """Return the time so far ahead as the API has it."""
+    """Return the time this many seconds ahead, in the API's format."""
     at = datetime.now(UTC) + timedelta(seconds=seconds_ahead)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass
 class Book:
-    """What the clients of one database know of it, from one life of its service to the next.
+    """What the clients of one database know, across the runs of its service.
 
-    ``wrong`` holds every answer that the contract does not know.
+    ``wrong`` holds every response that violates the contract.
     """
 
     rng: random.Random
     sent: list[Tracked] = field(default_factory=list)
     orders: list[Tracked] = field(default_factory=list)
-    """Those that were accepted, as far as is known."""
+    """The orders known to be accepted."""
     unsent: list[Tracked] = field(default_factory=list)
     unlisted: list[Json] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
-    """Ids of orders of which a client was told that they are cancelled."""
+    """Ids of orders that were reported to a client as cancelled."""
     counts: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
-    """One for each life."""
+    """One for each run."""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
 
     def new_token(self) -> str:
-        """Return a symbol that nobody has used."""
+        """Return an unused symbol."""
         self.tokens.append(f"K{len(self.tokens) + 1}")
         return self.tokens[-1]
 
     def count(self, what: str) -> None:
-        """Count something that was done."""
+        """Count an action."""
         with self._lock:
             self.counts[what] = self.counts.get(what, 0) + 1
 
     def mixed(self, token: str, kinds: Iterable[Kind]) -> list[Tracked]:
-        """Return an order of each kind for a life's token."""
+        """Return an order of each kind for a run's token."""
         return [self._order(kind, token) for kind in kinds]
 
     def _order(self, kind: Kind, token: str) -> Tracked:
@@ -189,7 +189,7 @@ class Book:
             "tokenIn": "SOL",
             "tokenOut": token,
             "amountIn": f"0.00{rng.randint(10, 99)}",
-            # Others trade the same small pools at the same time.
+            # Other orders trade the same small pools at the same time.
             "slippageBps": 2_000,
         }
         soon = rng.uniform(0.3, 2.5)
@@ -229,17 +229,17 @@ class Book:
         raise AssertionError(kind)
 
     def astray(self, statuses: Mapping[str, str]) -> list[str]:
-        """Return, in words, which orders are not where they may be."""
+        """Return a text for each order with a status that is not allowed."""
         return [
             f"{order.id} ({order.kind}) is {statuses[order.id]}, may be {sorted(order.may)}: {order.story}"
             for order in self.orders
             if order.id is not None and statuses[order.id] not in order.may
         ]
 
-    # What a client does. Each is one request, and takes note of what came back.
+    # A client's actions. Each is one request, and records its response.
 
     def list_pool(self, client: Client, pool: Json) -> bool:
-        """List a pool; return whether it is there."""
+        """List a pool; return whether it exists."""
         answer = client.ask("POST", "/api/paper/pools", pool)
         if answer.status in {201, 409}:
             self.count("pools listed")
@@ -251,7 +251,7 @@ class Book:
         return False
 
     def place(self, client: Client, order: Tracked) -> None:
-        """Place an order; one that got no answer is looked up, and placed again, by ``place_again``."""
+        """Place an order; ``place_again`` looks up and repeats orders without a response."""
         with self._lock:
             if order not in self.sent:
                 self.sent.append(order)
@@ -259,7 +259,7 @@ class Book:
         if answer.status in {200, 201}:
             self._placed(order, answer)
         elif answer.status == 422 and _times_are_over(order.body):
-            return  # it took so long to ask
+            return  # its expiry passed before the request arrived
         else:
             if not answer.unknown:
                 self._note(f"place {order.kind}", answer)
@@ -267,7 +267,7 @@ class Book:
                 self.unsent.append(order)
 
     def place_again(self, client: Client, order: Tracked) -> None:
-        """Place an order again that got no answer, unless it is there."""
+        """Place an order without a response again, unless it exists."""
         answer = client.ask("GET", f"/api/orders/by-client-id/{order.name}")
         order.story.append(f"looked up: {answer.status}")
         if answer.status == 200:
@@ -301,7 +301,7 @@ class Book:
         elif answer.status == 202 and answer.body["cancelRequested"] is True:
             order.may = (order.may | {"confirmed", "cancelled"}) - {"open"}
         elif answer.status == 409:
-            # It has ended: the judge sees where.
+            # It has ended: the judge checks its status.
             order.may = frozenset({"confirmed", "expired", "failed"})
         else:
             self._note("cancel", answer)
@@ -313,7 +313,7 @@ class Book:
         answer = client.ask("POST", "/api/orders/cancel", {"tokenOut": token})
         self.count("cancellations by filter")
         with self._lock:
-            # Those that were on their way may have been there in time.
+            # Orders in flight may have arrived before the cancellation.
             meant = [order for order in self.sent if order.body["tokenOut"] == token]
         for order in meant:
             order.story.append(f"cancel by filter: {answer.status}")
@@ -325,7 +325,7 @@ class Book:
             self._note("cancel by filter", answer)
 
     def amend(self, client: Client, order: Tracked) -> None:
-        """Give an order other terms: such as can be met, or others that cannot."""
+        """Amend an order, to terms that can be met or that cannot."""
         met = self.rng.random() < 0.5
         change: Json
         reached = {"confirmed"} if met else ENDS[order.kind]
@@ -357,17 +357,17 @@ class Book:
 
 
 def first_pool(token: str) -> Json:
-    """Return the pool with which a token is listed."""
+    """Return a token's first pool."""
     return _pool("raydium_cpmm", token, FIRST_PRICE)
 
 
 def second_pool(token: str) -> Json:
-    """Return the pool that pays more."""
+    """Return the second pool, which pays more."""
     return _pool("meteora_damm_v2", token, SECOND_PRICE)
 
 
 def third_pool(token: str) -> Json:
-    """Return one more, for those who wait for any."""
+    """Return a third pool, for sniper orders that wait for any new pool."""
     return _pool("raydium_amm_v4", token, SECOND_PRICE)
 
 
@@ -392,7 +392,7 @@ Step = Callable[[Client], Any]
 
 
 def run_steps(service: ServiceProcess, steps: list[Step], *, clients: int = 4) -> None:
-    """Have several clients take steps, one after the other each, until all are taken."""
+    """Let several clients execute steps concurrently, until all are done."""
     left = list(reversed(steps))
     lock = threading.Lock()
 

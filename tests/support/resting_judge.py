@@ -1,4 +1,4 @@
-"""Judges what became of orders of every type, from the tables alone, by rules that are not the engine's."""
+"""Checks orders of every type from the tables alone, with rules independent of the engine's."""
 
 import asyncio
 import itertools
@@ -28,7 +28,7 @@ _MAY_FOLLOW = {
     "submitted": {"confirmed", "pending", "open", "failed", "cancelled", "expired"},
 }
 
-# Instances may log in under roles of their own, so PostgreSQL itself can tell who fired what.
+# Instances may log in with separate roles, so that PostgreSQL records which instance fired an order.
 _WITNESS = """
 DO $$ BEGIN
     CREATE ROLE left_one SUPERUSER LOGIN;
@@ -81,7 +81,7 @@ _LISTED_DECIMALS = 6
 
 @dataclass
 class Books:
-    """What was found; ``late_s`` is how late waiting orders expired while a process lived."""
+    """The findings; ``late_s`` is how late waiting orders expired while a process was running."""
 
     orders: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
@@ -94,14 +94,14 @@ class Books:
 
 @dataclass(frozen=True)
 class Life:
-    """From when to when a process served, in seconds since the Unix epoch."""
+    """When a process started and ended serving, in seconds since the Unix epoch."""
 
     ready_at: float
     ended_at: float
 
 
 def migrate_and_witness(servers: TestServers) -> None:
-    """Make the tables, and have PostgreSQL itself note each time that an order is fired."""
+    """Create the tables, and a trigger in PostgreSQL that records each firing."""
     with ServiceProcess(servers.environment, ("migrate",)) as migration:
         assert migration.process.wait(30) == 0, migration.output
     with servers.connect() as link, link.cursor() as cursor:
@@ -109,14 +109,14 @@ def migrate_and_witness(servers: TestServers) -> None:
 
 
 def let_leases_run_out(servers: TestServers) -> None:
-    """Let the time pass for which a dead process's offices are kept for it."""
+    """Make the leases of a dead process expire."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("UPDATE leases SET renewed_at = '-infinity'")
         cursor.execute("UPDATE paper_leader SET renewed_at = '-infinity'")
 
 
 def deadlocks(servers: TestServers) -> int:
-    """Return how many deadlocks PostgreSQL has had to break in the database."""
+    """Return the number of deadlocks in the database."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         [(count,)] = cursor.fetchall()
@@ -131,14 +131,14 @@ def judge_resting(
     longest_delay_ms: int = 3_000,
     late_s: float | None = None,
 ) -> Books:
-    """Look at every order, and have the service's own audit look as well.
+    """Check every order, and run the service's own audit.
 
     Args:
-        servers: Whose database.
-        lives: When a process served, to tell how late orders expired.
-        slot_ms: The market's slot.
-        longest_delay_ms: What a transaction takes to land at most.
-        late_s: How late they may.
+        servers: The database's servers.
+        lives: When processes were serving, to calculate how late orders expired.
+        slot_ms: The market's slot length.
+        longest_delay_ms: The maximum time that a transaction takes to land.
+        late_s: How late orders may expire.
     """
     books = Books()
     with servers.connect() as link:
@@ -200,7 +200,7 @@ def _judge_history(row: dict[str, Any]) -> Iterable[str]:
 
 
 def _judge_firing(row: dict[str, Any]) -> Iterable[str]:
-    """One fire for each version, one try for each fire, and each with what was seen."""
+    """One firing per version, one attempt per firing, each with the observed market data."""
     fires = Counter(version for version, _role in row["fires"])
     if any(count > 1 for count in fires.values()):
         yield f"fired twice as it stood: {row['fires']}"
@@ -256,7 +256,7 @@ def _judge_ledger(row: dict[str, Any], slot_ms: int) -> Iterable[str]:
             yield f"asks for {row['limit_out']}, its price for {wanted}"
         if any(amount_out < wanted for amount_out in landed):
             yield f"filled below its limit: {landed}, not {wanted}"
-    # One that was submitted before its time was amended may have had another.
+    # An order submitted before its expiry was amended may have had a different expiry.
     if row["expires_at"] is not None and not any("amended" in entry for entry in row["history"]):
         yield from _judge_landing(row, slot_ms)
 
@@ -270,7 +270,7 @@ def _judge_landing(row: dict[str, Any], slot_ms: int) -> Iterable[str]:
 
 
 def _judge_immediate(row: dict[str, Any], slot_ms: int, longest_delay_ms: int) -> Iterable[str]:
-    """One for now or never is submitted in its time, and can land no later than what is submitted then."""
+    """An IOC or FOK order is submitted in time, and can land only as long as transactions take to land."""
     if row["time_in_force"] not in {"IOC", "FOK"}:
         return
     over_at = float(row["created_at"]) + _IMMEDIATE_S
@@ -285,7 +285,7 @@ def _judge_immediate(row: dict[str, Any], slot_ms: int, longest_delay_ms: int) -
 
 
 def _judge_terms(row: dict[str, Any]) -> Iterable[str]:
-    """Each step by the terms in force when it was taken."""
+    """Check each step against the terms in effect at that time."""
     history = row["history"]
     terms: Json = {
         "limitPrice": row["limit_price"],
@@ -312,7 +312,7 @@ def _judge_terms(row: dict[str, Any]) -> Iterable[str]:
 
 
 def _judge_trigger(row: dict[str, Any], terms: Json, seen: Json) -> Iterable[str]:
-    # Rounded down by less than its last digit.
+    # Rounded down by less than one unit of the last digit.
     price = Fraction(seen.get("price", "0")) * (1 + Fraction(1, 10**15))
     if row["order_type"] == "limit" and price < Fraction(terms["limitPrice"]):
         yield f"fired at {seen}, and its limit was {terms['limitPrice']}"
@@ -332,7 +332,7 @@ def _decimals(token: str) -> int:
 
 
 def _late_s(row: dict[str, Any], lives: Sequence[Life]) -> float:
-    """Return for how long one process or another let a waiting order be whose time was over."""
+    """Return how long a waiting order stayed open after its expiry while any process was running."""
     history = row["history"]
     if (
         row["status"] != "expired"
@@ -340,7 +340,7 @@ def _late_s(row: dict[str, Any], lives: Sequence[Life]) -> float:
         or history[-2]["status"] not in {"pending", "open"}
     ):
         return 0.0
-    # It may have been amended, or have come back to wait, when its time was over already.
+    # It may have been amended, or have gone back to wait, after its expiry.
     since = max(float(row["expires_at"]), _at(history[-2]).timestamp())
     until = _at(history[-1]).timestamp()
     return max((min(life.ended_at, until) - max(life.ready_at, since) for life in lives), default=0.0)

@@ -1,7 +1,7 @@
-"""PostgreSQL and Redis for tests: the embedded ones, started once; a database of its own for each test.
+"""PostgreSQL and Redis for tests: the embedded servers, started once, with a database for each test.
 
-To copy a database costs a quarter of a second of a processor, so one that a test leaves behind is emptied and
-used again, if it is as it was but for a few rows.
+Copying a database costs a quarter of a second of CPU, so a test's database is emptied and reused if it has
+only a few new rows and an unchanged schema.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ _SCHEMA = """
 
 @dataclass(frozen=True, slots=True)
 class TestServers:
-    """Where a test's PostgreSQL database and Redis are, and under which prefix its keys stand."""
+    """A test's PostgreSQL database, Redis, and prefix of keys."""
 
     database_url: str
     redis_url: str
@@ -69,7 +69,7 @@ class TestServers:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings with which a service uses them."""
+        """The settings for a service on these servers."""
         return {
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
@@ -78,7 +78,7 @@ class TestServers:
 
     @property
     def wake_ups(self) -> str:
-        """The key of the stream of wake-ups; a service has been started by now."""
+        """The key of the stream of wake-ups; a service must have been started before."""
         with self.connect() as link, link.cursor() as cursor:
             cursor.execute("SELECT id::text FROM deployment")
             [(deployment,)] = cursor.fetchall()
@@ -86,7 +86,7 @@ class TestServers:
 
     @contextmanager
     def connect(self) -> Iterator[connection]:
-        """Connect to the database, past the engine: each statement is a transaction."""
+        """Connect directly to the database, in autocommit mode."""
         link = psycopg2.connect(self.database_url)
         link.autocommit = True
         try:
@@ -99,8 +99,8 @@ class TestCluster:
     """Both embedded servers, and databases on demand.
 
     Args:
-        durable: Wait for the disk with every commit, as users' servers do. Without, tests take half the time;
-            a server that is killed loses nothing all the same, only a machine would.
+        durable: Use fsync, as users' servers do. Without it tests take half the time; a killed server still
+            loses nothing, only a crashed machine would.
     """
 
     __test__ = False
@@ -111,7 +111,7 @@ class TestCluster:
         # Tests call from several threads.
         self._making_template = threading.Lock()
         self._has_template = False
-        # As migrated: what the schema is, and the rows there are, by table.
+        # After the migration: the schema's hash, and the rows by table.
         self._schema, self._rows = "", dict[str, str | None]()
         self._emptied: list[str] = []
         if not durable:
@@ -119,7 +119,7 @@ class TestCluster:
         self._names = (f"test_{number}" for number in itertools.count(1))
 
     def new(self, *, empty: bool = False) -> TestServers:
-        """Return a database with the schema, or without, and a Redis prefix that nobody has used."""
+        """Return a database, with or without the schema, and an unused Redis prefix."""
         name = next(self._names)
         if empty:
             database = name
@@ -134,7 +134,7 @@ class TestCluster:
         return TestServers(self._url_of(database), self._servers.redis_url, name)
 
     def drop(self, servers: TestServers) -> None:
-        """Take a database back: hundreds of tests have one each."""
+        """Release a database for reuse, since hundreds of tests need one."""
         try:
             emptied = self._empty(servers)
         except psycopg2.Error:
@@ -146,7 +146,7 @@ class TestCluster:
             self._execute(f"DROP DATABASE {servers.database} WITH (FORCE)")
 
     def _empty(self, servers: TestServers) -> bool:
-        """Make a database what it was when it was new; return False if that cannot be done, or takes long."""
+        """Restore a database's initial state; return False if that is impossible or slow."""
         with servers.connect() as link, link.cursor() as cursor:
             cursor.execute(_OTHERS)
             if cursor.fetchall() != [(0,)] or _schema_of(cursor) != self._schema:
@@ -162,7 +162,7 @@ class TestCluster:
         return True
 
     def _make_template(self) -> None:
-        """Make a database with the schema in it, once: to copy it is faster than to migrate each."""
+        """Create a template database with the schema: copying it is faster than migrating each."""
         with self._making_template:
             if self._has_template:
                 return
@@ -191,13 +191,13 @@ class TestCluster:
         admin.close()
 
     def stop(self) -> None:
-        """Stop the servers and forget their data."""
+        """Stop the servers and delete their data."""
         self._servers.stop()
         self._folder.cleanup()
 
 
 def _schema_of(cursor: cursor) -> str:
-    """Return what tells whether two databases have the same schema and settings."""
+    """Return a hash of a database's schema and settings."""
     cursor.execute(_SCHEMA)
     [(schema,)] = cursor.fetchall()
     return str(schema)

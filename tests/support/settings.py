@@ -1,4 +1,4 @@
-"""What settings there are, and loading them as if nothing but some variables were set."""
+"""Loads settings from given variables only, and lists all settings."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ _NO_FILE = Path("/nowhere/.env")
 
 
 def load_settings(file: Path = _NO_FILE, /, **variables: str) -> Settings:
-    """Load the settings from a file, in an environment of these variables alone."""
+    """Load the settings from a file, in an environment with only these variables."""
     with patch.dict(os.environ, variables, clear=True):
         return settings.load(file)
 

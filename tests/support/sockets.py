@@ -1,4 +1,4 @@
-"""A WebSocket client that does only what it is told: no close frame, no pong, no reading of its own."""
+"""A WebSocket client without automatic behaviour: no close frame, no pong, no reading."""
 
 import asyncio
 import struct
@@ -17,7 +17,7 @@ _HANDSHAKE = (
 
 
 def frame(opcode: int, payload: bytes = b"") -> bytes:
-    """Return a frame as clients send it, masked with zeros."""
+    """Return a client's frame, masked with zeros."""
     size = len(payload)
     if size < 126:
         return struct.pack("!BBxxxx", 0x80 | opcode, 0x80 | size) + payload
@@ -32,7 +32,7 @@ class RawSocket:
         self._writer = writer
 
     def send(self, *frames: bytes) -> None:
-        """Send frames as they are."""
+        """Send raw frames."""
         self._writer.write(b"".join(frames))
 
     def answer_close(self, code: int) -> None:

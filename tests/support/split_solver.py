@@ -1,8 +1,8 @@
-"""The best split of an amount, solved a second time and otherwise: to 60 digits, by bisection on the price.
+"""The best split of an amount, by an independent method: bisection on the price, with 60 digits.
 
-It shares nothing with the router but the pools' fields: constant product in reserves, a price range in its
-virtual reserves, bins by real powers of their step; a path of two pools is inverted by bisection instead
-of being composed; every set of paths is solved. It is checked itself by a grid over exact quotes.
+It shares only the pools' fields with the router: constant product in reserves, a price range in its virtual
+reserves, bins by real powers of their step. A path of two pools is inverted by bisection instead of being
+composed, and every set of paths is solved. It is itself checked by a grid of exact quotes.
 """
 
 from bisect import bisect_left
@@ -36,7 +36,7 @@ class Curve(Protocol):
 
 
 class Product:
-    """Reserves r and R, of the input k is kept and of the output K: K R k x / (r + k x)."""
+    """Reserves r and R; k of the input and K of the output remain after fees: K R k x / (r + k x)."""
 
     def __init__(self, held: Decimal, paid_from: Decimal, kept: Decimal, paid: Decimal, limit: Decimal):
         self.held, self.paid_from, self.kept, self.paid, self.limit = held, paid_from, kept, paid, limit
@@ -53,7 +53,7 @@ class Product:
 
 
 class Bins:
-    """Prices, falling, each for so much of the input."""
+    """Falling prices, each for an amount of input."""
 
     def __init__(self, bins: Sequence[tuple[Decimal, Decimal]]):
         self.prices = [price for price, _ in bins]
@@ -78,7 +78,7 @@ class Bins:
 
 
 class Row:
-    """One after the other."""
+    """Two curves in sequence."""
 
     def __init__(self, first: Curve, second: Curve):
         self.first, self.second = first, second
@@ -97,7 +97,7 @@ class Row:
 
 
 def _root(before: "object", limit: Decimal) -> Decimal:
-    """Return the last amount of which something holds, to 2^-110 of the limit."""
+    """Return the largest amount for which a predicate holds, to 2^-110 of the limit."""
     assert callable(before)
     low, high = ZERO, limit
     for _ in range(110):
@@ -107,7 +107,7 @@ def _root(before: "object", limit: Decimal) -> Decimal:
 
 
 def curve(state: PoolState, direction: Direction) -> Curve:
-    """Return a pool's curve, from its fields. Volatility is taken to count from the active bin."""
+    """Return a pool's curve, from its fields. The volatility reference is assumed to be the active bin."""
     a_to_b = direction is Direction.A_TO_B
     if isinstance(state, CpmmPool):
         return _cpmm(state, a_to_b)
@@ -181,16 +181,16 @@ def _dlmm(pool: DlmmPool, a_to_b: bool) -> Curve:
 def best(
     paths: Sequence[tuple[Curve, frozenset[str]]], amount: int, max_legs: int, exact_out: bool
 ) -> Decimal | None:
-    """Return the most an amount buys, or the least it costs, over all sets of paths that share no pool.
+    """Return the maximum output or the minimum input for an amount, over all sets of pool-disjoint paths.
 
     Args:
         paths: Each with its pools.
         amount: Base units sold, or bought if ``exact_out``.
-        max_legs: Pools in all.
-        exact_out: Which.
+        max_legs: Maximum number of pools.
+        exact_out: Whether the amount is bought.
 
     Returns:
-        Base units without roundings; None if no set takes the amount.
+        Base units without rounding; None if no set takes the amount.
     """
     found = None
     for chosen in _sets(paths, max_legs):

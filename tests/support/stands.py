@@ -1,6 +1,6 @@
-"""What the venue cards need of a venue: how to start it, what trades on it, what only its operator can do.
+"""Test stands for the venue cards: start a venue, know its pairs, and operate it.
 
-Another venue passes the same cards: it takes one more class here, in ``STANDS``.
+To run the cards on another venue, add a class to ``STANDS``.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -15,22 +15,22 @@ from tests.support.servers import TestServers
 
 
 class Stand(Protocol):
-    """A venue on which nobody else trades."""
+    """A venue without other traders."""
 
     token_in: str
     token_out: str
     """A pair that several pools of both DEXs trade."""
 
     amount: int
-    """So little of ``token_in`` that one pool pays best for all of it."""
+    """An amount of ``token_in`` that one pool executes best."""
 
     large_amount: int
-    """So much that both DEXs share it."""
+    """An amount that is split over both DEXs."""
 
     far_in: str
     far_out: str
     far_amount: int
-    """A pair that no pool trades, and two in a row do."""
+    """A pair without a direct pool but with a two-hop path."""
 
     dust_in: str
     dust_out: str
@@ -38,15 +38,15 @@ class Stand(Protocol):
 
     @property
     def venue(self) -> Venue:
-        """The venue as it is now: switching a pool off may have started it again."""
+        """The current venue: disabling a pool may have restarted it."""
         ...
 
     async def switch_off(self, pool_id: str) -> None:
-        """Switch swaps off on a pool."""
+        """Disable swaps on a pool."""
         ...
 
     def losing_answers(self) -> AbstractAsyncContextManager[None]:
-        """Let what is submitted arrive, and no answer come back."""
+        """Let submissions arrive, but lose their responses."""
         ...
 
 
@@ -59,9 +59,9 @@ class StandKind(Protocol):
         """Start it.
 
         Args:
-            servers: What there is to start it on.
-            balance: Base units of ``token_in`` in the wallet; plenty, if nothing is said.
-            short_lived: A transaction can land for a moment only.
+            servers: The servers to start it on.
+            balance: Base units of ``token_in`` in the wallet; plenty by default.
+            short_lived: Transactions expire after a moment.
         """
         ...
 
@@ -85,7 +85,7 @@ class PaperStand:
     async def switch_off(self, pool_id: str) -> None:
         await self.stop()
         with self._servers.connect() as link, link.cursor() as cursor:
-            # A status with which no program swaps.
+            # A status in which no program swaps.
             cursor.execute(
                 "UPDATE paper_pools SET state = jsonb_set(state, '{status}', '4') WHERE id = %s", (pool_id,)
             )

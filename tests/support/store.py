@@ -1,4 +1,4 @@
-"""The store without the rest of the service, for tests that look at single writes."""
+"""The store without the rest of the service, for tests of single writes."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ from service.store.rate_limit import RateLimit
 from tests.support.servers import TestServers
 
 INSTANCE_TIMEOUT_MS = 600_000
-"""No heart beats here, and no test takes so long."""
+"""Longer than any test, since there are no heartbeats here."""
 
 
 class NoRedis:
@@ -40,7 +40,7 @@ class NoRedis:
 
 @dataclass
 class Store:
-    """One process's view of the store; ``told`` is what it has been told of commits."""
+    """One process's view of the store; ``told`` are the commits that were published to it."""
 
     database: Database
     clock: Clock = field(default_factory=Clock)
@@ -97,13 +97,13 @@ class Store:
         return order.id
 
     async def start(self) -> Claimed:
-        """Store a new order and make it this process's."""
+        """Store a new order and claim it for this process."""
         claim = await self.claims.claim(await self.insert())
         assert isinstance(claim, Claimed)
         return claim
 
     def step(self, claim: Claimed, status: Status, **changes: object) -> Transition:
-        """Return the transition that takes a claimed order to a status."""
+        """Return the transition of a claimed order to a status."""
         values: dict[str, object] = {
             "order_id": claim.order_id,
             "version": claim.version,
@@ -123,7 +123,7 @@ def changed(order: NewOrder, **changes: Any) -> NewOrder:
 
 @asynccontextmanager
 async def open_store(servers: TestServers, rate_limit: RateLimit | None = None) -> AsyncIterator[Store]:
-    """Open the store of a test's database, its schema up to date and its rate limit in force."""
+    """Open the store of a test's database, with the schema migrated and the rate limit applied."""
     clock = Clock()
     database = Database(servers.database_url, size=4, clock=clock)
     await migrate(database)

@@ -1,4 +1,4 @@
-"""Times that orders expire at, and how late they do."""
+"""Expiry times of orders, and how late orders expire."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ def after(seconds: float) -> str:
 
 
 def lateness(servers: TestServers, order: Json) -> float:
-    """Return how long after its time an order ended, in seconds."""
+    """Return how long after its expiry an order ended, in seconds."""
     [(late_s,)] = rows(
         servers,
         "SELECT extract(epoch FROM %s::timestamptz - %s::timestamptz)::float8",
