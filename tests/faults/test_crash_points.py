@@ -1,4 +1,4 @@
-"""``kill -9`` at every named crash point and at random instants, again and again on one database."""
+"""``kill -9`` at every crash point and at random instants, repeatedly on one database."""
 
 import random
 import signal
@@ -31,7 +31,7 @@ SETTINGS = {
     "QUEUE_RATE_LIMIT": "0",
     "WORKER_CONCURRENCY": "50",
     "INSTANCE_TIMEOUT_MS": "500",
-    # So that every step comes by, the retry and the failure too.
+    # So that every step occurs, including retries and failures.
     "PAPER_FAILURE_RATE": "transient=0.2,permanent=0.1",
     "RETRY_BASE_DELAY_MS": "40",
     "LOG_LEVEL": "WARNING",
@@ -54,23 +54,23 @@ DANGEROUS = (
     "before failed",
     "before acknowledge",
 )
-"""Where a process that dies leaves the most to find out; the short form kills at each of them once."""
+"""The points after which recovery is hardest; the short form kills once at each of them."""
 
 _MARKET_POINTS = [point for point in POINTS if point not in RESTING_POINTS]
-"""Where market orders come by; ``test_resting_kills.py`` kills at the others."""
+"""The points that market orders reach; ``test_resting_kills.py`` kills at the others."""
 
-# A point that does not come by in this time is given up, and the process is killed wherever it is. Nothing
-# settles before the dead process's lease of the paper chain has run out.
+# If a point is not reached within this time, the process is killed wherever it is. No transaction is
+# settled before the dead process's lease of the paper chain has expired.
 _PATIENCE_S = 6.0
 _RECOVERED_WITHIN_S = 5.0
 
-# Those that a group of orders passes together, and those that few orders pass.
+# Points that a group of orders passes together, and points that few orders pass.
 _SELDOM = {"insert", "claim", "settle", "publish", "pending", "failed"}
 
 
 @dataclass
 class _Lives:
-    """What the processes of one database went through."""
+    """The results of the processes of one database."""
 
     promised: list[str] = field(default_factory=list)
     unanswered: list[Json] = field(default_factory=list)
@@ -81,7 +81,7 @@ class _Lives:
 def _kill_once(
     lives: _Lives, servers: TestServers, point: str | None, orders: int, rng: random.Random
 ) -> None:
-    """Start a process, give it orders, and have it die: at a point, or at any instant without one."""
+    """Start a process, place orders, and kill it: at a point, or without one at a random instant."""
     environment = {**SETTINGS, **servers.environment}
     if point is not None:
         often = 3 if point.split()[-1] in _SELDOM else orders // 2
@@ -91,7 +91,7 @@ def _kill_once(
         try:
             service.wait_until_ready()
         except AssertionError:
-            # It began to recover before it listened, and died of that.
+            # It began to recover before it listened, and died at the point.
             assert service.process.returncode == -signal.SIGKILL, service.output
             lives.died_at[point or "random"] += 1
             return
@@ -114,7 +114,7 @@ def _kill_once(
 
 
 def _finish(lives: _Lives, servers: TestServers) -> Verdict:
-    """Start a process that may live, let it finish everything, and look at the books."""
+    """Start a process without a crash point, let it finish all orders, and check the tables."""
     with ServiceProcess({**SETTINGS, **servers.environment}) as service:
         service.wait_until_ready()
         left_behind = versions_of_open_orders(servers)
@@ -132,7 +132,7 @@ def _finish(lives: _Lives, servers: TestServers) -> Verdict:
     verdict = judge(servers, lives.promised)
     assert verdict.clean, verdict
     assert audit(servers)["orders"] == verdict.orders
-    # Posted again and again, an order was stored once, and all there are had been asked for.
+    # Although posted repeatedly, each order was stored once, and there are no others.
     assert verdict.orders == len(set(lives.promised))
     return verdict
 
@@ -168,7 +168,7 @@ def test_killed_at_the_most_dangerous_points(cluster: TestCluster) -> None:
 
 @pytest.mark.long
 def test_killed_a_thousand_times(cluster: TestCluster) -> None:
-    # Every point as often as any other, and one kill in four at no point at all.
+    # Every point equally often, and one kill in four at a random instant.
     rng = random.Random(3)
     points: list[str | None] = [_MARKET_POINTS[number % len(_MARKET_POINTS)] for number in range(750)]
     points += [None] * 250

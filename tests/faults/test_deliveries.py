@@ -1,4 +1,4 @@
-"""Every job delivered two to five times, and in any order, to two processes at once."""
+"""Every job delivered two to five times, in any order, to two processes concurrently."""
 
 import random
 import time
@@ -18,19 +18,19 @@ SETTINGS = {
     "INSTANCE_TIMEOUT_MS": "500",
     "LOG_LEVEL": "WARNING",
 }
-# One order at a time, and that one slowly: the wake-ups of the others stay in the stream.
+# One slow order at a time, so that the wake-ups of the others stay in the stream.
 SLOW = {"WORKER_CONCURRENCY": "1", "QUOTE_DELAY_MS": "1500"}
-# Long enough for the copies of a wake-up to come while the order is being executed.
+# Long enough that copies of a wake-up arrive while the order is being executed.
 FAST = {"WORKER_CONCURRENCY": "200", "QUOTE_DELAY_MS": "0-20", "EXECUTION_DELAY_MS": "0-60"}
 
 
 def _multiply(servers: TestServers, expected: int, rng: random.Random) -> int:
-    """Put copies of every wake-up into the stream, so that each is there 2 to 5 times, in any order."""
+    """Add copies of every wake-up to the stream, so that each occurs 2 to 5 times, in any order."""
     stream = servers.wake_ups
     with Redis.from_url(servers.redis_url) as redis:
         wait_until(lambda: redis.xlen(stream) >= expected - 5)
         entries = [fields for _entry_id, fields in redis.xrange(stream)]
-        # Each is there once already, in the order of its arrival; the copies come in any.
+        # Each is already there once, in order of arrival; the copies are shuffled.
         copies = [fields for fields in entries for _ in range(rng.randint(1, 4))]
         rng.shuffle(copies)
         pipeline = redis.pipeline(transaction=False)
@@ -65,7 +65,7 @@ def _deliver_many_times(cluster: TestCluster, rounds: int, orders: int, *, withi
             began = time.monotonic()
             wait_until_none_is_open(servers, within_s=within_s)
             slowest = max(slowest, time.monotonic() - began)
-            # All of them were delivered, those too that came after the end of their order.
+            # All copies were delivered, including those after the end of their order.
             wait_until(lambda: _length(servers) == 0, within_s)
             assert all(service.process.poll() is None for service in services)
             assert not any("Traceback" in service.output for service in services)
@@ -79,10 +79,10 @@ def _deliver_many_times(cluster: TestCluster, rounds: int, orders: int, *, withi
     )
 
 
-def test_five_hundred_orders_each_delivered_again_and_again(cluster: TestCluster) -> None:
+def test_five_hundred_orders_delivered_several_times(cluster: TestCluster) -> None:
     _deliver_many_times(cluster, 1, 500, within_s=30)
 
 
 @pytest.mark.long
-def test_fifty_thousand_orders_each_delivered_again_and_again(cluster: TestCluster) -> None:
+def test_fifty_thousand_orders_delivered_several_times(cluster: TestCluster) -> None:
     _deliver_many_times(cluster, 10, 5_000, within_s=120)

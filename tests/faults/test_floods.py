@@ -1,4 +1,4 @@
-"""Whatever one client repeats, nobody else's order waits: a market order a second is confirmed within one.
+"""No request that one client repeats delays other orders: each market order is confirmed within a second.
 
 What is flooded is whatever takes a lock, a lease, an epoch, a connection, a full read, or the event loop.
 """
@@ -27,7 +27,7 @@ def resting(service: ServiceProcess, count: int) -> list[str]:
 
 
 def ended(service: ServiceProcess, count: int) -> list[str]:
-    """Return orders that have ended, each with what it was quoted."""
+    """Return orders that have ended, with their quotes."""
     order_ids = place_many(service, count)
     wait_until(lambda: ask(service, "GET", "/api/orders?status=pending&limit=1")["orders"] == [], 60)
     return order_ids
@@ -64,12 +64,12 @@ def quotes(_service: ServiceProcess) -> list[Request]:
 
 
 def sockets(service: ServiceProcess) -> list[Request]:
-    """Return sockets of orders that have ended, opened and closed by the service in turn."""
+    """Return WebSocket requests for orders that have ended, which the service closes."""
     return [Request("WS", f"/api/orders/{order_id}/ws") for order_id in ended(service, 40)]
 
 
 def sockets_of_resting(service: ServiceProcess) -> list[Request]:
-    """Return sockets of orders that rest, opened and closed by the client."""
+    """Return WebSocket requests for resting orders, which the client closes."""
     return [Request("WS", f"/api/orders/{order_id}/ws") for order_id in resting(service, 20)]
 
 
@@ -88,7 +88,7 @@ def amendments(service: ServiceProcess) -> list[Request]:
 
 
 def cancel_all(service: ServiceProcess) -> list[Request]:
-    """Return a cancellation of all orders of a pair that rest, again and again, and orders for it."""
+    """Return cancellations of all resting orders of a pair, with new orders to cancel."""
     resting(service, 300)
     cancel = Request("POST", "/api/orders/cancel", {"orderType": "limit"})
     return [*[Request("POST", EXECUTE, LIMIT_ORDER)] * 9, cancel]
@@ -99,7 +99,7 @@ def cancel_ended(service: ServiceProcess) -> list[Request]:
 
 
 def cancel_nothing(service: ServiceProcess) -> list[Request]:
-    """Return a cancellation that looks at every open order, and finds none."""
+    """Return a cancellation that examines every open order and matches none."""
     resting(service, 300)
     return [Request("POST", "/api/orders/cancel", {"tokenIn": "NOBODY"})]
 
@@ -130,13 +130,13 @@ def service(cluster: TestCluster) -> Iterator[ServiceProcess]:
 
 
 @pytest.mark.parametrize("kind", WORST)
-def test_no_order_waits_for_a_flood(service: ServiceProcess, kind: str) -> None:
+def test_a_flood_does_not_delay_orders(service: ServiceProcess, kind: str) -> None:
     judge(kind, orders_under(service, FLOODS[kind](service), seconds=SHORT_S))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", FLOODS)
-def test_no_order_waits_for_a_long_flood(spawn: Spawn, kind: str) -> None:
+def test_a_long_flood_does_not_delay_orders(spawn: Spawn, kind: str) -> None:
     service = spawn(**NO_DELAYS, LOG_LEVEL="WARNING")
     judge(kind, orders_under(service, FLOODS[kind](service), seconds=LONG_S))
     assert "Traceback" not in service.output

@@ -1,4 +1,4 @@
-"""``kill -9`` is the normal way to stop: every accepted order is executed once all the same."""
+"""``kill -9`` is a normal way to stop: every accepted order is still executed exactly once."""
 
 import signal
 import threading
@@ -42,18 +42,18 @@ def test_a_kill_under_load_loses_nothing_and_executes_nothing_twice(
     assert len(promised) > 100
 
 
-def test_a_stop_leaves_what_is_unfinished_to_the_next_start(spawn: Spawn, servers: TestServers) -> None:
+def test_a_stop_leaves_unfinished_orders_to_the_next_start(spawn: Spawn, servers: TestServers) -> None:
     service = spawn(**IN_FLIGHT, SHUTDOWN_GRACE_S="0")
     promised = place_many(service, 50)
     assert service.stop() == 0, service.output
     service = spawn(**NO_DELAYS)
     verdict, took_s = wait_for_the_end(servers, promised, within_s=30)
     assert verdict.clean, verdict
-    # It signed off, so nobody had to wait until it was missed.
+    # It deregistered, so the next start did not have to wait for its heartbeat time-out.
     assert took_s < 8
 
 
-def test_a_stop_finishes_what_is_in_flight(spawn: Spawn, servers: TestServers) -> None:
+def test_a_stop_finishes_orders_in_execution(spawn: Spawn, servers: TestServers) -> None:
     service = spawn(**IN_FLIGHT)
     promised = place_many(service, 20)
     wait_until(lambda: judge(servers).statuses["pending"] == 0)
@@ -62,7 +62,7 @@ def test_a_stop_finishes_what_is_in_flight(spawn: Spawn, servers: TestServers) -
     assert verdict.statuses["confirmed"] == 20, verdict
 
 
-def test_ctrl_c_stops_it_too(spawn: Spawn) -> None:
+def test_ctrl_c_stops_the_service_too(spawn: Spawn) -> None:
     service = spawn()
     service.process.send_signal(signal.SIGINT)
     assert service.process.wait(20) == 0, service.output

@@ -1,4 +1,4 @@
-"""The real store and the real execution against a simple model of an order's life.
+"""Compares the real store and execution with a simple model of an order's life.
 
 Two processes share a database and a venue. Every call of the venue waits until the test has chosen its
 answer, so a crash, a takeover or a landing can come between any two steps. After each step the tables must
@@ -85,7 +85,7 @@ _order: ContextVar[str] = ContextVar("order")
 
 @dataclass(eq=False)
 class Call:
-    """A call of the venue that waits for its answer."""
+    """A call of the venue that waits for its response."""
 
     process: "Process"
     kind: str
@@ -95,7 +95,7 @@ class Call:
 
 
 class Chain:
-    """What really happens to attempts, whoever is told of it."""
+    """The actual state of transactions, independent of what the engine knows."""
 
     def __init__(self) -> None:
         self.slot = 0
@@ -105,12 +105,12 @@ class Chain:
         self.seen: dict[str, tuple[str, SignedTransaction]] = {}
 
     def arrive(self, attempt: SignedTransaction) -> None:
-        """Take an attempt in, unless it is here or too late."""
+        """Store a transaction, unless it exists or is too late."""
         if attempt.id not in self.states and self.slot <= attempt.last_valid_slot:
             self.states[attempt.id] = TransactionState.PENDING
 
     def ask(self, attempt: SignedTransaction) -> TransactionStatus:
-        """Tell what became of an attempt; one that can no longer land is expired from now on."""
+        """Return a transaction's state; one that can no longer land becomes expired."""
         state = self.states.get(attempt.id, TransactionState.UNKNOWN)
         if self.slot > attempt.last_valid_slot and state in {
             TransactionState.UNKNOWN,
@@ -124,13 +124,13 @@ class Chain:
         return TransactionStatus(state)
 
     def fail(self, attempt: SignedTransaction, code: FailureCode) -> None:
-        """Let an attempt fail, if it has not ended."""
+        """Let a transaction fail, if it is not final."""
         if self.states.get(attempt.id, TransactionState.PENDING) is TransactionState.PENDING:
             self.states[attempt.id] = TransactionState.FAILED
             self.failures[attempt.id] = code
 
     def pending(self) -> list[SignedTransaction]:
-        """Return what can land now."""
+        """Return the transactions that can land now."""
         return [
             attempt
             for _order_id, attempt in self.seen.values()
@@ -140,7 +140,7 @@ class Chain:
 
 
 class Venue:
-    """One process's way to the chain. Fits ``service.chains.venue.Venue``."""
+    """One process's access to the chain. Implements ``service.chains.venue.Venue``."""
 
     def __init__(self, process: "Process") -> None:
         self._process = process
@@ -158,7 +158,7 @@ class Venue:
         return False
 
     def on_change(self, callback: OnMarketChange) -> None:
-        """Nobody waits for a price here."""
+        """Ignored: no order here waits for a price."""
 
     async def traded_since(self, seconds: int) -> Sequence[Traded]:  # noqa: ARG002
         return []
@@ -213,7 +213,7 @@ class Venue:
 
 
 class _Impatient(Clock):
-    """The store's clock: it does not wait before it writes again what may have been written."""
+    """The store's clock: retries of writes do not wait."""
 
     async def sleep(self, seconds: float) -> None:  # noqa: ARG002
         await asyncio.sleep(0)
@@ -243,7 +243,7 @@ class Process:
         return self.store.identity.id
 
     def execute(self, order_id: str) -> None:
-        """Begin to work on an order, as a job does."""
+        """Execute an order, as a job does."""
         token = _order.set(order_id)
         task = asyncio.get_running_loop().create_task(self.engine.execute(order_id))
         _order.reset(token)
@@ -251,19 +251,19 @@ class Process:
         task.add_done_callback(self.tasks.discard)
 
     async def die(self) -> None:
-        """End every task where it is."""
+        """Cancel every task."""
         tasks = list(self.tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.engine.cancel_running()
-        # What had been handed to the driver may be written all the same.
+        # Statements already passed to the driver may still be executed.
         await self.store.journal.stop()
         await self.store.claims.stop()
 
 
 class World:
-    """What outlives an example: a loop, a database. And what does not: the chain, the clock, the calls."""
+    """The loop and the database, shared by all examples; the chain, the clock and the calls of one."""
 
     def __init__(self, servers: TestServers) -> None:
         self.runner = asyncio.Runner()
@@ -275,7 +275,7 @@ class World:
         self.begin()
 
     def begin(self) -> None:
-        """Begin an example: nothing of the one before is left."""
+        """Begin an example, without any state of the previous one."""
         self.chain = Chain()
         self.clock = ManualClock()
         self.calls: list[Call] = []
@@ -285,7 +285,7 @@ class World:
             self.run(process.store.instances.register())
 
     def _lose_answers(self) -> None:
-        """Have writes of orders meet ``losses``: each is a lost answer, after the commit or without one."""
+        """Apply ``losses`` to writes of orders: each is a lost response, after the commit or before it."""
         run = self.store.database.run
 
         async def run_or_lose(query: Query[Any], parameters: Mapping[str, Any] | None = None) -> list[Row]:
@@ -298,7 +298,7 @@ class World:
         self.store.database.run = run_or_lose  # type: ignore[method-assign, assignment]
 
     def run(self, work: Awaitable[Any]) -> Any:
-        """Do something, and let everything run until it waits for the test."""
+        """Run a coroutine, then let everything run until it waits for the test."""
         return self.runner.run(self._run(work))
 
     async def _run(self, work: Awaitable[Any]) -> Any:
@@ -341,16 +341,16 @@ _SUBMITS: tuple[Callable[[Chain, SignedTransaction], TransactionStatus | None], 
     _take_and_say_nothing,
     _take_later,
     _refuse,
-    # It is taken, and goes nowhere; it does not arrive.
+    # Accepted but lost; not arrived.
     lambda _chain, _attempt: TransactionStatus(TransactionState.UNKNOWN),
     lambda _chain, _attempt: None,
 )
-"""What may become of a submit: an answer, or none."""
+"""The possible results of a submission: a response, or none."""
 
 
 @dataclass
 class Life:
-    """What the model thinks of an order."""
+    """The model's state of an order."""
 
     walk: list[str] = field(default_factory=lambda: ["pending"])
     owner: str | None = None
@@ -365,7 +365,7 @@ class Life:
 
 @dataclass
 class Run:
-    """A process's work on an order: under which id, and as how old it knows the order."""
+    """A process's execution of an order: its id, and the order's version that it knows."""
 
     owner: str
     version: int
@@ -373,7 +373,7 @@ class Run:
 
 
 class Lifecycle(RuleBasedStateMachine):
-    """Places orders, and has everything happen to them."""
+    """Places orders, and applies every possible event to them."""
 
     world: ClassVar[World]
 
@@ -385,7 +385,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.registered = {process.id for process in self.world.processes}
         self.heard_of = set(self.registered)
 
-    # What can happen.
+    # The events.
 
     @precondition(lambda self: len(self.lives) < 3)
     @rule()
@@ -397,7 +397,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.lives)
     @rule(which=st.integers(0, 10**6), process=st.integers(0, 1), times=st.integers(1, 2))
     def deliver(self, which: int, process: int, times: int) -> None:
-        """A wake-up comes, once or twice; nobody says that there is anything to do."""
+        """A wake-up arrives, once or twice, whether there is work to do or not."""
         self._deliver(self.world.processes[process], _pick(list(self.lives), which), times)
 
     @precondition(lambda self: self.world.calls)
@@ -408,7 +408,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.lives)
     @rule(which=st.integers(0, 10**6), process=st.integers(0, 1), steps=st.integers(1, 4))
     def go_on(self, which: int, process: int, steps: int) -> None:
-        """All goes well with an order, for some steps."""
+        """An order proceeds for some steps without failures."""
         order_id = _pick(list(self.lives), which)
         self._deliver(self.world.processes[process], order_id, 1)
         for _ in range(steps):
@@ -418,7 +418,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.world.calls)
     @rule(which=st.integers(0, 10**6), how=st.integers(0, 10**6))
     def answer_and_die(self, which: int, how: int) -> None:
-        """The process dies while it writes down what it was told: that is durable, or is not."""
+        """The process dies while it writes a response: the write is durable, or not."""
         call = _pick(self.world.calls, which)
         before = {order_id: _copy(life) for order_id, life in self.lives.items()}
         give = self._expect(call, how)
@@ -448,18 +448,18 @@ class Lifecycle(RuleBasedStateMachine):
         losses=st.lists(st.booleans(), min_size=1, max_size=3),
     )
     def answer_and_lose_answers(self, which: int, how: int, losses: list[bool]) -> None:
-        """PostgreSQL's next answers are lost, after the commit (True) or before: nothing is different."""
+        """PostgreSQL's next responses are lost, after the commit (True) or before: with no effect."""
         self.world.losses[:] = losses
         self._answer(_pick(self.world.calls, which), how)
 
     def _fall_silent(self, process: int) -> None:
-        """A process has not been heard of for too long, and nobody has judged it yet."""
+        """A process's heartbeat is too old, but it has not been declared dead yet."""
         silent = self.world.processes[process].id
         self.heard_of.discard(silent)
         self.world.run(self.world.store.database.run(_SILENCE, {"id": silent}))
 
     def _be_taken_for_dead(self, process: int) -> None:
-        """A process that lives is judged dead, because it was stopped; it does not know yet."""
+        """A live process is declared dead, because it was stopped; it does not know yet."""
         victim, judge = self.world.processes[process], self.world.processes[1 - process]
         self.registered.discard(victim.id)
         self.heard_of.discard(victim.id)
@@ -504,7 +504,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.world.chain.on_the_way)
     @rule(which=st.integers(0, 10**6))
     def arrive(self, which: int) -> None:
-        """What was sent long ago arrives: it may still land, or may not any more."""
+        """A transaction sent long ago arrives: it may or may not be able to land."""
         attempt = _pick(self.world.chain.on_the_way, which)
         self.world.chain.on_the_way.remove(attempt)
         self.world.chain.arrive(attempt)
@@ -515,10 +515,10 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(1, 20))
     def wait(self, seconds: int) -> None:
-        """Those who wait before they ask the venue again ask it."""
+        """Executions that wait before polling the venue again poll it."""
         self._wait(seconds)
 
-    # What must be so.
+    # The invariants.
 
     @invariant()
     def the_tables_say_what_the_model_says(self) -> None:
@@ -546,14 +546,14 @@ class Lifecycle(RuleBasedStateMachine):
                 assert states[-1] is TransactionState.LANDED
             elif life.status != "submitted":
                 assert TransactionState.LANDED not in states
-            # A new attempt, a retry or a failure only when what was sent before can never land.
+            # A new attempt, a retry or a failure only if earlier transactions can never land.
             dead = states[:-1] if life.status in {"submitted", "confirmed"} else states
             assert set(dead) <= {TransactionState.FAILED, TransactionState.EXPIRED}
             sent = {attempt for attempt, (order, _) in chain.seen.items() if order == order_id}
             assert {attempt for attempt in sent if attempt in chain.states} <= set(life.transactions)
 
     def teardown(self) -> None:
-        """Whatever has happened: now that all is well, every order ends."""
+        """After all faults are over, every order ends."""
         for process in self.world.processes:
             self._come_back(process)
         for _ in range(200):
@@ -576,12 +576,12 @@ class Lifecycle(RuleBasedStateMachine):
             self.world.run(process.die())
             self._check_what_was_told(process)
 
-    # How it happens, and what the model expects of it.
+    # The implementation of the events, and the model's expectations.
 
     def _deliver(self, process: Process, order_id: str, times: int) -> None:
         life = self.lives[order_id]
         running = (process, order_id) in self.runs
-        # Who was judged dead is given no order, until it comes back under a new id.
+        # A process that was declared dead gets no orders until it registers under a new id.
         may = process.id in self.registered and life.owner in {None, process.id}
         if not running and life.status not in _ENDED and may:
             if life.status == "pending":
@@ -605,7 +605,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.run(answer())
 
     def _expect(self, call: Call, how: int) -> Callable[[], None]:
-        """Choose an answer, tell the model, and return what gives it; 0 is the best there is."""
+        """Choose a response, update the model, and return a function that delivers it; 0 is the best one."""
         self.world.calls.remove(call)
         if call.attempt is None:
             return self._expect_before_sending(call, away=how % 4 == 3)
@@ -633,14 +633,14 @@ class Lifecycle(RuleBasedStateMachine):
                 self._move(call, "building")
             return lambda: call.answer.set_result([_POOL])
         if run.owner not in self.heard_of:
-            # Who may have been judged dead makes no new attempt.
+            # A process that may have been declared dead makes no new attempt.
             self._drop(call)
         elif self._move(call, "submitted"):
             self.lives[call.order_id].transactions.append(f"{call.order_id}/{len(self.world.chain.seen)}")
         return lambda: call.answer.set_result(None)
 
     def _move(self, call: Call, status: str) -> bool:
-        """Expect a step, if the order is still the process's; else that it stops working on it."""
+        """Expect a step if the process still owns the order; otherwise that it stops executing it."""
         life, run = self.lives[call.order_id], self.runs[call.process, call.order_id]
         if (run.owner, run.version) != (life.owner, len(life.walk)):
             self._drop(call)
@@ -665,7 +665,7 @@ class Lifecycle(RuleBasedStateMachine):
                 life.owner = None
 
     def _remove_dead(self, dead: Process) -> None:
-        """Expect that a dead process's orders are nobody's, and put another in its place."""
+        """Expect that a dead process's orders are released, and replace it by a new process."""
         self._check_what_was_told(dead)
         place = self.world.processes.index(dead)
         self._release(dead.id)
@@ -708,7 +708,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.run(self.world.clock.advance(seconds))
 
     def _check_what_was_told(self, process: Process) -> None:
-        """Watchers were told of nothing that is not in the history."""
+        """Watchers received nothing that is not in the history."""
         for step in process.store.told:
             if step.order_id in self.lives:
                 assert self.lives[step.order_id].walk[step.sequence - 1] == step.entry["status"]

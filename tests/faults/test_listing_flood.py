@@ -1,4 +1,4 @@
-"""Whoever lists and delists pools, again and again, holds nobody up: the leader does it in its turn."""
+"""Repeated listing and delisting of pools delays no orders: the leader executes it between transactions."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ SHORT_S, LONG_S = 2.5, 20.0
 
 PATH = "/api/paper/pools"
 FLOODS = {
-    # Until there are as many as there can be; from then on each is refused.
+    # Up to the maximum number of pools; after that each request is rejected.
     "new pools": [Request("POST", PATH, {**GEM_POOL, "program": "meteora_dlmm", "tokenA": "G{n}"})],
     "one pool, on and off": [
         Request("POST", PATH, GEM_POOL),
@@ -36,7 +36,7 @@ FLOODS = {
         pytest.param(LONG_S, 8, marks=pytest.mark.long),
     ],
 )
-def test_no_order_waits_for_listings(
+def test_listings_do_not_delay_orders(
     spawn: Spawn, servers: TestServers, kind: str, seconds: float, clients: int
 ) -> None:
     service = spawn(**NO_DELAYS, LOG_LEVEL="WARNING")
@@ -46,7 +46,7 @@ def test_no_order_waits_for_listings(
     assert outcome.answers["201"] > 0
     assert set(outcome.answers) <= {"201", "204", "404", "409"}, outcome
     with servers.connect() as link, link.cursor() as cursor:
-        # Nobody took the lead anew.
+        # The leader did not change.
         cursor.execute("SELECT epoch FROM paper_leader")
         assert cursor.fetchall() == [(1,)]
     audit(servers)

@@ -1,4 +1,4 @@
-"""No route holds the event loop for long, whatever is sent to it: the largest inputs, the longest answers.
+"""No route blocks the event loop for long, even with the largest requests and the longest responses.
 
 Measured is the CPU time of the loop's thread in each of its callbacks (see ``LoopProbe``), the longest of a
 request, and of several requests the least: so that neither a busy machine nor what the service does beside
@@ -33,7 +33,7 @@ POOL = {"program": "raydium_cpmm", "tokenA": "SOL", "tokenB": "GEM", "amountA": 
 
 
 def bodies(valid: dict[str, Any]) -> Iterator[bytes]:
-    """Yield bodies as large as they may be: valid, and in every way that costs most to refuse."""
+    """Yield bodies of the maximum size: a valid one, and those that are most expensive to reject."""
     text = json.dumps(valid).encode()
     yield text + b" " * (BODY - len(text))
     yield b"{" + b",".join(b'"k%d":0' % number for number in range(BODY // 12)) + b"}"
@@ -49,7 +49,7 @@ def bodies(valid: dict[str, Any]) -> Iterator[bytes]:
 
 
 def queries() -> Iterator[str]:
-    """Yield query strings as long as they may be."""
+    """Yield query strings of the maximum length."""
     yield "&".join(f"{number:x}=" for number in range(1_500))
     for name in ("amountIn", "tokenIn", "token", "cursor", "limit", "from"):
         yield f"{name}=" + "9" * 8_000
@@ -58,7 +58,7 @@ def queries() -> Iterator[str]:
 
 @dataclass
 class Rig:
-    """A watched service, and orders in it."""
+    """A measured service with orders."""
 
     port: int
     probe: LoopProbe
@@ -66,7 +66,7 @@ class Rig:
     resting: list[str]
 
     def request(self, method: str, path: str, body: bytes | None = None) -> int:
-        """Make a request and read its whole answer; return its status."""
+        """Send a request and read its whole response; return its status."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {} if body is None else {"Content-Type": "application/json"}
         connection.request(method, path, body, headers)
@@ -77,7 +77,7 @@ class Rig:
         return answer.status
 
     def stream(self, path: str, said: bytes, frames: int) -> None:
-        """Open a stream, say something, and read so many frames."""
+        """Open a stream, send data, and read a number of frames."""
         with socket.create_connection(("127.0.0.1", self.port)) as link, link.makefile("rb") as answers:
             link.sendall(
                 f"GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -99,7 +99,7 @@ Case = Callable[[Rig], object]
 
 
 def get(path: str) -> list[Case]:
-    """Return requests of a path, and with every query."""
+    """Return GET requests of a path, without a query and with each query."""
     paths = [path, *(f"{path}?{query}"[:8_100] for query in queries())]
     return [lambda rig, path=path: rig.request("GET", path) for path in paths]  # type: ignore[misc]
 
@@ -158,7 +158,7 @@ CASES: dict[tuple[str, str], list[Case]] = {
     ],
     ("GET", "/health"): get("/health"),
     ("GET", "/openapi.json"): get("/openapi.json"),
-    # Last: afterwards nothing rests any more.
+    # Last, since no order rests afterwards.
     ("POST", "/api/orders/cancel"): [
         *send("POST", "/api/orders/cancel", {"tokenIn": "GEM"}),
         lambda rig: rig.request("POST", "/api/orders/cancel", b'{"all":true}'),
@@ -167,7 +167,7 @@ CASES: dict[tuple[str, str], list[Case]] = {
 
 
 def longest_ms(rig: Rig, case: Case) -> float:
-    """Return how long the loop was held, in the best of several rounds; a good one is enough."""
+    """Return how long the loop was blocked, in the best of several rounds; one good round is enough."""
     best = float("inf")
     for _ in range(ROUNDS):
         rig.probe.reset()
@@ -186,7 +186,7 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_no_route_holds_the_loop(servers: TestServers) -> None:
+def test_no_route_blocks_the_event_loop(servers: TestServers) -> None:
     ended, resting = store_orders(servers, 500, "cancelled"), store_orders(servers, 500, "open")
     make = functools.partial(
         service_on,

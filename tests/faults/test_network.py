@@ -1,4 +1,4 @@
-"""The network between the service and its servers: slow, cut, reset, half open, a trickle."""
+"""The network between the service and its servers: latency, cut, reset, half-open, a trickle."""
 
 import time
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ ROUNDS = [1, pytest.param(20, marks=pytest.mark.long)]
 FAULTS = [weather for weather in Weather if weather is not Weather.FINE]
 BAD_FOR_S = 0.7
 
-# A statement that nobody answers is given up after four seconds, and only then can another connection be
-# made: once by those who write orders, and once by the venue, which has connections of its own.
+# A statement without an answer times out after four seconds, and only then is another connection opened:
+# once by the store, and once by the venue, which has its own connections.
 RECOVERY_S = {Weather.HALF_OPEN: 4.0 + 4.0}
 
 
@@ -39,7 +39,7 @@ def network(servers: TestServers, request: pytest.FixtureRequest) -> Iterator[tu
 @pytest.mark.parametrize("rounds", ROUNDS)
 @pytest.mark.parametrize("weather", FAULTS)
 @pytest.mark.parametrize("network", ["postgresql", "redis"], indirect=True)
-def test_the_network_is_bad_for_a_while(
+def test_a_network_fault_lasts_for_a_while(
     servers: TestServers,
     network: tuple[Proxy, dict[str, str]],
     weather: Weather,
@@ -54,11 +54,11 @@ def test_the_network_is_bad_for_a_while(
     with ServiceProcess({**environment, **QUIET}).wait_until_ready() as service:
         with Load(service, clients=3) as load:
             for _ in range(rounds):
-                # Orders are executed without Redis too, so it may still be away.
+                # Orders are executed without Redis too, so it may still be unavailable.
                 wait_until(lambda: proxy.connections > 0)
                 proxy.turn(weather)
                 until = time.monotonic() + BAD_FOR_S
-                # Bad for some time, and for somebody: clients are answered one way or the other.
+                # The fault lasts for a while and affects some clients, which all get some response.
                 load.wait_for_more(lambda: len(load.accepted) + load.unavailable, 3)
                 wait_until(lambda until=until: time.monotonic() > until)  # type: ignore[misc]
                 proxy.turn(Weather.FINE)
@@ -80,10 +80,10 @@ def test_the_network_is_bad_for_a_while(
 
 @pytest.mark.long
 @pytest.mark.parametrize("network", ["redis"], indirect=True)
-def test_an_instance_that_was_cut_off_hears_the_others_again(
+def test_an_instance_that_was_cut_off_receives_messages_again(
     servers: TestServers, network: tuple[Proxy, dict[str, str]]
 ) -> None:
-    """A subscription whose connection is dead says nothing, as one does on which there is nothing to say."""
+    """A subscription on a dead connection is silent, like one without messages."""
     proxy, environment = network
     with (
         ServiceProcess({**servers.environment, **QUIET}).wait_until_ready(),
@@ -93,6 +93,6 @@ def test_an_instance_that_was_cut_off_hears_the_others_again(
         assert subscribed
         proxy.turn(Weather.HALF_OPEN)
         proxy.turn(Weather.FINE)
-        # All of them are given up for new ones: the link's, the receiver's, and the subscription.
+        # All connections are replaced: the link's, the receiver's, and the subscription's.
         wait_until(lambda: not any(link.dead for link in list(proxy._links)), 20)
     add(Row("network to redis: a dead subscription", 1))

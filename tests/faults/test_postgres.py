@@ -1,4 +1,4 @@
-"""PostgreSQL restarts, ends its sessions, cancels statements, has no connection left: a 503 and no more."""
+"""PostgreSQL restarts, ends sessions, cancels statements, has no free connection: clients get a 503."""
 
 import contextlib
 import signal
@@ -22,9 +22,9 @@ from tests.support.process import NO_DELAYS, ServiceProcess
 from tests.support.report import Row, add
 from tests.support.servers import TestServers
 
-# A client that PostgreSQL keeps waiting for half a second is told that it is away.
+# A client that waits for PostgreSQL for half a second gets a 503.
 QUIET = {**NO_DELAYS, "LOG_LEVEL": "WARNING", "INSERT_TIMEOUT_MS": "500"}
-# Long enough that orders are at the venue when PostgreSQL goes.
+# Long enough that orders are at the venue when PostgreSQL goes down.
 AT_THE_VENUE = {"EXECUTION_DELAY_MS": "300", "WORKER_CONCURRENCY": "200"}
 RECOVERY_S = 5.0
 END = "SELECT {}(pid) FROM pg_stat_activity WHERE application_name = 'order-execution-engine'"
@@ -62,11 +62,11 @@ def cancel(own: OwnServers, load: Load, _servers: TestServers) -> int:
 
 
 def storm(own: OwnServers, load: Load, weapon: str) -> int:
-    """End the service's sessions, or what they do, as long as it takes to hit a few of them."""
+    """Terminate the service's sessions, or cancel their statements, until a few were hit."""
     hits = 0
     with own.admin() as admin, admin.cursor() as cursor:
         while hits < 10:
-            # Those at work first: an idle session has no statement to cancel.
+            # Active sessions first: an idle one has no statement to cancel.
             cursor.execute(END.format(weapon))
             hits += cursor.rowcount
             load.wait_for_more(lambda: len(load.accepted) + load.unavailable, 2)
@@ -74,7 +74,7 @@ def storm(own: OwnServers, load: Load, weapon: str) -> int:
 
 
 def time_out(_own: OwnServers, load: Load, servers: TestServers) -> int:
-    """Keep a table locked for longer than a statement may take."""
+    """Lock a table for longer than the statement time-out."""
     with servers.connect() as link, link.cursor() as cursor:
         link.autocommit = False
         cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
@@ -109,7 +109,7 @@ EVENTS = (restart_at_once, restart_fast, terminate, cancel, take_all_connections
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.long)])
-def test_postgresql_is_hurt_under_load(own: OwnServers, rounds: int) -> None:
+def test_postgresql_fails_under_load(own: OwnServers, rounds: int) -> None:
     servers = own.new()
     promised: list[str] = []
     hits = dict.fromkeys(EVENTS, 0)
@@ -118,7 +118,7 @@ def test_postgresql_is_hurt_under_load(own: OwnServers, rounds: int) -> None:
         with Load(service) as load:
             for number, event in enumerate(EVENTS * rounds):
                 if event is time_out and number >= 5 * len(EVENTS):
-                    continue  # six seconds each: five of them say it all
+                    continue  # six seconds each: five are enough
                 hits[event] += event(own, load, servers)
                 took_s = wait_until_it_works(service, time.monotonic(), promised)
                 assert took_s < RECOVERY_S, (event.__name__, service.output[-5_000:])
@@ -136,7 +136,7 @@ def test_postgresql_is_hurt_under_load(own: OwnServers, rounds: int) -> None:
 
 
 def assert_absent(servers: TestServers, client_order_ids: list[str]) -> None:
-    """What was refused without an order's id was not stored, and is not stored later."""
+    """Check that orders rejected without an order id are not stored, not even later."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
             "SELECT client_order_id FROM client_orders WHERE client_order_id = ANY(%s)", (client_order_ids,)
@@ -144,7 +144,7 @@ def assert_absent(servers: TestServers, client_order_ids: list[str]) -> None:
         assert cursor.fetchall() == []
 
 
-def test_while_postgresql_is_away_the_service_waits_quietly(own: OwnServers) -> None:
+def test_while_postgresql_is_unavailable_the_service_is_idle_and_logs_little(own: OwnServers) -> None:
     servers = own.new()
     promised: list[str] = []
     with ServiceProcess({**servers.environment, **QUIET, **AT_THE_VENUE}).wait_until_ready() as service:
@@ -162,7 +162,7 @@ def test_while_postgresql_is_away_the_service_waits_quietly(own: OwnServers) -> 
         promised += load.accepted
         verdict, recovery_s = judge_after_recovery(servers, promised, returned, within_s=RECOVERY_S)
         assert share < 0.2, share
-        # Each of those who write says so once a second: claims, steps, the sweep.
+        # Each writer logs it once a second: claims, steps, the sweep.
         assert len(lines) <= 4 * (took_s + 1), lines
         assert "Traceback" not in service.output, service.output
     note = f"{share:.0%} of a core while away"
@@ -170,7 +170,7 @@ def test_while_postgresql_is_away_the_service_waits_quietly(own: OwnServers) -> 
 
 
 def test_sessions_end_in_a_service_with_more_than_a_thousand_sockets(own: OwnServers) -> None:
-    """The driver asks ``select`` about a dead session, which knows no descriptor above 1023."""
+    """aiopg uses ``select`` on a dead session, which fails for descriptors above 1023."""
     servers = own.new()
     promised: list[str] = []
     with (

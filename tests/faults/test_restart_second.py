@@ -1,4 +1,4 @@
-"""Orders for now or never, and such as expire, in the second in which the service is killed and restarted."""
+"""IOC, FOK and expiring orders in the second in which the service is killed and restarted."""
 
 import random
 import time
@@ -19,7 +19,7 @@ _SLOT_MS = 100
 _LONGEST_DELAY_MS = 500
 
 SETTINGS = {
-    # Two workers, which are slow: some orders are at work when the process dies, and others wait.
+    # Two slow workers: when the process dies, some orders are in execution and others wait.
     "WORKER_CONCURRENCY": "2",
     "QUOTE_DELAY_MS": "0-150",
     "EXECUTION_DELAY_MS": f"0-{_LONGEST_DELAY_MS}",
@@ -59,7 +59,7 @@ def _orders(rng: random.Random) -> list[Json]:
 
 
 def _place(service: ServiceProcess, orders: list[Json]) -> int:
-    """Place orders until the service dies; return how many it took."""
+    """Place orders until the service dies; return how many it accepted."""
     client = Client(service)
     try:
         return sum(client.ask("POST", "/api/orders/execute", order).status == 201 for order in orders)
@@ -68,7 +68,7 @@ def _place(service: ServiceProcess, orders: list[Json]) -> int:
 
 
 def _kill_and_restart(servers: TestServers, rng: random.Random) -> int:
-    """Kill a service among such orders, start another, and wait until all have ended."""
+    """Kill a service while such orders are open, start another, and wait until all have ended."""
     environment = {**SETTINGS, **servers.environment}
     with ServiceProcess(environment) as service, ThreadPoolExecutor(2) as pool:
         service.wait_until_ready()
@@ -102,13 +102,13 @@ def _run(cluster: TestCluster, rounds: int, seed: int) -> Books:
     return books
 
 
-def test_in_the_second_of_a_restart_nothing_is_submitted_late_and_nothing_expires_early(
+def test_during_a_restart_nothing_is_submitted_late_and_nothing_expires_early(
     cluster: TestCluster,
 ) -> None:
     assert _run(cluster, 1, seed=3).statuses["expired"] > 0
 
 
 @pytest.mark.long
-def test_in_the_second_of_forty_restarts(cluster: TestCluster) -> None:
+def test_during_forty_restarts(cluster: TestCluster) -> None:
     books = _run(cluster, 40, seed=4)
     assert min(books.statuses["expired"], books.statuses["confirmed"]) > 100

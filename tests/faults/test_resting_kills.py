@@ -1,4 +1,4 @@
-"""``kill -9`` while orders rest, fire, come back to rest, expire, are amended and cancelled."""
+"""``kill -9`` while orders rest, fire, go back to rest, expire, are amended and cancelled."""
 
 import random
 import signal
@@ -44,7 +44,7 @@ SETTINGS = {
     "WORKER_CONCURRENCY": "50",
     "INSTANCE_TIMEOUT_MS": "500",
     "PRICE_VARIANCE": "0",
-    # So that limit orders come back to rest, and others are tried again.
+    # So that limit orders go back to rest, and others are retried.
     "PAPER_FAILURE_RATE": "transient=0.1,slippage=0.25",
     "MAX_RETRIES": "10",
     "RETRY_BASE_DELAY_MS": "40",
@@ -53,7 +53,7 @@ SETTINGS = {
 
 _POINTS = {
     **RESTING_POINTS,
-    # What comes before and after in the life of an order that rests.
+    # The other points that a resting order reaches.
     "after insert": 5,
     "before claim": 6,
     "after claim": 6,
@@ -66,10 +66,10 @@ _POINTS = {
     "before confirmed": 8,
     "after publish": 20,
 }
-"""Where a process dies, and at which of so many times at the latest: a life does not last long."""
+"""The crash points, and the maximum number of times to pass one: a run does not last long."""
 
 DANGEROUS = ("after fire", "after request cancel", "after amend", "after open", "before expired")
-"""Where a process that dies leaves the most to find out; the short form kills at each of them."""
+"""The points after which recovery is hardest; the short form kills at each of them."""
 
 _KINDS = (
     *(Kind.PAID,) * 2,
@@ -87,7 +87,7 @@ _KINDS = (
     Kind.SNIPE_NEVER,
     Kind.SNIPE_UNTIL,
 )
-"""What is placed in each life."""
+"""The orders that are placed in each run."""
 
 _AMENDABLE = {Kind.NEVER, Kind.GTD_NEVER, Kind.SNIPE_NEVER, Kind.LATER}
 _NEEDS_NO_TOKEN = {Kind.MARKET, Kind.PAID, Kind.SNIPE_POOL}
@@ -97,7 +97,7 @@ _LATEST = 24
 _PATIENCE_S = 4.0
 _SETTLED_WITHIN_S = 30.0
 _EXPIRED_WITHIN_S = 1.3
-"""A second, and what a busy machine adds."""
+"""A second, plus a margin for a busy machine."""
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Lives:
     died_at: Counter[str] = field(default_factory=Counter)
 
     def live(self, point: str | None) -> bool:
-        """Start a process, have everything happen to it at once, and kill it; then look at the books.
+        """Start a process, use all features concurrently, and kill it; then check the tables.
 
         Returns whether it died where it was to die.
         """
@@ -128,7 +128,7 @@ class Lives:
         try:
             service.wait_until_ready()
         except AssertionError:
-            # It began to recover before it listened, and died of that.
+            # It began to recover before it listened, and died at the point.
             assert service.process.returncode == -signal.SIGKILL, service.output
             return point
         ready_at = time.time()
@@ -156,7 +156,7 @@ class Lives:
         client = Client(service)
         for pool in pools:
             book.list_pool(client, pool)
-        # Before there is any pool, as only they can.
+        # Only these can be placed before there is a pool.
         for order in orders:
             if order.kind is Kind.SNIPE_POOL:
                 book.place(client, order)
@@ -174,7 +174,7 @@ class Lives:
         if rng.random() < 0.3:
             changes.append(partial(book.cancel_token, token=token))
         rng.shuffle(changes)
-        # Some while orders are being placed, most when all have been.
+        # Some while orders are being placed, most afterwards.
         for change in changes[:4]:
             placing.insert(rng.randint(len(placing) // 2, len(placing)), change)
         steps: list[Step] = [partial(book.place_again, order=order) for order in again]
@@ -188,12 +188,12 @@ class Lives:
             self.book.amend(client, self.rng.choice(orders[-_LATEST:]))
 
     def _cancel_any(self, client: Client) -> None:
-        # Those that are for now or never have ended by then.
+        # IOC and FOK orders have ended by then.
         if orders := [order for order in self.book.orders if order.kind not in IMMEDIATE]:
             self.book.cancel(client, self.rng.choice(orders[-_LATEST:]))
 
     def look(self) -> Books:
-        """Look at the books, and at what clients were promised."""
+        """Check the tables, and the promises to clients."""
         books = judge_resting(self.servers, self.lives, late_s=_EXPIRED_WITHIN_S)
         wrong = books.wrong + self.book.wrong
         wrong += [
@@ -210,7 +210,7 @@ class Lives:
         return books
 
     def finish(self) -> tuple[Books, float]:
-        """Start a process that may live, and have all happen that orders wait for: none may be forgotten."""
+        """Start a process without a crash point, and let all orders' conditions occur: none is forgotten."""
         settings = {**SETTINGS, "PAPER_FAILURE_RATE": "0"}
         book = self.book
         with ServiceProcess({**settings, **self.servers.environment}) as service:
@@ -238,7 +238,7 @@ class Lives:
         return books, settled_s
 
     def _wait_until_settled(self) -> float:
-        """Wait until every order is where it may be; return how long those took that were free to go."""
+        """Wait until every order has an allowed status; return how long the executable ones took."""
         began = time.monotonic()
         with self.servers.connect() as link, link.cursor() as cursor:
             cursor.execute(
@@ -278,7 +278,7 @@ def _one_after_the_other(
         if rng.random() >= patient:
             let_leases_run_out(servers)
         elif rng.random() < 0.5:
-            # Orders' times pass, and nobody is there.
+            # Orders expire while no process is running.
             time.sleep(rng.uniform(0, 1.5))
     return lives
 
@@ -302,7 +302,7 @@ def _kill(
         lives = _one_after_the_other(cluster.new(), shares[number], seed + number, patient=patient, sure=sure)
         return lives, *lives.finish()
 
-    # Two at a time: most of it is starting.
+    # Two at a time, since most of the time is spent on starting.
     with ThreadPoolExecutor(2) as pool:
         for lives, books, settled_s in pool.map(run, range(len(shares))):
             died_at += lives.died_at

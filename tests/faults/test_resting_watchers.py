@@ -1,4 +1,4 @@
-"""Two instances, of which one watches: it dies, or stops past its lease; Redis loses wake-ups; races."""
+"""Two instances: the trigger leader dies, or stops past its lease; Redis loses wake-ups; races."""
 
 import random
 import signal
@@ -33,13 +33,13 @@ SETTINGS = {
 _TAKEN_OVER_WITHIN_S = 10.0
 _SWEPT_WITHIN_S = 8.0
 _LEASE_S = 3.0
-# What rests for longer is not looked for any more by those who watch.
+# The leader no longer looks for orders that have rested longer than this.
 _FORGOTTEN_AFTER_S = 35.0
 
-# Logged in under roles of their own, so PostgreSQL itself can tell who fired what.
+# The instances log in with separate roles, so that PostgreSQL records which one fired an order.
 _LEFT, _RIGHT = "left_one", "right_one"
 
-# Which attempts to fire changed nothing, because another had been first.
+# Records attempts to fire that changed nothing, because another instance was first.
 _SECONDS = """
 CREATE TABLE seconds (role text DEFAULT session_user);
 CREATE FUNCTION note_second() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -60,7 +60,7 @@ def _spawn(servers: TestServers, role: str = "postgres") -> ServiceProcess:
 
 
 def _watcher(servers: TestServers) -> str | None:
-    """Return under which name somebody watches; None if nobody was heard of within the lease."""
+    """Return the trigger leader's role; None if the lease has expired."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
             "SELECT leader::text FROM leases"
@@ -71,13 +71,13 @@ def _watcher(servers: TestServers) -> str | None:
 
 
 def _wait_for_another(servers: TestServers, watcher: str | None = None) -> str:
-    """Wait until another one watches, and return its name."""
+    """Wait until another instance leads, and return its role."""
     wait_until(lambda: _watcher(servers) not in {None, watcher})
     return _watcher(servers) or ""
 
 
 def _rest(book: Book, services: list[ServiceProcess], number: int) -> str:
-    """Have orders rest until their token's second pool is listed; return the token."""
+    """Place orders that rest until their token's second pool is listed; return the token."""
     token = book.new_token()
     client = Client(services[-1])
     assert book.list_pool(client, first_pool(token)), book.wrong
@@ -99,7 +99,7 @@ def _wait_until_listed(service: ServiceProcess, token: str) -> None:
 
 
 def _list_second(book: Book, service: ServiceProcess, token: str) -> None:
-    """Make a token's orders payable."""
+    """Make a token's orders executable."""
     client = Client(service)
     assert book.list_pool(client, second_pool(token)), book.wrong
     client.close()
@@ -112,7 +112,7 @@ def _amend_to_payable(client: Client, order: Tracked) -> None:
 
 
 def _wait_until_settled(servers: TestServers, book: Book, within_s: float) -> float:
-    """Wait until every order is where it may be; return how long that took."""
+    """Wait until every order has an allowed status; return how long that took."""
     began = time.monotonic()
     with servers.connect() as link, link.cursor() as cursor:
         while True:
@@ -138,7 +138,7 @@ def _check(service: ServiceProcess) -> None:
 
 
 def _kill_watchers(servers: TestServers, deaths: int) -> tuple[Books, float]:
-    """Kill the one that watches, before the market moves or while orders fire; the other goes on."""
+    """Kill the leader, before the market moves or while orders fire; the other instance continues."""
     migrate_and_witness(servers)
     book, rng, slowest = Book(random.Random(deaths)), random.Random(deaths + 1), 0.0
     with ExitStack() as running:
@@ -163,7 +163,7 @@ def _kill_watchers(servers: TestServers, deaths: int) -> tuple[Books, float]:
 
 @dataclass(frozen=True)
 class Stopped:
-    """What came of stopping watchers.
+    """The results of stopping leaders.
 
     Attributes:
         books: At the end.
@@ -179,7 +179,7 @@ class Stopped:
 
 
 def _stop_watchers(servers: TestServers, stops: int, orders: int) -> Stopped:
-    """Stop the one that watches, in the middle of firing and past its lease, and let it go on."""
+    """Stop the leader while it is firing, past its lease, and let it continue."""
     migrate_and_witness(servers)
     book, rng, slowest = Book(random.Random(stops)), random.Random(stops + 1), 0.0
     with ExitStack() as running, servers.connect() as link, link.cursor() as cursor:
@@ -190,7 +190,7 @@ def _stop_watchers(servers: TestServers, stops: int, orders: int) -> Stopped:
         for _ in range(stops):
             first, second = (_rest(book, [watching, other], orders) for _ in range(2))
             assert _watcher(servers) == name
-            # From another thread: it is stopped while the market moves.
+            # From another thread, so that the leader is stopped while the market moves.
             with ThreadPoolExecutor(1) as pool:
                 listing = pool.submit(_list_second, book, other, first)
                 time.sleep(rng.uniform(0.01, 0.1))
@@ -218,10 +218,10 @@ def _stop_watchers(servers: TestServers, stops: int, orders: int) -> Stopped:
 
 
 @pytest.mark.parametrize(("times", "orders"), [(1, 60), pytest.param(20, 450, marks=pytest.mark.long)])
-def test_the_one_of_two_that_watches_dies_or_stops_past_its_lease(
+def test_the_trigger_leader_of_two_dies_or_stops_past_its_lease(
     cluster: TestCluster, times: int, orders: int
 ) -> None:
-    # At the same time: most of it is waiting for the lease.
+    # Concurrently, since most of the time is spent waiting for the lease.
     with ThreadPoolExecutor(2) as pool:
         dying = pool.submit(_kill_watchers, cluster.new(), times)
         stopping = pool.submit(_stop_watchers, cluster.new(), times, orders)
@@ -266,7 +266,7 @@ def _be_away(own: OwnServers, servers: TestServers, market: threading.Thread) ->
 
 
 def _lose_wake_ups(own: OwnServers, servers: TestServers, market: threading.Thread) -> None:
-    """Lose the wake-ups and nothing else: only the sweep can know."""
+    """Lose only the wake-ups, so that only the sweep finds the orders."""
     stream = servers.wake_ups
     with own.redis() as redis:
         # Redis may have come back empty just now: the service makes the stream again when it sees that.
@@ -279,7 +279,7 @@ def _lose_wake_ups(own: OwnServers, servers: TestServers, market: threading.Thre
 
 
 def _all_are_fired(servers: TestServers) -> bool:
-    """Return whether none rests but those that are never payable."""
+    """Return whether only orders that can never execute are resting."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
             "SELECT FROM open_orders AS p JOIN orders AS o ON o.id = p.order_id"
@@ -298,7 +298,7 @@ Loss = Callable[[OwnServers, TestServers, threading.Thread], None]
         pytest.param((_flush, _be_away, _lose_wake_ups), 10, marks=pytest.mark.long),
     ],
 )
-def test_redis_is_hurt_while_orders_fire(own: OwnServers, losses: tuple[Loss, ...], rounds: int) -> None:
+def test_redis_fails_while_orders_fire(own: OwnServers, losses: tuple[Loss, ...], rounds: int) -> None:
     servers, book, slowest = own.new(), Book(random.Random(7)), 0.0
     migrate_and_witness(servers)
     with _spawn(servers).wait_until_ready() as service:
@@ -322,7 +322,7 @@ def test_redis_is_hurt_while_orders_fire(own: OwnServers, losses: tuple[Loss, ..
 
 
 @pytest.mark.long
-def test_what_another_instance_accepts_without_redis_is_found(own: OwnServers) -> None:
+def test_orders_accepted_by_another_instance_without_redis_are_found(own: OwnServers) -> None:
     servers, book = own.new(), Book(random.Random(8))
     migrate_and_witness(servers)
     with _spawn(servers).wait_until_ready() as watching, _spawn(servers) as other:
@@ -355,7 +355,7 @@ def test_what_another_instance_accepts_without_redis_is_found(own: OwnServers) -
 
 
 @pytest.mark.long
-def test_one_that_watches_again_after_others_did_reads_anew(own: OwnServers) -> None:
+def test_an_instance_that_leads_again_reads_all_orders_again(own: OwnServers) -> None:
     servers, book = own.new(), Book(random.Random(9))
     migrate_and_witness(servers)
     with _spawn(servers).wait_until_ready() as watching, _spawn(servers) as other:
@@ -369,7 +369,8 @@ def test_one_that_watches_again_after_others_did_reads_anew(own: OwnServers) -> 
             for order in book.mixed(token, [Kind.LATER] * 5):
                 book.place(client, order)
             client.close()
-            # Nobody will tell of them: not the channel, and not those who look for what rested lately.
+            # They are not announced: neither by the channel, nor by the comparison with recently rested
+            # orders.
             with own.redis() as redis:
                 redis.client_kill_filter(_type="pubsub", skipme=True)
             other.kill()
@@ -385,7 +386,7 @@ def test_one_that_watches_again_after_others_did_reads_anew(own: OwnServers) -> 
     report.add(report.Row(what, 1, books.orders, slowest_recovery_s=took_s))
 
 
-def test_a_trigger_that_comes_second_does_not_fire_what_was_amended(cluster: TestCluster) -> None:
+def test_a_late_trigger_does_not_fire_an_amended_order(cluster: TestCluster) -> None:
     servers = cluster.new()
     migrate_and_witness(servers)
     order_id = "00000000-0000-7000-8000-000000000001"
@@ -433,14 +434,14 @@ def test_a_trigger_that_comes_second_does_not_fire_what_was_amended(cluster: Tes
         cursor.execute(resting._AMEND.sql, amendment)
         assert cursor.rowcount == 1
         firing = pool.submit(fire)
-        # It has read the order, and waits for the row that is being written.
+        # It has read the order, and waits for the lock of the row that is being written.
         wait_until(lambda: _somebody_waits(servers))
         link.commit()
         assert firing.result() == []
 
 
 def _somebody_waits(servers: TestServers) -> bool:
-    """Return whether a statement waits for another's lock."""
+    """Return whether a statement is waiting for a lock."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
             "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

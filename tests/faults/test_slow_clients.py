@@ -1,4 +1,4 @@
-"""Clients that begin and do not go on keep nothing open, and hold up nobody: no client, and no stop."""
+"""Stalled clients keep no connection open, and delay neither other clients nor a stop."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ EACH = 15
 HALF_HEAD = b"POST /api/orders/execute HTTP/1.1\r\n" + HOST
 HALF_BODY = HALF_HEAD + JSON + b"Content-Length: 40\r\n\r\n{"
 WHOLE = b"GET /api/tokens HTTP/1.1\r\n" + HOST + b"\r\n"
-# More than the kernel holds for one connection.
+# More than the kernel buffers for one connection.
 MUCH = (b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n") * 300
 UPGRADE = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -46,7 +46,7 @@ def resident_mib(service: ServiceProcess) -> float:
     return pages * 4096 / 2**20
 
 
-def test_what_is_not_finished_in_time_is_closed(spawn: Spawn) -> None:
+def test_an_unfinished_request_times_out(spawn: Spawn) -> None:
     service = spawn(**NO_DELAYS, **SHORT)
     time_to_confirmed(service)
     open_before = descriptors(service)
@@ -65,18 +65,18 @@ def test_what_is_not_finished_in_time_is_closed(spawn: Spawn) -> None:
     assert "Traceback" not in service.output
 
 
-def test_one_who_is_never_idle_for_long_is_not_cut_off(spawn: Spawn) -> None:
+def test_a_client_that_is_never_idle_for_long_is_not_disconnected(spawn: Spawn) -> None:
     service = spawn(**NO_DELAYS, **SHORT)
     begins = time.monotonic()
     with connected(service) as link:
-        # Each answer comes between two looks at how long the client has been waited for.
+        # Each response is sent between two checks of the time-outs.
         while time.monotonic() - begins < 3.5:
             link.sendall(WHOLE)
             assert answer_on(link).status == 200
             time.sleep(0.21)
 
 
-def test_one_whose_bodies_come_late_each_time_is_not_cut_off(spawn: Spawn) -> None:
+def test_a_client_with_repeatedly_late_bodies_is_not_disconnected(spawn: Spawn) -> None:
     service = spawn(**NO_DELAYS, **SHORT)
     body = json.dumps({"filter": {}}).encode()
     head = b"POST /api/orders/cancel HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: %d\r\n\r\n" % len(body)
@@ -89,12 +89,12 @@ def test_one_whose_bodies_come_late_each_time_is_not_cut_off(spawn: Spawn) -> No
             assert answer_on(link).status != 408
 
 
-def test_one_who_does_not_take_the_answer_is_cut_off(spawn: Spawn) -> None:
+def test_a_client_that_does_not_read_the_response_is_disconnected(spawn: Spawn) -> None:
     service = spawn(**NO_DELAYS, **SHORT)
     time_to_confirmed(service)
     open_before = descriptors(service)
     with many(service, MUCH, count=6) as links:
-        # Each is being answered, and takes nothing of it.
+        # Each is being sent a response, and reads none of it.
         assert all(link.recv(1, socket.MSG_PEEK) for link in links)
         wait_until(lambda: descriptors(service) <= open_before + 2)
 
@@ -110,7 +110,7 @@ def test_a_slow_client_is_served(spawn: Spawn) -> None:
         with connected(service) as slow:
             for byte in range(0, len(request), 8):
                 slow.sendall(request[byte : byte + 8])
-                time.sleep(0.08)  # the pace of a bad line: longer in all than every short limit
+                time.sleep(0.08)  # a slow line: in total longer than every short time-out
             assert answer_on(slow).status == 201
         ask(service, "DELETE", f"/api/orders/{resting}")
         watcher.settimeout(10)
@@ -121,7 +121,7 @@ def test_a_slow_client_is_served(spawn: Spawn) -> None:
             received += part
 
 
-def test_one_connection_too_many_is_told(spawn: Spawn) -> None:
+def test_one_connection_too_many_gets_a_503(spawn: Spawn) -> None:
     service = spawn(**NO_DELAYS, MAX_CONNECTIONS="20")
     with many(service, WHOLE, count=20) as links:
         assert [answer_on(link).status for link in links] == [200] * 20
@@ -138,7 +138,7 @@ def test_one_connection_too_many_is_told(spawn: Spawn) -> None:
         wait_until(there_is_room)
 
 
-def test_a_stop_waits_for_none_of_them(spawn: Spawn) -> None:
+def test_a_stop_does_not_wait_for_stalled_clients(spawn: Spawn) -> None:
     service = spawn(**NO_DELAYS)
     with many(service), many(service, HALF_HEAD), many(service, HALF_BODY), many(service, MUCH, count=3):
         time_to_confirmed(service)
@@ -149,9 +149,9 @@ def test_a_stop_waits_for_none_of_them(spawn: Spawn) -> None:
 
 
 @pytest.mark.long
-def test_a_thousand_of_them_cost_no_memory_that_stays(spawn: Spawn) -> None:
+def test_a_thousand_stalled_clients_leak_no_memory(spawn: Spawn) -> None:
     service = spawn(**NO_DELAYS, **SHORT)
-    for _ in range(2):  # the first time fills the allocator's pools
+    for _ in range(2):  # the first round fills the allocator's pools
         before = resident_mib(service)
         for sent in (b"", HALF_HEAD, HALF_BODY, WHOLE):
             with many(service, sent, count=250) as links:

@@ -1,4 +1,4 @@
-"""Two instances on one database: one stops for a while and goes on, or dies and nobody says a word."""
+"""Two instances on one database: one is stopped and continued, or dies without a message."""
 
 import random
 import signal
@@ -22,7 +22,7 @@ _LIMIT_S = 1.0
 
 SETTINGS = {
     "QUEUE_RATE_LIMIT": "0",
-    # Fewer than are placed at once: no instance can take them all.
+    # Fewer than are placed at once, so that no instance can claim them all.
     "WORKER_CONCURRENCY": "15",
     "QUOTE_DELAY_MS": "100-300",
     "EXECUTION_DELAY_MS": "200-600",
@@ -32,7 +32,7 @@ SETTINGS = {
 _TAKEN_OVER_WITHIN_S = 10.0
 _RESTARTED_WITHIN_S = 5.0
 
-# Each instance logs in under a role of its own, so PostgreSQL itself can tell who wrote what.
+# Each instance logs in with its own role, so that PostgreSQL records which one wrote what.
 _STOPPED, _LIVE = "stopped", "live"
 _WITNESS = """
 DO $$ BEGIN
@@ -66,7 +66,7 @@ CREATE TRIGGER note AFTER UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION note();
 """
 
 
-# Of a role whose instance had been removed, and that had not registered another yet.
+# Writes of a role whose instance was removed and that had not registered again yet.
 _BY_THE_DEAD = """
 SELECT s.what, s.order_id::text, s.role
 FROM witness AS s
@@ -81,7 +81,7 @@ WHERE s.what IN ('step', 'attempt') AND 'DELETE' = (
 )
 """
 
-# Of an order that another role had claimed since. (A claim and its step are one transaction.)
+# Writes on an order that another role had claimed since. (A claim and its step are one transaction.)
 _STALE = """
 SELECT s.what, s.order_id::text, s.role
 FROM witness AS s
@@ -117,7 +117,7 @@ def _rows(link: connection, sql: str) -> list[tuple[Any, ...]]:
 
 
 def _migrate(servers: TestServers) -> None:
-    """Make the tables before anybody uses them."""
+    """Create the tables before the instances start."""
     with ServiceProcess(servers.environment, ("migrate",)) as migration:
         assert migration.process.wait(30) == 0, migration.output
 
@@ -151,10 +151,10 @@ def _is_registered(link: connection, instance: str) -> bool:
 
 
 def _stop_for_a_while(link: connection, stopped: subprocess.Popen[bytes], rng: random.Random) -> float:
-    """Stop an instance for three limits; return how long it took until its orders were taken from it."""
+    """Stop an instance for three time-outs; return how long it took until its orders were taken over."""
     instance = _latest_instance(link, _STOPPED)
     _wait_until_it_owns(link, instance)
-    # Anywhere in the life of what it has claimed.
+    # At any step of the orders that it has claimed.
     time.sleep(rng.uniform(0, 0.4))
     stopped.send_signal(signal.SIGSTOP)
     began = time.monotonic()
@@ -180,7 +180,7 @@ def _stop_and_go_on(cluster: TestCluster, cycles: int) -> None:
             for _ in range(cycles):
                 promised += place_many(stopped, 30) + place_many(live, 30)
                 slowest = max(slowest, _stop_for_a_while(link, stopped.process, rng))
-            # The one that came back works on, under its new name.
+            # The continued instance keeps working, under its new id.
             promised += place_many(stopped, 30)
             _wait_until_it_owns(link, _latest_instance(link, _STOPPED))
             wait_until_none_is_open(servers, within_s=30)
@@ -204,22 +204,22 @@ def _stop_and_go_on(cluster: TestCluster, cycles: int) -> None:
     )
 
 
-def test_an_instance_that_was_stopped_changes_nothing_that_was_taken_over(cluster: TestCluster) -> None:
+def test_a_stopped_instance_does_not_change_orders_that_were_taken_over(cluster: TestCluster) -> None:
     _stop_and_go_on(cluster, 1)
 
 
 @pytest.mark.long
-def test_instances_that_are_stopped_fifty_times(cluster: TestCluster) -> None:
+def test_instances_stopped_fifty_times(cluster: TestCluster) -> None:
     _stop_and_go_on(cluster, 50)
 
 
-# Orders that outlive their process: what is taken over is seen to be taken over.
+# Orders that take longer than their process lives, so that takeovers are visible.
 _LASTING = {
     **SETTINGS,
     "QUOTE_DELAY_MS": "300-600",
     "EXECUTION_DELAY_MS": "800-1200",
 }
-# One that starts alone can take them all at once: what is measured is not how long they wait for each other.
+# A single instance can claim them all at once, so that the time measured includes no queueing.
 _ALONE = {"WORKER_CONCURRENCY": "20"}
 
 
@@ -229,7 +229,7 @@ def _instances(servers: TestServers) -> set[str]:
 
 
 def _start(servers: TestServers, running: ExitStack, **changes: str) -> tuple[ServiceProcess, str]:
-    """Start an instance, which ends with ``running`` at the latest, and return it with its id."""
+    """Start an instance, which ends with ``running`` at the latest; return it and its id."""
     before = _instances(servers)
     service = running.enter_context(ServiceProcess({**_LASTING, **servers.environment, **changes}))
     service.wait_until_ready()
@@ -238,7 +238,7 @@ def _start(servers: TestServers, running: ExitStack, **changes: str) -> tuple[Se
 
 
 def _wait_until_taken_over(link: connection, dead: str) -> float:
-    """Wait until each order that has not ended is owned by one that lives; return how long that took."""
+    """Wait until each unfinished order is owned by a live instance; return how long that took."""
     began = time.monotonic()
     left = f"SELECT order_id FROM open_orders WHERE owner IS NULL OR owner = '{dead}'"  # noqa: S608
     wait_until(lambda: not _rows(link, left))
@@ -246,7 +246,7 @@ def _wait_until_taken_over(link: connection, dead: str) -> float:
 
 
 def _die_and_leave_it_to_another(servers: TestServers, deaths: int) -> tuple[int, float]:
-    """Kill one of two instances, again and again; no message is sent until the other has its orders."""
+    """Kill one of two instances, repeatedly; no message is sent until the other has its orders."""
     promised: list[str] = []
     slowest = 0.0
     _migrate(servers)
@@ -255,7 +255,7 @@ def _die_and_leave_it_to_another(servers: TestServers, deaths: int) -> tuple[int
         for _ in range(deaths):
             dying, instance = _start(servers, running)
             promised += place_many(dying, 20, clients=2)
-            # They share the load, and now one of them is gone.
+            # They shared the load, and now one of them is dead.
             _wait_until_it_owns(link, instance)
             _wait_until_it_owns(link, survivor)
             dying.kill()
@@ -269,7 +269,7 @@ def _die_and_leave_it_to_another(servers: TestServers, deaths: int) -> tuple[int
 
 
 def _die_and_restart(servers: TestServers, deaths: int) -> tuple[int, float]:
-    """Kill the only instance, again and again; its next start goes on with its orders."""
+    """Kill the only instance, repeatedly; its next start continues its orders."""
     promised: list[str] = []
     slowest = 0.0
     _migrate(servers)
@@ -290,7 +290,7 @@ def _die_and_restart(servers: TestServers, deaths: int) -> tuple[int, float]:
 
 
 def _die_in_lanes(cluster: TestCluster, lanes: int, deaths: int) -> None:
-    """Let several databases go through it at the same time: most of it is waiting."""
+    """Run it on several databases concurrently, since most of the time is spent waiting."""
     with ThreadPoolExecutor(2 * lanes) as pool:
         left = [pool.submit(_die_and_leave_it_to_another, cluster.new(), deaths) for _ in range(lanes)]
         alone = [pool.submit(_die_and_restart, cluster.new(), deaths) for _ in range(lanes)]

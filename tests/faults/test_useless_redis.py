@@ -1,4 +1,4 @@
-"""Redis answers, but not as hoped: orders are executed all the same, and it is said why it is of no use."""
+"""Redis is reachable but unusable: orders are still executed, and the cause is reported."""
 
 import asyncio
 import contextlib
@@ -25,8 +25,8 @@ from tests.support.servers import TestServers
 
 QUIET = {**NO_DELAYS, "LOG_LEVEL": "WARNING"}
 SOON_S = 2.0
-"""A second, and one more for a busy machine: without a wake-up it would be five or six."""
-# A cluster takes two seconds to find that it has all its slots.
+"""A second, plus one for a busy machine; without a wake-up it would take five or six."""
+# A cluster needs two seconds to detect that it has all its slots.
 RECOVERY_S = 6.0
 
 _names = itertools.count(1)
@@ -48,7 +48,7 @@ Hurt = Callable[[OwnServers, TestServers, Redis], AbstractContextManager[str]]
 
 @contextlib.contextmanager
 def replica(_own: OwnServers, _servers: TestServers, redis: Redis) -> Iterator[str]:
-    """As after a fail-over: what the name leads to takes no writes."""
+    """As after a fail-over: the host name resolves to a server that rejects writes."""
     tell(redis, "REPLICAOF", "127.0.0.1", "1")
     try:
         yield "read only"
@@ -77,7 +77,7 @@ def password_changed(_own: OwnServers, _servers: TestServers, redis: Redis) -> I
 
 
 def forbidden(*rules: str) -> Hurt:
-    """Return what takes from the service's user something that the engine needs."""
+    """Return a fault that revokes permissions that the engine needs."""
 
     @contextlib.contextmanager
     def hurt(_own: OwnServers, _servers: TestServers, redis: Redis) -> Iterator[str]:
@@ -144,7 +144,7 @@ class Asker:
         return time.monotonic() - began
 
     def wait_for_health(self, status: str, reason: str = "") -> dict[str, Any]:
-        """Wait for a status, and for what is said of Redis."""
+        """Wait for a status, and for a text in ``redisError``."""
         health: dict[str, Any] = {}
 
         def come_to_that() -> bool:
@@ -160,7 +160,7 @@ def connections(redis: Redis) -> set[str]:
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.long)])
-def test_orders_are_executed_while_redis_is_of_no_use(own: OwnServers, rounds: int) -> None:
+def test_orders_are_executed_while_redis_is_unusable(own: OwnServers, rounds: int) -> None:
     servers = own.new()
     slowest_s = 0.0
     with (
@@ -174,13 +174,13 @@ def test_orders_are_executed_while_redis_is_of_no_use(own: OwnServers, rounds: i
             own_connection = {str(redis.client_id())}
             known = connections(redis)
             with hurt(own, servers, redis) as reason:
-                # The first finds it out; the others know.
+                # The first order detects it; later ones do not need Redis.
                 took = [asker.execute() for _ in range(3)]
                 assert max(took) < SOON_S, (hurt.__name__, took, service.output)
                 health = asker.wait_for_health("degraded", reason)
                 assert health["redis"] == "unavailable"
             assert asker.wait_for_health("ok")["redisError"] is None
-            # The name may have led elsewhere by now.
+            # The host name may resolve to another server by now.
             assert connections(redis) & known <= own_connection, hurt.__name__
             slowest_s = max(slowest_s, *took, asker.execute())
             lines = service.output.splitlines()[before:]
@@ -194,8 +194,8 @@ def test_orders_are_executed_while_redis_is_of_no_use(own: OwnServers, rounds: i
 
 
 @pytest.mark.long
-def test_a_cluster_node_is_of_no_use(own: OwnServers) -> None:
-    """It answers MOVED, or that the cluster is down, to whatever has a key."""
+def test_a_cluster_node_is_unusable(own: OwnServers) -> None:
+    """Its response to commands with a key is MOVED, or that the cluster is down."""
     servers = own.new()
     with own_valkey("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no") as redis_url:
         environment = {**servers.environment, **QUIET, "REDIS_URL": redis_url}
@@ -232,7 +232,7 @@ def test_redis_loads_its_data(own: OwnServers) -> None:
 
 async def test_watchers_here_and_elsewhere_see_every_update(own: OwnServers) -> None:
     servers = own.new()
-    # Two seconds or more an order, so that watchers are there before it moves.
+    # At least two seconds per order, so that watchers connect before its first step.
     environment = {**servers.environment, **QUIET, "QUOTE_DELAY_MS": "500"}
     with (
         own.redis() as redis,
@@ -275,6 +275,6 @@ def test_a_flood_of_health_checks_tries_redis_one_at_a_time(own: OwnServers) -> 
         for thread in threads:
             thread.join()
         assert told == ["ok"] * 160
-        # Nothing of the probes is left.
+        # No probe is left in Redis.
         assert redis.xlen(servers.wake_ups) == 0
         assert len(connections(redis)) < 12

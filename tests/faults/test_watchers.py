@@ -1,4 +1,4 @@
-"""Watchers that come and go see every history once; those that stall cost the others nothing."""
+"""Watchers that reconnect receive every history exactly once; stalled ones do not affect the others."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ CUT_OFF_AFTER_S = 10.0
 
 @dataclass
 class Crowd:
-    """Watchers that disconnect when they please; ``sees`` holds the statuses that each has seen."""
+    """Watchers that disconnect at random; ``sees`` holds the statuses that each has received."""
 
     urls: list[str]
     rng: random.Random
@@ -54,7 +54,7 @@ class Crowd:
     connections: int = 0
 
     async def follow(self, session: aiohttp.ClientSession, order_id: str) -> None:
-        """Follow an order to its end, whatever comes between."""
+        """Follow an order to its end, across disconnections."""
         seen: list[str] = []
         self.sees.append((order_id, seen))
         while not self.wrong:
@@ -70,7 +70,7 @@ class Crowd:
                 if error.status != 503:
                     self.wrong.append(f"refused with {error.status}")
             except (aiohttp.ClientError, OSError):
-                await asyncio.sleep(0.05)  # nobody listens: the pace of a patient client
+                await asyncio.sleep(0.05)  # nothing is listening: retry at a client's pace
 
     async def _read(self, stream: aiohttp.ClientWebSocketResponse, seen: list[str]) -> None:
         patience = self.rng.choice([1, 2, 3, 100])
@@ -83,18 +83,18 @@ class Crowd:
             patience -= 1
             if not patience:
                 if self.rng.random() < 0.5:
-                    stream._writer.transport.abort()  # as a phone in a tunnel does
+                    stream._writer.transport.abort()  # like a phone that loses its connection
                 return
 
     async def see(self, messages: int) -> None:
-        """Wait until so many more messages have come."""
+        """Wait for a number of further messages."""
         wanted = self.messages + messages
         async with asyncio.timeout(30):
             while self.messages < wanted and not self.wrong:  # noqa: ASYNC110 - a count, not an event
                 await asyncio.sleep(0.02)
 
     def judge(self, servers: TestServers) -> None:
-        """Compare what was seen with what is stored."""
+        """Compare the received statuses with the stored ones."""
         assert not self.wrong, self.wrong[:3]
         with servers.connect() as link, link.cursor() as cursor:
             cursor.execute("SELECT id::text, status_history FROM orders")
@@ -104,7 +104,7 @@ class Crowd:
 
 @contextlib.asynccontextmanager
 async def crowd_of(crowd: Crowd, order_ids: list[str]) -> AsyncIterator[None]:
-    """Have everyone watch; the end of the block is when all have seen the end."""
+    """Run the watchers; the block ends when all have received the last message."""
     connector = aiohttp.TCPConnector(limit=0)
     async with asyncio.timeout(300), aiohttp.ClientSession(connector=connector) as session:
         watching = [
@@ -115,7 +115,7 @@ async def crowd_of(crowd: Crowd, order_ids: list[str]) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize(("watchers", "rounds"), [(100, 1), pytest.param(5_000, 3, marks=pytest.mark.long)])
-async def test_watchers_come_and_go_and_so_does_the_service(
+async def test_watchers_and_the_service_disconnect_repeatedly(
     spawn: Spawn, servers: TestServers, watchers: int, rounds: int
 ) -> None:
     service = await asyncio.to_thread(spawn, **RESTLESS)
@@ -142,7 +142,7 @@ async def test_watchers_come_and_go_and_so_does_the_service(
 @pytest.mark.parametrize("watchers", [100, pytest.param(5_000, marks=pytest.mark.long)])
 async def test_watchers_on_the_other_instance(spawn: Spawn, servers: TestServers, watchers: int) -> None:
     worker = await asyncio.to_thread(spawn, **RESTLESS)
-    # Takes no orders while the other lives: it has hardly a slot.
+    # Executes almost no orders while the other lives: it has one worker.
     other = await asyncio.to_thread(spawn, **{**RESTLESS, "WORKER_CONCURRENCY": "1"})
     crowd = Crowd([other.url], random.Random(watchers))
     order_ids = await asyncio.to_thread(place_many, worker, watchers // WATCHERS_AN_ORDER)
@@ -174,7 +174,7 @@ TRIES = 150
 def store_long_history(
     servers: TestServers, attempts: int = TRIES, *, failed: bool = False
 ) -> tuple[str, int]:
-    """Store an order that has been tried so often that its stream fills buffers; return its last sequence.
+    """Store an order with so many attempts that its stream fills buffers; return its last sequence.
 
     It waits for its next try, far from now, or has failed.
     """
@@ -210,7 +210,7 @@ def store_long_history(
 
 
 def stall(service: ServiceProcess, order_id: str) -> socket.socket:
-    """Connect as a client that will take next to nothing."""
+    """Connect as a client that reads almost nothing."""
     stalled = socket.socket()
     stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     stalled.connect(("127.0.0.1", service.port))
@@ -224,7 +224,7 @@ def stall(service: ServiceProcess, order_id: str) -> socket.socket:
 
 
 def read_rest(stalled: socket.socket) -> int:
-    """Take what a stalled client was left with, and return how many bytes that is."""
+    """Read the data buffered for a stalled client, and return its size in bytes."""
     stalled.settimeout(20)
     size = 0
     with contextlib.suppress(ConnectionResetError):
@@ -234,7 +234,7 @@ def read_rest(stalled: socket.socket) -> int:
 
 
 def memory_mb(service: ServiceProcess) -> float:
-    """Return the memory that is the process's own."""
+    """Return the process's private memory."""
     status = Path(f"/proc/{service.process.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
@@ -244,14 +244,14 @@ def held(service: ServiceProcess, clients: list[socket.socket]) -> int:
     theirs = {f"{client.getsockname()[1]:04X}" for client in clients}
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(
-        # A connection without an inode is the kernel's alone.
+        # A connection without an inode is held by the kernel only.
         line[1].endswith(f":{service.port:04X}") and line[2].rpartition(":")[2] in theirs and line[9] != "0"
         for line in lines
     )
 
 
 async def latencies_ms(service: ServiceProcess, orders: int) -> list[float]:
-    """Watch orders from their beginning to their end; return how old each live message was on arrival."""
+    """Watch orders to their end; return the age of each live message on arrival."""
     found: list[float] = []
 
     async def watch(session: aiohttp.ClientSession) -> None:
@@ -276,12 +276,12 @@ def gone(service: ServiceProcess, sockets: list[socket.socket]) -> None:
 
 
 @pytest.mark.parametrize(("stalled", "minutes"), [(20, 0.0), pytest.param(200, 5.0, marks=pytest.mark.long)])
-async def test_stalled_watchers_are_closed_and_cost_the_others_nothing(
+async def test_stalled_watchers_are_closed_and_do_not_affect_others(
     spawn: Spawn, servers: TestServers, stalled: int, minutes: float
 ) -> None:
     service = await asyncio.to_thread(spawn, **CALM)
     order_id, last = store_long_history(servers)
-    # Of the ended ones some fit into the buffers, some do not, and of some only the end does not.
+    # Some ended orders fit into the buffers, some do not, and of some only the end does not.
     ended = [store_long_history(servers, 50 + number % 15, failed=True)[0] for number in range(stalled // 2)]
     watched = [order_id] * (stalled - len(ended)) + ended
     await latencies_ms(service, 50)  # warm
@@ -297,7 +297,7 @@ async def test_stalled_watchers_are_closed_and_cost_the_others_nothing(
             assert held(service, endless) == len(endless)
             beside_ms += await latencies_ms(service, 100)
             assert held(service, endless) == len(endless) or time.monotonic() - began > CUT_OFF_AFTER_S
-            # Nothing is left of them, though their side is still open.
+            # The service has closed them, although their own side is still open.
             await asyncio.to_thread(gone, service, sockets)
             closed += stalled
             memory.append(memory_mb(service))
@@ -305,10 +305,10 @@ async def test_stalled_watchers_are_closed_and_cost_the_others_nothing(
                 break
         taken = [read_rest(each) for each in sockets]
     whole = await whole_stream(service, order_id, last)
-    # Each was cut off in the middle: what is left for it is a part.
+    # Each was disconnected in the middle: only a part is buffered for it.
     assert max(taken[: -len(ended)]) < whole, (taken, whole)
     assert "Traceback" not in service.output, service.output[-5_000:]
-    # After the first lot what the process has grown by it has for the next.
+    # The second group reuses the memory that the first one needed.
     growth = memory[-1] - memory[1 if minutes else 0]
     assert growth < 30, memory
     ratio = statistics.median(beside_ms) / alone_ms
@@ -318,7 +318,7 @@ async def test_stalled_watchers_are_closed_and_cost_the_others_nothing(
 
 
 async def whole_stream(service: ServiceProcess, order_id: str, last: int) -> int:
-    """Return how many bytes the whole stream of an order is; it has no end yet."""
+    """Return the size in bytes of an unfinished order's whole stream."""
     size = 0
     url = f"{service.url}/api/orders/{order_id}/ws"
     async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as stream:
@@ -329,7 +329,7 @@ async def whole_stream(service: ServiceProcess, order_id: str, last: int) -> int
     return size
 
 
-def test_stalled_watchers_do_not_hold_up_a_stop(spawn: Spawn, servers: TestServers) -> None:
+def test_stalled_watchers_do_not_delay_a_stop(spawn: Spawn, servers: TestServers) -> None:
     service = spawn(**CALM)
     order_id, _last = store_long_history(servers)
     with contextlib.ExitStack() as open_sockets:
