@@ -1,4 +1,4 @@
-"""Whatever a client sends, it gets a clear 4xx: problem+json that points at the fault."""
+"""Every invalid request gets a clear 4xx: problem+json that points at the error."""
 
 import io
 from collections.abc import AsyncIterator

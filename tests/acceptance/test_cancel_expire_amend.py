@@ -41,7 +41,7 @@ Start = Callable[..., Awaitable[Client]]
 SLOW_QUOTES = {"QUOTE_DELAY_MS": "60000", "QUOTE_TIMEOUT_MS": "60000", "SHUTDOWN_GRACE_S": "0"}
 SLOW_RETRIES = {"PAPER_FAILURE_RATE": "transient=1", "RETRY_BASE_DELAY_MS": "600000"}
 NEVER = "1000"
-"""A limit that nobody pays."""
+"""A limit that is never reached."""
 UNKNOWN = "01a204dd-947b-7bfe-8481-b8efbaf97832"
 
 
@@ -290,7 +290,7 @@ async def test_many_are_cancelled_by_a_filter(start: Start) -> None:
     assert await get(client, confirmed["id"]) == confirmed
 
 
-async def test_submitted_ones_are_told_apart(start: Start) -> None:
+async def test_submitted_orders_are_counted_separately(start: Start) -> None:
     client = await start(EXECUTION_DELAY_MS="500")
     await list_pool(client)
     submitted = await place(client)

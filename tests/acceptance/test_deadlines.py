@@ -1,4 +1,4 @@
-"""Orders that must be submitted by a time: at once or never, before they expire, before they are too old."""
+"""Deadlines of submission: IOC and FOK orders, expiry, and the maximum age of market orders."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -228,7 +228,7 @@ async def test_the_same_market_order_with_another_time_is_another_order(start: S
         assert [error["pointer"] for error in (await answer.json())["errors"]] == ["#/expiresAt"]
 
 
-async def test_a_sniper_expires_by_a_time_of_its_own(start: Start, servers: TestServers) -> None:
+async def test_a_sniper_expires_at_its_own_expiry(start: Start, servers: TestServers) -> None:
     client = await start()
     placed = await sniper(client, {"poolCreated": {"venue": "any"}}, tokenOut="MOON", expiresAt=after(0.5))
     order = await ended(client, placed)

@@ -1,4 +1,4 @@
-"""The files that stand beside the code do what they say: container, compose file, the README's first order.
+"""The deployment files and examples work: container, compose file, the README's first order.
 
 That documents name what the code has, and nothing else, is held by ``tests/unit/test_documents.py``.
 """
@@ -105,9 +105,7 @@ async def test_the_schema_document_names_every_column(servers: TestServers) -> N
     assert documented == columns
 
 
-def test_the_readme_s_first_order_runs_as_it_is_told(
-    spawn: Callable[..., ServiceProcess], tmp_path: Path
-) -> None:
+def test_the_readme_s_first_order_runs(spawn: Callable[..., ServiceProcess], tmp_path: Path) -> None:
     readme = (PROJECT / "README.md").read_text()
     [(code, told)] = re.findall(r"```python\n(.+?)```\n\n```text\n(.+?)```", readme, flags=re.DOTALL)
     script = tmp_path / "first_order.py"

@@ -1,4 +1,4 @@
-"""An order's history is bounded: amendments end at a setting, and the order still executes then."""
+"""An order's history is bounded: beyond a setting it cannot be amended, but still executes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ __all__ = ["forget_listed_tokens"]  # a fixture: pytest finds it here
 Start = Callable[..., Awaitable[Client]]
 
 NEVER = "1000"
-"""A limit that nobody pays."""
+"""A limit that is never reached."""
 
 
 async def amend(client: Client, order: Json, price: int) -> tuple[int, Json]:

@@ -1,4 +1,4 @@
-"""A limit order rests, fires when its whole amount is paid its price, and never fills at less."""
+"""A limit order rests, fires when the price for its whole amount is reached, and never fills below it."""
 
 import asyncio
 import math
@@ -254,7 +254,7 @@ async def test_a_price_that_is_gone_uses_up_no_retry_and_the_pause_doubles(
     assert (await open_state(servers, placed))["pause_s"] == 300
 
 
-async def test_a_passing_failure_is_retried_and_counted_anew_after_a_rest(
+async def test_a_transient_failure_is_retried_and_counted_from_zero_after_a_rest(
     start: Start, servers: TestServers
 ) -> None:
     client = await start(PAPER_FAILURE_RATE="transient=1", RETRY_BASE_DELAY_MS="10", MAX_RETRIES="1")
@@ -446,7 +446,7 @@ async def test_orders_rest_through_a_restart_and_fire_after_it(
     far = await limit(first, price * 2)
     await first.close()
     second = await aiohttp_client(service_on(servers).web)
-    # One that stopped left the market to the next: nobody waits until it is missed.
+    # A clean stop released the market's lease, so that there is no wait for its expiry.
     async with asyncio.timeout(2):
         await sell(second, "20000")
     order = await ended(second, near)

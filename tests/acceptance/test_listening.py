@@ -1,4 +1,4 @@
-"""A HOST or a PORT that cannot be used is named in one line, the host before anything starts."""
+"""An unusable HOST or PORT is reported in one line, the host before anything starts."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from service.settings import InvalidSettingError
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def test_a_host_that_is_no_address_is_told_in_one_line(tmp_path: Path) -> None:
+def test_an_invalid_host_is_reported_in_one_line(tmp_path: Path) -> None:
     environment = {
         "HOST": "x86_64-conda-linux-gnu",
         "PATH": os.environ["PATH"],

@@ -1,4 +1,4 @@
-"""Pages of orders that are long: they end early, and nothing is left out or shown twice."""
+"""Pages of long orders end early, without omissions or duplicates."""
 
 from collections.abc import Awaitable, Callable
 

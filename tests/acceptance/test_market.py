@@ -1,4 +1,4 @@
-"""What the market is, over the wire: quotes of both DEXs side by side, tokens, pools."""
+"""The market's routes over HTTP: quotes of both DEXs, tokens, pools."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack

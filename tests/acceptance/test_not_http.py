@@ -1,4 +1,4 @@
-"""What is not HTTP, or not quite, is answered with a problem, and does not fill the log."""
+"""Malformed HTTP is answered with a problem, and does not flood the log."""
 
 import gzip
 import time

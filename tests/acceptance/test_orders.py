@@ -113,7 +113,7 @@ async def test_the_market_brings_the_pools_back_in_the_same_commit(
     order = await execute(client, amountIn="5000")
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("SELECT sequence FROM paper_leader")
-        # One commit: the order, and those who trade the prices back.
+        # One commit: the order and the arbitrage that follows it.
         assert cursor.fetchall() == [(1,)]
         cursor.execute("SELECT count(*) FROM paper_wallets WHERE owner = 'traders' AND balance <> funded")
         assert cursor.fetchall() == [(2,)]
@@ -294,7 +294,7 @@ async def test_more_than_all_pools_hold_waits_and_then_fails(start: Start) -> No
         ("permanent", "transaction_rejected", 1),
     ],
 )
-async def test_a_try_that_fails_is_followed_by_others_unless_it_is_for_good(
+async def test_a_failed_attempt_is_retried_unless_it_is_permanent(
     start: Start, kind: str, code: str, tries: int
 ) -> None:
     client = await start(PAPER_FAILURE_RATE=f"{kind}=1", RETRY_BASE_DELAY_MS="20")
@@ -311,7 +311,7 @@ async def test_a_try_that_fails_is_followed_by_others_unless_it_is_for_good(
         assert entry["nextTryAt"] > entry["timestamp"]
 
 
-async def test_an_amount_that_buys_nothing_fails_for_good(start: Start) -> None:
+async def test_an_amount_with_no_output_fails_permanently(start: Start) -> None:
     client = await start()
     order = await execute(client, tokenIn="BONK", amountIn="0.00001", tokenOut="SOL")
     # A hundred-thousandth of a BONK is less than one lamport.

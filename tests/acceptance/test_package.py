@@ -1,4 +1,4 @@
-"""What the Dockerfile does, done without Docker: build the wheel, install it, run it as the image would.
+"""The Dockerfile's steps without Docker: build the wheel, install it, run it like the image.
 
 The files are those that the image is built from, and the environment, the command, the health check and
 the stop signal are the image's own, read from the Dockerfile. Other than in the image, the dependencies are
@@ -33,7 +33,7 @@ _PATIENCE_S = 30
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """An installation that stands for the image: its folder, its Python, and who runs it (None: we)."""
+    """An installation like the image's: its folder, its Python, and its user (None: this one)."""
 
     folder: Path
     python: Path
@@ -96,7 +96,7 @@ def image(folder: Path, wheel: Path) -> _Image:
 
 
 def _plain_user() -> tuple[int | None, int | None, str]:
-    """Choose who runs the service, and on which Python: root becomes nobody, if there is a way.
+    """Choose the service's user and Python: root switches to the user nobody, if possible.
 
     Root's own Python may be where nobody else may go; then the system's serves, if it is the same version.
     """

@@ -188,7 +188,7 @@ async def test_pools_that_are_listed_by_themselves_retire_the_oldest(
     assert rows(servers, "SELECT count(*) FROM paper_pools WHERE origin = 'scheduled'") == [(2,)]
 
 
-async def test_one_of_many_who_list_the_same_pool_does(start: Start) -> None:
+async def test_one_of_many_concurrent_listings_of_a_pool_succeeds(start: Start) -> None:
     client = await start()
 
     async def try_to() -> int:

@@ -1,4 +1,4 @@
-"""A start can be stopped at any moment, and one that cannot succeed says why in one line.
+"""A start can be interrupted at any moment, and a failing start reports the cause in one line.
 
 It runs as the first process of a PID namespace where this machine allows it, as in a container: there a
 signal without a handler is lost.
@@ -253,7 +253,9 @@ def test_what_cannot_get_better_stops_the_start(strangers: TestServers) -> None:
         assert "s3cr" not in line
 
 
-async def test_what_cannot_get_better_is_told_from_what_can(strangers: TestServers, closed_port: int) -> None:
+async def test_permanent_and_transient_start_errors_are_distinguished(
+    strangers: TestServers, closed_port: int
+) -> None:
     url = strangers.database_url
     for other in (
         url.replace(f"/{strangers.database}?", "/nowhere?"),

@@ -106,7 +106,7 @@ async def test_a_lost_message_costs_a_second_and_not_for_ever(
     check(messages, await get(client, placed["id"]))
 
 
-async def test_what_a_client_says_is_not_heard_and_its_leaving_hurts_nobody(start: Start) -> None:
+async def test_client_messages_are_ignored_and_a_disconnection_affects_no_other(start: Start) -> None:
     client = await start(QUOTE_DELAY_MS="100")
     placed = await place(client)
     async with client.ws_connect(f"/api/orders/{placed['id']}/ws") as rude:

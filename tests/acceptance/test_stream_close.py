@@ -1,4 +1,4 @@
-"""The closing handshake of a stream: the service waits for the client's close frame, but not for ever."""
+"""The closing handshake of a stream: the service waits for the client's close frame, for a limited time."""
 
 import asyncio
 import logging
@@ -35,7 +35,7 @@ async def test_the_answer_to_the_close_frame_is_waited_for_two_seconds(start: St
         assert PATIENCE_S - 1.5 < await silent.end() < PATIENCE_S + 3
 
 
-async def test_whoever_reads_by_receive_sees_the_code_however_late(start: Start) -> None:
+async def test_a_client_that_calls_receive_sees_the_close_code_however_late(start: Start) -> None:
     client = await start()
     order = await execute(client)
     for _ in range(5):
@@ -72,7 +72,7 @@ async def test_a_stop_closes_with_1012_and_waits_two_seconds_in_total(
     assert "Traceback" not in service.output, service.output
 
 
-async def test_a_client_that_takes_nothing_is_told_4008_if_it_reads_again(
+async def test_a_client_that_does_not_read_gets_4008_when_it_reads_again(
     make_service: Callable[..., Service], aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = make_service()

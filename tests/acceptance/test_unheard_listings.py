@@ -1,4 +1,4 @@
-"""An instance that Redis does not reach learns what it is asked about: tokens listed elsewhere just now."""
+"""An instance without Redis fetches unknown tokens that another instance has just listed."""
 
 import json
 import signal
@@ -45,7 +45,7 @@ class Pair:
         self._listed = 0
 
     def list_token(self, **changes: Any) -> str:
-        """List a token that nobody has heard of, and return its symbol."""
+        """List a token that is unknown to the other instance, and return its symbol."""
         self._listed += 1
         symbol = f"GEM{self._listed}"
         status, body = ask(self.leader, "POST", "/api/paper/pools", {**GEM_POOL, "tokenA": symbol, **changes})
@@ -66,7 +66,7 @@ ROUNDS = 3
 """The deaf instance looks by itself once a second; of several listings in a row it is late for most."""
 
 
-def test_what_names_a_token_that_was_not_heard_of_is_understood(pair: Pair) -> None:
+def test_a_request_with_a_token_unknown_to_the_instance_is_accepted(pair: Pair) -> None:
     deaf = pair.deaf
     for _ in range(ROUNDS):
         token = pair.list_token()
@@ -98,7 +98,7 @@ def test_what_names_a_token_that_was_not_heard_of_is_understood(pair: Pair) -> N
     assert ask(deaf, "POST", "/api/orders/execute", of("NOBODYS"))[0] == 422
 
 
-def test_what_is_asked_of_an_instance_that_nobody_hears_is_done_by_the_leader(pair: Pair) -> None:
+def test_a_command_to_an_isolated_instance_is_executed_by_the_leader(pair: Pair) -> None:
     for number in range(ROUNDS):
         body = {**GEM_POOL, "tokenA": f"FAR{number}"}
         status, pool = ask(pair.deaf, "POST", "/api/paper/pools", body)

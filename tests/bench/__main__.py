@@ -1,4 +1,4 @@
-"""Orders per second, CPU and commits an order, beside a baseline that writes row by row.
+"""Orders per second, CPU and commits per order, compared with a baseline that writes row by row.
 
 The service runs as users run it, in a process of its own, on the embedded servers with fsync on; all of
 it, and the client, share this machine's processors. Completion is read from the store.
@@ -23,7 +23,7 @@ _PATIENCE_S = 120
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one run came to."""
+    """The results of one run."""
 
     orders_per_s: float
     cpu_ms_per_order: float
@@ -45,7 +45,7 @@ class Rig:
         complete = self._load(orders, watch=watch)
         self._wait_for(before["confirmed"] + orders)
         seconds, cpu = time.monotonic() - began, self._service.cpu_s() - cpu
-        # PostgreSQL's statistics are told by each backend within a second.
+        # Each PostgreSQL backend reports its statistics within a second.
         time.sleep(1.2)
         commits = self._counts()["commits"] - before["commits"]
         return Figures(orders / seconds, 1000 * cpu / orders, commits / orders, complete)

@@ -1,4 +1,4 @@
-"""A light client: places orders over a fixed number of connections, watching each or not.
+"""A light client: places orders over a fixed number of connections, optionally watching each.
 
 Runs in a process of its own (``python -m tests.bench.load``), speaks just enough HTTP and WebSocket, and
 prints one JSON line. aiohttp's client would cost more than the service.
@@ -168,7 +168,7 @@ async def _run(host: str, port: int, orders: int, clients: int, watch: bool) -> 
 
 
 def main() -> None:
-    """Place the orders and print what it took."""
+    """Place the orders and print the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)

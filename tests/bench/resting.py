@@ -1,4 +1,4 @@
-"""What a hundred thousand resting orders cost the whole service: ``python -m tests.bench.resting``.
+"""The cost of a hundred thousand resting orders in the whole service: ``python -m tests.bench.resting``.
 
 The service runs as users run it, in a process of its own, on the embedded servers with fsync on; all of it,
 and the client, share this machine's processors. The orders rest over six pairs, one of them of a token that
@@ -52,7 +52,7 @@ _SHARE_OF_MARKET = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a start took, and what the process holds afterwards."""
+    """A start's duration, and the process's memory afterwards."""
 
     watching_s: float
     read_s: float
@@ -81,7 +81,7 @@ def _measure(servers: TestServers, orders: int, rounds: int, posts: int) -> None
         _list_pool(service)
         prices = {pair: _price(service, *pair) for pair in PAIRS}
         _stop(service)
-    # A process that starts anew, so that both have done the same.
+    # A restarted process, so that both have done the same work.
     with _spawn(servers) as service:
         empty = _start(servers, service, 0)
         idle_ms = _cpu_ms_per_change(servers, service, rounds)
@@ -135,7 +135,7 @@ def _list_pool(service: ServiceProcess) -> None:
 
 
 def _price(service: ServiceProcess, token_in: str, token_out: str) -> Decimal:
-    """Return what one unit is paid now."""
+    """Return the current output for one unit."""
     path = f"/api/quotes?tokenIn={token_in}&tokenOut={token_out}&amountIn=1"
     return Decimal(_ask(service, "GET", path)["amountOut"])
 
@@ -154,7 +154,7 @@ def _decimals(token: str) -> int:
 
 
 def _rows(orders: int, prices: dict[tuple[str, str], Decimal]) -> Iterator[Json]:
-    """Yield orders of all sizes whose limits are 10 to 25 % above the market, more than it ever moves."""
+    """Yield orders of all sizes whose limits are 10 to 25 % above the market, beyond its range."""
     clock, draw = Clock(), random.Random(2)
     for number in range(orders):
         token_in, token_out = pair = PAIRS[number % len(PAIRS)]
@@ -179,7 +179,7 @@ def _rows(orders: int, prices: dict[tuple[str, str], Decimal]) -> Iterator[Json]
 
 
 def _fill(servers: TestServers, orders: int, prices: dict[tuple[str, str], Decimal]) -> None:
-    """Store the orders by the service's own statement."""
+    """Store the orders with the service's own statement."""
     rows = list(_rows(orders, prices))
     began = time.monotonic()
     with servers.connect() as link, link.cursor() as cursor:
@@ -194,7 +194,7 @@ def _fill(servers: TestServers, orders: int, prices: dict[tuple[str, str], Decim
 
 
 def _start(servers: TestServers, service: ServiceProcess, orders: int) -> Start:
-    """Wait until a process that was just spawned watches, and has come to rest."""
+    """Wait until a newly spawned process leads the triggers and is idle."""
     began = time.time()
     service.wait_until_ready()
 
@@ -233,7 +233,7 @@ def _measure_starts(servers: TestServers, orders: int, rounds: int, empty: Start
 
 
 def _cpu_ms_per_change(servers: TestServers, service: ServiceProcess, rounds: int) -> float:
-    """Return how much CPU time the service takes between one commit of the market and the next."""
+    """Return the CPU time that the service uses between two commits of the market."""
     figures = []
     with servers.connect() as link:
         for _ in range(rounds):
@@ -289,7 +289,7 @@ def _measure_crossing(servers: TestServers, service: ServiceProcess, rounds: int
 
 
 def _cross(servers: TestServers, service: ServiceProcess) -> tuple[float, float, float]:
-    """Push the price down, have orders rest, let it come back; return ms from that until all are on."""
+    """Push the price down, let orders rest, let it recover; return ms until all fired, claimed, confirmed."""
     high = _price(service, "SOL", NEW)
     bought = _trade(servers, service, "SOL", NEW, str(_MARKET_MOVE_SOL))
     low = _price(service, "SOL", NEW)
@@ -308,7 +308,7 @@ def _cross(servers: TestServers, service: ServiceProcess) -> tuple[float, float,
         answer = client.ask("POST", "/api/orders/execute", order)
         ids.append(answer.body["orderId"])
     client.close()
-    # So that they rest in the book before the market moves.
+    # Wait until they rest in the book, before the market moves.
     time.sleep(1)
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("TRUNCATE fire_witness")
@@ -331,7 +331,7 @@ def _confirmed(link: connection, ids: Sequence[str]) -> int:
 
 
 def _trade(servers: TestServers, service: ServiceProcess, sold: str, bought: str, amount: str) -> str:
-    """Swap by a market order; return what it was paid."""
+    """Swap with a market order; return its output."""
     order = {
         "orderType": "market",
         "tokenIn": sold,
@@ -396,7 +396,7 @@ def _none_is_at_work(servers: TestServers) -> bool:
 
 
 def _measure_takeover(servers: TestServers) -> None:
-    """Start two at once, and kill the one that watches: another must, and soon."""
+    """Start two instances, and kill the trigger leader: the other must take over soon."""
     with _spawn(servers) as one, _spawn(servers) as two:
         both = [one, two]
         for service in both:
@@ -419,7 +419,7 @@ def _has_watched(service: ServiceProcess, seconds: float) -> bool:
 
 
 def _watching_since(service: ServiceProcess) -> float:
-    """Return since when an instance watches, by its log; 0 if it does not."""
+    """Return since when an instance leads the triggers, by its log; 0 if it does not."""
     lines = [line for line in service.output.splitlines() if "watch" in line]
     began = _BEGAN.findall(lines[-1]) if lines else []
     return _epoch(began[0][0]) if began else 0.0

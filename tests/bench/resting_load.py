@@ -1,4 +1,4 @@
-"""Places the same order many times over a fixed number of connections, in a process of its own.
+"""Places the same order many times over a fixed number of connections, in its own process.
 
 ``python -m tests.bench.resting_load``; the order comes on stdin, the seconds it took go to stdout.
 """

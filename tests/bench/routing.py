@@ -18,7 +18,7 @@ DEEP = 10**13
 
 
 def dlmm_pool(depth: int, bin_step: int, bins: int = 200) -> DlmmPool:
-    """Return a pool around the price one, half of its bins on either side."""
+    """Return a pool around a price of one, with half of its bins on each side."""
     held = depth // bins
     by_id = {
         bin_id: Bin(amount_x=held if bin_id >= 0 else 0, amount_y=held if bin_id <= 0 else 0)
@@ -33,7 +33,7 @@ def damm_v2_pool(depth: int) -> DammV2Pool:
 
 
 def pools_of(pair: tuple[str, str], depth: int) -> list[Snapshot]:
-    """Return five pools of a pair: two of Raydium, three of Meteora, all about the price one."""
+    """Return five pools of a pair: two of Raydium, three of Meteora, all with prices near one."""
     states: list[tuple[Dex, PoolState]] = [
         (Dex.RAYDIUM, CpmmPool(depth, depth, 2_500, 120_000, 40_000)),
         (Dex.RAYDIUM, AmmV4Pool(depth // 2, depth * 5_005 // 10_000)),

@@ -1,6 +1,6 @@
-"""What resting limit orders cost when the market changes: ``python -m tests.bench.triggers``.
+"""The cost of resting limit orders when the market changes: ``python -m tests.bench.triggers``.
 
-The market is the paper market as it is founded, with real quotes; 100,000 orders rest over six pairs.
+The market is the paper market at its genesis, with real quotes; 100,000 orders rest over six pairs.
 """
 
 import tracemalloc
@@ -43,7 +43,7 @@ Row = tuple[str, str, str, int, int, int, float]
 
 
 class Cost(NamedTuple):
-    """What a change cost: building prices included, and the longest stretch without a breath."""
+    """A change's cost, including building prices, and the longest time without yielding to the event loop."""
 
     whole_ms: float
     longest_ms: float
@@ -52,7 +52,7 @@ class Cost(NamedTuple):
 
 @dataclass
 class Market:
-    """The founding pools, and how they are a basis point or two off."""
+    """The pools of the genesis, and the same moved by a basis point or two."""
 
     snapshots: list[Snapshot]
     draw: Random
@@ -65,7 +65,7 @@ class Market:
         )
 
     def wobbled(self, low_ppm: int = 100, high_ppm: int = 200) -> list[Snapshot]:
-        """Return every pool after a swap that moves its price by so much, one way or the other."""
+        """Return every pool after a swap that moves its price by this much, in either direction."""
         return [self._wobbled(snapshot, self.draw.randint(low_ppm, high_ppm)) for snapshot in self.snapshots]
 
     def _wobbled(self, snapshot: Snapshot, ppm: int) -> Snapshot:
@@ -91,7 +91,7 @@ def first_key(pair: Pair, snapshots: Sequence[Snapshot]) -> int:
 
 
 def change(book: LimitBook, pairs: Sequence[Pair], snapshots: Sequence[Snapshot]) -> Cost:
-    """Let the market change for pairs, one after the other."""
+    """Apply a market change to pairs, one after the other."""
     fired = []
     longest = 0.0
     begin = last = perf_counter()
@@ -126,7 +126,7 @@ def book_of(rows: Iterator[Row] | Sequence[Row]) -> LimitBook:
 
 
 def near_rows(market: Market, pair: Pair, number: int) -> list[Row]:
-    """Return small orders, of a tenth to ten units, that one pool of the market just pays."""
+    """Return small orders, of a tenth to ten units, that one pool of the market just fills."""
     clock, draw = Clock(seed=3), Random(3)
     prices = prices_of(pair, market.snapshots)
     rows = []
@@ -138,9 +138,9 @@ def near_rows(market: Market, pair: Pair, number: int) -> list[Row]:
 
 
 def large_rows(market: Market, pair: Pair, number: int, least_bps: int) -> list[Row]:
-    """Return orders of a million dollars or so whose limits the first unit is paid, and the whole is not.
+    """Return orders of about a million dollars whose limit only the marginal price reaches.
 
-    What the whole is paid falls short by so many basis points or more.
+    The whole amount's output falls short of the limit by ``least_bps`` basis points or more.
     """
     clock, draw = Clock(seed=4), Random(4)
     prices, key = prices_of(pair, market.snapshots), first_key(pair, market.snapshots)
@@ -205,7 +205,7 @@ def bench_large(market: Market, book: LimitBook, pair: Pair, least_bps: int) -> 
         for each in cost.fired:
             book.add(orders[each.order.order_id])
     name = f"10,000 large {pair[0]} orders, {least_bps} bps short or more"
-    # The bar is for orders that are not paid; one that is paid by several pools takes a millisecond or two.
+    # The bar is for orders that are not filled; one that several pools fill takes a millisecond or two.
     bar = 50 if least_bps else None
     report(f"{name}: first change", costs[0].whole_ms, "ms", None, f"{len(costs[0].fired)} fired")
     later = costs[1:]

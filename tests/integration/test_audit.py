@@ -1,4 +1,4 @@
-"""The audit finds what is wrong in the books, and nothing in books that are right."""
+"""The audit finds every violation in the tables, and none in correct ones."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The driver on both event loops: whatever becomes of a socket, those who wait on it are told at once."""
+"""The driver on both event loops: whatever happens to a socket, its waiters get the error at once."""
 
 import asyncio
 import contextlib
@@ -88,7 +88,7 @@ async def ends(what: Awaitable[Any]) -> tuple[type[BaseException] | None, float]
     return None, time.monotonic() - began
 
 
-def test_a_session_that_ends_with_our_query_unread_is_told_of(servers: TestServers, run: Run) -> None:
+def test_a_session_that_ends_with_an_unread_query_raises(servers: TestServers, run: Run) -> None:
     """Its socket shows what the backend said, its end, and an error, all at once."""
 
     async def end_sessions() -> None:
@@ -133,7 +133,7 @@ def test_a_dead_address_before_the_live_one_costs_nothing(proxy: tuple[Proxy, st
     """libpq closes its socket and opens the next, which mostly has the same number."""
     server, path = proxy
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and does not listen: whoever connects is refused
+        taken.bind(("127.0.0.1", 0))  # and does not listen: connections are refused
         dead = f"127.0.0.1:{taken.getsockname()[1]}"
         url = f"postgresql://postgres@{dead},{dead},127.0.0.1:{server.port}{path}"
 
@@ -147,9 +147,7 @@ def test_a_dead_address_before_the_live_one_costs_nothing(proxy: tuple[Proxy, st
         run(connect_many())
 
 
-def test_sessions_that_are_reset_are_told_and_leave_nothing_behind(
-    proxy: tuple[Proxy, str], run: Run
-) -> None:
+def test_reset_sessions_raise_and_leave_nothing_behind(proxy: tuple[Proxy, str], run: Run) -> None:
     server, path = proxy
     url = f"postgresql://postgres@127.0.0.1:{server.port}{path}"
 

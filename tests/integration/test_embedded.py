@@ -1,4 +1,4 @@
-"""The embedded servers, with real processes: what their users do, and what happens to those users."""
+"""The embedded servers, with real processes: use, crashes and restarts."""
 
 import fcntl
 import json
@@ -157,7 +157,7 @@ def runs(pid: int) -> bool:
 
 
 def none_left(data_dir: Path) -> bool:
-    """Whether no process of a server is left, as the kernel sees it: nobody holds the lock."""
+    """Whether all processes of a server have ended, that is, its kernel lock is free."""
     for path in data_dir.glob("*.alive"):
         with path.open("r+") as file:
             try:
@@ -311,7 +311,7 @@ def test_a_kill_during_the_initialisation_leaves_nothing_half_made(tmp_path: Pat
     assert not (data_dir / "postgres.new").exists()
 
 
-def test_the_second_process_is_told_who_is_there(data_dir: Path) -> None:
+def test_the_second_process_reports_the_first_one(data_dir: Path) -> None:
     with started(data_dir) as servers:
         with parent_of(data_dir) as parent:
             report = parent.report()

@@ -1,4 +1,4 @@
-"""Orders end without a fill, whatever is done with them at that moment: one side always sees the other."""
+"""Cancellation and expiry with concurrent writes: one of the two always sees the other."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -165,7 +165,7 @@ async def test_an_unfinished_cancellation_is_finished_by_others(
     desks: list[Desk], servers: TestServers
 ) -> None:
     order = await desks[0].place()
-    # The one who wrote the flag has died before it could end the order.
+    # The process that wrote the flag died before it could end the order.
     rows(servers, "UPDATE open_orders SET cancel_requested = true WHERE order_id = %s", order.id)
     assert await desks[1].endings.end_cancelled() == 1
     assert desks[1].stands(order.id)[0] == "cancelled"
@@ -196,7 +196,7 @@ async def test_a_filter_cancels_what_matches(desk: Desk) -> None:
         await desk.endings.cancel_matching(Filter())
 
 
-async def test_a_filter_tells_those_that_are_submitted_apart(desk: Desk) -> None:
+async def test_a_filter_counts_submitted_orders_separately(desk: Desk) -> None:
     submitted = await desk.come_to(Status.BUILDING, Status.SUBMITTED)
     building = await desk.come_to(Status.BUILDING)
     await desk.place()
@@ -234,7 +234,7 @@ async def test_waiting_orders_expire_and_others_do_not(desk: Desk, servers: Test
     ids = [order.id for order in waiting] + [claim.order_id for claim in (retrying, *working)]
     rows(servers, "UPDATE open_orders SET expires_at = now() WHERE order_id = ANY(%s::uuid[])", ids)
     rows(servers, "UPDATE orders SET expires_at = now() WHERE id = ANY(%s::uuid[])", ids)
-    # Before anybody has ended them: none goes back to wait, and none is sent.
+    # Before they are ended: none goes back to wait, and none is sent.
     with pytest.raises(SupersededError):
         await desk.step(working[1], Status.SUBMITTED)
     step = await desk.step(working.pop(0), Status.OPEN)

@@ -1,4 +1,4 @@
-"""The journal on a real PostgreSQL: durable, fenced, repeatable, and fair to every row of a group."""
+"""The journal on a real PostgreSQL: durable, fenced, idempotent, with a result for every row of a group."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -51,7 +51,7 @@ async def test_an_insert_that_is_repeated_stores_one_order(store: Store) -> None
     assert await store.journal.insert(order, 5) == await store.journal.insert(order, 5)
 
 
-async def test_a_transition_is_told_after_it_is_durable(store: Store) -> None:
+async def test_a_transition_is_published_after_it_is_durable(store: Store) -> None:
     claim = await store.start()
     store.told.clear()
     step = await store.journal.append(store.step(claim, Status.BUILDING, detail={"venue": "raydium"}))
@@ -74,7 +74,7 @@ async def test_a_stale_version_moves_nothing(store: Store) -> None:
     assert order.version == 3
 
 
-async def test_one_who_lost_the_order_moves_nothing(store: Store, servers: TestServers) -> None:
+async def test_a_process_that_lost_the_order_changes_nothing(store: Store, servers: TestServers) -> None:
     claim = await store.start()
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("UPDATE open_orders SET owner = NULL WHERE order_id = %s", (claim.order_id,))
@@ -205,7 +205,7 @@ async def test_an_order_comes_back_as_it_was_placed(store: Store, mode: SwapMode
     assert type(order.amount) is type(claim.amount) is int
 
 
-async def test_a_waiting_retry_is_nobody_s_and_not_due(store: Store) -> None:
+async def test_a_waiting_retry_has_no_owner_and_is_not_due(store: Store) -> None:
     claim = await store.start()
     await store.journal.append(
         store.step(claim, Status.PENDING, retry_in_ms=60_000, detail={"reason": "slippage_exceeded"})

@@ -1,4 +1,4 @@
-"""Migrations: each once, whole or not at all, by one process at a time, and never over a newer schema."""
+"""Migrations: each once, atomically, by one process at a time, and never on a newer schema."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -68,7 +68,7 @@ async def test_a_newer_schema_is_left_alone(database: Database) -> None:
         await migrate(database, [FIRST])
 
 
-async def test_a_schema_of_its_own_is_made(servers: TestServers) -> None:
+async def test_a_configured_schema_is_created(servers: TestServers) -> None:
     own = Database(f"{servers.database_url}&schema=My%20Own", size=1, clock=Clock())
     await migrate(own)
     assert rows(

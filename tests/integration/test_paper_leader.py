@@ -154,7 +154,7 @@ async def test_what_is_none_of_the_markets_news_is_dropped(
         assert (await rig.trade()).fill is not None
 
 
-async def test_what_is_submitted_at_a_follower_lands_without_anybody_looking(
+async def test_a_transaction_submitted_at_a_follower_lands_without_polling(
     servers: TestServers, no_checks: None
 ) -> None:
     async with open_rigs(servers, 2) as [leader, follower]:
@@ -221,7 +221,7 @@ async def test_a_leader_that_dies_without_a_word_is_succeeded_after_its_lease(se
         died_at = time.monotonic()
         await dead.die()
         slot, _views = survivor.venue.survey()
-        # What is submitted while nobody leads waits.
+        # Transactions submitted without a leader wait.
         attempt = await survivor.prepare()
         assert (await survivor.venue.submit(attempt)).state is TransactionState.PENDING
         assert not survivor.leading
@@ -434,7 +434,7 @@ async def test_another_owners_wallet_is_left_alone_by_a_balance(servers: TestSer
 # --- faults
 
 
-async def test_a_group_that_postgresql_refuses_holds_nobody_else(
+async def test_a_group_that_postgresql_rejects_blocks_no_other(
     servers: TestServers, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One that cannot be booked fails alone: its neighbours land."""
@@ -456,7 +456,7 @@ async def test_a_group_that_postgresql_refuses_holds_nobody_else(
     assert gains(servers) == {}
 
 
-async def test_a_leader_whose_postgresql_was_away_begins_anew(servers: TestServers) -> None:
+async def test_a_leader_reloads_the_market_after_an_outage_of_postgresql(servers: TestServers) -> None:
     async with open_rig(servers) as rig:
         attempt = await rig.prepare()
 
@@ -473,7 +473,7 @@ async def test_a_leader_whose_postgresql_was_away_begins_anew(servers: TestServe
         assert (await rig.venue.outcome(attempt, 10)).fill is not None
 
 
-async def test_what_is_heard_of_again_after_it_has_landed_lands_no_more(
+async def test_a_landed_transaction_announced_again_does_not_land_again(
     servers: TestServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_rig(servers) as rig:
@@ -500,7 +500,9 @@ async def test_what_is_heard_of_again_after_it_has_landed_lands_no_more(
     assert gains(servers) == {}
 
 
-async def test_what_has_expired_before_it_is_executed_costs_nobody_the_lead(servers: TestServers) -> None:
+async def test_a_transaction_that_expires_before_execution_does_not_change_the_leader(
+    servers: TestServers,
+) -> None:
     async with open_rig(servers) as rig:
         attempt = await rig.prepare()
         gate = Gate(rig.database, "paper_settle")

@@ -135,7 +135,7 @@ async def test_the_market_keeps_its_seed(servers: TestServers, caplog: pytest.Lo
         assert (await third.venue.outcome(attempt, 10)).fill is not None
 
 
-async def test_each_dex_has_pools_of_its_own_programs(rig: Rig) -> None:
+async def test_each_dex_has_pools_of_its_programs(rig: Rig) -> None:
     programs = {(view.pool.dex, view.program) for view in rig.venue.survey()[1]}
     assert programs == {
         (Dex.RAYDIUM, "raydium_cpmm"),

@@ -1,4 +1,4 @@
-"""Behind PgBouncer the settings are in force too: never another schema, never a statement without end."""
+"""Behind PgBouncer the session's settings are in effect: the schema and the statement time-out."""
 
 import asyncio
 import itertools

@@ -59,7 +59,7 @@ async def test_the_longest_due_order_starts_first(store: Store, servers: TestSer
     assert sorted(order[5:10]) == sorted(second)
 
 
-async def test_a_deferred_order_holds_no_owner_and_is_told_when(store: Store, servers: TestServers) -> None:
+async def test_a_deferred_order_has_no_owner_and_a_wake_up_time(store: Store, servers: TestServers) -> None:
     for _ in range(5):
         assert isinstance(await store.claims.claim(await store.insert()), Claimed)
     deferred = await store.claims.claim(await store.insert())

@@ -1,4 +1,4 @@
-"""Resting orders in the store: written at rest, read page by page, fired once as they stand, amended."""
+"""Resting orders in the store: inserted, read in pages, fired once at their version, amended."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""A wake-up that was spent, and the order not worked on: wherever that can be, the order soon moves."""
+"""A wake-up is consumed without the order being executed: in every such case the order soon continues."""
 
 import asyncio
 import time
@@ -73,7 +73,7 @@ class Instance:
             return str(body["orderId"])
 
     async def insert(self) -> str:
-        """Store an order that nobody is woken for."""
+        """Store an order without a wake-up."""
         order = NewOrder(
             id=self.service.storage.clock.new_order_id(),
             order_type=OrderType.MARKET,
@@ -200,7 +200,9 @@ async def test_a_wake_up_comes_while_a_claim_is_refused(open_instance: Open) -> 
 
 
 @pytest.mark.parametrize("rate_limit", ["0", "100"])
-async def test_an_order_is_locked_by_one_who_does_not_claim_it(open_instance: Open, rate_limit: str) -> None:
+async def test_an_order_is_locked_by_a_writer_that_does_not_claim_it(
+    open_instance: Open, rate_limit: str
+) -> None:
     instance = await open_instance(QUEUE_RATE_LIMIT=rate_limit)
     with psycopg2.connect(instance.servers.database_url) as link, link.cursor() as cursor:
 
@@ -330,7 +332,7 @@ async def test_the_connection_breaks_with_the_wake_up_on_it(open_instance: Open)
     await instance.comes_to(order_id)
 
 
-async def test_the_process_stops_with_the_wake_up_unheard(open_instance: Open) -> None:
+async def test_the_process_stops_before_the_wake_up_is_handled(open_instance: Open) -> None:
     stopping, staying = await open_instance(), await open_instance()
     await staying.service.execution.receiver.pause()
     order_id = await sent_and_not_heard(stopping)
@@ -371,7 +373,7 @@ async def test_no_more_is_claimed_of_the_dead_than_can_be_begun(open_instance: O
         await instance.comes_to(order_id, within_s=15)
 
 
-async def test_the_process_dies_with_the_wake_up_unheard(open_instance: Open) -> None:
+async def test_the_process_dies_before_the_wake_up_is_handled(open_instance: Open) -> None:
     dying, staying = await open_instance(), await open_instance()
     await staying.service.execution.receiver.pause()
     order_id = await sent_and_not_heard(dying)

@@ -1,4 +1,4 @@
-"""Who watches, what he hears of and what he does not: every order fires, and none fires twice."""
+"""The trigger leader, with and without messages: every order fires, and none fires twice."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ from tests.support.statements import Gate, meddle
 __all__ = ["forget_listed_tokens"]  # a fixture: pytest finds it here
 
 NEVER = "1000"
-"""A limit that nobody pays."""
+"""A limit that is never reached."""
 
 
 @dataclass
@@ -176,7 +176,7 @@ async def test_another_takes_over_within_ten_seconds_from_one_that_dies(
     assert set(firings(servers).values()) == {1}
 
 
-async def test_what_is_heard_of_an_order_while_it_is_fired_is_not_forgotten(
+async def test_an_update_that_arrives_while_an_order_is_fired_is_not_lost(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = await begin()
@@ -345,11 +345,11 @@ async def test_a_firing_that_fails_is_made_good(
         assert statuses(await ended(instance.client, each, within_s=8)) == FIRED_LIFE
     assert lost
     assert set(firings(servers).values()) == {1}
-    # The books are built anew after an error of their own only, not for a conflict that anybody may cause.
+    # The books are rebuilt only after an internal error, not after an ordinary conflict.
     assert bool(scans) == isinstance(error, RuntimeError)
 
 
-async def test_an_error_of_its_own_forgets_no_order(
+async def test_an_internal_error_loses_no_order(
     begin: Begin, servers: TestServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = await begin()

@@ -1,4 +1,4 @@
-"""Two deployments on one Redis, under the same prefix: neither hears, nor works on, what is the other's."""
+"""Two deployments on one Redis with the same prefix: neither receives the other's messages or wake-ups."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Venue cards: what every venue must do, whichever it is. See tests/support/stands.py for how to add one."""
+"""Venue cards: requirements of every venue. See tests/support/stands.py for how to add a venue."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -31,7 +31,7 @@ both_modes = pytest.mark.parametrize("mode", SwapMode)
 
 @dataclass(frozen=True)
 class Desk:
-    """Somebody who trades on a venue."""
+    """A trader on a venue."""
 
     stand: Stand
     clock: Clock
@@ -75,7 +75,7 @@ class Desk:
         return {pool_id: (view.amount_a, view.amount_b) for pool_id, view in self.pools().items()}
 
     def whole(self, ref: PoolRef, mode: SwapMode, amount: int, pair: tuple[str, str] | None = None) -> Route:
-        """Return a route through one pool that nobody has quoted, and that would be content with anything."""
+        """Return a route through one pool, without a quote and with the lowest minimum output."""
         token_in, token_out = pair or (self.stand.token_in, self.stand.token_out)
         amount_in, amount_out = (amount, 1) if mode is EXACT_IN else (U64_MAX, amount)
         leg = Leg(ref.dex, ref.id, token_in, token_out, amount_in, amount_out, 0, 0, 0)
@@ -199,7 +199,7 @@ async def test_preparing_signs_and_sends_nothing(desk: Desk, mode: SwapMode) -> 
     assert desk.pools() == before
 
 
-async def test_every_try_of_every_order_has_an_id_of_its_own(desk: Desk) -> None:
+async def test_every_attempt_of_every_order_has_a_unique_id(desk: Desk) -> None:
     route = (await desk.quote()).route
     order_id = desk.clock.new_order_id()
     swaps = [Swap(order_id, number, route, *route.limits(0)) for number in (1, 2)]
@@ -212,7 +212,7 @@ async def test_every_try_of_every_order_has_an_id_of_its_own(desk: Desk) -> None
 
 
 @both_modes
-async def test_a_pool_that_nobody_moved_pays_what_it_quoted(desk: Desk, mode: SwapMode) -> None:
+async def test_a_pool_without_other_trades_pays_its_quote(desk: Desk, mode: SwapMode) -> None:
     route = (await desk.quote(mode=mode)).route
     attempt = await desk.sign(route)
     status = await desk.execute(attempt)

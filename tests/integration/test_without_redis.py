@@ -1,4 +1,4 @@
-"""While Redis is away orders are executed all the same, by this process's workers, and within its limits."""
+"""Without Redis, this process's workers execute orders, within its limits."""
 
 import asyncio
 import time

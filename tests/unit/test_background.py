@@ -1,4 +1,4 @@
-"""Background loops: they start once, stop for good, and do not end unnoticed."""
+"""Background loops: they start once, stop completely, and restart after an error."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Crash points: armed at one place, and nowhere else."""
+"""Crash points: armed at one point only."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""While something is away, the log says so once a second."""
+"""A recurring fault is logged once a second."""
 
 import logging
 

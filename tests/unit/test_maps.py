@@ -1,4 +1,4 @@
-"""The maps in the packages' docstrings: every module is on one, and what is on one is there."""
+"""The maps in the packages' docstrings: every module is listed, and every listed module exists."""
 
 import re
 from fnmatch import fnmatch

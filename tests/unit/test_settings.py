@@ -1,4 +1,4 @@
-"""Settings: the documented defaults, where values come from, and what is said of bad ones."""
+"""Settings: the documented defaults, the sources of values, and errors for invalid ones."""
 
 import os
 from collections.abc import Iterator
@@ -266,7 +266,7 @@ def test_a_home_that_does_not_exist_names_the_setting(
         load()
 
 
-def test_an_env_file_that_is_not_utf_8_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_env_file_that_is_not_utf_8_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_bytes(b"HOST=\xff\n")
     with mock.patch.dict(os.environ), pytest.raises(InvalidSettingError):

@@ -1,4 +1,4 @@
-"""Long computations take turns with the event loop, one at a time."""
+"""Long computations yield to the event loop and run one at a time."""
 
 import asyncio
 

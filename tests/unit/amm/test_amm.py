@@ -109,7 +109,7 @@ def test_amounts_out_of_range_are_refused(pool: PoolState) -> None:
         pool.quote_exact_out(FORTH, 2 * 10**12, NOW)
 
 
-def test_every_error_has_a_code_of_its_own() -> None:
+def test_every_error_has_a_unique_code() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     codes = [kind.code for kind in kinds if issubclass(kind, AmmError)]
     assert len(codes) == len(set(codes)) == 12

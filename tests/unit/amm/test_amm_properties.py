@@ -1,4 +1,4 @@
-"""What holds for every pool, whatever its state: nobody gets money for nothing, and widths hold."""
+"""Properties of every pool in every state: no free money, and no value exceeds its width."""
 
 from contextlib import suppress
 from dataclasses import astuple

@@ -1,4 +1,4 @@
-"""A pool's curve: it tells what exact quotes pay, prices fall along it, and it ends where the pool does."""
+"""A pool's curve: it matches exact quotes, its prices fall, and it ends where the pool does."""
 
 from dataclasses import replace
 from fractions import Fraction

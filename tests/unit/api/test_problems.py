@@ -1,4 +1,4 @@
-"""Problems: every error is problem+json that points at the fault and tells nothing of the inside."""
+"""Problems: every error is problem+json that points at the error and reveals no internals."""
 
 import asyncio
 from typing import Any
@@ -149,7 +149,7 @@ async def test_every_error_becomes_a_problem(error: Exception, status: int) -> N
     assert "10.0.0.7" not in body_of(response)["detail"]
 
 
-async def test_a_refused_method_names_those_that_are_allowed() -> None:
+async def test_a_405_names_the_allowed_methods() -> None:
     response = await answer_to(web.HTTPMethodNotAllowed("PUT", ["GET", "POST"]))
     assert response.headers["Allow"] == "GET,POST"
 

@@ -1,4 +1,4 @@
-"""Of a dear kind so many requests are answered at once; nobody who is slow, or has gone, takes a turn."""
+"""Expensive requests have limited concurrency; slow and disconnected clients take no place."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -75,7 +75,7 @@ async def test_a_body_that_is_slow_to_come_takes_no_turn(aiohttp_client: Start) 
     assert await (await slow).text() == "ab"
 
 
-async def test_one_whose_client_has_gone_is_not_worked_on(aiohttp_client: Start) -> None:
+async def test_a_request_of_a_disconnected_client_is_dropped(aiohttp_client: Start) -> None:
     handler = Handler()
     client = await started(aiohttp_client, handler, 1)
     first = asyncio.create_task(client.post("/", data=b"a"))

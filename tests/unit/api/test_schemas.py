@@ -1,4 +1,4 @@
-"""The wire contract: what is taken from a client, and that nothing else is."""
+"""Request schemas: what is accepted, and that nothing else is."""
 
 import base64
 from typing import Any
@@ -149,7 +149,7 @@ def test_a_bad_amount_is_named_and_explained(amount: str) -> None:
         assert message.startswith("The amount ")
 
 
-def test_an_amount_is_held_against_the_decimals_of_its_own_token() -> None:
+def test_an_amount_is_checked_against_its_token_s_decimals() -> None:
     fine = {"tokenIn": "BONK", "tokenOut": "SOL", "orderType": "market"}
     assert NEW_ORDER.load({**fine, "amountOut": "0.000000001"})["amount"] == 1
     [message] = errors_of(NEW_ORDER, {**fine, "amountIn": "0.000001"})["amountIn"]
@@ -169,7 +169,7 @@ def test_an_amount_is_held_against_the_decimals_of_its_own_token() -> None:
         ("So11111111111111111111111111111111111111113", "GET /api/tokens lists them."),
     ],
 )
-def test_an_unknown_token_is_told_the_nearest_there_is(field: str, token: str, hint: str) -> None:
+def test_an_unknown_token_suggests_the_closest_one(field: str, token: str, hint: str) -> None:
     assert errors_of(NEW_ORDER, {**ORDER, field: token})[field] == [f"Unknown token. {hint}"]
 
 

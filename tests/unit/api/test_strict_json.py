@@ -1,4 +1,4 @@
-"""JSON is read strictly: no member twice, at any depth, however it is written."""
+"""Strict JSON: no duplicate members, at any depth and in any notation."""
 
 import json
 from typing import Any

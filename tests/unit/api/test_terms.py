@@ -187,7 +187,7 @@ def test_market_and_sniper_orders_may_expire_as_well(body: dict[str, Any]) -> No
         assert refused({**body, "expiresAt": at}) == ["#/expiresAt"]
 
 
-def test_a_sniper_s_expiry_is_told_once() -> None:
+def test_a_sniper_s_expiry_may_be_given_only_once() -> None:
     assert refused({**WINDOWED, "expiresAt": LATER}) == ["#/expiresAt"]
 
 

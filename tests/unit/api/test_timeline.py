@@ -48,7 +48,7 @@ def test_the_last_message_shows_what_a_get_shows() -> None:
     assert whole in Timeline().message(FILLED, FILLED.version)
 
 
-def test_terms_are_told_as_they_were() -> None:
+def test_terms_are_shown_as_of_each_entry() -> None:
     order, messages = amended_order(3), Timeline()
     told = [orjson.loads(messages.message(order, n))["order"]["limitPrice"] for n in range(1, 6)]
     assert told == ["100", "100", "101", "102", "103"]
@@ -110,6 +110,6 @@ def test_a_replay_serialises_each_entry_once(monkeypatch: pytest.MonkeyPatch) ->
     assert calls == {"dumps": order.version * 4, "amended": order.version}
 
 
-def test_those_who_follow_live_share_each_message() -> None:
+def test_live_watchers_share_each_message() -> None:
     messages = Timeline()
     assert messages.message(FILLED, 4) is messages.message(FILLED, 4)

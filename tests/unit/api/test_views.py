@@ -113,7 +113,7 @@ def test_what_the_client_said_stands_in_every_view() -> None:
         assert view["createdAt"] == "2026-11-22T10:00:01.000Z"
 
 
-def test_the_failure_is_told_only_at_failed() -> None:
+def test_the_failure_is_shown_only_at_failed() -> None:
     failed = an_order(
         *RETRIED[:2], entry(3, "failed", attempt=1, reason="no_route", detail="No pool trades this pair.")
     )

@@ -1,4 +1,4 @@
-"""Sniper conditions: read strictly, compared exactly; and the facts that they are held against."""
+"""Sniper conditions: parsed strictly, compared exactly; and the market data that they use."""
 
 from collections import deque
 from datetime import UTC, datetime, timedelta
@@ -380,7 +380,7 @@ def test_a_window_is_the_sum_of_its_seconds(trades: list[tuple[int, int, int]], 
         assert tape.total(seconds, now) == (sum(a for a, _ in window), sum(b for _, b in window))
 
 
-def test_a_late_trade_counts_when_it_is_heard_of() -> None:
+def test_a_late_trade_counts_when_it_arrives() -> None:
     tape = VolumeTape()
     tape.add(100, 1, 1)
     tape.add(90, 2, 2)

@@ -1,4 +1,4 @@
-"""The state machine: every pair of a status and a trigger, and where each leads."""
+"""The state machine: the next status for every pair of a status and an event."""
 
 from itertools import product
 

@@ -98,7 +98,7 @@ def test_a_group_reaches_another_instance_as_it_was(group: list[Committed]) -> N
 
 @MODEST
 @given(groups)
-def test_the_instances_own_feeds_are_told_directly_and_only_once(group: list[Committed]) -> None:
+def test_the_instance_s_own_feeds_get_each_step_directly_and_once(group: list[Committed]) -> None:
     here = Instance(HERE)
     here.bus.publish(group)
     here.bus.channel.take(here.message)

@@ -1,4 +1,4 @@
-"""Feeds: whoever watches sees every entry once, in order, whatever happens to the messages."""
+"""Feeds: every watcher sees each entry once and in order, whatever happens to the messages."""
 
 import asyncio
 from typing import cast
@@ -71,7 +71,7 @@ class StoredOrders:
 
 
 class Watcher:
-    """Somebody who watches and writes down what there is to see."""
+    """A watcher that records what it receives."""
 
     def __init__(self, watch: Watch | None) -> None:
         assert watch is not None
@@ -200,7 +200,7 @@ async def test_an_order_that_does_not_exist_or_cannot_be_read_is_not_watched() -
     assert feeds._watched == {}
 
 
-async def test_nothing_is_kept_of_an_order_that_nobody_watches() -> None:
+async def test_nothing_is_kept_of_an_order_without_watchers() -> None:
     _, feeds = make(one=1)
     feeds.take(STEPS)
     for watcher in [await see(feeds), await see(feeds)]:

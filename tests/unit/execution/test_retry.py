@@ -1,4 +1,4 @@
-"""What follows a failed try, for every kind of order and every failure."""
+"""What follows a failed attempt, for every kind of order and every failure."""
 
 import pytest
 
@@ -58,7 +58,7 @@ def an_order(
 
 @pytest.mark.parametrize("kind", [OrderType.MARKET, OrderType.SNIPER])
 @pytest.mark.parametrize("code", FailureCode)
-def test_market_orders_and_snipers_are_tried_again_unless_it_is_for_good(
+def test_market_and_sniper_orders_are_retried_unless_the_failure_is_permanent(
     kind: OrderType, code: FailureCode
 ) -> None:
     failure = Failure.of(code)

@@ -1,4 +1,4 @@
-"""The batcher: who goes into which statement, and what each caller is told, whatever happens to it."""
+"""The batcher: grouping of items into statements, and each caller's result in every case."""
 
 import asyncio
 from collections import Counter
@@ -125,7 +125,7 @@ async def test_a_bad_row_does_not_fail_its_neighbours(
     assert isinstance(b, psycopg2.IntegrityError)
 
 
-async def test_an_error_of_the_programs_own_is_told_to_all_and_ends_nothing(
+async def test_an_unexpected_error_is_raised_to_all_callers_and_stops_nothing(
     batcher: Batcher[str, str], statement: Statement
 ) -> None:
     statement.faults = [error := ZeroDivisionError()]
@@ -250,7 +250,7 @@ async def test_a_stop_waits_for_all_that_waits_and_for_nothing_when_nothing_does
     assert statement.groups == [["a1", "b1"], ["a2"]]
 
 
-async def test_those_who_gave_up_hold_no_place_in_the_queue() -> None:
+async def test_cancelled_callers_do_not_count_against_the_limit() -> None:
     statement = Statement()
     batcher = make(statement, ManualClock(), limit=1)
     statement.free.clear()

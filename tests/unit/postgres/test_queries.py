@@ -128,7 +128,7 @@ def test_an_unknown_name_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("two_statements")
-def test_a_statement_that_nobody_took_is_found() -> None:
+def test_an_unused_statement_is_found() -> None:
     query("second")
     with pytest.raises(QueryError, match="unused statements: first"):
         verify()

@@ -1,4 +1,4 @@
-"""No quote holds the event loop for long, however absurd the amount; and what is kept changes no quote."""
+"""No quote blocks the event loop for long, for any amount; and cached curves change no quote."""
 
 import asyncio
 import gc

@@ -84,7 +84,7 @@ def broken_at_once(_snapshots: Sequence[Snapshot]) -> Answer:
 
 
 def best(venue: Pools, token_in: str = SOLD, token_out: str = BOUGHT, amount: int = SOL) -> Awaitable[Choice]:
-    # No time at all: whoever is not ready at once is too slow, and no test has to wait for it.
+    # A time-out of zero: a DEX that is not ready at once is too slow, without a wait in the test.
     quoter = Quoter(cast("Venue", venue), timeout_ms=0, limits=RouteLimits(4, 1), clock=Clock())
     return quoter.best(SwapMode.EXACT_IN, token_in, token_out, amount)
 
@@ -184,7 +184,7 @@ async def test_no_answer_at_all_is_a_reason_that_may_pass(way: Way) -> None:
     assert [(type(quote), quote.pool_id) for quote in end.value.quotes] == [(NoQuote, ref.id) for ref in BOTH]
 
 
-async def test_a_pair_that_no_pool_trades_has_no_route_and_nobody_is_asked() -> None:
+async def test_a_pair_without_pools_has_no_route_and_no_venue_is_called() -> None:
     venue = Pools(BOTH)
     with pytest.raises(NoRouteError) as end:
         await best(venue, "JUP", "BONK")
@@ -244,7 +244,7 @@ async def test_what_is_good_is_taken_as_it_is() -> None:
     assert len(venue.asked) == 1
 
 
-async def test_what_is_no_good_is_quoted_anew_if_the_market_has_moved_on_unheard() -> None:
+async def test_a_bad_choice_is_quoted_again_if_the_market_has_changed() -> None:
     venue = Pools({METEORA: pool(1_500_000)})
     assert (await best_of_latest(venue, 200 * USDC)).route.amount_out < 150 * USDC
     assert len(venue.asked) == 1
@@ -252,7 +252,7 @@ async def test_what_is_no_good_is_quoted_anew_if_the_market_has_moved_on_unheard
     assert (await best_of_latest(venue, 200 * USDC)).route.amount_out > 200 * USDC
 
 
-async def test_a_pool_that_was_not_heard_of_may_be_the_route() -> None:
+async def test_a_pool_that_was_unknown_here_may_be_the_route() -> None:
     venue = Pools({METEORA: pool(1_500_000)})
     with pytest.raises(NoRouteError):
         await best_of_latest(venue, 1, "BONK")

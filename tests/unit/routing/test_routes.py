@@ -1,4 +1,4 @@
-"""Routes: never worse than one pool, within their limits, and executable to the unit leg by leg."""
+"""Routes: never worse than one pool, within their limits, and executable exactly, leg by leg."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Splits against an independent solver, which itself stands against a grid over exact quotes."""
+"""Splits compared with an independent solver, which is itself checked by a grid of exact quotes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

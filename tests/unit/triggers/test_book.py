@@ -1,4 +1,4 @@
-"""The book of resting limits: fires just those that a plain look at every order would fire."""
+"""The book of resting limit orders: fires exactly the orders that a check of every order would fire."""
 
 import tracemalloc
 from collections.abc import Sequence
@@ -275,7 +275,7 @@ def test_the_bound_spares_nearly_all_quotes() -> None:
 # What an order's shortfall asks for.
 
 
-def test_an_order_quoted_in_vain_is_quoted_again_when_the_bound_has_risen_by_its_shortfall() -> None:
+def test_an_unpaid_order_is_quoted_again_when_the_bound_has_risen_by_its_shortfall() -> None:
     book = LimitBook(rotation=0)
     book.add(limit("a", 10**9, 10**9))
     for prices, asked in (
@@ -293,7 +293,7 @@ def test_an_order_quoted_in_vain_is_quoted_again_when_the_bound_has_risen_by_its
     assert len(book) == 0
 
 
-def test_the_rotation_finds_those_that_the_bound_does_not_tell_of() -> None:
+def test_the_rotation_finds_orders_that_the_bound_misses() -> None:
     book = LimitBook(rotation=4)
     for number in range(10):
         book.add(limit(str(number), 10**9, 10**9))
@@ -308,7 +308,7 @@ def test_the_rotation_finds_those_that_the_bound_does_not_tell_of() -> None:
     assert found == [4, 4, 2, 0]
 
 
-def test_the_rotation_takes_those_that_waited_longest() -> None:
+def test_the_rotation_takes_the_longest_waiting_orders() -> None:
     book = LimitBook(rotation=1)
     for number in range(3):
         book.add(limit(str(number), 10**9 + number, 10**9))
@@ -403,7 +403,7 @@ def test_an_order_waits_for_its_time() -> None:
     assert len(fired_of(book, at(1_000))) == 1
 
 
-def test_those_that_left_while_they_waited_are_not_kept() -> None:
+def test_orders_removed_while_waiting_are_not_kept() -> None:
     book = LimitBook()
     for number in range(1_000):
         book.add(limit(str(number), 1_000, 900, not_before=10))

@@ -1,4 +1,4 @@
-"""What the triggers know of the market's past, and how often they read it."""
+"""The triggers' view of past volumes, and how often they read them."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -11,7 +11,7 @@ from tests.support.clock import ManualClock
 
 
 class Past:
-    """A venue that counts who asks what was traded."""
+    """A venue that counts requests for volumes."""
 
     def __init__(self) -> None:
         self.readings = 0
@@ -42,7 +42,7 @@ async def test_what_was_missed_is_read_once_a_second_at_most() -> None:
     assert view._tapes["pool"].total(3_600, 2) == (6, 8)
 
 
-def test_what_nobody_takes_does_not_pile_up() -> None:
+def test_unread_changes_do_not_accumulate() -> None:
     view = MarketView(cast("Venue", Past()), ManualClock(), RouteLimits())
     pool = PoolRef("pool", Dex.RAYDIUM, "SOL", "USDC")
     came = MarketChange(frozenset({"pool"}), (), came_or_went=(pool,))

@@ -1,4 +1,4 @@
-"""DATABASE_URL and REDIS_URL: known options are honoured, others refused by name; no secret is repeated."""
+"""DATABASE_URL and REDIS_URL: known options are applied, others rejected by name; errors have no secrets."""
 
 import re
 import socket

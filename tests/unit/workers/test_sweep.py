@@ -1,4 +1,4 @@
-"""The sweep: who is dead, which orders nobody works on, and when there is something to wake."""
+"""The sweep: dead instances, idle orders, and wake-ups of due orders."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -148,7 +148,7 @@ async def test_a_sweep_a_second_beats_looks_after_orphans_and_wakes_what_is_due(
     assert world.woken == ["a"]
 
 
-async def test_an_order_of_its_own_that_no_task_is_on_is_given_up(world: World) -> None:
+async def test_an_owned_order_without_a_task_is_released(world: World) -> None:
     await world.start()
     world.instances.idle, world.running = ["idle", "busy"], ["busy"]
     await world.after(1)
@@ -183,7 +183,7 @@ async def test_the_dead_are_found_at_the_very_end_of_that_period(world: World) -
 
 
 @pytest.mark.parametrize("cause", ["postgresql", "this process"])
-async def test_after_an_absence_others_get_a_full_period_to_be_heard_of(world: World, cause: str) -> None:
+async def test_after_an_outage_others_get_a_full_period_for_a_heartbeat(world: World, cause: str) -> None:
     await world.start()
     for _ in range(5):
         await world.after(1)
@@ -222,7 +222,7 @@ async def test_when_another_is_found_dead_all_is_woken_that_it_may_have_been_wok
     assert (await world.after(1))[-1] == "wake"
 
 
-async def test_a_wake_up_that_was_spent_in_vain_is_put_back_by_the_next_sweep(world: World) -> None:
+async def test_a_consumed_wake_up_is_put_back_by_the_next_sweep(world: World) -> None:
     await world.start()
     world.queue.put_back("a")
     world.queue.put_back("b")

@@ -1,4 +1,4 @@
-"""What the paper market starts with: its tokens, its pools, and its wallets."""
+"""The paper market's genesis: its tokens, pools and wallets."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -170,7 +170,7 @@ def test_a_dlmm_pools_bins_hold_every_target_that_can_ever_be(seed: int, varianc
         assert highest / margin > mean * (1 + swing_a) / (1 - swing_b)
 
 
-def test_the_fees_are_those_of_the_programs_tiers() -> None:
+def test_the_fees_are_the_programs_fee_tiers() -> None:
     for pool in founded():
         stable = {pool.token_a, pool.token_b} == {"USDC", "USDT"}
         match pool.state:

@@ -106,7 +106,7 @@ def test_a_token_stays_what_it_is() -> None:
     assert execute(market, *group) == [Verdict.LISTED, *[Verdict.OTHER_TOKEN] * 3]
 
 
-def test_new_tokens_are_those_of_pools_that_were_listed() -> None:
+def test_new_tokens_are_only_those_of_listed_pools() -> None:
     registrar = Registrar(a_market(), TOKENS.values())
     shared = token_of("SHARED", 6)
     wanted = [listing(GEM, SOL), listing(shared, GEM), listing(shared, SOL), listing(token_of("gem", 6), SOL)]

@@ -1,4 +1,4 @@
-"""The paper market: what a transaction does to pools and wallets, and what it never does."""
+"""The paper market: the effects of a transaction on pools and wallets, and its invariants."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -463,7 +463,7 @@ def test_a_step_moves_nothing_twice() -> None:
 # --- the books
 
 
-def test_a_crowd_makes_nothing_and_loses_nothing() -> None:
+def test_random_trades_conserve_every_token() -> None:
     crowd = Crowd(a_market(user={"BONK": 10**14, "RAY": 10**12}))
     crowd.trade(2_000)
     crowd.check_books()
@@ -503,7 +503,7 @@ def test_a_market_goes_on_where_another_stopped() -> None:
     assert Picture.of(old) == Picture.of(new)
 
 
-def test_volumes_are_what_anybody_swapped_and_are_told_once() -> None:
+def test_volumes_include_all_traders_and_are_reported_once() -> None:
     market = a_market()
     paid = market.execute(a_transaction((10**6, SELL[CPMM])), SLOT)
     cost = market.execute(a_transaction((10**6, BUY[CPMM])), SLOT)
@@ -534,7 +534,7 @@ def test_what_a_state_owes(state: PoolState, holds: tuple[int, int]) -> None:
     assert owed(state) == holds
 
 
-def test_a_vault_that_holds_too_little_is_told() -> None:
+def test_a_short_vault_is_reported() -> None:
     pools = [
         replace(pool, vault_b=pool.vault_b - 1) if pool.id in POOLS.values() else pool
         for pool in a_market().pools.values()
@@ -617,7 +617,7 @@ def test_a_pool_that_comes_and_goes_between_two_commits_was_never_there() -> Non
     assert "a" not in market.pools
 
 
-def test_a_pool_of_a_token_without_a_price_is_nobodys_to_bring_back() -> None:
+def test_a_pool_of_a_token_without_a_reference_price_has_no_arbitrage() -> None:
     market = a_market(user={"WIF": 10**9})
     pool = PaperPool(
         "a", Dex.RAYDIUM, "raydium_cpmm", "WIF", "SOL", CpmmPool(10**9, 10**9, 2_500), 10**9, 10**9, SLOT

@@ -1,4 +1,4 @@
-"""Pools as JSON: back to the last field, whichever reader it went through, and quickly."""
+"""Pools as JSON: lossless with every JSON parser, and fast."""
 
 import json
 import time

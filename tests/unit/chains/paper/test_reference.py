@@ -1,4 +1,4 @@
-"""Reference prices: the same for ever, bounded, alive; and what each DEX asks."""
+"""Reference prices: deterministic, bounded, moving; and each DEX's target price."""
 
 from fractions import Fraction
 from itertools import combinations, pairwise
@@ -41,7 +41,7 @@ def moves_ppm(token: str, steps: int, count: int = 1_000) -> list[Fraction]:
 
 @MODEST
 @given(seeds, st.lists(st.tuples(tokens, slots), min_size=1, max_size=20), st.randoms(use_true_random=False))
-def test_any_slot_can_be_asked_in_any_order_by_anybody(
+def test_any_slot_s_price_can_be_computed_in_any_order(
     seed: int, questions: list[tuple[str, int]], draw: Random
 ) -> None:
     one, other = a_reference(seed), a_reference(seed)
