@@ -43,7 +43,7 @@ class Background:
     def start(self) -> None:
         """Start the loop."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run_for_ever(), name=self._name)
+            self._task = asyncio.create_task(self._run_forever(), name=self._name)
 
     async def stop(self) -> None:
         """Stop the loop, and return when it has ended."""
@@ -51,7 +51,7 @@ class Background:
         if task is not None:
             await cancel([task])
 
-    async def _run_for_ever(self) -> None:
+    async def _run_forever(self) -> None:
         while True:
             try:
                 await self._run()

@@ -35,7 +35,7 @@ log = logging.getLogger("service")
 _EXPECTED = (InvalidSettingError, embedded.EmbeddedServerError)
 _OF_POSTGRESQL = (MigrationError, UnavailableError, VenueUnavailableError, psycopg2.Error)
 
-_LONGEST_TOLD = 64
+_LONGEST_HOST_SHOWN = 64
 _WATCH_SERVERS_EVERY_S = 1.0
 _RESTART_PAUSE_S = 5.0
 
@@ -180,7 +180,7 @@ def _check_host(host: str) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.bind(address)
     except (OSError, UnicodeError):
-        told = host if len(host) <= _LONGEST_TOLD else f"{host[:_LONGEST_TOLD]}..."
+        told = host if len(host) <= _LONGEST_HOST_SHOWN else f"{host[:_LONGEST_HOST_SHOWN]}..."
         raise InvalidSettingError(
             f'Environment variable "HOST" invalid: {told!r} is not an address of this machine; '
             "the default is 127.0.0.1 (conda sets HOST to something else)"

@@ -49,7 +49,7 @@ class Turns:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._row: deque[_Job[object]] = deque()
+        self._queue: deque[_Job[object]] = deque()
         self._ended: list[_Job[object]] = []
         self._used_s = 0.0
 
@@ -57,10 +57,10 @@ class Turns:
         """Run a computation to its end, and return its result. A cancellation stops it between two steps."""
         loop = asyncio.get_running_loop()
         job = _Job(steps, loop.create_future())
-        if self._row or not self._has_ended_in_time(job):
-            if not self._row:
+        if self._queue or not self._has_ended_in_time(job):
+            if not self._queue:
                 loop.call_soon(self._work)
-            self._row.append(job)
+            self._queue.append(job)
             await job.done
         return job.result()
 
@@ -74,22 +74,22 @@ class Turns:
     def _work(self) -> None:
         """Work on the queue for as long as one event loop iteration allows."""
         began = self._clock.monotonic()
-        while self._row and self._clock.monotonic() - began < LONGEST_S:
-            if self._row[0].has_ended():
-                self._ended.append(self._row.popleft())
+        while self._queue and self._clock.monotonic() - began < LONGEST_S:
+            if self._queue[0].has_ended():
+                self._ended.append(self._queue.popleft())
         self._used_s += self._clock.monotonic() - began
-        if not self._row or self._used_s >= TOGETHER_S:
+        if not self._queue or self._used_s >= TOGETHER_S:
             self._used_s = 0.0
             for job in self._ended:
                 if not job.done.done():
                     job.done.set_result(None)
             self._ended.clear()
-        if self._row:
+        if self._queue:
             asyncio.get_running_loop().call_soon(self._work)
 
 
 class _Job(Generic[T_co]):
-    """A computation in the row, and whoever waits for it."""
+    """A queued computation, and the future of its caller."""
 
     __slots__ = ("_error", "_result", "_steps", "done")
 
@@ -115,7 +115,7 @@ class _Job(Generic[T_co]):
         return True
 
     def result(self) -> T_co:
-        """Return what the computation came to, or raise its error."""
+        """Return the computation's result, or raise its error."""
         if self._error is not None:
             raise self._error
         return self._result

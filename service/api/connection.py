@@ -111,13 +111,13 @@ class Connection(web.RequestHandler):
 
     def look(self, now: float, limits: ConnectionLimits, transport: asyncio.Transport) -> bool:
         """Check the connection's time-outs; return whether one was exceeded and the wait was ended."""
-        if self._takes_nothing(now, limits, transport):
+        if self._has_write_timeout(now, limits, transport):
             transport.abort()
             return True
         wait = self._current_wait()
         if wait is not self._wait:
             self._wait, self._waits_since = wait, now
-        if now - self._waits_since < _patience(wait, limits):
+        if now - self._waits_since < _timeout_s(wait, limits):
             return False
         if wait is _Wait.BODY and self._body is not None:
             self._body.set_exception(_too_slow("body"))
@@ -181,7 +181,7 @@ class Connection(web.RequestHandler):
             return _Wait.HEAD
         return _Wait.NEXT_REQUEST if self._request_count else _Wait.FIRST_REQUEST
 
-    def _takes_nothing(self, now: float, limits: ConnectionLimits, transport: asyncio.Transport) -> bool:
+    def _has_write_timeout(self, now: float, limits: ConnectionLimits, transport: asyncio.Transport) -> bool:
         """Return whether the client has not accepted any pending data within its time-out."""
         unsent = transport.get_write_buffer_size()
         if not unsent or unsent < self._unsent:
@@ -190,7 +190,7 @@ class Connection(web.RequestHandler):
         return now - self._taken_at >= limits.answer_s
 
 
-def _patience(wait: _Wait, limits: ConnectionLimits) -> float:
+def _timeout_s(wait: _Wait, limits: ConnectionLimits) -> float:
     return {
         _Wait.FIRST_REQUEST: limits.head_s,
         _Wait.HEAD: limits.head_s,

@@ -20,8 +20,8 @@ from service.clock import Clock
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 0.5
-_AT_A_TIME = 500
+_CHECK_EVERY_S = 0.5
+_CHECKS_PER_YIELD = 500
 """Connections checked between two yields to the event loop: less than a millisecond."""
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -46,7 +46,7 @@ class Server(web.Server):
         self._clock = clock
         self._largest_body = largest_body
         self._open: dict[web.RequestHandler, asyncio.Transport] = {}
-        self._looks = Background("connections", self._look, clock)
+        self._checks = Background("connections", self._check_forever, clock)
 
     def __call__(self) -> Connection:
         """Return the protocol of a new connection."""
@@ -54,11 +54,11 @@ class Server(web.Server):
 
     def start(self) -> None:
         """Begin to check time-outs."""
-        self._looks.start()
+        self._checks.start()
 
     async def stop(self) -> None:
         """Stop checking time-outs."""
-        await self._looks.stop()
+        await self._checks.stop()
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Accept a connection, or reject it if there are too many."""
@@ -75,12 +75,12 @@ class Server(web.Server):
         super().connection_lost(handler, exc)
         self._open.pop(handler, None)
 
-    async def _look(self) -> None:
+    async def _check_forever(self) -> None:
         while True:
-            await self._clock.sleep(_LOOK_EVERY_S)
+            await self._clock.sleep(_CHECK_EVERY_S)
             ended = 0
             for number, (connection, transport) in enumerate(list(self._open.items()), 1):
-                if number % _AT_A_TIME == 0:
+                if number % _CHECKS_PER_YIELD == 0:
                     await asyncio.sleep(0)
                 if isinstance(connection, Connection) and connection in self._open:
                     ended += connection.look(self._clock.monotonic(), self._limits, transport)

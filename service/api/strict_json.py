@@ -19,7 +19,7 @@ class NotJsonError(ValueError):
 
 
 def read_json(text: bytes) -> object:
-    """Read JSON (RFC 8259) whose objects have no member twice (RFC 7493).
+    """Parse JSON (RFC 8259) without duplicate members (RFC 7493).
 
     Raises:
         NotJsonError: It is not; also for invalid UTF-8, NaN, lone surrogates, and exceeded limits.
@@ -37,7 +37,7 @@ def read_json(text: bytes) -> object:
 
 
 def _members(value: object) -> int:
-    """Return how many members all the objects in a value have."""
+    """Return the total number of members of all objects in a value."""
     count = 0
     level = [value] if type(value) is dict or type(value) is list else []
     for _ in range(DEEPEST):
@@ -57,7 +57,7 @@ def _members(value: object) -> int:
     raise NotJsonError(f"The body is nested deeper than {DEEPEST} levels.")
 
 
-def _refuse_doubles(pairs: list[tuple[str, object]]) -> None:
+def _reject_duplicates(pairs: list[tuple[str, object]]) -> None:
     if len(dict(pairs)) == len(pairs):
         return
     seen = set()
@@ -68,4 +68,4 @@ def _refuse_doubles(pairs: list[tuple[str, object]]) -> None:
 
 
 # Numbers stay text, since they may have any length.
-_PAIRS = json.JSONDecoder(object_pairs_hook=_refuse_doubles, parse_int=str, parse_float=str)
+_PAIRS = json.JSONDecoder(object_pairs_hook=_reject_duplicates, parse_int=str, parse_float=str)

@@ -19,7 +19,7 @@ from service.store.orders import Orders
 log = logging.getLogger(__name__)
 
 _COMPARE_EVERY_S = 1.0
-_READINGS = 2
+_MAX_READS = 2
 
 
 class _Watched:
@@ -115,7 +115,7 @@ class Feeds:
         self._orders = orders
         self._clock = clock
         self._watched: dict[str, _Watched] = {}
-        self._comparing = Background("feeds", self._compare_for_ever, clock)
+        self._comparing = Background("feeds", self._compare_forever, clock)
 
     def start(self) -> None:
         """Begin to compare the watched orders with the store, which repairs lost messages within a second."""
@@ -164,7 +164,7 @@ class Feeds:
         ]
         await asyncio.gather(*(self._read(order_id, watched) for order_id, watched in behind))
 
-    async def _compare_for_ever(self) -> None:
+    async def _compare_forever(self) -> None:
         while True:
             await self._clock.sleep(_COMPARE_EVERY_S)
             try:
@@ -174,7 +174,7 @@ class Feeds:
 
     async def _read(self, order_id: str, watched: _Watched) -> None:
         """Read an order, and once more if a newer step arrived during the first read."""
-        for _ in range(_READINGS):
+        for _ in range(_MAX_READS):
             order = await self._orders.get_whole(order_id)
             if order is None or watched.take_whole(order):
                 return

@@ -48,7 +48,7 @@ class Connection(aiopg.Connection):
             if state not in _STATES:
                 raise psycopg2.OperationalError("the connection is broken")
         except psycopg2.Error as error:
-            self._tell_error(error)
+            self._fail_waiter(error)
             return
         if not self._open:
             self._follow_socket()
@@ -57,9 +57,9 @@ class Connection(aiopg.Connection):
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_result(None)
         self._watch_for_writing(wanted=state == POLL_WRITE)
-        self._look_again_if_broken()
+        self._poll_again_if_broken()
 
-    def _tell_error(self, error: psycopg2.Error) -> None:
+    def _fail_waiter(self, error: psycopg2.Error) -> None:
         """Pass the error to the waiter. A statement's own error leaves the connection open."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
@@ -87,16 +87,16 @@ class Connection(aiopg.Connection):
             self._fileno, self._inode = fileno, inode
             self._loop.add_reader(fileno, self._ready, self._weakref)
 
-    def _look_again_if_broken(self) -> None:
+    def _poll_again_if_broken(self) -> None:
         """Keep polling a broken socket until libpq sees the end: the event loop may not report it again."""
         if self._fileno is None:
             return
         poll = select.poll()
         poll.register(self._fileno, 0)
         if any(events & _BROKEN for _, events in poll.poll(0)):
-            self._loop.call_soon(self._look_again)
+            self._loop.call_soon(self._poll_again)
 
-    def _look_again(self) -> None:
+    def _poll_again(self) -> None:
         if self._fileno is not None:
             self._advance()
 

@@ -68,7 +68,7 @@ class Channel:
         # Done once subscribed; failed if the subscription failed.
         self._subscribed: asyncio.Future[None] | None = None
         self._probes: dict[bytes, asyncio.Future[None]] = {}
-        self._listener = Background(f"channel {what}", self._listen_for_ever, clock)
+        self._listener = Background(f"channel {what}", self._listen_forever, clock)
         link.needs(self._probe)
 
     def start(self) -> None:
@@ -121,7 +121,7 @@ class Channel:
             self._subscribed = asyncio.get_running_loop().create_future()
         return self._subscribed
 
-    async def _listen_for_ever(self) -> None:
+    async def _listen_forever(self) -> None:
         while True:
             await self._link.hold(self._listen)
             await self._clock.sleep(_PAUSE_S)

@@ -89,7 +89,7 @@ class RedisLink:
         self._held: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._checking: asyncio.Task[None] | None = None
-        self._keeper = Background("redis link", self._win_back_for_ever, clock)
+        self._keeper = Background("redis link", self._reconnect_forever, clock)
         self.trouble: str | None = "no connection yet"
         """Why Redis cannot be used, as a text; None if it can."""
 
@@ -203,7 +203,7 @@ class RedisLink:
         await self._client.aclose()
 
     def _note(self, error: Exception | str) -> None:
-        trouble = _in_words(error)
+        trouble = _describe(error)
         if trouble != self.trouble:
             log.warning("Redis is unavailable (%s); continuing without it", trouble, extra={"fault": "redis"})
         self.trouble = trouble
@@ -244,7 +244,7 @@ class RedisLink:
         for task in self._held:
             task.cancel()
 
-    async def _win_back_for_ever(self) -> None:
+    async def _reconnect_forever(self) -> None:
         while True:
             await self._away.wait()
             await self._clock.sleep(self._pause_s)
@@ -255,10 +255,10 @@ class RedisLink:
                 self._drop_connections()
                 self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
             else:
-                self._take_back()
+                self._mark_usable()
             self._tried.set()
 
-    def _take_back(self) -> None:
+    def _mark_usable(self) -> None:
         if self._tried.is_set():
             log.warning("Redis is available again", extra={"fault": "redis back"})
         self.trouble = None
@@ -269,7 +269,7 @@ class RedisLink:
             callback()
 
 
-def _in_words(error: Exception | str) -> str:
+def _describe(error: Exception | str) -> str:
     """Return the error as one line without secrets: Redis' errors contain none."""
     words = " ".join(str(error).split()) or "no answer in time"
     return f"{type(error).__name__}: {words}" if isinstance(error, ResponseError) else words

@@ -22,7 +22,7 @@ from service.turns import Turns
 log = logging.getLogger(__name__)
 
 # Does not fail the order while another DEX can be read.
-_NOT_READ = "cannot read the pools of a DEX"
+_CANNOT_READ = "cannot read the pools of a DEX"
 
 # The number of pairs whose curves are kept; those of one may take a megabyte.
 _PAIRS_KEPT = 16
@@ -159,7 +159,7 @@ class Quoter:
         except VenueUnavailableError:
             return None
         except Exception:
-            log.exception(_NOT_READ)
+            log.exception(_CANNOT_READ)
             return None
 
 
@@ -172,7 +172,7 @@ async def _in_time(answer: _Answer | Awaitable[Sequence[Snapshot]], timeout_s: f
     except (VenueUnavailableError, TimeoutError):
         return None
     except Exception:
-        log.exception(_NOT_READ)
+        log.exception(_CANNOT_READ)
         return None
 
 

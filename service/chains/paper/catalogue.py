@@ -38,7 +38,7 @@ class Catalogue:
         self._refs: dict[str, PoolRef] = {}
         self._by_pair: dict[tuple[str, str], list[PoolRef]] = {}
         self._traded_in: Counter[str] = Counter()
-        self._left_over: dict[str, None] = {}
+        self._untraded: dict[str, None] = {}
 
     async def stop(self) -> None:
         """Wait until every requested refresh has ended, unless PostgreSQL is unavailable."""
@@ -136,10 +136,10 @@ class Catalogue:
     def _forget_token(self, token: str) -> None:
         """Mark a token that no pool trades for removal; it can be read again."""
         # Moved to the end, so that a token that is listed repeatedly is not the oldest.
-        self._left_over.pop(token, None)
-        self._left_over[token] = None
-        if len(self._left_over) > _TOKENS_KEPT:
-            oldest = next(iter(self._left_over))
-            del self._left_over[oldest]
+        self._untraded.pop(token, None)
+        self._untraded[token] = None
+        if len(self._untraded) > _TOKENS_KEPT:
+            oldest = next(iter(self._untraded))
+            del self._untraded[oldest]
             if not self._traded_in[oldest] and oldest not in PRICES:
                 TOKENS.pop(oldest, None)

@@ -25,8 +25,8 @@ from service.postgres.database import UnavailableError
 log = logging.getLogger(__name__)
 
 _MOST_WAITING = 100
-_PATIENCE_S = 10.0
-_ASK_AFTER_S = 0.25
+_TIMEOUT_S = 10.0
+_POLL_AFTER_S = 0.25
 _LONGEST_PAUSE_S = 1.0
 
 _DEMO_DECIMALS = 6
@@ -99,7 +99,7 @@ class Listings:
             limit=_MOST_WAITING,
             patient=False,
         )
-        self._schedule = Background("paper listings", self._list_for_ever, clock)
+        self._schedule = Background("paper listings", self._list_forever, clock)
 
     def start(self) -> None:
         """Start the schedule, if it is enabled."""
@@ -183,7 +183,7 @@ class Listings:
             await self._asking.submit(command)
         except UnavailableError as error:
             raise VenueUnavailableError(str(error)) from error
-        deadline, pause_s = self._clock.monotonic() + _PATIENCE_S, _ASK_AFTER_S
+        deadline, pause_s = self._clock.monotonic() + _TIMEOUT_S, _POLL_AFTER_S
         while self._clock.monotonic() < deadline:
             verdict = await self._chain.verdict(command.id, pause_s)
             if verdict is None:
@@ -198,7 +198,7 @@ class Listings:
         self._chain.look_for_commands()
         return [None] * len(commands)
 
-    async def _list_for_ever(self) -> None:
+    async def _list_forever(self) -> None:
         for number in count(1):
             await self._clock.sleep(self._every_s)
             symbol = f"NEW{number}"

@@ -154,7 +154,7 @@ class Market:
         self._moved_step, self._off_target = step, []
         now = self.now(slot)
         for pool_id in due:
-            self._restore(self._pools[pool_id], slot, now)
+            self._arbitrage(self._pools[pool_id], slot, now)
 
     def execute(self, transaction: PaperTransaction, slot: int) -> Execution:
         """Execute a transaction in a slot: all of its paths, within its limits, or nothing.
@@ -175,9 +175,9 @@ class Market:
             return Execution(transaction.signature, None, None, _code_of(refusal))
         except RefusedError as refusal:
             return Execution(transaction.signature, None, None, refusal.code)
-        self._make(draft, USER)
+        self._apply(draft, USER)
         for pool_id in draft.pools:
-            self._restore(self._pools[pool_id], slot, now)
+            self._arbitrage(self._pools[pool_id], slot, now)
         return Execution(transaction.signature, amount_in, amount_out, None)
 
     def take_changes(self) -> Changes:
@@ -266,7 +266,7 @@ class Market:
             if balance > U64_MAX:
                 raise ArithmeticOverflowError(f"{balance} does not fit u64")
 
-    def _make(self, draft: Draft, owner: str) -> None:
+    def _apply(self, draft: Draft, owner: str) -> None:
         """Apply a checked draft."""
         self._pools.update(draft.pools)
         self._dirty_pools.update(draft.pools)
@@ -278,14 +278,14 @@ class Market:
             before_a, before_b = self._volumes.get(pool_id, (0, 0))
             self._volumes[pool_id] = before_a + volume_a, before_b + volume_b
 
-    def _restore(self, pool: PaperPool, slot: int, now: ChainTime) -> None:
+    def _arbitrage(self, pool: PaperPool, slot: int, now: ChainTime) -> None:
         """Let the market's traders move a pool to its target, as far as possible."""
         target = self.reference.target(pool.dex, pool.token_a, pool.token_b, slot)
         if target is None:
             return
         draft = Draft()
         try:
-            direction = _way_to(target, pool.state)
+            direction = _direction_to(target, pool.state)
             if direction is None:
                 return
             if direction is Direction.A_TO_B:
@@ -298,14 +298,14 @@ class Market:
             self._check_wallet(draft, TRADERS)
         except (AmmError, RefusedError):
             return
-        self._make(draft, TRADERS)
+        self._apply(draft, TRADERS)
 
 
 def _id(pool: PaperPool) -> str:
     return pool.id
 
 
-def _way_to(target: Ratio, state: PoolState) -> Direction | None:
+def _direction_to(target: Ratio, state: PoolState) -> Direction | None:
     """Return the direction of a swap that moves a price to its target; None if it is close enough.
 
     Args:
