@@ -6,11 +6,11 @@ __main__.py       the entry point of the command line
 commands.py       serve, migrate, audit
 app.py            the whole service: its parts, the API, and the order in which they start and stop
 lifespan.py       starts parts in order and stops them in reverse
-audit.py          checks the books against the venue's ledger
-api/              REST and WebSocket: what a client sends, and what it is told
+audit.py          checks every order against the venue's ledger
+api/              REST and WebSocket: requests and responses
 parts.py          builds the parts: storage, market, execution
-triggers/         when limit and sniper orders fire
-workers/          taskiq on Redis: which order is worked on when
+triggers/         fires limit and sniper orders
+workers/          taskiq on Redis: schedules the work on orders
 execution/        one order's life from top to bottom, and its retries
 events/           publishes committed changes to watchers
 store/            orders in PostgreSQL: the journal (group commit), claims, reads

@@ -41,12 +41,12 @@ KEY = Kind("32s", bytes(32))
 
 
 def blob(size: int) -> Kind[bytes]:
-    """A run of bytes taken as it is."""
+    """Raw bytes of this size."""
     return Kind(f"{size}s", bytes(size))
 
 
 def at(offset: int, kind: Kind[T]) -> T:
-    """Declare a field at a byte offset, the discriminator counted."""
+    """Declare a field at a byte offset, which includes the discriminator."""
     return dataclasses.field(default=kind.zero, metadata={"offset": offset, "kind": kind})
 
 

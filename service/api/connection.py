@@ -156,7 +156,7 @@ class Connection(web.RequestHandler):
         return response
 
     def log_exception(self, message: str, *arguments: object, exc_info: BaseException | None = None) -> None:
-        """Log an error; a body that could not be read is none: its client has been told."""
+        """Log an error, except for an unreadable body, about which the client was informed."""
         if isinstance(exc_info, web.RequestPayloadError | ProblemError | ConnectionError):
             log.debug("a body could not be read to its end: %r", exc_info)
             return

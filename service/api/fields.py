@@ -50,8 +50,8 @@ class TokenName(fields.String):
     """A token, named by its symbol or its mint address; loaded as its symbol.
 
     Args:
-        description: What the token is there for.
-        listed: Whether it must be known already; else any symbol will do, as it may be listed later.
+        description: The token's role.
+        listed: Whether it must be known; otherwise any valid symbol is accepted, as it may be listed later.
         required: Whether it must be there.
         load_default: What is read when it is not.
         validate: Refuses symbols.
@@ -139,7 +139,7 @@ T = TypeVar("T")
 
 
 class Request(Schema, Generic[T]):
-    """What a client says, in camelCase; what is not known is refused, and null is as if left out.
+    """A request, in camelCase; unknown members are rejected, and null counts as omitted.
 
     What it is read as, after the schema's ``post_load``, is ``T``.
 
@@ -172,7 +172,7 @@ class Request(Schema, Generic[T]):
 
     @pre_load
     def leave_out_nulls(self, data: object, **_options: object) -> object:
-        """Take out the members that are null, so that a required one is missed."""
+        """Remove the members that are null, so that a required one counts as missing."""
         if not isinstance(data, dict):
             return data  # marshmallow rejects it
         known = {field.data_key for field in self.load_fields.values()} - self.meant_nulls
@@ -200,7 +200,7 @@ class Stored(fields.Nested):
         accessor: Callable[[object, str, object], object] | None = None,
         **_options: object,
     ) -> object:
-        """Return the value itself."""
+        """Return the value unchanged."""
         return self.get_value(obj, attr, accessor=accessor)
 
 

@@ -23,7 +23,7 @@ class TokenLearner:
     venue: MarketData
 
     async def __call__(self, sent: object) -> None:
-        """Learn what a body or a query names, whatever else is in it.
+        """Fetch the unknown tokens that a body or a query names; the rest of it is ignored.
 
         Raises:
             ServiceUnavailableError: A token is unknown here, and the venue did not answer.

@@ -20,7 +20,7 @@ _PIECE = 128 * 1024
 
 
 def load_query(request: web.Request, schema: Request[T]) -> T:
-    """Read a query string by its schema.
+    """Load a query string by its schema.
 
     Raises:
         InvalidError: A value or a name does not match the schema.
@@ -37,7 +37,7 @@ def load_query(request: web.Request, schema: Request[T]) -> T:
 
 
 async def load_body(request: web.Request, schema: Request[T], learn: Learn | None = None) -> T:
-    """Read a JSON body by its schema.
+    """Load a JSON body by its schema.
 
     Args:
         request: The request.
@@ -68,7 +68,7 @@ async def load_body(request: web.Request, schema: Request[T], learn: Learn | Non
 
 
 def json_list_response(name: str, texts: Sequence[bytes], **members: object) -> web.Response:
-    """Return a response of an object with a list that may be long: it is sent piece by piece.
+    """Return a response with an object that has a possibly long list; it is sent in chunks.
 
     Args:
         name: The list's name.
@@ -97,5 +97,5 @@ async def _pieces(head: bytes, texts: Sequence[bytes], tail: bytes) -> AsyncIter
 
 
 def json_response(body: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    """Return a response of JSON."""
+    """Return a JSON response."""
     return web.Response(body=orjson.dumps(body), status=status.value, content_type="application/json")

@@ -33,7 +33,7 @@ class PaperRoutes:
     learn: Learn
 
     async def list_pool(self, request: web.Request) -> web.Response:
-        """POST /api/paper/pools: a new pool, of a new token if you like; 201 when it can be traded."""
+        """POST /api/paper/pools: list a pool, possibly of a new token; 201 when it can be traded."""
         wanted = await load_body(request, NEW_POOL, self.learn)
         try:
             pool = await self.venue.list_pool(wanted)

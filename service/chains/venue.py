@@ -59,7 +59,7 @@ class PoolView:
 
 
 class Traded(NamedTuple):
-    """What was traded in a pool in one second since the Unix epoch: base units that went in or came out."""
+    """A pool's volume in one second since the Unix epoch: base units traded in or out."""
 
     pool_id: str
     second: int

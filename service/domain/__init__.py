@@ -3,9 +3,9 @@
 order.py             the order: as it is placed, read and amended
 history.py           the entries of its history, and what each tells
 routing_record.py    what is kept of its routing: quotes and route, as orders show them
-lifecycle.py         which status follows which
-transaction.py       a signed transaction, and what may become of it
-failures.py          why an order failed, and whether it is tried again
+lifecycle.py         the order's state machine
+transaction.py       a signed transaction and its outcome
+failures.py          failure codes, and whether an attempt is retried
 quote.py             what a pool quotes, and the route that was chosen
 limit_price.py       limit prices
 conditions.py        the conditions of sniper orders

@@ -38,7 +38,7 @@ class ConditionError(ValueError):
 
     Attributes:
         path: Where, from the conditions on, such as ``("price", "above")``; empty for the whole.
-        detail: Why, for the client.
+        detail: The reason, for the client.
     """
 
     def __init__(self, path: FieldPath, detail: str) -> None:
@@ -48,7 +48,7 @@ class ConditionError(ValueError):
 
 
 def parse_conditions(data: object, now: datetime | None) -> SniperConditions:
-    """Read conditions as they were sent.
+    """Parse conditions as sent by a client.
 
     Args:
         data: The value of ``sniperConditions``, of any type.
@@ -97,7 +97,7 @@ def refuse_impossible(conditions: SniperConditions, decimals_in: int, decimals_o
     # Even one base unit would pay more than an account can hold.
     if price.above is not None and not price.above.is_below(U64_MAX * 10**decimals_in, 10**fewest):
         raise ConditionError(("price", "above"), "No price can be above this.")
-    # The largest amount would be paid less than a base unit.
+    # Even the largest amount would pay less than one base unit.
     if price.below is not None and not price.below.is_above(10**decimals_in, U64_MAX * 10**most):
         raise ConditionError(("price", "below"), "No price can be below this.")
 
@@ -154,7 +154,7 @@ def _time_window(data: object, at: FieldPath, now: datetime | None) -> TimeWindo
 
 
 def _object(data: object, at: FieldPath, known: set[str]) -> Object:
-    """Return the members that are not null, which is as if left out."""
+    """Return the members that are not null; null counts as omitted."""
     if not isinstance(data, dict):
         raise ConditionError(at, "Must be an object.")
     for name in data:

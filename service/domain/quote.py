@@ -147,9 +147,9 @@ class Choice:
 
     Attributes:
         quotes: Every direct pool's answer for the whole amount, in the venue's order of pools.
-        route: What is best.
-        runner_up: The best of the simpler routes that it beat, each on its own: the best single pool,
-            or, where that was chosen, the next best; None when there was nothing else.
+        route: The best route.
+        runner_up: The best simpler route that it beat: the best single pool or, if that was chosen, the
+            next best; None if there was no other.
     """
 
     quotes: tuple[PoolQuote | NoQuote, ...]

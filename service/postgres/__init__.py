@@ -5,9 +5,9 @@ session.py     one session and its settings
 driver.py      aiopg's connection, with its own socket handling
 addresses.py   resolves host names
 queries.py     the statements of sql/
-batch.py       many writes as one statement
-migrations.py  brings the schema up to date
+batch.py       group commit: many writes as one statement
+migrations.py  migrates the schema
 leadership.py  which process leads: takes a lease, renews it, gives it up
 leases.py      the table of leases: one process leads under each name
-deployment.py  the id of the deployment that the database belongs to
+deployment.py  the deployment's id
 """

@@ -112,7 +112,7 @@ class Database:
             self._pass_turn()
 
     async def read(self, query: Query[R], parameters: Parameters | None = None) -> list[R]:
-        """Run one statement that changes nothing; a connection found dead costs one more try."""
+        """Run one read-only statement; if the connection turns out to be dead, retry once."""
         try:
             return await self.run(query, parameters)
         except UnavailableError as error:
@@ -121,7 +121,7 @@ class Database:
             return await self.run(query, parameters)
 
     async def run_through_conflicts(self, query: Query[R], parameters: Parameters | None = None) -> list[R]:
-        """Run a statement, and again if it conflicts with those who work on the same rows."""
+        """Run a statement, with retries if it conflicts with other transactions on the same rows."""
         for _ in range(_CONFLICTS):
             try:
                 return await self.run(query, parameters)

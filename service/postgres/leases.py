@@ -13,7 +13,7 @@ class NamedLease:
 
     Args:
         database: Where the table is.
-        name: What the leader does.
+        name: The lease's name.
         leader: This process's id: a UUID, new at each start.
         alone: There can be no other process: a leader before this one is gone.
     """
@@ -30,9 +30,9 @@ class NamedLease:
             _TAKE,
             {"name": self._name, "leader": self._leader, "lease_ms": LEASE_MS, "alone": self._alone},
         )
-        # No row: another process has just taken a lease that did not exist.
+        # No row: another process has just created the lease.
         return rows[0] if rows else LeaseState(None, 0.0)
 
     async def give_up(self, epoch: int) -> None:  # noqa: ARG002
-        """Let another process lead at once."""
+        """Release the lease, so that another process can lead at once."""
         await self._database.run(_GIVE_UP, {"name": self._name, "leader": self._leader})

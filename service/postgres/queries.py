@@ -14,7 +14,7 @@ What several statements have in common is a fragment: it takes the place of ``/*
 the files are loaded.
 
 A module takes the statements it runs at import, by ``query("get_order", OrderRow)``. A name that is not in
-``sql/`` fails right there; a statement that nobody took fails the start (``verify``). ``OrderRow`` is a
+``sql/`` fails at once; a statement that no module uses fails the start (``verify``). ``OrderRow`` is a
 NamedTuple with a field for each column: rows are read by name, and a type checker sees them. Rows of one
 column need none.
 """
@@ -84,7 +84,7 @@ def parse(text: str, source: str, mark: str = _NAME) -> list[Query[Row]]:
     """
     head, *parts = _PART.split(f"\n{text}")
     if any(line and not line.startswith("--") for line in head.splitlines()):
-        raise QueryError(f"{source}: a statement stands before the first '{_NAME.strip()}'")
+        raise QueryError(f"{source}: there is a statement before the first '{_NAME.strip()}'")
     return [_parse_statement(part.removeprefix(mark), source) for part in parts if part.startswith(mark)]
 
 
@@ -103,7 +103,7 @@ def _parse_statement(part: str, source: str) -> Query[Row]:
 
 
 def load(folder: Path) -> dict[str, Query[Row]]:
-    """Read every statement of a folder's ``*.sql`` files (its migrations are not statements).
+    """Load every statement of a folder's ``*.sql`` files, without its subfolder of migrations.
 
     Raises:
         QueryError: No statement there, one name twice, or a fragment that is missing or that none includes.
@@ -141,7 +141,7 @@ def query(name: str) -> Query[Row]: ...
 @overload
 def query(name: str, row: type[Named]) -> Query[Named]: ...
 def query(name: str, row: type[NamedTuple] | None = None) -> Query[Any]:
-    """Take a statement by name, as its one user.
+    """Return a statement by name, for its only user.
 
     Args:
         name: As it stands in ``sql/``.

@@ -129,7 +129,7 @@ class Session:
             if query.columns is not None and query.name not in self._checked:
                 query.check([column.name for column in cursor.description])
                 self._checked.add(query.name)
-            # The answer is there; to read large rows out of it takes time.
+            # The result has arrived, but decoding large rows takes time.
             return await self._turns.take(_rows(cursor.raw, query.make))
 
     def quote_name(self, name: str) -> str:
@@ -137,7 +137,7 @@ class Session:
         return quote_ident(name, self._connection.raw)
 
     def mogrify(self, sql: str, parameters: tuple[object, ...]) -> str:
-        """Return SQL with its parameters in it."""
+        """Return SQL with its parameters bound."""
         with self._connection.raw.cursor() as cursor:
             text: bytes = cursor.mogrify(sql, parameters)
         return text.decode()

@@ -128,7 +128,7 @@ class Hop:
         )
 
     def answer(self, mode: SwapMode, amount: int) -> PoolQuote | NoQuote:
-        """Return what the pool answers for a whole amount."""
+        """Return the pool's quote or refusal for a whole amount."""
         pool = self.snapshot.pool
         try:
             quoted = self.quote(mode, amount)

@@ -91,7 +91,7 @@ class Quoter:
             return await self._turns.take(find_route(mode, amount, ways, unavailable, self._limits))
         except NoRouteError as end:
             if end.failure.remedy is Remedy.NONE and None in answers.values():
-                # What was not seen may be the way.
+                # A pool that could not be read may have a route.
                 raise NoRouteError(Failure.of(FailureCode.QUOTES_UNAVAILABLE), end.quotes) from end
             raise
 

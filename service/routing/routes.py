@@ -40,7 +40,7 @@ class NoRouteError(Exception):
     """No route can trade the amount.
 
     Attributes:
-        failure: One that may pass, if any of the reasons is.
+        failure: A transient one, if any of the reasons is transient.
         quotes: What the direct pools answered.
     """
 
@@ -79,7 +79,7 @@ def best_route(
         token_in: The token sold.
         token_out: The token bought.
         amount: Base units.
-        snapshots: The direct pools, and those of paths through the hubs; others are passed over.
+        snapshots: The direct pools, and those of two-hop paths; others are ignored.
         unavailable: The direct pools whose state could not be had. They follow the others' answers.
         limits: What bounds the route.
 
@@ -98,7 +98,7 @@ def find_route(
     Args:
         mode: Which side ``amount`` fixes.
         amount: Base units.
-        ways: From one token to the other. What is worked out of their curves stays with them.
+        ways: The paths from one token to the other. They keep the computed parts of their curves.
         unavailable: The direct pools whose state could not be had. They follow the others' answers.
         limits: What bounds the route.
 
@@ -171,7 +171,7 @@ class _Router:
         return Choice(quotes, simple[0], simple[1] if len(simple) > 1 else None)
 
     def _is_small(self, quotes: Sequence[PoolQuote | NoQuote], best: Route | None) -> bool:
-        """Whether roundings to a unit may decide which route is best."""
+        """Whether rounding to base units may decide which route is best."""
         if best is not None:
             return any(min(leg.amount_in, leg.amount_out) < SMALL for leg in best.legs)
         reasons = {quote.reason for quote in quotes if isinstance(quote, NoQuote)}

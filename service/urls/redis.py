@@ -53,7 +53,7 @@ _CLASSES = {"unix": UnixDomainSocketConnection, "redis": _TcpConnection, "rediss
 
 
 def parse_redis_url(url: str) -> RedisUrl:
-    """Read ``redis://user:password@host:port/db``, ``rediss://`` or ``unix:///path?db=0``.
+    """Parse ``redis://user:password@host:port/db``, ``rediss://`` or ``unix:///path?db=0``.
 
     Raises:
         InvalidUrlError: It is malformed, or has an unknown option.
@@ -73,8 +73,8 @@ def parse_redis_url(url: str) -> RedisUrl:
         try:
             parameters[name] = known[name](value)
         except (ValueError, KeyError):
-            # The value is not repeated: the option may be a password.
-            raise refuse_option(name, "has a value that cannot be used") from None
+            # Without the value, since the option may be a password.
+            raise refuse_option(name, "has an invalid value") from None
     given = {name: value for name, value in parameters.items() if value is not None}
     return RedisUrl(_CLASSES[scheme], given)
 
@@ -93,7 +93,7 @@ def _tcp(parts: UrlParts) -> dict[str, object]:
     try:
         db = _number(database)
     except ValueError:
-        raise InvalidUrlError("the database after its last slash must be a number") from None
+        raise InvalidUrlError("the database after the last slash must be a number") from None
     return {"host": host or "localhost", "port": port or 6379, "db": db}
 
 

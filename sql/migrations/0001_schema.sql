@@ -154,9 +154,9 @@ CREATE TABLE finished_orders (
 -- What each pool quoted, attempt by attempt.
 CREATE TABLE order_quotes (
     order_id uuid NOT NULL REFERENCES orders,
-    sequence integer NOT NULL,  -- of the history entry that chose among them
+    sequence integer NOT NULL,  -- of the history entry that chose one
     quotes   jsonb NOT NULL,
-    route    jsonb,             -- that was chosen, and what it beat; null: none was
+    route    jsonb,             -- the chosen route and the one it beat; null if there was none
     PRIMARY KEY (order_id, sequence)
 );
 

@@ -99,7 +99,7 @@ async def test_a_lost_message_costs_a_second_and_not_for_ever(
 ) -> None:
     service = make_service(QUOTE_DELAY_MS="200")
     client = await aiohttp_client(service.web)
-    # Everything that is committed from here on is told to nobody.
+    # Nothing that is committed from here on is published.
     monkeypatch.setattr(service.storage.feeds, "take", lambda _steps: None)
     placed = await place(client)
     messages = await asyncio.wait_for(watch(client, placed["id"]), timeout=10)

@@ -231,7 +231,7 @@ async def test_two_that_both_believe_they_watch_fire_once(begin: Begin, servers:
     assert set(firings(servers).values()) == {1}
 
 
-async def test_one_who_was_stopped_for_long_learns_what_he_has_missed(
+async def test_a_leader_that_was_stopped_for_long_reads_missed_changes(
     begin: Begin, servers: TestServers
 ) -> None:
     stopped = await begin(redis=False)
@@ -285,7 +285,7 @@ async def test_nothing_fires_before_its_pause_is_over(begin: Begin, servers: Tes
     placed = await limit(first.client, await best_price(first.client) * Fraction(101, 100))
     await until_status(first.client, placed, "open")
     rows(servers, "UPDATE open_orders SET not_before = now() + interval '2 seconds'")
-    # Another, to whom the book is new, keeps to it as well.
+    # A new leader, with a new book, respects it too.
     await first.service.execution.triggers.stop()
     await poll(lambda: other.watching)
     not_before = (await open_state(servers, placed))["not_before"]

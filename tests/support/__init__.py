@@ -2,13 +2,13 @@
 
 Servers and processes:
 
-servers.py        PostgreSQL and Redis, started once; a database of its own for each test
-own_servers.py    servers that a test may kill, and the load under which it does so
-pgbouncer.py      PgBouncer before a test's PostgreSQL
-proxy.py          a network between the service and a server, with all that networks do wrong
-process.py        the real service in a process of its own
+servers.py        PostgreSQL and Redis, started once, with a separate database for each test
+own_servers.py    servers that a test may kill, and a load on the service
+pgbouncer.py      PgBouncer in front of a test's PostgreSQL
+proxy.py          a TCP proxy that injects network faults
+process.py        the real service in its own process
 openapi.py        the OpenAPI document, as it is served
-settings.py       settings, loaded as if nothing but some variables were set
+settings.py       loads settings from given variables only
 
 Clients:
 
@@ -23,16 +23,16 @@ sockets.py        a WebSocket client without automatic behaviour
 Parts of the service in isolation:
 
 store.py          the store
-desk.py           the store, with others who end, fire and amend the same orders
+desk.py           the store, with concurrent cancellation, firing and amendment
 statements.py     what happens to the statements of one process
-interleaving.py   statements of several actors, interleaved as a test says
+interleaving.py   statements of several actors, interleaved by a schedule
 paper.py          the paper venue
-market.py         the paper market, and a crowd that trades in it
-stands.py         what tests of any venue need of one
-clock.py          a clock that stands still until a test moves it
-times.py          times that orders expire at
-loop_lag.py       how long the event loop is held
-loop_load.py      orders as large as orders can be
+market.py         the paper market, and random traders
+stands.py         test stands for the venue cards
+clock.py          a clock that only the test moves
+times.py          expiry times
+loop_lag.py       measures how long the event loop is blocked
+loop_load.py      orders of the maximum size
 
 Oracles, independent of the engine's code:
 

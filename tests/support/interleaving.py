@@ -41,7 +41,7 @@ class Actor:
         self.deadlocks = 0
 
     def replace(self, database: Database) -> None:
-        """Run what is asked of a database from now on."""
+        """Run the statements of a database from now on."""
         database.run = self.run  # type: ignore[method-assign, assignment]
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ class Actor:
         self._turns.release()
 
     async def run(self, query: Query[Any], parameters: Mapping[str, Any] | None = None) -> list[Row]:
-        """Run a statement, in two moments."""
+        """Run a statement in two steps."""
         await self._moment()
         try:
             rows = await asyncio.to_thread(self._execute, query, parameters)

@@ -188,7 +188,7 @@ class Rig:
         return await self.venue.outcome(attempt, 10)
 
     def meddle(self, before: Callable[[Query[Any]], Awaitable[None]]) -> None:
-        """Have something awaited before each statement of this process; it may hold or fail it."""
+        """Await a callback before each statement of this process; it may delay the statement or raise."""
 
         meddle(self.database, before)
 

@@ -11,11 +11,11 @@ transaction.py    the signed message
 chain.py          leads, or follows the leader
 lease.py          which instance leads
 announcements.py  what the instances tell each other
-leader.py         executes what is due, a group and a commit at a time
-market.py         the pools and wallets in memory, and what a transaction does to them
-reference.py      the prices that the market's own traders trade to
-commands.py       listing and delisting, which the leader executes
-outcomes.py       those who wait to hear what became of something
+leader.py         executes due transactions and commands, one group per commit
+market.py         the pools and wallets in memory, and the execution of transactions
+reference.py      the reference prices of the market's own traders
+commands.py       listing and delisting, executed by the leader
+outcomes.py       futures of callers that wait for an outcome
 
 genesis.py        the pools of a new market
 listing.py        lists pools on request

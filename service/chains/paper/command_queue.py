@@ -42,7 +42,7 @@ class CommandQueue:
         await run(self._database, _ASK, {"rows": json_of(rows)})
 
     async def waiting(self, limit: int) -> list[Command]:
-        """Return the oldest commands that wait."""
+        """Return the oldest waiting commands."""
         return [decode(row.id, row.body) for row in await run(self._database, _GET_WAITING, {"limit": limit})]
 
     async def verdicts(self, command_ids: Collection[str]) -> dict[str, Verdict]:

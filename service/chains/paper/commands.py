@@ -70,7 +70,7 @@ class CommandBody(TypedDict, total=False):
 
 
 def encode(command: Command) -> CommandBody:
-    """Return what is stored of a command."""
+    """Return a command's stored form."""
     wanted = command.wanted
     if isinstance(wanted, DelistPool):
         return {"delist": wanted.pool_id}
@@ -78,7 +78,7 @@ def encode(command: Command) -> CommandBody:
 
 
 def decode(command_id: str, body: CommandBody) -> Command:
-    """Return the command that was stored."""
+    """Return a command from its stored form."""
     if "delist" in body:
         return Command(command_id, DelistPool(body["delist"]))
     token_a, token_b = (Token(**token) for token in body["tokens"])

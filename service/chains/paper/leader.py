@@ -53,9 +53,9 @@ class ChainSettings:
         slot_ms: A slot's length.
         variance_ppm: The spread between the two DEXs' prices.
         failure_rates: How many executions fail, for tests and demos.
-        funds: What each wallet is given, in base units.
-        group_limit: How many transactions execute in one commit.
-        longest_delay_ms: What a transaction takes to land at most.
+        funds: Each wallet's funding, in base units.
+        group_limit: Maximum number of transactions in one commit.
+        longest_delay_ms: Maximum time that a transaction takes to land.
     """
 
     seed: int

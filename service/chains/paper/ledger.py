@@ -81,7 +81,7 @@ class Ledger:
         return self.slot_at(time_s) - 1
 
     async def create_market(self, seed: int) -> tuple[int, int]:
-        """Make the market with a seed, unless there is one; return its seed and its slots' length in ms."""
+        """Create the market with a seed, unless it exists; return its seed and its slot length in ms."""
         [market] = await self._run(_CREATE_MARKET, {"seed": seed, "slot_ms": self._slot_ms})
         return market.seed, market.slot_ms
 
@@ -112,7 +112,7 @@ class Ledger:
         return commit_id, changed, {row.id for row in rows}
 
     async def wallets(self) -> dict[tuple[str, str], int]:
-        """Return what everybody holds, in base units by owner and token."""
+        """Return all balances, in base units by owner and token."""
         return {(row.owner, row.token): row.balance for row in await self._run(_GET_WALLETS)}
 
     async def commit_id(self) -> CommitId:
@@ -238,7 +238,7 @@ class Ledger:
         return Settlement(row.sequence, Landing(row.slot, row.at))
 
     async def traded_since(self, seconds: int) -> list[Traded]:
-        """Return what was traded in the last so many seconds."""
+        """Return the volumes of the last ``seconds``."""
         return await self._run(_GET_VOLUMES, {"seconds": seconds, "slot_ms": self._slot_ms})
 
     async def forget_volumes(self, seconds: int) -> None:
@@ -259,7 +259,7 @@ class Ledger:
 
 
 async def run(database: Database, statement: Query[R], parameters: Parameters | None = None) -> list[R]:
-    """Run a statement of the venue's.
+    """Run one of the venue's statements.
 
     Raises:
         VenueUnavailableError: PostgreSQL is unavailable.
@@ -271,5 +271,5 @@ async def run(database: Database, statement: Query[R], parameters: Parameters | 
 
 
 def json_of(rows: Sequence[Mapping[str, object]]) -> str:
-    """Write rows for a statement that takes them as one JSON array."""
+    """Encode rows as one JSON array, as a parameter of a statement."""
     return orjson.dumps(rows).decode()

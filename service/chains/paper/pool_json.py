@@ -87,7 +87,7 @@ def encode(program: str, state: PoolState) -> Fields:
 
 
 def decode(program: str, values: Fields) -> PoolState:
-    """Return the state that was encoded.
+    """Return the encoded state.
 
     Raises:
         KeyError: Unknown program, or a missing field.
@@ -97,7 +97,7 @@ def decode(program: str, values: Fields) -> PoolState:
 
 
 def _number(value: object) -> object:
-    """Return a number as JSON carries it exactly; anything else as it is."""
+    """Return a number in a form that JSON keeps exactly; anything else unchanged."""
     if type(value) is int and not -_EXACT <= value <= _EXACT:
         return str(value)
     return value
@@ -112,7 +112,7 @@ def _integer(value: object) -> object:
 
 
 class _Plain(Generic[T]):
-    """A dataclass of numbers: its fields by their names, but for those told apart."""
+    """Encodes a dataclass of numbers by its field names, except the fields named in ``apart``."""
 
     def __init__(self, kind: type[T], *apart: str) -> None:
         self._kind = kind

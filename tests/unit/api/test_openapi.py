@@ -163,7 +163,7 @@ def test_the_document_lists_exactly_the_routes_there_are() -> None:
     assert listed == served
 
 
-def test_every_operation_has_a_name_of_its_own_and_a_summary() -> None:
+def test_every_operation_has_a_unique_name_and_a_summary() -> None:
     operations = [each for path in openapi.document()["paths"].values() for each in path.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     assert all(operation["summary"] for operation in operations)

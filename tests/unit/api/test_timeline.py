@@ -65,7 +65,7 @@ _DETAILS: list[dict[str, Any]] = [
 
 @MODEST
 @given(st.lists(st.tuples(st.sampled_from(_DETAILS), st.booleans()), max_size=12), st.data())
-def test_whoever_follows_from_wherever_and_whenever_sees_the_same(
+def test_every_watcher_sees_the_same_from_any_entry(
     steps: list[tuple[HistoryEntry, bool]], data: st.DataObject
 ) -> None:
     history = [entry(1, "pending")]
