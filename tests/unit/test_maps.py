@@ -29,7 +29,8 @@ def test_a_package_names_its_modules(package: Path) -> None:
     assert [name for name in sorted(names) if not any(fnmatch(name, entry) for entry in entries)] == []
 
 
-def test_unit_tests_stand_where_their_modules_stand() -> None:
-    unit = Path(__file__).parent
-    folders = {path.parent.relative_to(unit) for path in unit.rglob("test_*.py")}
+@pytest.mark.parametrize("kind", ["unit", "properties"])
+def test_tests_stand_where_their_modules_stand(kind: str) -> None:
+    tests = Path(__file__).parents[1] / kind
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
     assert {folder for folder in folders if not (SERVICE / folder).is_dir()} == set()

@@ -18,7 +18,7 @@ from service.chains.venue import PoolRef, Snapshot
 from service.domain.failures import FailureCode
 from service.domain.quote import Choice, Dex, NoQuote, PoolQuote, Route, SwapMode
 from service.routing import NoRouteError, RouteLimits, best_route, marginal_price
-from tests.unit.routing.test_split import random_problem
+from tests.properties.routing.test_split import random_problem
 
 NOW = ChainTime(1_800_000_000)
 MODEST = settings(max_examples=60, deadline=None)

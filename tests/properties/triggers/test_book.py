@@ -17,8 +17,8 @@ from service.domain.quote import Dex, SwapMode
 from service.routing import NoRouteError, RouteLimits, best_route
 from service.routing.prices import MarketPrices
 from service.triggers.book import FiredLimit, LimitBook, RestingLimit
+from tests.properties.amm.test_amm_properties import pools
 from tests.support.market import SLOT, a_market
-from tests.unit.amm.test_amm_properties import pools
 
 NOW = ChainTime(1_800_000_000)
 PAIR = "SOL", "JUP"

@@ -24,7 +24,7 @@ from service.amm.meteora_damm_v2_fees import BaseFee
 from service.amm.meteora_dlmm_bins import Bin
 from service.amm.meteora_dlmm_fees import DlmmParameters, Volatility
 from service.amm.quote import Ratio
-from tests.unit.amm.test_amm_properties import directions, pools
+from tests.properties.amm.test_amm_properties import directions, pools
 
 NOW = ChainTime(1_800_000_000)
 MODEST = settings(max_examples=150, deadline=None)
