@@ -1,4 +1,4 @@
-"""The best route for an order, if it is one that the order takes, or why an attempt ends without one."""
+"""The best route for an order, if it meets the order's limit, or why the attempt ends without one."""
 
 from functools import partial
 
@@ -10,12 +10,12 @@ from service.routing import NoRouteError
 from service.routing.quoting import Quoter
 from service.store.claims import Claimed
 
-# An order that must be submitted by a time keeps so much of it back from quoting, to sign and to be stored.
+# The time before an order's submission deadline that quoting leaves for signing and storing.
 _TO_SUBMIT_S = 0.25
 
 
 class AttemptFailedError(Exception):
-    """This attempt is over; whether another follows is the retry policy's to say."""
+    """This attempt has failed; the retry policy decides whether another follows."""
 
     def __init__(self, failure: Failure, routing: RoutingRecord | None = None) -> None:
         super().__init__(failure.detail)
@@ -24,15 +24,15 @@ class AttemptFailedError(Exception):
 
 
 class TimeOverError(Exception):
-    """Nothing of the order can land in time any more."""
+    """It is too late for the order to land before it expires."""
 
 
 async def best_quote(order: Claimed, quoter: Quoter, clock: Clock) -> Choice:
-    """Return the best route, if it is one that the order takes.
+    """Return the best route, if it meets the order's limit.
 
     Raises:
-        AttemptFailedError: There is none.
-        TimeOverError: The order may not be executed any more.
+        AttemptFailedError: There is no such route.
+        TimeOverError: The order's submission deadline has passed.
     """
     left_s = None
     if order.submit_by is not None:
@@ -58,5 +58,5 @@ async def best_quote(order: Claimed, quoter: Quoter, clock: Clock) -> Choice:
 
 
 def _is_paid(order: Claimed, choice: Choice) -> bool:
-    """Return whether a route pays what the order asks for, if it asks for anything."""
+    """Return whether a route pays at least the order's limit, if it has one."""
     return order.limit_out is None or choice.route.amount_out >= order.limit_out

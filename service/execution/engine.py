@@ -1,9 +1,9 @@
-"""One order's life, top to bottom: claim, route, build, submit, conclude.
+"""The lifecycle of one order, from top to bottom: claim, route, build, submit, conclude.
 
-Every step is durable before the next begins, so the process may die anywhere and another goes on from
+Every step is durable before the next begins, so the process may die anywhere and another continues from
 the last step: in ``routing`` it quotes again, in ``building`` it quotes and prepares again, in
-``submitted`` it asks the venue. A transaction is durable before it is sent, and an unknown outcome stays
-``submitted`` until the venue has told it: it is never called failed by guess.
+``submitted`` it queries the venue. A transaction is durable before it is sent. An order whose outcome is
+unknown stays ``submitted`` until the venue reports it: it is never assumed to have failed.
 """
 
 import logging
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _BEFORE = {status: f"before {status}" for status in Status}
 _AFTER = {status: f"after {status}" for status in Status}
 
-# By so much later an order whose time is over has been ended, if PostgreSQL is there.
+# An expired order has ended within this time, if PostgreSQL is available.
 _ENDED_WITHIN_S = 1.0
 
 
@@ -49,7 +49,7 @@ class ExecutionSettings:
 
 @dataclass(slots=True)
 class _Run:
-    """An order while this process works on it: what was claimed, and how far it has come since."""
+    """An order that this process is executing: the claim, and the status and version reached since."""
 
     order: Claimed
     status: Status
@@ -57,17 +57,17 @@ class _Run:
 
 
 class Engine:
-    """Executes orders, each at most once at a time.
+    """Executes orders; no order runs twice at the same time.
 
     Args:
         journal: Writes the steps.
-        claims: Makes orders this process's.
-        orders: Reads transactions that another process made.
-        venue: Where orders execute.
-        quoter: Finds their routes.
-        clock: Pauses, write ids, jitter.
+        claims: Claims orders for this process.
+        orders: Reads transactions that another process prepared.
+        venue: The venue that executes the transactions.
+        quoter: Finds the routes.
+        clock: Provides pauses, write ids and jitter.
         settings: Time-outs and the retry policy.
-        queue: Has orders looked at again.
+        queue: Schedules checks for due orders.
     """
 
     def __init__(
@@ -94,42 +94,41 @@ class Engine:
 
     @property
     def running(self) -> list[str]:
-        """The ids of the orders this process is working on."""
+        """The ids of the orders that this process is executing."""
         return self._running.ids
 
     @property
     def unknown_outcomes(self) -> int:
-        """How many transactions have been sent of which the venue has not told the outcome in time."""
+        """The number of sent transactions whose outcome the venue has not reported in time."""
         return self._running.unknown_outcomes
 
     async def execute(self, order_id: str) -> None:
-        """Work on an order, if it may be worked on now, for as long as there is something to do.
+        """Claim an order, if it is due, and execute it as far as possible.
 
-        Returns when the order has ended, waits for its next attempt, or waits for an outcome that the
-        venue owes (which is then asked for without holding up the caller). A wake-up whose claim was not
-        answered (it was cancelled, or failed) is put back.
+        Returns when the order has ended, waits for its next attempt, or waits for an outcome from the venue
+        (which a background task then queries). If the claim was cancelled or failed, the wake-up is put back.
         """
         if not self._running.begin(order_id):
             return
-        spent_in_vain = True
+        unused = True
         try:
             claim = await self._claims.claim(order_id)
-            # Woken again while the claim was on its way: its answer may be older than what it was woken for.
+            # A wake-up arrived during the claim, whose result may be older than the wake-up's cause.
             woken = self._running.was_woken(order_id)
-            spent_in_vain = claim == Deferred(0) or (claim is None and woken)
+            unused = claim == Deferred(0) or (claim is None and woken)
             if isinstance(claim, Deferred):
                 self._queue.check_after(claim.wait_ms)
             elif claim is not None:
                 await self._work_on(_Run(claim, claim.status, claim.version))
         finally:
-            if spent_in_vain:
+            if unused:
                 self._queue.put_back(order_id)
             self._running.end(order_id)
 
     async def cancel_running(self) -> None:
-        """Work on nothing any more: the orders are not this process's, or soon will not be.
+        """Cancel all execution: this process no longer owns the orders, or is about to release them.
 
-        Each stands at a durable step, from which whoever claims it goes on.
+        Each order is at a durable step, from which the next claim continues.
         """
         await self._running.cancel()
 
@@ -149,15 +148,15 @@ class Engine:
         except SupersededError:
             log.warning("order %s is no longer this process's", run.order.order_id)
         except Exception:
-            log.exception("order %s: an error of the engine's own in %s", run.order.order_id, run.status)
+            log.exception("order %s: internal error in %s", run.order.order_id, run.status)
             if run.status is Status.SUBMITTED:
-                # Sent or not, it may land: only the venue can say.
+                # The transaction may have been sent and may land: only the venue knows.
                 self._ask_later(run, None)
             else:
                 await self._end_attempt(run, Failure.of(FailureCode.INTERNAL_ERROR))
 
     async def _route(self, run: _Run) -> Route:
-        """Quote the order on every pool, and keep what was quoted and what was chosen."""
+        """Quote the order on every pool, and record the quotes and the chosen route."""
         choice = await best_quote(run.order, self._quoter, self._clock)
         log.info("order %s: %s", run.order.order_id, in_words(choice))
         detail, record = history.routed(choice.route), record_choice(choice)
@@ -171,7 +170,7 @@ class Engine:
             route = (await best_quote(order, self._quoter, self._clock)).route
         maximum_in, minimum_out = route.limits(order.slippage_bps)
         if order.limit_out is not None:
-            # Never below the limit, and never further below the quote than the client allows.
+            # Never below the limit, nor further below the quote than the client's slippage allows.
             minimum_out = max(minimum_out, order.limit_out)
         swap = Swap(
             order.order_id,
@@ -193,9 +192,9 @@ class Engine:
         return transaction
 
     async def _settle(self, run: _Run, transaction: SignedTransaction | None) -> None:
-        """Send the transaction and wait for what becomes of it; past the deadline, ask on the side.
+        """Send the transaction and wait for its outcome; after the time-out, query it in the background.
 
-        Without a transaction the order is recovered: it may have been sent by the process that is gone.
+        Without a transaction the order is being recovered: a dead process may have sent its latest one.
         """
         timeout_s = self._settings.outcome_timeout_ms / 1000
         status = await self._outcomes.send(run.order.order_id, transaction, timeout_s)
@@ -205,7 +204,7 @@ class Engine:
             self._ask_later(run, transaction)
 
     async def _conclude(self, run: _Run, status: TransactionStatus) -> None:
-        """Write down a transaction's outcome."""
+        """Record a transaction's outcome."""
         if status.fill is not None:
             detail = history.landed(status.fill, status.landing)
             await self._move(run, Event.LANDED, detail=detail, fill=status.fill)
@@ -216,20 +215,20 @@ class Engine:
             raise AttemptFailedError(status.failure or Failure.of(FailureCode.TRANSACTION_FAILED))
 
     def _ask_later(self, run: _Run, transaction: SignedTransaction | None) -> None:
-        """Ask the venue after a transaction until it tells, without holding up a worker."""
+        """Query a transaction's outcome in the background until it is known, without occupying a worker."""
         order_id = run.order.order_id
         log.warning(
-            "order %s: outcome unknown, asking the venue until it is known",
+            "order %s: outcome unknown, querying the venue until it is known",
             order_id,
             extra={"fault": "outcome"},
         )
         self._running.set_aside(order_id, self._reconcile(run, transaction), outcome_unknown=True)
 
     async def _wait_for_expiry(self, order: Claimed) -> None:
-        """Keep an order of which nothing can land in time, until it has expired.
+        """Hold an order that can no longer land in time, until it has expired.
 
-        It may not be over yet: there may only be no whole slot left in which to land. That its time is over
-        is for PostgreSQL to say (``Endings.end_expired``).
+        It may not have expired yet: there may only be no whole slot left in which to land. PostgreSQL decides
+        when it expires (``Endings.end_expired``).
         """
         left_s = 0.0 if order.submit_by is None else order.submit_by - self._clock.database_time()
         await self._clock.sleep(max(0.0, left_s) + _ENDED_WITHIN_S)
@@ -243,11 +242,11 @@ class Engine:
         except SupersededError:
             log.warning("order %s is no longer this process's", order_id)
         except Exception:
-            # The order stays submitted and nobody's: the sweep takes it up again.
-            log.exception("order %s: asking for its outcome failed", order_id)
+            # The order stays submitted and no task executes it: the sweep releases it.
+            log.exception("order %s: querying its outcome failed", order_id)
 
     async def _end_attempt(self, run: _Run, failure: Failure, routing: RoutingRecord | None = None) -> None:
-        """End the order, put it back to pending until its next attempt, or let it rest again."""
+        """End the order, return it to pending until its next attempt, or let it rest again."""
         order, policy = run.order, self._settings.retry
         following = policy.after(order, failure, run.version)
         failure, delay_ms = following.failure, following.delay_ms
@@ -275,14 +274,14 @@ class Engine:
         fill: Fill | None = None,
         retry_in_ms: int | None = None,
     ) -> None:
-        """Take the order one step on, and return when that is durable.
+        """Append the order's next step, and return when it is durable.
 
         Raises:
-            SupersededError: The order has become another's.
+            SupersededError: This process no longer owns the order.
         """
         status = next_status(run.status, trigger)
         crash_points.reach(_BEFORE[status])
-        # Quoted or filled, so the token is listed: it was not when a sniper order was placed.
+        # Quoted or filled, so the token is listed; it may not have been when a sniper order was placed.
         bought = TOKENS.get(run.order.token_out) if routing or fill else None
         step = await self._journal.append(
             Transition(
@@ -301,5 +300,5 @@ class Engine:
             )
         )
         crash_points.reach(_AFTER[status])
-        # Not always what was asked for: an order that would wait ends when it was cancelled meanwhile.
+        # May differ from the requested status: an order that would wait ends if it was cancelled meanwhile.
         run.status, run.version = Status(step.entry["status"]), step.sequence

@@ -1,8 +1,9 @@
-"""The order queue: which orders are to be worked on, and when.
+"""The order queue: which orders to execute, and when.
 
-A wake-up says "look at this order". Wake-ups on Redis are for the workers of any instance; while Redis is
-away they wait here, for this process's own workers. What only PostgreSQL knows is noted for the sweep: when
-to check for due orders, that all of them are to be enqueued, and which wake-ups were spent in vain.
+A wake-up tells a worker to check one order. Wake-ups on Redis are for the workers of any instance; while
+Redis is unavailable they are queued here, for this process's own workers. The queue also holds requests for
+the sweep: when to check for due orders, whether to enqueue all of them, and which wake-ups were consumed
+without a claim.
 """
 
 import asyncio
@@ -12,14 +13,14 @@ from typing import Protocol
 
 from service.clock import Clock
 
-# More are found in PostgreSQL when there is room again.
+# The sweep finds further orders in PostgreSQL when there is room again.
 _LOCAL_LIMIT = 5_000
-# A timer on this machine and a due time on PostgreSQL's clock may disagree by so much.
+# Maximum difference between a timer on this machine and a due time on PostgreSQL's clock.
 _CLOCK_MARGIN_S = 0.005
 
 
 class WakeUpStream(Protocol):
-    """The wake-ups on Redis, which any instance's workers take."""
+    """The wake-ups on Redis, for the workers of any instance."""
 
     @property
     def available(self) -> bool:
@@ -27,42 +28,42 @@ class WakeUpStream(Protocol):
         ...
 
     async def send(self, order_ids: Iterable[str]) -> None:
-        """Send wake-ups. Never fails: one that is lost is sent again by the sweep."""
+        """Send wake-ups. Never fails: the sweep sends lost ones again."""
         ...
 
     async def length(self) -> int | None:
-        """Return how many wake-ups no worker has taken yet; None while Redis is away."""
+        """Return how many wake-ups no worker has taken yet; None while Redis is unavailable."""
         ...
 
 
 class OrderQueue:
-    """Orders that wait for a worker. Whatever finds that an order needs work says so here.
+    """The orders that wait for a worker.
 
-    Everything but ``enqueue`` and ``length`` only takes a note and returns at once.
+    All methods except ``enqueue``, ``length`` and ``wait_until`` only change memory and return at once.
 
     Args:
         stream: The wake-ups on Redis.
-        clock: When checks are due.
+        clock: Times the checks.
     """
 
     def __init__(self, stream: WakeUpStream, clock: Clock) -> None:
         self._stream = stream
         self._clock = clock
-        # Wake-ups for this process's workers, in order and each once.
+        # Wake-ups for this process's workers, in order and without duplicates.
         self._local: dict[str, None] = {}
         self._closed = False
         self._checks: list[float] = []
         self.local_added = asyncio.Event()
         """For the receiver: set when a wake-up for this process's workers has been added."""
         self.requested = asyncio.Event()
-        """For the sweep: set when it has something to do before its next time."""
+        """For the sweep: set when it has something to do before its next run."""
         self.all_due_requested = False
-        """For the sweep: whether every due order is to be enqueued with the next check."""
+        """For the sweep: whether the next check must enqueue every due order."""
         self.spent: set[str] = set()
-        """For the sweep: orders whose wake-up was spent here, and that were not claimed."""
+        """For the sweep: orders whose wake-up was consumed here without a claim."""
 
     async def enqueue(self, order_ids: Iterable[str]) -> None:
-        """Have orders worked on as soon as a worker is free. Never fails: the sweep repairs a loss."""
+        """Have orders executed as soon as a worker is free. Never fails: the sweep repairs a loss."""
         if self._stream.available:
             await self._stream.send(order_ids)
             return
@@ -74,41 +75,41 @@ class OrderQueue:
         self.local_added.set()
 
     def check_after(self, delay_ms: int) -> None:
-        """Look for due orders after a delay."""
+        """Request a check for due orders after a delay."""
         heapq.heappush(self._checks, self._clock.monotonic() + delay_ms / 1000 + _CLOCK_MARGIN_S)
         self.requested.set()
 
     def enqueue_all_due(self) -> None:
-        """Enqueue every due order now: the wake-ups that were on their way may be lost."""
+        """Request that every due order is enqueued now, because earlier wake-ups may be lost."""
         self.all_due_requested = True
         self.requested.set()
 
     def put_back(self, order_id: str) -> None:
-        """Have an order enqueued again with the next sweep: its wake-up was spent, and it was not claimed."""
+        """Have the next sweep enqueue an order again: its wake-up was consumed without a claim."""
         self.spent.add(order_id)
 
     async def length(self) -> int | None:
-        """Return how many wake-ups no worker has taken yet; None when no worker would take more."""
+        """Return how many wake-ups no worker has taken yet; None if no worker will take more."""
         length = await self._stream.length()
         if length is not None:
             return length
         return None if self._closed else len(self._local)
 
     def pop_local(self) -> str | None:
-        """For the receiver: return the next order of this process's own, if there is one."""
+        """For the receiver: return the next order that is queued in this process, or None."""
         for order_id in self._local:
             del self._local[order_id]
             return order_id
         return None
 
     def close_local(self) -> None:
-        """For the receiver: this process's workers take no more; what waits for them is put back."""
+        """For the receiver: accept no more local wake-ups, and put the queued ones back."""
         self._closed = True
         while (order_id := self.pop_local()) is not None:
             self.put_back(order_id)
 
     async def wait_until(self, at: float) -> None:
-        """For the sweep: wait for a time, the next check or a request, whichever comes first."""
+        """For the sweep: wait until a time, the next check or a request, whichever comes first."""
         at = min([at, *self._checks[:1]])
         try:
             async with asyncio.timeout(max(0, at - self._clock.monotonic())):
@@ -118,7 +119,7 @@ class OrderQueue:
         self.requested.clear()
 
     def pop_checks(self, now: float) -> bool:
-        """For the sweep: return whether the time of a check has come."""
+        """For the sweep: remove the checks that are due; return whether there were any."""
         due = False
         while self._checks and self._checks[0] <= now:
             heapq.heappop(self._checks)

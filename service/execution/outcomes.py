@@ -1,4 +1,4 @@
-"""Sending transactions, and finding out what became of them: by their signature, until the venue knows."""
+"""Sends transactions, and queries the venue by signature until their outcome is known."""
 
 import logging
 
@@ -17,12 +17,12 @@ _PAUSE_WHILE_PENDING_S = 1.0
 
 
 class Outcomes:
-    """Sends transactions and asks after them.
+    """Sends transactions and queries their outcomes.
 
     Args:
-        orders: Reads transactions that another process made.
-        venue: Where they execute.
-        clock: Paces the asking.
+        orders: Reads transactions that another process prepared.
+        venue: The venue that executes them.
+        clock: Times the queries.
     """
 
     def __init__(self, orders: Orders, venue: Execution, clock: Clock) -> None:
@@ -33,15 +33,15 @@ class Outcomes:
     async def send(
         self, order_id: str, transaction: SignedTransaction | None, timeout_s: float
     ) -> TransactionStatus:
-        """Send a transaction and wait a while for what becomes of it.
+        """Send a transaction and wait a limited time for its outcome.
 
         Args:
-            order_id: Whose.
+            order_id: The transaction's order.
             transaction: None: the order's latest, which may have been sent before.
-            timeout_s: How long to wait.
+            timeout_s: Maximum wait, in seconds.
 
         Returns:
-            Its status: UNKNOWN also when the venue, or PostgreSQL, did not answer.
+            Its status; UNKNOWN also if the venue or PostgreSQL is unavailable.
         """
         try:
             if transaction is None:
@@ -52,12 +52,12 @@ class Outcomes:
             if not status.final:
                 status = await self._venue.outcome(transaction, timeout_s)
         except (VenueUnavailableError, UnavailableError) as error:
-            log.warning("order %s: the venue is away (%s)", order_id, error, extra={"fault": "venue"})
+            log.warning("order %s: the venue is unavailable (%s)", order_id, error, extra={"fault": "venue"})
             return TransactionStatus(TransactionState.UNKNOWN)
         return status
 
     async def learn(self, order_id: str, transaction: SignedTransaction | None) -> TransactionStatus:
-        """Ask after a transaction (None: the order's latest) until its status is final, and return it."""
+        """Query a transaction (None: the order's latest) until its status is final, and return it."""
         pause_s = _FIRST_PAUSE_S
         while True:
             await self._clock.sleep(pause_s)
@@ -70,7 +70,7 @@ class Outcomes:
                 continue
             if status.final:
                 return status
-            # It answers: it is only the outcome that takes its time.
+            # The venue responds; only the outcome is pending.
             pause_s = min(pause_s, _PAUSE_WHILE_PENDING_S)
 
     async def _latest(self, order_id: str) -> SignedTransaction:
@@ -82,6 +82,6 @@ class Outcomes:
     async def _ask(self, transaction: SignedTransaction) -> TransactionStatus:
         status = await self._venue.status(transaction)
         if status.state is TransactionState.UNKNOWN:
-            # It can still land, so the same bytes are sent again; the venue takes them once.
+            # It can still land, so the same bytes are sent again; the venue executes them once.
             status = await self._venue.submit(transaction)
         return status

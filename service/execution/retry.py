@@ -1,4 +1,4 @@
-"""What follows a failed attempt: another one, rest, or the end. A pure policy."""
+"""What follows a failed attempt: a retry, rest, or the end. A pure policy."""
 
 from dataclasses import dataclass
 
@@ -19,16 +19,16 @@ _PRICE_IS_GONE = frozenset(
         FailureCode.UNSUPPORTED_POOL,
     }
 )
-"""What the market may make good by moving: a limit order waits for that."""
+"""Failures that a change of the market may resolve: a limit order rests until then."""
 
 
 ROOM_TO_RETURN = 50
-"""Entries past the bound of amendments up to which an order may rest again: amending uses up none of them."""
+"""Entries reserved for resting again, beyond the bound on amendments; amendments do not use them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What follows: ``failure`` is what the history says, ``delay_ms`` how long a retry waits."""
+    """What follows: ``failure`` is recorded in the history, ``delay_ms`` is the delay of a retry."""
 
     trigger: Event
     failure: Failure
@@ -37,9 +37,9 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most ``max_retries`` more attempts: after ``base_delay_ms``, then after twice as long each time.
+    """At most ``max_retries`` more attempts: after ``base_delay_ms``, then after double the delay each time.
 
-    ``max_history_entries`` bounds what amendments may make of a history; see ``ROOM_TO_RETURN``.
+    ``max_history_entries`` bounds the history that amendments may create; see ``ROOM_TO_RETURN``.
     """
 
     max_retries: int
@@ -47,10 +47,10 @@ class RetryPolicy:
     max_history_entries: int
 
     def after(self, order: Claimed, failure: Failure, entries: int) -> Next:
-        """Return what follows a failed attempt of an order whose history has so many entries.
+        """Return what follows a failed attempt of an order whose history has ``entries`` entries.
 
-        A limit order whose price is gone rests again, which uses up no retry, unless its history is full:
-        then it has failed. One that was for now or never has expired.
+        A limit order whose price is gone rests again, which uses no retry; it fails if its history is full.
+        An order whose time in force does not let it rest expires.
         """
         if order.time_in_force is not None and not order.time_in_force.rests:
             return Next(Event.EXPIRE, _because(FailureCode.NOT_FILLED_IMMEDIATELY, failure))
@@ -64,21 +64,21 @@ class RetryPolicy:
         return Next(Event.RETRY, failure, delay_ms)
 
     def delay_ms(self, failure: Failure, attempts: int) -> int | None:
-        """Return how long to wait before the next attempt, or None when there is none.
+        """Return how long to wait before the next attempt, or None if there is none.
 
         Args:
             failure: Why the last attempt failed.
-            attempts: How many have been made, at least one.
+            attempts: The number of attempts so far, at least one.
         """
         if failure.remedy is Remedy.NONE or attempts > self.max_retries:
             return None
         return self.base_delay_ms << (attempts - 1)
 
     def jitter_ms(self) -> int:
-        """Return how much may be added to a delay, so that orders that failed together spread out."""
+        """Return the maximum jitter of a delay, so that orders that failed together spread out."""
         return self.base_delay_ms // 20
 
 
 def _because(code: FailureCode, failure: Failure) -> Failure:
-    """Return a failure that another one led to, and say both."""
+    """Return a failure with the given code, whose detail includes the failure that caused it."""
     return Failure(code, f"{Failure.of(code).detail} {failure.detail}")
