@@ -1,12 +1,12 @@
 """When limit and sniper orders fire.
 
-watch.py           the loop: which instance watches, and when it looks
-resting_orders.py  every resting order in memory, in step with the store
-matching.py        what fires
-market.py          what has changed, prices and facts of a pair, from memory
-book.py            the limit orders that rest, indexed by pair, amount and price
-snipers.py         the sniper orders that rest
-facts.py           what sniper conditions are held against
-pace.py            how long all of this holds the event loop
-seen.py            what was seen, for people
+watch.py           the loop: one instance watches the market and matches the orders
+resting_orders.py  every resting order in memory, synchronised with the store
+matching.py        matches resting orders with the market and fires them
+market.py          changed pairs, and a pair's prices and facts, from memory
+book.py            the resting limit orders, indexed by pair, amount and price
+snipers.py         the resting sniper orders
+facts.py           the facts that sniper conditions are checked against
+pace.py            bounds how long the triggers block the event loop
+seen.py            the price that fired a limit order, for its history
 """

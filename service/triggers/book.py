@@ -1,15 +1,14 @@
-"""The limit orders that rest in one process, indexed so that a change of the market touches few of them.
+"""The resting limit orders of one process, indexed so that a change of the market tests few of them.
 
-Orders of a pair whose amounts are alike, within an eighth, share a bucket, sorted by price. What a route
-pays for one unit falls as the amount grows. So what can be paid for a bucket's smallest amount tells which
-of its orders are concerned, if any, and those lie next to each other; what can be paid for an order's own
-amount tells whether it is worth an exact quote. These are upper bounds (``ceiling``) and cost microseconds,
-so nothing has to be assumed about how the market has moved: an order that can be paid is always found. The
-exact quote alone decides.
+Orders of a pair whose amounts differ by less than an eighth share a bucket, sorted by price. A route's output
+per unit falls as the amount grows. So the bound on the output for a bucket's smallest amount selects a
+contiguous range of candidate orders; the bound for an order's own amount tells whether it is worth an exact
+quote. These are upper bounds (``ceiling``) and cost microseconds, so nothing is assumed about how the market
+has moved: an order whose limit the market reaches is always found. Only the exact quote decides.
 
-A few orders lie between the bound and the quote, for the sake of roundings and because a route is split
-only for a gain. Such an order is quoted again when the bound has risen by what its quote fell short; a
-handful are, in turn, with every change all the same.
+A few limits lie between the bound and the quote, because of rounding and because a route is split only for a
+gain. Such an order is quoted again when the bound has risen in proportion to the shortfall of its quote; in
+addition, a few of them are quoted in turn with every change.
 """
 
 import heapq
@@ -25,48 +24,48 @@ Pair = tuple[str, str]
 """tokenIn and tokenOut."""
 
 ROTATION = 4
-"""How many orders that were quoted in vain are, with every change, quoted again whatever the bound says."""
+"""How many orders whose quote fell short are quoted again with every change, whatever the bound."""
 
 # An order is tested in about a microsecond.
-_TESTS_BETWEEN_BREATHS = 256
+_TESTS_BETWEEN_PAUSES = 256
 
-# The leading bits of an amount that make its bucket.
+# The number of leading bits of an amount that determine its bucket.
 _BUCKET_BITS = 4
 
-# The order of arrival, below the bits of a price's key: a number that no two orders share.
+# The low bits of a rank, below the price's key: a unique arrival number.
 _ARRIVAL_BITS = 48
 
 
 class PairPrices(Protocol):
-    """A pair's market at one moment; see ``prices.MarketPrices``. All amounts are base units."""
+    """A pair's market at one moment, see ``prices.MarketPrices``. All amounts are in base units."""
 
     def bound(self, amount: int) -> int:
-        """Return what an amount can be paid at most; the more it was asked about, the closer."""
+        """Return an upper bound on an amount's output; it becomes tighter with repeated calls."""
         ...
 
     def least_bound(self, amount: int) -> int:
-        """Return the same as closely as can be told."""
+        """Return the tightest upper bound on an amount's output."""
         ...
 
     def reaches(self, amount: int, out: int) -> bool:
-        """Return whether an amount may be paid so much; False is certain."""
+        """Return whether an amount's output may reach ``out``; False is certain."""
         ...
 
     def pays(self, amount: int, enough: int) -> int | None:
-        """Return what an amount is paid by an exact quote, the best or one that is enough; None: nothing."""
+        """Return the exact output of the best quote, or of one that pays ``enough``; None without a quote."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RestingLimit:
-    """A limit order that rests: of a ``RestingOrder`` what the book needs, as it holds very many of them.
+    """A resting limit order: the fields of a ``RestingOrder`` that the book needs, as it holds very many.
 
     Attributes:
         amount_in: Base units of ``token_in``, positive.
-        limit_out: Base units of ``token_out`` that it must be paid at least, see ``limits.limit_out``.
-        version: Of the order as it stands: fences its firing.
-        not_before: It does not fire earlier, in seconds since the Unix epoch by PostgreSQL's clock; 0 for
-            an order that may at once.
+        limit_out: The minimum output, in base units of ``token_out``, see ``limits.limit_out``.
+        version: The order's current version: fences its firing.
+        not_before: The earliest time to fire, in seconds since the Unix epoch by PostgreSQL's clock; 0 if
+            it may fire at once.
     """
 
     order_id: str
@@ -80,17 +79,17 @@ class RestingLimit:
 
 @dataclass(frozen=True, slots=True)
 class FiredLimit:
-    """An order that has left the book, and the base units that an exact quote pays for its whole amount."""
+    """An order removed from the book, and the exact quote for its whole amount, in base units."""
 
     order: RestingLimit
     amount_out: int
 
 
 class _Place:
-    """An order's place in the book.
+    """An order's entry in the book.
 
-    ``rank`` is its place in its bucket: its price's key, then its arrival; -1 while it waits for its time,
-    and after it has gone. ``needed`` is what the bound must reach before it is quoted (again).
+    ``rank`` is its sort key in its bucket: its price's key, then its arrival number; -1 while it waits for
+    ``not_before``, and after its removal. ``needed`` is the bound at which it is quoted (again).
     """
 
     __slots__ = ("needed", "order", "quoted", "rank")
@@ -103,7 +102,7 @@ class _Place:
 
 
 class _Bucket:
-    """Orders of a pair with amounts from ``floor`` to an eighth more, the lowest limit first."""
+    """Orders of a pair with amounts from ``floor`` to an eighth more, lowest limit first."""
 
     __slots__ = ("floor", "places")
 
@@ -119,8 +118,8 @@ class _Bucket:
         del self.places[bisect_left(self.places, place.rank, key=_rank)]
 
     def payable(self, prices: PairPrices) -> list[_Place]:
-        """Return the orders with limits that can be paid for the smallest amount: no others can be paid."""
-        # It may have been emptied meanwhile.
+        """Return the orders whose limit the smallest amount may reach; no other order can be paid."""
+        # The bucket may have been emptied meanwhile.
         if not self.places or not prices.reaches(self.floor, self.lowest_key * self.floor >> KEY_BITS):
             return []
         highest_key = price_key(prices.bound(self.floor) + 1, self.floor)
@@ -131,7 +130,7 @@ class _Bucket:
 class LimitBook:
     """The resting limit orders of one process.
 
-    For one event loop: calls do not block, and the book may change while a ``match_pair`` is suspended.
+    For use in one event loop: calls do not block, and the book may change while ``match_pair`` is suspended.
 
     Args:
         rotation: See ``ROTATION``.
@@ -146,7 +145,7 @@ class LimitBook:
         self._changes = 0
 
     def __len__(self) -> int:
-        """Return how many orders rest, those that wait for their time too."""
+        """Return how many orders rest, including those that wait for ``not_before``."""
         return len(self._places)
 
     def __contains__(self, order_id: object) -> bool:
@@ -154,29 +153,29 @@ class LimitBook:
         return order_id in self._places
 
     def version(self, order_id: str) -> int | None:
-        """Return at which version an order rests here; None if it does not."""
+        """Return the version at which an order rests here; None if it does not."""
         place = self._places.get(order_id)
         return None if place is None else place.order.version
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """The pairs of which some order may fire."""
+        """The pairs with orders that may fire."""
         return tuple(self._pairs)
 
     @property
     def next_due(self) -> float | None:
-        """When the next order that waits may fire, by PostgreSQL's clock; None if none waits."""
+        """When the next waiting order may fire, by PostgreSQL's clock; None if none waits."""
         while self._waiting and not self._waits(self._waiting[0]):
             heapq.heappop(self._waiting)
         return self._waiting[0][0] if self._waiting else None
 
     def add(self, order: RestingLimit) -> bool:
-        """Let an order rest, in place of an earlier version of it.
+        """Add an order, replacing an earlier version of it.
 
-        No ``match_pair`` that has begun knows of it: have it matched, should the market pay it already.
+        A ``match_pair`` in progress may miss it: match it separately, as the market may pay it already.
 
         Returns:
-            False if it rests in this version or a later one, and nothing was changed.
+            False if this version or a later one rests already; nothing was changed.
         """
         known = self._places.get(order.order_id)
         if known is not None:
@@ -192,12 +191,12 @@ class LimitBook:
         return True
 
     def discard(self, order_id: str) -> None:
-        """Take an order out, if it rests."""
+        """Remove an order, if it rests."""
         place = self._places.pop(order_id, None)
         if place is None:
             return
         if place.rank < 0:
-            # Its entry among those that wait goes when its time comes, or when most there have gone.
+            # Its waiting entry is removed when it is due, or when most waiting entries are obsolete.
             if len(self._waiting) > 2 * len(self._places) + 64:
                 self._waiting = [entry for entry in self._waiting if self._waits(entry)]
                 heapq.heapify(self._waiting)
@@ -212,13 +211,13 @@ class LimitBook:
                 del self._pairs[pair]
 
     def admit(self, now: float) -> list[RestingLimit]:
-        """Let orders in whose time has come.
+        """Admit the orders whose ``not_before`` has passed.
 
         Args:
             now: PostgreSQL's time.
 
         Returns:
-            Those orders, to be matched: the market may have come to their prices while they waited.
+            Those orders, to be matched: the market may have reached their limits while they waited.
         """
         admitted = []
         while self._waiting and self._waiting[0][0] <= now:
@@ -229,21 +228,21 @@ class LimitBook:
         return admitted
 
     def reset(self, pair: Pair) -> None:
-        """Forget what quotes fell short of, for pools have come or gone."""
+        """Reset the bounds needed for another quote, because pools have been listed or closed."""
         for bucket in self._pairs.get(pair, {}).values():
             for place in bucket.places:
                 place.needed = place.order.limit_out
 
     def match_pair(self, pair: Pair, prices: PairPrices) -> Iterator[FiredLimit | None]:
-        """Take out, one by one, the orders of a pair that the market pays.
+        """Remove, one by one, the orders of a pair whose limit the market pays.
 
         Args:
-            pair: Whose market has changed.
-            prices: As it is now.
+            pair: The pair whose market has changed.
+            prices: Its current prices.
 
         Yields:
-            Each order that fires, as soon as it is known; None where the caller may pause: after each
-            bucket, after each exact quote in vain, and after every few hundred tests in between.
+            Each order that fires, at once; None where the caller may pause: after each bucket, after each
+            exact quote that falls short, and after every few hundred tests in between.
         """
         self._changes += 1
         change = self._changes
@@ -252,10 +251,10 @@ class LimitBook:
         for bucket in list(self._pairs.get(pair, {}).values()):
             for place in bucket.payable(prices):
                 tests += 1
-                if not tests % _TESTS_BETWEEN_BREATHS:
+                if not tests % _TESTS_BETWEEN_PAUSES:
                     yield None
                 if place.rank < 0:
-                    continue  # gone meanwhile
+                    continue  # removed meanwhile
                 if prices.reaches(place.order.amount_in, place.needed):
                     yield self._quote(place, prices, change)
                 elif place.needed > place.order.limit_out and _may_be_paid(place, prices):
@@ -266,11 +265,11 @@ class LimitBook:
                 yield self._quote(place, prices, change)
 
     def match_order(self, order_id: str, prices: PairPrices) -> FiredLimit | None:
-        """Take one order out if the market pays it; None if it does not, or if no such order may fire now.
+        """Remove one order if the market pays its limit; None if it does not, or the order may not fire now.
 
         Args:
-            order_id: Which.
-            prices: Its pair's, as they are now.
+            order_id: The order's id.
+            prices: Its pair's current prices.
         """
         place = self._places.get(order_id)
         if place is None or place.rank < 0 or not _may_be_paid(place, prices):
@@ -284,7 +283,7 @@ class LimitBook:
             self.discard(order.order_id)
             return FiredLimit(order, paid)
         bound = prices.least_bound(order.amount_in)
-        # As much higher as the quote lies below the bound; if there was none, any rise.
+        # The limit, scaled by the bound's ratio to the quote; without a quote, any rise of the bound.
         needed = order.limit_out * bound // paid if paid else bound + 1
         place.needed = min(max(needed, order.limit_out), U64_MAX)
         place.quoted = change
@@ -319,6 +318,6 @@ def _pair(order: RestingLimit) -> Pair:
 
 
 def _floor(amount: int) -> int:
-    """Return the smallest amount of an amount's bucket: its leading bits, and zeros."""
+    """Return the smallest amount of an amount's bucket: its leading bits, followed by zeros."""
     cut = max(0, amount.bit_length() - _BUCKET_BITS)
     return amount >> cut << cut

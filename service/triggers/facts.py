@@ -1,4 +1,4 @@
-"""What sniper conditions are held against: a pair's facts at one moment, from pools and what was traded."""
+"""The facts that sniper conditions are checked against: a pair's pools and trades at one moment."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -11,35 +11,35 @@ from service.domain.quote import Dex
 
 _USDC = "USDC"
 
-# What is out of every window is cut off when it is as much as what is in one: each entry is moved once.
+# Expired entries are deleted once they are as many as a full window's, so each entry is moved once.
 _CUT_AT = LONGEST_VOLUME_S
 
 
 class VolumeTape:
-    """What was traded in one pool, second by second, over the last hour.
+    """The volume traded in one pool, per second, over the last hour.
 
-    Sums from the beginning are kept, so that any window is one subtraction; at most two hours of them.
+    It stores cumulative sums, at most two hours of them, so that any window is one subtraction.
     """
 
     __slots__ = ("_seconds", "_sums_a", "_sums_b")
 
     def __init__(self) -> None:
-        # The first entry is where the sums begin.
+        # The first entry is the start of the sums.
         self._seconds = [-1]
         self._sums_a = [0]
         self._sums_b = [0]
 
     def __len__(self) -> int:
-        """Return how many seconds it holds."""
+        """Return the number of seconds that it holds."""
         return len(self._seconds) - 1
 
     def add(self, second: int, volume_a: int, volume_b: int) -> None:
-        """Note what was traded.
+        """Add traded volume.
 
         Args:
-            second: Unix time, best in order: one before the latest counts as the latest.
-            volume_a: Base units of the pool's A, in or out.
-            volume_b: The same of B.
+            second: Unix time, ideally ascending: a second before the latest counts as the latest.
+            volume_a: Base units of the pool's token A, in or out.
+            volume_b: The same for token B.
         """
         if second > self._seconds[-1]:
             self._cut(second)
@@ -50,21 +50,21 @@ class VolumeTape:
         self._sums_b[-1] += volume_b
 
     def total(self, seconds: int, now_s: int) -> tuple[int, int]:
-        """Return the base units of A and of B that were traded in the last seconds.
+        """Return the base units of A and of B that were traded in the last ``seconds``.
 
-        The seconds are whole, rounded outwards: all of the one in which the window begins, and what there
-        is of the present one.
+        The window is rounded outwards to whole seconds: it includes all of the second in which it begins, and
+        the current second so far.
 
         Args:
             seconds: 1 to 3600.
             now_s: Unix time.
         """
-        # What stands before the window's first second.
+        # The last entry before the window's first second.
         before = bisect_left(self._seconds, now_s - seconds, lo=1) - 1
         return self._sums_a[-1] - self._sums_a[before], self._sums_b[-1] - self._sums_b[before]
 
     def _cut(self, second: int) -> None:
-        # One more second than the longest window, which may begin within it.
+        # One more second than the longest window, which may begin within that second.
         gone = bisect_left(self._seconds, second - LONGEST_VOLUME_S - 1, lo=1) - 1
         if gone >= _CUT_AT:
             for column in (self._seconds, self._sums_a, self._sums_b):
@@ -73,15 +73,15 @@ class VolumeTape:
 
 @dataclass(frozen=True, slots=True)
 class PairPools:
-    """What is known of a pair and its direct pools, apart from prices.
+    """A pair and its direct pools, without prices.
 
     Attributes:
-        token_in: What is sold.
-        token_out: What is bought.
+        token_in: The token that is sold.
+        token_out: The token that is bought.
         decimals_in: Decimal places of tokenIn.
         decimals_out: Decimal places of tokenOut.
-        views: The pools as they are; those of other pairs are passed over.
-        tapes: What was traded, by pool id; a pool that is not here was not traded in.
+        views: The current pools; those of other pairs are ignored.
+        tapes: Traded volume by pool id; pools without trades are absent.
     """
 
     token_in: str
@@ -93,19 +93,19 @@ class PairPools:
 
 
 def facts_of(pair: PairPools, price: Ratio | None, price_in_usdc: Ratio | None, now_s: int) -> PairFacts:
-    """Return a pair's facts, to be computed once for each change of the market.
+    """Return a pair's facts; compute them once per change of the market.
 
     Args:
-        pair: Its pools.
+        pair: The pair and its pools.
         price: Its best marginal price, see ``routing.marginal_price``.
-        price_in_usdc: tokenIn's best marginal price into USDC; not looked at if tokenIn is USDC.
-        now_s: Unix time, to which volumes are counted.
+        price_in_usdc: tokenIn's best marginal price in USDC; ignored if tokenIn is USDC.
+        now_s: Unix time, the end of the volume windows.
     """
     sides = {pair.token_in, pair.token_out}
     direct = [view for view in pair.views if {view.pool.token_a, view.pool.token_b} == sides]
     held_in = held_out = 0
     newest: dict[Dex, Opened] = {}
-    # Of each pool that was traded in: what was, and whether tokenOut is its A.
+    # For each pool with trades: its tape, and whether tokenOut is its token A.
     traded: list[tuple[VolumeTape, bool]] = []
     for view in direct:
         pool, out_is_a = view.pool, view.pool.token_a == pair.token_out

@@ -1,4 +1,4 @@
-"""The market as triggers see it: what has changed, prices and facts of a pair, from memory."""
+"""The triggers' view of the market: the changed pairs, and a pair's prices and facts, from memory."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -20,12 +20,12 @@ _PAST_EVERY_S = 1.0
 
 
 class MarketView:
-    """Keeps what changes, and tells what a pair's market is like now.
+    """Collects changes of the market, and returns a pair's current prices and facts.
 
     Args:
-        venue: Whose market.
+        venue: Provides the market data.
         clock: PostgreSQL's time.
-        limits: What bounds a route.
+        limits: The limits of a route.
     """
 
     def __init__(self, venue: MarketData, clock: Clock, limits: RouteLimits) -> None:
@@ -33,8 +33,8 @@ class MarketView:
         self._clock = clock
         self._limits = limits
         self._tapes: dict[str, VolumeTape] = defaultdict(VolumeTape)
-        # What is told while the past is being read.
-        self._heard: list[Traded] | None = None
+        # Trades received while past trades are being read.
+        self._arrived: list[Traded] | None = None
         self._changed: set[str] = set()
         self._look_again: set[Pair] = set()
         self._came_or_went: list[PoolRef] = []
@@ -44,19 +44,19 @@ class MarketView:
 
     @property
     def changed(self) -> bool:
-        """Whether there is something that ``pop_changed`` has not told yet."""
+        """Whether there are changes that ``pop_changed`` has not returned yet."""
         return bool(self._changed or self._look_again)
 
     @property
     def missed(self) -> bool:
-        """Whether something was traded that was not heard of: ``read_past`` tells, once a second at most."""
+        """Whether trades were missed and ``read_past`` may read them now, at most once per second."""
         return self._missed and self._clock.monotonic() >= self._next_past
 
     async def begin(self) -> None:
-        """Learn what the market is like; ``apply`` is told of its changes from before this on.
+        """Load the market; ``apply`` must receive its changes from before this call on.
 
         Raises:
-            VenueUnavailableError: It could not be learned.
+            VenueUnavailableError: The venue is unavailable.
         """
         await self.read_past()
         _slot, views = self._venue.survey()
@@ -65,44 +65,44 @@ class MarketView:
         self._came_or_went.clear()
 
     async def read_past(self) -> None:
-        """Learn what was traded in the last hour.
+        """Read the trades of the last hour.
 
         Raises:
-            VenueUnavailableError: It could not be learned.
+            VenueUnavailableError: The venue is unavailable.
         """
         self._missed = False
-        # It may be eighty thousand rows.
+        # The result may have eighty thousand rows.
         self._next_past = self._clock.monotonic() + _PAST_EVERY_S
-        heard: list[Traded] = []
-        self._heard = heard
+        arrived: list[Traded] = []
+        self._arrived = arrived
         try:
             past = await self._venue.traded_since(LONGEST_VOLUME_S)
         except BaseException:
             self._missed = True
             raise
         finally:
-            self._heard = None
+            self._arrived = None
         known = {(traded.pool_id, traded.second) for traded in past}
-        since = [traded for traded in heard if (traded.pool_id, traded.second) not in known]
+        since = [traded for traded in arrived if (traded.pool_id, traded.second) not in known]
         self._tapes.clear()
         self._note(sorted([*past, *since], key=lambda traded: traded.second))
 
     def apply(self, change: MarketChange, *, watching: bool) -> None:
-        """Take note of a change.
+        """Record a change.
 
         Args:
-            change: As the venue tells it.
-            watching: Whether ``pop_changed`` is called. If not, what waits for it would only pile up.
+            change: The change, as reported by the venue.
+            watching: Whether ``pop_changed`` is being called; if not, pool changes would only accumulate.
         """
         self._missed = self._missed or not change.complete
         self._changed |= change.pool_ids
         for pool in change.came_or_went:
             if watching:
                 self._came_or_went.append(pool)
-            # What was traded in an earlier pool of this id is no business of this one's.
+            # Trades in an earlier pool with this id do not count for this one.
             self._tapes.pop(pool.id, None)
-        if self._heard is not None:
-            self._heard.extend(change.traded)
+        if self._arrived is not None:
+            self._arrived.extend(change.traded)
         self._note(change.traded)
 
     def _note(self, trades: Iterable[Traded]) -> None:
@@ -110,11 +110,11 @@ class MarketView:
             self._tapes[traded.pool_id].add(traded.second, traded.volume_a, traded.volume_b)
 
     def look_again(self, pair: Pair) -> None:
-        """Have a pair count as changed."""
+        """Mark a pair as changed."""
         self._look_again.add(pair)
 
     def pop_changed(self, pairs: Collection[Pair]) -> tuple[set[Pair], set[Pair]]:
-        """Return those pairs that have changed since the last call, and those that others pools serve now."""
+        """Return the pairs that changed since the last call, and those whose set of pools has changed."""
         came_or_went, self._came_or_went = self._came_or_went, []
         changed, self._changed = self._changed, set()
         again, self._look_again = self._look_again, set()
@@ -127,11 +127,11 @@ class MarketView:
         return moved | served, served
 
     def prices(self, pair: Pair) -> MarketPrices:
-        """Return what a pair's orders can be paid now."""
+        """Return a pair's current prices."""
         return MarketPrices(*pair, self._snapshots(pair), self._limits)
 
     def facts(self, pair: Pair) -> PairFacts | None:
-        """Return what sniper conditions are held against; None while a token of the pair is not listed."""
+        """Return the facts to check sniper conditions against; None while a token of the pair is unlisted."""
         token_in, token_out = pair
         if token_in not in TOKENS or token_out not in TOKENS:
             return None
@@ -161,7 +161,7 @@ class MarketView:
 
 
 def _served(pools: Iterable[PoolRef], pairs: Iterable[Pair]) -> set[Pair]:
-    """Return the pairs whose orders may go through these pools: directly, or by way of a hub."""
+    """Return the pairs whose routes may use these pools, directly or through a hub."""
     direct: set[frozenset[str]] = set()
     ends: set[str] = set()
     for pool in pools:

@@ -1,7 +1,7 @@
-"""Compares resting orders with the market, and fires those whose condition holds.
+"""Matches resting orders with the market, and fires those whose condition holds.
 
-An order fires by one conditional write that makes it due as it stood at a version: however many instances
-watch, and however often, it fires once.
+An order fires by one conditional write that makes it due at a given version, so it fires once, however many
+instances watch and however often.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ class Matcher:
     """Matches resting orders with the market.
 
     Args:
-        orders: Those that rest.
-        market: What can be quoted without asking.
-        resting: Where orders are fired.
-        queue: Has the orders worked on that are fired.
+        orders: The resting orders.
+        market: The market, quoted from memory.
+        resting: Fires orders in the store.
+        queue: Enqueues the fired orders.
         clock: PostgreSQL's time.
-        pace: How long matching holds the event loop.
-        slot_ms: The market's slot; conditions of time are looked at once in each.
+        pace: Bounds how long matching blocks the event loop.
+        slot_ms: The market's slot length; time conditions are checked once per slot.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Matcher:
         self._next_slot = 0.0
 
     async def match(self) -> None:
-        """Match the pairs whose market has changed, and orders whose time has come."""
+        """Match the pairs whose market has changed, and orders whose ``not_before`` has passed."""
         await self.match_orders(self._orders.limits.admit(self._clock.database_time()))
         pairs = {*self._orders.limits.pairs, *self._orders.snipers.pairs}
         changed, other_pools = self._market.pop_changed(pairs)
@@ -70,7 +70,7 @@ class Matcher:
         now = self._clock.monotonic()
         every_pair = now >= self._next_slot
         if every_pair:
-            # Time alone may make conditions hold.
+            # The passage of time alone may fulfil conditions.
             self._next_slot = now + self._slot_ms / 1000
         snipers = self._orders.snipers
         for pair in snipers.pairs if every_pair else snipers.pairs & changed:
@@ -78,7 +78,7 @@ class Matcher:
             await self._match_snipers(pair)
 
     async def match_orders(self, limits: Sequence[RestingLimit]) -> None:
-        """Match single orders that came into the book while their market stands still."""
+        """Match single orders that were added to the book since their market last changed."""
         firing: list[Fired] = []
         by_pair: dict[Pair, list[RestingLimit]] = {}
         for limit in limits:
@@ -118,24 +118,24 @@ class Matcher:
         await self._fire(firing)
 
     async def _fire(self, orders: Sequence[Fired]) -> None:
-        """Have orders executed; those that are not as they were seen are read again."""
+        """Fire orders and enqueue them; orders that have changed meanwhile are loaded again."""
         if not orders:
             return
-        # Whatever becomes of the write, the store knows which of them still rest.
+        # Whatever the outcome of the write, loading from the store shows which of them still rest.
         self._orders.begin_firing({order.order_id for order in orders})
         crash_points.reach("before fire")
         try:
             fired = await self._resting.fire(orders)
         except asyncio.CancelledError:
-            # They may be due by now, and no wake-up was sent.
+            # They may be due by now without a wake-up.
             self._queue.enqueue_all_due()
             raise
         except UnavailableError as error:
             if error.unknown:
                 self._queue.enqueue_all_due()
-            # Nothing else is lost: to build the books anew for a conflict would hold up all the others.
+            # Nothing else is lost; rebuilding the books for a conflict would delay all other orders.
             log.warning(
-                "triggers: %d orders are looked at again (%s)",
+                "triggers: firing %d orders failed, will load them again (%s)",
                 len(orders),
                 error,
                 extra={"fault": "triggers"},

@@ -1,4 +1,4 @@
-"""How long the triggers hold the event loop."""
+"""Bounds how long the triggers block the event loop."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ _LONGEST_TURN_S = 0.005
 
 
 class Pace:
-    """Gives the event loop up between pieces of work, once they have held it for long enough."""
+    """Yields to the event loop between pieces of work, once they have blocked it for long enough."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

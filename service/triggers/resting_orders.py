@@ -1,7 +1,7 @@
-"""Every resting order in memory, in step with the store.
+"""Every resting order in memory, synchronised with the store.
 
-The books are built from the store. Committed steps, here and elsewhere, keep them true; a comparison with the
-store every few seconds finds what was not heard of.
+The books are built from the store. Committed steps, of this and other instances, keep them up to date; a
+comparison with the store every few seconds finds missed steps.
 """
 
 import gc
@@ -28,13 +28,13 @@ _READ_LIMIT = 200
 
 
 class RestingOrders:
-    """The limit orders and the sniper orders that rest.
+    """The resting limit and sniper orders.
 
     Args:
-        resting: The store's side.
-        market: Told of pairs in which there is a new sniper order.
+        resting: The resting orders in the store.
+        market: Receives the pairs that have a new sniper order.
         clock: PostgreSQL's time.
-        pace: How long reading holds the event loop.
+        pace: Bounds how long loading blocks the event loop.
     """
 
     def __init__(self, resting: Resting, market: MarketView, clock: Clock, pace: Pace) -> None:
@@ -45,7 +45,7 @@ class RestingOrders:
         self.limits = LimitBook()
         self.snipers = Snipers()
         self._to_load: set[str] = set()
-        # Those of them that are only there because they are being fired.
+        # The orders to load only because they are being fired.
         self._firing: set[str] = set()
         self._next_comparison = 0.0
 
@@ -59,19 +59,19 @@ class RestingOrders:
 
     @property
     def next_comparison(self) -> float:
-        """When ``load_changed`` compares with the store, on the monotonic clock."""
+        """When ``load_changed`` next compares with the store, on the monotonic clock."""
         return self._next_comparison
 
     def clear(self) -> None:
-        """Forget every order, before the books are built."""
+        """Remove every order, before the books are built."""
         self.limits, self.snipers = LimitBook(), Snipers()
         self._to_load.clear()
 
     async def build(self, go_on: Callable[[], bool]) -> bool:
-        """Read every resting order from the store, page by page, while steps are applied already.
+        """Load every resting order from the store, page by page, while steps are already being applied.
 
         Returns:
-            Whether all was read; reading ends early when ``go_on`` says so.
+            Whether all were loaded; loading stops early when ``go_on`` returns False.
         """
         async with aclosing(self._resting.scan()) as pages:
             async for page in pages:
@@ -83,7 +83,7 @@ class RestingOrders:
         return True
 
     def apply(self, steps: Iterable[Committed]) -> bool:
-        """Take note of committed steps; return whether there is something new to load."""
+        """Apply committed steps; return whether there are orders to load."""
         news = False
         for step in steps:
             if step.entry["status"] == Status.OPEN:
@@ -95,10 +95,10 @@ class RestingOrders:
         return news
 
     async def load_changed(self) -> AsyncGenerator[list[RestingLimit], None]:
-        """Load the orders that have changed; yields limit orders that are new and may fire now."""
+        """Load the changed orders; yields the limit orders that are new and may fire now."""
         if self._clock.monotonic() >= self._next_comparison:
             await self._compare()
-        # What comes back while these are loaded is for the next turn: others want theirs.
+        # Orders that change during this loop are loaded in the next turn, so that other work is not delayed.
         left, self._to_load = [*self._to_load], set()
         for start in range(0, len(left), _READ_LIMIT):
             some = left[start : start + _READ_LIMIT]
@@ -109,12 +109,12 @@ class RestingOrders:
             yield [order for order in added if order.not_before <= self._clock.database_time()]
 
     def begin_firing(self, order_ids: set[str]) -> None:
-        """Take note that orders are being fired: they are loaded again, unless ``end_firing`` names them."""
+        """Mark orders as being fired: they are loaded again, unless ``end_firing`` names them."""
         self._firing = order_ids - self._to_load
         self._to_load |= order_ids
 
     def end_firing(self, fired: Iterable[str]) -> None:
-        """Take note of what the store has fired: it need not be loaded, unless it has changed meanwhile."""
+        """Unmark orders that the store has fired: they are not loaded again, unless changed meanwhile."""
         self._to_load -= self._firing.intersection(fired)
 
     def _forget(self, order_id: str) -> None:
@@ -131,7 +131,7 @@ class RestingOrders:
         )
 
     async def _add_all(self, orders: Sequence[RestingOrder]) -> list[RestingLimit]:
-        """Add orders to the books; return the limit orders that are new there."""
+        """Add orders to the books; return the limit orders that are new."""
         added = []
         for order in orders:
             if order.order_type == OrderType.SNIPER:
@@ -156,16 +156,16 @@ class RestingOrders:
             if self.snipers.add(order):
                 self._market.look_again((order.token_in, order.token_out))
         except ConditionError:
-            # It was read when it was placed; should it be none to this version, the others go on.
-            log.exception("triggers: the conditions of order %s cannot be read", order.order_id)
+            # Validated when placed; if this version of the service cannot parse them, other orders continue.
+            log.exception("triggers: cannot parse the conditions of order %s", order.order_id)
 
 
 def _exempt_from_garbage_collection() -> None:
-    """Have the garbage collector pass over all objects that there are now, in the whole process.
+    """Exempt all objects that exist now, in the whole process, from garbage collection.
 
-    What rests may rest for long, and a collection that looks through a hundred thousand orders holds up the
-    event loop for as long as reading them did. This is not done once at the start: the books are built
-    whenever this instance begins to watch, which may be hours later. It may be repeated, since frozen objects
-    are freed all the same when nothing refers to them; only cycles that are garbage by now stay.
+    Orders may rest for long, and a collection that traverses a hundred thousand of them blocks the event loop
+    for as long as loading them did. Once at the start is not enough: the books are built whenever this
+    instance begins to watch, which may be hours later. It may be repeated, since frozen objects are still
+    freed when their last reference goes; only cycles that are garbage by now are never freed.
     """
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The sniper orders that rest in one process, by pair."""
+"""The resting sniper orders of one process, by pair."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from service.domain.history import conditions_held
 from service.store.resting import Fired, RestingOrder
 from service.triggers.book import Pair
 
-_TESTS_BETWEEN_BREATHS = 64
+_TESTS_BETWEEN_PAUSES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class _Sniper:
-    """A sniper order that rests: its conditions were parsed once, not for every look at the market."""
+    """A resting sniper order: its conditions are parsed once, not for every check."""
 
     order_id: str
     version: int
@@ -32,7 +32,7 @@ class Snipers:
         self._by_pair: dict[Pair, dict[str, _Sniper]] = {}
 
     def __len__(self) -> int:
-        """Return how many rest."""
+        """Return how many orders rest."""
         return len(self._snipers)
 
     @property
@@ -41,13 +41,13 @@ class Snipers:
         return set(self._by_pair)
 
     def add(self, order: RestingOrder) -> bool:
-        """Let an order rest, in place of an earlier version of it.
+        """Add an order, replacing another version of it.
 
         Returns:
-            False if it rests in this version already.
+            False if this version rests already.
 
         Raises:
-            ConditionError: Its conditions cannot be read.
+            ConditionError: Its conditions cannot be parsed.
         """
         known = self._snipers.get(order.order_id)
         if known is not None and known.version == order.version:
@@ -65,12 +65,12 @@ class Snipers:
         return True
 
     def version(self, order_id: str) -> int | None:
-        """Return at which version an order rests here; None if it does not."""
+        """Return the version at which an order rests here; None if it does not."""
         sniper = self._snipers.get(order_id)
         return None if sniper is None else sniper.version
 
     def discard(self, order_id: str) -> None:
-        """Take an order out, if it rests."""
+        """Remove an order, if it rests."""
         sniper = self._snipers.pop(order_id, None)
         if sniper is None:
             return
@@ -80,12 +80,12 @@ class Snipers:
             del self._by_pair[sniper.pair]
 
     def match_pair(self, pair: Pair, facts: PairFacts, slot_ms: int, now_s: float) -> Iterator[Fired | None]:
-        """Take out, one by one, the orders of a pair whose conditions hold.
+        """Remove, one by one, the orders of a pair whose conditions hold.
 
         Args:
-            pair: Whose.
-            facts: Its market as it is now.
-            slot_ms: A slot's length: what opened in the very slot of an order's acceptance counts as later.
+            pair: The pair.
+            facts: Its current facts.
+            slot_ms: A slot's length: a pool opened in the slot of an order's acceptance counts as later.
             now_s: PostgreSQL's time, in seconds since the Unix epoch.
 
         Yields:
@@ -93,7 +93,7 @@ class Snipers:
         """
         now = datetime.fromtimestamp(now_s, UTC)
         for number, sniper in enumerate([*self._by_pair.get(pair, {}).values()]):
-            if number % _TESTS_BETWEEN_BREATHS == 0:
+            if number % _TESTS_BETWEEN_PAUSES == 0:
                 yield None
             accepted_at = int(sniper.created_at * 1000) // slot_ms * slot_ms / 1000
             if holds(sniper.conditions, facts, accepted_at, now):

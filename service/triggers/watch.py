@@ -1,7 +1,7 @@
-"""Watches the market for the orders that rest, and has those executed whose condition holds.
+"""Watches the market for the resting orders, and fires those whose condition holds.
 
-One instance at a time does, by lease. When it takes the lease it builds the books from the store; then it
-matches them with the market whenever one of the two has changed.
+One instance at a time watches: the leader. When it takes the lease it builds the books from the store; then
+it matches them with the market whenever either has changed.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from service.triggers.resting_orders import RestingOrders
 log = logging.getLogger(__name__)
 
 _CHECK_LEASE_EVERY_S = 1.0
-# Changes of the market that come closer together are looked at together.
+# Changes of the market within this time are matched together.
 _LOOK_EVERY_S = 0.05
 _PAUSE_AFTER_FAULT_S = 0.5
 
@@ -34,12 +34,12 @@ class Triggers:
     """Fires limit and sniper orders.
 
     Args:
-        lease: Its leader watches.
-        resting: The store's side of it.
-        market: What can be quoted without asking.
-        queue: Has the orders worked on that are fired.
-        clock: PostgreSQL's time; paces.
-        slot_ms: The market's slot; conditions of time are looked at once in each.
+        lease: The lease whose leader watches.
+        resting: The resting orders in the store.
+        market: The market, quoted from memory.
+        queue: Enqueues the fired orders.
+        clock: PostgreSQL's time; times the loop.
+        slot_ms: The market's slot length; time conditions are checked once per slot.
     """
 
     def __init__(
@@ -69,31 +69,31 @@ class Triggers:
 
     @property
     def watching(self) -> bool:
-        """Whether this instance is the one that fires."""
+        """Whether this instance watches and fires orders."""
         return self._watching
 
     @property
     def resting(self) -> int:
-        """How many orders this instance watches for."""
+        """How many resting orders this instance holds."""
         return len(self._orders)
 
     def start(self) -> None:
-        """Begin to watch, if no other instance does."""
+        """Begin to watch, unless another instance leads."""
         self._leadership.start()
         self._loop.start()
 
     async def stop(self) -> None:
-        """Stop watching, and leave it to others."""
+        """Stop watching, and give up the lease."""
         await self._loop.stop()
         await self._leadership.stop()
 
     def apply_steps(self, steps: Iterable[Committed]) -> None:
-        """Take note of steps that have been committed, here or elsewhere."""
+        """Apply committed steps, of this or another instance."""
         if self._watching and self._orders.apply(steps):
             self._changed.set()
 
     def apply_change(self, change: MarketChange) -> None:
-        """Take note of a change of the market."""
+        """Apply a change of the market."""
         self._market.apply(change, watching=self._watching)
         self._changed.set()
 
@@ -102,7 +102,7 @@ class Triggers:
             try:
                 await self._turn()
             except (UnavailableError, VenueUnavailableError) as error:
-                log.warning("triggers: beginning anew (%s)", error, extra={"fault": "triggers"})
+                log.warning("triggers: will rebuild the books (%s)", error, extra={"fault": "triggers"})
                 self._begin_anew()
                 await self._clock.sleep(_PAUSE_AFTER_FAULT_S)
             except BaseException:
@@ -110,15 +110,15 @@ class Triggers:
                 raise
 
     def _begin_anew(self) -> None:
-        """Have the books built anew: orders may have left them, or been missed, on the way to a fault."""
+        """Have the books rebuilt: before a fault, orders may have been removed or missed."""
         self._watching = False
 
     async def _turn(self) -> None:
-        """Look at what is new, and wait for more."""
+        """Process what has changed, and wait for the next change."""
         epoch = self._leadership.epoch
         if epoch is None:
             if self._watching:
-                log.warning("triggers: not watching any more, until the lease is held again")
+                log.warning("triggers: lost the lease, not watching")
             self._watching = False
         elif epoch != self._built_for or not self._watching:
             await self._begin(epoch)
@@ -128,9 +128,9 @@ class Triggers:
         await self._wait(self._idle_s() if self._watching else _CHECK_LEASE_EVERY_S)
 
     async def _begin(self, epoch: int) -> None:
-        """Build the books, while steps and changes are noted already.
+        """Build the books, while steps and changes are already being recorded.
 
-        Only while the lease is held in this epoch: else what is read is for another, or to be read anew.
+        It stops if the epoch ends: then another instance watches, or the books must be rebuilt.
         """
         self._orders.clear()
         self._watching, self._built_for = True, epoch
@@ -142,7 +142,7 @@ class Triggers:
             log.info("triggers: watching for %d orders, read in %.1f s", self.resting, took_s)
 
     async def _look(self) -> None:
-        """Bring the books and the market up to date, and match what has changed."""
+        """Bring the books and the market up to date, and match the changes."""
         async with aclosing(self._orders.load_changed()) as loaded:
             async for limits in loaded:
                 await self._matcher.match_orders(limits)
@@ -152,7 +152,7 @@ class Triggers:
         await self._matcher.match()
 
     def _idle_s(self) -> float:
-        """Return for how long there is nothing to do, unless something changes."""
+        """Return how long there is nothing to do, unless something changes."""
         if self._orders.behind or self._market.changed or self._leadership.epoch != self._built_for:
             return 0
         idle_s = self._orders.next_comparison - self._clock.monotonic()
