@@ -1,7 +1,7 @@
-"""Which order is worked on when: taskiq on Redis.
+"""Delivers due orders to the workers, with taskiq on Redis.
 
 broker.py    sends wake-ups through a Redis stream
-receiver.py  takes as many as this process can work on: from Redis, or from the process itself
-sweep.py     finds in PostgreSQL what no wake-up has reached, and sends the heartbeat
-endings.py   ends orders on time
+receiver.py  takes wake-ups, from Redis or from this process, and runs their jobs
+sweep.py     finds due orders without a wake-up in PostgreSQL, and sends the heartbeat
+endings.py   ends expired and cancelled orders
 """

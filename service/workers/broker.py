@@ -1,7 +1,7 @@
 """The taskiq broker: a Redis stream of wake-ups.
 
-A message says "look at this order" and nothing else. It may be lost, doubled or late: whether there is
-anything to do is decided in PostgreSQL.
+A message only names an order to check. It may be lost, duplicated or late: PostgreSQL decides whether there
+is anything to do.
 """
 
 import logging
@@ -19,9 +19,9 @@ from service.postgres.deployment import Deployment
 from service.redis.link import REDIS_AWAY, RedisLink, connect
 
 TASK_NAME = "execute_order"
-"""The task that every wake-up runs; its one argument is the order's id."""
+"""The task that every wake-up runs; its only argument is the order's id."""
 
-# Wake-ups that nobody reads need not pile up: the sweep sends them again.
+# Unread wake-ups need not accumulate: the sweep sends them again.
 _STREAM_LIMIT = "100000"
 _PENDING_LIMIT = 1_000
 
@@ -36,15 +36,15 @@ log = logging.getLogger(__name__)
 
 
 class WakeUpBroker(RedisStreamBroker):
-    """taskiq's stream broker, with its messages sent in the link's pipelines.
+    """taskiq's stream broker, which sends its messages in the link's pipelines.
 
-    taskiq-redis sends each message and each acknowledgement in a round trip of its own; see also
-    ``receiver`` for why its ``listen`` is not used.
+    taskiq-redis sends each message and each acknowledgement in a separate round trip; ``receiver`` explains
+    why its ``listen`` is not used.
 
     Args:
-        link: Where Redis is; it is used only while a wake-up can be sent, read and taken off.
-        deployment: Whose wake-ups; known before the first is sent.
-        consumer: This process's name among those who read.
+        link: The connection to Redis; usable only while a wake-up can be sent, read and acknowledged.
+        deployment: The wake-ups' deployment; its id must be read before the first is sent.
+        consumer: This process's name in the consumer group.
     """
 
     def __init__(self, link: RedisLink, deployment: Deployment, *, consumer: str) -> None:
@@ -71,33 +71,33 @@ class WakeUpBroker(RedisStreamBroker):
             await self._kicker.kiq(order_id)
 
     async def length(self) -> int | None:
-        """Return how many wake-ups no worker has taken yet; None while Redis is away."""
+        """Return how many wake-ups no worker has taken yet; None while Redis is unavailable."""
         return await self._link.ask("XLEN", self.stream)
 
     async def startup(self) -> None:
-        """Do nothing: the stream and its group are made whenever Redis is to be used."""
+        """Do nothing: the stream and its group are created whenever Redis becomes usable."""
 
     async def kick(self, message: BrokerMessage) -> None:
         """Send a wake-up, without waiting for Redis."""
         self._link.send(*self._adding("data", message.message))
 
     def acknowledge(self, entry_id: bytes) -> None:
-        """Take an entry off the stream: the group's note of it, and the entry."""
+        """Acknowledge an entry to the group, and delete it from the stream."""
         crash_points.reach("before acknowledge")
         self._link.send("XACK", self.stream, _GROUP, entry_id)
         self._link.send("XDEL", self.stream, entry_id)
         crash_points.reach("after acknowledge")
 
     async def read(self, client: Redis, count: int, *, block_ms: int) -> Entries:
-        """Wait for wake-ups that nobody has read."""
+        """Wait for wake-ups that no process has read."""
         return await self._read(client, _NEW, count, "BLOCK", block_ms)
 
     async def read_again(self, client: Redis) -> Entries:
-        """Return wake-ups that this process was sent and has not taken off: it may not have heard them."""
+        """Return wake-ups that were sent to this process and not acknowledged: they may not have arrived."""
         return await self._read(client, _NOT_ACKNOWLEDGED, _PENDING_LIMIT)
 
     async def leave(self) -> None:
-        """Read no more: the wake-ups that this process was sent and has not taken off are sent again."""
+        """Leave the consumer group, and resend the wake-ups that this process has not acknowledged."""
         if not self._link.available:
             return
         client = connect(self._link.url)
@@ -111,19 +111,19 @@ class WakeUpBroker(RedisStreamBroker):
                 pipeline.execute_command("XGROUP", "DELCONSUMER", self.stream, _GROUP, self._consumer)
                 await pipeline.execute()
         except REDIS_AWAY as error:
-            log.debug("wake-ups are not given back (%s)", error)
+            log.debug("cannot resend unacknowledged wake-ups (%s)", error)
         finally:
             await client.aclose()
 
     async def claim_lost(self, client: Redis, count: int, *, idle_ms: int) -> Entries:
-        """Return wake-ups that a process was sent, and did not begin: it has died, or has not heard them.
+        """Claim wake-ups that a process was sent and did not begin: it has died, or they did not arrive.
 
-        As long as they are in the stream, they count as work that waits.
+        As long as they are in the stream, they count towards ``length``.
 
         Args:
-            client: Whose connection to use.
-            count: How many to claim at most: what is not begun at once would be claimed again, by others too.
-            idle_ms: How long ago they were sent at least.
+            client: The client to use.
+            count: The maximum to claim: those not begun at once would be claimed again, also by others.
+            idle_ms: The minimum time since they were sent.
         """
         sent: list[Any] = await client.xpending_range(self.stream, _GROUP, "-", "+", _PENDING_LIMIT)
         lost = [entry["message_id"] for entry in sent if entry["time_since_delivered"] >= idle_ms]
@@ -133,24 +133,24 @@ class WakeUpBroker(RedisStreamBroker):
         return await self.read_again(client)
 
     async def remove_dead_consumers(self, client: Redis, *, idle_ms: int) -> None:
-        """Remove consumers that have not read for a while, when what they had been sent is claimed."""
+        """Remove consumers that were idle for longer than ``idle_ms`` and have no unacknowledged wake-ups."""
         for consumer in await client.xinfo_consumers(self.stream, _GROUP):
             if consumer["idle"] > idle_ms and not consumer["pending"]:
                 await client.xgroup_delconsumer(self.stream, _GROUP, consumer["name"])
 
     async def _probe(self, client: Redis) -> None:
-        """See that a wake-up can be sent, read and taken off, and make the stream and its group."""
+        """Check that a wake-up can be sent, read and acknowledged; create the stream and its group."""
         try:
-            # From 0: a wake-up that was sent before the group existed counts too.
+            # From 0, to include wake-ups that were sent before the group existed.
             await client.xgroup_create(self.stream, _GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
         else:
             if self._link.available:
-                # With the stream went wake-ups that nobody had read: let it be noticed as any loss is.
-                raise ConnectionError("it has forgotten the wake-ups")
-        # One that reads it meanwhile sees that it wakes nobody.
+                # Unread wake-ups were lost with the stream: handle this like any other loss of Redis.
+                raise ConnectionError("the stream of wake-ups was lost")
+        # A consumer that reads the probe discards it: it has no "data".
         entry_id = await client.execute_command(*self._adding("probe", ""))  # type: ignore[no-untyped-call]
         async with client.pipeline(transaction=False) as pipeline:
             pipeline.execute_command("XLEN", self.stream)
@@ -175,7 +175,7 @@ class WakeUpBroker(RedisStreamBroker):
     def _is_ours(self, fields: dict[bytes, bytes]) -> bool:
         if fields.get(b"deployment") == self._deployment.id.encode():
             return True
-        log.warning("a wake-up that is not this deployment's", extra={"fault": "stranger"})
+        log.warning("ignored a wake-up of another deployment", extra={"fault": "stranger"})
         return False
 
     def _adding(self, field: str, value: str | bytes) -> tuple[str | bytes, ...]:
@@ -183,5 +183,5 @@ class WakeUpBroker(RedisStreamBroker):
         return ("XADD", self.stream, "MAXLEN", "~", _STREAM_LIMIT, "*", *of, field, value)
 
     def _reading(self, which: str, count: int, *options: str | int) -> tuple[str | int, ...]:
-        who = ("XREADGROUP", "GROUP", _GROUP, self._consumer)
-        return (*who, "COUNT", count, *options, "STREAMS", self.stream, which)
+        command = ("XREADGROUP", "GROUP", _GROUP, self._consumer)
+        return (*command, "COUNT", count, *options, "STREAMS", self.stream, which)

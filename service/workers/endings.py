@@ -1,4 +1,4 @@
-"""Ends orders on time: those whose time is over, and those that were cancelled by one who then died."""
+"""Ends expired orders, and orders that were cancelled by a process that then died."""
 
 import logging
 
@@ -13,11 +13,11 @@ _EVERY_S = 0.4
 
 
 class EndingLoop:
-    """Looks every 0.4 s for orders that should have ended. Every instance may: no order ends twice.
+    """Ends overdue orders every 0.4 s. It may run in every instance: no order ends twice.
 
     Args:
-        endings: Ends them.
-        clock: Paces.
+        endings: Ends the orders.
+        clock: Times the loop.
     """
 
     def __init__(self, endings: Endings, clock: Clock) -> None:
@@ -26,11 +26,11 @@ class EndingLoop:
         self._loop = Background("endings", self._run_for_ever, clock)
 
     def start(self) -> None:
-        """Begin, with what came due while no process ran."""
+        """Begin, with the orders that expired while no process ran."""
         self._loop.start()
 
     async def stop(self) -> None:
-        """Stop looking."""
+        """Stop the loop."""
         await self._loop.stop()
 
     async def _run_for_ever(self) -> None:
@@ -40,5 +40,5 @@ class EndingLoop:
                     pass
                 await self._endings.end_cancelled()
             except UnavailableError as error:
-                log.debug("endings: PostgreSQL is away (%s)", error)
+                log.debug("endings: PostgreSQL is unavailable (%s)", error)
             await self._clock.sleep(_EVERY_S)

@@ -1,9 +1,9 @@
-"""Takes wake-ups and runs their jobs, never more at once than the concurrency.
+"""Takes wake-ups and runs their jobs, at most ``concurrency`` at the same time.
 
-They come from the stream, or, while Redis is away, from the order queue's local ones. taskiq's own
-receive loop reads a hundred messages ahead, spins when Redis is away, dies when Redis comes back empty, and
-cannot be drained; this one reads what it can run, waits and drains. What a job is and how it is run stays
-taskiq's: ``Receiver.callback``.
+Wake-ups come from the stream or, while Redis is unavailable, from the order queue's local ones. taskiq's own
+receive loop prefetches a hundred messages, spins while Redis is unavailable, dies if Redis loses its data,
+and cannot be drained; this one reads only what it can run, waits and drains. taskiq still defines and runs
+the jobs: ``Receiver.callback``.
 """
 
 import asyncio
@@ -29,25 +29,25 @@ log = logging.getLogger(__name__)
 
 _BLOCK_MS = 2_000
 _ANSWER_TIMEOUT_S = _BLOCK_MS / 1000 + 3
-# A consumer that lives begins whatever it reads at once, and reads, or waits to read, every _BLOCK_MS.
+# A live consumer begins everything it reads at once, and reads, or waits to read, every _BLOCK_MS.
 _LOST_AFTER_MS = 5_000
 _DEAD_AFTER_MS = 60_000
 _LOOK_FOR_LOST_EVERY_S = 5.0
 
 Execute = Callable[[str], Awaitable[None]]
-"""Works on the order of an id, if there is anything to do."""
+"""Executes the order with an id, if there is anything to do."""
 
 
 class JobReceiver:
     """Runs jobs on this event loop.
 
     Args:
-        broker: Whose jobs.
-        link: Where Redis is.
-        clock: Paces the reader.
-        queue: The wake-ups that wait in this process.
-        execute: What a job does.
-        concurrency: How many jobs run at once.
+        broker: Reads the wake-ups.
+        link: The connection to Redis.
+        clock: Times the reader.
+        queue: The wake-ups that are queued in this process.
+        execute: Called by each job.
+        concurrency: Maximum number of jobs that run at the same time.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class JobReceiver:
         self._execute = execute
         self._concurrency = concurrency
 
-        # taskiq writes attributes on a task's function, which a method does not allow.
+        # A function, because taskiq sets attributes on it, which a method does not allow.
         async def execute_order(order_id: str) -> None:
             await self._work_on(order_id)
 
         broker.register_task(execute_order, task_name=TASK_NAME)
-        # A wake-up is spent when its job begins: from here on the order's owner is in PostgreSQL.
+        # A wake-up is consumed when its job begins: from then on PostgreSQL holds the order's owner.
         self._runner = Receiver(
             broker,
             max_async_tasks=concurrency,
@@ -81,7 +81,7 @@ class JobReceiver:
         )
         self._open = False
         self._jobs: set[asyncio.Task[None]] = set()
-        # What was read from the stream and waits for a free slot.
+        # Messages that were read from the stream and wait for a free slot.
         self._read: deque[AckableMessage] = deque()
         self._slot_free = asyncio.Event()
         self._reader = Background("job receiver", self._read_for_ever, clock)
@@ -89,25 +89,25 @@ class JobReceiver:
 
     @property
     def running(self) -> int:
-        """How many jobs run now."""
+        """The number of running jobs."""
         return len(self._jobs)
 
     def start(self) -> None:
-        """Begin to take jobs, or go on."""
+        """Begin or resume taking jobs."""
         self._open = True
         self._reader.start()
         self._local_reader.start()
         self._begin_jobs()
 
     async def pause(self) -> None:
-        """Read no more wake-ups from Redis until ``start``; all else goes on. For tests."""
+        """Stop reading wake-ups from Redis until ``start``; everything else continues. For tests."""
         await self._reader.stop()
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more jobs, and wait for those that run, but no longer than the grace.
+        """Take no more jobs, and wait up to ``grace_s`` seconds for the running ones.
 
-        What was not begun is for other processes. A job that is left behind is cancelled: its order stands
-        at a durable step, and another process or the next start goes on from there.
+        Jobs that have not begun are left to other processes. Jobs that outlast the grace are cancelled: their
+        orders are at a durable step, from which another process or the next start continues.
         """
         self._queue.close_local()
         await self._local_reader.stop()
@@ -117,7 +117,7 @@ class JobReceiver:
         if self._jobs:
             _done, left = await asyncio.wait(self._jobs, timeout=grace_s)
             if left:
-                log.warning("%d orders go on after the next start", len(left))
+                log.warning("%d orders continue after the next start", len(left))
                 await cancel(left)
 
     async def _read_for_ever(self) -> None:
@@ -132,8 +132,8 @@ class JobReceiver:
             self._queue.local_added.clear()
 
     async def _read_on(self, client: Redis) -> None:
-        """Read as many wake-ups as there are free slots, waiting for both."""
-        # What was sent on a connection that then broke may never have arrived.
+        """Read as many wake-ups as there are free slots, and wait for both."""
+        # Wake-ups sent on a broken connection may never have arrived.
         self._take_entries(await self._broker.read_again(client))
         next_look = self._clock.monotonic()
         while True:
@@ -169,13 +169,13 @@ class JobReceiver:
         job.add_done_callback(self._done)
 
     async def _work_on(self, order_id: str) -> None:
-        # Cancelled is what a job is when the service stops; taskiq would log it as an error.
+        # Jobs are cancelled when the service stops; taskiq would log that as an error.
         with suppress(asyncio.CancelledError):
             await self._execute(order_id)
 
     def _done(self, job: asyncio.Task[None]) -> None:
         self._jobs.discard(job)
         if not job.cancelled() and (error := job.exception()) is not None:
-            log.error("a job broke", exc_info=error)
+            log.error("a job failed", exc_info=error)
         self._begin_jobs()
         self._slot_free.set()

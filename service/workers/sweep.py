@@ -1,11 +1,11 @@
-"""The sweep: a process's heartbeat, and the search for orders that no wake-up has reached.
+"""The sweep: a process's heartbeat, and the search for due orders without a wake-up.
 
-Start-up is recovery, and recovery is the sweep: it takes orders whose time has come (putting the time of
-their next wake-up forward, so that a backlog is not enqueued twice), orders of processes that are dead, and
-its own orders that none of its tasks is on.
+Start-up is recovery, and recovery is the sweep: it enqueues due orders (and postpones their next wake-up, so
+that a backlog is not enqueued twice), and releases the orders of dead processes and its own orders that none
+of its tasks is executing.
 
-The heartbeat waits for none of that: on a busy machine a sweep may take longer than a process may be silent,
-and one that may be taken for dead gives up all it works on.
+The heartbeat runs separately: on a busy machine a sweep may take longer than the heartbeat time-out, and a
+process that may have been declared dead gives up all its orders.
 """
 
 import asyncio
@@ -25,23 +25,23 @@ WAKE_AFTER_MS = 5_000
 """How long after a wake-up an order that no worker has claimed is enqueued again."""
 
 _EVERY_S = 1.0
-# While more wake-ups wait than this, the workers have enough to do.
+# No more are enqueued while more wake-ups than this are waiting.
 _QUEUE_LIMIT = 500
-# Between two heartbeats; after longer, PostgreSQL or this process was away.
+# A longer gap between two heartbeats means that PostgreSQL was unavailable or this process paused.
 _HEARTBEAT_GAP_S = 2.0
 
 
 class Sweep:
-    """Looks after this process's place among the others, and after due orders.
+    """Keeps this process registered, removes dead processes, and enqueues due orders.
 
     Args:
-        instances: The store's side of it.
-        identity: This process's id, renewed when it was judged dead.
-        clock: Paces the sweep.
-        queue: Where due orders go, and what it was asked for.
-        engine: Works on this process's orders.
-        rate_limit: How many orders may start in a while.
-        instance_timeout_ms: A process not heard of for so long is dead.
+        instances: The registered processes and their orders, in the store.
+        identity: This process's id, renewed after it was declared dead.
+        clock: Times the sweep.
+        queue: Receives the due orders, and holds the requests for the sweep.
+        engine: Executes this process's orders.
+        rate_limit: Limits how many orders may start per minute.
+        instance_timeout_ms: A process without a heartbeat for this long is dead.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Sweep:
         self._rate_limit = rate_limit
         self._timeout_s = instance_timeout_ms / 1000
         self._every_s = min(_EVERY_S, self._timeout_s / 4)
-        # More is due than was enqueued at once.
+        # More orders are due than were enqueued at once.
         self._more_due = False
         self._registered = False
         # Held while the heartbeat is sent, and while the identity changes.
@@ -81,14 +81,14 @@ class Sweep:
         self._sweeper.start()
 
     async def recover(self, *, alone: bool) -> None:
-        """Register this process, and take from the dead what they left.
+        """Register this process, and release the orders of dead processes.
 
         Args:
-            alone: Whether no other process can be using the database, so that whoever has not signed off
-                is dead.
+            alone: Whether no other process can be using the database, so that every other registered
+                process is dead.
 
         Raises:
-            UnavailableError: PostgreSQL is away.
+            UnavailableError: PostgreSQL is unavailable.
         """
         await self._instances.register()
         self._registered = True
@@ -97,10 +97,10 @@ class Sweep:
             await self._instances.remove_dead(all_others=True)
         orphans = await self._instances.release_orphans()
         if orphans:
-            log.info("recovery: %d orders go on where they stood", len(orphans))
+            log.info("recovery: %d orders continue from their last step", len(orphans))
 
     async def stop(self) -> None:
-        """Stop sweeping, sign off, and leave this process's orders to the others."""
+        """Stop sweeping, deregister, and release this process's orders."""
         await self._sweeper.stop()
         await self._heartbeat.stop()
         if not self._registered:
@@ -109,16 +109,16 @@ class Sweep:
         try:
             queue = self._queue
             left = await self._instances.leave(sorted(queue.spent), all_due=queue.all_due_requested)
-            # Others' sweeps find the rest.
+            # Other processes' sweeps find the rest.
             await queue.enqueue(left[:MOST_A_SWEEP])
         except UnavailableError as error:
-            log.warning("could not sign off (%s): the others will notice", error)
+            log.warning("cannot deregister (%s): the heartbeat will time out", error)
 
     async def _heartbeat_for_ever(self) -> None:
         while True:
             await self._clock.sleep(self._every_s)
             async with self._identifying:
-                # One that may be taken for dead is for the sweep to see to.
+                # If this process may have been declared dead, the sweep handles it.
                 if not (self._identity.lapsed or self._judged_dead):
                     await self._send_heartbeat()
 
@@ -126,13 +126,13 @@ class Sweep:
         try:
             self._judged_dead = not await self._instances.heartbeat()
         except UnavailableError as error:
-            log.debug("heartbeat: PostgreSQL is away (%s)", error)
+            log.debug("heartbeat: PostgreSQL is unavailable (%s)", error)
             return
         if self._judged_dead:
             self._queue.requested.set()
         now = self._clock.monotonic()
         if now - self._last_heartbeat > _HEARTBEAT_GAP_S:
-            # PostgreSQL or this process was away: the others get a full period to be heard of.
+            # PostgreSQL or this process was stalled: the others get a full period to send a heartbeat.
             self._judges_from = now + self._timeout_s
         self._last_heartbeat = now
 
@@ -150,13 +150,13 @@ class Sweep:
                 if due or self._queue.all_due_requested:
                     await self._enqueue_due()
             except UnavailableError as error:
-                # Orders may have been handed out in an answer that was lost.
+                # The lost response may have contained orders to enqueue.
                 self._queue.all_due_requested |= error.unknown
-                log.warning("sweep: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
+                log.warning("sweep: PostgreSQL is unavailable (%s)", error, extra={"fault": "postgresql"})
                 await self._clock.sleep(self._every_s / 2)
 
     def _next_sweep(self, now: float) -> float:
-        """Return when to sweep next: soon, and at the very moment from which others may be judged dead."""
+        """Return the time of the next sweep: soon, and exactly when others may first be declared dead."""
         at = now + self._every_s
         return self._judges_from if now < self._judges_from < at else at
 
@@ -166,38 +166,38 @@ class Sweep:
                 await self._begin_anew()
         if self._clock.monotonic() >= self._judges_from:
             for dead in await self._instances.remove_dead():
-                log.warning("instance %s is dead; its orders go on here or elsewhere", dead)
-                # So do those of which it only had the wake-up.
+                log.warning("instance %s is dead; its orders are released", dead)
+                # It may have consumed wake-ups of further orders.
                 self._queue.all_due_requested = True
         await self._instances.release_orphans()
         await self._release_idle()
 
     async def _begin_anew(self) -> None:
-        """Give up what is owned, perhaps by others already, and own what comes under a new id.
+        """Give up all owned orders, which others may own already, and register under a new id.
 
-        A new id only when PostgreSQL has taken note of the old one's end: else the old one's orders would
-        wait until it is missed.
+        The id is renewed only after PostgreSQL has removed the old one: otherwise the old one's orders would
+        wait until its heartbeat times out.
         """
         await self._instances.leave()
         await self._engine.cancel_running()
         self._identity.renew()
         await self._instances.register()
         self._judged_dead = False
-        # Claims were cancelled, or refused because the old id was gone: their wake-ups are spent.
+        # Claims were cancelled, or refused because the old id was removed: their wake-ups are consumed.
         self._queue.all_due_requested = True
-        log.warning("this process was away for too long and goes on under a new id")
+        log.warning("this process's heartbeat timed out; it continues under a new id")
 
     async def _release_idle(self) -> None:
-        """Give up orders that this process owns and has no task for: they are claimed anew."""
+        """Release orders that this process owns and has no task for, so that they are claimed again."""
         idle = await self._instances.find_idle(self._engine.running)
-        # Those that have been claimed since are running by now.
+        # Orders that were claimed during the query are running by now.
         forgotten = set(idle).difference(self._engine.running)
         if forgotten:
             log.warning("%d orders had an owner and no task", len(forgotten))
             await self._instances.release(sorted(forgotten))
 
     async def _put_back_spent(self) -> None:
-        """Have orders found whose wake-up this process had and did not use."""
+        """Make orders due for a new wake-up if this process consumed theirs without a claim."""
         spent = self._queue.spent
         if spent:
             order_ids = sorted(spent)
@@ -205,23 +205,23 @@ class Sweep:
             spent.difference_update(order_ids)
 
     async def _enqueue_due(self) -> None:
-        """Enqueue orders that are due, as many as may be on their way at once."""
+        """Enqueue due orders, up to the limit of waiting wake-ups."""
         queue = self._queue
         length = await queue.length()
         if length is None:
             return
         if length > _QUEUE_LIMIT and not queue.all_due_requested:
-            # What is due will be found later.
+            # A later sweep finds the due orders.
             return
         again = queue.all_due_requested or self._more_due
-        # Noted before it is done: a request that comes meanwhile is for the next time.
+        # Cleared first, so that a request that arrives meanwhile counts for the next run.
         queue.all_due_requested = False
         try:
             order_ids = await self._instances.wake_due(
                 rate_limit=self._rate_limit, wake_after_ms=WAKE_AFTER_MS, again=again
             )
         except (UnavailableError, asyncio.CancelledError) as error:
-            # A stop may come when orders have been handed out and this process has not been told which.
+            # If cancelled, it may have postponed the wake-ups of orders that this process has not received.
             queue.all_due_requested |= again or isinstance(error, asyncio.CancelledError)
             raise
         self._more_due = again and len(order_ids) >= MOST_A_SWEEP

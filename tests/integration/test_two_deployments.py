@@ -131,4 +131,4 @@ async def test_a_message_in_anothers_name_is_dropped(both: Both, caplog: pytest.
             return await redis.xlen(names[1].name("wake-ups")) == 0
 
         await come_to(taken_off)
-    assert "a wake-up that is not this deployment's" in caplog.text
+    assert "ignored a wake-up of another deployment" in caplog.text
