@@ -1,7 +1,8 @@
-"""What the instances tell each other of the paper market.
+"""The announcements of the paper market, between instances.
 
-The leader announces every commit with its number, so that each instance quotes from memory and answers those
-who wait for an outcome; one that has missed a commit reads the ledger. Followers announce what was submitted.
+The leader announces every commit with its number, so that each instance quotes from memory and completes
+waiting calls for an outcome; an instance that has missed a commit reads the ledger. Followers announce
+submitted transactions and commands.
 """
 
 import logging
@@ -26,17 +27,17 @@ log = logging.getLogger(__name__)
 
 
 class Announcements:
-    """Sends and receives announcements, and keeps the catalogue in step with them.
+    """Sends and receives announcements, and updates the catalogue with them.
 
-    None of the callbacks may wait.
+    The callbacks must not block.
 
     Args:
-        catalogue: What is quoted from here.
-        link: To the other instances.
-        deployment: Whose instances share the market.
-        clock: Paces the channel; names this instance.
-        on_missed: Called when something was committed, or may have been, that was not heard of.
-        on_submitted: Called with what was submitted to another instance.
+        catalogue: The pools that this instance quotes.
+        link: The connection to Redis.
+        deployment: The deployment whose instances share the market.
+        clock: Times the channel, and creates this sender's id.
+        on_missed: Called when a commit was missed, or may have been.
+        on_submitted: Called with transactions that were submitted to another instance.
         on_commands: Called when another instance has put commands into the ledger.
     """
 
@@ -65,30 +66,30 @@ class Announcements:
             on_subscribed=on_missed,
         )
         self.outcomes = Outcomes[TransactionStatus]()
-        """What became of transactions, by signature."""
+        """The final states of transactions, by signature."""
         self.verdicts = Outcomes[Verdict]()
-        """What became of commands, by id."""
+        """The verdicts of commands, by id."""
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Subscribe to the channel."""
         self._channel.start()
 
     async def stop(self) -> None:
-        """Stop listening."""
+        """Unsubscribe from the channel."""
         await self._channel.stop()
 
     def announce_submitted(self, submissions: Sequence[Submission], arrivals: Sequence[Arrival]) -> None:
-        """Tell the leader of transactions that the ledger has got here."""
+        """Announce transactions that this instance has added to the ledger, for the leader."""
         self._channel.publish(messages.encode_submitted(submissions, arrivals))
 
     def announce_commands(self) -> None:
-        """Tell the leader that the ledger has got commands here."""
+        """Announce that this instance has added commands to the ledger, for the leader."""
         self._channel.publish(messages.encode_asked())
 
     def announce_commit(
         self, commit_id: CommitId, landing: Landing, group: Group, pools: Sequence[PaperPool]
     ) -> None:
-        """Tell all instances, this one included, of a commit that was made here."""
+        """Apply a commit that this instance has made, and announce it to the others."""
         for token in group.tokens:
             list_token(token)
         gone = [pool.id for pool in group.closed]
@@ -97,18 +98,18 @@ class Announcements:
         self._tell(group.executions, landing, group.answers)
 
     def receive(self, message: bytes) -> None:
-        """Act on another instance's announcement; what is none is logged and dropped."""
+        """Process another instance's announcement; malformed messages are logged and dropped."""
         try:
-            told = messages.decode(message)
+            announced = messages.decode(message)
         except (ValueError, TypeError, LookupError) as error:
-            log.warning("paper chain: a message that is not one of ours (%s)", error, extra={"fault": "news"})
+            log.warning("paper chain: malformed message (%s)", error, extra={"fault": "news"})
             return
-        if isinstance(told, messages.Submitted):
-            self._on_submitted(told.arrivals)
-        elif isinstance(told, messages.Asked):
+        if isinstance(announced, messages.Submitted):
+            self._on_submitted(announced.arrivals)
+        elif isinstance(announced, messages.Asked):
             self._on_commands()
         else:
-            self._apply(told)
+            self._apply(announced)
 
     def _apply(self, commit: messages.Commit) -> None:
         for token in commit.tokens:
@@ -118,7 +119,7 @@ class Announcements:
             self._catalogue.apply(commit.commit_id, commit.pools, gone=commit.gone, traded=commit.traded)
         elif commit.commit_id > known:
             self._on_missed()
-        # Last: one who is told of a listing finds the pool.
+        # Last, so that a caller that learns of a listing finds the pool.
         self._tell(commit.executions, commit.landing, commit.answers)
 
     def _tell(self, executions: Iterable[Execution], landing: Landing, answers: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """The paper chain: one instance at a time executes transactions, slot by slot, in the order of landing.
 
-The leader holds the market in memory. What is due executes as one group and one commit, which names the
-leader's epoch: the commit of one that has been succeeded is rejected by its epoch.
+The leader holds the market in memory. Due transactions execute as one group and one commit, which names the
+leader's epoch: a stale leader's commit is rejected by its epoch.
 """
 
 import asyncio
@@ -32,21 +32,21 @@ _PAUSE_AFTER_FAULT_S = 0.2
 _FORGET_EVERY_S = 60.0
 
 VOLUMES_KEPT_S = 3_600
-"""For how long it is known what was traded."""
+"""How long traded volumes are kept."""
 
 
 class Chain:
-    """Executes what has been submitted, while it leads; follows while another does.
+    """Executes submitted transactions while this instance leads; follows while another does.
 
     Args:
-        ledger: Where pools and transactions are.
-        commands: What waits to be done with pools.
-        lease: The leader's.
+        ledger: The pools and transactions.
+        commands: The queue of commands.
+        lease: The leader's lease.
         clock: PostgreSQL's time.
-        link: To the other instances.
-        deployment: Whose instances share the market.
-        settings: See there.
-        on_change: Told of every commit, as soon as it is quoted from here.
+        link: The connection to Redis, for announcements.
+        deployment: The deployment whose instances share the market.
+        settings: See ``ChainSettings``.
+        on_change: Called with every commit's change, as soon as this instance's quotes include it.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Chain:
             lease, clock, name="paper chain", retry_s=_PAUSE_AFTER_FAULT_S, on_change=self._look_now
         )
         self.catalogue = Catalogue(ledger, clock, on_change)
-        """What is quoted from here."""
+        """The pools that this instance quotes."""
         self.announcements = Announcements(
             self.catalogue,
             link,
@@ -79,9 +79,9 @@ class Chain:
             on_submitted=self._push,
             on_commands=self._execute_commands,
         )
-        """What the instances tell each other."""
+        """The announcements between instances."""
         self._executor = Background("paper chain", self._run_for_ever, clock)
-        # While this instance leads.
+        # Set while this instance leads.
         self._leader: Leader | None = None
         self._changed = asyncio.Event()
         self._next_look = 0.0
@@ -91,7 +91,7 @@ class Chain:
         """Read the pools, lead if no other instance does, and begin to execute.
 
         Raises:
-            VenueUnavailableError: PostgreSQL is away.
+            VenueUnavailableError: PostgreSQL is unavailable.
         """
         try:
             await self._leadership.check()
@@ -103,7 +103,7 @@ class Chain:
         self._executor.start()
 
     async def stop(self) -> None:
-        """Stop executing; what is pending is executed by the next leader."""
+        """Stop executing; the next leader executes pending transactions."""
         await self.catalogue.stop()
         await self.announcements.stop()
         await self._executor.stop()
@@ -112,27 +112,27 @@ class Chain:
 
     @property
     def leading(self) -> bool:
-        """Whether this instance executes."""
+        """Whether this instance leads."""
         return self._leader is not None
 
     @property
     def market(self) -> Market | None:
-        """The market, ahead of its next commit, while this instance executes."""
+        """The market, ahead of its next commit, while this instance leads."""
         return None if self._leader is None else self._leader.market
 
     def look_for_commands(self) -> None:
-        """Have the commands executed that the ledger has."""
+        """Have the leader execute the commands that wait in the ledger."""
         if self._leader is None:
             self.announcements.announce_commands()
         else:
             self._execute_commands()
 
     async def verdict(self, command_id: str, timeout_s: float) -> Verdict | None:
-        """Wait for a command to be executed; None when that is not heard of here in time."""
+        """Wait for a command's verdict; None if it is not announced in time."""
         return await self.announcements.verdicts.wait(command_id, timeout_s)
 
     def execute(self, submissions: Sequence[Submission], arrivals: Sequence[Arrival]) -> None:
-        """Have transactions executed that the ledger has just got."""
+        """Have the leader execute transactions that were just added to the ledger."""
         if not arrivals:
             return
         if self._leader is None:
@@ -141,7 +141,7 @@ class Chain:
             self._push(arrivals)
 
     async def outcome(self, signature: str, timeout_s: float) -> TransactionStatus | None:
-        """Wait for a transaction to be settled; None when that is not heard of here in time."""
+        """Wait for a transaction's final status; None if it is not announced in time."""
         return await self.announcements.outcomes.wait(signature, timeout_s)
 
     def _push(self, arrivals: Sequence[Arrival]) -> None:
@@ -161,8 +161,10 @@ class Chain:
             except EpochOverError:
                 self._begin_anew()
             except VenueUnavailableError as error:
-                log.warning("paper chain: PostgreSQL is away (%s)", error, extra={"fault": "postgresql"})
-                # Whether the last commit was made is unknown.
+                log.warning(
+                    "paper chain: PostgreSQL is unavailable (%s)", error, extra={"fault": "postgresql"}
+                )
+                # The outcome of the last commit is unknown.
                 self._begin_anew()
                 await self._clock.sleep(_PAUSE_AFTER_FAULT_S)
             except Exception:
@@ -170,14 +172,14 @@ class Chain:
                 raise
 
     def _begin_anew(self) -> None:
-        """Lead no more in this epoch, so that nothing more can be committed in it."""
+        """Abandon this epoch, so that nothing more can be committed in it."""
         leader, self._leader = self._leader, None
         if leader is not None:
             self._leadership.abandon(leader.epoch)
         self._next_look = 0.0
 
     async def _turn(self) -> None:
-        """Do what there is to do in this slot, or wait until there is something."""
+        """Execute everything due in this slot, or wait until something is due."""
         self._changed.clear()
         if self._clock.monotonic() >= self._next_look:
             await self._look()
@@ -193,7 +195,7 @@ class Chain:
             pass
 
     async def _look(self) -> None:
-        """Lead or follow, as the lease says, and see that nothing was missed."""
+        """Lead or follow, according to the lease, and load whatever was missed."""
         self._next_look = self._clock.monotonic() + _LOOK_EVERY_S
         epoch = self._leadership.epoch
         if self._leader is not None and self._leader.epoch != epoch:
@@ -220,7 +222,7 @@ class Chain:
             on_final=self.announcements.outcomes.tell,
         )
         await leader.begin()
-        # Last: with it begins executing.
+        # Set last: execution begins with it.
         self._leader = leader
         log.info("paper chain: leading, epoch %d", epoch)
 
@@ -231,6 +233,6 @@ class Chain:
             await self._commands.forget()
 
     def _look_now(self) -> None:
-        """Something may have been missed, or the lease has changed hands."""
+        """Check the ledger and the lease now: something may have been missed, or the leader has changed."""
         self._next_look = 0.0
         self._changed.set()

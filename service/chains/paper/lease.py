@@ -11,17 +11,17 @@ _RESIGN = query("paper_resign")
 
 
 class PaperLease:
-    """The row of the ledger that names the leader's epoch. Fits ``service.postgres.leadership.Lease``.
+    """The ledger's row with the leader's epoch. Implements ``service.postgres.leadership.Lease``.
 
-    It is not in the table of leases, because every commit locks this row, checks the epoch and counts itself
-    in it, in one statement: so a leader that has been succeeded lands nothing. Taking the lease always begins
-    a new epoch, also for the same process: what it has sent in an old one, and had no answer to, then cannot
-    be committed any more.
+    It is not in the table of leases, because every commit locks this row, checks the epoch and increments the
+    sequence in it, in one statement: so a stale leader cannot commit. Taking the lease always begins a new
+    epoch, also for the same process: a commit of an old epoch whose outcome is unknown can then no longer
+    succeed.
 
     Args:
-        database: Where the ledger is.
+        database: The database with the ledger.
         leader: This process's id: a UUID, new at each start.
-        alone: There can be no other process: a leader before this one is gone.
+        alone: No other process can exist, so any earlier leader is dead.
     """
 
     def __init__(self, database: Database, *, leader: str, alone: bool) -> None:
@@ -30,7 +30,7 @@ class PaperLease:
         self._alone = alone
 
     async def take(self, epoch: int | None) -> LeaseState:
-        """Renew the lease of an epoch; without one, or if it is over, begin one unless another leads."""
+        """Renew the lease of an epoch; if that is None or over, begin an epoch unless another leads."""
         if epoch is not None and await self._database.run(_RENEW, {"epoch": epoch}):
             return LeaseState(epoch, 0.0)
         [row] = await self._database.run(

@@ -1,4 +1,4 @@
-"""The rows of the ledger's statements, and what stands in them."""
+"""The rows of the ledger's statements, and their decoding."""
 
 from typing import NamedTuple
 
@@ -14,14 +14,14 @@ EXPIRED = TransactionStatus(TransactionState.EXPIRED)
 
 
 class MarketRow(NamedTuple):
-    """The market as it was made."""
+    """The market's parameters, as created."""
 
     seed: int
     slot_ms: int
 
 
 class PoolRow(NamedTuple):
-    """A pool, and as of which commit; ``state`` is None when it has not changed since."""
+    """A pool as of a commit; ``state`` is None if it has not changed since."""
 
     epoch: int
     sequence: int
@@ -38,7 +38,7 @@ class PoolRow(NamedTuple):
 
 
 class WalletRow(NamedTuple):
-    """What one owner holds of a token, in base units."""
+    """One owner's balance of a token, in base units."""
 
     owner: str
     token: str
@@ -46,7 +46,7 @@ class WalletRow(NamedTuple):
 
 
 class LeadRow(NamedTuple):
-    """The epoch that has begun; or, while another leads, only how long its lease lasts."""
+    """The epoch that has begun; or, while another process leads, only the remaining time of its lease."""
 
     epoch: int | None
     sequence: int | None
@@ -54,14 +54,14 @@ class LeadRow(NamedTuple):
 
 
 class TakenRow(NamedTuple):
-    """A transaction that was taken in."""
+    """A transaction that was accepted."""
 
     signature: str
     lands_slot: int
 
 
 class StatusRow(NamedTuple):
-    """What is known of a transaction."""
+    """A transaction's status."""
 
     signature: str
     status: str
@@ -81,7 +81,7 @@ class PendingRow(NamedTuple):
 
 
 class SettledRow(NamedTuple):
-    """A commit's number, and when what it landed has landed."""
+    """A commit's number, and when its transactions landed."""
 
     sequence: int
     slot: int
@@ -97,7 +97,7 @@ class TokenRow(NamedTuple):
 
 
 def pool_of(row: PoolRow, state: pool_json.Fields) -> PaperPool:
-    """Return the pool that stands in a row with its state."""
+    """Return a row's pool, with its state."""
     return PaperPool(
         row.id,
         Dex(row.dex),
@@ -113,7 +113,7 @@ def pool_of(row: PoolRow, state: pool_json.Fields) -> PaperPool:
 
 
 def status_of(row: StatusRow) -> TransactionStatus:
-    """Return what is known of the transaction that stands in a row."""
+    """Return the status of a row's transaction."""
     if row.status == "pending":
         return PENDING
     if row.status == "expired":
@@ -126,7 +126,7 @@ def status_of(row: StatusRow) -> TransactionStatus:
 
 
 def settled(execution: Execution, landing: Landing | None) -> TransactionStatus:
-    """Return what the one who submitted a transaction is told of its execution; ``landing``: if it landed."""
+    """Return an executed transaction's status; ``landing`` is used only if it landed."""
     if execution.amount_in is not None and execution.amount_out is not None:
         fill = Fill(execution.amount_in, execution.amount_out, execution.signature)
         return TransactionStatus(TransactionState.LANDED, fill=fill, landing=landing)
