@@ -1,7 +1,7 @@
-"""Leadership: of the processes that share a database one leads, by a lease that it renews before it expires.
+"""Leadership: one of the processes that share a database leads, by a lease that it renews before it expires.
 
-What is led decides where the lease is: in the table of leases (``leases.py``), or where the leader's writes
-are, if each of them must name the leader's epoch.
+The lease is in the table of leases (``leases.py``), or, if each of the leader's writes must check the epoch,
+beside the rows that it writes.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ LEASE_MS = 3_000
 """How long a lease lasts unless it is renewed."""
 
 _RENEW_EVERY_S = 1.0
-# Every follower checks when a lease expires; one that comes second need not check again at once.
+# Every follower checks when a lease expires; those that do not get it need not check again at once.
 _SHORTEST_PAUSE_S = 0.05
 
 
@@ -27,9 +27,9 @@ class LeaseState(NamedTuple):
     """Which process leads.
 
     Attributes:
-        epoch: Counts the leaders: this process's epoch, if it leads; the same as before only if no other can
+        epoch: The number of the leadership, if this process leads; unchanged only if no other process can
             have led in between. None: another leads.
-        left_s: Seconds until the other's lease expires, unless it is renewed.
+        left_s: Seconds until the other process's lease expires, unless it is renewed.
     """
 
     epoch: int | None
@@ -37,19 +37,19 @@ class LeaseState(NamedTuple):
 
 
 class Lease(Protocol):
-    """A lease in PostgreSQL, as one process sees it. Each method raises ``UnavailableError`` without it."""
+    """One process's view of a lease. Methods raise ``UnavailableError`` if PostgreSQL is unavailable."""
 
     async def take(self, epoch: int | None) -> LeaseState:
-        """Renew the lease of an epoch; without one, or if it is over, take it unless another leads."""
+        """Renew the lease of an epoch; if that is None or over, take the lease unless another leads."""
         ...
 
     async def give_up(self, epoch: int) -> None:
-        """Let another process lead at once."""
+        """Release the lease, so that another process can lead at once."""
         ...
 
 
 class Leadership:
-    """Whether this process leads. A loop of its own takes the lease, renews it and follows meanwhile.
+    """Whether this process leads. A background loop takes the lease and renews it.
 
     ::
 
@@ -60,16 +60,16 @@ class Leadership:
             +-+ its lease expires                         |
             ^                                             |
             +---------------------------------------------+
-              another has taken over, PostgreSQL is away, or the epoch was abandoned
+              another has taken over, PostgreSQL is unavailable, or the epoch was abandoned
 
-    ``stop`` gives the lease up, so that another leads at once. The lease of a process that dies expires.
+    ``stop`` releases the lease, so that another process leads at once. The lease of a dead process expires.
 
     Args:
-        lease: What the leader holds.
-        clock: Paces.
-        name: For the log: what the leader does.
-        retry_s: How soon to check again when PostgreSQL was away.
-        on_change: Called when ``epoch`` has changed. Must not wait.
+        lease: The lease.
+        clock: Times the checks.
+        name: The leader's task, for the log.
+        retry_s: The pause before the next check when PostgreSQL was unavailable.
+        on_change: Called when ``epoch`` has changed. Must not block.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Leadership:
         """Take the lease or renew it now.
 
         Raises:
-            UnavailableError: PostgreSQL is away, so this process follows.
+            UnavailableError: PostgreSQL is unavailable, so this process follows.
         """
         self._next_check = self._clock.monotonic() + self._retry_s
         try:
@@ -110,11 +110,11 @@ class Leadership:
         self._become(state.epoch)
 
     def start(self) -> None:
-        """Begin to check, at once or when the last check says."""
+        """Begin to check, at once or at the time that the last check set."""
         self._loop.start()
 
     async def stop(self) -> None:
-        """Check no more, and give up the lease. To be called when what is led has stopped."""
+        """Stop checking, and release the lease. Call it after the leader's work has stopped."""
         await self._loop.stop()
         epoch, self._epoch = self._epoch, None
         if epoch is None:
@@ -122,10 +122,10 @@ class Leadership:
         try:
             await self._lease.give_up(epoch)
         except UnavailableError as error:
-            log.debug("%s: the lease runs out by itself (%s)", self._name, error)
+            log.debug("%s: cannot release the lease, it will expire (%s)", self._name, error)
 
     def abandon(self, epoch: int) -> None:
-        """Lead no more in an epoch, if it is the present one; the next check is at once."""
+        """Stop leading in an epoch, if it is the current one, and check again at once."""
         if epoch == self._epoch:
             self._next_check = 0.0
             self._check_now.set()
@@ -135,7 +135,7 @@ class Leadership:
         while True:
             epoch = self._epoch
             state = await self._lease.take(epoch)
-            # Else it was abandoned meanwhile, and what has been renewed is not wanted.
+            # Otherwise the epoch was abandoned meanwhile, and the renewed lease is not wanted.
             if epoch == self._epoch:
                 return state
 
@@ -155,4 +155,4 @@ class Leadership:
             try:
                 await self.check()
             except UnavailableError as error:
-                log.debug("%s: PostgreSQL is away (%s)", self._name, error)
+                log.debug("%s: PostgreSQL is unavailable (%s)", self._name, error)

@@ -1,4 +1,4 @@
-"""The table of leases: under each name one process leads."""
+"""A named lease: one process holds it and renews it before it expires."""
 
 from service.postgres.database import Database
 from service.postgres.leadership import LEASE_MS, LeaseState
@@ -9,13 +9,13 @@ _GIVE_UP = query("give_up_lease")
 
 
 class NamedLease:
-    """A lease in the table, as one process sees it. Fits ``leadership.Lease``.
+    """One process's view of a lease in the table. Implements ``leadership.Lease``.
 
     Args:
-        database: Where the table is.
+        database: The database with the table.
         name: The lease's name.
         leader: This process's id: a UUID, new at each start.
-        alone: There can be no other process: a leader before this one is gone.
+        alone: No other process can exist, so any earlier leader is dead.
     """
 
     def __init__(self, database: Database, *, name: str, leader: str, alone: bool = False) -> None:
