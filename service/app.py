@@ -92,24 +92,24 @@ class Service:
         return [
             Part(stop=market.database.close),
             Part(stop=storage.database.close),
-            # Closed last but for PostgreSQL: whatever stops may still have something to send.
+            # Closed after all parts but PostgreSQL: a part that stops may still send messages.
             Part(stop=storage.link.close),
             Part(start=self._prepare, stop=market.venue.stop),
             Part(stop=storage.orders.stop),
             Part(start=storage.feeds.start, stop=storage.feeds.stop),
             Part(start=stream.start, drain=stream.stop),
             Part(start=storage.bus.start, stop=storage.bus.stop),
-            # All have said by now what they need of Redis; whether it has that is known before work begins.
+            # All parts have registered their needs of Redis by now; they are checked before work begins.
             Part(start=self._start_link),
-            # It signs off when nothing of this process claims, fires or writes any more.
+            # It deregisters the process after all parts that claim, fire or write have stopped.
             Part(start=execution.sweep.start, stop=execution.sweep.stop),
             Part(start=execution.ending_loop.start, stop=execution.ending_loop.stop),
             Part(start=execution.triggers.start, stop=execution.triggers.stop),
             Part(stop=storage.claims.stop),
             Part(stop=storage.journal.stop),
-            # Before the writes end that it waits for.
+            # Stopped before the journal and the claims, because it waits for their writes.
             Part(stop=execution.engine.cancel_running),
-            # Last: a job must not run before this process is known to the others.
+            # Last: a job must not run before this process is registered.
             Part(
                 start=execution.receiver.start,
                 drain=lambda: execution.receiver.stop(self._grace_s),
@@ -118,29 +118,29 @@ class Service:
         ]
 
     async def start(self) -> None:
-        """Bring the schema up to date, recover what the last stop left, and begin to work.
+        """Migrate the schema, recover the orders that the last stop left, and begin to work.
 
         Raises:
-            RefusedError: PostgreSQL can be reached and will not have us.
-            UnavailableError: PostgreSQL cannot be reached for 30 s.
-            MigrationError: Its schema is not one of ours, or newer.
+            RefusedError: PostgreSQL is reachable and refuses the connection.
+            UnavailableError: PostgreSQL is unreachable for 30 s.
+            MigrationError: The schema is not this service's, or is newer.
         """
         await self._lifespan.start()
 
     async def drain(self) -> None:
-        """Take no new work, finish what can be finished in the grace, and tell the watchers to come back.
+        """Accept no new work, finish what the grace allows, and tell the watchers to reconnect.
 
-        To be called before the connections are closed: aiohttp's shutdown begins by reading from none of
-        them, and then no watcher's answer to that would be heard.
+        Call it before the connections are closed: aiohttp's shutdown first stops reading from all of them,
+        and then the watchers' close frames would not be received.
         """
         await self._lifespan.drain()
 
     async def stop(self) -> None:
-        """Stop in order; what has not been finished stands at a durable step."""
+        """Stop all parts in order; unfinished orders are at a durable step."""
         await self._lifespan.stop()
 
     async def _prepare(self) -> None:
-        """Do what needs PostgreSQL, as soon as it can be reached: it may start later than this process."""
+        """Do what needs PostgreSQL once it is reachable: it may start later than this process."""
         give_up = self._clock.monotonic() + _START_PATIENCE_S
         while True:
             try:
@@ -148,7 +148,7 @@ class Service:
                 await self.execution.sweep.recover(alone=self._alone)
                 await self.market.venue.start()
             except RefusedError:
-                raise  # trying again will not help
+                raise  # a retry will not help
             except (UnavailableError, VenueUnavailableError) as error:
                 if self._clock.monotonic() > give_up:
                     raise

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the service, and what it does at each step of the lifespan.
+    """A part of the service, and its function for each step of the lifespan.
 
     Attributes:
         start: Begins. It may be cancelled at any point.
-        drain: Takes no new work and finishes what it can, while everything else still runs.
-        stop: Ends. It is also called when ``start`` was cancelled, failed, or was never reached.
+        drain: Accepts no new work and finishes what it can, while all other parts still run.
+        stop: Ends. It is also called if ``start`` was cancelled, failed, or was never called.
     """
 
     start: Callable[[], Awaitable[None] | None] | None = None
@@ -23,11 +23,11 @@ class Part:
 class Lifespan:
     """Starts, drains and stops parts; each of the three may be called twice.
 
-    A part may use those before it as long as it runs::
+    A running part may use the parts before it::
 
         start     first part -> last part
         drain     last part -> first part
-        stop      last part -> first part, each of them, whatever becomes of the others
+        stop      last part -> first part, all of them, even if some fail
 
     Args:
         parts: In the order in which they start.
@@ -38,7 +38,7 @@ class Lifespan:
         self._started = False
 
     async def start(self) -> None:
-        """Start every part. When it is cancelled or fails, ``stop`` ends whatever runs by then."""
+        """Start every part. If this is cancelled or fails, ``stop`` ends the parts that have started."""
         if self._started:
             return
         self._started = True
@@ -49,7 +49,7 @@ class Lifespan:
                     await starting
 
     async def drain(self) -> None:
-        """Drain every part, the last one first."""
+        """Drain every part, in reverse order."""
         if not self._started:
             return
         for part in reversed(self._parts):
@@ -57,7 +57,7 @@ class Lifespan:
                 await part.drain()
 
     async def stop(self) -> None:
-        """Stop every part, the last one first. An error is raised when all have stopped."""
+        """Stop every part, in reverse order. Errors are raised after all have stopped."""
         if not self._started:
             return
         self._started = False

@@ -1,6 +1,6 @@
 """Builds the parts of the service, group by group: storage, market, execution.
 
-Each group is given those before it. What starts and stops them, and when, is in ``app.py``.
+Each group receives the groups before it. ``app.py`` starts and stops them.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Servers:
 
 
 class Storage:
-    """PostgreSQL and Redis, the orders in them, and what watchers are told of their steps."""
+    """PostgreSQL and Redis, the orders in them, and the feeds of their steps."""
 
     def __init__(self, settings: Settings, servers: Servers, clock: Clock) -> None:
         self.clock = clock
@@ -91,7 +91,7 @@ class Storage:
         )
 
     async def prepare(self) -> None:
-        """Bring the schema up to date, and learn and set what all instances share."""
+        """Migrate the schema, read the deployment's id, and set the rate limit that all instances share."""
         await migrate(self.database)
         await self.deployment.read(self.database, self.clock)
         await self.rate_limit.put_in_force(self.database)
@@ -102,7 +102,7 @@ class Market:
 
     def __init__(self, settings: Settings, servers: Servers, storage: Storage) -> None:
         clock = storage.clock
-        # The venue stands behind a wire of its own.
+        # The venue has its own connections.
         self.database = Database(
             servers.database_url, size=_VENUE_CONNECTIONS, clock=clock, beside=storage.database
         )
@@ -122,7 +122,7 @@ class Market:
 
 
 class Execution:
-    """What works on orders, has them worked on, and ends them on time."""
+    """The engine, and the loops that fire, enqueue, execute and end orders."""
 
     def __init__(self, settings: Settings, servers: Servers, storage: Storage, market: Market) -> None:
         clock = storage.clock
