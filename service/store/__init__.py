@@ -1,10 +1,10 @@
-"""The truth about every order. Only this package touches the engine's own tables.
+"""Stores orders. Only this package accesses the engine's own tables.
 
-journal.py     inserts orders and moves them
-claims.py      starts work on orders
+journal.py     inserts orders and appends transitions
+claims.py      claims orders for execution
 orders.py      reads orders
-resting.py     orders that wait for a trigger
+resting.py     reads, fires and amends resting orders
 endings.py     cancels and expires orders
-instances.py   heartbeats of the instances, and what dead ones have left
-rate_limit.py  how many orders may start in a minute
+instances.py   heartbeats of the instances, and takeover of a dead one's orders
+rate_limit.py  limits how many orders may start per minute
 """

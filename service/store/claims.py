@@ -1,7 +1,7 @@
-"""Claims: a process makes an order its own, and is handed what it needs to work on it.
+"""Claims: a process becomes the owner of an order, and reads what it needs to execute it.
 
-A claim is the one write of an order that is fenced not by its version but by its owner: it takes
-an order that nobody owns. From then on only the owner's transitions are accepted.
+A claim is the only write of an order that is fenced by its owner instead of its version: it takes an
+order without an owner. From then on only the owner's transitions are accepted.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from service.store.rate_limit import RateLimit
 
 
 class _ClaimRow(NamedTuple):
-    """An order that was claimed; of one that has to wait there is only ``wait_ms``."""
+    """A claimed order; of a deferred one only ``id`` and ``wait_ms`` are set."""
 
     id: str
     order_type: str
@@ -49,13 +49,13 @@ _CLAIM_AT_RATE = query("claim_orders_at_rate", _ClaimRow)
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An order that is this process's, under the id ``owner``, as it stands.
+    """The current state of an order that this process owns, under the id ``owner``.
 
-    It is no ``Order``: what the execution needs is read with the claim itself, and the history is not.
+    It is not an ``Order``: the claim reads what the execution needs, without the history.
 
-    ``amount`` is base units of the token whose side ``swap_mode`` fixes, ``limit_out`` base units that the
-    whole amount must pay at least. ``expires_at``, and ``submit_by``, after which nothing of it is submitted
-    and which is no later, are seconds since the Unix epoch. ``attempts`` are all that have begun,
+    ``amount`` is in base units of the token whose side ``swap_mode`` fixes; ``limit_out`` is the minimum
+    output for the whole amount, in base units. ``expires_at``, and ``submit_by``, the submission deadline,
+    which is no later, are in seconds since the Unix epoch. ``attempts`` counts all attempts that have begun,
     ``attempts_since_rest`` those since the order last rested.
     """
 
@@ -79,25 +79,25 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The order cannot start yet: for so long by the rate limit; 0: because another has it locked."""
+    """The order cannot start yet: how long the rate limit delays it; 0: another transaction has it locked."""
 
     wait_ms: int
 
 
 Claim = Claimed | Deferred | None
-"""None: the order is another's, or has ended, or is not due, or does not exist."""
+"""None: the order has another owner, has ended, is not due, or does not exist."""
 
 
 class Claims:
     """Claims orders for one process.
 
     Args:
-        database: Where orders are.
+        database: The engine's database.
         clock: For write ids.
-        on_commit: Told of the entries that claims append.
-        identity: Under which id this process owns orders.
-        rate_limit: How many orders may start in a while.
-        group_limit: How many rows go into one statement.
+        on_commit: Called with the entries that claims append.
+        identity: The id under which this process owns orders.
+        rate_limit: How many orders may start per window.
+        group_limit: The maximum number of rows in one statement.
     """
 
     def __init__(
@@ -124,11 +124,11 @@ class Claims:
         )
 
     async def claim(self, order_id: str) -> Claim:
-        """Make an order this process's if it may be, however long PostgreSQL takes."""
+        """Claim an order for this process if it is due and free, however long PostgreSQL takes."""
         return await self._claims.submit(order_id)
 
     async def stop(self) -> None:
-        """Wait until every claim has been answered, unless PostgreSQL is away."""
+        """Wait until every pending claim is finished, unless PostgreSQL is unavailable."""
         await self._claims.stop()
 
     async def _write_claims(self, order_ids: list[str]) -> list[Claim | Exception]:

@@ -1,10 +1,10 @@
-"""Endings without a fill: orders that are cancelled or whose time is over.
+"""Endings without a fill: cancellation and expiry.
 
-An order's time is over when its ``expiresAt`` has come, or when it had to be submitted by now and was not.
+An order expires when its ``expiresAt`` has passed, or when it was not submitted by its deadline.
 
-A cancellation is a flag first, durable before the order's status is read; then every flagged order ends
-of which nothing has been sent. What has been submitted stays until its outcome is known: the journal sees
-the flag when the attempt has failed, and cancels then.
+A cancellation first sets a flag, durable before the order's status is read; then every flagged order ends
+that has not been submitted. A submitted order continues until its outcome is known: if the attempt fails,
+the journal sees the flag and cancels the order.
 """
 
 from dataclasses import asdict, dataclass
@@ -39,7 +39,7 @@ _END_CANCELLED = query("end_cancelled", EntryRow)
 _END_EXPIRED = query("end_expired", EntryRow)
 
 MOST_AT_ONCE = 200
-"""So many orders end in one statement: what keeps the event loop waiting for a few milliseconds only."""
+"""The maximum number of orders that end in one statement: they occupy the event loop for a few ms only."""
 
 _BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 
@@ -54,7 +54,7 @@ _NOT_IN_TIME = _reason(FailureCode.NOT_SUBMITTED_IN_TIME)
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which open orders are meant; None: any."""
+    """Selects open orders; None matches any."""
 
     order_type: str | None = None
     token_in: str | None = None
@@ -63,14 +63,14 @@ class Filter:
 
 
 class Endings:
-    """Ends orders that are not to be filled.
+    """Ends orders without a fill.
 
-    Every method raises ``UnavailableError`` while PostgreSQL is away, and may be called again then.
+    Every method raises ``UnavailableError`` while PostgreSQL is unavailable, and can be repeated.
 
     Args:
-        database: Where orders are.
+        database: The engine's database.
         clock: For write ids.
-        on_commit: Told of the entries.
+        on_commit: Called with the entries.
     """
 
     def __init__(self, database: Database, clock: Clock, on_commit: OnCommit) -> None:
@@ -79,14 +79,14 @@ class Endings:
         self._on_commit = on_commit
 
     async def cancel(self, order_id: str) -> None:
-        """Cancel an order, or see to it that it is cancelled as soon as its attempt has failed."""
+        """Cancel an order; if it has been submitted, it is cancelled as soon as its attempt fails."""
         crash_points.reach("before request cancel")
         await self._database.run_through_conflicts(_REQUEST, {"ids": [order_id]})
         crash_points.reach("after request cancel")
         await self.end_cancelled([order_id])
 
     async def cancel_matching(self, wanted: Filter) -> tuple[int, int]:
-        """Cancel all open orders that match; return how many are cancelled, and how many may yet land."""
+        """Cancel all matching open orders; return how many are cancelled, and how many may still land."""
         cancelled = requested = 0
         after: str = _BEFORE_ALL
         until: str | None = None
@@ -106,21 +106,21 @@ class Endings:
             order_ids = sorted(row.order_id for row in rows)
             after, until = order_ids[-1], rows[0].until
             await self.end_cancelled(order_ids)
-            # Some may have been ended by others, or have landed meanwhile.
+            # Some may have been ended by another process, or have landed meanwhile.
             [now] = await self._database.run_through_conflicts(_COUNT_CANCELLED, {"ids": order_ids})
             cancelled, requested = cancelled + now.cancelled, requested + now.still_open
 
     async def end_cancelled(self, order_ids: list[str] | None = None) -> int:
-        """End orders whose cancellation was requested, these or any; return how many ended."""
+        """End orders whose cancellation was requested (None: all such orders); return how many ended."""
         crash_points.reach("before end cancelled")
         count = await self._end(_END_CANCELLED, {"ids": order_ids})
         crash_points.reach("after end cancelled")
         return count
 
     async def end_expired(self) -> int:
-        """End orders whose time is over and of which nothing has been sent.
+        """End orders that have expired and have not been submitted.
 
-        PostgreSQL alone says that a time is over, so none ends early. Returns how many ended: with
+        Expiry is decided by PostgreSQL's clock alone, so no order ends early. Returns how many ended; if
         ``MOST_AT_ONCE``, there may be more.
         """
         crash_points.reach("before end expired")

@@ -1,6 +1,6 @@
-"""The processes that execute orders: heartbeats, and the orders that nobody is working on.
+"""The processes that execute orders: heartbeats, and orders that no process is executing.
 
-All of it is judged by PostgreSQL's clock.
+PostgreSQL's clock decides everything here.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ _WAKE_DUE = query("wake_due_orders")
 _FIND_IDLE = query("find_idle_orders")
 
 MOST_A_SWEEP = 1_000
-"""As many orders are woken at once, at most, of those that have started, and of the others."""
+"""The maximum number of orders woken at once, of those that have started and of the others each."""
 
 
 class Identity:
-    """The id under which this process owns orders: a new one each start, and each time it was judged dead."""
+    """The id under which this process owns orders: new at each start and after being declared dead."""
 
     def __init__(self, clock: Clock, *, timeout_ms: int) -> None:
         self._clock = clock
@@ -35,28 +35,28 @@ class Identity:
 
     @property
     def lapsed(self) -> bool:
-        """Whether this process was not heard of for so long that others may think it dead."""
+        """Whether the last heartbeat is so old that other processes may have declared this one dead."""
         return self._clock.monotonic() - self._heard_at > self._timeout_s
 
     def heard(self, since: float) -> None:
-        """Note that this process was heard of: at the latest at ``since``, on the monotonic clock."""
+        """Record a heartbeat, begun at ``since`` on the monotonic clock."""
         self._heard_at = since
 
     def renew(self) -> None:
-        """Take a new id: what was owned under the old one is not this process's any more."""
+        """Take a new id: this process no longer owns the old id's orders."""
         self.id = self._clock.new_instance_id()
 
 
 class Instances:
     """This process among those that share the database.
 
-    Every method raises ``UnavailableError`` while PostgreSQL is away.
+    Every method raises ``UnavailableError`` while PostgreSQL is unavailable.
 
     Args:
-        database: Where instances are registered.
-        clock: Told PostgreSQL's time.
-        identity: This process's.
-        dead_after_ms: A process not heard of for so long is dead, and its orders are for others.
+        database: The engine's database.
+        clock: Updated with PostgreSQL's time.
+        identity: This process's identity.
+        dead_after_ms: A process without a heartbeat for this long is dead, and others take its orders.
     """
 
     def __init__(self, database: Database, clock: Clock, identity: Identity, *, dead_after_ms: int) -> None:
@@ -66,13 +66,13 @@ class Instances:
         self._dead_after_ms = dead_after_ms
 
     async def register(self) -> None:
-        """Say that this process has started, under its present id."""
+        """Register this process under its current id."""
         since = self._clock.monotonic()
         await self._database.run(_REGISTER, {"id": self._identity.id})
         self._identity.heard(since)
 
     async def heartbeat(self) -> bool:
-        """Say that this process is alive; False when it has been judged dead."""
+        """Send a heartbeat; return False if this process has been declared dead."""
         since = self._clock.monotonic()
         rows = await self._database.run(_HEARTBEAT, {"id": self._identity.id})
         for (epoch_s,) in rows:
@@ -81,38 +81,38 @@ class Instances:
         return bool(rows)
 
     async def remove_dead(self, *, all_others: bool = False) -> list[str]:
-        """Remove the processes that are dead, or all but this one, and return their ids."""
+        """Remove dead processes, or all but this one, and return their ids."""
         parameters = {"own": self._identity.id, "dead_after_ms": 0 if all_others else self._dead_after_ms}
         return [row[0] for row in await self._database.run(_REMOVE_DEAD, parameters)]
 
     async def release_orphans(self) -> list[str]:
-        """Take dead processes' orders from them and return the orders' ids."""
+        """Release the orders of dead processes and return the orders' ids."""
         return [row[0] for row in await self._database.run(_RELEASE_ORPHANS)]
 
     async def leave(self, spent: Sequence[str] = (), *, all_due: bool = False) -> list[str]:
-        """Sign off and give up this process's orders.
+        """Deregister this process and release its orders.
 
         Args:
-            spent: Orders whose wake-up this process has spent without claiming them.
-            all_due: Whether that may be any order.
+            spent: Orders whose wake-up this process has consumed without claiming them.
+            all_due: Whether that can be any due order.
 
         Returns:
-            The ids of all orders that are to be woken now.
+            The ids of all orders to wake now.
         """
         parameters = {"id": self._identity.id, "spent": list(spent), "all_due": all_due}
         return [row[0] for row in await self._database.run(_LEAVE, parameters)]
 
     async def put_back(self, order_ids: Sequence[str]) -> None:
-        """Have orders woken again: their wake-ups were spent, and the orders were not claimed."""
+        """Have orders woken again: their wake-ups were consumed without a claim."""
         await self._database.run(_PUT_BACK, {"ids": list(order_ids)})
 
     async def wake_due(self, *, rate_limit: RateLimit, wake_after_ms: int, again: bool = False) -> list[str]:
-        """Return orders that should be worked on, and not again within ``wake_after_ms``.
+        """Return due orders without an owner, and postpone their next wake-up.
 
         Args:
-            rate_limit: Of orders that have yet to start, only as many are returned as may.
-            wake_after_ms: For how long an order that is returned is not returned again.
-            again: Also return those of which a wake-up may still be on its way.
+            rate_limit: Of orders that have not started, returns only as many as it allows now.
+            wake_after_ms: How long a returned order is not returned again.
+            again: Also return orders whose wake-up may still be in flight.
         """
         rows = await self._database.run(
             _WAKE_DUE,
@@ -126,7 +126,7 @@ class Instances:
         return [row[0] for row in rows]
 
     async def release(self, order_ids: list[str]) -> None:
-        """Give up some of this process's orders."""
+        """Release some of this process's orders."""
         await self._database.run(_RELEASE, {"owner": self._identity.id, "ids": order_ids})
 
     async def find_idle(self, running: list[str]) -> list[str]:

@@ -1,9 +1,9 @@
 """The journal: the writer of orders in execution. Every change is one conditional, group-committed write.
 
-``insert`` accepts an order, ``append`` moves one a step; each returns after its own commit. After a
-lost connection the outcome is unknown: the group is written again, and what did not move is read
-back. The entry at its place carries the id of the write that made it, so a writer knows its own.
-Whatever turns out to be committed is told to ``on_commit``, and nothing before.
+``insert`` stores an order, ``append`` writes one transition; each returns after its commit. After a lost
+connection the outcome is unknown: the group is written again, and the entries of rows that did not change
+are read back. Each entry carries the id of its write, so a writer recognises its own. ``on_commit`` is
+called with everything that was committed, and never earlier.
 """
 
 import base64
@@ -28,7 +28,7 @@ from service.postgres.queries import query
 
 
 class EntryRow(NamedTuple):
-    """An order and the entry that its history has got."""
+    """An order's id and the entry that was appended to its history."""
 
     id: str
     entry: StoredEntry
@@ -56,18 +56,18 @@ _values_of = attrgetter(*_REQUEST, *(f"terms.{name}" for name in _TERMS))
 
 
 class SupersededError(Exception):
-    """Another writer has moved the order, or owns it now: this one stops working on it."""
+    """Another writer has changed the order or owns it: this one stops executing it."""
 
 
 class ClientOrderIdTakenError(Exception):
-    """The account has used this client order id before."""
+    """The account has already used this client order id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One step of an order, wanted by ``owner``, who last saw the order at ``version``.
+    """One step of an order, to be written by ``owner``, which last read the order at ``version``.
 
-    Once written it is a ``Committed``: with the entry's time, and perhaps in another status.
+    Once written it is a ``Committed``, with the entry's timestamp, and possibly in another status.
     """
 
     order_id: str
@@ -85,21 +85,21 @@ class Transition:
 
 
 OnCommit = Callable[[Sequence[Committed]], None]
-"""Told of every step after its commit, a group at a time. Must not wait."""
+"""Called with every step after its commit, a group at a time. Must not block."""
 
 
 class Journal:
     """Writes orders.
 
     Args:
-        database: Where to.
+        database: The engine's database.
         clock: For write ids.
-        on_commit: Told of what has been committed.
-        on_late_insert: Told the id of an order that was stored when its client did not wait any more.
-        insert_limit: How many inserts may wait before more are refused.
-        group_limit: How many rows go into one statement.
-        wake_after_ms: When the sweep sends a wake-up for an order whose own was lost.
-        instance_timeout_ms: A process that was not heard of for so long signs nothing new.
+        on_commit: Called with committed steps.
+        on_late_insert: Called with the id of an order that was stored after its client's time-out.
+        insert_limit: The maximum number of queued inserts; more are rejected.
+        group_limit: The maximum number of rows in one statement.
+        wake_after_ms: How long after the insert the sweep wakes an order whose own wake-up was lost.
+        instance_timeout_ms: A process without a heartbeat for this long signs no new transaction.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Journal:
             limit=insert_limit,
             on_unclaimed=lambda order: on_late_insert(order.id),
         )
-        # Never refused and never given up: an order in execution has nowhere else to go.
+        # Never rejected and never abandoned: an order in execution depends on this write.
         self._appends = Batcher(
             self._write_transitions,
             clock=clock,
@@ -138,26 +138,26 @@ class Journal:
         )
 
     async def insert(self, order: NewOrder, timeout_s: float) -> str:
-        """Store a new order and return its creation time.
+        """Store a new order and return its creation time (RFC 3339).
 
         Raises:
             ClientOrderIdTakenError: Nothing was stored.
             QueueFullError: Nothing was stored.
-            UnavailableError: If ``unknown``, the order may exist under its id, or may yet.
+            UnavailableError: If ``unknown``, the order may exist under its id now, or later.
         """
         return await self._inserts.submit(order, timeout_s)
 
     async def append(self, transition: Transition) -> Committed:
-        """Move an order one step, waiting for PostgreSQL as long as it takes.
+        """Write a transition, waiting for PostgreSQL as long as it takes.
 
         Raises:
-            SupersededError: The order is no longer the writer's, or no longer at its version; or the
-                step is a new transaction, and the writer was not heard of for so long that it may be dead.
+            SupersededError: The order has another owner or another version; or the step is a new
+                transaction, and the order has expired or its writer's last heartbeat is too old.
         """
         return await self._appends.submit(transition)
 
     async def stop(self) -> None:
-        """Wait until every write that was asked for has been answered, unless PostgreSQL is away."""
+        """Wait until every pending write is finished, unless PostgreSQL is unavailable."""
         await self._inserts.stop()
         await self._appends.stop()
 
@@ -169,7 +169,7 @@ class Journal:
         )
         inserted = {row.id: row.created_at for row in written}
         crash_points.reach("after insert")
-        # Those who trigger want to know; nobody watches an order yet that was not accepted before.
+        # For the triggers; a new order that does not rest has no watchers yet.
         resting = [
             Committed(order.id, opened(inserted[order.id]))
             for order in orders
@@ -179,7 +179,7 @@ class Journal:
             self._on_commit(resting)
         missing = [order.id for order in orders if order.id not in inserted]
         if missing:
-            # Not inserted now: by an earlier write whose answer was lost, or not at all.
+            # Not inserted by this write: by an earlier one whose response was lost, or not at all.
             found = await self._read_back(dict.fromkeys(missing, 0))
             inserted |= {order_id: entry["timestamp"] for order_id, entry in found.items()}
         return [inserted.get(order.id) or ClientOrderIdTakenError() for order in orders]
@@ -218,7 +218,7 @@ class Journal:
         return results
 
     async def _read_back(self, versions: dict[str, int]) -> dict[str, StoredEntry]:
-        """Read the entries that follow the given versions, where there are any."""
+        """Return the entries that follow the given versions, where they exist."""
         rows = [{"id": order_id, "version": version} for order_id, version in versions.items()]
         found = await self._database.read(_READ_BACK, {"rows": as_json(rows)})
         return {row.id: row.entry for row in found if row.entry is not None}
@@ -234,7 +234,7 @@ def _new_row(order: NewOrder, write_id: str) -> dict[str, object]:
 
 
 def terms_row(terms: Terms) -> dict[str, object]:
-    """Return terms by their columns."""
+    """Return terms by column name."""
     return {name: getattr(terms, name) for name in _TERMS}
 
 
@@ -269,5 +269,5 @@ def _row(transition: Transition) -> dict[str, object]:
 
 
 def as_json(rows: Sequence[Mapping[str, object]]) -> str:
-    """Write rows for a statement that takes them as one JSON array."""
+    """Encode rows for a statement that takes them as one JSON array."""
     return orjson.dumps(rows).decode()

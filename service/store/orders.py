@@ -20,7 +20,7 @@ from service.turns import Steps, Turns
 
 
 class Position(NamedTuple):
-    """A place in a list of orders, newest first: microseconds since the Unix epoch, and the id."""
+    """A position in a list of orders, newest first: microseconds since the Unix epoch, and the id."""
 
     created_us: int
     order_id: str
@@ -91,7 +91,7 @@ _LATEST_TRANSACTION = query("get_latest_transaction", _TransactionRow)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The places of some orders in a list, and whether more follow."""
+    """The positions of a page's orders in a list, and whether more follow."""
 
     places: list[Position]
     more: bool
@@ -100,12 +100,12 @@ class Page:
 class Orders:
     """Reads orders.
 
-    Raises ``UnavailableError`` from every method while PostgreSQL is away.
+    Every method raises ``UnavailableError`` while PostgreSQL is unavailable.
 
     Args:
-        database: Where orders are.
-        clock: For reads that go together.
-        group_limit: How many orders are read by one statement.
+        database: The engine's database.
+        clock: For grouped reads.
+        group_limit: The maximum number of orders read by one statement.
     """
 
     def __init__(self, database: Database, clock: Clock, *, group_limit: int) -> None:
@@ -121,7 +121,7 @@ class Orders:
                 read_group,
                 clock=clock,
                 name="read orders",
-                # Whoever asks twice for the same order at once may be answered by two statements.
+                # Two concurrent reads of the same order may be served by two statements.
                 key=lambda order_id: order_id,
                 largest=group_limit,
                 patient=False,
@@ -131,12 +131,12 @@ class Orders:
         self._whole_reads = batcher(self._get_many_whole)
 
     async def stop(self) -> None:
-        """Wait until every read that was asked for has been answered, unless PostgreSQL is away."""
+        """Wait until every pending read is finished, unless PostgreSQL is unavailable."""
         await self._reads.stop()
         await self._whole_reads.stop()
 
     async def get(self, order_id: str) -> Order | None:
-        """Return an order with its last quotes; those asked for at the same time are read together."""
+        """Return an order with its last quotes. Concurrent reads are grouped."""
         return await self._reads.submit(order_id)
 
     async def get_whole(self, order_id: str) -> Order | None:
@@ -147,26 +147,26 @@ class Orders:
         """Return the orders that exist, by id, with their last quotes."""
         rows = await self._database.read(_GET, {"ids": order_ids})
         if len(rows) > 1:
-            await asyncio.sleep(0)  # reading them has had a turn already
+            await asyncio.sleep(0)  # receiving the rows has already taken a turn of the event loop
         return await self._turns.take(_orders(rows))
 
     async def _get_many_whole(self, order_ids: list[str]) -> dict[str, Order]:
         orders = await self.get_many(order_ids)
-        # Afterwards: quotes that came meanwhile belong to entries that will come too.
+        # Read after the orders: quotes written in between belong to entries that will follow.
         for row in await self._database.read(_GET_QUOTES, {"ids": order_ids}):
             if row.order_id in orders:
                 orders[row.order_id].routing[row.sequence] = RoutingRecord(row.quotes, row.route)
         return orders
 
     async def find_by_client_id(self, client_order_id: str) -> Order | None:
-        """Return the order that was placed under a client's own id."""
+        """Return the order with a client order id."""
         rows = await self._database.read(
             _FIND_CLIENT_ORDER, {"account": DEFAULT_ACCOUNT, "client_order_id": client_order_id}
         )
         return await self.get(rows[0][0]) if rows else None
 
     async def page(self, status: Status | None, wanted: Filter, limit: int, before: Position | None) -> Page:
-        """Return where the orders of a page stand, newest first, in one status (None: any)."""
+        """Return a page of orders' positions, newest first, in one status (None: any)."""
         statement = _LIST
         if status is not None:
             statement = _LIST_FINISHED if status in TERMINAL else _LIST_OPEN
@@ -183,7 +183,7 @@ class Orders:
         return Page(places[:limit], more=len(places) > limit)
 
     async def versions(self, order_ids: list[str]) -> dict[str, int]:
-        """Return how far orders have come, by id."""
+        """Return the versions of orders, by id."""
         rows = await self._database.read(_VERSIONS, {"ids": order_ids})
         return {row.id: row.version for row in rows}
 
@@ -207,7 +207,7 @@ def _orders(rows: list[OrderRow]) -> Steps[dict[str, Order]]:
 
 
 def order_of(row: OrderRow) -> Order:
-    """Return the order that stands in a row."""
+    """Return the order of a row."""
     quoted = fill = None
     if row.quoted_in is not None and row.quoted_out is not None:
         quoted = Amounts(row.quoted_in, row.quoted_out)

@@ -1,4 +1,4 @@
-"""How many orders may start in a minute, over all processes."""
+"""The rate limit: how many orders may start per minute, over all processes."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ _SET_RATE_LIMIT = query("set_rate_limit")
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most ``starts`` orders start in any ``window_ms``, by PostgreSQL's clock; 0 starts is no limit."""
+    """At most ``starts`` orders start in any ``window_ms``, by PostgreSQL's clock; 0 starts: no limit."""
 
     starts: int
     window_ms: int = 60_000
 
     @property
     def parameters(self) -> dict[str, object]:
-        """What statements that keep to the limit take."""
+        """The parameters of statements that apply the limit."""
         return {"rate_limit": self.starts, "window_ms": self.window_ms}
 
     async def put_in_force(self, database: Database) -> None:
-        """Make this the limit of every process that uses the database."""
+        """Apply this limit to every process that uses the database."""
         if self.starts:
             await database.run(_SET_RATE_LIMIT, self.parameters)

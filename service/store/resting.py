@@ -1,4 +1,4 @@
-"""Orders that rest: read by those who trigger them, fired, and amended."""
+"""Resting orders: reads them for the triggers, fires and amends them."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ _BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 
 
 class RestingOrder(NamedTuple):
-    """An open order, as those who trigger need it: a row of the statements that read it.
+    """An open order as the triggers need it: a row of the statements that read it.
 
-    It is no ``Order``, for there may be a hundred thousand of them: they are read without their histories.
+    It is not an ``Order``: there may be a hundred thousand, so they are read without their histories.
 
-    ``amount_in`` and ``limit_out`` are base units; times are seconds since the Unix epoch.
+    ``amount_in`` and ``limit_out`` are in base units, times in seconds since the Unix epoch.
     """
 
     order_id: str
@@ -53,7 +53,7 @@ _AMEND = query("amend_order")
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """An order whose condition holds as it stood at a version, and what was seen, for its history."""
+    """An order whose condition held at a version of it, and the observed market data for its history."""
 
     order_id: str
     version: int
@@ -62,7 +62,7 @@ class Fired:
 
 @dataclass(frozen=True, slots=True)
 class Amendment:
-    """The terms of an open order from now on, and what its history says of the change."""
+    """The new terms of an open order, and the details of their history entry."""
 
     order_id: str
     version: int
@@ -71,16 +71,16 @@ class Amendment:
 
 
 class Resting:
-    """The orders that rest.
+    """Reads, fires and amends resting orders.
 
-    Every method raises ``UnavailableError`` while PostgreSQL is away.
+    Every method raises ``UnavailableError`` while PostgreSQL is unavailable.
 
     Args:
-        database: Where orders are.
+        database: The engine's database.
         clock: For write ids.
-        on_commit: Told of amendments.
-        wake_after_ms: When the sweep sends a wake-up for an order that was fired and whose own was lost.
-        market_order_age_s: How long after its firing a sniper order may be submitted; 0: any time.
+        on_commit: Called with amendments.
+        wake_after_ms: How long after its firing the sweep wakes an order whose own wake-up was lost.
+        market_order_age_s: How long after its firing a sniper order may be submitted; 0: no limit.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Resting:
         self._market_order_age_s = market_order_age_s
 
     async def scan(self) -> AsyncGenerator[list[RestingOrder], None]:
-        """Read all orders that rest and were not fired, page by page."""
+        """Read all resting orders that have not been fired, page by page."""
         after = _BEFORE_ALL
         while True:
             rows = await self._database.read(_SCAN, {"after": after, "limit": _PAGE})
@@ -110,16 +110,16 @@ class Resting:
             after = rows[-1].order_id
 
     async def get(self, order_ids: Sequence[str]) -> list[RestingOrder]:
-        """Return those of some orders that rest and were not fired."""
+        """Return those of the given orders that rest and have not been fired."""
         return await self._database.read(_GET, {"ids": list(order_ids)})
 
     async def rested_within(self, within_ms: int) -> dict[str, int]:
-        """Return the orders that began to rest, or were amended, in the last while, and their versions."""
+        """Return the versions of orders that began to rest, or were amended, in the last ``within_ms``."""
         rows = await self._database.read(_FIND_RESTED, {"within_ms": within_ms, "limit": _MOST_RECENT})
         return {row.order_id: row.version for row in rows}
 
     async def fire(self, orders: Sequence[Fired]) -> list[str]:
-        """Make orders due, those that still rest as they were seen; return their ids."""
+        """Make those orders due that still rest at the given version; return their ids."""
         rows = [{"id": each.order_id, "version": each.version, "observed": each.observed} for each in orders]
         fired = await self._database.run_through_conflicts(
             _FIRE,
@@ -132,9 +132,9 @@ class Resting:
         return [row[0] for row in fired]
 
     async def amend(self, amendment: Amendment) -> Committed | None:
-        """Amend an open order; None when it is not open any more, or not as it was seen.
+        """Amend an open order; return None if it is no longer open, or no longer at the given version.
 
-        After a lost answer (``UnavailableError.unknown``) it may have been amended.
+        After a lost response (``UnavailableError.unknown``) it may have been amended.
         """
         detail = {**amendment.detail, "writeId": self._clock.new_write_id()}
         conditions = amendment.terms.sniper_conditions
