@@ -1,8 +1,8 @@
-"""The history of an order: its entries, and the only functions that say what an entry tells of its step.
+"""The history of an order: its entries, and the only functions that create an entry's details.
 
-An entry has one form wherever it is: in PostgreSQL, in messages between instances, and in the API. So nothing
-has to be converted, however long a history is; a TypedDict costs nothing at run time. Two members are made in
-SQL, by the statement that knows them: ``attempt`` of ``routing``, and ``nextTryAt``.
+An entry has the same form in PostgreSQL, in messages between instances and in the API, so that long histories
+need no conversion; a TypedDict costs nothing at run time. Two members are computed in SQL: ``attempt`` of
+``routing``, and ``nextTryAt``.
 """
 
 from collections.abc import Mapping
@@ -20,21 +20,21 @@ from service.domain.transaction import Fill, Landing, SignedTransaction
 
 
 class ObservedLiquidity(TypedDict):
-    """What a pair's pools held, in display units of tokenOut or in dollars."""
+    """The liquidity of a pair's pools, in display units of tokenOut or in dollars."""
 
     amount: str
     unit: str
 
 
 class ObservedVolume(TypedDict):
-    """What was traded in the last seconds, in display units of tokenOut."""
+    """The volume of the last ``seconds``, in display units of tokenOut."""
 
     amount: str
     seconds: int
 
 
 class Observation(TypedDict, total=False):
-    """What was seen of the market when an order fired: the price, and what each condition is about."""
+    """The market data observed when an order fired: the price, and the value for each condition."""
 
     price: str
     poolId: str | None
@@ -43,11 +43,11 @@ class Observation(TypedDict, total=False):
 
 
 Change = TypedDict("Change", {"from": Any, "to": Any})
-"""A term of an order before and after an amendment, of whatever type the term is."""
+"""A term of an order before and after an amendment, of any type."""
 
 
 class Details(TypedDict, total=False):
-    """What an entry tells of its step. Amounts are decimal strings in display units, times RFC 3339."""
+    """The details of an entry. Amounts are decimal strings in display units, times RFC 3339."""
 
     attempt: int
     venue: str
@@ -74,14 +74,14 @@ class HistoryEntry(Details):
 
 
 class StoredEntry(HistoryEntry):
-    """An entry as it is stored: with the id of the write that made it, which is not for clients."""
+    """An entry as stored: with the id of the write that created it, which clients do not see."""
 
     writeId: NotRequired[str]
 
 
 def public(stored: StoredEntry) -> HistoryEntry:
-    """Return a stored entry as clients see it: without the write's id, what all entries have first."""
-    # PostgreSQL sorts the members; one that is named twice stays where it was first.
+    """Return a stored entry as clients see it: without the write id, and common members first."""
+    # PostgreSQL sorts the members; a repeated key keeps its first position in a dict.
     entry = cast(
         "StoredEntry",
         {
@@ -97,10 +97,10 @@ def public(stored: StoredEntry) -> HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A step that is durable: the history entry, and what came with it.
+    """A durable step: the history entry, and the data written with it.
 
-    ``quoted`` is what the route of a transaction was quoted. ``decimals_out`` are tokenOut's, with a step
-    that could be made only because they are known.
+    ``quoted`` are the quoted amounts of a transaction's route. ``decimals_out`` are tokenOut's decimals, with
+    a step that requires them.
     """
 
     order_id: str
@@ -122,17 +122,17 @@ def accepted(at: str) -> HistoryEntry:
 
 
 def opened(at: str) -> HistoryEntry:
-    """Return the second entry of an order that rests: it is open as soon as it is accepted."""
+    """Return the second entry of a resting order: it is open as soon as it is accepted."""
     return {"sequence": 2, "status": Status.OPEN, "timestamp": at}
 
 
 def routed(route: Route) -> Details:
-    """Tell which venue executes the route that was chosen."""
+    """Return the details of a chosen route: the venue that executes it."""
     return {"venue": route.venue}
 
 
 def signed(transaction: SignedTransaction, route: Route) -> Details:
-    """Tell what a transaction was quoted, and what it must keep to."""
+    """Return the details of a signed transaction: its quoted amounts and its limits."""
     decimals_in, decimals_out = TOKENS[route.token_in].decimals, TOKENS[route.token_out].decimals
     return {
         "txHash": transaction.id,
@@ -144,9 +144,9 @@ def signed(transaction: SignedTransaction, route: Route) -> Details:
 
 
 def landed(fill: Fill, landing: Landing | None) -> Details:
-    """Tell which transaction has landed, and when, where the venue still knows.
+    """Return the details of a landed transaction: its hash, and when it landed, if the venue still has that.
 
-    It is written down later than it landed: perhaps after the order's time.
+    The entry is written after the landing, possibly after the order's expiry.
     """
     details: Details = {"txHash": fill.tx_hash}
     if landing is not None:
@@ -156,17 +156,17 @@ def landed(fill: Fill, landing: Landing | None) -> Details:
 
 
 def attempt_failed(attempt: int, failure: Failure) -> Details:
-    """Tell which attempt has failed, and why."""
+    """Return the details of a failed attempt: its number and the reason."""
     return {"attempt": attempt, "reason": failure.code, "detail": failure.detail}
 
 
 def ended(failure: Failure) -> Details:
-    """Tell why an order has ended without an attempt that failed."""
+    """Return the details of an ending without a failed attempt: the reason."""
     return {"reason": failure.code, "detail": failure.detail}
 
 
 def amended(before: Mapping[str, object], after: Mapping[str, object]) -> Details:
-    """Tell which terms were amended: each as it was, and as it is.
+    """Return the details of an amendment: each changed term before and after.
 
     Args:
         before: The terms by their names in the API.
@@ -180,25 +180,25 @@ def amended(before: Mapping[str, object], after: Mapping[str, object]) -> Detail
 
 
 def price_reached(token_in: str, amount_in: int, token_out: str, amount_out: int) -> Details:
-    """Tell at which price a limit order was fired.
+    """Return the details of a limit order's firing: the price.
 
     Args:
-        token_in: What is sold.
-        amount_in: Base units of it.
-        token_out: What is bought.
-        amount_out: Base units of it that a route paid.
+        token_in: The token sold.
+        amount_in: Its amount in base units.
+        token_out: The token bought.
+        amount_out: A route's output in base units.
     """
     decimals_in, decimals_out = TOKENS[token_in].decimals, TOKENS[token_out].decimals
     return {"triggeredBy": {"price": format_price(amount_out, decimals_out, amount_in, decimals_in)}}
 
 
 def conditions_held(conditions: SniperConditions, facts: PairFacts, accepted_at: float) -> Details:
-    """Tell what was seen when a sniper order was fired. Arguments as of ``conditions.holds``."""
+    """Return the details of a sniper order's firing. Arguments as of ``conditions.holds``."""
     return {"triggeredBy": observed(conditions, facts, accepted_at)}
 
 
 def observed(conditions: SniperConditions, facts: PairFacts, accepted_at: float) -> Observation:
-    """Return what triggered an order: the price, and what each condition is about, rounded down."""
+    """Return the observed price, and the observed value for each condition, rounded down."""
     seen: Observation = {}
     if facts.price is not None:
         seen["price"] = format_price(facts.price[0], facts.decimals_out, facts.price[1], facts.decimals_in)

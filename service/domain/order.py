@@ -1,4 +1,4 @@
-"""The order: what a client asks for, the terms that may be amended, and the order with its history."""
+"""The order: a client's request, the terms that can be amended, and the order with its history."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,11 +13,11 @@ from service.domain.transaction import Fill
 
 DEFAULT_SLIPPAGE_BPS = 100
 DEFAULT_ACCOUNT = "default"
-"""Whose orders these are, until API keys tell accounts apart."""
+"""The account of all orders, until API keys distinguish accounts."""
 
 
 class OrderType(StrEnum):
-    """How an order decides when to execute. The values are the API's words."""
+    """What starts an order's execution. The values are the API's."""
 
     MARKET = "market"
     LIMIT = "limit"
@@ -25,7 +25,7 @@ class OrderType(StrEnum):
 
 
 class TimeInForce(StrEnum):
-    """How long a limit order is tried. A fill is always whole, so the last two mean the same."""
+    """How long a limit order is in force. There are no partial fills, so the last two are equivalent."""
 
     GTC = "GTC"  # good till cancelled
     GTD = "GTD"  # good till a date
@@ -39,7 +39,7 @@ class TimeInForce(StrEnum):
 
 
 IMMEDIATE_S = 1.5
-"""An order that is to be filled at once is submitted within so many seconds, or not at all."""
+"""An IOC or FOK order is submitted within this many seconds, or not at all."""
 
 
 JsonObject = Mapping[str, object]
@@ -48,11 +48,11 @@ JsonObject = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How an order is to be executed: what may be amended while it is open, in the form of the API.
+    """An order's terms, in the form of the API: what can be amended while it is open.
 
-    ``slippage_bps`` is 0 to 10000. A limit order has ``time_in_force``, ``limit_price`` as it was written,
-    and ``limit_out``, the base units that the whole amount must pay at least. ``sniper_conditions`` are JSON
-    as sent. ``expires_at`` is RFC 3339.
+    ``slippage_bps`` is 0 to 10000. A limit order has ``time_in_force``, ``limit_price`` as the client wrote
+    it, and ``limit_out``, the minimum output for the whole amount in base units. ``sniper_conditions`` are
+    JSON as sent. ``expires_at`` is RFC 3339.
     """
 
     slippage_bps: int
@@ -63,7 +63,7 @@ class Terms:
     expires_at: str | None = None
 
     def by_name(self) -> dict[str, object]:
-        """Return the terms that may be amended by their names in the API."""
+        """Return the terms that can be amended, by their names in the API."""
         return {name: getattr(self, field) for name, field in AMENDABLE.items()}
 
 
@@ -72,7 +72,7 @@ TERM_OWNERS = {
     "time_in_force": OrderType.LIMIT,
     "sniper_conditions": OrderType.SNIPER,
 }
-"""The terms that only orders of one type have."""
+"""The terms that only one type of order has."""
 
 AMENDABLE = {
     "slippageBps": "slippage_bps",
@@ -81,11 +81,11 @@ AMENDABLE = {
     "sniperConditions": "sniper_conditions",
     "expiresAt": "expires_at",
 }
-"""The terms that an amendment's history entry names, as it names them, and their names here."""
+"""The terms that can be amended: their names in the API and in history entries, and their fields here."""
 
 
 def amended(terms: Terms, entry: HistoryEntry, side: Literal["from", "to"]) -> Terms:
-    """Return terms as they were before a history entry (``from``), or are after it (``to``)."""
+    """Return the terms before a history entry (``from``) or after it (``to``)."""
     changes = entry.get("amended")
     if not changes:
         return terms
@@ -94,11 +94,12 @@ def amended(terms: Terms, entry: HistoryEntry, side: Literal["from", "to"]) -> T
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRequest:
-    """What a client asked for: what a new order and a stored one have in common.
+    """A client's request: the members that a new order and a stored one share.
 
-    ``amount`` is base units of ``token_in``, or of ``token_out`` if the mode is exact-out; ``amount_text``
-    is the amount as the client wrote it, which is how it comes back. ``decimals_in`` and ``decimals_out``
-    are the tokens'; None while tokenOut is not listed. ``label`` is free text of the client's.
+    ``amount`` is in base units of ``token_in``, or of ``token_out`` if the mode is exact-out;
+    ``amount_text`` is the amount as the client wrote it, and as responses repeat it. ``decimals_in`` and
+    ``decimals_out`` are the tokens' decimals; None while tokenOut is not listed. ``label`` is the client's
+    free text.
     """
 
     id: str
@@ -116,13 +117,13 @@ class OrderRequest:
 
     @property
     def rests(self) -> bool:
-        """Whether the order waits for a condition, rather than being executed at once."""
+        """Whether the order waits for a price or conditions instead of being executed at once."""
         if self.terms.time_in_force is not None:
             return TimeInForce(self.terms.time_in_force).rests
         return self.order_type is OrderType.SNIPER
 
     def is_same_swap(self, other: "OrderRequest") -> bool:
-        """Return whether two requests ask for the same, whatever their terms and the amount's notation."""
+        """Return whether two requests are the same swap, ignoring their terms and the amount's notation."""
         return (
             (self.order_type, self.label) == (other.order_type, other.label)
             and (self.token_in, self.token_out) == (other.token_in, other.token_out)
@@ -131,10 +132,10 @@ class OrderRequest:
 
 
 def submission_time_s(order: OrderRequest, market_order_age_s: int) -> float | None:
-    """Return within how many seconds of being accepted an order must be submitted; None: any time.
+    """Return within how many seconds of its acceptance an order must be submitted; None: no limit.
 
     Args:
-        order: Which.
+        order: The order.
         market_order_age_s: The limit for market orders; 0: none.
     """
     if order.terms.time_in_force is not None and not order.rests:
@@ -146,9 +147,9 @@ def submission_time_s(order: OrderRequest, market_order_age_s: int) -> float | N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewOrder(OrderRequest):
-    """A validated order before it is stored: it has no history yet.
+    """A validated order that is not stored yet, without a history.
 
-    ``submit_by`` (RFC 3339) is until when it may be submitted, if that is earlier than it expires.
+    ``submit_by`` (RFC 3339) is the deadline for its submission, if it has one besides its expiry.
     """
 
     submit_by: str | None = None
@@ -156,11 +157,11 @@ class NewOrder(OrderRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order(OrderRequest):
-    """An order with all that has happened to it.
+    """A stored order with its history.
 
-    Its terms are those now in force. Times are RFC 3339 in UTC. ``routing`` maps the sequence of a history
-    entry to what was quoted for it and what was chosen, of the last attempt or of all; ``quoted`` is what the
-    last signed transaction was quoted.
+    Its terms are the current ones. Times are RFC 3339 in UTC. ``routing`` maps the sequence of a history
+    entry to its quotes and chosen route, for the last attempt or for all; ``quoted`` are the amounts quoted
+    for the last signed transaction.
     """
 
     history: tuple[HistoryEntry, ...]
@@ -171,7 +172,7 @@ class Order(OrderRequest):
 
     @classmethod
     def accepted(cls, new: NewOrder, created_at: str) -> "Order":
-        """Return a new order as it was stored: at its first entry."""
+        """Return a new order as stored, with its first entry."""
         return cls(
             id=new.id,
             client_order_id=new.client_order_id,
@@ -194,12 +195,12 @@ class Order(OrderRequest):
 
     @property
     def version(self) -> int:
-        """Length of the history, which is the sequence of its last entry."""
+        """The length of the history, which is the sequence of its last entry."""
         return len(self.history)
 
     @property
     def status(self) -> Status:
-        """What the order is doing."""
+        """The status of the last entry."""
         return Status(self.history[-1]["status"])
 
     @property
@@ -208,7 +209,7 @@ class Order(OrderRequest):
         return self.status in TERMINAL
 
     def after(self, step: Committed) -> "Order":
-        """Return the order one step on; ``step`` must be the next one."""
+        """Return the order after its next step, ``step``."""
         if step.sequence != self.version + 1:
             raise ValueError(f"step {step.sequence} does not follow version {self.version}")
         routing = self.routing
@@ -226,12 +227,12 @@ class Order(OrderRequest):
 
 
 def first_terms(order: Order) -> Terms:
-    """Return an order's terms as it was placed."""
+    """Return the terms with which an order was placed."""
     return terms_at(order, 1)
 
 
 def terms_at(order: Order, sequence: int) -> Terms:
-    """Return an order's terms as they were at an entry of its history."""
+    """Return an order's terms at an entry of its history."""
     terms = order.terms
     for entry in order.history[: sequence - 1 : -1]:
         terms = amended(terms, entry, "from")

@@ -9,7 +9,7 @@ from service.domain.failures import FailureCode
 
 
 class Dex(StrEnum):
-    """The DEXs. The values are the API's words."""
+    """The DEXs. The values are the API's."""
 
     RAYDIUM = "raydium"
     METEORA = "meteora"
@@ -20,7 +20,7 @@ MULTIPLE = "multiple"
 
 
 class SwapMode(StrEnum):
-    """Which side of a swap the client fixed. The values are the API's words."""
+    """Which side of a swap the client fixed. The values are the API's."""
 
     EXACT_IN = "exactIn"
     EXACT_OUT = "exactOut"
@@ -30,9 +30,9 @@ class SwapMode(StrEnum):
 class PoolQuote:
     """One pool's quote for a whole amount, computed from one state of the pool.
 
-    Amounts are base units. ``fee_in`` is contained in ``amount_in``, ``amount_out`` is net of ``fee_out``.
-    ``price_impact_ppm`` is how far, in millionths, the swap's price before fees lies below the pool's
-    price before the swap.
+    Amounts are in base units. ``fee_in`` is contained in ``amount_in``, ``amount_out`` is net of ``fee_out``.
+    ``price_impact_ppm`` is how far the swap's price before fees is below the pool's price before the swap, in
+    millionths.
     """
 
     dex: Dex
@@ -54,7 +54,7 @@ class NoQuote:
 
 
 class Amounts(NamedTuple):
-    """What goes into a swap and what comes out, in base units."""
+    """A swap's input and output, in base units."""
 
     amount_in: int
     amount_out: int
@@ -62,7 +62,7 @@ class Amounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One swap in one pool, as quoted. Amounts are base units; fees as in ``PoolQuote``."""
+    """One swap in one pool, as quoted. Amounts are in base units; fees as in ``PoolQuote``."""
 
     dex: Dex
     pool_id: str
@@ -117,7 +117,7 @@ class Route:
 
     @property
     def amounts(self) -> Amounts:
-        """Both of them."""
+        """Input and output."""
         return Amounts(self.amount_in, self.amount_out)
 
     def limits(self, slippage_bps: int) -> tuple[int, int]:
@@ -136,7 +136,7 @@ class Route:
 
     @property
     def venue(self) -> str:
-        """The DEX that executes it, or ``multiple``."""
+        """The route's DEX, or ``multiple``."""
         dexes = {leg.dex for leg in self.legs}
         return dexes.pop() if len(dexes) == 1 else MULTIPLE
 
@@ -146,7 +146,7 @@ class Choice:
     """The router's quotes and its choice.
 
     Attributes:
-        quotes: Every direct pool's answer for the whole amount, in the venue's order of pools.
+        quotes: Every direct pool's quote or refusal for the whole amount, in the venue's order of pools.
         route: The best route.
         runner_up: The best simpler route that it beat: the best single pool or, if that was chosen, the
             next best; None if there was no other.

@@ -1,7 +1,7 @@
-"""What is kept of an attempt's routing: every pool's quote and the route, in the form of the API.
+"""The stored record of an attempt's routing: every pool's quote and the route, in the form of the API.
 
-Like history entries they have one form everywhere, so that they are written and read without conversion.
-Amounts are decimal strings in display units.
+Like history entries, records have the same form everywhere, so they need no conversion. Amounts are decimal
+strings in display units.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ class FeeJson(TypedDict):
 
 
 class AmountsJson(TypedDict):
-    """What goes in, and what comes out."""
+    """Input and output."""
 
     amountIn: str
     amountOut: str
@@ -60,20 +60,20 @@ class LegJson(SwapJson):
 
 
 class PathJson(AmountsJson):
-    """Legs one after the other."""
+    """Legs in sequence."""
 
     legs: list[LegJson]
 
 
 class BeatenJson(AmountsJson):
-    """The best of the simpler routes."""
+    """The best simpler route."""
 
     venue: str
     poolIds: list[str]
 
 
 class RouteJson(AmountsJson):
-    """Paths side by side, and the route that they beat."""
+    """Parallel paths, and the route that they beat."""
 
     venue: str
     priceImpact: str
@@ -83,14 +83,14 @@ class RouteJson(AmountsJson):
 
 @dataclass(frozen=True, slots=True)
 class RoutingRecord:
-    """What the pools quoted for an attempt, and the route that it chose; None: it found none."""
+    """The pools' quotes for an attempt, and the chosen route; None: no route was found."""
 
     quotes: list[PoolQuoteJson | NoQuoteJson]
     route: RouteJson | None
 
 
 def record_choice(choice: Choice) -> RoutingRecord:
-    """Return what the router saw and chose."""
+    """Return the record of the router's quotes and choice."""
     route = choice.route
     used = {leg.pool_id for leg in route.legs}
     return RoutingRecord(
@@ -100,12 +100,12 @@ def record_choice(choice: Choice) -> RoutingRecord:
 
 
 def record_refusal(quotes: Sequence[PoolQuote | NoQuote], token_in: str, token_out: str) -> RoutingRecord:
-    """Return quotes of which none could be taken."""
+    """Return the record of quotes without a usable route."""
     return RoutingRecord([_quote(quote, token_in, token_out, set()) for quote in quotes], None)
 
 
 def in_words(choice: Choice) -> str:
-    """Return quotes and choice in one line, for the log."""
+    """Return the quotes and the choice in one line, for the log."""
     route = choice.route
     decimals_in, decimals_out = TOKENS[route.token_in].decimals, TOKENS[route.token_out].decimals
     quotes = ", ".join(
