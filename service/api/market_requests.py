@@ -1,4 +1,4 @@
-"""What clients send about the market: quotes to ask for, pools to look for, and a pool to list."""
+"""Schemas of requests about the market: quotes, pools, and a pool to list."""
 
 from typing import TypedDict
 
@@ -32,12 +32,12 @@ class QuoteQuerySchema(SwapRequest[QuoteQuery]):
     slippage_bps = QueryInteger(
         load_default=DEFAULT_SLIPPAGE_BPS,
         validate=validate.Range(0, 10_000),
-        metadata={"description": "How much worse than the quote the swap may be, in 1/10000."},
+        metadata={"description": "The maximum slippage from the quote, in basis points."},
     )
 
 
 class PoolQuery(TypedDict):
-    """Which pools are meant; None: any."""
+    """A filter of pools; None matches any."""
 
     venue: Dex | None
     token: str | None
@@ -53,7 +53,7 @@ class PoolQuerySchema(Request[PoolQuery]):
 
 
 class _NewPool(TypedDict):
-    """The members of a new pool as they are given."""
+    """The members of a new pool as sent."""
 
     program: str
     token_a: str
@@ -67,7 +67,7 @@ class NewPoolSchema(Request[NewPool]):
     """POST /api/paper/pools: at most one of the tokens may be new."""
 
     program = fields.String(
-        required=True, validate=validate.OneOf(PROGRAMS, error="Known are " + ", ".join(PROGRAMS) + ".")
+        required=True, validate=validate.OneOf(PROGRAMS, error="Must be one of: " + ", ".join(PROGRAMS) + ".")
     )
     token_a = required_token("A", listed=False, check=not_a_look_alike)
     token_b = required_token("B", listed=False, check=not_a_look_alike)
@@ -76,12 +76,12 @@ class NewPoolSchema(Request[NewPool]):
     decimals = StrictInteger(
         load_default=6,
         validate=validate.Range(0, 12),
-        metadata={"description": "Of the token that is new, if one is."},
+        metadata={"description": "The decimals of the new token, if one is new."},
     )
 
     @post_load
     def read_pool(self, data: _NewPool, **_options: object) -> NewPool:
-        """Read tokens and amounts."""
+        """Convert tokens and amounts."""
         if data["token_a"] == data["token_b"]:
             raise ValidationError("Must differ from tokenA.", "tokenB")
         if not TOKENS.keys() & {data["token_a"], data["token_b"]}:

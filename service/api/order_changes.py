@@ -1,4 +1,4 @@
-"""Changing orders over REST: cancel one, cancel many, amend an open one."""
+"""Changes of orders over REST: cancel one, cancel many, amend an open one."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from service.store.resting import Amendment, Resting
 
 _READINGS = 3
 _HISTORY_FULL = (
-    "The order's history has {} entries and takes no more amendments; it rests as it is."
+    "The order's history has {} entries, the maximum for an amendment; the order rests unchanged."
     " Cancel it and place another."
 )
 _NOT_OPEN = "Only an open order can be amended; this one is {}."
@@ -31,7 +31,7 @@ _NOT_OPEN = "Only an open order can be amended; this one is {}."
 
 @dataclass(frozen=True, slots=True)
 class ChangeRoutes:
-    """What the routes that change orders need; a history of so many entries takes no amendment more."""
+    """The handlers that change orders; ``max_history_entries`` is the limit from which none is amended."""
 
     orders: Orders
     endings: Endings
@@ -41,7 +41,7 @@ class ChangeRoutes:
     learn: Learn
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """DELETE /api/orders/{orderId}: 200, cancelled; 202, submitted and cancelled unless it lands."""
+        """DELETE /api/orders/{orderId}: 200: cancelled; 202: submitted, cancelled unless it lands."""
         order_id = request.match_info["order_id"].lower()
         if is_uuid(order_id):
             await self.endings.cancel(order_id)
@@ -54,14 +54,14 @@ class ChangeRoutes:
         raise ConflictError(f"The order has ended: it is {order.status}.")
 
     async def cancel_many(self, request: web.Request) -> web.Response:
-        """POST /api/orders/cancel: all open orders, or those of a pair, or of a type."""
+        """POST /api/orders/cancel: all open orders, or those that match a filter."""
         sent = await load_body(request, CANCEL, self.learn)
         wanted = Filter(sent["order_type"], sent["token_in"], sent["token_out"], sent["label"])
         cancelled, requested = await self.endings.cancel_matching(wanted)
         return json_response(CANCELLED.dump({"cancelled": cancelled, "cancel_requested": requested}))
 
     async def amend(self, request: web.Request) -> web.Response:
-        """PATCH /api/orders/{orderId}: other terms for an open order."""
+        """PATCH /api/orders/{orderId}: amend an open order."""
         sent = await load_body(request, AMENDMENT)
         order_id = request.match_info["order_id"].lower()
         for _ in range(_READINGS):
@@ -77,7 +77,7 @@ class ChangeRoutes:
             step = await self.resting.amend(amendment)
             if step is not None:
                 return json_response(ORDER.dump(OrderAt(order.after(step))))
-        raise ConflictError("The order is being changed by others, or has been triggered; read it again.")
+        raise ConflictError("The order was changed or triggered concurrently; read it again.")
 
     async def _get(self, order_id: str) -> Order:
         order = await self.orders.get(order_id) if is_uuid(order_id) else None

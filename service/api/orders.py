@@ -1,4 +1,4 @@
-"""Orders over REST: place one, read one, list them."""
+"""Orders over REST: place, read and list."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -28,11 +28,11 @@ from service.store.orders import Orders
 
 @dataclass(frozen=True, slots=True)
 class OrderRoutes:
-    """What the routes about orders need.
+    """The handlers of the routes that place and read orders.
 
-    ``learn`` learns the tokens that a request names, ``queue`` has new orders worked on;
-    ``insert_timeout_s`` is how long a client waits for PostgreSQL; ``market_order_age_s``: how old a market
-    order may be submitted, 0: any age.
+    ``learn`` fetches unknown tokens that a request names, ``queue`` wakes workers for new orders;
+    ``insert_timeout_s`` is how long a client waits for PostgreSQL; ``market_order_age_s`` is the maximum age
+    at which a market order is submitted, 0: no limit.
     """
 
     journal: Journal
@@ -45,7 +45,7 @@ class OrderRoutes:
     market_order_age_s: int = 0
 
     async def execute(self, request: web.Request) -> web.Response:
-        """POST /api/orders/execute: accept an order; it is durable when this answers 201."""
+        """POST /api/orders/execute: place an order; it is durable once the response is 201."""
         sent = await load_body(request, NEW_ORDER, self.learn)
         try:
             order = self._new_order(sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
@@ -61,7 +61,7 @@ class OrderRoutes:
             if not error.unknown:
                 raise
             raise ServiceUnavailableError(
-                "Whether the order was stored is unknown: look for it under its id.", orderId=order.id
+                "It is unknown whether the order was stored: look it up by its id.", orderId=order.id
             ) from error
         if not order.rests:
             await self.queue.enqueue([order.id])
@@ -76,7 +76,7 @@ class OrderRoutes:
     async def get_by_client_id(self, request: web.Request) -> web.Response:
         """GET /api/orders/by-client-id/{clientOrderId}."""
         client_order_id = request.match_info["client_order_id"]
-        # PostgreSQL's text cannot hold this character, so no order has it in its id.
+        # PostgreSQL's text cannot contain this character, so no order has it in its id.
         order = None if "\0" in client_order_id else await self.orders.find_by_client_id(client_order_id)
         return _found(order)
 
@@ -89,7 +89,7 @@ class OrderRoutes:
         return await self.pages.write(page, query["status"])
 
     def _new_order(self, sent: SentOrder, now: datetime | None) -> NewOrder:
-        """Return the order that was sent, with its terms as they are stored; see ``read_terms``."""
+        """Build the order from a request, with its terms in stored form; see ``read_terms``."""
         bought = TOKENS.get(sent["token_out"])
         order = NewOrder(
             id=self.clock.new_order_id(),
@@ -108,11 +108,11 @@ class OrderRoutes:
         within_s = submission_time_s(order, self.market_order_age_s)
         if now is None or within_s is None:
             return order
-        # Counted from here: it may be stored much later, when PostgreSQL is away.
+        # Counted from here: if PostgreSQL is unavailable, the order may be stored much later.
         return replace(order, submit_by=format_timestamp(now + timedelta(seconds=within_s)))
 
     async def _answer_late(self, sent: SentOrder, refusal: InvalidError) -> web.Response:
-        """Refuse an order, unless it was placed while its time had not come: then the client asks again."""
+        """Reject an invalid order, unless it repeats one that was placed while its terms were still valid."""
         if sent["client_order_id"] is None:
             raise refusal
         try:
@@ -124,7 +124,7 @@ class OrderRoutes:
         return await self._answer_again(order)
 
     async def _answer_again(self, order: NewOrder) -> web.Response:
-        """Answer a client that uses its order id again: with the order it names, if that is the same one."""
+        """Answer a repeated client order id: with the stored order, if the request is the same."""
         there = await self.orders.find_by_client_id(order.client_order_id or "")
         same = there is not None and there.is_same_swap(order)
         if there is None or not same or values(first_terms(there)) != values(order.terms):

@@ -1,6 +1,6 @@
 """Errors as clients see them: application/problem+json (RFC 9457).
 
-Never a driver's message, and never a 500 for an input.
+Problems never contain a driver's message, and no input causes a 500.
 
 .. code-block:: text
 
@@ -9,7 +9,7 @@ Never a driver's message, and never a 500 for an input.
     +-- NotFoundError        404  no such order
     +-- ConflictError        409  the client order id names another order
     +-- MediaTypeError       415  not application/json
-    +-- InvalidError         422  JSON, but not valid; says which field and why
+    +-- InvalidError         422  JSON, but not valid; names the field and the reason
     +-- UpgradeError         426  a WebSocket route without a WebSocket
     +-- ServiceUnavailableError 503  try again later
 """
@@ -34,7 +34,7 @@ CONTENT_TYPE = "application/problem+json"
 
 _RETRY_AFTER_S = 1
 
-# An answer stays small, whatever was sent: at most about 20 kB, and that for names that are all escapes.
+# Keeps a response small for any request: at most about 20 kB, if all names consist of escapes.
 _MOST_ERRORS = 20
 _LONGEST_DETAIL = 300
 _LONGEST_NAME = 64
@@ -53,14 +53,14 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing in a request that is not valid: where it is, and why, for the client."""
+    """An invalid part of a request: its path, and the reason for the client."""
 
     path: FieldPath
     detail: str
 
 
 class ProblemError(Exception):
-    """An answer that is an error."""
+    """An error response."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
 
@@ -85,62 +85,62 @@ class MalformedError(ProblemError):
 
 
 class NotFoundError(ProblemError):
-    """There is no such thing."""
+    """The resource does not exist."""
 
     status = HTTPStatus.NOT_FOUND
 
 
 class ConflictError(ProblemError):
-    """The request contradicts what is stored."""
+    """The request conflicts with the stored state."""
 
     status = HTTPStatus.CONFLICT
 
 
 class MediaTypeError(ProblemError):
-    """The body is not said to be JSON."""
+    """The body's content type is not JSON."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
 class InvalidError(ProblemError):
-    """The request is well-formed and not valid."""
+    """The request is well-formed but not valid."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
     @classmethod
     def at(cls, path: FieldPath, detail: str) -> "InvalidError":
-        """Return the problem of one thing."""
+        """Return the problem of one invalid field."""
         return cls.at_each([FieldError(path, detail)])
 
     @classmethod
     def at_each(cls, errors: Iterable[FieldError]) -> "InvalidError":
-        """Return the problem of several things, or of the first many."""
+        """Return the problem of several invalid fields; only the first ``_MOST_ERRORS`` are listed."""
         return cls("The request is not valid.", errors=list(islice(errors, _MOST_ERRORS)))
 
     @classmethod
     def of(cls, error: ValidationError) -> "InvalidError":
-        """Return the problem of what a schema refused."""
+        """Return the problem of a schema's validation error."""
         messages = error.normalized_messages()  # type: ignore[no-untyped-call]
         return cls.at_each(_flattened(messages, ()))
 
 
 class UpgradeError(ProblemError):
-    """The route speaks WebSocket only."""
+    """The route requires a WebSocket upgrade."""
 
     status = HTTPStatus.UPGRADE_REQUIRED
 
 
 class ServiceUnavailableError(ProblemError):
-    """The service cannot do this now."""
+    """The service cannot handle the request now."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _flattened(messages: object, path: FieldPath) -> Iterator[FieldError]:
-    """Return a schema's messages, which are nested as the members are, one by one."""
+    """Yield a schema's messages one by one; they are nested like the members."""
     if isinstance(messages, dict):
         for name, inner in messages.items():
-            # What is not known is said of a member, even of one whose name stands for the whole.
+            # An "unknown field" error is about a member, even one named "_schema".
             of_the_whole = name == "_schema" and inner != [_UNKNOWN]
             yield from _flattened(inner, path if of_the_whole else (*path, name))
     else:
@@ -149,18 +149,18 @@ def _flattened(messages: object, path: FieldPath) -> Iterator[FieldError]:
 
 
 def _pointer(path: FieldPath) -> str:
-    """Write a path as a JSON pointer (RFC 6901) in a URI's fragment."""
+    """Format a path as a JSON pointer (RFC 6901) in a URI fragment."""
     return "".join(("#", *(f"/{_escape(str(step))}" for step in path)))
 
 
 def _escape(step: str) -> str:
-    """Write one step of a pointer; a name as long as a body can be is cut."""
+    """Escape one step of a pointer; long names are truncated."""
     cut = step[:_LONGEST_NAME].replace("~", "~0").replace("/", "~1")
     return quote(cut, safe="~!$&'()*+,;=:@", errors="replace")
 
 
 def respond(problem: ProblemError) -> web.Response:
-    """Return the response that tells a problem."""
+    """Return the response for a problem."""
     status = HTTPStatus(problem.status)
     body: dict[str, object] = {
         "type": "about:blank",
@@ -186,39 +186,39 @@ def respond(problem: ProblemError) -> web.Response:
 
 @web.middleware
 async def middleware(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Turn every error into a problem."""
+    """Convert every exception to a problem."""
     try:
         return await handler(request)
     except ProblemError as problem:
         return respond(problem)
     except UnavailableError as error:
         log.warning(
-            "%s %s: PostgreSQL is away (%s)",
+            "%s %s: PostgreSQL is unavailable (%s)",
             request.method,
             request.raw_path,
             error,
             extra={"fault": "postgresql"},
         )
-        return respond(ServiceUnavailableError("The database cannot be reached; try again."))
+        return respond(ServiceUnavailableError("The database is unavailable; try again."))
     except web.HTTPException as error:
         return respond_to_http_exception(error)
     except Exception as error:
-        # Until the loop has told of it, a connection that was reset is only closing.
+        # A connection that was reset stays in the closing state until the event loop has reported it.
         if request.transport is None or request.transport.is_closing():
-            log.debug("%s %s: the client has gone", request.method, request.raw_path)
+            log.debug("%s %s: the client has disconnected", request.method, request.raw_path)
         else:
             fault = f"error {type(error).__name__}"
             log.exception(
-                "%s %s: an error of the service's own",
+                "%s %s: internal error",
                 request.method,
                 request.raw_path,
                 extra={"fault": fault},
             )
-        return respond(ProblemError("The service met an error of its own."))
+        return respond(ProblemError("Internal error."))
 
 
 def respond_to_http_exception(error: web.HTTPException) -> web.StreamResponse:
-    """Tell aiohttp's own refusals (no such route, method, size) in the same form."""
+    """Convert aiohttp's own errors (unknown route, method, body size) to problems."""
     if error.status < HTTPStatus.BAD_REQUEST:
         raise error
     status = HTTPStatus(error.status)

@@ -1,4 +1,4 @@
-"""What clients send about orders: bodies and queries, read and checked; see also ``market_requests``."""
+"""Schemas of request bodies and queries about orders; see also ``market_requests``."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def _slippage(load_default: object = missing) -> StrictInteger:
     return StrictInteger(
         load_default=load_default,
         validate=validate.Range(0, 10_000),
-        metadata={"description": "How much worse than the quote the swap may be, in 1/10000."},
+        metadata={"description": "The maximum slippage from the quote, in basis points."},
     )
 
 
@@ -39,7 +39,7 @@ def _limit_price(load_default: object = missing) -> fields.String:
     return fields.String(
         load_default=load_default,
         metadata={
-            "description": "Of a limit order: at least so much tokenOut for one tokenIn, fees paid.",
+            "description": "Limit orders only: the minimum price, tokenOut per tokenIn, net of fees.",
             **AMOUNT,
         },
     )
@@ -49,8 +49,8 @@ def _expires_at(load_default: object = missing) -> fields.String:
     return fields.String(
         load_default=load_default,
         metadata={
-            "description": "When the order expires, unless its transaction has landed. A limit order becomes "
-            "GTD by it; a sniper order has it instead of timeWindow.notAfter.",
+            "description": "When the order expires, unless its transaction has landed. It makes a limit "
+            "order GTD; a sniper order has either this or timeWindow.notAfter.",
             "format": "date-time",
         },
     )
@@ -61,16 +61,16 @@ def _conditions(load_default: object = missing) -> fields.Raw:
         load_default=load_default,
         metadata={
             "type": "object",
-            "description": "Of a sniper order: any of poolCreated, minLiquidity, price, volume, timeWindow; "
+            "description": "Sniper orders only: any of poolCreated, minLiquidity, price, volume, timeWindow; "
             "all that are given must hold.",
         },
     )
 
 
 def _is_label(text: str) -> None:
-    # PostgreSQL's text cannot hold the first of the control characters, and no label needs the others.
+    # PostgreSQL's text cannot contain the first control character, and no label needs the others.
     if not re.fullmatch(r"[^\x00-\x1f\x7f]{1,64}", text):
-        raise ValidationError("Takes 1 to 64 characters, none of them a control character.")
+        raise ValidationError("Must be 1 to 64 characters, none of them a control character.")
 
 
 def _label(description: str) -> fields.String:
@@ -82,15 +82,15 @@ def _label(description: str) -> fields.String:
 
 
 def _is_client_order_id(text: str) -> None:
-    # The document's pattern, read with Python's eyes: its $ would let a line feed pass.
+    # The OpenAPI pattern, adapted to Python, where $ also matches before a final line feed.
     if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text):
-        raise ValidationError("Takes 1 to 64 of A-Z a-z 0-9 . _ : -")
+        raise ValidationError("Must be 1 to 64 characters of A-Z a-z 0-9 . _ : -")
     if text in {".", ".."}:
-        raise ValidationError('"." and ".." cannot be read back: clients take them out of a URL\'s path.')
+        raise ValidationError('"." and ".." cannot be read back: clients remove them from a URL\'s path.')
 
 
 class SentOrder(TypedDict):
-    """What ``NEW_ORDER`` reads; ``sniper_conditions`` may be anything until ``read_terms`` has checked it."""
+    """What ``NEW_ORDER`` loads; ``sniper_conditions`` are not validated before ``read_terms``."""
 
     client_order_id: str | None
     label: str | None
@@ -108,7 +108,7 @@ class SentOrder(TypedDict):
 
 
 class _NewOrder(Swap):
-    """The members of a new order of which the type is asked."""
+    """The members that ``check_type`` reads."""
 
     order_type: OrderType
 
@@ -126,8 +126,8 @@ class NewOrderSchema(SwapRequest[SentOrder]):
         by_value=True,
         load_default=None,
         metadata={
-            "description": "Of a limit order; GTC, or GTD if there is an expiresAt. IOC and FOK expire "
-            "unless they are submitted within 1.5 s of being accepted."
+            "description": "Limit orders only; the default is GTC, or GTD with an expiresAt. IOC and FOK "
+            "expire unless they are submitted within 1.5 s of being accepted."
         },
     )
     expires_at = _expires_at(load_default=None)
@@ -136,7 +136,7 @@ class NewOrderSchema(SwapRequest[SentOrder]):
         load_default=None,
         validate=_is_client_order_id,
         metadata={
-            "description": "The client's own id of the order, unique for good.",
+            "description": "The client's own id of the order, unique forever.",
             "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,64}$",
         },
     )
@@ -144,7 +144,7 @@ class NewOrderSchema(SwapRequest[SentOrder]):
 
     @validates_schema(skip_on_field_errors=True)
     def check_type(self, data: _NewOrder, **_options: object) -> None:
-        """Refuse what an order of the type does not have, and ask for what it must."""
+        """Reject terms that the order's type does not have, and require those that it must have."""
         kind = data["order_type"]
         members: Mapping[str, object] = data
         errors = {}
@@ -157,13 +157,13 @@ class NewOrderSchema(SwapRequest[SentOrder]):
         if needed and members[needed] is None:
             errors[camel_case(needed)] = [f"Missing data for required field of {kind} orders."]
         if data["amount_out"] is not None and kind is not OrderType.MARKET:
-            errors["amountOut"] = ["Only market orders can fix it."]
+            errors["amountOut"] = ["Only market orders can have it."]
         if errors:
             raise ValidationError(errors)
 
 
 class SentTerms(TypedDict, total=False):
-    """What ``AMENDMENT`` reads: as ``SentOrder``, and what was left out is not there."""
+    """What ``AMENDMENT`` loads: as in ``SentOrder``; omitted terms are absent."""
 
     slippage_bps: int
     limit_price: str
@@ -172,7 +172,7 @@ class SentTerms(TypedDict, total=False):
 
 
 class AmendmentSchema(Request[SentTerms]):
-    """PATCH /api/orders/{orderId}: what is left out stays as it is; an expiresAt of null ends the expiry."""
+    """PATCH /api/orders/{orderId}: omitted terms do not change; an expiresAt of null removes the expiry."""
 
     meant_nulls = frozenset({"expiresAt"})
 
@@ -183,13 +183,13 @@ class AmendmentSchema(Request[SentTerms]):
 
     @validates_schema(pass_original=True, skip_on_field_errors=True)
     def check_any(self, data: dict[str, object], _sent: object, **_options: object) -> None:
-        """Refuse an amendment of nothing."""
+        """Reject an amendment without a term."""
         if not data:
             raise ValidationError("Give at least one term to change.")
 
 
 class CancelFilter(TypedDict):
-    """Which of the open orders are meant; None: any."""
+    """A filter of open orders; None matches any."""
 
     all: bool
     order_type: OrderType | None
@@ -199,7 +199,7 @@ class CancelFilter(TypedDict):
 
 
 class CancelSchema(Request[CancelFilter]):
-    """POST /api/orders/cancel: which of the open orders are meant."""
+    """POST /api/orders/cancel: a filter of open orders."""
 
     all = StrictBoolean(load_default=False, metadata={"description": "Every open order."})
     order_type = fields.Enum(OrderType, by_value=True, load_default=None)
@@ -209,7 +209,7 @@ class CancelSchema(Request[CancelFilter]):
 
     @validates_schema(skip_on_field_errors=True)
     def check_filter(self, data: CancelFilter, **_options: object) -> None:
-        """Refuse a filter that says nothing, or two things."""
+        """Reject a filter that is empty, or combined with ``all``."""
         members = data["order_type"], data["token_in"], data["token_out"], data["label"]
         if any(each is not None for each in members) == data["all"]:
             raise ValidationError(
@@ -218,7 +218,7 @@ class CancelSchema(Request[CancelFilter]):
 
 
 class ListQuery(TypedDict):
-    """Which orders are meant, None: any; how many; and after which one, None: from the newest."""
+    """A filter of orders, None matches any; a limit; and a cursor, None: from the newest."""
 
     status: Status | None
     order_type: OrderType | None
@@ -242,13 +242,13 @@ class ListQuerySchema(Request[ListQuery]):
     limit = QueryInteger(
         load_default=DEFAULT_PAGE,
         validate=validate.Range(1, LARGEST_PAGE),
-        metadata={"description": "Orders at most; a page of long ones ends earlier."},
+        metadata={"description": "The maximum number of orders; a page of large orders has fewer."},
     )
     cursor = Cursor(load_default=None, metadata={"type": "string", "description": "nextCursor of a page."})
 
 
 class StreamQuery(TypedDict):
-    """After which sequence the stream is resumed; 0: from the beginning."""
+    """The sequence after which the stream resumes; 0: from the beginning."""
 
     after: int
 
@@ -261,7 +261,7 @@ class StreamQuerySchema(Request[StreamQuery]):
     after = QueryInteger(
         data_key="from",
         load_default=0,
-        metadata={"description": "Resume after the entry of this sequence."},
+        metadata={"description": "Resume after the entry with this sequence."},
     )
 
 

@@ -1,4 +1,4 @@
-"""One route: what is served under a method and a path, and what the OpenAPI document says of it."""
+"""One row of the route table: a method, a path, their handler, and their description for OpenAPI."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class RouteGroups:
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """A response that is no problem; without a schema the document says nothing of its body."""
+    """A response other than a problem; without a schema the document does not describe its body."""
 
     status: int
     description: str
@@ -43,17 +43,17 @@ class ApiRoute:
 
     Attributes:
         method: The HTTP method.
-        path: As aiohttp has it, with parameters such as ``{order_id}``.
-        handler: Finds the handler in the route groups.
-        operation_id: The operation's name in the document; clients are generated from it.
-        summary: What it does, in one line.
-        responses: The responses that are no problems, the usual one first.
-        problems: The statuses of its problems, apart from those of reading the body or the query.
-        description: More than the summary says.
-        query: What the query may hold; None: the query is not read.
-        body: What the body holds; None: the body is not read.
-        at_most: So many requests are answered at once, the others wait; None: any number.
-        allow_head: Whether HEAD is answered too, where the method is GET.
+        path: The path in aiohttp's syntax, with parameters such as ``{order_id}``.
+        handler: Returns the handler from the route groups.
+        operation_id: The operation's name in the document; client generators use it.
+        summary: The summary, in one line.
+        responses: The responses other than problems, the usual one first.
+        problems: The statuses of its problems, except those of parsing the body or the query.
+        description: Details beyond the summary.
+        query: The schema of the query; None: the query is not read.
+        body: The schema of the body; None: the body is not read.
+        at_most: How many requests are handled concurrently; more are queued; None: no limit.
+        allow_head: Whether a GET route also answers HEAD.
     """
 
     method: str

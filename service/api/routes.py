@@ -1,4 +1,4 @@
-"""Every route in one table, from which both the application and the OpenAPI document are made.
+"""The table of all routes, from which the application and the OpenAPI document are built.
 
 A new route is a row here and a handler in one of the route groups.
 """
@@ -31,11 +31,11 @@ from service.api.route import ApiResponse, ApiRoute, RouteGroups
 from service.api.specs import openapi_document
 
 LARGEST_BODY = 64 * 1024
-"""Bytes; an order takes a few hundred."""
+"""Bytes; an order has a few hundred."""
 
 
 async def _openapi(_request: web.Request) -> web.Response:
-    """GET /openapi.json: the document of the table below."""
+    """GET /openapi.json: the OpenAPI document of the table below."""
     return web.Response(body=_document(), content_type="application/json")
 
 
@@ -50,11 +50,11 @@ ROUTES: tuple[ApiRoute, ...] = (
         "/api/orders/execute",
         lambda groups: groups.orders.execute,
         "executeOrder",
-        "Place an order; it is durable when this answers 201",
+        "Place an order; it is durable once the response is 201",
         body=NewOrderSchema,
         responses=(
             ApiResponse(201, "Accepted.", OrderSchema),
-            ApiResponse(200, "The clientOrderId names this order, which is the same one.", OrderSchema),
+            ApiResponse(200, "The clientOrderId names this order; the request is the same.", OrderSchema),
         ),
         problems=(409, 503),
     ),
@@ -83,10 +83,10 @@ ROUTES: tuple[ApiRoute, ...] = (
         "/api/orders/{order_id}",
         lambda groups: groups.changes.amend,
         "amendOrder",
-        "Give an open order other terms",
+        "Amend an open order",
         at_most=4,
         body=AmendmentSchema,
-        responses=(ApiResponse(200, "The order as it is now.", OrderSchema),),
+        responses=(ApiResponse(200, "The amended order.", OrderSchema),),
         problems=(404, 409, 503),
     ),
     ApiRoute(
@@ -97,8 +97,8 @@ ROUTES: tuple[ApiRoute, ...] = (
         "Cancel an order",
         at_most=4,
         responses=(
-            ApiResponse(200, "It is cancelled.", CancelledOrderSchema),
-            ApiResponse(202, "It has been submitted: it is cancelled unless it lands.", CancelledOrderSchema),
+            ApiResponse(200, "Cancelled.", CancelledOrderSchema),
+            ApiResponse(202, "Already submitted: cancelled unless it lands.", CancelledOrderSchema),
         ),
         problems=(404, 409, 503),
     ),
@@ -107,10 +107,10 @@ ROUTES: tuple[ApiRoute, ...] = (
         "/api/orders/cancel",
         lambda groups: groups.changes.cancel_many,
         "cancelOrders",
-        "Cancel all open orders, or those of a pair or a type",
+        "Cancel all open orders, or those of a pair, a type or a label",
         at_most=2,
         body=CancelSchema,
-        responses=(ApiResponse(200, "How many.", CancelledSchema),),
+        responses=(ApiResponse(200, "The number of orders.", CancelledSchema),),
         problems=(503,),
     ),
     ApiRoute(
@@ -118,7 +118,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "/api/orders/by-client-id/{client_order_id}",
         lambda groups: groups.orders.get_by_client_id,
         "getOrderByClientId",
-        "Read an order by the client's own id",
+        "Read an order by its clientOrderId",
         at_most=4,
         responses=(ApiResponse(200, "The order.", OrderSchema),),
         problems=(404, 503),
@@ -128,10 +128,10 @@ ROUTES: tuple[ApiRoute, ...] = (
         "/api/orders/{order_id}/ws",
         lambda groups: groups.stream.stream,
         "streamOrder",
-        "WebSocket: every entry of the history once, in order, replayed and live",
+        "WebSocket: every entry of the history exactly once, in order, replayed and live",
         description="Messages are StatusUpdate objects. The socket closes with 1000 after the terminal one, "
-        "with 1012 when the service restarts (connect again with `from`), and with 4008 when the client does "
-        "not take its messages.",
+        "with 1012 when the service restarts (reconnect with `from`), and with 4008 when the client reads "
+        "too slowly.",
         allow_head=False,
         query=StreamQuerySchema,
         responses=(ApiResponse(101, "Switching to WebSocket."),),
@@ -142,7 +142,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "/api/quotes",
         lambda groups: groups.market.quote,
         "getQuote",
-        "What the router sees now for an amount; reserves nothing",
+        "Quote an amount at current prices; reserves nothing",
         at_most=16,
         query=QuoteQuerySchema,
         responses=(ApiResponse(200, "The quote.", QuoteSchema),),
@@ -161,7 +161,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "/api/pools",
         lambda groups: groups.market.pools,
         "listPools",
-        "The pools as they are now",
+        "The pools and their current state",
         at_most=1,
         query=PoolQuerySchema,
         responses=(ApiResponse(200, "Pools.", PoolListSchema),),
@@ -183,9 +183,9 @@ ROUTES: tuple[ApiRoute, ...] = (
         "/api/paper/pools/{pool_id}",
         lambda groups: groups.paper.delist_pool,
         "delistPool",
-        "Take a listed pool off the paper market",
+        "Delist a pool from the paper market",
         at_most=1,
-        responses=(ApiResponse(204, "It can be traded no more."),),
+        responses=(ApiResponse(204, "Delisted."),),
         problems=(404, 409, 503),
     ),
     ApiRoute(
@@ -193,10 +193,10 @@ ROUTES: tuple[ApiRoute, ...] = (
         "/health",
         lambda groups: groups.health.health,
         "health",
-        "Whether the service can do its work",
+        "Health check",
         responses=(
-            ApiResponse(200, "ok, or degraded: no Redis that can be used, see redisError."),
-            ApiResponse(503, "unavailable: PostgreSQL is away."),
+            ApiResponse(200, "ok, or degraded: Redis is unavailable or unusable, see redisError."),
+            ApiResponse(503, "unavailable: PostgreSQL is unavailable."),
         ),
     ),
     ApiRoute(

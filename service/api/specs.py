@@ -1,4 +1,4 @@
-"""The contract as an OpenAPI document, made from the route table and the schemas."""
+"""Builds the OpenAPI document from the route table and the schemas."""
 
 import re
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from service.api.route import ApiRoute
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _FORMATS = {"order_id": {"format": "uuid"}}
-"""What is known of the parameters in paths, all of which are strings."""
+"""Formats of path parameters; all of them are strings."""
 
 _BODY_PROBLEMS = (400, 413, 415, 422)
 _QUERY_PROBLEMS = (422,)
@@ -28,7 +28,7 @@ def openapi_document(routes: tuple[ApiRoute, ...]) -> bytes:
         version=_version(),
         openapi_version="3.1.0",
         info={
-            "description": "Places swap orders, and tells what became of them.",
+            "description": "Places swap orders, and reports their execution.",
             "license": {"name": "MIT"},
         },
         plugins=[MarshmallowPlugin()],
@@ -39,7 +39,7 @@ def openapi_document(routes: tuple[ApiRoute, ...]) -> bytes:
         spec.path(path, operations={route.method.lower(): _operation(route)})
     whole = spec.to_dict()
     _drop_null_defaults(whole)
-    # What no schema can say of two members.
+    # A marshmallow schema cannot express that exactly one of two members is required.
     whole["components"]["schemas"]["NewOrder"]["oneOf"] = [
         {
             "required": [fixed],
@@ -104,7 +104,7 @@ def _content(content_type: str, schema: type) -> dict[str, object]:
 
 
 def _drop_null_defaults(node: object) -> None:
-    """Take out defaults that only say that a member may be left out: null is not one of its values."""
+    """Remove null defaults: they only mean that a member is optional, and null is not a valid value."""
     if isinstance(node, dict):
         if "default" in node and node["default"] is None:
             del node["default"]
@@ -119,4 +119,4 @@ def _version() -> str:
     try:
         return version("order-execution-engine")
     except PackageNotFoundError:
-        return "0"  # run from a checkout, not installed
+        return "0"  # run from a checkout without installation

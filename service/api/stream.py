@@ -1,7 +1,7 @@
-"""The WebSocket: one order's history, replayed and followed live, for any number of clients, however slow.
+"""The WebSocket: replays one order's history and follows it live, for any number of clients, fast or slow.
 
-Each client has a reader, which notices that it closes or goes, and a sender. Whichever ends first ends the
-stream; only then is the socket closed, by nobody else, so that the closing handshake is seen to its end.
+Each client has a reader, which detects that it closes or disconnects, and a sender. Whichever ends first ends
+the stream; only then, and only here, is the socket closed, so that the closing handshake can complete.
 """
 
 import asyncio
@@ -29,19 +29,19 @@ _CLOSE_TIMEOUT_S = 2.0
 _LARGEST_MESSAGE_IN = 4 * 1024
 
 TOO_SLOW = 4008
-"""Close code for a client that does not take its messages."""
+"""Close code for a client that reads its messages too slowly."""
 
 _CLOSED = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
 
 
 class _Stream:
-    """A client's socket, from the handshake to the end of the connection.
+    """A client's socket, from the handshake to the end of its connection.
 
     Args:
-        socket: Prepared, with a close time-out of its own, and without answering pings.
-        transport: What it writes to.
-        clock: Says since when the client has been taking a message.
-        turns: With the event loop.
+        socket: The socket, prepared, with a close time-out and without automatic pongs.
+        transport: The socket's transport.
+        clock: Measures how long a send takes.
+        turns: Yields to the event loop.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class _Stream:
         self._verdict: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
     def is_stuck(self) -> bool:
-        """Return whether the client has not taken a message for too long."""
+        """Return whether the current send exceeds its time-out."""
         since = self._sending_since
         return since is not None and since < self._clock.monotonic() - _SEND_TIMEOUT_S
 
     def end(self, code: int, reason: bytes) -> None:
-        """Close the socket, whatever is still to be said."""
+        """Close the socket, even if messages are pending."""
         if self._closing:
-            self.abort()  # it is being closed for another reason, and the client does not take even that
+            self.abort()  # it is already being closed, and the client does not read the close frame
         elif not self._verdict.done():
             self._verdict.set_result((code, reason))
 
@@ -74,33 +74,33 @@ class _Stream:
             self._transport.abort()
 
     async def run(self, watch: Watch, timeline: Timeline) -> None:
-        """Send everything, close the socket, and return when the connection is over."""
+        """Send all messages, close the socket, and return when the stream is over."""
         reader = asyncio.create_task(self._read(), name="stream reader")
         sender = asyncio.create_task(self._send(watch, timeline), name="stream sender")
         ends: list[asyncio.Future[None] | asyncio.Future[tuple[int, bytes]]] = [reader, sender, self._verdict]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # aiohttp waits for the client's close frame only when nobody is reading.
+            # aiohttp waits for the client's close frame only when no task is reading.
             await cancel([reader, sender])
         self._closing = True
         error = _error_of(sender) or _error_of(reader)
         if self._verdict.done():
             await self._cut_short(*self._verdict.result())
         elif error is not None and not isinstance(error, ConnectionError):
-            log.error("a stream broke: %r", error, extra={"fault": "stream"})
-            log.debug("a stream broke", exc_info=error)
+            log.error("a stream failed: %r", error, extra={"fault": "stream"})
+            log.debug("a stream failed", exc_info=error)
             await self._cut_short(WSCloseCode.INTERNAL_ERROR, b"")
         elif error is None and not sender.cancelled():
             await self._close()
-        # Otherwise the client has closed it, or has gone.
+        # Otherwise the client has closed it or disconnected.
 
     async def _read(self) -> None:
-        """Read until the client closes or goes. What it says is not for us."""
+        """Read until the client closes or disconnects; its messages are ignored."""
         while (message := await self._socket.receive()).type not in _CLOSED:
             if message.type is WSMsgType.PING:
                 await self._socket.pong(message.data)
-            # However much has arrived at once: others are waiting.
+            # Many messages may have arrived at once: yield to other tasks.
             await asyncio.sleep(0)
 
     async def _send(self, watch: Watch, timeline: Timeline) -> None:
@@ -110,22 +110,22 @@ class _Stream:
             self._sending_since = self._clock.monotonic()
             await self._socket.send_frame(message, WSMsgType.TEXT)
             self._sending_since = None
-            # A replay never has to wait for anything while its client is fast enough.
+            # Sending does not yield to the event loop while the client reads fast enough.
             await asyncio.sleep(0)
 
     async def _close(self) -> None:
-        """Say that this was all, to a client that may have its time to take it."""
+        """Close the socket after the last message, with time for the client to read it."""
         self._sending_since = self._clock.monotonic()
         await self._socket.close(code=WSCloseCode.OK)
         if self._transport is not None and self._transport.get_write_buffer_size() > 0:
             asyncio.get_running_loop().call_later(_SEND_TIMEOUT_S, self._transport.abort)
 
     async def _cut_short(self, code: int, reason: bytes) -> None:
-        """Close the socket; a client that does not take even that loses its connection."""
+        """Close the socket, and end the connection even if the client does not read the close frame."""
         self._sending_since = None
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                # The close frame waits behind what the client does not take, so it may never see it.
+                # The close frame is queued behind unread messages, so the client may never receive it.
                 await self._socket.close(code=code, message=reason, drain=False)
         except TimeoutError:
             pass
@@ -141,8 +141,8 @@ class StreamRoutes:
     """The WebSocket route.
 
     Args:
-        feeds: What there is to watch.
-        clock: Judges who is too slow.
+        feeds: The feeds of orders.
+        clock: Measures how slow clients are.
     """
 
     def __init__(self, feeds: Feeds, clock: Clock) -> None:
@@ -155,7 +155,7 @@ class StreamRoutes:
         self._watchdog = Background("slow sockets", self._watch_the_slow, clock)
 
     def start(self) -> None:
-        """Begin to close the sockets of clients that do not take their messages."""
+        """Start the watchdog that closes the sockets of slow clients."""
         self._watchdog.start()
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
@@ -169,7 +169,7 @@ class StreamRoutes:
             max_msg_size=_LARGEST_MESSAGE_IN,
         )
         if not socket.can_prepare(request).ok:
-            raise UpgradeError("This route speaks WebSocket.")
+            raise UpgradeError("This route requires a WebSocket upgrade.")
         order_id = request.match_info["order_id"].lower()
         watch = await self._feeds.watch(order_id, after) if is_uuid(order_id) else None
         if watch is None:
@@ -189,7 +189,7 @@ class StreamRoutes:
         return socket
 
     async def stop(self) -> None:
-        """Close every socket, at the service's stop: clients connect again and resume."""
+        """Close every socket when the service stops: clients reconnect and resume."""
         self._stopping = True
         await self._watchdog.stop()
         streams = list(self._streams)
@@ -204,11 +204,11 @@ class StreamRoutes:
                 stream.abort()
 
     async def _watch_the_slow(self) -> None:
-        """Close sockets whose client has not taken a message in time. One timer serves them all."""
+        """Close sockets whose client has not read a message in time. One timer checks all of them."""
         while True:
             await self._clock.sleep(_LOOK_EVERY_S)
             slow = [stream for stream in self._streams if stream.is_stuck()]
             if slow:
-                log.info("%d clients that do not take their messages are cut off", len(slow))
+                log.info("disconnecting %d slow clients", len(slow))
             for stream in slow:
                 stream.end(TOO_SLOW, b"too slow")

@@ -1,4 +1,4 @@
-"""A swap in a request, of an order or of a quote: two tokens, and an amount on one side."""
+"""The swap in a request for an order or a quote: two tokens, and the amount of one of them."""
 
 from collections.abc import Callable
 from typing import TypedDict, TypeVar
@@ -16,19 +16,19 @@ T = TypeVar("T")
 def required_token(
     role: str, *, listed: bool = True, check: Callable[[str], None] | None = None
 ) -> TokenName:
-    """Return the field of a token that must be named.
+    """Return the field of a required token.
 
     Args:
-        role: What the token is there for.
-        listed: Whether it must be known already.
-        check: Refuses symbols.
+        role: The token's role, for the description.
+        listed: Whether it must be listed already.
+        check: Validates the symbol.
     """
     description = f"Symbol or mint address of the token {role}."
     return TokenName(description, listed=listed, required=True, validate=check)
 
 
 def optional_token(role: str) -> TokenName:
-    """Return the field of a token that may be left out, and need not be listed."""
+    """Return the field of an optional token, which need not be listed."""
     return TokenName(f"Symbol or mint address of the token {role}.", listed=False, load_default=None)
 
 
@@ -41,11 +41,11 @@ def parse_amount_of(text: str, token: Token, name: str) -> int:
 
     Args:
         text: The amount in display units.
-        token: What it is an amount of.
-        name: The member that holds it.
+        token: The token.
+        name: The member with the amount.
 
     Raises:
-        ValidationError: It is no amount, or has too many decimal places; at the member.
+        ValidationError: It is not an amount, or has too many decimal places; reported at the member.
     """
     try:
         return parse_amount(text, token.decimals)
@@ -54,7 +54,7 @@ def parse_amount_of(text: str, token: Token, name: str) -> int:
 
 
 class Swap(TypedDict):
-    """The members of a swap as they are given; one of the amounts is, when all has been checked."""
+    """The members of a swap as sent; after validation exactly one of the amounts is given."""
 
     token_in: str
     token_out: str
@@ -63,7 +63,7 @@ class Swap(TypedDict):
 
 
 class SwapRequest(Request[T]):
-    """A swap of one token for another, of which one side's amount is fixed."""
+    """A swap of one token for another, with the amount of one side fixed."""
 
     token_in = required_token("sold")
     token_out = required_token("bought")
@@ -72,9 +72,9 @@ class SwapRequest(Request[T]):
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_amounts(self, _data: object, sent: object, **_options: object) -> None:
-        """Refuse a swap of no amount, or of two."""
+        """Reject a swap without an amount, or with two."""
         if not isinstance(sent, dict):
-            return  # which has been said
+            return  # already reported
         given = [name for name in ("amountIn", "amountOut") if sent.get(name) is not None]
         if not given:
             raise ValidationError("Missing data for required field; give it, or amountOut.", "amountIn")
@@ -83,19 +83,19 @@ class SwapRequest(Request[T]):
 
     @validates_schema(skip_on_field_errors=True)
     def check_tokens(self, data: Swap, **_options: object) -> None:
-        """Refuse a swap of a token for itself."""
+        """Reject a swap of a token for itself."""
         if data["token_in"] == data["token_out"]:
             raise ValidationError("Must differ from tokenIn.", "tokenOut")
 
     @post_load
     def read_amount(self, data: Swap, **_options: object) -> dict[str, object]:
-        """Read the amount in base units; it is kept as it was sent as well."""
+        """Convert the amount to base units, and keep its text as sent."""
         if (text := data["amount_in"]) is not None:
             mode, name, token = SwapMode.EXACT_IN, "amountIn", data["token_in"]
         elif (text := data["amount_out"]) is not None:
             mode, name, token = SwapMode.EXACT_OUT, "amountOut", data["token_out"]
         else:
-            raise ValueError("a swap without an amount was let through")
+            raise ValueError("a swap without an amount passed validation")
         amount = parse_amount_of(text, TOKENS[token], name)
         read: dict[str, object] = {**data, "swap_mode": mode, "amount": amount, "amount_text": text}
         del read["amount_in"], read["amount_out"]

@@ -1,4 +1,4 @@
-"""What a resting order rests for: the terms of limit and sniper orders, read and checked."""
+"""Validates the terms of orders, new and amended."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -17,15 +17,15 @@ from service.domain.tokens import TOKENS
 
 
 def read_terms(sent: SentOrder, now: datetime | None) -> Terms:
-    """Read the terms of a new order, whose members the schema has checked one by one.
+    """Return the terms of a new order, whose members the schema has validated one by one.
 
     Args:
         sent: The order.
-        now: PostgreSQL's time; None: it was accepted before, and what has changed since does not matter:
-            its time may be over, its token listed.
+        now: PostgreSQL's time; None: the order was accepted earlier, so changes since then are ignored:
+            it may have expired, or its token may have been listed.
 
     Raises:
-        InvalidError: They make no order.
+        InvalidError: The terms are not valid together.
     """
     terms = Terms(sent["slippage_bps"], limit_price=sent["limit_price"])
     if sent["order_type"] is OrderType.SNIPER:
@@ -33,7 +33,7 @@ def read_terms(sent: SentOrder, now: datetime | None) -> Terms:
             _refuse_look_alike(sent["token_out"])
         terms = _with_own_expiry(terms, sent["expires_at"], now)
         return _with_conditions(terms, sent["sniper_conditions"], sent["token_in"], sent["token_out"], now)
-    if sent["limit_price"] is not None:  # as every limit order has, and no other
+    if sent["limit_price"] is not None:  # every limit order has it, and no other order
         terms = replace(terms, time_in_force=sent["time_in_force"])
         terms = _with_expiry(terms, sent["expires_at"], now)
         decimals = TOKENS[sent["token_in"]].decimals, TOKENS[sent["token_out"]].decimals
@@ -45,7 +45,7 @@ def amend_terms(order: Order, sent: SentTerms, now: datetime | None) -> Terms:
     """Return an order's terms after an amendment.
 
     Raises:
-        InvalidError: The order has no such term, or cannot have it like that.
+        InvalidError: The order's type has no such term, or its value is not valid.
     """
     wrong = [name for name, owner in TERM_OWNERS.items() if name in sent and order.order_type is not owner]
     if wrong:
@@ -65,7 +65,7 @@ def amend_terms(order: Order, sent: SentTerms, now: datetime | None) -> Terms:
 
 
 def _amend_sniper(order: Order, terms: Terms, sent: SentTerms, now: datetime | None) -> Terms:
-    """Change when a sniper order expires and what it waits for."""
+    """Change a sniper order's expiry and conditions."""
     if "expires_at" in sent:
         terms = _with_own_expiry(terms, sent["expires_at"], now)
         if "sniper_conditions" not in sent and _window_ends(terms):
@@ -74,21 +74,21 @@ def _amend_sniper(order: Order, terms: Terms, sent: SentTerms, now: datetime | N
             )
     if "sniper_conditions" in sent:
         if "expires_at" not in sent and _window_ends(terms):
-            terms = replace(terms, expires_at=None)  # it was the time window's
+            terms = replace(terms, expires_at=None)  # it came from the time window
         terms = _with_conditions(terms, sent["sniper_conditions"], order.token_in, order.token_out, now)
     return terms
 
 
 def _window_ends(terms: Terms) -> bool:
-    """Return whether a sniper order's conditions say when it expires."""
+    """Return whether a sniper order's conditions define its expiry."""
     return parse_conditions(terms.sniper_conditions, None).expires_at is not None
 
 
 def values(terms: Terms) -> dict[str, object]:
-    """Return terms by value, by their names: what only the notation tells apart is equal.
+    """Return the values of terms by name; values that differ only in notation are equal.
 
-    Prices and amounts may have needless zeros, times other offsets, conditions another order, nulls, and
-    defaults given or left out.
+    Notations differ in trailing zeros of prices and amounts, offsets of times, the order of conditions,
+    nulls, and defaults given or omitted.
     """
     return {
         "slippage_bps": terms.slippage_bps,
@@ -102,7 +102,7 @@ def values(terms: Terms) -> dict[str, object]:
 
 
 def _unless_equal(before: Terms, after: Terms) -> Terms:
-    """Return terms of which those that are equal in value are as they were written before."""
+    """Return the new terms, in the previous notation where the value has not changed."""
     old, new = values(before), values(after)
     return replace(after, **{name: getattr(before, name) for name in new if new[name] == old[name]})
 
@@ -116,7 +116,7 @@ def _with_limit(terms: Terms, price: str, amount_in: int, decimals_in: int, deci
 
 
 def _with_expiry(terms: Terms, text: str | None, now: datetime | None) -> Terms:
-    """Set when a limit order expires; without a time in force it follows from that."""
+    """Set the expiry of a limit order; it determines the time in force if that is not given."""
     in_force = terms.time_in_force or (TimeInForce.GTC if text is None else TimeInForce.GTD)
     if in_force == TimeInForce.GTD and text is None:
         raise InvalidError.at(("expiresAt",), "Missing data for required field of GTD orders.")
@@ -127,14 +127,14 @@ def _with_expiry(terms: Terms, text: str | None, now: datetime | None) -> Terms:
 
 
 def _with_own_expiry(terms: Terms, text: str | None, now: datetime | None) -> Terms:
-    """Set when a market or a sniper order expires."""
+    """Set the expiry of a market or sniper order."""
     return replace(terms, expires_at=None if text is None else _future(text, now, "expiresAt"))
 
 
 def _with_conditions(
     terms: Terms, conditions: JsonObject | None, token_in: str, token_out: str, now: datetime | None
 ) -> Terms:
-    """Set what a sniper order waits for: its time window may say when it expires, or ``expires_at`` did."""
+    """Set a sniper order's conditions; its expiry is their time window's, or ``expires_at``."""
     listed = TOKENS.get(token_out)
     try:
         parsed = parse_conditions(conditions, now)

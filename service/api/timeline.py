@@ -1,7 +1,7 @@
-"""An order's messages: message N shows the order as it stood at its N-th entry, history and all.
+"""An order's WebSocket messages: message N shows the order at its N-th entry, with its history up to there.
 
-The history is in each message as far as it went then, so each entry goes out as often as messages follow it.
-It is serialised once, and so are the quotes and the route of each attempt: a replay costs what its bytes do.
+So every entry is sent again in all later messages. It is serialised only once, and so are the quotes and the
+route of each attempt: the cost of a replay is proportional to its bytes.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from service.turns import Steps, finished
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """An order at one entry: where its history ends in the serialised one, and what it says up to there."""
+    """An order at one entry: the end of its part of the serialised history, and its state."""
 
     end: int
     so_far: SoFar
@@ -27,7 +27,7 @@ class _Moment:
 
 
 class Timeline:
-    """The messages of one order, for all who watch it: what one of them needed is there for the next."""
+    """The messages of one order, shared by all its watchers: work done for one is reused for the next."""
 
     def __init__(self) -> None:
         self._history = bytearray()
@@ -39,17 +39,17 @@ class Timeline:
         """Return the message of an entry.
 
         Args:
-            order: The same as before, at that entry or later.
-            sequence: The entry's.
+            order: The same order as before, at that entry or later.
+            sequence: The entry's sequence.
         """
         if self._last[0] != sequence:
-            # Those who follow it live all ask for the same one.
+            # All live watchers request the same one.
             self._last = (sequence, self._write(order, sequence))
         return self._last[1]
 
     def grow(self, order: Order, sequence: int) -> Steps[None]:
-        """Get ready for the message of an entry, which takes a while when many come before it."""
-        # Whoever else watches may have got it ready, or further, between two steps.
+        """Prepare for the message of an entry, in steps, since many entries may precede it."""
+        # Another watcher may have prepared as much or more between two steps.
         while (ready := len(self._moments)) < sequence:
             entry = order.history[ready]
             routing = order.routing.get(entry["sequence"])

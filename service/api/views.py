@@ -1,4 +1,4 @@
-"""An order as it stood at one entry of its history: what a client sees of it."""
+"""The API's view of an order, at one entry of its history."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from service.domain.transaction import Fill
 
 @dataclass(slots=True)
 class SoFar:
-    """What an order's history says up to an entry, gathered entry by entry, so that no view looks back."""
+    """State accumulated from a history, entry by entry, so that no view scans it again."""
 
     terms: Terms
     attempts: int = 0
@@ -24,14 +24,14 @@ class SoFar:
 
     @classmethod
     def of(cls, order: Order, sequence: int) -> "SoFar":
-        """Return what an order's history says up to the entry of a sequence."""
+        """Return the state after the entry with this sequence."""
         so_far = cls(terms_at(order, sequence))
         for entry in order.history[:sequence]:
             so_far._take(entry, order.routing.get(entry["sequence"]))
         return so_far
 
     def after(self, entry: HistoryEntry, routing: RoutingRecord | None) -> "SoFar":
-        """Return what it says up to the next entry, for which something may have been quoted."""
+        """Return the state after the next entry, which may have a routing record."""
         terms = amended(self.terms, entry, "to")
         following = SoFar(terms, self.attempts, self.venue, self.routing)
         following._take(entry, routing)
@@ -45,15 +45,15 @@ class SoFar:
 
 
 class OrderAt:
-    """An order with its history cut after ``sequence``; the attributes are the contract's fields.
+    """An order with its history cut after ``sequence``; the attributes are the API's fields.
 
-    The one presenter of an ``Order``: amounts and prices become texts here, for JSON alone.
-    What comes later is not there yet: quotes and the venue come with ``building``, the fill with
-    ``confirmed``, the reason with ``failed``.
+    The only presenter of an ``Order``: it formats amounts and prices for JSON. Members that are set later
+    are still missing: quotes and the venue appear with ``building``, the fill with ``confirmed``, the reason
+    with ``failed``.
     """
 
     def __init__(self, order: Order, sequence: int | None = None, so_far: SoFar | None = None) -> None:
-        self.order = self  # a message is about the order as it stood
+        self.order = self  # a message contains the order at its entry
         self.sequence = order.version if sequence is None else sequence
         self.status_history: tuple[HistoryEntry, ...] | orjson.Fragment = order.history[: self.sequence]
         so_far = so_far or SoFar.of(order, self.sequence)
@@ -106,7 +106,7 @@ class OrderAt:
 
 
 def _slippage(order: Order, fill: Fill) -> str | None:
-    """Compare the fill with what its transaction was quoted."""
+    """Return the slippage of the fill against its transaction's quote."""
     if order.quoted is None:
         return None
     if order.swap_mode is SwapMode.EXACT_IN:
