@@ -1,12 +1,12 @@
--- Starting work on orders, and going on with work that another process left.
+-- Claims: starting the execution of orders, and continuing the orders of a process that died.
 
 -- name: claim_orders
--- Give due orders without an owner to this process: a pending one, or an open one that was fired, starts a
--- try (one entry: routing), one that another process left in execution goes on where it stands (no entry).
--- One whose time is over starts no more, and nobody who was judged dead is given any. An order that is this
--- process's already is handed out again, so the statement can be repeated.
+-- Claim due orders without an owner for this process: a pending one, or an open one that was fired, begins an
+-- attempt (one entry: routing); one that another process left in execution continues from its last step (no
+-- entry). An expired order does not start, and a process that was declared dead gets none. An order that this
+-- process already owns is returned again, so the statement can be repeated.
 WITH wanted AS (
-    -- In one order, as by all who lock several.
+    -- In a fixed order, as in every statement that locks several.
     SELECT row.id, row.write_id
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, write_id text)
     JOIN open_orders AS p ON p.order_id = row.id
@@ -40,12 +40,12 @@ handed AS (
 /* include: claimed_orders */;
 
 -- name: claim_orders_at_rate
--- claim_orders under the rate limit: a start takes a row of rate_starts that has not been used for
--- the window's length, and the longest due start first. One that has to wait is told how long; 0 is for an
--- order that another has locked.
+-- claim_orders with the rate limit: a start takes a row of rate_starts that was not used within the window;
+-- the order due for longest starts first. Deferred orders return how long to wait; 0 for an order that another
+-- transaction has locked.
 WITH wanted AS (
-    -- In one order, so that two processes with the same orders cannot block each other. A row that
-    -- another has locked is most probably being claimed.
+    -- In a fixed order, so that two processes with the same orders cannot deadlock. A row that another
+    -- transaction has locked is most probably being claimed.
     SELECT row.id, row.write_id
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, write_id text)
     JOIN open_orders AS p ON p.order_id = row.id
@@ -107,7 +107,7 @@ continued AS (
 ),
 /* include: refused */,
 next_free AS (
-    -- When a place is free and it is not this order's turn, the one before it will be woken soon.
+    -- If a slot is free but it is not this order's turn, the order before it will be woken soon.
     SELECT CASE WHEN min(started_at) > now() - %(window_ms)s * interval '1 millisecond'
         THEN min(started_at) + %(window_ms)s * interval '1 millisecond'
         ELSE now() + interval '1 second'
@@ -143,7 +143,7 @@ SELECT
     ceil(wait_ms)::integer
 FROM deferred
 UNION ALL
--- Locked by another, who may do something else than claim it.
+-- Locked by another transaction, which may not be a claim.
 SELECT
     p.order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL,
@@ -153,7 +153,7 @@ JOIN open_orders AS p ON p.order_id = row.id
 WHERE p.owner IS NULL AND p.due_at <= now() AND NOT EXISTS (SELECT 1 FROM wanted AS w WHERE w.id = p.order_id);
 
 -- fragment: refused
--- A process that was judged dead is given none of the ``wanted``, and the wake-ups it has spent are put back.
+-- A process that was declared dead gets none of the ``wanted``; the wake-ups it has consumed are sent again.
 refused AS (
     UPDATE open_orders AS p
     SET wake_at = now()
@@ -165,7 +165,7 @@ refused AS (
 )
 
 -- fragment: started
--- Of the ``claimed``, those that wait begin an attempt: one entry more, with what had fired them.
+-- Of the ``claimed``, pending and open orders begin an attempt: one entry, with the data that fired them.
 started AS (
     UPDATE orders AS o
     SET
@@ -184,7 +184,7 @@ started AS (
 )
 
 -- fragment: claimed_orders
--- What a process needs to work on the orders that were ``handed`` to it.
+-- Return what a process needs to execute the orders that were ``handed`` to it.
 SELECT
     h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
     o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8 AS expires_at,
@@ -195,9 +195,8 @@ JOIN orders AS o ON o.id = h.id
 JOIN open_orders AS p ON p.order_id = h.id
 
 -- name: set_rate_limit
--- Make rate_starts as long as the limit, if it is not: its rows then stand for the latest starts that
--- the histories tell of, or for none. Nobody claims in the meantime. (Statements sent together are one
--- transaction.)
+-- Resize rate_starts to the limit, if they differ: its rows then hold the latest starts from the histories, or
+-- none. The lock blocks claims meanwhile. (Statements sent together are one transaction.)
 SET LOCAL statement_timeout = 0;
 LOCK TABLE rate_starts IN EXCLUSIVE MODE;
 CREATE TEMPORARY TABLE latest ON COMMIT DROP AS

@@ -1,13 +1,13 @@
--- Orders that end without having been filled: cancelled, or expired.
+-- Endings without a fill: cancellation and expiry.
 
 -- name: request_cancel
--- Note that orders are to be cancelled. Whoever does this reads their status only afterwards.
+-- Flag orders for cancellation. Their status must be read only after this has committed.
 UPDATE open_orders SET cancel_requested = true WHERE order_id = ANY(%(ids)s::uuid[]);
 
 -- name: request_cancel_matching
--- The same of the open orders of an account that match a filter (null: any), a page at a time in the order
--- of their ids; those that were placed until the first page was read (null: this is the first). Returns
--- their ids, and that time.
+-- Flag the open orders of an account that match a filter (null: any), a page at a time, ordered by id; only
+-- those placed before the first page was read (until; null: this is the first page). Returns their ids and that
+-- time.
 WITH wanted AS (
     SELECT p.order_id
     FROM open_orders AS p
@@ -27,7 +27,7 @@ WHERE p.order_id = w.order_id
 RETURNING p.order_id::text, coalesce(%(until)s::timestamptz, now())::text AS until;
 
 -- name: count_cancelled
--- How many of some orders are cancelled, and how many may still be.
+-- Count how many of the given orders are cancelled, and how many may still be.
 SELECT
     count(*) FILTER (WHERE status = 'cancelled') AS cancelled,
     count(*) FILTER (WHERE status NOT IN ('cancelled', 'confirmed', 'failed', 'expired')) AS still_open
@@ -35,8 +35,8 @@ FROM orders
 WHERE id = ANY(%(ids)s::uuid[]);
 
 -- name: end_cancelled
--- Cancel orders of which it was requested, wherever nothing has been sent: whoever is at work on one finds
--- its version gone. What has been submitted stays, until its outcome is known.
+-- Cancel flagged orders that have not been submitted; a process that executes one then fails on its version.
+-- Submitted orders continue until their outcome is known.
 WITH flagged AS (
     SELECT p.order_id
     FROM open_orders AS p
@@ -66,8 +66,8 @@ moved AS (
 SELECT id::text, entry FROM moved;
 
 -- name: end_expired
--- Let orders expire whose time is over, wherever nothing has been sent: whoever is at work on one finds its
--- version gone. When it is not the order's own time that is over, the entry says why it ended.
+-- Expire orders that have not been submitted in time; a process that executes one then fails on its version. If
+-- the submission deadline has passed and not the order's own expiry, the entry has the reason.
 WITH over AS (
     SELECT p.order_id
     FROM open_orders AS p

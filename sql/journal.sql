@@ -1,9 +1,9 @@
--- Every write of an order. Each statement takes a group of rows as one JSON array, is a transaction
--- of its own, and can be repeated: a row that is there already is not written twice.
+-- The journal's writes. Each statement takes a group of rows as one JSON array, is its own transaction, and can
+-- be repeated: no row is written twice.
 
 -- name: insert_orders
--- Accept orders: the order, its place among the open ones, and its client's id, or none of them. One that
--- rests is open at once. A client order id that is taken keeps its order out; the caller reads what is there.
+-- Insert orders, each with its row in open_orders and its client order id, or none of them. One that rests is
+-- open at once. If its client order id is taken, an order is not inserted; the caller reads the existing one.
 WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
@@ -43,7 +43,7 @@ inserted AS (
     RETURNING id, created_at, status = 'open' AS rests, expires_at
 ),
 opened AS (
-    -- The insert's own wake-up is on its way: the sweep need not send one before it can be late.
+    -- The insert's own wake-up is in flight: the sweep sends another only when it is late.
     INSERT INTO open_orders (
         order_id, created_at, due_at, wake_at, resting, rested_at, rested_version, expires_at
     )
@@ -61,10 +61,10 @@ opened AS (
 SELECT id::text, rfc3339(created_at) AS created_at FROM inserted;
 
 -- name: append_transitions
--- Move orders one step each, if they are still at the version that their writer saw and belong to it.
--- A new transaction is not signed for a process that may have been judged dead, nor for an order whose time is
--- over. One that does not land ends as cancelled if that was requested, and as expired if its time is over.
--- What the step brings with it (quotes, a transaction, a fill, an end) is written for the rows that moved.
+-- Append one transition to each order, if it is still at the version that its writer read and belongs to it.
+-- A new transaction is not stored for a process that may have been declared dead, nor for an expired order. An
+-- attempt that fails ends its order as cancelled if that was requested, and as expired if it has expired. The
+-- step's data (quotes, a transaction, a fill, an end) is written for the rows that moved.
 WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
@@ -74,8 +74,8 @@ WITH wanted AS (
     )
 ),
 locked AS (
-    -- Whoever requests a cancellation writes this row first and reads the status then: with the row
-    -- locked, either the request is seen here or the new status is seen there.
+    -- A cancellation writes this row first and then reads the status: with the row locked, either this
+    -- statement sees the request, or the cancellation sees the new status.
     SELECT p.order_id, p.cancel_requested, p.expires_at
     FROM wanted AS w
     JOIN open_orders AS p ON p.order_id = w.id
@@ -182,7 +182,7 @@ rested AS (
 SELECT id::text, entry FROM moved;
 
 -- fragment: closed
--- Of the orders that have ``moved``, those that have ended are open no more, and are listed as finished.
+-- Of the orders that have ``moved``, move the ended ones from open_orders to finished_orders.
 closed AS (
     DELETE FROM open_orders AS p
     USING moved AS m
@@ -196,7 +196,7 @@ finished AS (
 )
 
 -- name: read_entries_back
--- The history entries at which uncertain transitions would stand, to see whose they are.
+-- Return the history entries at the positions of uncertain transitions, to see whose they are.
 SELECT o.id::text, o.status_history -> row.version AS entry
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid, version integer)
 JOIN orders AS o ON o.id = row.id;

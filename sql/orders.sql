@@ -1,7 +1,7 @@
 -- Reading orders.
 
 -- name: get_orders
--- Orders by id, with what was quoted for their last try.
+-- Return orders by id, with the quotes of their last attempt.
 SELECT
     o.id::text, o.client_order_id, o.label, o.order_type, o.token_in, o.token_out, o.swap_mode,
     o.amount, o.amount_text, o.slippage_bps, o.time_in_force, o.limit_price, o.limit_out,
@@ -14,19 +14,19 @@ LEFT JOIN LATERAL (
 WHERE o.id = ANY(%(ids)s::uuid[]);
 
 -- name: get_quotes
--- What was quoted to orders, for every try.
+-- Return the quotes of every attempt of orders.
 SELECT order_id::text, sequence, quotes, route
 FROM order_quotes
 WHERE order_id = ANY(%(ids)s::uuid[]);
 
 -- name: find_client_order
--- The id of the order that an account placed under its own id.
+-- Return the id of the order with an account's client order id.
 SELECT order_id::text
 FROM client_orders
 WHERE account = %(account)s AND client_order_id = %(client_order_id)s;
 
 -- name: list_orders
--- A page of ids of all orders, newest first, after a position.
+-- Return a page of all orders' ids, newest first, after a position.
 SELECT (extract(epoch FROM o.created_at) * 1000000)::bigint AS created_us, o.id::text AS order_id
 FROM orders AS o
 WHERE /* include: matching */
@@ -35,7 +35,7 @@ ORDER BY o.created_at DESC, o.id DESC
 LIMIT %(limit)s;
 
 -- name: list_open_orders
--- A page of ids of unfinished orders in one status, newest first, after a position.
+-- Return a page of unfinished orders' ids in one status, newest first, after a position.
 SELECT (extract(epoch FROM p.created_at) * 1000000)::bigint AS created_us, p.order_id::text
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
@@ -46,7 +46,7 @@ ORDER BY p.created_at DESC, p.order_id DESC
 LIMIT %(limit)s;
 
 -- name: list_finished_orders
--- A page of ids of ended orders in one status, newest first, after a position.
+-- Return a page of ended orders' ids in one status, newest first, after a position.
 SELECT (extract(epoch FROM f.created_at) * 1000000)::bigint AS created_us, f.order_id::text
 FROM finished_orders AS f
 JOIN orders AS o ON o.id = f.order_id
@@ -64,18 +64,18 @@ LIMIT %(limit)s;
     AND (%(label)s::text IS NULL OR o.label = %(label)s)
 
 -- fragment: position
--- The place after which a page begins; null: before all.
+-- The position after which a page begins; null: the first page.
 (
     coalesce('epoch'::timestamptz + %(before_us)s * interval '1 microsecond', 'infinity'),
     coalesce(%(before_id)s::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
 )
 
 -- name: get_versions
--- How far orders have come, for those that are watched.
+-- Return the versions of orders, for watchers.
 SELECT id::text, version FROM orders WHERE id = ANY(%(ids)s::uuid[]);
 
 -- name: get_latest_transaction
--- The last signed transaction of an order.
+-- Return the last signed transaction of an order.
 SELECT id, venue, raw, maximum_in, minimum_out, last_valid_slot
 FROM transactions
 WHERE order_id = %(order_id)s

@@ -1,7 +1,7 @@
--- Orders that rest until a trigger fires them.
+-- Resting orders: scanned by the triggers, fired, and amended.
 
 -- name: scan_resting
--- All resting orders that may be fired, a page at a time in the order of their ids.
+-- Return all resting orders that may be fired, a page at a time, ordered by id.
 /* include: resting_orders */
 WHERE p.order_id > %(after)s::uuid
     AND /* include: may_be_fired */
@@ -9,13 +9,13 @@ ORDER BY p.order_id
 LIMIT %(limit)s;
 
 -- name: get_resting
--- Those of some orders that rest and may be fired.
+-- Return those of the given orders that rest and may be fired.
 /* include: resting_orders */
 WHERE p.order_id = ANY(%(ids)s::uuid[])
     AND /* include: may_be_fired */;
 
 -- fragment: resting_orders
--- Open orders, as those who trigger need them.
+-- Open orders, with the columns that the triggers need.
 SELECT
     o.id::text AS order_id, o.version, o.order_type, o.token_in, o.token_out, o.amount AS amount_in, o.limit_out,
     o.sniper_conditions, extract(epoch FROM o.created_at)::float8 AS created_at,
@@ -24,14 +24,14 @@ FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
 
 -- fragment: may_be_fired
--- Whether an order rests, and may be fired.
+-- Whether an order rests and may be fired.
 p.resting
     AND p.fired IS NULL
     AND NOT p.cancel_requested
     AND (p.expires_at IS NULL OR p.expires_at > now())
 
 -- name: find_rested
--- Orders that began to rest, or were amended, in the last while, and at which version.
+-- Return the versions of orders that recently began to rest or were amended.
 SELECT order_id::text, rested_version AS version
 FROM open_orders
 WHERE resting AND fired IS NULL AND rested_at > now() - %(within_ms)s * interval '1 millisecond'
@@ -39,10 +39,10 @@ ORDER BY rested_at DESC
 LIMIT %(limit)s;
 
 -- name: fire_orders
--- Have orders executed that rest and whose condition was seen to hold, as they stood at a version. Each is
--- due from now on; what was seen goes into its history when its try begins. Everything that is asked stands
--- in the locked row: one that was amended meanwhile has another version in it. A sniper order is a market order
--- from here on, and has to be submitted within as long (0: any time).
+-- Fire resting orders whose condition held at the given version: they become due now, and the observed market
+-- data goes into the history when the attempt begins. Every condition is on the locked row: an order that was
+-- amended meanwhile has another version there. From now on a sniper order is treated like a market order, and must
+-- be submitted within the same time (0: no limit).
 WITH seen AS (
     SELECT p.order_id, w.observed
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS w (id uuid, version integer, observed jsonb)
@@ -68,8 +68,8 @@ WHERE p.order_id = s.order_id
 RETURNING p.order_id::text;
 
 -- name: amend_order
--- Give an open order other terms, if it is still as its writer saw it. If it was fired on its old terms and
--- no try has begun, it rests again. Its place among the open orders is locked first, as by all who take
+-- Amend an open order, if it is still at the version that the writer read. If it was fired on its old terms and
+-- no attempt has begun, it rests again. The row of open_orders is locked first, as in every statement that locks
 -- both.
 WITH place AS (
     SELECT order_id
