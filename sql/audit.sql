@@ -85,7 +85,7 @@ JOIN orders AS o ON o.id = p.order_id
 WHERE o.status IN ('confirmed', 'failed', 'cancelled', 'expired')
 UNION ALL
 -- An order that waits for the rate limit is woken repeatedly; one that is not woken is overdue.
-SELECT p.order_id::text, 'due since ' || rfc3339(p.due_at) || ', and nobody takes it'
+SELECT p.order_id::text, 'due since ' || rfc3339(p.due_at) || ', and no process has claimed it'
 FROM open_orders AS p
 WHERE p.owner IS NULL
     AND greatest(p.due_at, p.wake_at) < now() - %(patience_s)s * interval '1 second'

@@ -111,7 +111,7 @@ SPOILS = [
     (
         "INSERT INTO open_orders (order_id, created_at, due_at, wake_at)"
         " SELECT id, created_at, now() - interval '1 hour', now() - interval '1 minute' FROM orders",
-        "and nobody takes it",
+        "and no process has claimed it",
     ),
     (
         "INSERT INTO open_orders (order_id, created_at, due_at, wake_at, owner)"
