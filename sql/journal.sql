@@ -69,7 +69,8 @@ WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, version integer, owner uuid, status text, detail jsonb, retry_in_ms integer,
-        quotes jsonb, route jsonb, transaction jsonb, quoted_in numeric, quoted_out numeric, amount_in numeric, amount_out numeric, tx_hash text,
+        quotes jsonb, route jsonb, transaction jsonb, quoted_in numeric, quoted_out numeric,
+        amount_in numeric, amount_out numeric, tx_hash text,
         decimals_out integer
     )
 ),

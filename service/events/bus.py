@@ -78,7 +78,7 @@ def _encode(steps: Sequence[Committed]) -> bytes:
                 step.order_id,
                 step.entry,
                 step.routing and [step.routing.quotes, step.routing.route],
-                step.quoted and [step.quoted.amount_in, step.quoted.amount_out],
+                step.quoted and [str(step.quoted.amount_in), str(step.quoted.amount_out)],
                 step.fill and [step.fill.amount_in, step.fill.amount_out, step.fill.tx_hash],
                 step.decimals_out,
             ]

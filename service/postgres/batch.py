@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import psycopg2
-
 from service.background import cancel
 from service.clock import Clock
 from service.postgres.database import UnavailableError
@@ -142,16 +140,16 @@ class Batcher(Generic[Item, Result]):
     async def _run_group(self, group: list[_Waiting[Item, Result]]) -> None:
         try:
             results = await self._run_until_answered(group)
-        except psycopg2.Error as error:
-            # One bad row must not fail the others: run them one by one.
+        except UnavailableError as error:
+            for waiting in group:
+                self._answer(waiting, error)
+        except Exception as error:  # noqa: BLE001 - the caller handles it
+            # One bad item must not fail the others, whatever is wrong with it: run them one by one.
             if len(group) == 1:
                 self._answer(group[0], error)
                 return
             for waiting in group:
                 await self._run_group([waiting])
-        except Exception as error:  # noqa: BLE001 - the callers handle it
-            for waiting in group:
-                self._answer(waiting, error)
         else:
             for waiting, result in zip(group, results, strict=True):
                 self._answer(waiting, result)

@@ -259,8 +259,9 @@ def _row(transition: Transition) -> dict[str, object]:
             "minimum_out": transaction.minimum_out,
             "last_valid_slot": transaction.last_valid_slot,
         },
-        "quoted_in": quoted and quoted.amount_in,
-        "quoted_out": quoted and quoted.amount_out,
+        # Sums over pools, which JSON's 64 bits may not hold.
+        "quoted_in": quoted and str(quoted.amount_in),
+        "quoted_out": quoted and str(quoted.amount_out),
         "amount_in": fill and fill.amount_in,
         "amount_out": fill and fill.amount_out,
         "tx_hash": fill and fill.tx_hash,

@@ -44,8 +44,8 @@ CREATE TABLE orders (
     created_at        timestamptz NOT NULL,
     updated_at        timestamptz NOT NULL,
     attempts          integer NOT NULL DEFAULT 0,
-    quoted_in         numeric(20, 0),           -- base units that the last signed transaction was quoted
-    quoted_out        numeric(20, 0),
+    quoted_in         numeric(39, 0),           -- base units that the last signed transaction was quoted
+    quoted_out        numeric(39, 0),           -- sums over pools: more than one account can hold
     amount_in         numeric(20, 0),           -- base units paid
     amount_out        numeric(20, 0),           -- base units received
     tx_hash           text,
@@ -55,8 +55,8 @@ CREATE TABLE orders (
     CONSTRAINT orders_swap_mode CHECK (swap_mode IN ('exactIn', 'exactOut')),
     CONSTRAINT orders_exact_out CHECK (swap_mode = 'exactIn' OR order_type = 'market'),
     CONSTRAINT orders_amount CHECK (amount BETWEEN 1 AND 18446744073709551615),
-    CONSTRAINT orders_quoted_in CHECK (quoted_in BETWEEN 1 AND 18446744073709551615),
-    CONSTRAINT orders_quoted_out CHECK (quoted_out BETWEEN 1 AND 18446744073709551615),
+    CONSTRAINT orders_quoted_in CHECK (quoted_in >= 1),
+    CONSTRAINT orders_quoted_out CHECK (quoted_out >= 1),
     CONSTRAINT orders_quoted CHECK ((quoted_in IS NULL) = (quoted_out IS NULL)),
     CONSTRAINT orders_amount_in CHECK (amount_in BETWEEN 1 AND 18446744073709551615),
     CONSTRAINT orders_amount_out CHECK (amount_out BETWEEN 1 AND 18446744073709551615),

@@ -101,6 +101,27 @@ async def test_a_bad_row_does_not_fail_its_neighbours(store: Store) -> None:
     assert isinstance(results[1], psycopg2.IntegrityError)
 
 
+async def test_what_a_route_was_quoted_may_be_more_than_one_account_holds(store: Store) -> None:
+    # Together: a large quote must not fail the other.
+    quotes = [Amounts(2**64, 3 * 2**64), Amounts(7, 8)]
+    claims = [await store.start() for _ in quotes]
+    building = [await store.journal.append(store.step(claim, Status.BUILDING)) for claim in claims]
+    steps = [
+        store.step(
+            claim,
+            Status.SUBMITTED,
+            version=before.sequence,
+            transaction=SignedTransaction(claim.order_id, "raydium", b"raw", 1, 1, 9),
+            quoted=quoted,
+        )
+        for claim, before, quoted in zip(claims, building, quotes, strict=True)
+    ]
+    committed = await asyncio.gather(*map(store.journal.append, steps))
+    assert [step.quoted for step in committed] == quotes
+    orders = await store.orders.get_many([claim.order_id for claim in claims])
+    assert [orders[claim.order_id].quoted for claim in claims] == quotes
+
+
 async def test_a_commit_whose_answer_is_lost_is_known_by_its_write_id(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,7 +80,7 @@ steps = st.builds(
     order_id=st.uuids().map(str),
     entry=entries,
     routing=st.none() | st.builds(RoutingRecord, st.lists(entries, max_size=2), st.none() | entries),
-    quoted=st.none() | st.builds(Amounts, st.integers(1, U64_MAX), st.integers(1, U64_MAX)),
+    quoted=st.none() | st.builds(Amounts, st.integers(1, 9 * U64_MAX), st.integers(1, 9 * U64_MAX)),
     fill=st.none() | st.builds(Fill, st.integers(1, U64_MAX), st.integers(1, U64_MAX), short_text),
     decimals_out=st.none() | st.integers(0, 12),
 )

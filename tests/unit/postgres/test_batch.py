@@ -27,6 +27,7 @@ class Statement:
         self.groups: list[list[str]] = []
         self.faults: list[Exception] = []
         self.refused: set[str] = set()
+        self.refusal: Exception = psycopg2.IntegrityError("a row is refused")
         self.wrong: dict[str, Exception] = {}
         self.free = asyncio.Event()
         self.free.set()
@@ -37,7 +38,7 @@ class Statement:
         if self.faults:
             raise self.faults.pop(0)
         if self.refused & set(items):
-            raise psycopg2.IntegrityError("a row is refused")
+            raise self.refusal
         return [self.wrong.get(item) or f"{item} done" for item in items]
 
 
@@ -116,20 +117,24 @@ async def test_each_caller_gets_its_own_result_or_its_own_error(
     assert await submit(batcher, "a1", "b1", "c1") == ["a1 done", error, "c1 done"]
 
 
+@pytest.mark.parametrize(
+    "refusal", [psycopg2.IntegrityError("a row is refused"), TypeError("a value cannot be written")]
+)
 async def test_a_bad_row_does_not_fail_its_neighbours(
-    batcher: Batcher[str, str], statement: Statement
+    batcher: Batcher[str, str], statement: Statement, refusal: Exception
 ) -> None:
+    statement.refusal = refusal
     statement.refused = {"b1"}
     a, b, c = await submit(batcher, "a1", "b1", "c1")
     assert (a, c) == ("a1 done", "c1 done")
-    assert isinstance(b, psycopg2.IntegrityError)
+    assert b is statement.refusal
 
 
-async def test_an_unexpected_error_is_raised_to_all_callers_and_stops_nothing(
+async def test_an_unexpected_error_is_raised_to_its_caller_and_stops_nothing(
     batcher: Batcher[str, str], statement: Statement
 ) -> None:
     statement.faults = [error := ZeroDivisionError()]
-    assert await submit(batcher, "a1", "b1") == [error, error]
+    assert await submit(batcher, "a1") == [error]
     assert await batcher.submit("c1") == "c1 done"
 
 
