@@ -19,6 +19,9 @@ LEASE_MS = 3_000
 """How long a lease lasts unless it is renewed."""
 
 _RENEW_EVERY_S = 1.0
+_STALLED_AFTER_S = 10.0
+# Long enough for the lease to expire and for another process to take it.
+_STAND_ASIDE_S = LEASE_MS / 1000 + _RENEW_EVERY_S
 # Every follower checks when a lease expires; those that do not get it need not check again at once.
 _SHORTEST_PAUSE_S = 0.05
 
@@ -60,7 +63,8 @@ class Leadership:
             +-+ its lease expires                         |
             ^                                             |
             +---------------------------------------------+
-              another has taken over, PostgreSQL is unavailable, or the epoch was abandoned
+              another has taken over, PostgreSQL is unavailable, the epoch was abandoned,
+              or the leader has made no progress for 10 s: then it lets the lease expire
 
     ``stop`` releases the lease, so that another process leads at once. The lease of a dead process expires.
 
@@ -70,17 +74,29 @@ class Leadership:
         name: The leader's task, for the log.
         retry_s: The pause before the next check when PostgreSQL was unavailable.
         on_change: Called when ``epoch`` has changed. Must not block.
+        progress: Returns when the leader last completed work, by the clock's monotonic time; a leader that
+            is idle completes some each second. None: whoever holds the lease makes progress.
     """
 
     def __init__(
-        self, lease: Lease, clock: Clock, *, name: str, retry_s: float, on_change: Callable[[], None]
+        self,
+        lease: Lease,
+        clock: Clock,
+        *,
+        name: str,
+        retry_s: float,
+        on_change: Callable[[], None],
+        progress: Callable[[], float] | None = None,
     ) -> None:
         self._lease = lease
         self._clock = clock
         self._name = name
         self._retry_s = retry_s
         self._on_change = on_change
+        self._progress = progress or clock.monotonic
         self._epoch: int | None = None
+        # Since when this process has held the lease, in whatever epochs.
+        self._held_since: float | None = None
         self._next_check = 0.0
         self._check_now = asyncio.Event()
         self._loop = Background(f"{name}: lease", self._check_for_ever, clock)
@@ -96,12 +112,28 @@ class Leadership:
         Raises:
             UnavailableError: PostgreSQL is unavailable, so this process follows.
         """
-        self._next_check = self._clock.monotonic() + self._retry_s
+        now = self._clock.monotonic()
+        if self._held_since is not None and now - max(self._held_since, self._progress()) > _STALLED_AFTER_S:
+            # Small statements such as a renewal may pass where those of the leader's work do not.
+            log.warning("%s: no progress, leaving the lease to others", self._name)
+            self._next_check, self._held_since = now + _STAND_ASIDE_S, None
+            self._become(None)
+            return
+        self._next_check = now + self._retry_s
         try:
             state = await self._take()
-        except UnavailableError:
+        except UnavailableError as error:
+            if self._epoch is not None:
+                log.warning(
+                    "%s: PostgreSQL is unavailable (%s)", self._name, error, extra={"fault": "postgresql"}
+                )
+            self._held_since = None
             self._become(None)
             raise
+        if state.epoch is None:
+            self._held_since = None
+        elif self._held_since is None:
+            self._held_since = now
         pause_s = _RENEW_EVERY_S
         if state.epoch is None:
             # Just after the lease would expire.
@@ -135,7 +167,8 @@ class Leadership:
         while True:
             epoch = self._epoch
             state = await self._lease.take(epoch)
-            # Otherwise the epoch was abandoned meanwhile, and the renewed lease is not wanted.
+            # Otherwise the epoch was abandoned meanwhile (nothing else changes it), and the renewed lease is
+            # not wanted.
             if epoch == self._epoch:
                 return state
 

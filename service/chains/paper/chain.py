@@ -66,7 +66,12 @@ class Chain:
         self._clock = clock
         self._settings = settings
         self._leadership = Leadership(
-            lease, clock, name="paper chain", retry_s=_PAUSE_AFTER_FAULT_S, on_change=self._look_now
+            lease,
+            clock,
+            name="paper chain",
+            retry_s=_PAUSE_AFTER_FAULT_S,
+            on_change=self._look_now,
+            progress=lambda: self._progressed_at,
         )
         self.catalogue = Catalogue(ledger, clock, on_change)
         """The pools that this instance quotes."""
@@ -86,6 +91,8 @@ class Chain:
         self._changed = asyncio.Event()
         self._next_look = 0.0
         self._next_forgetting = 0.0
+        self._progressed_at = 0.0
+        """When the leader last completed work."""
 
     async def start(self) -> None:
         """Read the pools, lead if no other instance does, and begin to execute.
@@ -185,7 +192,9 @@ class Chain:
             await self._look()
         wait_s = self._next_look - self._clock.monotonic()
         if self._leader is not None:
-            if await self._leader.turn():
+            executed = await self._leader.turn()
+            self._progressed_at = self._clock.monotonic()
+            if executed:
                 return
             wait_s = min(wait_s, self._leader.seconds_to_next())
         try:
@@ -208,9 +217,9 @@ class Chain:
         else:
             await self._leader.look()
             await self._forget()
+            self._progressed_at = self._clock.monotonic()
 
     async def _lead(self, epoch: int) -> None:
-        await self._ledger.fund_wallets(epoch, self._settings.funds)
         leader = Leader(
             epoch,
             self._ledger,
@@ -221,7 +230,13 @@ class Chain:
             on_settled=self.announcements.announce_commit,
             on_final=self.announcements.outcomes.tell,
         )
-        await leader.begin()
+        try:
+            await self._ledger.fund_wallets(epoch, self._settings.funds)
+            await leader.begin()
+        except Exception:
+            # What was sent and not answered must not be committed later, beside what the next attempt reads.
+            self._leadership.abandon(epoch)
+            raise
         # Set last: execution begins with it.
         self._leader = leader
         log.info("paper chain: leading, epoch %d", epoch)
@@ -233,6 +248,6 @@ class Chain:
             await self._commands.forget()
 
     def _look_now(self) -> None:
-        """Check the ledger and the lease now: something may have been missed, or the leader has changed."""
+        """Check the ledger now: something may have been missed, or the leader has changed."""
         self._next_look = 0.0
         self._changed.set()

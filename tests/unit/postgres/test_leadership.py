@@ -8,6 +8,7 @@ import pytest
 from service.clock import Clock
 from service.postgres.database import UnavailableError
 from service.postgres.leadership import Leadership, LeaseState
+from tests.support.clock import ManualClock
 
 
 class Row:
@@ -80,6 +81,48 @@ async def test_one_that_has_been_succeeded_follows(world: World) -> None:
     world.row.other_leads = True
     await world.leadership.check()
     assert world.seen == [1, None]
+
+
+async def test_one_that_makes_no_progress_leaves_the_lease_to_others_for_a_while() -> None:
+    clock, row, progress = ManualClock(), Row(), [0.0]
+    leadership = Leadership(
+        row, clock, name="test", retry_s=0.2, on_change=lambda: None, progress=lambda: progress[0]
+    )
+    for _ in range(12):
+        await leadership.check()
+        progress[0] = clock.monotonic()
+        await clock.advance(1)
+    assert leadership.epoch == 1
+    # New epochs are no progress.
+    for _ in range(10):
+        leadership.abandon(leadership.epoch or 0)
+        await leadership.check()
+        await clock.advance(1)
+    taken = len(row.taken)
+    await leadership.check()
+    stood_aside: int | None = leadership.epoch
+    assert (stood_aside, len(row.taken)) == (None, taken)
+    # There is no other, so it leads again, and has as long to make progress.
+    await leadership.check()
+    await clock.advance(9)
+    await leadership.check()
+    assert leadership.epoch is not None
+
+
+async def test_after_an_absence_of_postgresql_the_time_for_progress_begins_again() -> None:
+    clock, row = ManualClock(), Row()
+    leadership = Leadership(
+        row, clock, name="test", retry_s=0.2, on_change=lambda: None, progress=lambda: 0.0
+    )
+    await leadership.check()
+    await clock.advance(9)
+    row.away = True
+    with pytest.raises(UnavailableError):
+        await leadership.check()
+    row.away = False
+    await clock.advance(9)
+    await leadership.check()
+    assert leadership.epoch is not None
 
 
 async def test_without_postgresql_none_leads(world: World) -> None:
