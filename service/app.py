@@ -97,7 +97,7 @@ class Service:
             Part(start=self._prepare, stop=market.venue.stop),
             Part(stop=storage.orders.stop),
             Part(start=storage.feeds.start, stop=storage.feeds.stop),
-            Part(start=stream.start, drain=stream.stop),
+            Part(start=stream.start, drain=stream.stop, stop=stream.stop),
             Part(start=storage.bus.start, stop=storage.bus.stop),
             # All parts have registered their needs of Redis by now; they are checked before work begins.
             Part(start=self._start_link),

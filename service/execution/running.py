@@ -70,6 +70,7 @@ class RunningOrders:
 
     def _forget(self, order_id: str) -> None:
         self._unknown.discard(order_id)
+        self._woken.discard(order_id)
         self._aside.discard(order_id)
         del self._tasks[order_id]
 

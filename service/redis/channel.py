@@ -69,10 +69,11 @@ class Channel:
         self._subscribed: asyncio.Future[None] | None = None
         self._probes: dict[bytes, asyncio.Future[None]] = {}
         self._listener = Background(f"channel {what}", self._listen_forever, clock)
-        link.needs(self._probe)
 
     def start(self) -> None:
-        """Begin to listen; the deployment's id must have been read."""
+        """Begin to listen, once; the deployment's id must have been read."""
+        # Not before: the probe of a channel that never starts would never succeed.
+        self._link.needs(self._probe)
         self._listener.start()
 
     async def stop(self) -> None:
