@@ -33,6 +33,7 @@ _A_DAY_S = 86_400.0
 
 _DEFAULTS = {
     "application_name": "order-execution-engine",
+    "client_encoding": "UTF8",
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "2",
@@ -77,7 +78,9 @@ class SessionSettings:
         path = self.search_paths[1].replace("\\", "\\\\").replace(" ", "\\ ")
         return (
             f"-c search_path={path} -c statement_timeout={self.statement_timeout_ms}"
-            f" -c idle_in_transaction_session_timeout=5000 -c timezone=UTC -c jit=off -c {_MARK}=on"
+            " -c idle_in_transaction_session_timeout=5000 -c timezone=UTC -c jit=off"
+            # The default, which a role or a database may have changed.
+            f" -c default_transaction_isolation=read\\ committed -c {_MARK}=on"
         )
 
 
@@ -166,7 +169,8 @@ class SessionOpener:
         """Open a session in which the settings are in effect.
 
         Raises:
-            UnusableError: The settings cannot be applied, or PostgreSQL is too old.
+            UnusableError: The settings cannot be applied, PostgreSQL is too old, or the database is not
+                in UTF-8.
             psycopg2.Error: It cannot be opened.
             OSError: A host name cannot be resolved.
         """
@@ -195,6 +199,9 @@ class SessionOpener:
         version = connection.raw.server_version // 10_000
         if 0 < version < _OLDEST_VERSION:
             raise UnusableError(f"PostgreSQL {version} is too old: {_OLDEST_VERSION} or newer is needed")
+        encoding = connection.raw.get_parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise UnusableError(f"the database's encoding is {encoding}: UTF8 is needed")
         session = Session(connection, self._turns)
         [(arrived, *in_force)] = await session.run(_IN_FORCE, (_MARK,))
         if not arrived:
@@ -225,7 +232,8 @@ def _rows(cursor: psycopg2.extensions.cursor, make: Callable[[Row], R] | None) -
 
 def _prefix(settings: SessionSettings, connection: Connection) -> str:
     return (
-        f"SET LOCAL search_path = {quote_ident(settings.schema, connection.raw)};"
+        "SET LOCAL transaction_isolation = 'read committed';"
+        f" SET LOCAL search_path = {quote_ident(settings.schema, connection.raw)};"
         f" SET LOCAL statement_timeout = {settings.statement_timeout_ms};"
         " SET LOCAL timezone = 'UTC'; SET LOCAL jit = off;\n"
     )

@@ -253,6 +253,22 @@ def test_what_cannot_get_better_stops_the_start(strangers: TestServers) -> None:
         assert "s3cr" not in line
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_is_not_in_utf_8_stops_the_start(servers: TestServers, encoding: str) -> None:
+    name = f"{servers.database}_{encoding.lower()}"
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute(
+            f"CREATE DATABASE {name} ENCODING {encoding} TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'"
+        )
+        try:
+            url = servers.database_url.replace(f"/{servers.database}?", f"/{name}?")
+            line = ends_with_one_line({**servers.environment, "DATABASE_URL": url})
+        finally:
+            cursor.execute(f"DROP DATABASE {name}")
+    assert "DATABASE_URL" in line
+    assert f"encoding is {encoding}" in line
+
+
 async def test_permanent_and_transient_start_errors_are_distinguished(
     strangers: TestServers, closed_port: int
 ) -> None:
