@@ -6,7 +6,8 @@ SELECT
     o.id::text, o.client_order_id, o.label, o.order_type, o.token_in, o.token_out, o.swap_mode,
     o.amount, o.amount_text, o.slippage_bps, o.time_in_force, o.limit_price, o.limit_out,
     o.sniper_conditions, rfc3339(o.expires_at) AS expires_at, o.decimals_in, o.decimals_out, o.status_history,
-    rfc3339(o.created_at) AS created_at, o.quoted_in, o.quoted_out, o.amount_in, o.amount_out, o.tx_hash, q.sequence, q.quotes, q.route
+    rfc3339(o.created_at) AS created_at, o.quoted_in, o.quoted_out, o.amount_in, o.amount_out, o.tx_hash,
+    q.sequence, q.quotes, q.route
 FROM orders AS o
 LEFT JOIN LATERAL (
     SELECT sequence, quotes, route FROM order_quotes WHERE order_id = o.id ORDER BY sequence DESC LIMIT 1
@@ -49,7 +50,7 @@ LIMIT %(limit)s;
 -- Return a page of ended orders' ids in one status, newest first, after a position.
 SELECT (extract(epoch FROM f.created_at) * 1000000)::bigint AS created_us, f.order_id::text
 FROM finished_orders AS f
-JOIN orders AS o ON o.id = f.order_id
+JOIN orders AS o ON o.id = f.order_id AND o.created_at = f.created_at
 WHERE f.status = %(status)s
     AND /* include: matching */
     AND (f.created_at, f.order_id) < /* include: position */

@@ -69,7 +69,7 @@ def _conditions(load_default: object = missing) -> fields.Raw:
 
 def _is_label(text: str) -> None:
     # PostgreSQL's text cannot contain the first control character, and no label needs the others.
-    if not re.fullmatch(r"[^\x00-\x1f\x7f]{1,64}", text):
+    if not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{1,64}", text):
         raise ValidationError("Must be 1 to 64 characters, none of them a control character.")
 
 
@@ -77,7 +77,7 @@ def _label(description: str) -> fields.String:
     return fields.String(
         load_default=None,
         validate=_is_label,
-        metadata={"description": description, "pattern": r"^[^\x00-\x1f\x7f]{1,64}$"},
+        metadata={"description": description, "pattern": r"^[^\x00-\x1f\x7f-\x9f]{1,64}$"},
     )
 
 

@@ -115,6 +115,8 @@ def load(folder: Path) -> dict[str, Query[Row]]:
     included = {name for statement in queries.values() for name in _INCLUDE.findall(statement.sql)}
     if included ^ fragments.keys():
         raise QueryError(f"fragments are missing or unused: {', '.join(sorted(included ^ fragments.keys()))}")
+    if nested := [name for name, fragment in fragments.items() if _INCLUDE.search(fragment.sql)]:
+        raise QueryError(f"a fragment cannot include another: {', '.join(nested)}")
     return {name: _with_fragments(statement, fragments) for name, statement in queries.items()}
 
 

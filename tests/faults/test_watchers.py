@@ -243,11 +243,14 @@ def held(service: ServiceProcess, clients: list[socket.socket]) -> int:
     """Return how many of these connections the service still has open (Linux only)."""
     theirs = {f"{client.getsockname()[1]:04X}" for client in clients}
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(
-        # A connection without an inode is held by the kernel only.
-        line[1].endswith(f":{service.port:04X}") and line[2].rpartition(":")[2] in theirs and line[9] != "0"
+    # A set: the kernel writes the file in parts, and one that moves meanwhile stands in two of them.
+    ports = {
+        line[2].rpartition(":")[2]
         for line in lines
-    )
+        # A connection without an inode is held by the kernel only.
+        if line[1].endswith(f":{service.port:04X}") and line[9] != "0"
+    }
+    return len(ports & theirs)
 
 
 async def latencies_ms(service: ServiceProcess, orders: int) -> list[float]:

@@ -158,7 +158,9 @@ def initial_state(
         return AmmV4Pool(amount_a, amount_b)
     if program == METEORA_DAMM_V2:
         return _listed_damm_v2(spec, amount_a)
-    return _listed_dlmm(spec, amount_a)
+    if program == METEORA_DLMM:
+        return _listed_dlmm(spec, amount_a)
+    raise ValueError(f"the paper market opens no pools of {program}")
 
 
 def genesis_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, str], int]:

@@ -357,6 +357,7 @@ def test_the_document_refuses_the_client_order_ids_that_the_service_refuses(clie
         ("a\0b", False),
         ("a\nb", False),
         ("\x7f", False),
+        ("\x85", False),
         (7, False),
     ],
 )
