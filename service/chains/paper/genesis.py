@@ -158,9 +158,7 @@ def initial_state(
         return AmmV4Pool(amount_a, amount_b)
     if program == METEORA_DAMM_V2:
         return _listed_damm_v2(spec, amount_a)
-    if program == METEORA_DLMM:
-        return _listed_dlmm(spec, amount_a)
-    raise ValueError(f"the paper market opens no pools of {program}")
+    return {METEORA_DLMM: _listed_dlmm}[program](spec, amount_a)
 
 
 def genesis_wallets(user: Mapping[str, int] | None = None) -> dict[tuple[str, str], int]:
