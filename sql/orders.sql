@@ -50,7 +50,7 @@ LIMIT %(limit)s;
 -- Return a page of ended orders' ids in one status, newest first, after a position.
 SELECT (extract(epoch FROM f.created_at) * 1000000)::bigint AS created_us, f.order_id::text
 FROM finished_orders AS f
-JOIN orders AS o ON o.id = f.order_id AND o.created_at = f.created_at
+JOIN orders AS o ON o.id = f.order_id
 WHERE f.status = %(status)s
     AND /* include: matching */
     AND (f.created_at, f.order_id) < /* include: position */
