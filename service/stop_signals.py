@@ -5,6 +5,7 @@ installed first, before the imports that take most of the start. The event loop 
 """
 
 import signal
+import sys
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -24,12 +25,22 @@ def listen() -> None:
     """Raise StopSignal in the main thread at the first stop signal."""
     for number in SIGNALS:
         signal.signal(number, _stop)
+    sys.unraisablehook = _report_unraisable
 
 
 def check() -> None:
-    """Stop now if a signal has arrived: Python drops exceptions raised during garbage collection."""
+    """Stop now if a signal has arrived.
+
+    Python drops exceptions that are raised during garbage collection or in a callback of its own.
+    """
     if _received:
         raise StopSignal(_received[0])
+
+
+def _report_unraisable(dropped: "sys.UnraisableHookArgs") -> None:
+    # A dropped stop is not an error: check() raises it again.
+    if not isinstance(dropped.exc_value, StopSignal):
+        sys.__unraisablehook__(dropped)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

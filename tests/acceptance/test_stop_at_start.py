@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from service.clock import Clock
 from service.postgres.database import Database, RefusedError, UnavailableError
 from service.postgres.migrations import _LOCK
 from tests.support.judge import wait_until
-from tests.support.process import ServiceProcess
+from tests.support.process import PROJECT, ServiceProcess
 from tests.support.servers import TestCluster, TestServers
 
 STOPPED = {signal.SIGTERM: 128 + 15, signal.SIGINT: 128 + 2}
@@ -251,6 +252,26 @@ def test_what_cannot_get_better_stops_the_start(strangers: TestServers) -> None:
         assert "DATABASE_URL" in line
         assert says in line
         assert "s3cr" not in line
+
+
+def test_a_signal_that_python_drops_stops_in_silence_all_the_same() -> None:
+    # As when it arrives in a callback of the import system.
+    program = """
+import os, signal
+from service import stop_signals
+
+class Collected:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+
+stop_signals.listen()
+Collected()
+stop_signals.check()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
