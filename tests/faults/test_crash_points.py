@@ -14,10 +14,11 @@ from tests.support import report
 from tests.support.judge import (
     Verdict,
     audit,
+    go_on,
     judge,
     versions_of_open_orders,
-    wait_until_all_go_on,
     wait_until_none_is_open,
+    wait_until_they_go_on,
 )
 from tests.support.load import mixed_orders, post_all
 from tests.support.orders import Json
@@ -25,11 +26,13 @@ from tests.support.process import ServiceProcess
 from tests.support.resting import RESTING_POINTS
 from tests.support.servers import TestCluster, TestServers
 
+_SLOTS = 50
+
 SETTINGS = {
     "QUOTE_DELAY_MS": "0-20",
     "EXECUTION_DELAY_MS": "0-60",
     "QUEUE_RATE_LIMIT": "0",
-    "WORKER_CONCURRENCY": "50",
+    "WORKER_CONCURRENCY": str(_SLOTS),
     "INSTANCE_TIMEOUT_MS": "500",
     # So that every step occurs, including retries and failures.
     "PAPER_FAILURE_RATE": "transient=0.2,permanent=0.1",
@@ -100,7 +103,7 @@ def _kill_once(
         again, lives.unanswered = lives.unanswered, []
         placing = pool.submit(post_all, service, again + mixed_orders(orders, rng))
         while service.process.poll() is None and time.monotonic() - began < life_s:
-            if left_behind and not left_behind.items() & versions_of_open_orders(servers).items():
+            if left_behind and go_on(servers, left_behind, _SLOTS):
                 lives.recoveries_s.append(time.monotonic() - began)
                 left_behind = {}
             time.sleep(0.02)
@@ -124,7 +127,7 @@ def _finish(lives: _Lives, servers: TestServers) -> Verdict:
         lives.promised += placed.ids
         try:
             lives.recoveries_s.append(
-                wait_until_all_go_on(servers, left_behind, within_s=_RECOVERED_WITHIN_S)
+                wait_until_they_go_on(servers, left_behind, _SLOTS, within_s=_RECOVERED_WITHIN_S)
             )
             wait_until_none_is_open(servers, within_s=30)
         except AssertionError as error:
