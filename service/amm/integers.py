@@ -22,17 +22,6 @@ def fit_u64(value: int) -> int:
     raise ArithmeticOverflowError(f"{value} does not fit u64")
 
 
-def fit_u128(value: int) -> int:
-    """Return the value if it fits an unsigned 128-bit integer.
-
-    Raises:
-        ArithmeticOverflowError: It does not.
-    """
-    if 0 <= value <= U128_MAX:
-        return value
-    raise ArithmeticOverflowError(f"{value} does not fit u128")
-
-
 def check_amount(amount: int) -> None:
     """Check the amount of a quote request, in base units.
 

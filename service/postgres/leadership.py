@@ -95,8 +95,9 @@ class Leadership:
         self._on_change = on_change
         self._progress = progress or clock.monotonic
         self._epoch: int | None = None
-        # Since when this process has held the lease, in whatever epochs.
+        # Since when this process has held the lease, in whatever epochs, and when it last took or renewed it.
         self._held_since: float | None = None
+        self._renewed_at = 0.0
         self._next_check = 0.0
         self._check_now = asyncio.Event()
         self._loop = Background(f"{name}: lease", self._check_for_ever, clock)
@@ -113,6 +114,9 @@ class Leadership:
             UnavailableError: PostgreSQL is unavailable, so this process follows.
         """
         now = self._clock.monotonic()
+        if now - self._renewed_at > LEASE_MS / 1000:
+            # The lease has expired: this process, or PostgreSQL, was away.
+            self._held_since = None
         if self._held_since is not None and now - max(self._held_since, self._progress()) > _STALLED_AFTER_S:
             # Small statements such as a renewal may pass where those of the leader's work do not.
             log.warning("%s: no progress, leaving the lease to others", self._name)
@@ -127,9 +131,9 @@ class Leadership:
                 log.warning(
                     "%s: PostgreSQL is unavailable (%s)", self._name, error, extra={"fault": "postgresql"}
                 )
-            self._held_since = None
             self._become(None)
             raise
+        self._renewed_at = now
         if state.epoch is None:
             self._held_since = None
         elif self._held_since is None:

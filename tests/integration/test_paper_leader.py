@@ -21,6 +21,7 @@ from service.chains.paper.transaction import decode, message_of
 from service.chains.venue import VenueUnavailableError
 from service.domain.tokens import TOKENS
 from service.domain.transaction import TransactionState
+from service.postgres import leadership
 from service.postgres.database import UnavailableError
 from service.postgres.queries import Query
 from service.settings import Range
@@ -272,6 +273,43 @@ async def test_a_leader_that_was_suspended_and_succeeded_lands_nothing(
     assert later.fill is not None
     assert ask(servers, "SELECT count(*) FROM paper_transactions WHERE status = 'landed'") == 3
     assert gains(servers) == {}
+
+
+async def test_a_leader_whose_large_statements_hang_leaves_the_lead_to_another(
+    servers: TestServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leadership, "_STALLED_AFTER_S", 1.5)
+    async with open_rigs(servers, 2) as [stalled, successor]:
+        # It renews its lease all the while.
+        gate = Gate(stalled.database, "paper_settle", "paper_find_pending")
+        attempt = await stalled.prepare()
+        await stalled.venue.submit(attempt)
+        await gate.reached.wait()
+        await until(lambda: successor.leading)
+        landed = await successor.venue.outcome(attempt, 10)
+        assert landed.fill is not None
+        gate.open()
+        assert await stalled.venue.outcome(attempt, 10) == landed
+    assert gains(servers) == {}
+
+
+async def test_what_a_failed_lead_has_sent_cannot_be_committed_later(servers: TestServers) -> None:
+    async with open_rigs(servers, 2) as [leader, other]:
+        funded: list[object] = []
+        run = other.database.run
+
+        async def lose_first(query: Query[Any], parameters: Any = None) -> Any:
+            if query.name == "paper_fund_wallets":
+                funded.append(parameters["epoch"])
+                if len(funded) == 1:
+                    raise UnavailableError("the answer was lost", unknown=True)
+            return await run(query, parameters)
+
+        other.database.run = lose_first  # type: ignore[method-assign]
+        await leader.venue.stop()
+        await until(lambda: other.leading)
+        assert len(funded) == len(set(funded)) == 2
+        assert stored_commit_id(servers).epoch == funded[1]
 
 
 async def test_only_one_of_many_takes_over(servers: TestServers) -> None:

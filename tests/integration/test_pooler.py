@@ -35,7 +35,7 @@ WHERE: Query[Row] = Query(
     "where",
     "What is in force.",
     "SELECT current_setting('search_path'), current_setting('statement_timeout'),"
-    " current_setting('timezone'), %(text)s FROM pg_sleep(0.005)",
+    " current_setting('timezone'), current_setting('transaction_isolation'), %(text)s FROM pg_sleep(0.005)",
 )
 
 
@@ -89,11 +89,14 @@ async def test_each_statement_has_its_settings(
             "SET search_path = public",
             "SET statement_timeout = 600",
             "SET timezone = 'Asia/Tokyo'",
+            "SET default_transaction_isolation = 'repeatable read'",
         ):
             cursor.execute(statement)
     for _ in range(5):
         answers = await asyncio.gather(*(database.run(WHERE, {"text": "%"}) for _ in range(20)))
-        assert set(itertools.chain.from_iterable(answers)) == {(f'"{SCHEMA}"', "3s", "UTC", "%")}
+        assert set(itertools.chain.from_iterable(answers)) == {
+            (f'"{SCHEMA}"', "3s", "UTC", "read committed", "%")
+        }
     others.close()
 
 

@@ -1,17 +1,23 @@
 """A start that fails says why, and leaves nothing behind."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from service import parts
 from service.app import Service
+from service.clock import Clock
+from service.postgres.database import Database, UnavailableError
 from service.postgres.migrations import MigrationError
+from service.postgres.queries import Query, Row
 from service.settings import InvalidSettingError
 from tests.support.gem_market import rows
 from tests.support.orders import Client
 from tests.support.process import ServiceProcess
 from tests.support.servers import TestServers
+from tests.support.statements import meddle
 
 
 async def test_a_start_that_fails_tells_its_own_reason(
@@ -26,6 +32,56 @@ async def test_a_start_that_fails_tells_its_own_reason(
         await service.start()
     await service.stop()
     await service.stop()
+
+
+async def test_a_venue_that_starts_at_the_second_attempt_leaves_redis_usable(
+    make_service: Callable[..., Service],
+) -> None:
+    service, failed = make_service(), list[str]()
+
+    async def fail_once(query: Query[Any]) -> None:
+        if query.name == "paper_get_pools" and not failed:
+            failed.append(query.name)
+            raise UnavailableError("away", unknown=True)
+
+    meddle(service.market.database, fail_once)
+    await service.start()
+    assert failed
+    assert service.storage.link.available
+    await service.stop()
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_running(make_service: Callable[..., Service]) -> None:
+    before, service = asyncio.all_tasks(), make_service()
+    waiting = asyncio.Event()
+
+    async def settled() -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    service.storage.link.settled = settled  # type: ignore[method-assign]
+    starting = asyncio.create_task(service.start())
+    await waiting.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await service.stop()
+    if left := asyncio.all_tasks() - before:
+        # Those that were cancelled last end with the next turn of the loop.
+        _ended, left = await asyncio.wait(left, timeout=1)
+    assert left == set()
+
+
+async def test_the_isolation_level_is_not_that_of_the_database(servers: TestServers) -> None:
+    setting = "default_transaction_isolation"
+    rows(servers, f"ALTER DATABASE {servers.database} SET {setting} = 'repeatable read'")
+    database = Database(servers.database_url, size=1, clock=Clock())
+    show: Query[Row] = Query("show", "What is in force.", "SHOW transaction_isolation")
+    try:
+        assert await database.run(show) == [("read committed",)]
+    finally:
+        await database.close()
+        rows(servers, f"ALTER DATABASE {servers.database} RESET {setting}")
 
 
 async def test_a_market_keeps_its_slot_length(

@@ -29,7 +29,7 @@ async def test_an_order_that_is_set_aside_runs_until_its_task_ends() -> None:
     assert (running.ids, running.unknown_outcomes, running.begin("a")) == (["a"], 1, False)
     known.set()
     await settle()
-    assert (running.ids, running.unknown_outcomes) == ([], 0)
+    assert (running.ids, running.unknown_outcomes, running.was_woken("a")) == ([], 0, False)
 
 
 async def test_all_work_is_cancelled() -> None:

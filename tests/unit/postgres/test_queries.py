@@ -82,6 +82,14 @@ def test_a_fragment_that_is_missing_or_that_none_includes_is_found(text: str, tm
         load(tmp_path)
 
 
+def test_a_fragment_that_includes_another_is_refused(tmp_path: Path) -> None:
+    statement = "-- name: one\n-- One.\nSELECT /* include: outer */ AND /* include: mine */;\n\n"
+    outer = "-- fragment: outer\n-- Both.\n/* include: mine */ AND true\n\n"
+    (tmp_path / "a.sql").write_text(statement + outer + FRAGMENT)
+    with pytest.raises(QueryError, match="cannot include another: outer"):
+        load(tmp_path)
+
+
 def test_a_folder_without_statements_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.sql").write_text("-- Nothing yet.\n")
     with pytest.raises(QueryError, match="no statements"):
