@@ -16,13 +16,21 @@ async def cancel(tasks: Collection[asyncio.Task[None]]) -> None:
     """Cancel tasks, and return when they have ended.
 
     It cancels repeatedly: Python 3.11's wait_for, which libraries use, swallows a cancellation that arrives
-    together with the result.
+    together with the result. For the same reason the caller may be cancelled more than once: that is raised
+    only when the tasks have ended, so that none of them is left running.
     """
     left = set(tasks)
+    cancelled: asyncio.CancelledError | None = None
     while left:
         for task in left:
             task.cancel()
-        _done, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
+        try:
+            await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        left = {task for task in left if not task.done()}
+    if cancelled is not None:
+        raise cancelled
 
 
 class Background:

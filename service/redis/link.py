@@ -168,8 +168,10 @@ class RedisLink:
             await asyncio.wait([task])
         finally:
             self._held.discard(task)
-            await cancel([task])
-            await client.aclose()
+            try:
+                await cancel([task])
+            finally:
+                await client.aclose()
         if task.cancelled():
             return
         try:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service import background
-from service.background import Background
+from service.background import Background, cancel
 from tests.support.clock import ManualClock, settle
 
 
@@ -71,6 +71,30 @@ async def test_a_cancellation_that_is_swallowed_is_repeated(monkeypatch: pytest.
     await settle()
     await beside.stop()
     assert loop.running == 0
+
+
+async def test_a_task_that_cancels_others_is_cancelled_only_after_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(background, "_CANCEL_AGAIN_S", 0)
+    inner, later = Loop(deaf=1), []
+
+    async def run() -> None:
+        task = asyncio.create_task(inner.run())
+        try:
+            await asyncio.wait([task])
+        finally:
+            await cancel([task])
+            later.append("not reached if cancelled")
+
+    outer = asyncio.create_task(run())
+    await settle()
+    outer.cancel()
+    await asyncio.sleep(0)
+    # The inner task has swallowed the first cancellation; the outer one is cancelled again.
+    outer.cancel()
+    await asyncio.wait([outer])
+    assert (inner.started, inner.running, outer.cancelled(), later) == (1, 0, True, [])
 
 
 async def test_an_unexpected_error_is_logged_and_the_loop_restarts(
