@@ -62,8 +62,8 @@ SELECT id::text, rfc3339(created_at) AS created_at FROM inserted;
 
 -- name: append_transitions
 -- Append one transition to each order, if it is still at the version that its writer read and belongs to it.
--- A new transaction is not stored for a process that may have been declared dead, nor for an expired order. An
--- attempt that fails ends its order as cancelled if that was requested, and as expired if it has expired. The
+-- A new transaction is not stored for a process that may have been declared dead, and an order that has expired
+-- is neither built nor submitted. An attempt that fails ends its order as cancelled if that was requested, and as expired if it has expired. The
 -- step's data (quotes, a transaction, a fill, an end) is written for the rows that moved.
 WITH wanted AS (
     SELECT *
@@ -123,7 +123,11 @@ moved AS (
             FROM open_orders AS p
             WHERE p.order_id = w.id
                 AND p.owner = w.owner
-                AND (w.transaction IS NULL OR p.expires_at IS NULL OR p.expires_at > now())
+                AND (
+                    w.status NOT IN ('building', 'submitted')
+                    OR p.expires_at IS NULL
+                    OR p.expires_at > now()
+                )
         )
         AND (w.transaction IS NULL OR EXISTS (
             SELECT 1

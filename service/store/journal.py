@@ -151,8 +151,8 @@ class Journal:
         """Write a transition, waiting for PostgreSQL as long as it takes.
 
         Raises:
-            SupersededError: The order has another owner or another version; or the step is a new
-                transaction, and the order has expired or its writer's last heartbeat is too old.
+            SupersededError: The order has another owner or another version; or it is to be built or submitted
+                and has expired; or it is to be submitted and its writer's last heartbeat is too old.
         """
         return await self._appends.submit(transition)
 

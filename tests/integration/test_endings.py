@@ -236,6 +236,8 @@ async def test_waiting_orders_expire_and_others_do_not(desk: Desk, servers: Test
     rows(servers, "UPDATE orders SET expires_at = now() WHERE id = ANY(%s::uuid[])", ids)
     # Before they are ended: none goes back to wait, and none is sent.
     with pytest.raises(SupersededError):
+        await desk.step(working[0], Status.BUILDING)
+    with pytest.raises(SupersededError):
         await desk.step(working[1], Status.SUBMITTED)
     step = await desk.step(working.pop(0), Status.OPEN)
     assert step.entry["status"] == "expired"
@@ -331,23 +333,27 @@ async def test_what_must_be_submitted_by_a_time_is_not_submitted_later(
     desk: Desk, servers: TestServers, kind: str, reason: str
 ) -> None:
     terms = in_time(3_600, kind)
-    waiting, begun = await desk.place(**terms), await desk.place(**terms)
+    waiting, begun, quoted = [await desk.place(**terms) for _ in range(3)]
     claim = await desk.store.claims.claim(begun.id)
     assert isinstance(claim, Claimed)
     assert claim.expires_at is None
     assert claim.submit_by is not None
+    slow = await desk.store.claims.claim(quoted.id)
+    assert isinstance(slow, Claimed)
     await desk.step(claim, Status.BUILDING)
     building = replace(claim, status=Status.BUILDING, version=claim.version + 1)
     assert await desk.endings.end_expired() == 0
     rows(servers, "UPDATE open_orders SET expires_at = now()")
     assert await desk.store.claims.claim(waiting.id) is None
     with pytest.raises(SupersededError):
+        await desk.step(slow, Status.BUILDING)
+    with pytest.raises(SupersededError):
         await desk.step(building, Status.SUBMITTED)
     # One that is stored late, because PostgreSQL was away, is too late from the start.
     late = await desk.place(**in_time(-1, kind))
     assert await desk.store.claims.claim(late.id) is None
-    assert await desk.endings.end_expired() == 3
-    for order_id in (waiting.id, begun.id, late.id):
+    assert await desk.endings.end_expired() == 4
+    for order_id in (waiting.id, begun.id, quoted.id, late.id):
         assert desk.stands(order_id)[0] == "expired"
         [(told,)] = rows(
             servers, "SELECT status_history -> -1 ->> 'reason' FROM orders WHERE id = %s", order_id
