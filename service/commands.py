@@ -145,6 +145,8 @@ async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
     finally:
         await watcher.stop()
         await runner.cleanup()
+        # aiohttp does not send on_cleanup if on_startup has failed.
+        await service.stop()
 
 
 def _set_once(stop: asyncio.Future[int], number: int) -> None:

@@ -72,6 +72,20 @@ async def test_a_start_that_is_cancelled_leaves_nothing_running(make_service: Ca
     assert left == set()
 
 
+def test_a_start_that_is_refused_says_so_in_one_line(servers: TestServers) -> None:
+    with ServiceProcess({**servers.environment, "SLOT_MS": "50", "LOG_LEVEL": "WARNING"}) as first:
+        first.wait_until_ready()
+        assert first.stop() == 0
+    with ServiceProcess({**servers.environment, "SLOT_MS": "400", "LOG_LEVEL": "WARNING"}) as refused:
+        assert refused.process.wait(60) == 1
+        # No warning of a connection, a task or a lease that was left behind.
+        [line] = refused.output.splitlines()
+        assert line.startswith("error: SLOT_MS is 400")
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM instances")
+        assert cursor.fetchall() == [(0,)]
+
+
 async def test_the_isolation_level_is_not_that_of_the_database(servers: TestServers) -> None:
     setting = "default_transaction_isolation"
     rows(servers, f"ALTER DATABASE {servers.database} SET {setting} = 'repeatable read'")
