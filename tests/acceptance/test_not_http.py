@@ -8,7 +8,7 @@ import pytest
 
 from service.api.responses import ProblemSchema
 from tests.support.process import NO_DELAYS, ServiceProcess
-from tests.support.raw import HOST, JSON, Answer, answer_on, connected, is_closed
+from tests.support.raw import HOST, JSON, RawResponse, answer_on, connected, is_closed
 from tests.support.servers import TestCluster
 
 POST = b"POST /api/orders/execute HTTP/1.1\r\n" + HOST + JSON
@@ -65,7 +65,7 @@ def service(cluster: TestCluster) -> Iterator[ServiceProcess]:
         yield service.wait_until_ready()
 
 
-def told(service: ServiceProcess, *sent: bytes) -> Answer:
+def told(service: ServiceProcess, *sent: bytes) -> RawResponse:
     with connected(service, *sent) as link:
         return answer_on(link)
 

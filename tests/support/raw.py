@@ -17,7 +17,7 @@ JSON = b"Content-Type: application/json\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RawResponse:
     """The received data, up to the end of the connection or the time-out."""
 
     status: int | None
@@ -42,7 +42,7 @@ def connected(service: ServiceProcess, *sent: bytes) -> Iterator[socket.socket]:
         yield link
 
 
-def answer_on(link: socket.socket, *, within_s: float = 10) -> Answer:
+def answer_on(link: socket.socket, *, within_s: float = 10) -> RawResponse:
     """Read one complete response, or until the connection ends or the time-out."""
     link.settimeout(within_s)
     received, closed = b"", False
@@ -56,7 +56,7 @@ def answer_on(link: socket.socket, *, within_s: float = 10) -> Answer:
                 break
             received += part
     status, headers, body = _parsed(received)
-    return Answer(status, headers, body, closed)
+    return RawResponse(status, headers, body, closed)
 
 
 def is_closed(link: socket.socket, *, within_s: float = 10) -> bool:

@@ -105,7 +105,7 @@ class Tracked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RequestResult:
     """A request's result; ``status`` 0 is no response."""
 
     status: int
@@ -123,16 +123,16 @@ class Client:
     def __init__(self, service: ServiceProcess) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
 
-    def ask(self, method: str, path: str, body: Json | None = None) -> Answer:
+    def ask(self, method: str, path: str, body: Json | None = None) -> RequestResult:
         """Send a request and wait for its response."""
         content = None if body is None else json.dumps(body)
         try:
             self._connection.request(method, path, content, {"Content-Type": "application/json"})
             answer = self._connection.getresponse()
-            return Answer(answer.status, json.loads(answer.read()))
+            return RequestResult(answer.status, json.loads(answer.read()))
         except (OSError, http.client.HTTPException, ValueError):
             self._connection.close()
-            return Answer(0, {})
+            return RequestResult(0, {})
 
     def close(self) -> None:
         """Close the connection."""
@@ -280,7 +280,7 @@ class Book:
                 order.body["expiresAt"] = rfc3339(0.5)
             self.place(client, order)
 
-    def _placed(self, order: Tracked, answer: Answer) -> None:
+    def _placed(self, order: Tracked, answer: RequestResult) -> None:
         order.id = answer.body.get("orderId") or answer.body["id"]
         order.story.append(f"placed: {answer.status}")
         with self._lock:
@@ -351,7 +351,7 @@ class Book:
         elif answer.status != 409:
             self._note(f"amend {order.kind}", answer)
 
-    def _note(self, what: str, answer: Answer) -> None:
+    def _note(self, what: str, answer: RequestResult) -> None:
         with self._lock:
             self.wrong.append(f"{what}: {answer.status} {answer.body}")
 
