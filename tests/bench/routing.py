@@ -55,7 +55,7 @@ HUBS = [
 ]
 
 
-class Case(NamedTuple):
+class RoutingCase(NamedTuple):
     name: str
     snapshots: list[Snapshot]
     amount: int
@@ -63,17 +63,17 @@ class Case(NamedTuple):
 
 
 CASES = [
-    Case("one pool wins, direct", DIRECT, 10**7, 0.25),
-    Case("one pool wins, hubs looked at", DIRECT + HUBS, 10**7, 0.25),
-    Case("split, 1 % of the depth", DIRECT, DEEP // 100, 1),
-    Case("split, 10 % of the depth", DIRECT, DEEP // 10, 1),
-    Case("split, 30 % of the depth", DIRECT, DEEP * 3 // 10, 1),
-    Case("hubs, 1 % of the depth", DIRECT + HUBS, DEEP // 100, 3),
-    Case("hubs, 10 % of the depth", DIRECT + HUBS, DEEP // 10, 3),
-    Case("hubs, 30 % of the depth", DIRECT + HUBS, DEEP * 3 // 10, 3),
-    Case("hubs only, one path wins", HUBS, 10**7, 3),
-    Case("hubs only, 1 % of the depth", HUBS, DEEP // 100, 3),
-    Case("hubs only, 10 % of the depth", HUBS, DEEP // 10, 3),
+    RoutingCase("one pool wins, direct", DIRECT, 10**7, 0.25),
+    RoutingCase("one pool wins, hubs looked at", DIRECT + HUBS, 10**7, 0.25),
+    RoutingCase("split, 1 % of the depth", DIRECT, DEEP // 100, 1),
+    RoutingCase("split, 10 % of the depth", DIRECT, DEEP // 10, 1),
+    RoutingCase("split, 30 % of the depth", DIRECT, DEEP * 3 // 10, 1),
+    RoutingCase("hubs, 1 % of the depth", DIRECT + HUBS, DEEP // 100, 3),
+    RoutingCase("hubs, 10 % of the depth", DIRECT + HUBS, DEEP // 10, 3),
+    RoutingCase("hubs, 30 % of the depth", DIRECT + HUBS, DEEP * 3 // 10, 3),
+    RoutingCase("hubs only, one path wins", HUBS, 10**7, 3),
+    RoutingCase("hubs only, 1 % of the depth", HUBS, DEEP // 100, 3),
+    RoutingCase("hubs only, 10 % of the depth", HUBS, DEEP // 10, 3),
 ]
 
 

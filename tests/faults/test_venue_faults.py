@@ -27,7 +27,7 @@ _LONG_LIVED = {"SLOT_MS": "50", "PAPER_TX_VALID_SLOTS": "6000"}
 
 
 @dataclass(frozen=True)
-class Case:
+class FaultCase:
     """A fault, its rate, and its expected effects."""
 
     faults: str
@@ -39,19 +39,19 @@ class Case:
 
 
 CASES = (
-    Case("lost_answer=0.15", _LONG_LIVED, 80, all_confirmed=True),
-    Case("late=0.4", _LONG_LIVED, 20, all_confirmed=True),
+    FaultCase("lost_answer=0.15", _LONG_LIVED, 80, all_confirmed=True),
+    FaultCase("late=0.4", _LONG_LIVED, 20, all_confirmed=True),
     # It arrives when it can no longer land: a second transaction lands instead, or none.
-    Case("late=0.25", _SHORT_LIVED, 20, reasons=frozenset({"attempt_expired"})),
-    Case("never=0.95", _SHORT_LIVED, 20, reasons=frozenset({"attempt_expired"})),
-    Case("refuse=0.3", _LONG_LIVED, 20, reasons=frozenset({"transaction_rejected"})),
-    Case("slow=0.3", _LONG_LIVED, 20, all_confirmed=True),
-    Case("down=0.15", _LONG_LIVED, 20),
-    Case("lost_answer=0.1,late=0.05,never=0.2,refuse=0.02,slow=0.05,down=0.05", _SHORT_LIVED, 20),
+    FaultCase("late=0.25", _SHORT_LIVED, 20, reasons=frozenset({"attempt_expired"})),
+    FaultCase("never=0.95", _SHORT_LIVED, 20, reasons=frozenset({"attempt_expired"})),
+    FaultCase("refuse=0.3", _LONG_LIVED, 20, reasons=frozenset({"transaction_rejected"})),
+    FaultCase("slow=0.3", _LONG_LIVED, 20, all_confirmed=True),
+    FaultCase("down=0.15", _LONG_LIVED, 20),
+    FaultCase("lost_answer=0.1,late=0.05,never=0.2,refuse=0.02,slow=0.05,down=0.05", _SHORT_LIVED, 20),
 )
 
 
-def _run(servers: TestServers, case: Case, orders: int, *, within_s: float) -> tuple[Verdict, float]:
+def _run(servers: TestServers, case: FaultCase, orders: int, *, within_s: float) -> tuple[Verdict, float]:
     environment = {**SETTINGS, **case.settings, **servers.environment, "PAPER_FAULTS": case.faults}
     with ServiceProcess(environment) as service:
         service.wait_until_ready()
