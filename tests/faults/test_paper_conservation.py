@@ -7,7 +7,7 @@ from tests.support.market import (
     EVERY_OUTCOME,
     SLOT,
     SLOT_MS,
-    Crowd,
+    RandomTrader,
     a_market,
     band_ppm,
     distance_ppm,
@@ -21,7 +21,7 @@ DAY_SLOTS = 24 * 3_600_000 // SLOT_MS
 
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_random_trades_conserve_every_token(seed: int) -> None:
-    crowd = Crowd(a_market(seed, user={"BONK": 10**16, "RAY": 10**13}), seed=seed)
+    crowd = RandomTrader(a_market(seed, user={"BONK": 10**16, "RAY": 10**13}), seed=seed)
     crowd.trade(TRADES_PER_SEED)
     crowd.check_books()
     assert crowd.outcomes.keys() == EVERY_OUTCOME | PROGRAMS.keys()

@@ -42,7 +42,7 @@ CUT_OFF_AFTER_S = 10.0
 
 
 @dataclass
-class Crowd:
+class Watchers:
     """Watchers that disconnect at random; ``sees`` holds the statuses that each has received."""
 
     urls: list[str]
@@ -103,7 +103,7 @@ class Crowd:
 
 
 @contextlib.asynccontextmanager
-async def crowd_of(crowd: Crowd, order_ids: list[str]) -> AsyncIterator[None]:
+async def crowd_of(crowd: Watchers, order_ids: list[str]) -> AsyncIterator[None]:
     """Run the watchers; the block ends when all have received the last message."""
     connector = aiohttp.TCPConnector(limit=0)
     async with asyncio.timeout(300), aiohttp.ClientSession(connector=connector) as session:
@@ -119,7 +119,7 @@ async def test_watchers_and_the_service_disconnect_repeatedly(
     spawn: Spawn, servers: TestServers, watchers: int, rounds: int
 ) -> None:
     service = await asyncio.to_thread(spawn, **RESTLESS)
-    crowd = Crowd([service.url], random.Random(watchers))
+    crowd = Watchers([service.url], random.Random(watchers))
     share = watchers // WATCHERS_AN_ORDER // (2 * rounds)
     for _ in range(rounds):
         for end in (signal.SIGKILL, signal.SIGTERM):
@@ -144,7 +144,7 @@ async def test_watchers_on_the_other_instance(spawn: Spawn, servers: TestServers
     worker = await asyncio.to_thread(spawn, **RESTLESS)
     # Executes almost no orders while the other lives: it has one worker.
     other = await asyncio.to_thread(spawn, **{**RESTLESS, "WORKER_CONCURRENCY": "1"})
-    crowd = Crowd([other.url], random.Random(watchers))
+    crowd = Watchers([other.url], random.Random(watchers))
     order_ids = await asyncio.to_thread(place_many, worker, watchers // WATCHERS_AN_ORDER)
     async with crowd_of(crowd, order_ids):
         await crowd.see(watchers * 2)

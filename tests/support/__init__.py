@@ -27,7 +27,7 @@ desk.py           the store, with concurrent cancellation, firing and amendment
 statements.py     what happens to the statements of one process
 interleaving.py   statements of several actors, interleaved by a schedule
 paper.py          the paper venue
-market.py         the paper market, and random traders
+market.py         the paper market, and a random trader
 stands.py         test stands for the venue cards
 clock.py          a clock that only the test moves
 times.py          expiry times

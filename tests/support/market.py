@@ -83,7 +83,7 @@ def band_ppm(pool: PaperPool) -> int:
 
 
 @dataclass
-class Crowd:
+class RandomTrader:
     """Trades at random, checks the market after every trade, and keeps its own books.
 
     The books follow ``take_changes`` only, so a change that is not reported becomes visible.

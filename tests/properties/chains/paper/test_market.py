@@ -36,8 +36,8 @@ from tests.support.market import (
     SLOT,
     SLOT_MS,
     VARIANCE,
-    Crowd,
     Leg,
+    RandomTrader,
     a_market,
     a_transaction,
     band_ppm,
@@ -464,7 +464,7 @@ def test_a_step_moves_nothing_twice() -> None:
 
 
 def test_random_trades_conserve_every_token() -> None:
-    crowd = Crowd(a_market(user={"BONK": 10**14, "RAY": 10**12}))
+    crowd = RandomTrader(a_market(user={"BONK": 10**14, "RAY": 10**12}))
     crowd.trade(2_000)
     crowd.check_books()
     assert crowd.outcomes.keys() == EVERY_OUTCOME | PROGRAMS.keys()
@@ -472,7 +472,7 @@ def test_random_trades_conserve_every_token() -> None:
 
 
 def test_the_same_trades_have_the_same_fills() -> None:
-    one, other = Crowd(a_market(seed=5), seed=3), Crowd(a_market(seed=5), seed=3)
+    one, other = RandomTrader(a_market(seed=5), seed=3), RandomTrader(a_market(seed=5), seed=3)
     other.market = a_market(seed=5, pools=reversed(list(other.market.pools.values())))
     for crowd in (one, other):
         crowd.trade(200)
@@ -482,7 +482,7 @@ def test_the_same_trades_have_the_same_fills() -> None:
 
 def test_a_market_goes_on_where_another_stopped() -> None:
     # As after a change of leader: pools and wallets are all that there is to hand over.
-    one = Crowd(a_market(), seed=9)
+    one = RandomTrader(a_market(), seed=9)
     one.trade(50)
     old = one.market
     new = Market(
