@@ -30,7 +30,7 @@ both_modes = pytest.mark.parametrize("mode", SwapMode)
 
 
 @dataclass(frozen=True)
-class Desk:
+class TradingDesk:
     """A trader on a venue."""
 
     stand: Stand
@@ -93,16 +93,16 @@ def kind(request: pytest.FixtureRequest) -> StandKind:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def desk(kind: StandKind, cluster: TestCluster) -> AsyncIterator[Desk]:
+async def desk(kind: StandKind, cluster: TestCluster) -> AsyncIterator[TradingDesk]:
     async with kind(cluster.new()) as stand:
-        yield Desk(stand, Clock())
+        yield TradingDesk(stand, Clock())
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def own(kind: StandKind, servers: TestServers) -> AsyncIterator[Desk]:
+async def own(kind: StandKind, servers: TestServers) -> AsyncIterator[TradingDesk]:
     """Return a desk whose venue the test may change."""
     async with kind(servers) as stand:
-        yield Desk(stand, Clock())
+        yield TradingDesk(stand, Clock())
 
 
 def failed(status: TransactionStatus, code: FailureCode) -> bool:
@@ -115,7 +115,7 @@ def failed(status: TransactionStatus, code: FailureCode) -> bool:
 # --- quote
 
 
-async def test_a_pair_has_pools_on_both_dexs_whichever_is_sold(desk: Desk) -> None:
+async def test_a_pair_has_pools_on_both_dexs_whichever_is_sold(desk: TradingDesk) -> None:
     stand = desk.stand
     refs = desk.direct()
     assert {ref.dex for ref in refs} == set(Dex)
@@ -125,7 +125,7 @@ async def test_a_pair_has_pools_on_both_dexs_whichever_is_sold(desk: Desk) -> No
     assert list(stand.venue.pools(stand.token_in, stand.token_in)) == []
 
 
-async def test_a_snapshot_has_the_state_of_each_pool_in_order(desk: Desk) -> None:
+async def test_a_snapshot_has_the_state_of_each_pool_in_order(desk: TradingDesk) -> None:
     for dex in Dex:
         refs = [ref for ref in desk.direct() if ref.dex is dex]
         answer = desk.stand.venue.snapshot(refs)
@@ -133,7 +133,7 @@ async def test_a_snapshot_has_the_state_of_each_pool_in_order(desk: Desk) -> Non
         assert [snapshot.pool for snapshot in snapshots] == refs
 
 
-async def test_the_survey_shows_every_pool_that_can_be_traded(desk: Desk) -> None:
+async def test_the_survey_shows_every_pool_that_can_be_traded(desk: TradingDesk) -> None:
     shown = desk.pools()
     slot, _views = desk.stand.venue.survey()
     assert slot > 0
@@ -147,7 +147,7 @@ async def test_the_survey_shows_every_pool_that_can_be_traded(desk: Desk) -> Non
 
 
 @both_modes
-async def test_every_pool_of_a_pair_offers(desk: Desk, mode: SwapMode) -> None:
+async def test_every_pool_of_a_pair_offers(desk: TradingDesk, mode: SwapMode) -> None:
     choice = await desk.quote(mode=mode)
     quotes = [quote for quote in choice.quotes if isinstance(quote, PoolQuote)]
     assert {quote.pool_id for quote in quotes} == {ref.id for ref in desk.direct()}
@@ -162,7 +162,7 @@ async def test_every_pool_of_a_pair_offers(desk: Desk, mode: SwapMode) -> None:
 
 
 @both_modes
-async def test_too_little_is_not_quoted(desk: Desk, mode: SwapMode) -> None:
+async def test_too_little_is_not_quoted(desk: TradingDesk, mode: SwapMode) -> None:
     stand = desk.stand
     pair = (stand.dust_in, stand.dust_out) if mode is EXACT_IN else (stand.dust_out, stand.dust_in)
     if mode is EXACT_OUT:
@@ -175,7 +175,7 @@ async def test_too_little_is_not_quoted(desk: Desk, mode: SwapMode) -> None:
     assert all(isinstance(quote, NoQuote) for quote in end.value.quotes)
 
 
-async def test_more_than_all_pools_hold_is_not_quoted(desk: Desk) -> None:
+async def test_more_than_all_pools_hold_is_not_quoted(desk: TradingDesk) -> None:
     with pytest.raises(NoRouteError) as end:
         await desk.quote(U64_MAX, EXACT_OUT)
     assert end.value.failure.code is FailureCode.INSUFFICIENT_LIQUIDITY
@@ -186,7 +186,7 @@ async def test_more_than_all_pools_hold_is_not_quoted(desk: Desk) -> None:
 
 
 @both_modes
-async def test_preparing_signs_and_sends_nothing(desk: Desk, mode: SwapMode) -> None:
+async def test_preparing_signs_and_sends_nothing(desk: TradingDesk, mode: SwapMode) -> None:
     before = desk.pools()
     route = (await desk.quote(mode=mode)).route
     limits = route.limits(100)
@@ -199,7 +199,7 @@ async def test_preparing_signs_and_sends_nothing(desk: Desk, mode: SwapMode) -> 
     assert desk.pools() == before
 
 
-async def test_every_attempt_of_every_order_has_a_unique_id(desk: Desk) -> None:
+async def test_every_attempt_of_every_order_has_a_unique_id(desk: TradingDesk) -> None:
     route = (await desk.quote()).route
     order_id = desk.clock.new_order_id()
     swaps = [Swap(order_id, number, route, *route.limits(0)) for number in (1, 2)]
@@ -212,7 +212,7 @@ async def test_every_attempt_of_every_order_has_a_unique_id(desk: Desk) -> None:
 
 
 @both_modes
-async def test_a_pool_without_other_trades_pays_its_quote(desk: Desk, mode: SwapMode) -> None:
+async def test_a_pool_without_other_trades_pays_its_quote(desk: TradingDesk, mode: SwapMode) -> None:
     route = (await desk.quote(mode=mode)).route
     attempt = await desk.sign(route)
     status = await desk.execute(attempt)
@@ -223,7 +223,7 @@ async def test_a_pool_without_other_trades_pays_its_quote(desk: Desk, mode: Swap
     assert await desk.stand.venue.status(attempt) == status
 
 
-async def test_exact_out_pays_out_just_so_and_costs_no_more_than_the_maximum(desk: Desk) -> None:
+async def test_exact_out_pays_out_just_so_and_costs_no_more_than_the_maximum(desk: TradingDesk) -> None:
     wanted = (await desk.quote()).route.amount_out
     for _ in range(3):
         route = (await desk.quote(wanted, EXACT_OUT)).route
@@ -234,7 +234,7 @@ async def test_exact_out_pays_out_just_so_and_costs_no_more_than_the_maximum(des
         assert 0 < status.fill.amount_in <= attempt.maximum_in
 
 
-async def test_submitting_again_changes_nothing(desk: Desk) -> None:
+async def test_submitting_again_changes_nothing(desk: TradingDesk) -> None:
     venue, attempt = desk.stand.venue, await desk.good()
     await asyncio.gather(*(venue.submit(attempt) for _ in range(5)))
     first = await venue.outcome(attempt, _PATIENCE_S)
@@ -248,7 +248,7 @@ async def test_submitting_again_changes_nothing(desk: Desk) -> None:
     assert desk.pools().keys() == landed.keys()
 
 
-async def test_a_failed_attempt_that_is_submitted_again_stays_failed(desk: Desk) -> None:
+async def test_a_failed_attempt_that_is_submitted_again_stays_failed(desk: TradingDesk) -> None:
     route = (await desk.quote()).route
     attempt = await desk.sign(route, (route.amount_in, 2 * route.amount_out))
     first = await desk.execute(attempt)
@@ -256,7 +256,7 @@ async def test_a_failed_attempt_that_is_submitted_again_stays_failed(desk: Desk)
     assert await desk.stand.venue.submit(attempt) == first
 
 
-async def test_many_at_once_land_once_each(desk: Desk) -> None:
+async def test_many_at_once_land_once_each(desk: TradingDesk) -> None:
     route = (await desk.quote()).route
     attempts = [await desk.sign(route, (route.amount_in, 1)) for _ in range(20)]
     statuses = await asyncio.gather(*map(desk.execute, attempts))
@@ -266,7 +266,7 @@ async def test_many_at_once_land_once_each(desk: Desk) -> None:
 # --- a lost answer, and status by id
 
 
-async def test_after_a_lost_answer_the_status_tells(desk: Desk) -> None:
+async def test_after_a_lost_answer_the_status_tells(desk: TradingDesk) -> None:
     attempt = await desk.good()
     async with desk.stand.losing_answers():
         with pytest.raises(VenueUnavailableError):
@@ -280,7 +280,7 @@ async def test_after_a_lost_answer_the_status_tells(desk: Desk) -> None:
     assert status.fill.tx_hash == attempt.id
 
 
-async def test_after_a_lost_answer_sending_again_lands_once(desk: Desk) -> None:
+async def test_after_a_lost_answer_sending_again_lands_once(desk: TradingDesk) -> None:
     attempt = await desk.good()
     async with desk.stand.losing_answers():
         with pytest.raises(VenueUnavailableError):
@@ -292,7 +292,7 @@ async def test_after_a_lost_answer_sending_again_lands_once(desk: Desk) -> None:
     assert desk.pools() == landed
 
 
-async def test_an_attempt_that_was_never_sent_is_unknown_and_may_be_sent(desk: Desk) -> None:
+async def test_an_attempt_that_was_never_sent_is_unknown_and_may_be_sent(desk: TradingDesk) -> None:
     venue, attempt = desk.stand.venue, await desk.good()
     for _ in range(2):
         assert await venue.status(attempt) == TransactionStatus(TransactionState.UNKNOWN)
@@ -307,7 +307,7 @@ async def test_expired_is_final_and_a_late_submit_does_not_land(
     kind: StandKind, servers: TestServers
 ) -> None:
     async with kind(servers, short_lived=True) as stand:
-        desk = Desk(stand, Clock())
+        desk = TradingDesk(stand, Clock())
         attempt = await desk.good()
         async with asyncio.timeout(_PATIENCE_S):
             while stand.venue.survey()[0] <= attempt.last_valid_slot:  # noqa: ASYNC110 - a chain's time
@@ -323,7 +323,7 @@ async def test_expired_is_final_and_a_late_submit_does_not_land(
 
 async def test_what_is_submitted_too_late_expires_unasked(kind: StandKind, servers: TestServers) -> None:
     async with kind(servers, short_lived=True) as stand:
-        desk = Desk(stand, Clock())
+        desk = TradingDesk(stand, Clock())
         attempt = await desk.good()
         async with asyncio.timeout(_PATIENCE_S):
             while stand.venue.survey()[0] <= attempt.last_valid_slot + 1:  # noqa: ASYNC110 - a chain's time
@@ -335,7 +335,7 @@ async def test_what_is_submitted_too_late_expires_unasked(kind: StandKind, serve
 
 
 @both_modes
-async def test_worse_than_the_limit_is_not_traded(desk: Desk, mode: SwapMode) -> None:
+async def test_worse_than_the_limit_is_not_traded(desk: TradingDesk, mode: SwapMode) -> None:
     before = desk.pools()
     route = (await desk.quote(mode=mode)).route
     worse = 1 if mode is EXACT_IN else 0
@@ -348,7 +348,7 @@ async def test_worse_than_the_limit_is_not_traded(desk: Desk, mode: SwapMode) ->
 # --- too small, too large, more than there is
 
 
-async def test_too_small_an_amount_fails_with_its_reason(desk: Desk) -> None:
+async def test_too_small_an_amount_fails_with_its_reason(desk: TradingDesk) -> None:
     stand = desk.stand
     before = desk.pools()
     pair = stand.dust_in, stand.dust_out
@@ -359,7 +359,7 @@ async def test_too_small_an_amount_fails_with_its_reason(desk: Desk) -> None:
 
 
 @both_modes
-async def test_too_large_an_amount_fails_with_its_reason(desk: Desk, mode: SwapMode) -> None:
+async def test_too_large_an_amount_fails_with_its_reason(desk: TradingDesk, mode: SwapMode) -> None:
     before = desk.pools()
     for ref in desk.direct():
         attempt = await desk.sign(desk.whole(ref, mode, U64_MAX), (U64_MAX, 1))
@@ -372,7 +372,7 @@ async def test_more_than_the_wallet_holds_is_not_sold(
     kind: StandKind, servers: TestServers, mode: SwapMode
 ) -> None:
     async with kind(servers, balance=1_000) as stand:
-        desk = Desk(stand, Clock())
+        desk = TradingDesk(stand, Clock())
         before = desk.pools()
         route = (await desk.quote(mode=mode)).route
         assert failed(await desk.execute(await desk.sign(route)), FailureCode.INSUFFICIENT_BALANCE)
@@ -383,7 +383,7 @@ async def test_the_wallet_is_sold_to_its_last_unit_and_no_further(
     kind: StandKind, servers: TestServers
 ) -> None:
     async with kind(servers, balance=2 * 10**9) as stand:
-        desk = Desk(stand, Clock())
+        desk = TradingDesk(stand, Clock())
         for left in (1, 0):
             route = (await desk.quote(10**9)).route
             assert (await desk.execute(await desk.sign(route))).fill is not None, left
@@ -395,7 +395,7 @@ async def test_the_wallet_is_sold_to_its_last_unit_and_no_further(
 # --- a pool that is off
 
 
-async def test_a_pool_that_is_off_offers_its_reason_and_the_others_trade(own: Desk) -> None:
+async def test_a_pool_that_is_off_offers_its_reason_and_the_others_trade(own: TradingDesk) -> None:
     [leg] = (await own.quote()).route.legs
     await own.stand.switch_off(leg.pool_id)
     choice = await own.quote()
@@ -405,7 +405,7 @@ async def test_a_pool_that_is_off_offers_its_reason_and_the_others_trade(own: De
     assert (await own.execute(await own.sign(choice.route))).state is TransactionState.LANDED
 
 
-async def test_an_attempt_through_a_pool_that_is_off_fails_with_its_reason(own: Desk) -> None:
+async def test_an_attempt_through_a_pool_that_is_off_fails_with_its_reason(own: TradingDesk) -> None:
     route = (await own.quote()).route
     attempt = await own.sign(route, (route.amount_in, 1))
     [leg] = route.legs
@@ -419,7 +419,7 @@ async def test_an_attempt_through_a_pool_that_is_off_fails_with_its_reason(own: 
 
 
 @both_modes
-async def test_a_split_over_both_dexs_lands_whole(desk: Desk, mode: SwapMode) -> None:
+async def test_a_split_over_both_dexs_lands_whole(desk: TradingDesk, mode: SwapMode) -> None:
     route = (await desk.quote(desk.stand.large_amount)).route
     if mode is EXACT_OUT:
         route = (await desk.quote(route.amount_out, mode)).route
@@ -436,7 +436,7 @@ async def test_a_split_over_both_dexs_lands_whole(desk: Desk, mode: SwapMode) ->
 
 
 @pytest.mark.parametrize("which", [0, -1], ids=["first", "last"])
-async def test_a_split_lands_not_at_all_if_one_leg_cannot(own: Desk, which: int) -> None:
+async def test_a_split_lands_not_at_all_if_one_leg_cannot(own: TradingDesk, which: int) -> None:
     route = (await own.quote(own.stand.large_amount)).route
     attempt = await own.sign(route, (route.amount_in, 1))
     await own.stand.switch_off(route.legs[which].pool_id)
@@ -445,7 +445,7 @@ async def test_a_split_lands_not_at_all_if_one_leg_cannot(own: Desk, which: int)
     assert own.pools() == before
 
 
-async def test_a_split_is_held_against_the_limit_as_a_whole(desk: Desk) -> None:
+async def test_a_split_is_held_against_the_limit_as_a_whole(desk: TradingDesk) -> None:
     route = (await desk.quote(desk.stand.large_amount)).route
     before = desk.pools()
     status = await desk.execute(await desk.sign(route, (route.amount_in, route.amount_out + 1)))
@@ -454,7 +454,7 @@ async def test_a_split_is_held_against_the_limit_as_a_whole(desk: Desk) -> None:
 
 
 @both_modes
-async def test_two_in_a_row_land_where_no_pool_trades_the_pair(desk: Desk, mode: SwapMode) -> None:
+async def test_two_in_a_row_land_where_no_pool_trades_the_pair(desk: TradingDesk, mode: SwapMode) -> None:
     stand = desk.stand
     pair = stand.far_in, stand.far_out
     choice = await desk.quote(stand.far_amount, pair=pair)
@@ -471,7 +471,7 @@ async def test_two_in_a_row_land_where_no_pool_trades_the_pair(desk: Desk, mode:
     assert {leg.pool_id for leg in route.legs} <= {pool for pool in after if after[pool] != before[pool]}
 
 
-async def test_two_in_a_row_land_not_at_all_if_the_second_cannot(own: Desk) -> None:
+async def test_two_in_a_row_land_not_at_all_if_the_second_cannot(own: TradingDesk) -> None:
     stand = own.stand
     route = (await own.quote(stand.far_amount, pair=(stand.far_in, stand.far_out))).route
     attempt = await own.sign(route, (route.amount_in, 1))
