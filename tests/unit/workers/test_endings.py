@@ -7,8 +7,8 @@ from service.workers.endings import EndingLoop
 from tests.support.clock import ManualClock, settle
 
 
-class Flood:
-    """Orders that expire faster than one statement after the other ends them."""
+class FakeEndings:
+    """Reports how many orders each statement ended, as given, and records the calls."""
 
     def __init__(self, *ended: int) -> None:
         self._ended = [*ended]
@@ -24,11 +24,11 @@ class Flood:
 
 
 async def test_orders_that_expire_one_by_one_do_not_keep_the_cancelled_waiting() -> None:
-    flood, clock = Flood(MOST_AT_ONCE, MOST_AT_ONCE, 3), ManualClock()
-    loop = EndingLoop(cast("Endings", flood), clock)
+    endings, clock = FakeEndings(MOST_AT_ONCE, MOST_AT_ONCE, 3), ManualClock()
+    loop = EndingLoop(cast("Endings", endings), clock)
     loop.start()
     await settle()
-    assert flood.asked == ["expired", "expired", "expired", "cancelled"]
+    assert endings.asked == ["expired", "expired", "expired", "cancelled"]
     await clock.advance(0.5)
-    assert flood.asked[4:] == ["expired", "cancelled"]
+    assert endings.asked[4:] == ["expired", "cancelled"]
     await loop.stop()
