@@ -349,7 +349,7 @@ _SUBMITS: tuple[Callable[[Chain, SignedTransaction], TransactionStatus | None], 
 
 
 @dataclass
-class Life:
+class ModelOrder:
     """The model's state of an order."""
 
     walk: list[str] = field(default_factory=lambda: ["pending"])
@@ -379,7 +379,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lives: dict[str, Life] = {}
+        self.lives: dict[str, ModelOrder] = {}
         self.runs: dict[tuple[Process, str], Run] = {}
         self.world.begin()
         self.registered = {process.id for process in self.world.processes}
@@ -391,7 +391,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule()
     def place(self) -> None:
         order_id = self.world.run(self.world.processes[0].store.insert())
-        self.lives[order_id] = Life()
+        self.lives[order_id] = ModelOrder()
         self.world.orders += 1
 
     @precondition(lambda self: self.lives)
@@ -722,8 +722,8 @@ def _pick(things: Sequence[Any], which: int) -> Any:
     return things[which % len(things)]
 
 
-def _copy(life: Life) -> Life:
-    return Life(list(life.walk), life.owner, life.attempts, life.tx_hash, list(life.transactions))
+def _copy(life: ModelOrder) -> ModelOrder:
+    return ModelOrder(list(life.walk), life.owner, life.attempts, life.tx_hash, list(life.transactions))
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from tests.support.resting import (
 )
 from tests.support.resting_judge import (
     Books,
-    Life,
+    ServingPeriod,
     deadlocks,
     judge_resting,
     let_leases_run_out,
@@ -107,7 +107,7 @@ class Lives:
     servers: TestServers
     book: Book
     rng: random.Random
-    lives: list[Life] = field(default_factory=list)
+    lives: list[ServingPeriod] = field(default_factory=list)
     died_at: Counter[str] = field(default_factory=Counter)
 
     def live(self, point: str | None) -> bool:
@@ -140,7 +140,7 @@ class Lives:
                 time.sleep(0.01)
             code = service.process.poll()
             service.kill()
-            self.lives.append(Life(ready_at, time.time()))
+            self.lives.append(ServingPeriod(ready_at, time.time()))
             steps.result()
         assert code in {None, -signal.SIGKILL}, service.output
         assert "Traceback" not in service.output, service.output
@@ -227,7 +227,7 @@ class Lives:
             settled_s = self._wait_until_settled()
             answer = client.ask("POST", "/api/orders/cancel", {"all": True})
             client.close()
-            self.lives.append(Life(ready_at, time.time()))
+            self.lives.append(ServingPeriod(ready_at, time.time()))
             assert answer.status == 200, answer
             assert answer.body["cancelRequested"] == 0, answer
             assert service.process.poll() is None, service.output

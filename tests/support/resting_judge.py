@@ -93,7 +93,7 @@ class Books:
 
 
 @dataclass(frozen=True)
-class Life:
+class ServingPeriod:
     """When a process started and ended serving, in seconds since the Unix epoch."""
 
     ready_at: float
@@ -125,7 +125,7 @@ def deadlocks(servers: TestServers) -> int:
 
 def judge_resting(
     servers: TestServers,
-    lives: Sequence[Life] = (),
+    lives: Sequence[ServingPeriod] = (),
     *,
     slot_ms: int = 400,
     longest_delay_ms: int = 3_000,
@@ -331,7 +331,7 @@ def _decimals(token: str) -> int:
     return _DECIMALS.get(token, _LISTED_DECIMALS)
 
 
-def _late_s(row: dict[str, Any], lives: Sequence[Life]) -> float:
+def _late_s(row: dict[str, Any], lives: Sequence[ServingPeriod]) -> float:
     """Return how long a waiting order stayed open after its expiry while any process was running."""
     history = row["history"]
     if (
