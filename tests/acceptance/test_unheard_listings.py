@@ -35,7 +35,7 @@ def ask(service: ServiceProcess, method: str, path: str, body: Json | None = Non
         return error.code, json.loads(error.read())
 
 
-class Pair:
+class TwoInstances:
     """Two instances on one PostgreSQL, of which one hears nothing; tokens are listed at the other."""
 
     def __init__(self, spawn: Spawn) -> None:
@@ -54,8 +54,8 @@ class Pair:
 
 
 @pytest.fixture
-def pair(spawn: Spawn) -> Pair:
-    return Pair(spawn)
+def pair(spawn: Spawn) -> TwoInstances:
+    return TwoInstances(spawn)
 
 
 def of(token: str, **changes: Any) -> Json:
@@ -66,7 +66,7 @@ ROUNDS = 3
 """The deaf instance looks by itself once a second; of several listings in a row it is late for most."""
 
 
-def test_a_request_with_a_token_unknown_to_the_instance_is_accepted(pair: Pair) -> None:
+def test_a_request_with_a_token_unknown_to_the_instance_is_accepted(pair: TwoInstances) -> None:
     deaf = pair.deaf
     for _ in range(ROUNDS):
         token = pair.list_token()
@@ -98,7 +98,7 @@ def test_a_request_with_a_token_unknown_to_the_instance_is_accepted(pair: Pair) 
     assert ask(deaf, "POST", "/api/orders/execute", of("NOBODYS"))[0] == 422
 
 
-def test_a_command_to_an_isolated_instance_is_executed_by_the_leader(pair: Pair) -> None:
+def test_a_command_to_an_isolated_instance_is_executed_by_the_leader(pair: TwoInstances) -> None:
     for number in range(ROUNDS):
         body = {**GEM_POOL, "tokenA": f"FAR{number}"}
         status, pool = ask(pair.deaf, "POST", "/api/paper/pools", body)

@@ -112,14 +112,14 @@ def test_a_statement_is_taken_once() -> None:
         query("first")
 
 
-class Pair(NamedTuple):
+class FirstRow(NamedTuple):
     first: int
     second: str
 
 
 @pytest.mark.usefixtures("two_statements")
 def test_rows_are_read_by_name_if_the_columns_are_those() -> None:
-    taken = query("first", Pair)
+    taken = query("first", FirstRow)
     assert taken.make is not None
     assert taken.make((1, "a")).second == "a"
     taken.check(["first", "second"])
