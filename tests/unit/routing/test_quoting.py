@@ -31,8 +31,8 @@ def pool(usdc: int, sol: int = 10_000) -> CpmmPool:
     return CpmmPool(sol * SOL, usdc * USDC, trade_fee_rate=2_500)
 
 
-class Pools:
-    """A venue's side of quoting: ``ways`` are how its DEXs answer, at once where nothing is said."""
+class FakeVenue:
+    """Quotes from fixed states. ``ways`` delay or fail the snapshots of a DEX; the default is immediate."""
 
     def __init__(self, states: dict[PoolRef, CpmmPool], ways: dict[Dex, Way] | None = None) -> None:
         self._states = states
@@ -83,7 +83,9 @@ def broken_at_once(_snapshots: Sequence[Snapshot]) -> Answer:
     raise RuntimeError("cannot decode the account")
 
 
-def best(venue: Pools, token_in: str = SOLD, token_out: str = BOUGHT, amount: int = SOL) -> Awaitable[Choice]:
+def best(
+    venue: FakeVenue, token_in: str = SOLD, token_out: str = BOUGHT, amount: int = SOL
+) -> Awaitable[Choice]:
     # A time-out of zero: a DEX that is not ready at once is too slow, without a wait in the test.
     quoter = Quoter(cast("Venue", venue), timeout_ms=0, limits=RouteLimits(4, 1), clock=Clock())
     return quoter.best(SwapMode.EXACT_IN, token_in, token_out, amount)
@@ -104,20 +106,20 @@ BOTH = {METEORA: pool(1_510_000), RAYDIUM: pool(1_500_000), SECOND: pool(1_400_0
 async def test_states_at_hand_are_quoted_without_a_task_or_a_turn_of_the_loop() -> None:
     turned = asyncio.Event()
     asyncio.get_running_loop().call_soon(turned.set)
-    choice = await best(Pools(BOTH))
+    choice = await best(FakeVenue(BOTH))
     assert not turned.is_set()
     assert quotes(choice) == {METEORA.id: None, RAYDIUM.id: None, SECOND.id: None}
     assert chosen(choice) == [METEORA.id]
 
 
 async def test_states_that_come_soon_are_quoted_just_so() -> None:
-    at_hand = await best(Pools(BOTH))
-    assert await best(Pools(BOTH, {Dex.RAYDIUM: soon})) == at_hand
-    assert await best(Pools(BOTH, dict.fromkeys(Dex, soon))) == at_hand
+    at_hand = await best(FakeVenue(BOTH))
+    assert await best(FakeVenue(BOTH, {Dex.RAYDIUM: soon})) == at_hand
+    assert await best(FakeVenue(BOTH, dict.fromkeys(Dex, soon))) == at_hand
 
 
 async def test_a_dex_is_asked_once_for_all_of_its_pools() -> None:
-    venue = Pools(BOTH)
+    venue = FakeVenue(BOTH)
     await best(venue)
     assert sorted(venue.asked) == [(Dex.METEORA, [METEORA.id, SECOND.id]), (Dex.RAYDIUM, [RAYDIUM.id])]
 
@@ -131,22 +133,22 @@ async def test_a_dex_that_does_not_answer_neither_holds_nor_fails_the_order(
     dex: Dex, way: Way, others: Way | None
 ) -> None:
     ways = {**({} if others is None else dict.fromkeys(Dex, others)), dex: way}
-    choice = await best(Pools(BOTH, ways))
+    choice = await best(FakeVenue(BOTH, ways))
     assert quotes(choice) == {
         ref.id: FailureCode.QUOTES_UNAVAILABLE if ref.dex is dex else None for ref in BOTH
     }
     # As if the other DEX were all there is.
     rest = {ref: state for ref, state in BOTH.items() if ref.dex is not dex}
-    assert choice.route == (await best(Pools(rest))).route
+    assert choice.route == (await best(FakeVenue(rest))).route
 
 
 async def test_an_unexpected_error_of_a_dex_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    await best(Pools(BOTH, {Dex.METEORA: broken}))
+    await best(FakeVenue(BOTH, {Dex.METEORA: broken}))
     assert "cannot decode the account" in caplog.text
 
 
 async def test_both_dexs_are_asked_before_either_is_waited_for() -> None:
-    venue = Pools(BOTH)
+    venue = FakeVenue(BOTH)
 
     async def when_both_are_asked(snapshots: Sequence[Snapshot]) -> Sequence[Snapshot]:
         assert len(venue.asked) == 2
@@ -167,7 +169,7 @@ async def test_the_time_of_both_dexs_runs_at_once() -> None:
         return snapshots
 
     quoter = Quoter(
-        cast("Venue", Pools(BOTH, dict.fromkeys(Dex, count))),
+        cast("Venue", FakeVenue(BOTH, dict.fromkeys(Dex, count))),
         timeout_ms=10_000,
         limits=RouteLimits(),
         clock=Clock(),
@@ -179,13 +181,13 @@ async def test_the_time_of_both_dexs_runs_at_once() -> None:
 @pytest.mark.parametrize("way", [never, away, broken])
 async def test_no_answer_at_all_is_a_reason_that_may_pass(way: Way) -> None:
     with pytest.raises(NoRouteError) as end:
-        await best(Pools(BOTH, dict.fromkeys(Dex, way)))
+        await best(FakeVenue(BOTH, dict.fromkeys(Dex, way)))
     assert end.value.failure.code is FailureCode.QUOTES_UNAVAILABLE
     assert [(type(quote), quote.pool_id) for quote in end.value.quotes] == [(NoQuote, ref.id) for ref in BOTH]
 
 
 async def test_a_pair_without_pools_has_no_route_and_no_venue_is_called() -> None:
-    venue = Pools(BOTH)
+    venue = FakeVenue(BOTH)
     with pytest.raises(NoRouteError) as end:
         await best(venue, "JUP", "BONK")
     assert (end.value.failure.code, list(end.value.quotes)) == (FailureCode.NO_ROUTE, [])
@@ -203,7 +205,7 @@ HUB = {
 
 
 async def test_pools_on_the_way_through_a_hub_are_asked_for_too_and_no_others() -> None:
-    venue = Pools(HUB)
+    venue = FakeVenue(HUB)
     choice = await best(venue, "JUP", "BONK", 10**6)
     assert chosen(choice) == [JUP_SOL.id, SOL_BONK.id]
     assert choice.quotes == ()
@@ -216,12 +218,12 @@ async def test_a_way_through_a_hub_that_cannot_be_seen_now_may_be_there_later(
     dexes: list[Dex], way: Way
 ) -> None:
     with pytest.raises(NoRouteError) as end:
-        await best(Pools(HUB, dict.fromkeys(dexes, way)), "JUP", "BONK", 10**6)
+        await best(FakeVenue(HUB, dict.fromkeys(dexes, way)), "JUP", "BONK", 10**6)
     assert end.value.failure.code is FailureCode.QUOTES_UNAVAILABLE
 
 
 async def test_only_direct_pools_are_among_the_offers_of_a_dex_that_is_away() -> None:
-    venue = Pools({**HUB, JUP_BONK: CpmmPool(10**12, 10**13, trade_fee_rate=2_500)}, {Dex.METEORA: never})
+    venue = FakeVenue({**HUB, JUP_BONK: CpmmPool(10**12, 10**13, trade_fee_rate=2_500)}, {Dex.METEORA: never})
     choice = await best(venue, "JUP", "BONK", 10**6)
     assert quotes(choice) == {JUP_BONK.id: None}
     assert chosen(choice) == [JUP_BONK.id]
@@ -230,7 +232,7 @@ async def test_only_direct_pools_are_among_the_offers_of_a_dex_that_is_away() ->
 # --- once more, of the latest states
 
 
-async def best_of_latest(venue: Pools, at_least: int, token_out: str = BOUGHT) -> Choice:
+async def best_of_latest(venue: FakeVenue, at_least: int, token_out: str = BOUGHT) -> Choice:
     quoter = Quoter(cast("Venue", venue), timeout_ms=0, limits=RouteLimits(4, 1), clock=Clock())
     return await quoter.best_of_latest(
         SwapMode.EXACT_IN, SOLD, token_out, SOL, lambda choice: choice.route.amount_out >= at_least
@@ -238,14 +240,14 @@ async def best_of_latest(venue: Pools, at_least: int, token_out: str = BOUGHT) -
 
 
 async def test_what_is_good_is_taken_as_it_is() -> None:
-    venue = Pools({METEORA: pool(1_500_000)})
+    venue = FakeVenue({METEORA: pool(1_500_000)})
     venue.news = {METEORA: pool(3_000_000)}
     assert (await best_of_latest(venue, 149 * USDC)).route.amount_out < 150 * USDC
     assert len(venue.asked) == 1
 
 
 async def test_a_bad_choice_is_quoted_again_if_the_market_has_changed() -> None:
-    venue = Pools({METEORA: pool(1_500_000)})
+    venue = FakeVenue({METEORA: pool(1_500_000)})
     assert (await best_of_latest(venue, 200 * USDC)).route.amount_out < 150 * USDC
     assert len(venue.asked) == 1
     venue.news = {METEORA: pool(3_000_000)}
@@ -253,7 +255,7 @@ async def test_a_bad_choice_is_quoted_again_if_the_market_has_changed() -> None:
 
 
 async def test_a_pool_that_was_unknown_here_may_be_the_route() -> None:
-    venue = Pools({METEORA: pool(1_500_000)})
+    venue = FakeVenue({METEORA: pool(1_500_000)})
     with pytest.raises(NoRouteError):
         await best_of_latest(venue, 1, "BONK")
     venue.news = {SOL_BONK: HUB[SOL_BONK]}
@@ -261,7 +263,7 @@ async def test_a_pool_that_was_unknown_here_may_be_the_route() -> None:
 
 
 async def test_a_ledger_that_is_away_changes_nothing() -> None:
-    venue = Pools({METEORA: pool(1_500_000)})
+    venue = FakeVenue({METEORA: pool(1_500_000)})
     venue.away = True
     assert (await best_of_latest(venue, 200 * USDC)).route.amount_out < 150 * USDC
     with pytest.raises(NoRouteError):

@@ -269,7 +269,7 @@ def test_triggers_look_again_at_the_pairs_that_a_new_pool_serves() -> None:
     TOKENS.update({token.symbol: token for token in tokens})
     pairs = [(one.symbol, other.symbol) for one in tokens for other in tokens if one is not other]
     known = Known()
-    venue = cast("Venue", Pools(known.catalogue))
+    venue = cast("Venue", KnownPools(known.catalogue))
     view = MarketView(venue, ManualClock(), RouteLimits())
     for token_a, token_b in (
         *((SOL, USDC), (JUP, SOL), (GEM, SOL), (GEM, USDC)),
@@ -286,8 +286,8 @@ def test_triggers_look_again_at_the_pairs_that_a_new_pool_serves() -> None:
         assert len(other_pools) < len(pairs)
 
 
-class Pools:
-    """A venue that knows its pools, and nothing else."""
+class KnownPools:
+    """A venue that has only pools."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.pools = catalogue.refs
