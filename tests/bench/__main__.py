@@ -31,7 +31,7 @@ class Figures:
     complete: int
 
 
-class Rig:
+class LoadedService:
     """A service under load."""
 
     def __init__(self, servers: TestServers, service: ServiceProcess) -> None:
@@ -76,12 +76,12 @@ class Rig:
 
 
 @contextmanager
-def _rig(cluster: TestCluster, **environment: str) -> Iterator[Rig]:
+def _rig(cluster: TestCluster, **environment: str) -> Iterator[LoadedService]:
     servers = cluster.new()
     settings = {**servers.environment, **NO_DELAYS, "WORKER_CONCURRENCY": "50", **environment}
     with ServiceProcess(settings) as service:
         service.wait_until_ready()
-        rig = Rig(servers, service)
+        rig = LoadedService(servers, service)
         rig.run(_WARM_UP, watch=False)
         yield rig
 

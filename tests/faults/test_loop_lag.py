@@ -57,7 +57,7 @@ def queries() -> Iterator[str]:
 
 
 @dataclass
-class Rig:
+class MeasuredService:
     """A measured service with orders."""
 
     port: int
@@ -95,7 +95,7 @@ class Rig:
             link.sendall(frame(CLOSE, struct.pack("!H", 1000)))
 
 
-Case = Callable[[Rig], object]
+Case = Callable[[MeasuredService], object]
 
 
 def get(path: str) -> list[Case]:
@@ -166,7 +166,7 @@ CASES: dict[tuple[str, str], list[Case]] = {
 }
 
 
-def longest_ms(rig: Rig, case: Case) -> float:
+def longest_ms(rig: MeasuredService, case: Case) -> float:
     """Return how long the loop was blocked, in the best of several rounds; one good round is enough."""
     best = float("inf")
     for _ in range(ROUNDS):
@@ -204,7 +204,7 @@ def test_no_route_blocks_the_event_loop(servers: TestServers) -> None:
             if route.resource is not None and route.method != "HEAD"
         }
         assert served == set(CASES)
-        rig = Rig(port, probe, ended, resting)
+        rig = MeasuredService(port, probe, ended, resting)
         for route, cases in CASES.items():
             for number, case in enumerate(cases):
                 took_ms = longest_ms(rig, case)
