@@ -77,7 +77,7 @@ class Bins:
         return self.ends[bisect_left(self.prices, -price, key=lambda each: -each)]
 
 
-class Row:
+class CurveSequence:
     """Two curves in sequence."""
 
     def __init__(self, first: Curve, second: Curve):

@@ -26,7 +26,7 @@ from service.chains.venue import PoolRef, Snapshot
 from service.domain.failures import FailureCode
 from service.domain.quote import Choice, Dex, SwapMode
 from service.routing import NoRouteError, RouteLimits, best_route
-from tests.support.split_solver import Curve, Row, best, curve
+from tests.support.split_solver import Curve, CurveSequence, best, curve
 
 NOW = ChainTime(1_800_000_000)
 DUST = 1_000
@@ -53,7 +53,7 @@ class Problem:
         }
         direct = [(each, frozenset({name})) for each, name in sides[A, B]]
         rows = [
-            (Row(first, second), frozenset({name, other}))
+            (CurveSequence(first, second), frozenset({name, other}))
             for (first, name), (second, other) in product(sides[A, HUB], sides[HUB, B])
         ]
         return [*direct, *rows]

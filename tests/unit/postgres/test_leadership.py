@@ -11,8 +11,8 @@ from service.postgres.leadership import Leadership, LeaseState
 from tests.support.clock import ManualClock
 
 
-class Row:
-    """The one lease there is, as this process sees it. While ``away``, PostgreSQL is."""
+class FakeLease:
+    """A lease as this process sees it. While ``away`` is true, PostgreSQL is unavailable."""
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -46,10 +46,10 @@ class World:
     """A lease, who may lead by it, and each epoch that it was told of."""
 
     def __init__(self) -> None:
-        self.row = Row()
+        self.lease = FakeLease()
         self.seen: list[int | None] = []
         self.leadership = Leadership(
-            self.row, Clock(), name="test", retry_s=0.2, on_change=lambda: self.seen.append(self.epoch)
+            self.lease, Clock(), name="test", retry_s=0.2, on_change=lambda: self.seen.append(self.epoch)
         )
 
     @property
@@ -73,20 +73,20 @@ def world() -> World:
 async def test_a_free_lease_is_taken_and_renewed_in_its_epoch(world: World) -> None:
     for _ in range(3):
         await world.leadership.check()
-    assert (world.epoch, world.seen, world.row.taken) == (1, [1], [None, 1, 1])
+    assert (world.epoch, world.seen, world.lease.taken) == (1, [1], [None, 1, 1])
 
 
 async def test_one_that_has_been_succeeded_follows(world: World) -> None:
     await world.leadership.check()
-    world.row.other_leads = True
+    world.lease.other_leads = True
     await world.leadership.check()
     assert world.seen == [1, None]
 
 
 async def test_one_that_makes_no_progress_leaves_the_lease_to_others_for_a_while() -> None:
-    clock, row, progress = ManualClock(), Row(), [0.0]
+    clock, lease, progress = ManualClock(), FakeLease(), [0.0]
     leadership = Leadership(
-        row, clock, name="test", retry_s=0.2, on_change=lambda: None, progress=lambda: progress[0]
+        lease, clock, name="test", retry_s=0.2, on_change=lambda: None, progress=lambda: progress[0]
     )
     for _ in range(12):
         await leadership.check()
@@ -98,10 +98,10 @@ async def test_one_that_makes_no_progress_leaves_the_lease_to_others_for_a_while
         leadership.abandon(leadership.epoch or 0)
         await leadership.check()
         await clock.advance(1)
-    taken = len(row.taken)
+    taken = len(lease.taken)
     await leadership.check()
     stood_aside: int | None = leadership.epoch
-    assert (stood_aside, len(row.taken)) == (None, taken)
+    assert (stood_aside, len(lease.taken)) == (None, taken)
     # There is no other, so it leads again, and has as long to make progress.
     await leadership.check()
     await clock.advance(9)
@@ -111,18 +111,18 @@ async def test_one_that_makes_no_progress_leaves_the_lease_to_others_for_a_while
 
 @pytest.mark.parametrize("cause", ["postgresql", "this process"])
 async def test_after_an_absence_the_time_for_progress_begins_again(cause: str) -> None:
-    clock, row = ManualClock(), Row()
+    clock, lease = ManualClock(), FakeLease()
     leadership = Leadership(
-        row, clock, name="test", retry_s=0.2, on_change=lambda: None, progress=lambda: 0.0
+        lease, clock, name="test", retry_s=0.2, on_change=lambda: None, progress=lambda: 0.0
     )
     await leadership.check()
     if cause == "postgresql":
-        row.away = True
+        lease.away = True
         for _ in range(12):
             await clock.advance(1)
             with pytest.raises(UnavailableError):
                 await leadership.check()
-        row.away = False
+        lease.away = False
     else:
         await clock.jump(60)
     for _ in range(9):
@@ -133,7 +133,7 @@ async def test_after_an_absence_the_time_for_progress_begins_again(cause: str) -
 
 async def test_without_postgresql_none_leads(world: World) -> None:
     await world.leadership.check()
-    world.row.away = True
+    world.lease.away = True
     with pytest.raises(UnavailableError):
         await world.leadership.check()
     assert world.seen == [1, None]
@@ -152,45 +152,45 @@ async def test_an_abandoned_epoch_is_over_and_the_next_begins_at_once(world: Wor
 
 async def test_an_epoch_that_is_abandoned_while_it_is_renewed_stays_over(world: World) -> None:
     await world.leadership.check()
-    world.row.answers.clear()
-    world.row.asked.clear()
+    world.lease.answers.clear()
+    world.lease.asked.clear()
     renewing = asyncio.create_task(world.leadership.check())
-    await world.row.asked.wait()
+    await world.lease.asked.wait()
     world.leadership.abandon(1)
-    world.row.answers.set()
+    world.lease.answers.set()
     await renewing
-    assert (world.seen, world.row.taken) == ([1, None, 2], [None, 1, None])
+    assert (world.seen, world.lease.taken) == ([1, None, 2], [None, 1, None])
 
 
 async def test_a_follower_checks_when_the_other_s_lease_expires(world: World) -> None:
-    world.row.other_leads, world.row.left_s = True, 0.3
+    world.lease.other_leads, world.lease.left_s = True, 0.3
     world.leadership.start()
-    await world.row.asked.wait()
-    world.row.other_leads = False
+    await world.lease.asked.wait()
+    world.lease.other_leads = False
     assert 0.3 < await world.until(1) < 0.9
     await world.leadership.stop()
 
 
 async def test_after_an_absence_of_postgresql_it_checks_again_soon(world: World) -> None:
-    world.row.away = True
+    world.lease.away = True
     world.leadership.start()
-    await world.row.asked.wait()
-    world.row.away = False
+    await world.lease.asked.wait()
+    world.lease.away = False
     assert 0.1 < await world.until(1) < 0.9
     await world.leadership.stop()
 
 
 async def test_a_stop_gives_the_lease_up_once_and_only_if_it_is_held(world: World) -> None:
     await world.leadership.stop()
-    assert world.row.given_up == []
+    assert world.lease.given_up == []
     await world.leadership.check()
     for _ in range(2):
         await world.leadership.stop()
-    assert (world.row.given_up, world.epoch) == ([1], None)
+    assert (world.lease.given_up, world.epoch) == ([1], None)
 
 
 async def test_a_stop_without_postgresql_leaves_the_lease_to_expire(world: World) -> None:
     await world.leadership.check()
-    world.row.away = True
+    world.lease.away = True
     await world.leadership.stop()
-    assert (world.row.given_up, world.epoch) == ([], None)
+    assert (world.lease.given_up, world.epoch) == ([], None)
