@@ -164,7 +164,7 @@ class Venue:
         return []
 
     def survey(self) -> tuple[int, Sequence[PoolView]]:
-        return self._process.world.chain.slot, []
+        return self._process.harness.chain.slot, []
 
     def views(self, _pools: Sequence[PoolRef]) -> Sequence[PoolView]:
         return []
@@ -177,16 +177,16 @@ class Venue:
 
     async def prepare(self, swap: Swap) -> SignedTransaction:
         await self._call("prepare", None)
-        world = self._process.world
+        harness = self._process.harness
         attempt = SignedTransaction(
-            id=f"{swap.order_id}/{len(world.chain.seen)}",
+            id=f"{swap.order_id}/{len(harness.chain.seen)}",
             venue=swap.route.venue,
             raw=b"signed",
             maximum_in=swap.maximum_in,
             minimum_out=swap.minimum_out,
-            last_valid_slot=world.chain.slot + VALID_SLOTS,
+            last_valid_slot=harness.chain.slot + VALID_SLOTS,
         )
-        world.chain.seen[attempt.id] = (swap.order_id, attempt)
+        harness.chain.seen[attempt.id] = (swap.order_id, attempt)
         return attempt
 
     async def submit(self, attempt: SignedTransaction) -> TransactionStatus:
@@ -204,12 +204,12 @@ class Venue:
     async def _call(self, kind: str, attempt: SignedTransaction | None) -> Any:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         call = Call(self._process, kind, _order.get(), attempt, answer)
-        self._process.world.calls.append(call)
+        self._process.harness.calls.append(call)
         try:
             return await answer
         finally:
             with suppress(ValueError):
-                self._process.world.calls.remove(call)
+                self._process.harness.calls.remove(call)
 
 
 class _Impatient(Clock):
@@ -222,9 +222,9 @@ class _Impatient(Clock):
 class Process:
     """A process: a store, an engine, and the tasks it runs."""
 
-    def __init__(self, world: "World") -> None:
-        self.world = world
-        self.store = Store(world.store.database, _Impatient(), world.store.rate_limit)
+    def __init__(self, harness: "EngineHarness") -> None:
+        self.harness = harness
+        self.store = Store(harness.store.database, _Impatient(), harness.store.rate_limit)
         self.tasks: set[asyncio.Task[None]] = set()
         venue = Venue(self)
         self.engine = Engine(
@@ -232,8 +232,8 @@ class Process:
             claims=self.store.claims,
             orders=self.store.orders,
             venue=venue,
-            quoter=Quoter(venue, timeout_ms=_A_DAY_MS, limits=RouteLimits(), clock=world.clock),
-            clock=world.clock,
+            quoter=Quoter(venue, timeout_ms=_A_DAY_MS, limits=RouteLimits(), clock=harness.clock),
+            clock=harness.clock,
             settings=ExecutionSettings(RetryPolicy(MAX_RETRIES, 0, 10_000), _A_DAY_MS),
             queue=self.store.queue,
         )
@@ -262,7 +262,7 @@ class Process:
         await self.store.claims.stop()
 
 
-class World:
+class EngineHarness:
     """The loop and the database, shared by all examples; the chain, the clock and the calls of one."""
 
     def __init__(self, servers: TestServers) -> None:
@@ -375,14 +375,14 @@ class Run:
 class Lifecycle(RuleBasedStateMachine):
     """Places orders, and applies every possible event to them."""
 
-    world: ClassVar[World]
+    harness: ClassVar[EngineHarness]
 
     def __init__(self) -> None:
         super().__init__()
         self.lives: dict[str, ModelOrder] = {}
         self.runs: dict[tuple[Process, str], Run] = {}
-        self.world.begin()
-        self.registered = {process.id for process in self.world.processes}
+        self.harness.begin()
+        self.registered = {process.id for process in self.harness.processes}
         self.heard_of = set(self.registered)
 
     # The events.
@@ -390,36 +390,36 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: len(self.lives) < 3)
     @rule()
     def place(self) -> None:
-        order_id = self.world.run(self.world.processes[0].store.insert())
+        order_id = self.harness.run(self.harness.processes[0].store.insert())
         self.lives[order_id] = ModelOrder()
-        self.world.orders += 1
+        self.harness.orders += 1
 
     @precondition(lambda self: self.lives)
     @rule(which=st.integers(0, 10**6), process=st.integers(0, 1), times=st.integers(1, 2))
     def deliver(self, which: int, process: int, times: int) -> None:
         """A wake-up arrives, once or twice, whether there is work to do or not."""
-        self._deliver(self.world.processes[process], _pick(list(self.lives), which), times)
+        self._deliver(self.harness.processes[process], _pick(list(self.lives), which), times)
 
-    @precondition(lambda self: self.world.calls)
+    @precondition(lambda self: self.harness.calls)
     @rule(which=st.integers(0, 10**6), how=st.integers(0, 10**6))
     def answer(self, which: int, how: int) -> None:
-        self._answer(_pick(self.world.calls, which), how)
+        self._answer(_pick(self.harness.calls, which), how)
 
     @precondition(lambda self: self.lives)
     @rule(which=st.integers(0, 10**6), process=st.integers(0, 1), steps=st.integers(1, 4))
     def go_on(self, which: int, process: int, steps: int) -> None:
         """An order proceeds for some steps without failures."""
         order_id = _pick(list(self.lives), which)
-        self._deliver(self.world.processes[process], order_id, 1)
+        self._deliver(self.harness.processes[process], order_id, 1)
         for _ in range(steps):
-            for call in [call for call in self.world.calls if call.order_id == order_id]:
+            for call in [call for call in self.harness.calls if call.order_id == order_id]:
                 self._answer(call, 0)
 
-    @precondition(lambda self: self.world.calls)
+    @precondition(lambda self: self.harness.calls)
     @rule(which=st.integers(0, 10**6), how=st.integers(0, 10**6))
     def answer_and_die(self, which: int, how: int) -> None:
         """The process dies while it writes a response: the write is durable, or not."""
-        call = _pick(self.world.calls, which)
+        call = _pick(self.harness.calls, which)
         before = {order_id: _copy(life) for order_id, life in self.lives.items()}
         give = self._expect(call, how)
 
@@ -429,7 +429,7 @@ class Lifecycle(RuleBasedStateMachine):
                 await asyncio.sleep(0)
             await call.process.die()
 
-        self.world.run(answer_and_die())
+        self.harness.run(answer_and_die())
         rows = self._read()
         for order_id, life in before.items():
             if rows[order_id][2] == len(life.walk):
@@ -437,11 +437,11 @@ class Lifecycle(RuleBasedStateMachine):
         self._remove_dead(call.process)
 
     def _die(self, process: int) -> None:
-        dying = self.world.processes[process]
-        self.world.run(dying.die())
+        dying = self.harness.processes[process]
+        self.harness.run(dying.die())
         self._remove_dead(dying)
 
-    @precondition(lambda self: self.world.calls)
+    @precondition(lambda self: self.harness.calls)
     @rule(
         which=st.integers(0, 10**6),
         how=st.integers(0, 10**6),
@@ -449,18 +449,18 @@ class Lifecycle(RuleBasedStateMachine):
     )
     def answer_and_lose_answers(self, which: int, how: int, losses: list[bool]) -> None:
         """PostgreSQL's next responses are lost, after the commit (True) or before: with no effect."""
-        self.world.losses[:] = losses
-        self._answer(_pick(self.world.calls, which), how)
+        self.harness.losses[:] = losses
+        self._answer(_pick(self.harness.calls, which), how)
 
     def _fall_silent(self, process: int) -> None:
         """A process's heartbeat is too old, but it has not been declared dead yet."""
-        silent = self.world.processes[process].id
+        silent = self.harness.processes[process].id
         self.heard_of.discard(silent)
-        self.world.run(self.world.store.database.run(_SILENCE, {"id": silent}))
+        self.harness.run(self.harness.store.database.run(_SILENCE, {"id": silent}))
 
     def _be_taken_for_dead(self, process: int) -> None:
         """A live process is declared dead, because it was stopped; it does not know yet."""
-        victim, judge = self.world.processes[process], self.world.processes[1 - process]
+        victim, judge = self.harness.processes[process], self.harness.processes[1 - process]
         self.registered.discard(victim.id)
         self.heard_of.discard(victim.id)
         for life in self.lives.values():
@@ -471,7 +471,7 @@ class Lifecycle(RuleBasedStateMachine):
             await victim.store.instances.leave()
             await judge.store.instances.release_orphans()
 
-        self.world.run(take_over())
+        self.harness.run(take_over())
 
     @rule(
         process=st.integers(0, 1),
@@ -486,14 +486,14 @@ class Lifecycle(RuleBasedStateMachine):
             case "be taken for dead":
                 self._be_taken_for_dead(process)
             case "come back":
-                self._come_back(self.world.processes[process])
+                self._come_back(self.harness.processes[process])
             case _:
-                self._sweep(self.world.processes[process])
+                self._sweep(self.harness.processes[process])
 
-    @precondition(lambda self: self.world.chain.pending())
+    @precondition(lambda self: self.harness.chain.pending())
     @rule(which=st.integers(0, 10**6), fate=st.sampled_from(["land", "land", "fail", "reject"]))
     def execute(self, which: int, fate: str) -> None:
-        chain = self.world.chain
+        chain = self.harness.chain
         attempt = _pick(chain.pending(), which)
         if fate == "land":
             chain.states[attempt.id] = TransactionState.LANDED
@@ -501,17 +501,17 @@ class Lifecycle(RuleBasedStateMachine):
             failed = FailureCode.TRANSACTION_FAILED
             chain.fail(attempt, failed if fate == "fail" else FailureCode.TRANSACTION_REJECTED)
 
-    @precondition(lambda self: self.world.chain.on_the_way)
+    @precondition(lambda self: self.harness.chain.on_the_way)
     @rule(which=st.integers(0, 10**6))
     def arrive(self, which: int) -> None:
         """A transaction sent long ago arrives: it may or may not be able to land."""
-        attempt = _pick(self.world.chain.on_the_way, which)
-        self.world.chain.on_the_way.remove(attempt)
-        self.world.chain.arrive(attempt)
+        attempt = _pick(self.harness.chain.on_the_way, which)
+        self.harness.chain.on_the_way.remove(attempt)
+        self.harness.chain.arrive(attempt)
 
     @rule(slots=st.integers(1, VALID_SLOTS + 1))
     def pass_slots(self, slots: int) -> None:
-        self.world.chain.slot += slots
+        self.harness.chain.slot += slots
 
     @rule(seconds=st.integers(1, 20))
     def wait(self, seconds: int) -> None:
@@ -522,7 +522,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @invariant()
     def the_tables_say_what_the_model_says(self) -> None:
-        self.world.steps += 1
+        self.harness.steps += 1
         rows = self._read()
         for order_id, life in self.lives.items():
             _id, *row = rows[order_id]
@@ -538,7 +538,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_executed_twice_and_no_outcome_is_a_guess(self) -> None:
-        chain = self.world.chain
+        chain = self.harness.chain
         for order_id, life in self.lives.items():
             states = [chain.states.get(attempt, TransactionState.UNKNOWN) for attempt in life.transactions]
             assert states.count(TransactionState.LANDED) <= 1
@@ -554,26 +554,26 @@ class Lifecycle(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """After all faults are over, every order ends."""
-        for process in self.world.processes:
+        for process in self.harness.processes:
             self._come_back(process)
         for _ in range(200):
-            for attempt in self.world.chain.pending():
-                self.world.chain.states[attempt.id] = TransactionState.LANDED
-            if self.world.calls:
-                self._answer(self.world.calls[0], 0)
+            for attempt in self.harness.chain.pending():
+                self.harness.chain.states[attempt.id] = TransactionState.LANDED
+            if self.harness.calls:
+                self._answer(self.harness.calls[0], 0)
             elif all(life.status in _ENDED for life in self.lives.values()) and not self.runs:
                 break
             else:
-                for process in self.world.processes:
+                for process in self.harness.processes:
                     self._sweep(process)
                 self._wait(20)
                 for order_id in self.lives:
-                    self._deliver(self.world.processes[0], order_id, 1)
+                    self._deliver(self.harness.processes[0], order_id, 1)
             self.the_tables_say_what_the_model_says()
             self.nothing_is_executed_twice_and_no_outcome_is_a_guess()
         assert {life.status for life in self.lives.values()} <= _ENDED, self.lives
-        for process in self.world.processes:
-            self.world.run(process.die())
+        for process in self.harness.processes:
+            self.harness.run(process.die())
             self._check_what_was_told(process)
 
     # The implementation of the events, and the model's expectations.
@@ -594,7 +594,7 @@ class Lifecycle(RuleBasedStateMachine):
             for _ in range(times):
                 process.execute(order_id)
 
-        self.world.run(deliver())
+        self.harness.run(deliver())
 
     def _answer(self, call: Call, how: int) -> None:
         give = self._expect(call, how)
@@ -602,17 +602,17 @@ class Lifecycle(RuleBasedStateMachine):
         async def answer() -> None:
             give()
 
-        self.world.run(answer())
+        self.harness.run(answer())
 
     def _expect(self, call: Call, how: int) -> Callable[[], None]:
         """Choose a response, update the model, and return a function that delivers it; 0 is the best one."""
-        self.world.calls.remove(call)
+        self.harness.calls.remove(call)
         if call.attempt is None:
             return self._expect_before_sending(call, away=how % 4 == 3)
         if call.kind == "submit":
-            status = _SUBMITS[how % len(_SUBMITS)](self.world.chain, call.attempt)
+            status = _SUBMITS[how % len(_SUBMITS)](self.harness.chain, call.attempt)
         else:
-            status = None if how % 4 == 3 else self.world.chain.ask(call.attempt)
+            status = None if how % 4 == 3 else self.harness.chain.ask(call.attempt)
         if status is None:
             return lambda: call.answer.set_exception(VenueUnavailableError("the answer was lost"))
         if status.state is TransactionState.LANDED:
@@ -636,7 +636,7 @@ class Lifecycle(RuleBasedStateMachine):
             # A process that may have been declared dead makes no new attempt.
             self._drop(call)
         elif self._move(call, "submitted"):
-            self.lives[call.order_id].transactions.append(f"{call.order_id}/{len(self.world.chain.seen)}")
+            self.lives[call.order_id].transactions.append(f"{call.order_id}/{len(self.harness.chain.seen)}")
         return lambda: call.answer.set_result(None)
 
     def _move(self, call: Call, status: str) -> bool:
@@ -667,16 +667,16 @@ class Lifecycle(RuleBasedStateMachine):
     def _remove_dead(self, dead: Process) -> None:
         """Expect that a dead process's orders are released, and replace it by a new process."""
         self._check_what_was_told(dead)
-        place = self.world.processes.index(dead)
+        place = self.harness.processes.index(dead)
         self._release(dead.id)
         self.runs = {key: run for key, run in self.runs.items() if key[0] is not dead}
-        born = self.world.processes[place] = Process(self.world)
+        born = self.harness.processes[place] = Process(self.harness)
 
         async def remove_dead() -> None:
             await born.store.instances.register()
             await dead.store.instances.leave()
 
-        self.world.run(remove_dead())
+        self.harness.run(remove_dead())
         self.registered = self.registered - {dead.id} | {born.id}
         self.heard_of = self.heard_of - {dead.id} | {born.id}
 
@@ -688,7 +688,7 @@ class Lifecycle(RuleBasedStateMachine):
             back.store.identity.renew()
             await back.store.instances.register()
 
-        self.world.run(come_back())
+        self.harness.run(come_back())
         self.registered.add(back.id)
         self.heard_of.add(back.id)
 
@@ -702,10 +702,10 @@ class Lifecycle(RuleBasedStateMachine):
             instances = process.store.instances
             await instances.release(await instances.find_idle(process.engine.running))
 
-        self.world.run(sweep())
+        self.harness.run(sweep())
 
     def _wait(self, seconds: int) -> None:
-        self.world.run(self.world.clock.advance(seconds))
+        self.harness.run(self.harness.clock.advance(seconds))
 
     def _check_what_was_told(self, process: Process) -> None:
         """Watchers received nothing that is not in the history."""
@@ -714,7 +714,7 @@ class Lifecycle(RuleBasedStateMachine):
                 assert self.lives[step.order_id].walk[step.sequence - 1] == step.entry["status"]
 
     def _read(self) -> dict[str, tuple[Any, ...]]:
-        rows = self.world.run(self.world.store.database.read(_READ, {"ids": list(self.lives)}))
+        rows = self.harness.run(self.harness.store.database.read(_READ, {"ids": list(self.lives)}))
         return {row[0]: row for row in rows}
 
 
@@ -727,16 +727,16 @@ def _copy(life: ModelOrder) -> ModelOrder:
 
 
 @pytest.fixture
-def world(servers: TestServers) -> Iterator[World]:
+def harness(servers: TestServers) -> Iterator[EngineHarness]:
     logging.getLogger("service").setLevel(logging.CRITICAL)
-    world = World(servers)
-    yield world
-    world.close()
+    harness = EngineHarness(servers)
+    yield harness
+    harness.close()
     logging.getLogger("service").setLevel(logging.NOTSET)
 
 
-def _run_examples(world: World, examples: int, steps: int, *, repeatable: bool) -> None:
-    Lifecycle.world = world
+def _run_examples(harness: EngineHarness, examples: int, steps: int, *, repeatable: bool) -> None:
+    Lifecycle.harness = harness
     run_state_machine_as_test(
         Lifecycle,
         settings=settings(
@@ -750,15 +750,18 @@ def _run_examples(world: World, examples: int, steps: int, *, repeatable: bool) 
     )
     report.add(
         report.Row(
-            "the engine against a model of the lifecycle", examples, world.orders, note=f"{world.steps} steps"
+            "the engine against a model of the lifecycle",
+            examples,
+            harness.orders,
+            note=f"{harness.steps} steps",
         )
     )
 
 
-def test_the_engine_does_what_the_model_does(world: World) -> None:
-    _run_examples(world, 200, 30, repeatable=True)
+def test_the_engine_does_what_the_model_does(harness: EngineHarness) -> None:
+    _run_examples(harness, 200, 30, repeatable=True)
 
 
 @pytest.mark.long
-def test_the_engine_does_what_the_model_does_for_long(world: World) -> None:
-    _run_examples(world, 5_000, 50, repeatable=False)
+def test_the_engine_does_what_the_model_does_for_long(harness: EngineHarness) -> None:
+    _run_examples(harness, 5_000, 50, repeatable=False)

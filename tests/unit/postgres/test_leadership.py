@@ -42,8 +42,8 @@ class FakeLease:
         self.given_up.append(epoch)
 
 
-class World:
-    """A lease, who may lead by it, and each epoch that it was told of."""
+class LeadershipHarness:
+    """A lease, its leadership, and the epochs that ``on_change`` saw."""
 
     def __init__(self) -> None:
         self.lease = FakeLease()
@@ -66,21 +66,21 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> LeadershipHarness:
+    return LeadershipHarness()
 
 
-async def test_a_free_lease_is_taken_and_renewed_in_its_epoch(world: World) -> None:
+async def test_a_free_lease_is_taken_and_renewed_in_its_epoch(harness: LeadershipHarness) -> None:
     for _ in range(3):
-        await world.leadership.check()
-    assert (world.epoch, world.seen, world.lease.taken) == (1, [1], [None, 1, 1])
+        await harness.leadership.check()
+    assert (harness.epoch, harness.seen, harness.lease.taken) == (1, [1], [None, 1, 1])
 
 
-async def test_one_that_has_been_succeeded_follows(world: World) -> None:
-    await world.leadership.check()
-    world.lease.other_leads = True
-    await world.leadership.check()
-    assert world.seen == [1, None]
+async def test_one_that_has_been_succeeded_follows(harness: LeadershipHarness) -> None:
+    await harness.leadership.check()
+    harness.lease.other_leads = True
+    await harness.leadership.check()
+    assert harness.seen == [1, None]
 
 
 async def test_one_that_makes_no_progress_leaves_the_lease_to_others_for_a_while() -> None:
@@ -131,66 +131,66 @@ async def test_after_an_absence_the_time_for_progress_begins_again(cause: str) -
         await clock.advance(1)
 
 
-async def test_without_postgresql_none_leads(world: World) -> None:
-    await world.leadership.check()
-    world.lease.away = True
+async def test_without_postgresql_none_leads(harness: LeadershipHarness) -> None:
+    await harness.leadership.check()
+    harness.lease.away = True
     with pytest.raises(UnavailableError):
-        await world.leadership.check()
-    assert world.seen == [1, None]
+        await harness.leadership.check()
+    assert harness.seen == [1, None]
 
 
-async def test_an_abandoned_epoch_is_over_and_the_next_begins_at_once(world: World) -> None:
-    world.leadership.start()
-    await world.until(1)
-    world.leadership.abandon(7)  # not the present one
-    assert world.seen == [1]
-    world.leadership.abandon(1)
-    assert world.seen == [1, None]
-    assert await world.until(1, None, 2) < 0.5
-    await world.leadership.stop()
+async def test_an_abandoned_epoch_is_over_and_the_next_begins_at_once(harness: LeadershipHarness) -> None:
+    harness.leadership.start()
+    await harness.until(1)
+    harness.leadership.abandon(7)  # not the present one
+    assert harness.seen == [1]
+    harness.leadership.abandon(1)
+    assert harness.seen == [1, None]
+    assert await harness.until(1, None, 2) < 0.5
+    await harness.leadership.stop()
 
 
-async def test_an_epoch_that_is_abandoned_while_it_is_renewed_stays_over(world: World) -> None:
-    await world.leadership.check()
-    world.lease.answers.clear()
-    world.lease.asked.clear()
-    renewing = asyncio.create_task(world.leadership.check())
-    await world.lease.asked.wait()
-    world.leadership.abandon(1)
-    world.lease.answers.set()
+async def test_an_epoch_that_is_abandoned_while_it_is_renewed_stays_over(harness: LeadershipHarness) -> None:
+    await harness.leadership.check()
+    harness.lease.answers.clear()
+    harness.lease.asked.clear()
+    renewing = asyncio.create_task(harness.leadership.check())
+    await harness.lease.asked.wait()
+    harness.leadership.abandon(1)
+    harness.lease.answers.set()
     await renewing
-    assert (world.seen, world.lease.taken) == ([1, None, 2], [None, 1, None])
+    assert (harness.seen, harness.lease.taken) == ([1, None, 2], [None, 1, None])
 
 
-async def test_a_follower_checks_when_the_other_s_lease_expires(world: World) -> None:
-    world.lease.other_leads, world.lease.left_s = True, 0.3
-    world.leadership.start()
-    await world.lease.asked.wait()
-    world.lease.other_leads = False
-    assert 0.3 < await world.until(1) < 0.9
-    await world.leadership.stop()
+async def test_a_follower_checks_when_the_other_s_lease_expires(harness: LeadershipHarness) -> None:
+    harness.lease.other_leads, harness.lease.left_s = True, 0.3
+    harness.leadership.start()
+    await harness.lease.asked.wait()
+    harness.lease.other_leads = False
+    assert 0.3 < await harness.until(1) < 0.9
+    await harness.leadership.stop()
 
 
-async def test_after_an_absence_of_postgresql_it_checks_again_soon(world: World) -> None:
-    world.lease.away = True
-    world.leadership.start()
-    await world.lease.asked.wait()
-    world.lease.away = False
-    assert 0.1 < await world.until(1) < 0.9
-    await world.leadership.stop()
+async def test_after_an_absence_of_postgresql_it_checks_again_soon(harness: LeadershipHarness) -> None:
+    harness.lease.away = True
+    harness.leadership.start()
+    await harness.lease.asked.wait()
+    harness.lease.away = False
+    assert 0.1 < await harness.until(1) < 0.9
+    await harness.leadership.stop()
 
 
-async def test_a_stop_gives_the_lease_up_once_and_only_if_it_is_held(world: World) -> None:
-    await world.leadership.stop()
-    assert world.lease.given_up == []
-    await world.leadership.check()
+async def test_a_stop_gives_the_lease_up_once_and_only_if_it_is_held(harness: LeadershipHarness) -> None:
+    await harness.leadership.stop()
+    assert harness.lease.given_up == []
+    await harness.leadership.check()
     for _ in range(2):
-        await world.leadership.stop()
-    assert (world.lease.given_up, world.epoch) == ([1], None)
+        await harness.leadership.stop()
+    assert (harness.lease.given_up, harness.epoch) == ([1], None)
 
 
-async def test_a_stop_without_postgresql_leaves_the_lease_to_expire(world: World) -> None:
-    await world.leadership.check()
-    world.lease.away = True
-    await world.leadership.stop()
-    assert (world.lease.given_up, world.epoch) == ([], None)
+async def test_a_stop_without_postgresql_leaves_the_lease_to_expire(harness: LeadershipHarness) -> None:
+    await harness.leadership.check()
+    harness.lease.away = True
+    await harness.leadership.stop()
+    assert (harness.lease.given_up, harness.epoch) == ([], None)

@@ -45,8 +45,8 @@ class Rows:
         return {order_id: row.version for order_id, row in self.rows.items()}
 
 
-class World:
-    """The orders in memory, and the store's."""
+class RestingOrdersHarness:
+    """Resting orders in memory, and the store that they are read from."""
 
     def __init__(self) -> None:
         self.clock, self.store = ManualClock(), Rows()
@@ -63,51 +63,53 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> RestingOrdersHarness:
+    return RestingOrdersHarness()
 
 
 def step(order_id: str, status: Status) -> Committed:
     return Committed(order_id, {"sequence": 3, "status": status, "timestamp": ""})
 
 
-async def test_all_are_read_unless_the_lease_is_lost_meanwhile(world: World) -> None:
-    world.store.put(limit("a"), limit("b"), limit("c"))
+async def test_all_are_read_unless_the_lease_is_lost_meanwhile(harness: RestingOrdersHarness) -> None:
+    harness.store.put(limit("a"), limit("b"), limit("c"))
     go_on = iter([True, True, False])
-    assert not await world.orders.build(lambda: next(go_on))
-    assert len(world.orders) == 2
-    world.orders.clear()
-    assert len(world.orders) == 0
-    await world.build()
-    assert len(world.orders) == 3
+    assert not await harness.orders.build(lambda: next(go_on))
+    assert len(harness.orders) == 2
+    harness.orders.clear()
+    assert len(harness.orders) == 0
+    await harness.build()
+    assert len(harness.orders) == 3
 
 
-async def test_a_step_loads_an_order_that_is_open_and_forgets_any_other(world: World) -> None:
-    await world.build(limit("a"))
-    world.store.put(limit("b"), limit("paused", not_before=world.clock.database_time() + 1))
-    assert world.orders.apply([step("b", Status.OPEN), step("paused", Status.OPEN)])
-    assert world.orders.behind
-    assert await world.load() == ["b"]
-    assert (len(world.orders), world.orders.behind) == (3, False)
-    assert not world.orders.apply([step("a", Status.ROUTING), step("b", Status.CANCELLED)])
-    assert (len(world.orders), world.orders.behind) == (1, False)
+async def test_a_step_loads_an_order_that_is_open_and_forgets_any_other(
+    harness: RestingOrdersHarness,
+) -> None:
+    await harness.build(limit("a"))
+    harness.store.put(limit("b"), limit("paused", not_before=harness.clock.database_time() + 1))
+    assert harness.orders.apply([step("b", Status.OPEN), step("paused", Status.OPEN)])
+    assert harness.orders.behind
+    assert await harness.load() == ["b"]
+    assert (len(harness.orders), harness.orders.behind) == (3, False)
+    assert not harness.orders.apply([step("a", Status.ROUTING), step("b", Status.CANCELLED)])
+    assert (len(harness.orders), harness.orders.behind) == (1, False)
 
 
-async def test_what_was_not_heard_of_is_found_by_the_comparison(world: World) -> None:
-    await world.build(limit("a"), limit("b"))
-    world.store.put(limit("b", version=3), limit("c"))
-    assert await world.load() == []
-    await world.clock.advance(world.orders.next_comparison - world.clock.monotonic())
-    assert sorted(await world.load()) == ["b", "c"]
-    assert world.store.read == ["b", "c"]
+async def test_what_was_not_heard_of_is_found_by_the_comparison(harness: RestingOrdersHarness) -> None:
+    await harness.build(limit("a"), limit("b"))
+    harness.store.put(limit("b", version=3), limit("c"))
+    assert await harness.load() == []
+    await harness.clock.advance(harness.orders.next_comparison - harness.clock.monotonic())
+    assert sorted(await harness.load()) == ["b", "c"]
+    assert harness.store.read == ["b", "c"]
 
 
-async def test_what_has_been_fired_is_not_loaded_and_what_has_not_is(world: World) -> None:
-    await world.build(limit("a"), limit("b"), limit("changed"))
-    world.orders.begin_firing({"a", "b", "changed"})
-    world.orders.apply([step("changed", Status.OPEN)])
-    world.orders.end_firing(["a", "changed"])
-    del world.store.rows["b"]
-    await world.load()
-    assert world.store.read == ["b", "changed"]
-    assert len(world.orders) == 2
+async def test_what_has_been_fired_is_not_loaded_and_what_has_not_is(harness: RestingOrdersHarness) -> None:
+    await harness.build(limit("a"), limit("b"), limit("changed"))
+    harness.orders.begin_firing({"a", "b", "changed"})
+    harness.orders.apply([step("changed", Status.OPEN)])
+    harness.orders.end_firing(["a", "changed"])
+    del harness.store.rows["b"]
+    await harness.load()
+    assert harness.store.read == ["b", "changed"]
+    assert len(harness.orders) == 2

@@ -74,8 +74,8 @@ class FakeInstances:
         self.calls.append(name)
 
 
-class World:
-    """A sweep, what it stands on, and what it enqueued."""
+class SweepHarness:
+    """A sweep with fakes of its dependencies, and the wake-ups that it sent."""
 
     available = True
 
@@ -122,242 +122,254 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    world = World()
-    yield world
-    await world.sweep.stop()
+async def harness() -> AsyncIterator[SweepHarness]:
+    harness = SweepHarness()
+    yield harness
+    await harness.sweep.stop()
 
 
 @pytest.mark.parametrize(("alone", "judged"), [(False, []), (True, ["remove all"])])
-async def test_recovery_takes_over_what_others_left(world: World, alone: bool, judged: list[str]) -> None:
-    await world.sweep.recover(alone=alone)
-    assert world.instances.calls == ["register", "heartbeat", *judged, "release orphans"]
+async def test_recovery_takes_over_what_others_left(
+    harness: SweepHarness, alone: bool, judged: list[str]
+) -> None:
+    await harness.sweep.recover(alone=alone)
+    assert harness.instances.calls == ["register", "heartbeat", *judged, "release orphans"]
 
 
-async def test_a_start_wakes_all_that_is_due_at_once(world: World) -> None:
-    world.instances.due = ["a", "b"]
-    await world.start()
-    assert (world.instances.calls[-1], world.woken) == ("wake again", ["a", "b"])
+async def test_a_start_wakes_all_that_is_due_at_once(harness: SweepHarness) -> None:
+    harness.instances.due = ["a", "b"]
+    await harness.start()
+    assert (harness.instances.calls[-1], harness.woken) == ("wake again", ["a", "b"])
 
 
-async def test_a_sweep_a_second_beats_looks_after_orphans_and_wakes_what_is_due(world: World) -> None:
-    await world.start()
-    world.instances.due = ["a"]
-    assert await world.after(0.5) == []
-    assert await world.after(0.5) == ["heartbeat", "release orphans", "find idle", "wake"]
-    assert world.woken == ["a"]
+async def test_a_sweep_a_second_beats_looks_after_orphans_and_wakes_what_is_due(
+    harness: SweepHarness,
+) -> None:
+    await harness.start()
+    harness.instances.due = ["a"]
+    assert await harness.after(0.5) == []
+    assert await harness.after(0.5) == ["heartbeat", "release orphans", "find idle", "wake"]
+    assert harness.woken == ["a"]
 
 
-async def test_an_owned_order_without_a_task_is_released(world: World) -> None:
-    await world.start()
-    world.instances.idle, world.running = ["idle", "busy"], ["busy"]
-    await world.after(1)
-    assert world.instances.released == ["idle"]
+async def test_an_owned_order_without_a_task_is_released(harness: SweepHarness) -> None:
+    await harness.start()
+    harness.instances.idle, harness.running = ["idle", "busy"], ["busy"]
+    await harness.after(1)
+    assert harness.instances.released == ["idle"]
 
 
 async def test_an_order_that_a_task_takes_up_while_the_sweep_looks_is_kept(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: SweepHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await world.start()
+    await harness.start()
 
     async def find_idle(_running: list[str]) -> list[str]:
-        world.running = ["a"]
+        harness.running = ["a"]
         return ["a"]
 
-    monkeypatch.setattr(world.instances, "find_idle", find_idle)
-    await world.after(1)
-    assert world.instances.released == []
+    monkeypatch.setattr(harness.instances, "find_idle", find_idle)
+    await harness.after(1)
+    assert harness.instances.released == []
 
 
-async def test_others_are_judged_only_after_a_full_period(world: World) -> None:
-    await world.start()
-    judged = ["remove_dead" in await world.after(1) for _ in range(5)]
+async def test_others_are_judged_only_after_a_full_period(harness: SweepHarness) -> None:
+    await harness.start()
+    judged = ["remove_dead" in await harness.after(1) for _ in range(5)]
     assert judged == [False, False, False, True, True]
 
 
-async def test_the_dead_are_found_at_the_very_end_of_that_period(world: World) -> None:
-    await world.start()
+async def test_the_dead_are_found_at_the_very_end_of_that_period(harness: SweepHarness) -> None:
+    await harness.start()
     for _ in range(4):
-        assert "remove_dead" not in await world.after(0.9)
-    assert "remove_dead" in await world.after(0.4)
+        assert "remove_dead" not in await harness.after(0.9)
+    assert "remove_dead" in await harness.after(0.4)
 
 
 @pytest.mark.parametrize("cause", ["postgresql", "this process"])
-async def test_after_an_outage_others_get_a_full_period_for_a_heartbeat(world: World, cause: str) -> None:
-    await world.start()
+async def test_after_an_outage_others_get_a_full_period_for_a_heartbeat(
+    harness: SweepHarness, cause: str
+) -> None:
+    await harness.start()
     for _ in range(5):
-        await world.after(1)
+        await harness.after(1)
     if cause == "postgresql":
-        world.instances.away = True
+        harness.instances.away = True
         for _ in range(3):
-            await world.after(1)
-        world.instances.away = False
-        assert "heartbeat" in await world.after(1)
+            await harness.after(1)
+        harness.instances.away = False
+        assert "heartbeat" in await harness.after(1)
     else:
-        assert "heartbeat" in await world.after(3, stopped=True)
-    assert "remove_dead" not in world.instances.calls
-    judged = ["remove_dead" in await world.after(1) for _ in range(4)]
+        assert "heartbeat" in await harness.after(3, stopped=True)
+    assert "remove_dead" not in harness.instances.calls
+    judged = ["remove_dead" in await harness.after(1) for _ in range(4)]
     assert judged == [False, False, False, True]
 
 
-async def test_a_process_judged_dead_gives_up_its_orders_and_goes_on_under_a_new_id(world: World) -> None:
-    await world.start()
-    before = world.identity.id
-    world.instances.dead = True
-    assert (await world.after(1))[:3] == ["heartbeat", "leave", "register"]
-    assert world.identity.id != before
-    assert world.instances.left == [before]
+async def test_a_process_judged_dead_gives_up_its_orders_and_goes_on_under_a_new_id(
+    harness: SweepHarness,
+) -> None:
+    await harness.start()
+    before = harness.identity.id
+    harness.instances.dead = True
+    assert (await harness.after(1))[:3] == ["heartbeat", "leave", "register"]
+    assert harness.identity.id != before
+    assert harness.instances.left == [before]
     # Under the old id, claims may have been refused.
-    assert world.instances.calls[-1] == "wake again"
-    assert "register" not in await world.after(1)
-    assert world.instances.calls[-1] == "wake"
+    assert harness.instances.calls[-1] == "wake again"
+    assert "register" not in await harness.after(1)
+    assert harness.instances.calls[-1] == "wake"
 
 
-async def test_when_another_is_found_dead_all_is_woken_that_it_may_have_been_woken_for(world: World) -> None:
-    await world.start()
+async def test_when_another_is_found_dead_all_is_woken_that_it_may_have_been_woken_for(
+    harness: SweepHarness,
+) -> None:
+    await harness.start()
     for _ in range(5):
-        await world.after(1)
-    world.instances.removed = ["b"]
-    assert (await world.after(1))[-1] == "wake again"
-    assert (await world.after(1))[-1] == "wake"
+        await harness.after(1)
+    harness.instances.removed = ["b"]
+    assert (await harness.after(1))[-1] == "wake again"
+    assert (await harness.after(1))[-1] == "wake"
 
 
-async def test_a_consumed_wake_up_is_put_back_by_the_next_sweep(world: World) -> None:
-    await world.start()
-    world.queue.put_back("a")
-    world.queue.put_back("b")
-    assert await world.after(0.5) == []
-    world.instances.away = True
-    await world.after(1)
-    assert world.instances.spent == []
-    world.instances.away = False
-    assert (await world.after(1))[-2:] == ["put back", "wake"]
-    assert world.instances.spent == ["a", "b"]
-    assert "put back" not in await world.after(1)
+async def test_a_consumed_wake_up_is_put_back_by_the_next_sweep(harness: SweepHarness) -> None:
+    await harness.start()
+    harness.queue.put_back("a")
+    harness.queue.put_back("b")
+    assert await harness.after(0.5) == []
+    harness.instances.away = True
+    await harness.after(1)
+    assert harness.instances.spent == []
+    harness.instances.away = False
+    assert (await harness.after(1))[-2:] == ["put back", "wake"]
+    assert harness.instances.spent == ["a", "b"]
+    assert "put back" not in await harness.after(1)
 
 
-async def test_what_a_lost_answer_handed_out_is_woken_again(world: World) -> None:
-    await world.start()
-    world.instances.due, world.instances.answers_are_lost = ["a"], True
-    assert (await world.after(1))[-1] == "wake"
-    assert world.woken == []
-    world.instances.answers_are_lost = False
-    assert (await world.after(1))[-1] == "wake again"
-    assert world.woken == ["a"]
+async def test_what_a_lost_answer_handed_out_is_woken_again(harness: SweepHarness) -> None:
+    await harness.start()
+    harness.instances.due, harness.instances.answers_are_lost = ["a"], True
+    assert (await harness.after(1))[-1] == "wake"
+    assert harness.woken == []
+    harness.instances.answers_are_lost = False
+    assert (await harness.after(1))[-1] == "wake again"
+    assert harness.woken == ["a"]
 
 
-async def test_a_backlog_is_woken_a_part_at_a_time(world: World) -> None:
-    world.instances.due = [str(number) for number in range(MOST_A_SWEEP)]
-    await world.start()
-    assert world.instances.calls[-1] == "wake again"
-    world.waiting = 501
-    assert "wake" not in "".join(await world.after(1))
-    world.waiting, world.instances.due = 0, ["a"]
-    assert (await world.after(1))[-1] == "wake again"
-    assert (await world.after(1))[-1] == "wake"
+async def test_a_backlog_is_woken_a_part_at_a_time(harness: SweepHarness) -> None:
+    harness.instances.due = [str(number) for number in range(MOST_A_SWEEP)]
+    await harness.start()
+    assert harness.instances.calls[-1] == "wake again"
+    harness.waiting = 501
+    assert "wake" not in "".join(await harness.after(1))
+    harness.waiting, harness.instances.due = 0, ["a"]
+    assert (await harness.after(1))[-1] == "wake again"
+    assert (await harness.after(1))[-1] == "wake"
 
 
 @pytest.mark.parametrize(("absence_s", "renewed"), [(3.9, False), (4.1, True)])
 async def test_one_that_may_have_been_does_not_wait_to_be_told(
-    world: World, absence_s: float, renewed: bool
+    harness: SweepHarness, absence_s: float, renewed: bool
 ) -> None:
-    await world.start()
-    before = world.identity.id
-    await world.after(absence_s, stopped=True)
-    assert (world.identity.id != before) == renewed
+    await harness.start()
+    before = harness.identity.id
+    await harness.after(absence_s, stopped=True)
+    assert (harness.identity.id != before) == renewed
 
 
-async def test_the_heartbeat_does_not_wait_for_a_sweep(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    await world.start()
-    before, ended = world.identity.id, asyncio.Event()
+async def test_the_heartbeat_does_not_wait_for_a_sweep(
+    harness: SweepHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.start()
+    before, ended = harness.identity.id, asyncio.Event()
 
     async def take_long() -> list[str]:
         await ended.wait()
         return []
 
-    monkeypatch.setattr(world.instances, "release_orphans", take_long)
-    await world.after(1)
-    assert await world.after(10) == ["heartbeat"] * 10
+    monkeypatch.setattr(harness.instances, "release_orphans", take_long)
+    await harness.after(1)
+    assert await harness.after(10) == ["heartbeat"] * 10
     ended.set()
-    await world.after(1)
-    assert world.identity.id == before
+    await harness.after(1)
+    assert harness.identity.id == before
 
 
-async def test_a_look_comes_when_it_was_asked_for_and_not_before(world: World) -> None:
-    await world.start()
+async def test_a_look_comes_when_it_was_asked_for_and_not_before(harness: SweepHarness) -> None:
+    await harness.start()
     for delay_ms in (600, 300, 600, 300):
-        world.queue.check_after(delay_ms)
-    assert await world.after(0.25) == []
-    assert await world.after(0.06) == ["wake"]
-    assert await world.after(0.25) == []
-    assert await world.after(0.05) == ["wake"]
-    assert await world.after(0.2) == []
+        harness.queue.check_after(delay_ms)
+    assert await harness.after(0.25) == []
+    assert await harness.after(0.06) == ["wake"]
+    assert await harness.after(0.25) == []
+    assert await harness.after(0.05) == ["wake"]
+    assert await harness.after(0.2) == []
 
 
-async def test_when_wake_ups_may_be_lost_all_are_sent_again_at_once(world: World) -> None:
-    await world.start()
-    await world.after(0)
-    world.instances.due, world.waiting = ["a"], 10_000
-    world.queue.enqueue_all_due()
+async def test_when_wake_ups_may_be_lost_all_are_sent_again_at_once(harness: SweepHarness) -> None:
+    await harness.start()
+    await harness.after(0)
+    harness.instances.due, harness.waiting = ["a"], 10_000
+    harness.queue.enqueue_all_due()
     await settle()
-    assert (world.instances.calls, world.woken) == (["wake again"], ["a"])
-    world.waiting = 0
-    assert (await world.after(1))[-1] == "wake"
+    assert (harness.instances.calls, harness.woken) == (["wake again"], ["a"])
+    harness.waiting = 0
+    assert (await harness.after(1))[-1] == "wake"
 
 
 @pytest.mark.parametrize(("waiting", "wakes"), [(None, False), (0, True), (500, True), (501, False)])
 async def test_nothing_is_enqueued_while_no_worker_takes_it_or_they_have_enough_to_do(
-    world: World, waiting: int | None, wakes: bool
+    harness: SweepHarness, waiting: int | None, wakes: bool
 ) -> None:
-    await world.start()
+    await harness.start()
     if waiting is None:
-        world.available = False
-        world.queue.close_local()
+        harness.available = False
+        harness.queue.close_local()
     else:
-        world.waiting = waiting
+        harness.waiting = waiting
     for _sweep in range(2):
-        assert await world.after(1) == ["heartbeat", "release orphans", "find idle", *["wake"] * wakes]
+        assert await harness.after(1) == ["heartbeat", "release orphans", "find idle", *["wake"] * wakes]
 
 
-async def test_a_stop_signs_off_wakes_what_was_left_and_sweeps_no_more(world: World) -> None:
-    await world.start()
-    await world.after(0)
-    world.queue.put_back("spent")
-    await world.sweep.stop()
-    assert (world.instances.calls, world.woken) == (["leave"], ["left", "spent"])
-    assert await world.after(5) == []
+async def test_a_stop_signs_off_wakes_what_was_left_and_sweeps_no_more(harness: SweepHarness) -> None:
+    await harness.start()
+    await harness.after(0)
+    harness.queue.put_back("spent")
+    await harness.sweep.stop()
+    assert (harness.instances.calls, harness.woken) == (["leave"], ["left", "spent"])
+    assert await harness.after(5) == []
 
 
 async def test_a_stop_while_orders_are_handed_out_leaves_all_that_is_due_to_others(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    harness: SweepHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await world.start()
+    await harness.start()
 
     async def hand_out(**_options: Any) -> list[str]:
-        world.instances.calls.append("handing out")
+        harness.instances.calls.append("handing out")
         await asyncio.Event().wait()
         return []
 
-    monkeypatch.setattr(world.instances, "wake_due", hand_out)
-    assert (await world.after(1))[-1] == "handing out"
-    await world.sweep.stop()
-    assert world.instances.calls[-1] == "leave, all due"
+    monkeypatch.setattr(harness.instances, "wake_due", hand_out)
+    assert (await harness.after(1))[-1] == "handing out"
+    await harness.sweep.stop()
+    assert harness.instances.calls[-1] == "leave, all due"
 
 
-async def test_a_stop_while_postgresql_is_away_leaves_it_to_the_others(world: World) -> None:
-    await world.start()
-    world.instances.away = True
-    await world.sweep.stop()
-    assert world.instances.left == []
+async def test_a_stop_while_postgresql_is_away_leaves_it_to_the_others(harness: SweepHarness) -> None:
+    await harness.start()
+    harness.instances.away = True
+    await harness.sweep.stop()
+    assert harness.instances.left == []
 
 
 async def test_a_wake_all_outlives_an_absence_of_postgresql() -> None:
-    world = World()
-    await world.start()
-    world.instances.away = True
-    world.queue.enqueue_all_due()
+    harness = SweepHarness()
+    await harness.start()
+    harness.instances.away = True
+    harness.queue.enqueue_all_due()
     await settle()
-    world.instances.away = False
-    asked = await world.after(1) + await world.after(1)
-    await world.sweep.stop()
+    harness.instances.away = False
+    asked = await harness.after(1) + await harness.after(1)
+    await harness.sweep.stop()
     assert "wake again" in asked
