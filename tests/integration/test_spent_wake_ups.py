@@ -29,8 +29,8 @@ Before = Callable[[Query[Any]], Awaitable[None]]
 Client = Callable[[Any], Awaitable[Any]]
 
 
-class Instance:
-    """A service, and what a test has happen to its statements."""
+class InterceptedService:
+    """A service whose statements a test can record, delay and fail."""
 
     def __init__(self, servers: TestServers, client: Any, service: Service) -> None:
         self.servers, self.client, self.service = servers, client, service
@@ -108,10 +108,12 @@ class Instance:
 
 
 @pytest.fixture
-async def open_instance(servers: TestServers, aiohttp_client: Client) -> Callable[..., Awaitable[Instance]]:
-    async def open_instance(**environment: str) -> Instance:
+async def open_instance(
+    servers: TestServers, aiohttp_client: Client
+) -> Callable[..., Awaitable[InterceptedService]]:
+    async def open_instance(**environment: str) -> InterceptedService:
         service = service_on(servers, **{"INSTANCE_TIMEOUT_MS": str(TIMEOUT_MS), **environment})
-        instance = Instance(servers, await aiohttp_client(service.web), service)
+        instance = InterceptedService(servers, await aiohttp_client(service.web), service)
         instance.watch()
         # A start wakes all there is.
         await until(lambda: instance.asked[-1:] == ["wake_due_orders"] and "heartbeat" in instance.asked)
@@ -120,7 +122,7 @@ async def open_instance(servers: TestServers, aiohttp_client: Client) -> Callabl
     return open_instance
 
 
-Open = Callable[..., Awaitable[Instance]]
+Open = Callable[..., Awaitable[InterceptedService]]
 
 
 def failing(*allowed: str, unknown: bool = False) -> Before:
@@ -240,7 +242,7 @@ async def test_the_claim_fails(open_instance: Open) -> None:
 
 
 @asynccontextmanager
-async def answer_lost_of(instance: Instance, name: str) -> AsyncIterator[None]:
+async def answer_lost_of(instance: InterceptedService, name: str) -> AsyncIterator[None]:
     """Lose the answer of a statement once, after it was executed."""
     lost: list[str] = []
 
@@ -303,7 +305,7 @@ async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) 
     await staying.comes_to(order_id)
 
 
-async def sent_and_not_heard(instance: Instance) -> str:
+async def sent_and_not_heard(instance: InterceptedService) -> str:
     """Have Redis send an instance the wake-up of a new order, and the instance not hear it."""
     service = instance.service
     await service.execution.receiver.pause()

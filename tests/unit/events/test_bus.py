@@ -38,8 +38,8 @@ def sent_by(sender: str, body: bytes) -> bytes:
     return DEPLOYMENT.encode() + sender.encode() + body
 
 
-class Instance:
-    """An instance's bus between a Redis that only takes notes and feeds that only take notes."""
+class BusHarness:
+    """An instance's bus with a Redis link and feeds that only record."""
 
     def __init__(self, sender: str) -> None:
         self.sent: list[tuple[str | bytes, ...]] = []
@@ -90,7 +90,7 @@ groups = st.lists(steps, max_size=4)
 @MODEST
 @given(groups)
 def test_a_group_reaches_another_instance_as_it_was(group: list[Committed]) -> None:
-    here, there = Instance(HERE), Instance(THERE)
+    here, there = BusHarness(HERE), BusHarness(THERE)
     here.bus.publish(group)
     there.bus.channel.take(here.message)
     assert there.taken == group
@@ -99,20 +99,20 @@ def test_a_group_reaches_another_instance_as_it_was(group: list[Committed]) -> N
 @MODEST
 @given(groups)
 def test_the_instance_s_own_feeds_get_each_step_directly_and_once(group: list[Committed]) -> None:
-    here = Instance(HERE)
+    here = BusHarness(HERE)
     here.bus.publish(group)
     here.bus.channel.take(here.message)
     assert here.taken == group
 
 
 def test_a_group_is_one_message_on_the_channel() -> None:
-    here = Instance(HERE)
+    here = BusHarness(HERE)
     here.bus.publish([Committed("a", accepted(NOW)), Committed("b", opened(NOW))])
     assert [command[:2] for command in here.sent] == [("PUBLISH", f"oee:{DEPLOYMENT}:steps")]
 
 
 def test_a_message_of_another_deployment_is_dropped_and_said(caplog: pytest.LogCaptureFixture) -> None:
-    here, there = Instance(HERE), Instance(THERE)
+    here, there = BusHarness(HERE), BusHarness(THERE)
     here.bus.publish([Committed("a", accepted(NOW))])
     there.bus.channel.take(b"f" + here.message[1:])
     assert there.taken == []
@@ -120,7 +120,7 @@ def test_a_message_of_another_deployment_is_dropped_and_said(caplog: pytest.LogC
 
 
 def test_an_amount_that_no_json_number_holds_exactly_arrives_exactly() -> None:
-    here, there = Instance(HERE), Instance(THERE)
+    here, there = BusHarness(HERE), BusHarness(THERE)
     fill = Fill(2**53 + 1, U64_MAX, "sig")
     here.bus.publish([Committed("a", accepted(NOW), fill=fill)])
     there.bus.channel.take(here.message)
@@ -143,7 +143,7 @@ def test_an_amount_that_no_json_number_holds_exactly_arrives_exactly() -> None:
 def test_a_message_that_is_none_of_ours_is_logged_and_dropped(
     body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    there = Instance(THERE)
+    there = BusHarness(THERE)
     there.bus.channel.take(sent_by(HERE, body))
     assert there.taken == []
     assert "malformed message" in caplog.text
@@ -153,7 +153,7 @@ def test_a_message_that_is_none_of_ours_is_logged_and_dropped(
     "body", [b'[["a",{},null,[]]]', b'[["a",{},null,["1"]]]', b'[["a",{},null,["1","1"]]]']
 )
 def test_a_message_with_half_a_fill_is_dropped(body: bytes) -> None:
-    there = Instance(THERE)
+    there = BusHarness(THERE)
     there.bus.channel.take(sent_by(HERE, body))
     assert there.taken == []
 
@@ -162,7 +162,9 @@ def test_a_message_with_half_a_fill_is_dropped(body: bytes) -> None:
 async def test_a_message_whose_entry_is_no_entry_is_dropped(entry: bytes) -> None:
     _, feeds = make(one=1)
     watcher = await see(feeds)
-    bus = Bus(cast("RedisLink", Instance(THERE)), feeds, ManualClock(), deployment=deployment(), sender=THERE)
+    bus = Bus(
+        cast("RedisLink", BusHarness(THERE)), feeds, ManualClock(), deployment=deployment(), sender=THERE
+    )
     try:
         bus.channel.take(sent_by(HERE, b'[["one",' + entry + b",null,null]]"))
     finally:
