@@ -10,7 +10,7 @@ from tests.support.clock import ManualClock, settle
 
 
 class Loop:
-    """A loop that counts how often it is running, and shrugs off some cancellations."""
+    """A loop that counts its running tasks, and ignores some cancellations."""
 
     def __init__(self, deaf: int = 0) -> None:
         self.started = self.running = 0
@@ -31,7 +31,7 @@ class Loop:
             self.running -= 1
 
 
-async def test_a_loop_runs_from_its_start_to_its_stop_however_often_both_are_called() -> None:
+async def test_a_loop_runs_once_however_often_it_is_started_and_stopped() -> None:
     loop = Loop()
     beside = Background("test", loop.run, ManualClock())
     await beside.stop()
@@ -54,7 +54,7 @@ async def test_a_loop_starts_again_after_a_stop() -> None:
         await beside.stop()
 
 
-async def test_a_stop_before_the_first_turn_of_the_loop_leaves_nothing_running() -> None:
+async def test_a_stop_before_the_first_iteration_leaves_nothing_running() -> None:
     loop = Loop()
     beside = Background("test", loop.run, ManualClock())
     beside.start()

@@ -1,4 +1,4 @@
-"""Ids, times and random numbers; and the clock that tests move by hand."""
+"""Ids, times and random numbers; and the manual clock of the tests."""
 
 import asyncio
 import time
@@ -52,7 +52,7 @@ def test_ids_of_the_same_millisecond_differ() -> None:
     assert len({clock.new_order_id() for _ in range(1_000)}) == 1_000
 
 
-def test_an_order_ids_time_is_the_machines() -> None:
+def test_an_order_id_has_the_time_of_the_machine() -> None:
     before = time.time_ns() // 1_000_000
     created_ms = UUID(Clock().new_order_id()).int >> 80
     assert before <= created_ms <= time.time_ns() // 1_000_000
@@ -60,7 +60,7 @@ def test_an_order_ids_time_is_the_machines() -> None:
 
 @MODEST
 @given(st.integers())
-def test_a_seeded_clock_is_repeatable(seed: int) -> None:
+def test_a_seeded_clock_is_deterministic(seed: int) -> None:
     def draw(clock: Clock) -> list[object]:
         return [
             clock.new_order_id(),
@@ -101,20 +101,20 @@ def test_a_write_id_is_16_hexadecimal_digits() -> None:
 
 @MODEST
 @given(st.integers(0, 5), st.integers(0, 5))
-def test_between_holds_to_both_bounds(low: int, more: int) -> None:
+def test_between_respects_both_bounds(low: int, more: int) -> None:
     clock = Clock(seed=low)
     drawn = {clock.between(low, low + more) for _ in range(200)}
     assert drawn == set(range(low, low + more + 1))
 
 
-def test_postgresqls_time_runs_on_from_where_it_was_read() -> None:
+def test_the_time_of_postgresql_advances_from_its_last_reading() -> None:
     clock = Clock()
     assert abs(clock.database_time() - time.time()) < 60
     clock.observe_database_time(1_000.0)
     assert 1_000.0 <= clock.database_time() < 1_060.0
 
 
-def test_no_wait_is_not_even_a_turn_of_the_loop() -> None:
+def test_a_wait_of_zero_does_not_yield_to_the_loop() -> None:
     for seconds in (0, -1):
         waiting = Clock().sleep(seconds)
         try:
@@ -124,7 +124,7 @@ def test_no_wait_is_not_even_a_turn_of_the_loop() -> None:
         raise AssertionError(f"{seconds} s waited")
 
 
-async def test_the_manual_clock_wakes_sleepers_in_their_order_and_no_other() -> None:
+async def test_the_manual_clock_wakes_due_sleepers_in_order() -> None:
     clock, woken = ManualClock(), list[tuple[str, float]]()
 
     async def sleeper(name: str, *pauses_s: float) -> None:

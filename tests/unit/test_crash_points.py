@@ -20,7 +20,7 @@ def kills(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     crash_points.arm(None)
 
 
-def test_an_armed_place_kills_at_the_nth_time_only(kills: list[int]) -> None:
+def test_an_armed_point_kills_at_the_nth_time_only(kills: list[int]) -> None:
     crash_points.arm("after submitted:2")
     for place in ("after submitted", "before submit", "after submitted", "after submitted"):
         crash_points.reach(place)
@@ -34,18 +34,18 @@ def test_without_arming_nothing_happens(kills: list[int]) -> None:
 
 
 @pytest.mark.parametrize("times", ["x", "-1", "0", "\u0661", "1_0"])
-def test_a_number_of_times_is_plain(times: str) -> None:
+def test_a_number_of_times_has_plain_digits(times: str) -> None:
     with pytest.raises(ValueError, match="must be one of"):
         crash_points.arm(f"after submitted:{times}")
 
 
 @pytest.mark.parametrize("setting", ["nowhere", ""])
-def test_an_unknown_place_is_refused(setting: str) -> None:
+def test_an_unknown_point_is_rejected(setting: str) -> None:
     with pytest.raises(ValueError, match="must be one of"):
         crash_points.arm(setting)
 
 
-def test_every_place_is_in_the_code_and_every_one_in_the_code_is_known() -> None:
+def test_the_points_in_the_code_are_exactly_the_known_ones() -> None:
     service = Path(crash_points.__file__).parent
     code = "\n".join(path.read_text() for path in service.rglob("*.py"))
     reached = set(re.findall(r'crash_points\.reach\("([^"]+)"\)', code))
@@ -55,8 +55,8 @@ def test_every_place_is_in_the_code_and_every_one_in_the_code_is_known() -> None
     assert known <= reached | moves
 
 
-def test_the_fault_tests_know_every_place() -> None:
-    # They take those of orders that rest from their list, and all others from the service's.
+def test_the_fault_tests_use_every_point() -> None:
+    # The points of resting orders are in the tests' list, all others in the service's.
     assert set(RESTING_POINTS) <= set(crash_points.POINTS)
     for what in ("open", "expired", "fire", "request cancel", "end cancelled", "end expired", "amend"):
         assert {f"before {what}", f"after {what}"} <= set(RESTING_POINTS)

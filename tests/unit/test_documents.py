@@ -32,7 +32,7 @@ _LONGEST_README = 170
 _METHODS = "GET|POST|PUT|PATCH|DELETE"
 _FENCED = re.compile(r"^( *)```.*?^\1```$", flags=re.MULTILINE | re.DOTALL)
 _INLINE_CODE = re.compile(r"`([^`\n]+)`")
-# Pages of the repository on GitHub, which are no files. The repository's address is nowhere in the project.
+# Pages of the repository on GitHub, which are not files. The project contains no address of the repository.
 _PAGE_ON_GITHUB = re.compile(r"\.\./\.\./(compare|releases|security)/\S+")
 
 
@@ -51,7 +51,7 @@ def _rows(document: Path, first_cell: str) -> list[list[str]]:
 
 
 def _section(document: Path, heading: str) -> str:
-    """Return what stands between a heading and the next of the same level."""
+    """Return the text between a heading and the next one of the same level."""
     level = heading.partition(" ")[0]
     found = re.search(
         rf"^{re.escape(heading)}$\n(.*?)(?=^{level} |\Z)", document.read_text(), re.MULTILINE | re.DOTALL
@@ -103,7 +103,7 @@ def test_the_manual_explains_every_setting_and_no_other() -> None:
 
 
 def _operations() -> set[str]:
-    # The OpenAPI document lists exactly the routes there are: test_openapi compares it with the application.
+    # The OpenAPI document lists exactly the existing routes: test_openapi compares it with the application.
     documented = {
         f"{method.upper()} {path}"
         for path, methods in openapi.document()["paths"].items()
@@ -118,7 +118,7 @@ def test_the_manual_explains_every_route_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("document", MANUAL, ids=_name)
-def test_routes_that_are_mentioned_exist(document: Path) -> None:
+def test_mentioned_routes_exist(document: Path) -> None:
     mentioned = {
         code for code in _INLINE_CODE.findall(document.read_text()) if re.match(rf"({_METHODS}) /", code)
     }
@@ -172,7 +172,7 @@ def test_bodies_in_the_manual_are_valid() -> None:
 
 
 def _tables() -> set[str]:
-    """Return the tables that the migrations leave, and those that the service makes by itself."""
+    """Return the tables of the migrations, and those that the service creates itself."""
     tables: set[str] = set()
     sources = [*sorted(PROJECT.glob("sql/migrations/*.sql")), *PROJECT.glob("service/**/*.py")]
     for source in sources:
@@ -203,7 +203,7 @@ def test_the_schema_document_draws_tables_that_exist() -> None:
     assert {table for pair in drawn for table in pair} <= _tables()
 
 
-def test_no_table_of_the_documents_is_cut_in_two() -> None:
+def test_no_table_of_the_documents_is_split() -> None:
     for document in DOCUMENTS:
         # A blank line before a row without a header line under it: what follows is shown as text.
         for row, below in re.findall(r"\n\n(\|.*)\n(.*)", document.read_text()):
@@ -249,7 +249,7 @@ def test_the_architecture_names_the_only_file_that_knows_aiopg() -> None:
 
 
 def test_the_architecture_names_code() -> None:
-    # Else the test above would compare nothing.
+    # Otherwise the test above would compare nothing.
     assert "`limit_out` in [" in (DOCS / "architecture.md").read_text()
 
 
@@ -259,7 +259,7 @@ def _targets() -> set[str]:
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, *WORKFLOWS], ids=_name)
-def test_make_has_the_targets_that_are_named(document: Path) -> None:
+def test_the_named_make_targets_exist(document: Path) -> None:
     text = document.read_text()
     code = "\n".join((*_fenced(text), *_INLINE_CODE.findall(text))) if document.suffix == ".md" else text
     pattern = r"(?:^|[ \n])make ([a-z-]+)" if document.suffix == ".md" else r"run: make ([a-z-]+)"
@@ -291,7 +291,7 @@ def _anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
-def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
+def test_links_point_to_existing_files_and_headings(document: Path) -> None:
     for link in _links(document):
         if link.startswith("https://") or (document.parent == PROJECT and _PAGE_ON_GITHUB.fullmatch(link)):
             continue
@@ -304,7 +304,7 @@ def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
             assert anchor in _anchors(target.resolve()), link
 
 
-def test_the_readme_is_short_and_leads_to_the_whole_manual() -> None:
+def test_the_readme_is_short_and_links_the_whole_manual() -> None:
     assert len(README.read_text().splitlines()) <= _LONGEST_README
     linked = {(README.parent / link.partition("#")[0]).resolve() for link in _links(README)}
     assert {document.resolve() for document in MANUAL[1:]} <= linked
@@ -351,7 +351,7 @@ def test_the_versions_of_python_that_the_package_names_are_tested() -> None:
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=_name)
-def test_workflows_say_what_they_may_do_and_for_how_long(workflow: Path) -> None:
+def test_workflows_have_permissions_and_time_outs(workflow: Path) -> None:
     content = _workflow(workflow.name)
     assert content["permissions"] == {"contents": "read"}
     assert content["concurrency"]["group"]

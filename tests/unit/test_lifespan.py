@@ -1,4 +1,4 @@
-"""Parts start in order and stop in reverse, wherever the start ended."""
+"""Parts start in order and stop in reverse, even after a partial start."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from service.lifespan import Lifespan, Part
 
 
 class Notes:
-    """Parts that write down what is done to them, in ``told``."""
+    """Parts that record their calls in ``told``."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
 
     def part(self, name: str, **broken: Exception) -> Part:
-        """Return a part whose steps are noted; some of them break."""
+        """Return a part that records its steps; the given ones fail."""
 
         def step(what: str) -> Callable[[], object]:
             async def note() -> None:
@@ -46,7 +46,7 @@ async def test_parts_start_in_order_and_drain_and_stop_in_reverse_once() -> None
     assert begun == ["at once"]
 
 
-async def test_what_was_never_started_is_not_stopped() -> None:
+async def test_a_part_that_was_never_started_is_not_stopped() -> None:
     notes = Notes()
     await Lifespan([notes.part("a")]).stop()
     assert notes.told == []
@@ -69,7 +69,7 @@ async def test_a_start_that_is_cancelled_stops_every_part() -> None:
     assert notes.told == ["start a", "stop b", "stop a"]
 
 
-async def test_a_part_that_cannot_stop_does_not_keep_the_others_running() -> None:
+async def test_a_part_that_fails_to_stop_does_not_keep_others_running() -> None:
     notes = Notes()
     lifespan = Lifespan([notes.part("a"), notes.part("b", stop=RuntimeError("b")), notes.part("c")])
     await lifespan.start()

@@ -13,7 +13,7 @@ def record(fault: str | None) -> logging.LogRecord:
     return line
 
 
-async def test_one_line_a_second_is_let_through_for_each_fault() -> None:
+async def test_each_fault_logs_one_line_a_second() -> None:
     clock = ManualClock()
     lines = OneLineASecond(clock)
     assert [lines.filter(record("redis")) for _ in range(3)] == [True, False, False]
@@ -24,6 +24,6 @@ async def test_one_line_a_second_is_let_through_for_each_fault() -> None:
     assert again.getMessage() == "away (and 2 similar lines)"
 
 
-def test_other_lines_all_go_through() -> None:
+def test_other_lines_are_all_logged() -> None:
     lines = OneLineASecond(ManualClock())
     assert all(lines.filter(record(None)) for _ in range(5))

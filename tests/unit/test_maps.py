@@ -30,7 +30,7 @@ def test_a_package_names_its_modules(package: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["unit", "properties"])
-def test_tests_stand_where_their_modules_stand(kind: str) -> None:
+def test_tests_mirror_the_folders_of_the_service(kind: str) -> None:
     tests = Path(__file__).parents[1] / kind
     folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
     assert {folder for folder in folders if not (SERVICE / folder).is_dir()} == set()

@@ -19,7 +19,7 @@ NOT_PLAIN = [
     *("3_522", "\u0665", "\uff15", "+5", " 5", "5 ", "1 0", "1e3", "5.0", "NaN", "inf", "0x5", "05", "-0"),
     "9" * 5_000,
 ]
-"""What int() or float() takes, or is near it, and is no number in plain digits."""
+"""Texts that int() or float() accepts, or almost, and that are not plain digits."""
 
 MODEST = hypothesis_settings(max_examples=80, deadline=None)
 
@@ -28,7 +28,7 @@ Environment = dict[str, str]
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
-    """Give each test an environment and a working folder of its own."""
+    """Give each test its own environment and working folder."""
     monkeypatch.chdir(tmp_path)
     own: Environment = {"HOME": str(tmp_path / "home")}
     with mock.patch.dict(os.environ, own, clear=True):
@@ -40,7 +40,7 @@ def load_with(**values: str) -> settings.Settings:
         return load()
 
 
-def test_the_defaults_are_those_of_the_design() -> None:
+def test_the_defaults_are_the_documented_ones() -> None:
     loaded = load()
     assert (loaded.host, loaded.port) == ("127.0.0.1", 3000)
     assert (loaded.database_url, loaded.redis_url) == (None, None)
@@ -55,7 +55,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert loaded.log_level == "INFO"
 
 
-def test_data_is_kept_under_the_users_own_folder(tmp_path: Path) -> None:
+def test_data_is_stored_under_the_home_folder(tmp_path: Path) -> None:
     assert load().data_dir.is_relative_to(tmp_path / "home")
     assert load().data_dir.name == "order-execution-engine"
 
@@ -78,13 +78,13 @@ def test_a_parent_folders_env_file_is_not(tmp_path: Path, monkeypatch: pytest.Mo
     assert load().port == 3000
 
 
-def test_the_real_environment_wins_over_the_file(tmp_path: Path) -> None:
+def test_the_environment_takes_precedence_over_the_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PORT=4000\nLOG_LEVEL=DEBUG\n")
     loaded = load_with(PORT="5000")
     assert (loaded.port, loaded.log_level) == (5000, "DEBUG")
 
 
-def test_another_file_can_be_read_instead(tmp_path: Path) -> None:
+def test_another_env_file_can_be_given(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PORT=4000\n")
     (tmp_path / "other.env").write_text("LOG_LEVEL=ERROR\n")
     loaded = load(tmp_path / "other.env")
@@ -100,7 +100,7 @@ def test_another_file_can_be_read_instead(tmp_path: Path) -> None:
         *("PAPER_BALANCES", "MAX_ROUTE_LEGS", "MIN_SPLIT_GAIN_BPS", "SLOT_MS", "PAPER_TX_VALID_SLOTS"),
     ],
 )
-def test_an_empty_value_is_no_value(name: str, value: str) -> None:
+def test_an_empty_value_is_an_absent_value(name: str, value: str) -> None:
     assert load_with(**{name: value}) == load()
 
 
@@ -162,7 +162,7 @@ def test_an_empty_value_is_no_value(name: str, value: str) -> None:
         ),
     ],
 )
-def test_a_value_that_cannot_be_used_names_its_setting(name: str, values: list[str]) -> None:
+def test_an_error_about_a_value_names_the_setting(name: str, values: list[str]) -> None:
     for value in values:
         with pytest.raises(InvalidSettingError, match=f'"{name}"'):
             load_with(**{name: value})
@@ -223,13 +223,13 @@ def test_a_password_is_not_repeated_in_an_error() -> None:
         ("DATABASE_URL", "postgresql://db/e", "database_url", "postgresql://db/e"),
     ],
 )
-def test_a_value_is_read_in_its_unit(name: str, value: str, field: str, expected: object) -> None:
+def test_a_value_is_parsed_in_its_unit(name: str, value: str, field: str, expected: object) -> None:
     assert getattr(load_with(**{name: value}), field) == expected
 
 
 @MODEST
 @given(st.integers(0, PPM), st.integers(0, PPM))
-def test_a_fraction_is_read_exactly(one: int, other: int) -> None:
+def test_a_fraction_is_parsed_exactly(one: int, other: int) -> None:
     low, high = sorted((one, other))
     text = "-".join(f"{ppm // PPM}.{ppm % PPM:06d}" for ppm in (low, high))
     assert settings._range(text, settings._ppm) == Range(low, high)
@@ -237,7 +237,7 @@ def test_a_fraction_is_read_exactly(one: int, other: int) -> None:
 
 @MODEST
 @given(st.text("0123456789.-=, ", max_size=12))
-def test_whatever_a_rate_says_it_stays_between_none_and_all(text: str) -> None:
+def test_any_accepted_rates_sum_to_at_most_1(text: str) -> None:
     try:
         rates = settings._failure_rates(text)
     except ValidationError:
@@ -247,7 +247,7 @@ def test_whatever_a_rate_says_it_stays_between_none_and_all(text: str) -> None:
 
 @MODEST
 @given(st.text("SOLUDC=.,0123456789 ", max_size=24))
-def test_whatever_the_balances_say_they_fit_an_account(text: str) -> None:
+def test_any_accepted_balances_fit_an_account(text: str) -> None:
     try:
         balances = settings._balances(text)
     except ValidationError:

@@ -9,7 +9,7 @@ from service.turns import LONGEST_S, Steps, Turns, finished
 
 
 class Watch(Clock):
-    """A clock that goes by what is worked, not by itself."""
+    """A clock that advances only by the work done."""
 
     now = 0.0
 
@@ -28,7 +28,7 @@ def work(
     return name
 
 
-def test_a_computation_can_be_run_at_once() -> None:
+def test_a_computation_can_run_without_yielding() -> None:
     assert finished(work(Watch(), 3, 1, name="done")) == "done"
 
 
@@ -41,7 +41,7 @@ async def count_turns(done: asyncio.Event) -> int:
 
 
 @pytest.mark.parametrize(("pieces", "piece_s", "turns"), [(8, LONGEST_S / 4, 2), (100, LONGEST_S / 2, 50)])
-async def test_the_event_loop_is_given_up_whenever_it_was_held_for_long(
+async def test_a_computation_yields_whenever_it_held_the_loop_for_long(
     pieces: int, piece_s: float, turns: int
 ) -> None:
     watch, done = Watch(), asyncio.Event()
@@ -51,17 +51,17 @@ async def test_the_event_loop_is_given_up_whenever_it_was_held_for_long(
     assert abs(await counted - turns) <= 1
 
 
-async def test_what_comes_together_does_not_add_up_to_one_long_turn() -> None:
+async def test_concurrent_computations_do_not_add_up_to_one_long_block() -> None:
     watch, done = Watch(), asyncio.Event()
     turns = Turns(watch)
     counted = asyncio.ensure_future(count_turns(done))
-    # Each is short enough for one turn.
+    # Each is short enough for one iteration of the loop.
     await asyncio.gather(*(turns.take(work(watch, 1, LONGEST_S)) for _ in range(40)))
     done.set()
     assert await counted >= 38
 
 
-async def test_they_run_one_after_the_other() -> None:
+async def test_computations_run_one_after_the_other() -> None:
     watch, log = Watch(), list[str]()
     turns = Turns(watch)
     names = ["first", "second", "third"]
@@ -70,7 +70,7 @@ async def test_they_run_one_after_the_other() -> None:
     assert log == [name for name in names for _ in range(5)]
 
 
-async def test_one_that_is_cancelled_or_fails_makes_room_for_the_next() -> None:
+async def test_a_cancelled_or_failed_computation_releases_the_next() -> None:
     watch = Watch()
     turns = Turns(watch)
     endless = asyncio.ensure_future(turns.take(work(watch, 10**9, LONGEST_S)))

@@ -1,4 +1,4 @@
-"""The golden vectors: what the programs themselves answered, and the pools they were asked on."""
+"""The golden vectors: results of the programs themselves, with the pools that produced them."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def sequences(name: str) -> list[Vector]:
 
 
 def differences() -> list[Vector]:
-    """Return swaps in DLMM pools of all kinds, each with what the program did."""
+    """Return swaps in DLMM pools of all kinds, each with the program's result."""
     loaded: list[Vector] = json.loads((GOLDEN_DIR / "dlmm_differs.json").read_text())
     return loaded
 

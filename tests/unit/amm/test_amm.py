@@ -1,4 +1,4 @@
-"""What the golden vectors do not show: refusals, limit orders, price impact, broken accounts."""
+"""Cases that the golden vectors do not cover: errors, limit orders, price impact, invalid accounts."""
 
 from dataclasses import replace
 
@@ -90,7 +90,7 @@ REFUSED: list[tuple[PoolState, type[AmmError]]] = [
 
 
 @pytest.mark.parametrize(("pool", "error"), REFUSED)
-def test_a_pool_that_cannot_swap_refuses_both_ways_of_asking(pool: PoolState, error: type[AmmError]) -> None:
+def test_a_pool_that_cannot_swap_rejects_both_modes(pool: PoolState, error: type[AmmError]) -> None:
     for ask in (pool.quote_exact_in, pool.quote_exact_out):
         with pytest.raises(error) as refusal:
             ask(FORTH, 1_000, NOW)
@@ -98,7 +98,7 @@ def test_a_pool_that_cannot_swap_refuses_both_ways_of_asking(pool: PoolState, er
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_amounts_out_of_range_are_refused(pool: PoolState) -> None:
+def test_amounts_out_of_range_are_rejected(pool: PoolState) -> None:
     for ask in (pool.quote_exact_in, pool.quote_exact_out):
         for amount in (0, -1):
             with pytest.raises(AmountTooSmallError):
@@ -116,21 +116,21 @@ def test_every_error_has_a_unique_code() -> None:
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_a_fee_alone_makes_no_impact(pool: PoolState) -> None:
+def test_a_fee_alone_causes_no_price_impact(pool: PoolState) -> None:
     quoted = pool.quote_exact_in(FORTH, 100_000, NOW)
     assert quoted.amount_out < 100_000
-    # What is left is the rounding of one unit.
+    # The rest is the rounding of one unit.
     assert quoted.price_impact_ppm <= 11
 
 
-def test_impact_is_what_the_price_before_the_swap_would_have_paid() -> None:
+def test_price_impact_is_measured_against_the_price_before_the_swap() -> None:
     pool = replace(AMM_V4, fee_numerator=0)
     quoted = pool.quote_exact_in(FORTH, 10**12, NOW)
     assert (quoted.amount_out, quoted.price_impact_ppm) == (10**12 // 2, 500_000)
     assert pool.quote_exact_in(FORTH, 3 * 10**12, NOW).price_impact_ppm == 750_000
 
 
-def test_a_creators_fee_on_the_output_puts_a_fee_on_both_sides() -> None:
+def test_a_creator_fee_on_the_output_adds_a_fee_on_both_sides() -> None:
     pool = replace(CPMM, creator_fee_rate=1_000, creator_fee_on=2, enable_creator_fee=True)
     quoted = pool.quote_exact_in(FORTH, 10**9, NOW)
     assert quoted.fees == (
@@ -142,7 +142,7 @@ def test_a_creators_fee_on_the_output_puts_a_fee_on_both_sides() -> None:
     assert after.vault_1 == pool.vault_1 - quoted.amount_out
 
 
-def test_the_first_swap_of_a_waiting_pool_ends_the_waiting() -> None:
+def test_the_first_swap_of_a_waiting_pool_activates_it() -> None:
     pool = replace(AMM_V4, status=7, open_time_s=NOW.timestamp_s)
     assert pool.quote_exact_in(FORTH, 1_000, NOW).next_state().status == 6
 
@@ -174,11 +174,11 @@ def test_limit_orders_are_filled_after_the_providers_and_in_order(pool: DlmmPool
     assert (after.amount_y, after.begun_orders, after.open_orders) == (0, 100, 5_000)
     after = pool.quote_exact_out(FORTH, 1_400, NOW).next_state().bin(0)
     assert (after.amount_y, after.begun_orders, after.open_orders) == (0, 4_900, 0)
-    # Only what the providers sold came to them.
+    # The providers received only the proceeds of what they sold.
     assert after.amount_x == 1_000
 
 
-def test_orders_of_the_other_side_or_of_a_mining_pool_do_not_fill() -> None:
+def test_limit_orders_of_the_other_side_or_of_a_mining_pool_are_not_filled() -> None:
     for pool in (limit_order_pool(1), limit_order_pool(0, has_rewards=True)):
         assert pool.quote_exact_out(FORTH, 1_400, NOW).next_state().active_id == -1
     with pytest.raises(InsufficientLiquidityError):
@@ -186,7 +186,7 @@ def test_orders_of_the_other_side_or_of_a_mining_pool_do_not_fill() -> None:
 
 
 @pytest.mark.parametrize("fee_on_y", [False, True])
-def test_an_unasked_rest_of_a_dear_unit_goes_to_the_protocol_where_the_fee_is_on_it(fee_on_y: bool) -> None:
+def test_the_excess_of_an_expensive_unit_goes_to_the_protocol_if_the_fee_is_on_it(fee_on_y: bool) -> None:
     parameters = DlmmParameters(bin_step=400, base_factor=1_000, collect_fee_mode=int(fee_on_y))
     pool = DlmmPool.of_bins(parameters, 176, [(176, Bin(amount_y=10**6))])
     quoted = pool.quote_exact_out(FORTH, 5, NOW)
@@ -199,7 +199,7 @@ def test_an_unasked_rest_of_a_dear_unit_goes_to_the_protocol_where_the_fee_is_on
     assert after.protocol_fee_y == (unasked + quoted.fee_out * 500 // 10_000 if fee_on_y else 0)
 
 
-def test_a_base_fee_falls_by_period_and_stops() -> None:
+def test_a_base_fee_decreases_by_period_to_its_minimum() -> None:
     linear = BaseFee(10_000_000, 0, periods=5, period_frequency=60, reduction=1_000_000)
     assert [linear.rate(at, 0) for at in (0, 59, 60, 299, 300, 10_000)] == [
         10_000_000,
@@ -215,7 +215,7 @@ def test_a_base_fee_falls_by_period_and_stops() -> None:
         replace(linear, reduction=3_000_000).rate(300, 0)
 
 
-def test_a_pool_that_did_not_count_its_amounts_begins_to() -> None:
+def test_a_pool_without_recorded_amounts_starts_to_record_them() -> None:
     pool = replace(DAMM_V2, layout_version=0, amount_a=0, amount_b=0)
     quoted = pool.quote_exact_in(FORTH, 1_000_000, NOW)
     after = quoted.next_state()
@@ -227,7 +227,7 @@ def test_a_pool_that_did_not_count_its_amounts_begins_to() -> None:
     assert after.amount_b == held_b - quoted.amount_out - quoted.fee_out
 
 
-def test_amm_v4_account_becomes_a_pool() -> None:
+def test_an_amm_v4_account_is_decoded_into_a_pool() -> None:
     account = AmmV4Account(
         status=6,
         swap_fee_numerator=25,
@@ -243,7 +243,7 @@ def test_amm_v4_account_becomes_a_pool() -> None:
     assert account.written(pool) == account
 
 
-def test_what_a_swap_changes_is_written_to_the_accounts() -> None:
+def test_the_changes_of_a_swap_are_written_to_the_accounts() -> None:
     after = CPMM.quote_exact_in(FORTH, 10**9, NOW).next_state()
     assert CpmmPoolAccount().written(after).protocol_fees_0 == after.protocol_fees_0
     moved = DLMM.quote_exact_in(FORTH, 15 * 10**8, NOW).next_state()
@@ -256,7 +256,7 @@ def test_what_a_swap_changes_is_written_to_the_accounts() -> None:
     assert DammV2Account().written(traded).sqrt_price == traded.sqrt_price
 
 
-def test_bitmaps_tell_which_arrays_hold_anything() -> None:
+def test_bitmaps_show_which_arrays_have_liquidity() -> None:
     pair = LbPairAccount(bitmap=((1 << 0) | (1 << 511) | (1 << 1023)).to_bytes(128, "little"))
     assert liquid_arrays(pair) == (-512, -1, 511)
     extension = BitmapExtensionAccount(
@@ -266,7 +266,7 @@ def test_bitmaps_tell_which_arrays_hold_anything() -> None:
     assert liquid_arrays(pair, extension) == (-6656, -513, -512, -1, 511, 512, 6655)
 
 
-def test_bytes_of_something_else_are_no_account() -> None:
+def test_bytes_of_another_kind_are_rejected() -> None:
     data = CpmmPoolAccount().encode()
     for broken in (data[:-1], b"\0" + data[1:], b""):
         with pytest.raises(MalformedStateError):

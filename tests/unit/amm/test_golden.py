@@ -1,4 +1,4 @@
-"""Every answer the programs gave, to the unit. GOLDEN_DIR may name a folder with more of them."""
+"""Every recorded result of the programs, exact to the unit. GOLDEN_DIR may name a folder with more."""
 
 from base64 import b64decode
 from collections.abc import Callable
@@ -44,7 +44,7 @@ from tests.unit.amm.amm_vectors import (
     vectors,
 )
 
-# What a program's error code means here. A code that is not listed need only be a refusal.
+# The error that each program code stands for. For a code that is not listed, any error is correct.
 CLASSES: dict[tuple[str, object], tuple[type[AmmError], ...]] = {
     ("cpmm", 2505): (AmountTooSmallError,),
     ("cpmm", 6000): (PoolDisabledError, PoolNotOpenError),
@@ -77,7 +77,7 @@ def quote(name: str, vector: Vector) -> SwapQuote[PoolState]:
 
 
 def mismatch(name: str, vector: Vector) -> str | None:
-    """Return how a quote differs from the program's answer, or None."""
+    """Return how a quote differs from the program's result, or None."""
     answer = vector["answer"]
     try:
         quoted = quote(name, vector)
@@ -95,7 +95,7 @@ def mismatch(name: str, vector: Vector) -> str | None:
 
 
 def by_products(name: str, vector: Vector, quoted: SwapQuote[PoolState]) -> str | None:
-    """Compare the fee and the state after the swap, as far as the vector tells them."""
+    """Compare the fee and the state after the swap, as far as the vector has them."""
     expect: Vector = dict(vector.get("expect") or {})
     if "trade_fee" in expect:
         expect["fee"] = expect["trade_fee"] + expect["creator_fee"]
@@ -119,14 +119,14 @@ def by_products(name: str, vector: Vector, quoted: SwapQuote[PoolState]) -> str 
 
 
 @pytest.mark.parametrize("name", POOLS)
-def test_every_answer_of_the_program_is_reproduced(name: str) -> None:
+def test_every_result_of_the_program_is_reproduced(name: str) -> None:
     asked = vectors(name)
     wrong = [text for vector in asked if (text := mismatch(name, vector))]
     assert asked
     assert not wrong, f"{len(wrong)} of {len(asked)}:\n" + "\n".join(wrong[:20])
 
 
-def test_what_a_dlmm_swap_leaves_behind_is_the_programs() -> None:
+def test_the_state_after_a_dlmm_swap_equals_the_programs() -> None:
     for recorded in differences():
         case, kind = recorded["case"], recorded["kind"]
         if kind.endswith(":6085"):

@@ -1,4 +1,4 @@
-"""The OpenAPI document is valid, lists every route, and is true of what goes in and out."""
+"""The OpenAPI document is valid, lists every route, and matches the requests and responses."""
 
 import re
 from dataclasses import asdict
@@ -65,7 +65,7 @@ CONFIRMED: tuple[HistoryEntry, ...] = (
 
 
 def a_choice(mode: SwapMode = SwapMode.EXACT_IN) -> Choice:
-    """Return a route with everything that a route can have: a split, two hops, fees on either side."""
+    """Return a route that uses every feature: a split, two hops, fees on either side."""
     one = Leg(Dex.RAYDIUM, "raydium:1", "SOL", "USDC", 10**9, 150_000_000, 2_500_000, 0, 12)
     two = Leg(Dex.METEORA, "meteora:2", "SOL", "USDT", 5 * 10**8, 76_000_000, 0, 200_000, 0)
     three = Leg(Dex.METEORA, "meteora:3", "USDT", "USDC", 76_000_000, 75_500_000, 1, 1, 1_000_000)
@@ -106,14 +106,14 @@ def an_order(
 
 
 def is_valid(component: str, value: Any) -> bool:
-    """Judge a value by a schema of the document."""
+    """Validate a value against a schema of the document."""
     schema = {"$ref": f"#/components/schemas/{component}", "components": openapi.document()["components"]}
     # As JSON has it: arrays are lists.
     return bool(OAS31Validator(schema).is_valid({**value, **arrays(value)}))
 
 
 def arrays(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of an answer that are tuples, or hold an answer, as JSON has them."""
+    """Return the members of a response that are tuples, or contain a response, as they are in JSON."""
     changed: dict[str, Any] = {}
     for name, member in value.items():
         if isinstance(member, tuple):
@@ -129,7 +129,7 @@ def test_the_document_is_a_valid_openapi_document() -> None:
     validate(openapi.document())
 
 
-def test_the_document_lists_exactly_the_routes_there_are() -> None:
+def test_the_document_lists_exactly_the_existing_routes() -> None:
     unused: Any = None
     app = application(
         RouteGroups(
@@ -191,7 +191,7 @@ def test_every_operation_has_a_unique_name_and_a_summary() -> None:
         {"amountIn": None},
         {"amountOut": "1"},
         {"amountOut": None},
-        # Which tokens there are changes while it runs: /api/tokens tells.
+        # The tokens change while the service runs: /api/tokens lists them.
         {"tokenIn": 1},
         {"orderType": "stop"},
         {"price": "1"},
@@ -199,7 +199,7 @@ def test_every_operation_has_a_unique_name_and_a_summary() -> None:
     ],
     ids=str,
 )
-def test_the_document_takes_the_orders_that_the_service_takes(changes: dict[str, Any]) -> None:
+def test_the_document_accepts_the_orders_that_the_service_accepts(changes: dict[str, Any]) -> None:
     order = {**NEW, **changes}
     try:
         NEW_ORDER.load(order)
@@ -217,7 +217,7 @@ def test_the_document_takes_the_orders_that_the_service_takes(changes: dict[str,
     ],
     ids=str,
 )
-def test_the_document_takes_an_amount_on_either_side_and_wants_one(amounts: dict[str, Any]) -> None:
+def test_the_document_requires_exactly_one_amount_on_either_side(amounts: dict[str, Any]) -> None:
     order = {name: value for name, value in NEW.items() if name != "amountIn"} | amounts
     try:
         NEW_ORDER.load(order)
@@ -237,13 +237,13 @@ def test_the_document_takes_an_amount_on_either_side_and_wants_one(amounts: dict
         ("Cancel", CANCEL, {"all": True, "tokenOut": "So11111111111111111111111111111111111111112!"}),
     ],
 )
-def test_the_document_takes_the_changes_that_the_service_takes(
+def test_the_document_accepts_the_amendments_that_the_service_accepts(
     component: str, schema: Schema, body: dict[str, Any]
 ) -> None:
     assert is_valid(component, body) == (not schema.validate(body))
 
 
-def test_no_value_of_a_query_may_be_null_by_the_document() -> None:
+def test_the_document_allows_no_null_in_a_query() -> None:
     for path in openapi.document()["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", []):
@@ -251,7 +251,7 @@ def test_no_value_of_a_query_may_be_null_by_the_document() -> None:
                 assert None not in parameter["schema"].get("enum", []), parameter
 
 
-def test_the_defaults_of_the_document_are_ones_that_it_takes() -> None:
+def test_the_defaults_in_the_document_are_valid() -> None:
     schemas = openapi.document()["components"]["schemas"]
     for schema in schemas.values():
         for name, member in schema["properties"].items():
@@ -264,7 +264,7 @@ def test_the_defaults_of_the_document_are_ones_that_it_takes() -> None:
     "kept", [record_choice(a_choice()), record_refusal(a_choice().quotes, token_in="SOL", token_out="USDC")]
 )
 @pytest.mark.parametrize("sequence", range(1, 5))
-def test_an_order_is_as_the_document_says_at_each_sequence(
+def test_an_order_matches_the_document_at_each_sequence(
     sequence: int, kept: RoutingRecord, mode: SwapMode
 ) -> None:
     view = OrderAt(an_order(kept=kept, mode=mode), sequence)
@@ -274,14 +274,14 @@ def test_an_order_is_as_the_document_says_at_each_sequence(
 
 @pytest.mark.parametrize("mode", SwapMode)
 @pytest.mark.parametrize("got", [225_500_000, 225_000_000, 226_000_000])
-def test_a_filled_order_is_as_the_document_says(mode: SwapMode, got: int) -> None:
+def test_a_filled_order_matches_the_document(mode: SwapMode, got: int) -> None:
     order = an_order(CONFIRMED, mode=mode, fill=Fill(1_500_000_001, got, "5sig"))
     for sequence in range(1, 6):
         assert is_valid("Order", ORDER.dump(OrderAt(order, sequence)))
 
 
 @pytest.mark.parametrize("mode", SwapMode)
-def test_a_quote_is_as_the_document_says(mode: SwapMode) -> None:
+def test_a_quote_matches_the_document(mode: SwapMode) -> None:
     kept = record_choice(a_choice(mode))
     assert kept.route is not None
     quote = QUOTE.dump(
@@ -308,7 +308,7 @@ def test_a_quote_is_as_the_document_says(mode: SwapMode) -> None:
     assert not is_valid("Quote", {**quote, "route": {**kept.route, "paths": None}})
 
 
-def test_tokens_and_pools_are_as_the_document_says() -> None:
+def test_tokens_and_pools_match_the_document() -> None:
     tokens = [asdict(token) for token in TOKENS.values()]
     assert is_valid("TokenList", TokenListSchema().dump({"tokens": tokens}))
     pool = {
@@ -325,7 +325,7 @@ def test_tokens_and_pools_are_as_the_document_says() -> None:
     assert not is_valid("PoolList", PoolListSchema().dump({"slot": 1, "pools": [{**pool, "venue": "orca"}]}))
 
 
-def test_a_page_is_as_the_document_says() -> None:
+def test_a_page_matches_the_document() -> None:
     for position in (Position(1, ORDER_ID), None):
         assert is_valid(
             "OrderList", ORDER_LIST.dump({"orders": [OrderAt(an_order())], "next_cursor": position})
@@ -335,14 +335,14 @@ def test_a_page_is_as_the_document_says() -> None:
 @pytest.mark.parametrize(
     "field", ["id", "status", "swapMode", "quotes", "route", "txHash", "realisedSlippage"]
 )
-def test_an_order_without_one_of_its_fields_is_not_what_the_document_says(field: str) -> None:
+def test_an_order_without_one_of_its_fields_violates_the_document(field: str) -> None:
     order = ORDER.dump(OrderAt(an_order()))
     del order[field]
     assert not is_valid("Order", order)
 
 
 @pytest.mark.parametrize("client_id", ["a b", "x" * 65])
-def test_the_document_refuses_the_client_order_ids_that_the_service_refuses(client_id: str) -> None:
+def test_the_document_rejects_the_client_order_ids_that_the_service_rejects(client_id: str) -> None:
     assert not is_valid("NewOrder", {**NEW, "clientOrderId": client_id})
 
 
@@ -361,7 +361,7 @@ def test_the_document_refuses_the_client_order_ids_that_the_service_refuses(clie
         (7, False),
     ],
 )
-def test_the_document_and_the_service_take_the_same_labels(label: object, taken: bool) -> None:
+def test_the_document_and_the_service_accept_the_same_labels(label: object, taken: bool) -> None:
     assert is_valid("NewOrder", {**NEW, "label": label}) is taken
     assert ("label" not in NEW_ORDER.validate({**NEW, "label": label})) is taken
 

@@ -50,16 +50,16 @@ def pointers(messages: Any) -> list[tuple[str, str]]:
         ({"_schema": ["Unknown field."]}, [("#/_schema", "Unknown field.")]),
     ],
 )
-def test_a_pointer_leads_to_the_field(messages: Any, expected: list[tuple[str, str]]) -> None:
+def test_a_pointer_points_to_the_field(messages: Any, expected: list[tuple[str, str]]) -> None:
     assert pointers(messages) == expected
 
 
-def test_a_long_name_is_cut_before_it_is_escaped() -> None:
+def test_a_long_name_is_truncated_before_it_is_escaped() -> None:
     [(pointer, _)] = pointers({"~" * 5_000: ["Unknown field."]})
     assert pointer == "#/" + "~0" * 64
 
 
-def test_many_long_errors_make_a_short_answer() -> None:
+def test_many_long_errors_result_in_a_short_response() -> None:
     messages = {f"{number:04d}" + "\N{SNOWMAN}" * 5_000: ["x" * 5_000] for number in range(1_000)}
     response = respond(InvalidError.of(ValidationError(messages)))
     assert isinstance(response.body, bytes)
@@ -69,7 +69,7 @@ def test_many_long_errors_make_a_short_answer() -> None:
 
 @MODEST
 @given(st.dictionaries(st.text(), st.lists(st.text(), min_size=1, max_size=5), max_size=4))
-def test_whatever_the_names_are_a_pointer_is_short_and_printable(messages: dict[str, list[str]]) -> None:
+def test_a_pointer_is_short_and_printable_for_any_names(messages: dict[str, list[str]]) -> None:
     found = pointers(messages)
     assert len(found) == sum(map(len, messages.values()))
     for pointer, _ in found:
@@ -110,7 +110,7 @@ def test_an_invalid_request_lists_its_errors() -> None:
     assert body_of(response)["errors"] == [{"detail": "No.", "pointer": "#/amountIn"}]
 
 
-def test_a_problem_may_carry_more_members() -> None:
+def test_a_problem_may_have_more_members() -> None:
     assert body_of(respond(ServiceUnavailableError("Unknown.", orderId="1")))["orderId"] == "1"
 
 
@@ -154,19 +154,19 @@ async def test_a_405_names_the_allowed_methods() -> None:
     assert response.headers["Allow"] == "GET,POST"
 
 
-async def test_an_error_of_the_services_own_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_internal_error_is_logged_and_not_revealed(caplog: pytest.LogCaptureFixture) -> None:
     response = await answer_to(KeyError("the secret"))
     assert response.status == 500
     assert "secret" not in str(body_of(response))
     assert "the secret" in caplog.text
 
 
-async def test_a_client_that_has_gone_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_disconnected_client_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     await answer_to(ConnectionResetError("Cannot write to closing transport"), closing=True)
     assert caplog.text == ""
 
 
-async def test_what_is_no_error_passes() -> None:
+async def test_a_response_that_is_no_error_is_passed_on() -> None:
     with pytest.raises(web.HTTPSeeOther):
         await answer_to(web.HTTPSeeOther("/elsewhere"))
 

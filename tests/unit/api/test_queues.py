@@ -1,4 +1,4 @@
-"""Expensive requests have limited concurrency; slow and disconnected clients take no place."""
+"""Expensive requests have limited concurrency; slow and disconnected clients occupy no slot."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +15,7 @@ Start = Callable[[web.Application], Awaitable[TestClient[web.Request, web.Applic
 
 
 class Handler:
-    """Answers when it is told to; counts what it began."""
+    """Responds when the test releases it, and counts the requests that it started."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -45,19 +45,20 @@ async def started(
     return await aiohttp_client(app)
 
 
-async def test_so_many_at_once_and_the_rest_in_order(aiohttp_client: Start) -> None:
+async def test_concurrency_is_limited_and_the_rest_run_in_order(aiohttp_client: Start) -> None:
     handler = Handler()
     client = await started(aiohttp_client, handler, 2)
     asked = [asyncio.create_task(client.post("/", data=str(number))) for number in range(6)]
     await handler.wait_until_begun(2)
-    async with client.get("/other") as answer:  # a turn of the server's, in which others might have begun
+    # One iteration of the server's loop, in which others might have started.
+    async with client.get("/other") as answer:
         assert answer.status == 200
     assert handler.begun == 2
     handler.go_on.set()
     assert [await (await each).text() for each in asked] == ["0", "1", "2", "3", "4", "5"]
 
 
-async def test_a_body_that_is_slow_to_come_takes_no_turn(aiohttp_client: Start) -> None:
+async def test_a_slow_body_occupies_no_slot(aiohttp_client: Start) -> None:
     handler = Handler()
     handler.go_on.set()
     client = await started(aiohttp_client, handler, 1)
@@ -96,7 +97,7 @@ async def test_a_request_of_a_disconnected_client_is_dropped(aiohttp_client: Sta
 
 
 class Asked:
-    """As much of a request as a queue looks at."""
+    """The part of a request that a queue uses."""
 
     transport = object()
 
@@ -104,7 +105,7 @@ class Asked:
         return b""
 
 
-async def test_too_many_that_wait_are_refused() -> None:
+async def test_requests_beyond_the_queue_limit_are_rejected() -> None:
     handler = Handler()
 
     async def answer(_request: web.Request) -> web.Response:

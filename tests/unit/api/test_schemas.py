@@ -1,4 +1,4 @@
-"""Request schemas: what is accepted, and that nothing else is."""
+"""Request schemas: what they accept, and that they reject everything else."""
 
 import base64
 from typing import Any
@@ -43,7 +43,7 @@ def errors_of(schema: Any, data: Any) -> dict[str, Any]:
     return refusal.value.messages
 
 
-def test_an_order_is_read_with_its_defaults_and_its_amount_kept_as_sent() -> None:
+def test_an_order_gets_its_defaults_and_keeps_its_amount_as_sent() -> None:
     assert NEW_ORDER.load(ORDER) == {
         "token_in": "SOL",
         "token_out": "USDC",
@@ -73,7 +73,7 @@ OPTIONAL = [
 ]
 
 
-def test_what_is_null_is_as_if_left_out() -> None:
+def test_null_is_the_same_as_omitted() -> None:
     assert NEW_ORDER.load({**ORDER, **dict.fromkeys(OPTIONAL)}) == NEW_ORDER.load(ORDER)
     assert NEW_ORDER.load({**BUY, "amountIn": None}) == NEW_ORDER.load(BUY)
     pool = {"program": "raydium_cpmm", "tokenA": "GEM", "tokenB": "USDC", "amountA": "1", "amountB": "1"}
@@ -86,11 +86,11 @@ def test_a_required_member_that_is_null_is_missing(name: str) -> None:
     assert message.startswith("Missing data for required field")
 
 
-def test_a_member_that_is_not_known_is_refused_if_it_is_null() -> None:
+def test_an_unknown_member_is_rejected_even_if_it_is_null() -> None:
     assert errors_of(NEW_ORDER, {**ORDER, "price": None}) == {"price": ["Unknown field."]}
 
 
-def test_an_amount_out_is_read_in_units_of_the_token_bought() -> None:
+def test_an_amount_out_is_parsed_in_units_of_the_bought_token() -> None:
     loaded = NEW_ORDER.load(BUY)
     assert (loaded["swap_mode"], loaded["amount"], loaded["amount_text"]) == (
         SwapMode.EXACT_OUT,
@@ -100,7 +100,7 @@ def test_an_amount_out_is_read_in_units_of_the_token_bought() -> None:
 
 
 @pytest.mark.parametrize("field", ORDER)
-def test_a_field_that_is_missing_is_named(field: str) -> None:
+def test_a_missing_field_is_named(field: str) -> None:
     rest = {name: value for name, value in ORDER.items() if name != field}
     [(name, [message])] = errors_of(NEW_ORDER, rest).items()
     assert name == field
@@ -109,12 +109,12 @@ def test_a_field_that_is_missing_is_named(field: str) -> None:
 
 
 @pytest.mark.parametrize("body", [{**ORDER, "amountOut": "1"}, {**BUY, "amountIn": "1"}, {**ORDER, **BUY}])
-def test_an_order_that_fixes_both_sides_is_refused(body: dict[str, Any]) -> None:
+def test_an_order_with_both_amounts_is_rejected(body: dict[str, Any]) -> None:
     assert errors_of(NEW_ORDER, body) == {"amountOut": ["Give amountIn or amountOut, not both."]}
 
 
 @pytest.mark.parametrize("value", ["", "x", 1])
-def test_an_amount_beside_the_other_is_refused_whatever_it_is(value: object) -> None:
+def test_a_second_amount_is_rejected_whatever_its_value(value: object) -> None:
     assert "amountOut" in errors_of(NEW_ORDER, {**ORDER, "amountOut": value})
 
 
@@ -143,13 +143,13 @@ def test_an_amount_out_of_the_wrong_kind_is_named(value: Any) -> None:
         *("\uff11\uff12", "1\uff12", "0x10", "1_000", " 1", "1\n", "+1", "01", ".5", "1.", f"{U64_MAX + 1}"),
     ],
 )
-def test_a_bad_amount_is_named_and_explained(amount: str) -> None:
+def test_an_invalid_amount_is_named_and_explained(amount: str) -> None:
     for request, field in ((ORDER, "amountIn"), (BUY, "amountOut")):
         [message] = errors_of(NEW_ORDER, {**request, field: amount})[field]
         assert message.startswith("The amount ")
 
 
-def test_an_amount_is_checked_against_its_token_s_decimals() -> None:
+def test_an_amount_is_checked_against_its_tokens_decimals() -> None:
     fine = {"tokenIn": "BONK", "tokenOut": "SOL", "orderType": "market"}
     assert NEW_ORDER.load({**fine, "amountOut": "0.000000001"})["amount"] == 1
     [message] = errors_of(NEW_ORDER, {**fine, "amountIn": "0.000001"})["amountIn"]
@@ -173,7 +173,7 @@ def test_an_unknown_token_suggests_the_closest_one(field: str, token: str, hint:
     assert errors_of(NEW_ORDER, {**ORDER, field: token})[field] == [f"Unknown token. {hint}"]
 
 
-def test_a_thousand_tokens_make_an_error_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_no_longer_with_a_thousand_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(1_000):
         symbol = f"TOKEN{number}"
         monkeypatch.setitem(TOKENS, symbol, Token(symbol, f"{number}".rjust(40, "x"), 6))
@@ -181,7 +181,7 @@ def test_a_thousand_tokens_make_an_error_no_longer(monkeypatch: pytest.MonkeyPat
     assert len(message) < 60
 
 
-def test_a_token_may_be_named_by_its_mint_wherever_one_is_named() -> None:
+def test_a_token_may_be_given_by_its_mint_everywhere() -> None:
     sol, usdc = TOKENS["SOL"].mint, TOKENS["USDC"].mint
     for schema, request in (
         (NEW_ORDER, ORDER),
@@ -196,13 +196,13 @@ def test_a_token_may_be_named_by_its_mint_wherever_one_is_named() -> None:
     assert NEW_POOL.load({**pool, "tokenB": usdc}) == NEW_POOL.load(pool)
 
 
-def test_a_token_is_not_swapped_for_itself_under_its_other_name() -> None:
+def test_a_token_is_not_swapped_for_itself_by_its_mint() -> None:
     same = {**ORDER, "tokenOut": TOKENS["SOL"].mint}
     assert errors_of(NEW_ORDER, same) == {"tokenOut": ["Must differ from tokenIn."]}
 
 
 @pytest.mark.parametrize("symbol", ["usdc", "Usdc", "sol", "BONk"])
-def test_a_look_alike_is_not_listed(symbol: str) -> None:
+def test_a_look_alike_symbol_is_rejected(symbol: str) -> None:
     pool = {"program": "raydium_cpmm", "tokenA": symbol, "tokenB": "JUP", "amountA": "1", "amountB": "1"}
     [message] = errors_of(NEW_POOL, pool)["tokenA"]
     assert message.endswith(f"Did you mean {symbol.upper()}?")
@@ -212,7 +212,7 @@ def test_a_look_alike_is_not_listed(symbol: str) -> None:
 
 @pytest.mark.parametrize("field", ["tokenIn", "tokenOut"])
 @pytest.mark.parametrize("token", ["SOL ", "\uff33\uff2f\uff2c", "SOL\0", "SOL\n", "x" * 17])
-def test_what_is_no_symbol_is_refused(field: str, token: str) -> None:
+def test_an_invalid_symbol_is_rejected(field: str, token: str) -> None:
     assert list(errors_of(NEW_ORDER, {**ORDER, field: token})) == [field]
 
 
@@ -220,7 +220,7 @@ def test_a_token_is_not_swapped_for_itself() -> None:
     assert errors_of(NEW_ORDER, {**ORDER, "tokenOut": "SOL"}) == {"tokenOut": ["Must differ from tokenIn."]}
 
 
-def test_an_unknown_field_is_refused() -> None:
+def test_an_unknown_field_is_rejected() -> None:
     assert errors_of(NEW_ORDER, {**ORDER, "price": "1"}) == {"price": ["Unknown field."]}
 
 
@@ -232,17 +232,17 @@ def test_a_field_has_no_second_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("bps", [0, 1, 10_000])
-def test_the_slippage_may_be_nothing_to_everything(bps: int) -> None:
+def test_the_slippage_may_be_0_to_100_percent(bps: int) -> None:
     assert NEW_ORDER.load({**ORDER, "slippageBps": bps})["slippage_bps"] == bps
 
 
 @pytest.mark.parametrize("bps", [-1, 10_001, True, False, 1.0, 0.5, "100", 10**400])
-def test_any_other_slippage_is_refused(bps: Any) -> None:
+def test_any_other_slippage_is_rejected(bps: Any) -> None:
     assert list(errors_of(NEW_ORDER, {**ORDER, "slippageBps": bps})) == ["slippageBps"]
 
 
 @pytest.mark.parametrize("client_id", ["a", "0", "A.b_c:d-e", "-", "...", ".a", "x" * 64])
-def test_a_clients_own_id_is_taken(client_id: str) -> None:
+def test_a_client_order_id_is_accepted(client_id: str) -> None:
     assert NEW_ORDER.load({**ORDER, "clientOrderId": client_id})["client_order_id"] == client_id
 
 
@@ -250,12 +250,12 @@ def test_a_clients_own_id_is_taken(client_id: str) -> None:
     "client_id",
     ["", ".", "..", "x" * 65, "a\n", "\na", "a\0", "\0", "a b", "a/b", "é", "a%20b", "\uff11", "a\u200b"],
 )
-def test_a_clients_own_id_of_other_characters_is_refused(client_id: str) -> None:
+def test_a_client_order_id_with_other_characters_is_rejected(client_id: str) -> None:
     assert list(errors_of(NEW_ORDER, {**ORDER, "clientOrderId": client_id})) == ["clientOrderId"]
 
 
 @pytest.mark.parametrize("body", [None, [], [ORDER], "text", 1, True])
-def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
+def test_a_body_that_is_no_object_is_rejected(body: Any) -> None:
     assert errors_of(NEW_ORDER, body) == {"_schema": ["Invalid input type."]}
 
 
@@ -264,7 +264,7 @@ fields = st.sampled_from([*ORDER, "amountOut", "slippageBps", "clientOrderId"])
 
 @MODEST
 @given(json_values | st.dictionaries(fields, json_values).map(lambda changes: {**ORDER, **changes}))
-def test_whatever_a_body_holds_it_is_read_or_refused(body: Any) -> None:
+def test_any_body_is_parsed_or_rejected(body: Any) -> None:
     try:
         loaded = NEW_ORDER.load(body)
     except ValidationError:
@@ -310,13 +310,13 @@ def test_orders_are_listed_by_each_status(status: Status) -> None:
         ("offset", "1"),
     ],
 )
-def test_a_bad_query_value_is_named(name: str, value: str) -> None:
+def test_an_invalid_query_value_is_named(name: str, value: str) -> None:
     assert list(errors_of(LIST_QUERY, {name: value})) == [name]
 
 
 @MODEST
 @given(st.dictionaries(st.sampled_from(["limit", "status", "cursor"]), st.text(max_size=40)))
-def test_whatever_a_query_holds_it_is_read_or_refused(query: dict[str, str]) -> None:
+def test_any_query_is_parsed_or_rejected(query: dict[str, str]) -> None:
     try:
         loaded = LIST_QUERY.load(query)
     except ValidationError:
@@ -324,7 +324,7 @@ def test_whatever_a_query_holds_it_is_read_or_refused(query: dict[str, str]) -> 
     assert 1 <= loaded["limit"] <= 500
 
 
-def test_a_quote_is_asked_for_as_an_order_is_placed() -> None:
+def test_a_quote_takes_the_same_parameters_as_an_order() -> None:
     assert QUOTE_QUERY.load(QUERY) == {
         "token_in": "SOL",
         "token_out": "USDC",
@@ -349,7 +349,7 @@ def test_a_quote_is_asked_for_as_an_order_is_placed() -> None:
         ({"clientOrderId": "a"}, "clientOrderId"),
     ],
 )
-def test_a_bad_value_in_the_query_for_a_quote_is_named(changes: dict[str, str], field: str) -> None:
+def test_an_invalid_value_in_a_quote_query_is_named(changes: dict[str, str], field: str) -> None:
     assert list(errors_of(QUOTE_QUERY, {**QUERY, **changes})) == [field]
 
 
@@ -360,7 +360,7 @@ quote_names = st.sampled_from(["tokenIn", "tokenOut", "amountIn", "amountOut", "
 @given(
     st.dictionaries(quote_names, st.sampled_from(["SOL", "BONK", "1.5", "0", "100"]) | st.text(max_size=8))
 )
-def test_whatever_a_query_for_a_quote_holds_it_is_read_or_refused(query: dict[str, str]) -> None:
+def test_any_quote_query_is_parsed_or_rejected(query: dict[str, str]) -> None:
     try:
         loaded = QUOTE_QUERY.load(query)
     except ValidationError:
@@ -370,7 +370,7 @@ def test_whatever_a_query_for_a_quote_holds_it_is_read_or_refused(query: dict[st
     assert 0 <= loaded["slippage_bps"] <= 10_000
 
 
-def test_pools_are_asked_for_by_venue_and_token() -> None:
+def test_pools_are_filtered_by_venue_and_token() -> None:
     assert POOL_QUERY.load({}) == {"venue": None, "token": None}
     assert POOL_QUERY.load({"venue": "meteora", "token": "BONK"}) == {"venue": Dex.METEORA, "token": "BONK"}
 
@@ -386,7 +386,7 @@ def test_pools_are_asked_for_by_venue_and_token() -> None:
         ("limit", "1"),
     ],
 )
-def test_a_bad_value_in_the_query_for_pools_is_named(name: str, value: str) -> None:
+def test_an_invalid_value_in_a_pool_query_is_named(name: str, value: str) -> None:
     assert list(errors_of(POOL_QUERY, {name: value})) == [name]
 
 
@@ -402,7 +402,7 @@ def test_a_stream_resumes_after_nothing_else(text: str) -> None:
 
 @MODEST
 @given(st.integers(0, 10**18 - 1), st.uuids())
-def test_a_cursor_comes_back_as_the_position_it_was_made_of(created_us: int, order_id: UUID) -> None:
+def test_a_cursor_decodes_to_its_position(created_us: int, order_id: UUID) -> None:
     position = Position(created_us, str(order_id))
     text = Cursor()._serialize(position, "", None)
     assert text is not None
@@ -415,18 +415,18 @@ def test_a_cursor_comes_back_as_the_position_it_was_made_of(created_us: int, ord
     "text",
     ["1", ".", f"{ORDER_ID}", f"-1.{ORDER_ID}", f"1.{ORDER_ID}\n", f"{10**18}.{ORDER_ID}", f"1e3.{ORDER_ID}"],
 )
-def test_what_only_looks_like_a_cursor_is_refused(text: str) -> None:
+def test_an_invalid_cursor_is_rejected(text: str) -> None:
     cursor = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
     assert list(errors_of(LIST_QUERY, {"cursor": cursor})) == ["cursor"]
 
 
 @pytest.mark.parametrize("text", [ORDER_ID, ORDER_ID.upper()])
-def test_a_uuid_is_known_in_either_case(text: str) -> None:
+def test_a_uuid_is_accepted_in_either_case(text: str) -> None:
     assert is_uuid(text)
 
 
 @pytest.mark.parametrize("text", ["", "1", ORDER_ID.replace("-", ""), f"{ORDER_ID}\n", f"{{{ORDER_ID}}}"])
-def test_no_other_form_of_a_uuid_is(text: str) -> None:
+def test_other_forms_of_a_uuid_are_rejected(text: str) -> None:
     assert not is_uuid(text)
 
 

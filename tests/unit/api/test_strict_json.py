@@ -81,12 +81,12 @@ def test_a_duplicate_at_any_depth_is_found(pairs: list[tuple[str, Any]], depth: 
     ],
     ids=lambda text: repr(text[:12]),
 )
-def test_what_is_not_json_too_deep_or_too_much_is_refused(text: bytes) -> None:
+def test_json_that_is_invalid_too_deep_or_too_large_is_rejected(text: bytes) -> None:
     with pytest.raises(NotJsonError):
         read_json(text)
 
 
-def test_the_largest_that_is_read() -> None:
+def test_the_largest_accepted_json() -> None:
     deep = b"[" * (DEEPEST - 1) + b'{":":1}' + b"]" * (DEEPEST - 1)
     assert read_json(deep) == orjson.loads(deep)
     wide = {str(number): ":" for number in range(MOST_MEMBERS)}

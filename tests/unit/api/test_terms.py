@@ -1,4 +1,4 @@
-"""The terms of limit and sniper orders: read with the order, amended, and shown as they were."""
+"""The terms of limit and sniper orders: parsed, amended, and shown as of each entry."""
 
 import math
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ def read(body: dict[str, Any], now: datetime = NOW) -> Terms:
 
 
 def pointers(error: Exception) -> list[str]:
-    """Return where the client is told that something is wrong."""
+    """Return where the response says the error is."""
     problem = InvalidError.of(error) if isinstance(error, ValidationError) else error
     assert isinstance(problem, InvalidError)
     response = respond(problem)
@@ -58,7 +58,7 @@ def pointers(error: Exception) -> list[str]:
 
 
 def refused(body: dict[str, Any]) -> list[str]:
-    """Return where an order is wrong."""
+    """Return where the error of an order is."""
     with pytest.raises((ValidationError, InvalidError)) as caught:
         read(body)
     return pointers(caught.value)
@@ -91,14 +91,14 @@ def an_order(body: dict[str, Any]) -> Order:
     )
 
 
-def test_a_limit_order_is_good_till_cancelled_unless_it_says_otherwise() -> None:
+def test_a_limit_order_is_gtc_by_default() -> None:
     assert read(LIMIT) == Terms(100, "GTC", "150.25", 300_500_000)
     assert read(LIMIT).limit_out == 300_500_000
     for time_in_force in ("GTC", "IOC", "FOK"):
         assert read({**LIMIT, "timeInForce": time_in_force}).time_in_force == time_in_force
 
 
-def test_a_time_makes_it_good_till_then() -> None:
+def test_an_expiry_makes_a_limit_order_gtd() -> None:
     for changes in ({"expiresAt": LATER}, {"expiresAt": LATER, "timeInForce": "GTD"}):
         terms = read({**LIMIT, **changes})
         assert (terms.time_in_force, terms.expires_at) == ("GTD", "2027-01-15T13:00:00.000000Z")
@@ -138,11 +138,11 @@ def test_a_time_is_kept_in_utc_to_the_microsecond(text: str, kept: str) -> None:
         ({"limitPrice": "\N{ARABIC-INDIC DIGIT ONE}"}, "limitPrice"),
     ],
 )
-def test_what_makes_no_limit_order_is_refused(changes: dict[str, Any], where: str) -> None:
+def test_an_invalid_limit_order_is_rejected(changes: dict[str, Any], where: str) -> None:
     assert refused({**LIMIT, **changes}) == [f"#/{where}"]
 
 
-def test_the_largest_amount_can_still_be_asked_for() -> None:
+def test_the_largest_amount_is_accepted() -> None:
     assert read({**LIMIT, "amountIn": "1", "limitPrice": "18446744073709.551615"}).limit_out == 2**64 - 1
     more = {**LIMIT, "amountIn": "1", "limitPrice": "18446744073709.5516150001"}
     assert refused(more) == ["#/limitPrice"]
@@ -154,9 +154,7 @@ def test_the_largest_amount_can_still_be_asked_for() -> None:
     scale=st.integers(0, 12),
     tokens=st.permutations(["SOL", "USDC", "BONK", "JUP"]),
 )
-def test_the_least_that_is_paid_is_rounded_up(
-    amount: int, digits: int, scale: int, tokens: list[str]
-) -> None:
+def test_the_minimum_output_is_rounded_up(amount: int, digits: int, scale: int, tokens: list[str]) -> None:
     token_in, token_out = TOKENS[tokens[0]], TOKENS[tokens[1]]
     price = Fraction(digits, 10**scale)
     whole, part = divmod(digits, 10**scale)
@@ -170,7 +168,7 @@ def test_the_least_that_is_paid_is_rounded_up(
         assert read({**body, "limitPrice": text}).limit_out == least
 
 
-def test_a_sniper_ends_with_its_window() -> None:
+def test_a_sniper_expires_at_the_end_of_its_window() -> None:
     assert read(SNIPER) == Terms(100, sniper_conditions=SNIPER["sniperConditions"])
     window = {"timeWindow": {"notAfter": "2027-01-15T14:00:00.5+01:00"}}
     terms = read({**SNIPER, "sniperConditions": window, "slippageBps": 7})
@@ -178,7 +176,7 @@ def test_a_sniper_ends_with_its_window() -> None:
 
 
 @pytest.mark.parametrize("body", [MARKET, {**MARKET, "amountIn": ..., "amountOut": "1"}, SNIPER])
-def test_market_and_sniper_orders_may_expire_as_well(body: dict[str, Any]) -> None:
+def test_market_and_sniper_orders_may_have_an_expiry(body: dict[str, Any]) -> None:
     body = {name: value for name, value in body.items() if value is not ...}
     assert read(body).expires_at is None
     terms = read({**body, "expiresAt": LATER})
@@ -187,7 +185,7 @@ def test_market_and_sniper_orders_may_expire_as_well(body: dict[str, Any]) -> No
         assert refused({**body, "expiresAt": at}) == ["#/expiresAt"]
 
 
-def test_a_sniper_s_expiry_may_be_given_only_once() -> None:
+def test_a_snipers_expiry_may_be_given_only_once() -> None:
     assert refused({**WINDOWED, "expiresAt": LATER}) == ["#/expiresAt"]
 
 
@@ -202,7 +200,7 @@ def test_a_sniper_s_expiry_may_be_given_only_once() -> None:
         ({"timeWindow": {"notAfter": "2027-01-15T12:00:00Z"}}, "/timeWindow/notAfter"),
     ],
 )
-def test_conditions_are_refused_where_they_are_wrong(conditions: Any, pointer: str) -> None:
+def test_an_invalid_condition_is_rejected_with_its_location(conditions: Any, pointer: str) -> None:
     assert refused({**SNIPER, "sniperConditions": conditions}) == [f"#/sniperConditions{pointer}"]
 
 
@@ -229,7 +227,7 @@ def test_conditions_are_refused_where_they_are_wrong(conditions: Any, pointer: s
         ({**LIMIT, "orderType": "LIMIT"}, "orderType"),
     ],
 )
-def test_an_order_of_one_kind_has_no_terms_of_another(body: dict[str, Any], where: str) -> None:
+def test_an_order_rejects_the_terms_of_another_type(body: dict[str, Any], where: str) -> None:
     found = refused({name: value for name, value in body.items() if value is not ...})
     assert set(found) == {f"#/{where}"}
 
@@ -238,7 +236,7 @@ def amend(order: Order, **sent: Any) -> Terms:
     return amend_terms(order, AMENDMENT.load(sent), NOW)
 
 
-def test_what_is_not_named_stays_as_it_is() -> None:
+def test_an_amendment_keeps_the_terms_it_does_not_name() -> None:
     order = an_order({**LIMIT, "expiresAt": LATER})
     before = order.terms
     assert amend(order, slippageBps=7) == Terms(7, "GTD", "150.25", None, None, before.expires_at)
@@ -251,7 +249,7 @@ def test_what_is_not_named_stays_as_it_is() -> None:
     assert amend(order, limitPrice="150.25") == before
 
 
-def test_an_expiry_comes_and_goes_with_its_time_in_force() -> None:
+def test_an_expiry_is_added_and_removed_with_its_time_in_force() -> None:
     order = an_order(LIMIT)
     assert (amend(order, expiresAt=LATER).time_in_force, amend(order, expiresAt=None).time_in_force) == (
         "GTD",
@@ -262,7 +260,7 @@ def test_an_expiry_comes_and_goes_with_its_time_in_force() -> None:
     assert (without.time_in_force, without.expires_at) == ("GTC", None)
 
 
-def test_a_sniper_s_own_expiry_is_amended_and_stays() -> None:
+def test_a_snipers_own_expiry_is_amended_and_kept() -> None:
     order = an_order(SNIPER)
     assert amend(order, expiresAt=LATER).expires_at == KEPT
     timed = an_order({**SNIPER, "expiresAt": LATER})
@@ -276,7 +274,7 @@ def test_a_sniper_s_own_expiry_is_amended_and_stays() -> None:
     assert amend(an_order(WINDOWED), sniperConditions=other, expiresAt=LATER).expires_at == KEPT
 
 
-def test_a_sniper_s_end_follows_its_window() -> None:
+def test_a_snipers_expiry_follows_its_window() -> None:
     order = an_order({**SNIPER, "sniperConditions": {"timeWindow": {"notAfter": LATER}}})
     assert order.terms.expires_at is not None
     assert amend(order, slippageBps=1).expires_at == order.terms.expires_at
@@ -303,13 +301,13 @@ def test_a_sniper_s_end_follows_its_window() -> None:
         (LIMIT, {}, ""),
     ],
 )
-def test_what_is_no_amendment_is_refused(body: dict[str, Any], sent: dict[str, Any], where: str) -> None:
+def test_an_invalid_amendment_is_rejected(body: dict[str, Any], sent: dict[str, Any], where: str) -> None:
     with pytest.raises((ValidationError, InvalidError)) as caught:
         amend(an_order(body), **sent)
     assert pointers(caught.value) == [f"#/{where}".rstrip("/")]
 
 
-def test_each_entry_shows_the_terms_of_its_time() -> None:
+def test_each_entry_shows_the_terms_as_of_that_entry() -> None:
     order = an_order(LIMIT)
     prices = ["150.25", "150.25"]
     for number, price in enumerate(("151", "149", "152"), start=3):
@@ -356,7 +354,7 @@ def test_an_entry_without_an_amendment_changes_no_terms() -> None:
         None,
     ],
 )
-def test_a_filter_to_cancel_by_must_say_one_thing(body: Any) -> None:
+def test_a_cancel_filter_needs_exactly_one_criterion(body: Any) -> None:
     with pytest.raises(ValidationError):
         CANCEL.load(body)
 
@@ -373,7 +371,7 @@ def test_a_filter_to_cancel_by_must_say_one_thing(body: Any) -> None:
         {"tokenIn": "SOL", "tokenOut": "GEM", "orderType": "sniper"},
     ],
 )
-def test_a_filter_to_cancel_by(body: dict[str, Any]) -> None:
+def test_a_cancel_filter_is_parsed(body: dict[str, Any]) -> None:
     CANCEL.load(body)
 
 
@@ -427,14 +425,12 @@ def value_of(body: dict[str, Any]) -> object:
 
 
 @pytest.mark.parametrize(("one", "other"), EQUAL)
-def test_orders_that_only_the_notation_tells_apart_are_equal(
-    one: dict[str, Any], other: dict[str, Any]
-) -> None:
+def test_orders_that_differ_only_in_notation_are_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert value_of(one) == value_of(other)
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
-def test_orders_of_other_terms_are_not(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_orders_with_other_terms_are_not_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert value_of(one) != value_of(other)
 
 
@@ -448,7 +444,7 @@ def test_an_amendment_to_an_equal_value_changes_nothing() -> None:
     assert amend(sniper, sniperConditions={"price": {"above": "1.5", "below": None}}) == sniper.terms
 
 
-def test_what_was_accepted_before_is_read_again_whatever_has_changed_since() -> None:
+def test_a_stored_request_is_parsed_again_although_the_market_has_changed() -> None:
     for body in (
         {**SNIPER, "tokenOut": "usdc"},
         {**SNIPER, CONDITIONS: {"minLiquidity": {"amount": "1" + "0" * 40}}},

@@ -1,4 +1,4 @@
-"""The messages of a stream: equal, to the byte, to the order as it stood, and each entry serialised once."""
+"""The messages of a stream: byte for byte the order as of each entry, and each entry serialised once."""
 
 from dataclasses import replace
 from typing import Any, Literal
@@ -31,19 +31,19 @@ def amended_order(amendments: int) -> Order:
 
 
 def written_out(order: Order, sequence: int) -> bytes:
-    """Return a message without any of what was kept for it."""
+    """Return a message without any cached part."""
     return orjson.dumps(STATUS_UPDATE.dump(OrderAt(order, sequence)))
 
 
 @pytest.mark.parametrize("order", [FILLED, amended_order(30)])
-def test_every_message_is_the_order_as_it_stood_to_the_byte(order: Order) -> None:
+def test_every_message_is_byte_for_byte_the_order_as_of_its_entry(order: Order) -> None:
     for after in range(order.version):
         messages = Timeline()
         for sequence in range(after + 1, order.version + 1):
             assert messages.message(order, sequence) == written_out(order, sequence)
 
 
-def test_the_last_message_shows_what_a_get_shows() -> None:
+def test_the_last_message_equals_the_response_to_a_get() -> None:
     whole = orjson.dumps(ORDER.dump(OrderAt(FILLED)))
     assert whole in Timeline().message(FILLED, FILLED.version)
 
@@ -65,7 +65,7 @@ _DETAILS: list[dict[str, Any]] = [
 
 @MODEST
 @given(st.lists(st.tuples(st.sampled_from(_DETAILS), st.booleans()), max_size=12), st.data())
-def test_every_watcher_sees_the_same_from_any_entry(
+def test_every_watcher_gets_the_same_from_any_entry(
     steps: list[tuple[HistoryEntry, bool]], data: st.DataObject
 ) -> None:
     history = [entry(1, "pending")]
@@ -77,7 +77,7 @@ def test_every_watcher_sees_the_same_from_any_entry(
     order = an_order(*history, routing=routing)
     messages = Timeline()
     for sequence in data.draw(st.lists(st.integers(1, order.version), max_size=20)):
-        # As a feed has it: at the entry, or already further.
+        # As a feed has it: at the entry, or at a later one.
         known = data.draw(st.integers(sequence, order.version))
         seen = replace(
             order,

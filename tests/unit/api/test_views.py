@@ -1,4 +1,4 @@
-"""An order as a client sees it: as it stood at each entry of its history, and nothing from later."""
+"""An order as a client sees it: its state as of each entry of its history."""
 
 from dataclasses import replace
 from typing import Any, cast
@@ -21,7 +21,7 @@ FILL = Fill(amount_in=10**9, amount_out=149_250_000, tx_hash="5sig")
 
 
 def a_record(quote: dict[str, Any], route: dict[str, Any] | None = None) -> RoutingRecord:
-    """Return a routing record of one quote, of which only what matters is given."""
+    """Return a routing record of one quote, with the given values."""
     return RoutingRecord([cast("Any", quote)], cast("Any", route))
 
 
@@ -40,7 +40,7 @@ def entry(sequence: int, status: str, **detail: Any) -> HistoryEntry:
 
 SLIPPED = {"reason": "slippage_exceeded", "detail": "Less than the minimum."}
 
-# Everything in one life: a try that fails and is followed by another, which is filled.
+# A failed attempt, followed by one that is filled.
 RETRIED = (
     entry(1, "pending"),
     entry(2, "routing", attempt=1),
@@ -85,7 +85,7 @@ FILLED = an_order(*RETRIED, fill=FILL, routing={3: RECORD_1, 7: RECORD_2})
 
 
 @pytest.mark.parametrize("sequence", range(1, 10))
-def test_an_order_is_cut_at_each_sequence(sequence: int) -> None:
+def test_an_order_is_shown_as_of_each_sequence(sequence: int) -> None:
     view = ORDER.dump(OrderAt(FILLED, sequence))
     last = RETRIED[sequence - 1]
     assert view["statusHistory"] == RETRIED[:sequence]
@@ -98,12 +98,12 @@ def test_an_order_is_cut_at_each_sequence(sequence: int) -> None:
     assert view["txHash"] == ("5sig" if sequence == 9 else None)
     assert view["amountOut"] == ("149.25" if sequence == 9 else None)
     assert view["executedPrice"] == ("149.25" if sequence == 9 else None)
-    # Of the 150 that the second try was quoted, 0.75 are missing.
+    # The second attempt was quoted 150 and got 0.75 less.
     assert view["realisedSlippage"] == ("0.005" if sequence == 9 else None)
     assert view["failureReason"] is None
 
 
-def test_what_the_client_said_stands_in_every_view() -> None:
+def test_every_view_has_what_the_client_sent() -> None:
     for sequence in range(1, 10):
         view = ORDER.dump(OrderAt(FILLED, sequence))
         assert view["id"] == view["orderId"] == ORDER_ID
@@ -123,7 +123,7 @@ def test_the_failure_is_shown_only_at_failed() -> None:
     assert view["amountOut"] is view["executedPrice"] is view["txHash"] is None
 
 
-def test_without_a_sequence_the_order_is_as_it_is_now() -> None:
+def test_without_a_sequence_the_order_is_shown_as_it_is_now() -> None:
     assert ORDER.dump(OrderAt(FILLED)) == ORDER.dump(OrderAt(FILLED, 9))
 
 
@@ -132,14 +132,14 @@ def test_a_price_is_rounded_down_at_18_digits() -> None:
     assert ORDER.dump(OrderAt(third))["executedPrice"] == "0.333333333333333333"
 
 
-def test_an_exact_out_order_says_what_it_paid_when_it_has() -> None:
+def test_an_exact_out_order_shows_its_amount_in_once_filled() -> None:
     bought = an_order(*RETRIED, fill=Fill(10**7, 10**6, "5sig"), swap_mode=SwapMode.EXACT_OUT)
     for sequence in range(1, 9):
         view = ORDER.dump(OrderAt(bought, sequence))
         assert (view["swapMode"], view["amountIn"], view["amountOut"]) == ("exactOut", None, "1.00")
     view = ORDER.dump(OrderAt(bought))
     assert (view["amountIn"], view["amountOut"], view["executedPrice"]) == ("0.01", "1", "100")
-    # Quoted was 1 SOL, a hundred times as much as it paid.
+    # The quote was 1 SOL, a hundred times what it paid.
     assert view["realisedSlippage"] == "-0.99"
 
 
@@ -153,7 +153,7 @@ def test_an_exact_out_order_says_what_it_paid_when_it_has() -> None:
         (SwapMode.EXACT_OUT, Fill(1_010_000_000, 10**6, "5sig"), "0.01"),
     ],
 )
-def test_the_realised_slippage_is_worse_upwards_on_either_side(
+def test_a_higher_realised_slippage_is_worse_on_either_side(
     mode: SwapMode, fill: Fill, slippage: str
 ) -> None:
     assert ORDER.dump(OrderAt(an_order(*RETRIED, fill=fill, swap_mode=mode)))["realisedSlippage"] == slippage
@@ -176,12 +176,12 @@ def test_quotes_without_a_route_are_shown() -> None:
     assert (view["quotes"], view["route"]) == (refused.quotes, None)
 
 
-def test_a_confirmed_order_without_a_fill_is_a_fault() -> None:
+def test_a_confirmed_order_without_a_fill_is_an_error() -> None:
     with pytest.raises(ValueError, match="has no fill"):
         OrderAt(an_order(*RETRIED))
 
 
-def test_a_status_update_is_about_the_order_as_it_stood() -> None:
+def test_a_status_update_shows_the_order_as_of_its_entry() -> None:
     message = STATUS_UPDATE.dump(OrderAt(FILLED, 5))
     assert message == {
         "type": "status_update",
@@ -200,7 +200,7 @@ def test_a_page_ends_with_a_cursor_or_null() -> None:
     assert ORDER_LIST.dump({**page, "next_cursor": None})["nextCursor"] is None
 
 
-def test_an_order_follows_its_steps_one_by_one() -> None:
+def test_steps_are_applied_to_an_order_one_by_one() -> None:
     order = an_order(RETRIED[0], quoted=None)
     for each in RETRIED[1:]:
         order = order.after(
@@ -218,7 +218,7 @@ def test_an_order_follows_its_steps_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("sequence", [1, 2, 4])
-def test_a_step_that_is_not_the_next_is_refused(sequence: int) -> None:
+def test_a_step_out_of_sequence_is_rejected(sequence: int) -> None:
     order = an_order(*RETRIED[:2])
     with pytest.raises(ValueError, match=f"step {sequence} does not follow version 2"):
         order.after(Committed(ORDER_ID, entry(sequence, "building")))
@@ -232,8 +232,8 @@ def test_a_step_changes_a_copy() -> None:
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["listed when placed", "listed later"])
-def test_an_order_is_shown_without_knowing_its_tokens(listed: bool) -> None:
-    """Its tokens may have been listed by another instance, a moment ago."""
+def test_an_order_with_unknown_tokens_is_shown(listed: bool) -> None:
+    """Another instance may have just listed its tokens."""
     order = replace(
         an_order(*RETRIED[:8]), token_in="NEITHER", token_out="NOR", decimals_out=6 if listed else None
     )

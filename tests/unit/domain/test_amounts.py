@@ -1,4 +1,4 @@
-"""Amounts: every text is read exactly or refused, and written back without loss."""
+"""Amounts: every text is parsed exactly or rejected, and formatted without loss."""
 
 import re
 from fractions import Fraction
@@ -38,7 +38,7 @@ decimals = st.integers(0, 19)
         ("18446744073.709551615", 9, U64_MAX),
     ],
 )
-def test_a_plain_decimal_number_is_read_exactly(text: str, token_decimals: int, base_units: int) -> None:
+def test_a_plain_decimal_number_is_parsed_exactly(text: str, token_decimals: int, base_units: int) -> None:
     assert parse_amount(text, token_decimals) == base_units
 
 
@@ -63,13 +63,13 @@ def test_a_plain_decimal_number_is_read_exactly(text: str, token_decimals: int, 
         ),
     ],
 )
-def test_what_is_no_plain_decimal_number_is_refused(text: str) -> None:
+def test_other_texts_are_rejected(text: str) -> None:
     with pytest.raises(InvalidAmountError, match="plain decimal number"):
         parse_amount(text, 9)
 
 
 @pytest.mark.parametrize("text", ["0", "0.0", "0.000000"])
-def test_zero_is_refused(text: str) -> None:
+def test_zero_is_rejected(text: str) -> None:
     with pytest.raises(InvalidAmountError, match="greater than zero"):
         parse_amount(text, 6)
 
@@ -77,7 +77,7 @@ def test_zero_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "token_decimals"), [("0.1234567", 6), ("1.00000010", 6), ("1.1", 0), ("0.0000000001", 9)]
 )
-def test_more_decimals_than_the_token_has_are_refused(text: str, token_decimals: int) -> None:
+def test_more_decimals_than_the_token_has_are_rejected(text: str, token_decimals: int) -> None:
     with pytest.raises(InvalidAmountError, match=f"the token's {token_decimals} decimals"):
         parse_amount(text, token_decimals)
 
@@ -91,25 +91,27 @@ def test_more_decimals_than_the_token_has_are_refused(text: str, token_decimals:
         ("1." + "0" * 62, 6, 1_000_000),
     ],
 )
-def test_zeros_past_the_tokens_decimals_are_no_precision(text: str, token_decimals: int, amount: int) -> None:
+def test_trailing_zeros_past_the_tokens_decimals_are_accepted(
+    text: str, token_decimals: int, amount: int
+) -> None:
     assert parse_amount(text, token_decimals) == amount
 
 
 @pytest.mark.parametrize(("text", "token_decimals"), [(str(U64_MAX + 1), 0), ("18446744073.709551616", 9)])
-def test_more_than_a_token_account_holds_is_refused(text: str, token_decimals: int) -> None:
+def test_more_than_a_token_account_holds_is_rejected(text: str, token_decimals: int) -> None:
     with pytest.raises(InvalidAmountError, match="token account"):
         parse_amount(text, token_decimals)
 
 
 @pytest.mark.parametrize("text", ["9" * 5_000, "0" * 5_000, "1." + "0" * 5_000, "x" * 5_000])
-def test_a_text_of_thousands_of_digits_is_refused_unread(text: str) -> None:
+def test_a_text_of_thousands_of_digits_is_rejected_unparsed(text: str) -> None:
     with pytest.raises(InvalidAmountError, match="longer than 64 characters"):
         parse_amount(text, 9)
 
 
 @MODEST
 @given(st.text("0123456789..+-_eEx,\n \uff11٣", max_size=24), decimals)
-def test_exactly_what_has_the_contracts_form_and_fits_the_token_is_read(
+def test_exactly_the_texts_that_match_the_contract_and_fit_the_token_are_parsed(
     text: str, token_decimals: int
 ) -> None:
     match = AMOUNT.fullmatch(text)
@@ -124,7 +126,7 @@ def test_exactly_what_has_the_contracts_form_and_fits_the_token_is_read(
 
 @MODEST
 @given(amounts, decimals)
-def test_an_amount_survives_being_written_and_read(amount: int, token_decimals: int) -> None:
+def test_an_amount_survives_formatting_and_parsing(amount: int, token_decimals: int) -> None:
     text = format_amount(amount, token_decimals)
     assert parse_amount(text, token_decimals) == amount
     assert AMOUNT.fullmatch(text)
@@ -176,7 +178,7 @@ def test_a_price_is_exact_to_18_digits_rounded_down(
         (1, 19, U64_MAX, 0, "0.00000000000000000000000000000000000000542101086242752217"),
     ],
 )
-def test_a_price_in_digits(
+def test_a_price_as_text(
     amount_out: int, decimals_out: int, amount_in: int, decimals_in: int, text: str
 ) -> None:
     assert format_price(amount_out, decimals_out, amount_in, decimals_in) == text
@@ -248,5 +250,5 @@ def test_a_shortfall_is_a_fraction_rounded_up_at_eight_decimals(shortfall: int, 
         (-10, 5, "-2"),
     ],
 )
-def test_a_shortfall_in_digits(shortfall: int, expected: int, text: str) -> None:
+def test_a_shortfall_as_text(shortfall: int, expected: int, text: str) -> None:
     assert format_shortfall(shortfall, expected) == text

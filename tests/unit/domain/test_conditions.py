@@ -30,7 +30,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def facts(**changes: Any) -> PairFacts:
-    """Return facts of a pair with 9 and 6 decimals in which ``EVERYTHING`` just holds."""
+    """Return facts of a pair with 9 and 6 decimals that just meet ``EVERYTHING``."""
     given: dict[str, Any] = {
         "decimals_in": 9,
         "decimals_out": 6,
@@ -47,7 +47,7 @@ def met(data: dict[str, Any], now: datetime = NOW, **changes: Any) -> bool:
     return holds(parse_conditions(data, None), facts(**changes), ACCEPTED, now)
 
 
-def test_all_must_hold() -> None:
+def test_all_conditions_must_hold() -> None:
     conditions = parse_conditions(EVERYTHING, NOW)
     assert holds(conditions, facts(), ACCEPTED, NOW)
     assert conditions.not_before == NOW
@@ -68,13 +68,13 @@ def test_all_must_hold() -> None:
         (Kind.VOLUME, {"volume_out": {60: 1_000 * 10**6 - 1}.__getitem__}),
     ],
 )
-def test_what_is_missed_by_a_hair_does_not_hold(kind: Kind, changes: dict[str, Any]) -> None:
+def test_a_condition_missed_by_one_unit_does_not_hold(kind: Kind, changes: dict[str, Any]) -> None:
     conditions = parse_conditions(EVERYTHING, NOW)
     assert unmet(conditions, facts(**changes), ACCEPTED, NOW) is kind
     assert not holds(conditions, facts(**changes), ACCEPTED, NOW)
 
 
-def test_the_time_window_is_looked_at_first_and_ends_before_its_end() -> None:
+def test_the_time_window_is_checked_first_and_excludes_its_end() -> None:
     conditions = parse_conditions(EVERYTHING, NOW)
     moment = timedelta(microseconds=1)
     assert unmet(conditions, facts(price=None), ACCEPTED, NOW - moment) is Kind.TIME_WINDOW
@@ -83,7 +83,7 @@ def test_the_time_window_is_looked_at_first_and_ends_before_its_end() -> None:
     assert unmet(conditions, facts(), ACCEPTED, end) is Kind.TIME_WINDOW
 
 
-def test_a_condition_alone_asks_for_nothing_else() -> None:
+def test_a_single_condition_requires_nothing_else() -> None:
     nothing: dict[str, Any] = {"price": None, "liquidity_usd": None, "liquidity_out": 0, "newest": {}}
     assert met({"timeWindow": {"notBefore": "2027-01-15T12:00:00Z"}}, **nothing)
     assert met({"timeWindow": {"notAfter": "2027-01-15T12:00:01Z"}}, **nothing)
@@ -100,12 +100,12 @@ def test_a_condition_alone_asks_for_nothing_else() -> None:
 
 
 def path_to(where: str) -> tuple[str, ...]:
-    """Return a path that is written with slashes."""
+    """Return the path of a text with slashes."""
     return tuple(where.split("/")) if where else ()
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """Return ``EVERYTHING`` with a value put somewhere."""
+    """Return ``EVERYTHING`` with a value at a path."""
     data: dict[str, Any] = orjson.loads(orjson.dumps(EVERYTHING))
     *parents, name = path.split("/")
     place = data
@@ -116,7 +116,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("data", [None, [], "x", 1, True, {}])
-def test_conditions_are_an_object_and_one_at_least(data: Any) -> None:
+def test_conditions_are_an_object_with_at_least_one_member(data: Any) -> None:
     with pytest.raises(ConditionError) as failure:
         parse_conditions(data, NOW)
     assert failure.value.path == ()
@@ -145,7 +145,7 @@ def test_each_condition_is_an_object(kind: Kind, data: Any) -> None:
         ({"surprise": None}, "surprise", "Unknown field."),
     ],
 )
-def test_what_is_null_is_as_if_left_out(data: Any, where: str, detail: str) -> None:
+def test_null_is_the_same_as_omitted(data: Any, where: str, detail: str) -> None:
     with pytest.raises(ConditionError) as failure:
         parse_conditions(data, NOW)
     assert failure.value.path == path_to(where)
@@ -187,14 +187,14 @@ POSSIBLE: list[Any] = [
 
 
 @pytest.mark.parametrize(("data", "where"), IMPOSSIBLE)
-def test_what_no_market_can_meet_is_refused(data: Any, where: str) -> None:
+def test_a_condition_that_no_market_can_meet_is_rejected(data: Any, where: str) -> None:
     with pytest.raises(ConditionError) as failure:
         refuse_impossible(parse_conditions(data, NOW), 9, 6)
     assert failure.value.path == path_to(where)
 
 
 @pytest.mark.parametrize("data", POSSIBLE)
-def test_what_a_market_could_just_meet_is_not(data: Any) -> None:
+def test_a_condition_that_a_market_can_just_meet_is_accepted(data: Any) -> None:
     refuse_impossible(parse_conditions(data, NOW), 9, 6)
 
 
@@ -266,7 +266,7 @@ INVALID: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("where", "value"), INVALID)
-def test_what_is_not_valid_is_refused_where_it_is(where: str, value: Any) -> None:
+def test_an_invalid_value_is_rejected_with_its_path(where: str, value: Any) -> None:
     with pytest.raises(ConditionError) as failure:
         parse_conditions(changed(where, value), NOW)
     assert failure.value.path == path_to(where)
@@ -276,7 +276,7 @@ def test_what_is_not_valid_is_refused_where_it_is(where: str, value: Any) -> Non
 @pytest.mark.parametrize(
     "path", ["poolCreated/venue", "minLiquidity/amount", "volume/amount", "volume/seconds"]
 )
-def test_what_is_required_is_missed(path: str) -> None:
+def test_a_missing_required_member_is_reported(path: str) -> None:
     kind, name = path.split("/")
     given = {key: value for key, value in EVERYTHING[kind].items() if key != name} or {"x": 1}
     with pytest.raises(ConditionError) as failure:
@@ -285,13 +285,13 @@ def test_what_is_required_is_missed(path: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a/b~c", ""])
-def test_a_strange_name_is_in_the_path_as_it_is(name: str) -> None:
+def test_an_unusual_name_is_in_the_path_unchanged(name: str) -> None:
     with pytest.raises(ConditionError) as failure:
         parse_conditions({name: {}}, NOW)
     assert failure.value.path == (name,)
 
 
-def test_a_window_must_end_in_the_future_unless_it_was_stored() -> None:
+def test_a_window_must_end_in_the_future_unless_it_is_stored() -> None:
     over = {"timeWindow": {"notAfter": "2027-01-15T12:00:00Z"}}
     with pytest.raises(ConditionError):
         parse_conditions(over, NOW)
@@ -314,7 +314,7 @@ anything = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*Kind, "x"]), anything))
-def test_whatever_comes_is_read_or_refused(data: dict[str, Any]) -> None:
+def test_any_value_is_parsed_or_rejected(data: dict[str, Any]) -> None:
     try:
         parsed = parse_conditions(data, NOW)
     except ConditionError:
@@ -327,7 +327,7 @@ def view(pool_id: str, pair: tuple[str, str], amounts: tuple[int, int], opened_a
     return PoolView(PoolRef(pool_id, dex, *pair), "program", *amounts, None, opened_at)
 
 
-def test_facts_are_of_the_direct_pools_whichever_token_is_their_first() -> None:
+def test_facts_use_the_direct_pools_in_either_order_of_tokens() -> None:
     tapes = {"raydium:1": VolumeTape(), "meteora:1": VolumeTape(), "raydium:2": VolumeTape()}
     for tape, volume in zip(tapes.values(), (7, 70, 700), strict=True):
         tape.add(1_000, volume, 11 * volume)
@@ -353,14 +353,14 @@ def test_facts_are_of_the_direct_pools_whichever_token_is_their_first() -> None:
     assert facts_of(pools, None, None, 1_000).liquidity_usd is None
 
 
-def test_a_dollar_is_a_dollar() -> None:
+def test_usdc_is_valued_at_one_dollar() -> None:
     pools = PairPools("USDC", "NEW", 6, 6, [view("raydium:1", ("NEW", "USDC"), (5, 70))], {})
     made = facts_of(pools, None, None, 0)
     assert made.liquidity_usd == (140, 1)
     assert made.volume_out(60) == 0
 
 
-def test_a_pair_without_pools_has_facts_too() -> None:
+def test_a_pair_without_pools_has_facts() -> None:
     made = facts_of(PairPools("SOL", "NEW", 9, 0, [], {}), None, None, 0)
     assert (made.price, made.liquidity_out, made.liquidity_usd, made.newest) == (None, 0, None, {})
 
@@ -387,7 +387,7 @@ def test_a_late_trade_counts_when_it_arrives() -> None:
     assert tape.total(5, 100) == (3, 3)
 
 
-def test_a_tape_stays_short_and_forgets_nothing_of_the_last_hour() -> None:
+def test_a_tape_stays_short_and_keeps_the_last_hour() -> None:
     tape, draw = VolumeTape(), Random(1)
     second, hour = 0, deque[int]()
     for _ in range(30_000):

@@ -38,7 +38,7 @@ def test_every_code_has_a_remedy_and_a_text(code: FailureCode) -> None:
     assert (remedy is Remedy.NONE) == (code in PERMANENT)
 
 
-def test_no_two_codes_say_the_same() -> None:
+def test_every_code_has_a_unique_text() -> None:
     assert len({describe(code)[1] for code in FailureCode}) == len(FailureCode)
 
 
@@ -47,7 +47,7 @@ def test_a_failure_with_its_own_text_keeps_its_remedy() -> None:
     assert (failure.detail, failure.remedy) == ("Not today.", Remedy.NONE)
 
 
-def test_three_retries_follow_after_2_4_and_8_seconds() -> None:
+def test_the_three_retries_wait_2_4_and_8_seconds() -> None:
     failure = Failure.of(FailureCode.SLIPPAGE_EXCEEDED)
     assert [POLICY.delay_ms(failure, attempts) for attempts in (1, 2, 3, 4)] == [2_000, 4_000, 8_000, None]
 
@@ -82,7 +82,7 @@ def test_jitter_is_small_compared_to_the_first_delay(base_delay_ms: int) -> None
 
 
 @pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
-def test_a_transient_refusal_of_a_pool_is_retried_with_a_new_quote(kind: type[errors.AmmError]) -> None:
+def test_a_transient_error_of_a_pool_is_retried_with_a_new_quote(kind: type[errors.AmmError]) -> None:
     if kind.transient:
         refusal = kind(0) if kind is errors.BinArrayMissingError else kind("refused")
         for code in (reason_of(refusal), code_of(refusal)):

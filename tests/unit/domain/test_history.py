@@ -1,4 +1,4 @@
-"""The entries of an order's history: what each tells, and what of it clients see."""
+"""The entries of an order's history: what each contains, and the part that clients see."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from tests.unit.domain.test_conditions import ACCEPTED, EVERYTHING, NOW, facts
 AT = "2027-01-15T12:00:00.000000Z"
 
 
-def test_what_was_observed_is_ready_for_json() -> None:
+def test_observations_are_serialisable_as_json() -> None:
     seen = observed(parse_conditions(EVERYTHING, NOW), facts(), ACCEPTED)
     assert orjson.loads(orjson.dumps(seen)) == {
         "price": "1.6",
@@ -38,7 +38,7 @@ def test_of_several_new_pools_the_latest_is_named() -> None:
     assert observed(conditions, facts(newest=newest), ACCEPTED)["poolId"] == "later"
 
 
-def test_clients_see_what_all_entries_have_first_and_never_the_write() -> None:
+def test_clients_see_the_common_members_first_and_never_the_write_id() -> None:
     # The order in which PostgreSQL returns the members of a JSONB object: by length, then by letter.
     stored: StoredEntry = {
         "venue": "raydium",
@@ -56,7 +56,7 @@ def test_clients_see_what_all_entries_have_first_and_never_the_write() -> None:
     assert history.opened(AT) == {"sequence": 2, "status": "open", "timestamp": AT}
 
 
-def test_a_transaction_tells_its_quote_and_its_limits_in_display_units() -> None:
+def test_a_transaction_entry_has_its_quote_and_limits_in_display_units() -> None:
     leg = Leg(Dex.RAYDIUM, "p", "SOL", "USDC", 1_500_000_000, 225_500_000, 0, 0, 0)
     route = Route(SwapMode.EXACT_IN, "SOL", "USDC", (Path((leg,)),), 0)
     transaction = SignedTransaction("5sig", "paper", b"", 1_500_000_000, 223_245_000, 9)
@@ -70,25 +70,25 @@ def test_a_transaction_tells_its_quote_and_its_limits_in_display_units() -> None
     }
 
 
-def test_a_landing_is_told_where_the_venue_knows_it() -> None:
+def test_a_landing_has_its_slot_if_the_venue_knows_it() -> None:
     fill = Fill(1, 1, "5sig")
     assert history.landed(fill, None) == {"txHash": "5sig"}
     assert history.landed(fill, Landing(7, AT)) == {"txHash": "5sig", "landedSlot": 7, "landedAt": AT}
 
 
-def test_a_failure_is_told_with_its_attempt_and_an_end_without_one() -> None:
+def test_a_failed_attempt_has_its_number_and_an_end_has_none() -> None:
     failure = Failure.of(FailureCode.NO_ROUTE)
     reason = {"reason": "no_route", "detail": "No pool trades this pair."}
     assert history.attempt_failed(2, failure) == {"attempt": 2, **reason}
     assert history.ended(failure) == reason
 
 
-def test_a_limit_order_tells_the_price_that_it_was_quoted() -> None:
+def test_a_limit_order_entry_has_the_quoted_price() -> None:
     assert history.price_reached("SOL", 2 * 10**9, "USDC", 301 * 10**6) == {"triggeredBy": {"price": "150.5"}}
 
 
 @pytest.mark.parametrize("name", AMENDABLE)
-def test_each_term_that_may_be_amended_is_told_and_followed_in_both_directions(name: str) -> None:
+def test_each_amendable_term_is_recorded_and_applied_in_both_directions(name: str) -> None:
     before = Terms(100, "GTC", "1", 1, {"price": {"above": "1"}}, AT)
     nothing: Any = {AMENDABLE[name]: None}
     after = replace(before, **nothing)

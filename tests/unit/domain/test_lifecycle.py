@@ -13,7 +13,7 @@ from service.domain.lifecycle import (
     next_statuses,
 )
 
-# Written out here a second time: a change of the machine has to be made twice, on purpose.
+# Repeated here on purpose: a change of the machine needs a change of this test.
 EXPECTED = {
     ("pending", "start"): "routing",
     ("pending", "rest"): "open",
@@ -45,7 +45,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(("status", "trigger"), list(product(Status, Event)))
-def test_every_pair_leads_where_the_table_says_or_nowhere(status: Status, trigger: Event) -> None:
+def test_every_pair_is_a_row_of_the_table_or_invalid(status: Status, trigger: Event) -> None:
     expected = EXPECTED.get((status.value, trigger.value))
     if expected is None:
         with pytest.raises(IllegalTransitionError, match=f"{trigger} is not possible in {status}"):
@@ -54,7 +54,7 @@ def test_every_pair_leads_where_the_table_says_or_nowhere(status: Status, trigge
         assert next_status(status, trigger) == Status(expected)
 
 
-def test_the_table_has_no_row_for_what_does_not_exist() -> None:
+def test_the_table_has_only_existing_statuses_and_events() -> None:
     assert {status for status, _ in EXPECTED} <= set(Status)
     assert {trigger for _, trigger in EXPECTED} == set(Event)
 
@@ -71,7 +71,7 @@ def test_the_terminal_statuses_are_those_of_the_contract() -> None:
     assert {str(status) for status in TERMINAL} == {"confirmed", "failed", "cancelled", "expired"}
 
 
-def test_a_market_order_that_goes_well_takes_each_step_once() -> None:
+def test_a_market_order_without_failures_takes_each_step_once() -> None:
     status, life = Status.PENDING, ["pending"]
     for trigger in (Event.START, Event.QUOTED, Event.PREPARED, Event.LANDED):
         status = next_status(status, trigger)
@@ -80,17 +80,17 @@ def test_a_market_order_that_goes_well_takes_each_step_once() -> None:
 
 
 @pytest.mark.parametrize("status", [Status.ROUTING, Status.BUILDING, Status.SUBMITTED])
-def test_a_try_may_fail_at_every_step_of_execution(status: Status) -> None:
+def test_an_attempt_may_fail_at_every_step_of_execution(status: Status) -> None:
     assert next_status(status, Event.RETRY) is Status.PENDING
     assert next_status(status, Event.FAIL) is Status.FAILED
 
 
 @pytest.mark.parametrize("status", Status)
-def test_what_may_follow_a_status_is_what_its_triggers_lead_to(status: Status) -> None:
+def test_the_successors_of_a_status_follow_from_its_events(status: Status) -> None:
     assert next_statuses(status) == {after for (before, _), after in EXPECTED.items() if before == status}
 
 
-def test_an_order_rests_before_its_first_try_and_between_tries() -> None:
+def test_an_order_rests_before_its_first_attempt_and_between_attempts() -> None:
     status, life = Status.PENDING, ["pending"]
     for trigger in (
         *(Event.REST, Event.AMEND, Event.FIRE, Event.QUOTED, Event.REST),

@@ -39,7 +39,7 @@ def test_a_limit_is_rounded_up(
 
 
 @given(u64s, prices, decimals, decimals)
-def test_a_limit_is_the_least_that_pays_the_price(
+def test_a_limit_is_the_least_amount_that_pays_the_price(
     amount_in: int, price: str, decimals_in: int, decimals_out: int
 ) -> None:
     wanted = Fraction(price) * Fraction(amount_in, 10**decimals_in) * 10**decimals_out
@@ -75,17 +75,17 @@ def test_a_limit_is_the_least_that_pays_the_price(
         ("18446744073709551616", "more than a token account"),
     ],
 )
-def test_what_is_no_price_is_refused_with_a_reason(price: str, why: str) -> None:
+def test_an_invalid_price_is_rejected_with_a_reason(price: str, why: str) -> None:
     with pytest.raises(InvalidAmountError, match=why):
         limit_out(1, price, 0, 0)
 
 
-def test_a_long_price_is_fine_as_long_as_the_result_fits() -> None:
+def test_a_long_price_is_valid_if_the_result_fits() -> None:
     assert limit_out(10**9, "0." + "0" * 40 + "1" * 22, 9, 6) == 1
 
 
 @given(u64s, u64s, u64s, u64s)
-def test_keys_are_in_the_order_of_prices(out: int, per: int, other_out: int, other_per: int) -> None:
+def test_keys_sort_like_prices(out: int, per: int, other_out: int, other_per: int) -> None:
     key, other = price_key(out, per), price_key(other_out, other_per)
     assert key <= Fraction(out, per) * 2**64 < key + 1
     if Fraction(out, per) >= Fraction(other_out, other_per):

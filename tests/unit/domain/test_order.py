@@ -1,4 +1,4 @@
-"""The order: what is the same request, what rests, and how it begins."""
+"""The order: which requests are the same, which orders rest, and the first status."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -42,7 +42,7 @@ def limit(time_in_force: TimeInForce) -> NewOrder:
     return replace(MARKET, order_type=OrderType.LIMIT, terms=Terms(100, time_in_force, "1", 1))
 
 
-def test_an_accepted_order_is_what_was_placed_at_its_first_entry() -> None:
+def test_an_accepted_order_is_the_placed_one_at_its_first_entry() -> None:
     order = Order.accepted(MARKET, AT)
     for field in fields(OrderRequest):
         assert getattr(order, field.name) == getattr(MARKET, field.name)
@@ -62,20 +62,18 @@ def test_an_accepted_order_is_what_was_placed_at_its_first_entry() -> None:
         ({"amount": 1}, False),
     ],
 )
-def test_a_request_is_the_same_whatever_its_terms_and_notation(
-    changes: dict[str, Any], *, same: bool
-) -> None:
+def test_requests_with_an_equal_swap_are_the_same(changes: dict[str, Any], *, same: bool) -> None:
     assert MARKET.is_same_swap(replace(MARKET, **changes)) is same
 
 
-def test_what_waits_for_a_condition_rests() -> None:
+def test_an_order_that_waits_for_a_condition_rests() -> None:
     resting = {time_in_force for time_in_force in TimeInForce if limit(time_in_force).rests}
     assert resting == {TimeInForce.GTC, TimeInForce.GTD}
     assert SNIPER.rests
     assert not MARKET.rests
 
 
-def test_what_is_for_now_is_submitted_soon_or_not_at_all() -> None:
+def test_an_ioc_or_fok_order_has_a_submission_deadline() -> None:
     for time_in_force in (TimeInForce.IOC, TimeInForce.FOK):
         assert submission_time_s(limit(time_in_force), 0) == IMMEDIATE_S
     assert submission_time_s(MARKET, 0) is None
@@ -84,5 +82,5 @@ def test_what_is_for_now_is_submitted_soon_or_not_at_all() -> None:
     assert submission_time_s(SNIPER, 30) is None
 
 
-def test_the_terms_of_one_type_are_terms() -> None:
+def test_the_terms_of_each_type_are_terms() -> None:
     assert set(TERM_OWNERS) <= {field.name for field in fields(Terms)}

@@ -1,4 +1,4 @@
-"""What is kept of an attempt's routing: in the members, and in the order of members, that clients see."""
+"""The stored routing of an attempt, with the members and their order that clients see."""
 
 import orjson
 
@@ -24,7 +24,7 @@ QUOTE = (
 NO_QUOTE = b'{"venue":"meteora","poolId":"meteora:1","reason":"quotes_unavailable"}'
 
 
-def test_a_choice_is_kept_with_every_answer_and_what_it_beat() -> None:
+def test_a_choice_is_stored_with_every_quote_and_the_runner_up() -> None:
     record = record_choice(CHOICE)
     assert orjson.dumps(record.quotes) == b"[" + QUOTE % b"true" + b"," + NO_QUOTE + b"]"
     assert orjson.dumps(record.route) == (
@@ -42,7 +42,7 @@ def test_a_choice_is_kept_with_every_answer_and_what_it_beat() -> None:
     )
 
 
-def test_quotes_of_which_none_could_be_taken_have_no_route() -> None:
+def test_quotes_without_a_usable_one_have_no_route() -> None:
     record = record_refusal(CHOICE.quotes, "SOL", "USDC")
     assert orjson.dumps(record.quotes) == b"[" + QUOTE % b"false" + b"," + NO_QUOTE + b"]"
     assert record.route is None

@@ -15,7 +15,7 @@ from service.domain.timestamps import InvalidTimestampError, format_timestamp, p
         ("2030-01-31T23:59:59.1234567-01:30", "2030-02-01T01:29:59.123456Z"),
     ],
 )
-def test_a_time_is_read_into_utc(text: str, utc: str) -> None:
+def test_a_time_is_parsed_into_utc(text: str, utc: str) -> None:
     at = parse_timestamp(text)
     assert at.tzinfo is UTC
     assert format_timestamp(at) == utc
@@ -27,7 +27,7 @@ def test_a_time_is_read_into_utc(text: str, utc: str) -> None:
     [
         "",
         "2030-01-31",
-        "2030-01-31T12:00:00",  # whose?
+        "2030-01-31T12:00:00",  # without an offset
         "2030-01-31 12:00:00Z",
         "2030-01-31t12:00:00z",
         "2030-02-30T12:00:00Z",
@@ -37,10 +37,10 @@ def test_a_time_is_read_into_utc(text: str, utc: str) -> None:
         "２０３０-01-31T12:00:00Z",  # noqa: RUF001 - digits to Python, not to RFC 3339
     ],
 )
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_an_invalid_time_is_rejected(text: str) -> None:
     with pytest.raises(InvalidTimestampError):
         parse_timestamp(text)
 
 
-def test_a_time_is_written_to_the_microsecond() -> None:
+def test_a_time_is_formatted_to_the_microsecond() -> None:
     assert format_timestamp(datetime(2030, 1, 31, 12, tzinfo=UTC)) == "2030-01-31T12:00:00.000000Z"

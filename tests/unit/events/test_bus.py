@@ -1,4 +1,4 @@
-"""The bus: what one instance has committed reaches the feeds of all, once each."""
+"""The bus: each commit of an instance reaches the feeds of every instance once."""
 
 from typing import cast
 
@@ -89,7 +89,7 @@ groups = st.lists(steps, max_size=4)
 
 @MODEST
 @given(groups)
-def test_a_group_reaches_another_instance_as_it_was(group: list[Committed]) -> None:
+def test_a_group_reaches_another_instance_unchanged(group: list[Committed]) -> None:
     here, there = BusHarness(HERE), BusHarness(THERE)
     here.bus.publish(group)
     there.bus.channel.take(here.message)
@@ -98,7 +98,7 @@ def test_a_group_reaches_another_instance_as_it_was(group: list[Committed]) -> N
 
 @MODEST
 @given(groups)
-def test_the_instance_s_own_feeds_get_each_step_directly_and_once(group: list[Committed]) -> None:
+def test_the_instances_own_feeds_get_each_step_directly_and_once(group: list[Committed]) -> None:
     here = BusHarness(HERE)
     here.bus.publish(group)
     here.bus.channel.take(here.message)
@@ -111,7 +111,7 @@ def test_a_group_is_one_message_on_the_channel() -> None:
     assert [command[:2] for command in here.sent] == [("PUBLISH", f"oee:{DEPLOYMENT}:steps")]
 
 
-def test_a_message_of_another_deployment_is_dropped_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_message_of_another_deployment_is_dropped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     here, there = BusHarness(HERE), BusHarness(THERE)
     here.bus.publish([Committed("a", accepted(NOW))])
     there.bus.channel.take(b"f" + here.message[1:])
@@ -119,7 +119,7 @@ def test_a_message_of_another_deployment_is_dropped_and_said(caplog: pytest.LogC
     assert "not this deployment's" in caplog.text
 
 
-def test_an_amount_that_no_json_number_holds_exactly_arrives_exactly() -> None:
+def test_an_amount_beyond_the_exact_range_of_a_double_arrives_exactly() -> None:
     here, there = BusHarness(HERE), BusHarness(THERE)
     fill = Fill(2**53 + 1, U64_MAX, "sig")
     here.bus.publish([Committed("a", accepted(NOW), fill=fill)])
@@ -140,9 +140,7 @@ def test_an_amount_that_no_json_number_holds_exactly_arrives_exactly() -> None:
         b'[["a",{},["x",null,null],null,null,null]]',
     ],
 )
-def test_a_message_that_is_none_of_ours_is_logged_and_dropped(
-    body: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_invalid_message_is_logged_and_dropped(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
     there = BusHarness(THERE)
     there.bus.channel.take(sent_by(HERE, body))
     assert there.taken == []
@@ -152,14 +150,14 @@ def test_a_message_that_is_none_of_ours_is_logged_and_dropped(
 @pytest.mark.parametrize(
     "body", [b'[["a",{},null,[]]]', b'[["a",{},null,["1"]]]', b'[["a",{},null,["1","1"]]]']
 )
-def test_a_message_with_half_a_fill_is_dropped(body: bytes) -> None:
+def test_a_message_with_an_incomplete_fill_is_dropped(body: bytes) -> None:
     there = BusHarness(THERE)
     there.bus.channel.take(sent_by(HERE, body))
     assert there.taken == []
 
 
 @pytest.mark.parametrize("entry", [b"{}", b"1", b"null", b'{"sequence":"x"}'])
-async def test_a_message_whose_entry_is_no_entry_is_dropped(entry: bytes) -> None:
+async def test_a_message_with_an_invalid_entry_is_dropped(entry: bytes) -> None:
     _, feeds = make(one=1)
     watcher = await see(feeds)
     bus = Bus(

@@ -47,7 +47,7 @@ def order_at(version: int, order_id: str = "one") -> Order:
 
 
 class StoredOrders:
-    """The store's side: how far each order has come. While it is not ``free``, a read waits."""
+    """The store's orders, each at a version. While it is not ``free``, a read waits."""
 
     def __init__(self, **versions: int) -> None:
         self.stored = versions
@@ -100,7 +100,7 @@ async def see(feeds: Feeds, after: int = 0) -> Watcher:
     return watcher
 
 
-async def test_what_is_committed_is_seen_at_once() -> None:
+async def test_a_committed_step_is_delivered_at_once() -> None:
     _, feeds = make(one=1)
     watcher = await see(feeds)
     for step in STEPS[1:]:
@@ -110,19 +110,19 @@ async def test_what_is_committed_is_seen_at_once() -> None:
     assert watcher.task.done()
 
 
-async def test_steps_that_come_while_the_order_is_read_are_neither_lost_nor_doubled() -> None:
+async def test_steps_that_arrive_during_a_read_are_delivered_once() -> None:
     stored, feeds = make(one=2)
     stored.free.clear()
     seeing = asyncio.create_task(see(feeds))
     await settle()
-    feeds.take(STEPS[1:4])  # the first of them is in what is being read
+    feeds.take(STEPS[1:4])  # the running read includes the first one
     stored.free.set()
     watcher = await seeing
     assert watcher.seen == [1, 2, 3, 4]
     await watcher.leave()
 
 
-async def test_a_step_that_comes_twice_is_seen_once() -> None:
+async def test_a_duplicate_step_is_delivered_once() -> None:
     _, feeds = make(one=1)
     watcher = await see(feeds)
     feeds.take([STEPS[1], STEPS[1], STEPS[0]])
@@ -141,7 +141,7 @@ async def test_a_gap_is_filled_from_the_store() -> None:
     await watcher.leave()
 
 
-async def test_a_gap_that_cannot_be_read_is_read_at_the_next_step() -> None:
+async def test_a_gap_whose_read_fails_is_read_at_the_next_step() -> None:
     stored, feeds = make(one=1)
     watcher = await see(feeds)
     stored.stored["one"] = 4
@@ -152,11 +152,11 @@ async def test_a_gap_that_cannot_be_read_is_read_at_the_next_step() -> None:
     await watcher.leave()
 
 
-async def test_a_read_that_is_overtaken_by_messages_takes_nothing_back() -> None:
+async def test_a_read_older_than_the_messages_reverts_nothing() -> None:
     stored, feeds = make(one=1)
     watcher = await see(feeds)
     stored.free.clear()
-    feeds.take([STEPS[2]])  # a gap: the order is read, as the store still has it
+    feeds.take([STEPS[2]])  # a gap: the order is read, in the store's older version
     await settle()
     feeds.take(STEPS[1:4])
     stored.free.set()
@@ -167,7 +167,7 @@ async def test_a_read_that_is_overtaken_by_messages_takes_nothing_back() -> None
     assert watcher.seen == [1, 2, 3, 4, 5]
 
 
-async def test_watchers_of_an_order_share_one_read_however_late_they_come() -> None:
+async def test_watchers_of_an_order_share_one_read() -> None:
     stored, feeds = make(one=1)
     first = await see(feeds)
     feeds.take(STEPS[1:3])
@@ -210,7 +210,7 @@ async def test_nothing_is_kept_of_an_order_without_watchers() -> None:
     assert feeds._watched == {}
 
 
-async def test_a_lost_last_message_is_made_up_for_by_comparing() -> None:
+async def test_a_lost_last_message_is_found_by_the_comparison() -> None:
     stored, feeds = make(one=4)
     watcher = await see(feeds)
     stored.stored["one"] = 5
@@ -219,7 +219,7 @@ async def test_a_lost_last_message_is_made_up_for_by_comparing() -> None:
     assert (watcher.seen, stored.reads) == ([1, 2, 3, 4, 5], 2)
 
 
-async def test_comparing_goes_on_every_second_even_after_postgresql_was_away() -> None:
+async def test_the_comparison_continues_after_an_outage_of_postgresql() -> None:
     stored, feeds = make(clock := ManualClock(), one=4)
     feeds.start()
     watcher = await see(feeds)
@@ -235,7 +235,7 @@ async def test_comparing_goes_on_every_second_even_after_postgresql_was_away() -
 
 @MODEST
 @given(st.lists(st.sampled_from(range(5))), st.integers(1, 5), st.integers(0, 5))
-def test_whatever_arrives_in_whatever_order_each_entry_is_seen_once_in_order(
+def test_messages_in_any_order_deliver_each_entry_once_in_order(
     arrivals: list[int], read_at: int, after: int
 ) -> None:
     async def run() -> list[int]:
@@ -256,7 +256,7 @@ def test_whatever_arrives_in_whatever_order_each_entry_is_seen_once_in_order(
     assert asyncio.run(run()) == list(range(after + 1, 6))
 
 
-async def test_nothing_is_kept_of_watchers_that_left_while_another_stays() -> None:
+async def test_nothing_is_kept_of_a_closed_watch_while_another_is_open() -> None:
     _, feeds = make(one=1)
     stays = await see(feeds)
     for _ in range(100):
@@ -266,7 +266,7 @@ async def test_nothing_is_kept_of_watchers_that_left_while_another_stays() -> No
     assert kept == 1
 
 
-async def test_early_steps_that_come_out_of_order_are_all_seen() -> None:
+async def test_early_steps_out_of_order_are_all_delivered() -> None:
     stored, feeds = make(one=1)
     stored.free.clear()
     seeing = asyncio.create_task(see(feeds))

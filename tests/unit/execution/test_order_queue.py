@@ -1,4 +1,4 @@
-"""The order queue: wake-ups on Redis or in this process, and what is noted for the sweep."""
+"""The order queue: wake-ups on Redis or in this process, and requests to the sweep."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ from tests.support.clock import ManualClock, settle
 
 
 class Stream:
-    """The wake-ups on Redis, while it is there."""
+    """The wake-ups on Redis, while it is available."""
 
     def __init__(self) -> None:
         self.available = True
@@ -51,7 +51,7 @@ async def test_wake_ups_go_to_redis_and_without_it_to_this_process(queue: OrderQ
     assert [queue.pop_local() for _ in range(3)] == ["c", "d", None]
 
 
-async def test_what_has_no_room_here_is_put_back(
+async def test_wake_ups_beyond_the_local_limit_are_left_to_the_sweep(
     queue: OrderQueue, stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(order_queue, "_LOCAL_LIMIT", 2)
@@ -60,9 +60,7 @@ async def test_what_has_no_room_here_is_put_back(
     assert (await queue.length(), queue.spent) == (2, {"c"})
 
 
-async def test_once_closed_what_waits_here_and_what_comes_is_put_back(
-    queue: OrderQueue, stream: Stream
-) -> None:
+async def test_a_closed_queue_returns_waiting_and_new_orders(queue: OrderQueue, stream: Stream) -> None:
     stream.available = False
     await queue.enqueue(["a", "b"])
     queue.close_local()
@@ -72,7 +70,7 @@ async def test_once_closed_what_waits_here_and_what_comes_is_put_back(
     assert await queue.length() == 0
 
 
-async def test_a_check_is_due_at_its_time_and_once(queue: OrderQueue, clock: ManualClock) -> None:
+async def test_a_check_is_due_once_at_its_time(queue: OrderQueue, clock: ManualClock) -> None:
     for delay_ms in (300, 100, 100):
         queue.check_after(delay_ms)
     due = []

@@ -23,7 +23,7 @@ PRICE_IS_GONE = {
     FailureCode.POOL_NOT_OPEN,
     FailureCode.UNSUPPORTED_POOL,
 }
-"""What the market can make good; a limit order waits for that."""
+"""Failures that a better market resolves; a limit order waits for it."""
 
 FOR_GOOD = {code for code in FailureCode if Failure.of(code).remedy is Remedy.NONE}
 
@@ -72,7 +72,7 @@ def test_market_and_sniper_orders_are_retried_unless_the_failure_is_permanent(
 
 @pytest.mark.parametrize("time_in_force", [TimeInForce.GTC, TimeInForce.GTD])
 @pytest.mark.parametrize("code", FailureCode)
-def test_a_limit_order_whose_price_is_gone_rests_however_often(
+def test_a_limit_order_whose_price_is_gone_always_rests_again(
     time_in_force: TimeInForce, code: FailureCode
 ) -> None:
     failure = Failure.of(code)
@@ -86,7 +86,7 @@ def test_a_limit_order_whose_price_is_gone_rests_however_often(
             assert following == Next(Event.RETRY, failure, 2_000 << attempts - 1)
 
 
-def test_tries_of_before_the_last_rest_do_not_count() -> None:
+def test_attempts_before_the_last_rest_do_not_count() -> None:
     order = an_order(OrderType.LIMIT, TimeInForce.GTC, attempts=1, before=50)
     failure = Failure.of(FailureCode.TRANSACTION_FAILED)
     assert POLICY.after(order, failure, FEW) == Next(Event.RETRY, failure, 2_000)
@@ -94,16 +94,18 @@ def test_tries_of_before_the_last_rest_do_not_count() -> None:
 
 @pytest.mark.parametrize("time_in_force", [TimeInForce.IOC, TimeInForce.FOK])
 @pytest.mark.parametrize("code", FailureCode)
-def test_now_or_never_ends_with_whatever_fails_first(time_in_force: TimeInForce, code: FailureCode) -> None:
+def test_an_ioc_or_fok_order_ends_with_its_first_failure(
+    time_in_force: TimeInForce, code: FailureCode
+) -> None:
     failure = Failure.of(code)
     following = POLICY.after(an_order(OrderType.LIMIT, time_in_force), failure, FEW)
     assert (following.trigger, following.delay_ms) == (Event.EXPIRE, None)
     assert following.failure.code is FailureCode.NOT_FILLED_IMMEDIATELY
-    # Why it was not is told as well.
+    # The reason for it is stored as well.
     assert failure.detail in following.failure.detail
 
 
-def test_without_retries_the_first_failure_is_the_end() -> None:
+def test_without_retries_the_first_failure_is_final() -> None:
     policy = RetryPolicy(max_retries=0, base_delay_ms=2_000, max_history_entries=200)
     failure = Failure.of(FailureCode.TRANSACTION_FAILED)
     assert policy.after(an_order(), failure, FEW) == Next(Event.FAIL, failure)
@@ -111,18 +113,18 @@ def test_without_retries_the_first_failure_is_the_end() -> None:
     assert policy.after(an_order(OrderType.LIMIT, TimeInForce.GTC), gone, FEW) == Next(Event.REST, gone)
 
 
-def test_an_order_that_would_rest_again_has_failed_when_its_history_is_full() -> None:
+def test_an_order_with_a_full_history_fails_instead_of_resting_again() -> None:
     order, gone = an_order(OrderType.LIMIT, TimeInForce.GTC), Failure.of(FailureCode.LIMIT_NOT_REACHED)
     full = POLICY.max_history_entries + ROOM_TO_RETURN
     assert POLICY.after(order, gone, full - 1) == Next(Event.REST, gone)
     following = POLICY.after(order, gone, full)
     assert (following.trigger, following.delay_ms) == (Event.FAIL, None)
     assert following.failure.code is FailureCode.HISTORY_FULL
-    # Why it would rest is told as well.
+    # The reason why it would rest is stored as well.
     assert gone.detail in following.failure.detail
 
 
-def test_a_full_history_takes_no_try_from_an_order() -> None:
+def test_a_full_history_costs_an_order_no_attempt() -> None:
     failure = Failure.of(FailureCode.TRANSACTION_FAILED)
     for order in (an_order(), an_order(OrderType.LIMIT, TimeInForce.GTC)):
         assert POLICY.after(order, failure, 10_000) == Next(Event.RETRY, failure, 2_000)

@@ -6,7 +6,7 @@ from service.execution.running import RunningOrders
 from tests.support.clock import settle
 
 
-async def test_an_order_is_worked_on_once_at_a_time() -> None:
+async def test_an_order_has_one_task_at_a_time() -> None:
     running = RunningOrders()
     assert running.begin("a")
     assert not running.was_woken("a")
@@ -45,7 +45,7 @@ async def test_all_work_is_cancelled() -> None:
     task = asyncio.create_task(work())
     await settle()
     running.begin("b")
-    # Cancelled before it has begun.
+    # Cancelled before it starts.
     running.set_aside("b", asyncio.sleep(3_600))
     running.end("b")
     await running.cancel()

@@ -18,7 +18,7 @@ MODEST = settings(max_examples=50, deadline=None)
 
 
 class Statement:
-    """A statement whose answers the test decides; ``faults`` are raised by the next runs, in order.
+    """A statement with results that the test sets; the next runs raise ``faults``, in order.
 
     An item is written as its key and a number: ``a1``. While the statement is not ``free``, a run waits.
     """
@@ -71,14 +71,14 @@ def away(*, unknown: bool) -> UnavailableError:
     return UnavailableError("away", unknown=unknown)
 
 
-async def test_what_is_submitted_in_one_turn_of_the_loop_is_one_group(
+async def test_items_submitted_in_one_iteration_of_the_loop_form_one_group(
     batcher: Batcher[str, str], statement: Statement
 ) -> None:
     assert await submit(batcher, "a1", "b1", "c1") == ["a1 done", "b1 done", "c1 done"]
     assert statement.groups == [["a1", "b1", "c1"]]
 
 
-async def test_what_comes_while_a_statement_is_on_its_way_goes_into_the_next(
+async def test_items_submitted_during_a_statement_go_into_the_next(
     batcher: Batcher[str, str], statement: Statement
 ) -> None:
     statement.free.clear()
@@ -95,7 +95,9 @@ async def test_what_comes_while_a_statement_is_on_its_way_goes_into_the_next(
     st.lists(st.sampled_from([f"{key}{number}" for key in "abc" for number in range(9)]), unique=True),
     st.integers(1, 5),
 )
-def test_groups_are_bounded_hold_a_key_once_and_keep_each_keys_order(items: list[str], largest: int) -> None:
+def test_groups_are_bounded_have_unique_keys_and_keep_the_order_of_each_key(
+    items: list[str], largest: int
+) -> None:
     async def run() -> Statement:
         statement = Statement()
         results = await submit(make(statement, ManualClock(), largest=largest), *items)
@@ -139,7 +141,7 @@ async def test_an_unexpected_error_is_raised_to_its_caller_and_stops_nothing(
 
 
 @pytest.mark.parametrize("unknown", [True, False])
-async def test_a_patient_batcher_repeats_with_growing_pauses_until_it_is_answered(
+async def test_a_patient_batcher_retries_with_growing_pauses_until_it_succeeds(
     batcher: Batcher[str, str], statement: Statement, clock: ManualClock, unknown: bool
 ) -> None:
     statement.faults = [away(unknown=unknown) for _ in range(7)]
@@ -150,7 +152,7 @@ async def test_a_patient_batcher_repeats_with_growing_pauses_until_it_is_answere
     assert clock.sleeps_s == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
 
 
-async def test_an_impatient_batcher_says_at_once_that_postgresql_is_away(
+async def test_an_impatient_batcher_reports_an_outage_of_postgresql_at_once(
     statement: Statement, clock: ManualClock
 ) -> None:
     batcher = make(statement, clock, patient=False)
@@ -160,7 +162,7 @@ async def test_an_impatient_batcher_says_at_once_that_postgresql_is_away(
     assert await batcher.submit("a1") == "a1 done"
 
 
-async def test_an_item_given_up_before_it_was_sent_is_never_sent(
+async def test_an_item_cancelled_before_it_was_sent_is_never_sent(
     batcher: Batcher[str, str], statement: Statement
 ) -> None:
     statement.free.clear()
@@ -175,7 +177,7 @@ async def test_an_item_given_up_before_it_was_sent_is_never_sent(
     assert statement.groups == [["a1"]]
 
 
-async def test_an_item_given_up_between_two_tries_of_which_none_was_sent_is_never_sent(
+async def test_an_item_cancelled_between_two_unsent_attempts_is_never_sent(
     batcher: Batcher[str, str], statement: Statement, clock: ManualClock
 ) -> None:
     statement.faults = [away(unknown=False)]
@@ -186,7 +188,7 @@ async def test_an_item_given_up_between_two_tries_of_which_none_was_sent_is_neve
     assert statement.groups == [["a1"]]
 
 
-async def test_an_item_given_up_while_it_is_on_its_way_may_have_been_written(
+async def test_an_item_cancelled_during_its_statement_may_have_been_written(
     batcher: Batcher[str, str], statement: Statement
 ) -> None:
     statement.free.clear()
@@ -196,7 +198,7 @@ async def test_an_item_given_up_while_it_is_on_its_way_may_have_been_written(
     statement.free.set()
 
 
-async def test_an_item_given_up_after_a_lost_answer_may_have_been_written_and_is_repeated(
+async def test_an_item_cancelled_after_a_lost_response_may_have_been_written_and_is_repeated(
     batcher: Batcher[str, str], statement: Statement, clock: ManualClock
 ) -> None:
     statement.faults = [away(unknown=True), away(unknown=False)]
@@ -207,7 +209,7 @@ async def test_an_item_given_up_after_a_lost_answer_may_have_been_written_and_is
     assert statement.groups == [["a1"]] * 3
 
 
-async def test_an_item_given_up_before_it_turned_out_unsent_is_not_sent_again(
+async def test_an_item_cancelled_before_its_statement_proved_unsent_is_not_sent_again(
     batcher: Batcher[str, str], statement: Statement, clock: ManualClock
 ) -> None:
     statement.free.clear()
@@ -221,7 +223,7 @@ async def test_an_item_given_up_before_it_turned_out_unsent_is_not_sent_again(
     assert statement.groups == [["a1", "b1"], ["b1"]]
 
 
-async def test_over_the_limit_an_item_is_refused_and_never_sent(
+async def test_an_item_over_the_limit_is_rejected_and_never_sent(
     statement: Statement, clock: ManualClock
 ) -> None:
     batcher = make(statement, clock, limit=2)
@@ -239,7 +241,7 @@ async def test_over_the_limit_an_item_is_refused_and_never_sent(
     assert statement.groups == [["a1"], ["b1", "c1"], ["e1"]]
 
 
-async def test_a_stop_waits_for_all_that_waits_and_for_nothing_when_nothing_does(
+async def test_a_stop_waits_for_pending_items_and_only_for_them(
     batcher: Batcher[str, str], statement: Statement
 ) -> None:
     await batcher.stop()
@@ -270,7 +272,7 @@ async def test_cancelled_callers_do_not_count_against_the_limit() -> None:
     assert await third == ["c1 done"]
 
 
-async def test_a_statement_that_answers_too_few_fails_its_callers_rather_than_hang_them() -> None:
+async def test_a_statement_with_too_few_results_fails_its_callers() -> None:
     async def run(_items: list[str]) -> list[str]:
         return []
 

@@ -57,7 +57,7 @@ class LeadershipHarness:
         return self.leadership.epoch
 
     async def until(self, *seen: int | None, within_s: float = 5) -> float:
-        """Wait until these epochs were seen, and return how long that took."""
+        """Wait until ``on_change`` saw these epochs, and return how long that took."""
         began = time.monotonic()
         while self.seen != [*seen]:
             assert time.monotonic() - began < within_s, self.seen
@@ -76,14 +76,14 @@ async def test_a_free_lease_is_taken_and_renewed_in_its_epoch(harness: Leadershi
     assert (harness.epoch, harness.seen, harness.lease.taken) == (1, [1], [None, 1, 1])
 
 
-async def test_one_that_has_been_succeeded_follows(harness: LeadershipHarness) -> None:
+async def test_a_leader_with_a_newer_epoch_of_another_follows(harness: LeadershipHarness) -> None:
     await harness.leadership.check()
     harness.lease.other_leads = True
     await harness.leadership.check()
     assert harness.seen == [1, None]
 
 
-async def test_one_that_makes_no_progress_leaves_the_lease_to_others_for_a_while() -> None:
+async def test_a_leader_without_progress_does_not_renew_for_a_while() -> None:
     clock, lease, progress = ManualClock(), FakeLease(), [0.0]
     leadership = Leadership(
         lease, clock, name="test", retry_s=0.2, on_change=lambda: None, progress=lambda: progress[0]
@@ -102,7 +102,7 @@ async def test_one_that_makes_no_progress_leaves_the_lease_to_others_for_a_while
     await leadership.check()
     stood_aside: int | None = leadership.epoch
     assert (stood_aside, len(lease.taken)) == (None, taken)
-    # There is no other, so it leads again, and has as long to make progress.
+    # There is no other process, so it leads again, with the full time to make progress.
     await leadership.check()
     await clock.advance(9)
     await leadership.check()
@@ -110,7 +110,7 @@ async def test_one_that_makes_no_progress_leaves_the_lease_to_others_for_a_while
 
 
 @pytest.mark.parametrize("cause", ["postgresql", "this process"])
-async def test_after_an_absence_the_time_for_progress_begins_again(cause: str) -> None:
+async def test_after_an_outage_the_time_for_progress_restarts(cause: str) -> None:
     clock, lease = ManualClock(), FakeLease()
     leadership = Leadership(
         lease, clock, name="test", retry_s=0.2, on_change=lambda: None, progress=lambda: 0.0
@@ -131,7 +131,7 @@ async def test_after_an_absence_the_time_for_progress_begins_again(cause: str) -
         await clock.advance(1)
 
 
-async def test_without_postgresql_none_leads(harness: LeadershipHarness) -> None:
+async def test_without_postgresql_no_process_leads(harness: LeadershipHarness) -> None:
     await harness.leadership.check()
     harness.lease.away = True
     with pytest.raises(UnavailableError):
@@ -139,7 +139,7 @@ async def test_without_postgresql_none_leads(harness: LeadershipHarness) -> None
     assert harness.seen == [1, None]
 
 
-async def test_an_abandoned_epoch_is_over_and_the_next_begins_at_once(harness: LeadershipHarness) -> None:
+async def test_an_abandoned_epoch_ends_and_the_next_begins_at_once(harness: LeadershipHarness) -> None:
     harness.leadership.start()
     await harness.until(1)
     harness.leadership.abandon(7)  # not the present one
@@ -150,7 +150,7 @@ async def test_an_abandoned_epoch_is_over_and_the_next_begins_at_once(harness: L
     await harness.leadership.stop()
 
 
-async def test_an_epoch_that_is_abandoned_while_it_is_renewed_stays_over(harness: LeadershipHarness) -> None:
+async def test_an_epoch_abandoned_during_its_renewal_stays_ended(harness: LeadershipHarness) -> None:
     await harness.leadership.check()
     harness.lease.answers.clear()
     harness.lease.asked.clear()
@@ -162,7 +162,7 @@ async def test_an_epoch_that_is_abandoned_while_it_is_renewed_stays_over(harness
     assert (harness.seen, harness.lease.taken) == ([1, None, 2], [None, 1, None])
 
 
-async def test_a_follower_checks_when_the_other_s_lease_expires(harness: LeadershipHarness) -> None:
+async def test_a_follower_checks_when_the_lease_of_the_leader_expires(harness: LeadershipHarness) -> None:
     harness.lease.other_leads, harness.lease.left_s = True, 0.3
     harness.leadership.start()
     await harness.lease.asked.wait()
@@ -171,7 +171,7 @@ async def test_a_follower_checks_when_the_other_s_lease_expires(harness: Leaders
     await harness.leadership.stop()
 
 
-async def test_after_an_absence_of_postgresql_it_checks_again_soon(harness: LeadershipHarness) -> None:
+async def test_after_an_outage_of_postgresql_it_checks_again_soon(harness: LeadershipHarness) -> None:
     harness.lease.away = True
     harness.leadership.start()
     await harness.lease.asked.wait()
@@ -180,7 +180,7 @@ async def test_after_an_absence_of_postgresql_it_checks_again_soon(harness: Lead
     await harness.leadership.stop()
 
 
-async def test_a_stop_gives_the_lease_up_once_and_only_if_it_is_held(harness: LeadershipHarness) -> None:
+async def test_a_stop_releases_a_held_lease_once(harness: LeadershipHarness) -> None:
     await harness.leadership.stop()
     assert harness.lease.given_up == []
     await harness.leadership.check()

@@ -1,4 +1,4 @@
-"""The migrations' numbers: 1, 2, 3 ... as every start asks for, seen without a database."""
+"""The migrations' numbers: 1, 2, 3 ..., as every start requires, checked without a database."""
 
 from service.postgres.migrations import load
 

@@ -41,7 +41,7 @@ def test_a_statement_that_lacks_something_names_its_file(text: str) -> None:
         parse(text, "x.sql")
 
 
-def test_a_folder_is_read_without_its_migrations(tmp_path: Path) -> None:
+def test_a_folder_is_loaded_without_its_migrations(tmp_path: Path) -> None:
     (tmp_path / "orders.sql").write_text(GOOD)
     (tmp_path / "notes.txt").write_text("not SQL")
     (tmp_path / "migrations").mkdir()
@@ -49,7 +49,7 @@ def test_a_folder_is_read_without_its_migrations(tmp_path: Path) -> None:
     assert list(load(tmp_path)) == ["get_order"]
 
 
-def test_one_name_twice_is_refused_even_in_two_files(tmp_path: Path) -> None:
+def test_a_duplicate_name_is_rejected_even_in_two_files(tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_text(GOOD)
     (tmp_path / "b.sql").write_text(GOOD)
     with pytest.raises(QueryError, match=r"b\.sql: statement 'get_order' exists already"):
@@ -59,7 +59,7 @@ def test_one_name_twice_is_refused_even_in_two_files(tmp_path: Path) -> None:
 FRAGMENT = "-- fragment: mine\n-- Whether it is its reader's.\naccount = %(account)s\n\n"
 
 
-def test_a_fragment_stands_wherever_it_is_included_even_from_another_file(tmp_path: Path) -> None:
+def test_a_fragment_is_included_from_any_file(tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_text(
         "-- name: one\n-- One.\nSELECT 1 WHERE /* include: mine */ AND true;\n\n"
         "-- name: two\n-- Two.\nSELECT 2 WHERE (/* include: mine */) OR /* include: mine */;\n"
@@ -76,13 +76,13 @@ def test_a_fragment_stands_wherever_it_is_included_even_from_another_file(tmp_pa
     [GOOD + FRAGMENT, "-- name: one\n-- One.\nSELECT /* include: mine */;\n"],
     ids=["unused", "missing"],
 )
-def test_a_fragment_that_is_missing_or_that_none_includes_is_found(text: str, tmp_path: Path) -> None:
+def test_a_missing_or_unused_fragment_is_found(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.sql").write_text(text)
     with pytest.raises(QueryError, match="missing or unused: mine"):
         load(tmp_path)
 
 
-def test_a_fragment_that_includes_another_is_refused(tmp_path: Path) -> None:
+def test_a_fragment_that_includes_another_is_rejected(tmp_path: Path) -> None:
     statement = "-- name: one\n-- One.\nSELECT /* include: outer */ AND /* include: mine */;\n\n"
     outer = "-- fragment: outer\n-- Both.\n/* include: mine */ AND true\n\n"
     (tmp_path / "a.sql").write_text(statement + outer + FRAGMENT)
@@ -90,7 +90,7 @@ def test_a_fragment_that_includes_another_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_folder_without_statements_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_statements_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "empty.sql").write_text("-- Nothing yet.\n")
     with pytest.raises(QueryError, match="no statements"):
         load(tmp_path)
@@ -118,7 +118,7 @@ class FirstRow(NamedTuple):
 
 
 @pytest.mark.usefixtures("two_statements")
-def test_rows_are_read_by_name_if_the_columns_are_those() -> None:
+def test_rows_are_read_by_name_if_the_columns_match() -> None:
     taken = query("first", FirstRow)
     assert taken.make is not None
     assert taken.make((1, "a")).second == "a"
@@ -130,7 +130,7 @@ def test_rows_are_read_by_name_if_the_columns_are_those() -> None:
 
 
 @pytest.mark.usefixtures("two_statements")
-def test_an_unknown_name_is_refused() -> None:
+def test_an_unknown_name_is_rejected() -> None:
     with pytest.raises(QueryError, match="no statement named 'third'"):
         query("third")
 
@@ -156,7 +156,7 @@ def taken_in(path: Path) -> list[str]:
     ]
 
 
-def test_every_statement_in_sql_is_taken_by_exactly_one_line_of_the_code() -> None:
+def test_every_statement_in_sql_is_used_by_exactly_one_line_of_code() -> None:
     package = Path(str(service.__file__)).parent
     taken = Counter(name for path in package.rglob("*.py") for name in taken_in(path))
     assert taken == Counter(dict.fromkeys(load(queries.SQL_FOLDER), 1))

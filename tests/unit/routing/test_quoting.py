@@ -1,4 +1,4 @@
-"""Quoting: both DEXs are asked at once, and one that does not answer costs an order only its quotes."""
+"""Quoting: both DEXs are queried at once, and one that does not respond costs an order only its quotes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,7 +27,7 @@ Way = Callable[[Sequence[Snapshot]], Answer]
 
 
 def pool(usdc: int, sol: int = 10_000) -> CpmmPool:
-    """Return a pool that holds so much, in display units."""
+    """Return a pool with these reserves in display units."""
     return CpmmPool(sol * SOL, usdc * USDC, trade_fee_rate=2_500)
 
 
@@ -92,7 +92,7 @@ def best(
 
 
 def quotes(choice: Choice) -> dict[str, FailureCode | None]:
-    """Return by pool why it did not quote; None: it did."""
+    """Return for each pool the reason for no quote; None: it quoted."""
     return {quote.pool_id: quote.reason if isinstance(quote, NoQuote) else None for quote in choice.quotes}
 
 
@@ -103,7 +103,7 @@ def chosen(choice: Choice) -> list[str]:
 BOTH = {METEORA: pool(1_510_000), RAYDIUM: pool(1_500_000), SECOND: pool(1_400_000)}
 
 
-async def test_states_at_hand_are_quoted_without_a_task_or_a_turn_of_the_loop() -> None:
+async def test_available_states_are_quoted_without_a_task_or_an_iteration_of_the_loop() -> None:
     turned = asyncio.Event()
     asyncio.get_running_loop().call_soon(turned.set)
     choice = await best(FakeVenue(BOTH))
@@ -112,13 +112,13 @@ async def test_states_at_hand_are_quoted_without_a_task_or_a_turn_of_the_loop() 
     assert chosen(choice) == [METEORA.id]
 
 
-async def test_states_that_come_soon_are_quoted_just_so() -> None:
+async def test_states_that_arrive_soon_give_the_same_quotes() -> None:
     at_hand = await best(FakeVenue(BOTH))
     assert await best(FakeVenue(BOTH, {Dex.RAYDIUM: soon})) == at_hand
     assert await best(FakeVenue(BOTH, dict.fromkeys(Dex, soon))) == at_hand
 
 
-async def test_a_dex_is_asked_once_for_all_of_its_pools() -> None:
+async def test_a_dex_is_queried_once_for_all_of_its_pools() -> None:
     venue = FakeVenue(BOTH)
     await best(venue)
     assert sorted(venue.asked) == [(Dex.METEORA, [METEORA.id, SECOND.id]), (Dex.RAYDIUM, [RAYDIUM.id])]
@@ -129,7 +129,7 @@ async def test_a_dex_is_asked_once_for_all_of_its_pools() -> None:
     "way", [never, away, broken, away_at_once, broken_at_once], ids=lambda way: way.__name__
 )
 @pytest.mark.parametrize("others", [None, soon], ids=["others at hand", "others soon"])
-async def test_a_dex_that_does_not_answer_neither_holds_nor_fails_the_order(
+async def test_a_dex_without_a_response_neither_delays_nor_fails_the_order(
     dex: Dex, way: Way, others: Way | None
 ) -> None:
     ways = {**({} if others is None else dict.fromkeys(Dex, others)), dex: way}
@@ -137,7 +137,7 @@ async def test_a_dex_that_does_not_answer_neither_holds_nor_fails_the_order(
     assert quotes(choice) == {
         ref.id: FailureCode.QUOTES_UNAVAILABLE if ref.dex is dex else None for ref in BOTH
     }
-    # As if the other DEX were all there is.
+    # As if only the other DEX existed.
     rest = {ref: state for ref, state in BOTH.items() if ref.dex is not dex}
     assert choice.route == (await best(FakeVenue(rest))).route
 
@@ -147,7 +147,7 @@ async def test_an_unexpected_error_of_a_dex_is_logged(caplog: pytest.LogCaptureF
     assert "cannot decode the account" in caplog.text
 
 
-async def test_both_dexs_are_asked_before_either_is_waited_for() -> None:
+async def test_both_dexs_are_queried_before_either_is_awaited() -> None:
     venue = FakeVenue(BOTH)
 
     async def when_both_are_asked(snapshots: Sequence[Snapshot]) -> Sequence[Snapshot]:
@@ -158,7 +158,7 @@ async def test_both_dexs_are_asked_before_either_is_waited_for() -> None:
     assert set(quotes(await best(venue)).values()) == {None}
 
 
-async def test_the_time_of_both_dexs_runs_at_once() -> None:
+async def test_the_time_outs_of_both_dexs_run_concurrently() -> None:
     turns = 0
 
     async def count(snapshots: Sequence[Snapshot]) -> Sequence[Snapshot]:
@@ -179,14 +179,14 @@ async def test_the_time_of_both_dexs_runs_at_once() -> None:
 
 
 @pytest.mark.parametrize("way", [never, away, broken])
-async def test_no_answer_at_all_is_a_reason_that_may_pass(way: Way) -> None:
+async def test_no_response_at_all_is_a_transient_failure(way: Way) -> None:
     with pytest.raises(NoRouteError) as end:
         await best(FakeVenue(BOTH, dict.fromkeys(Dex, way)))
     assert end.value.failure.code is FailureCode.QUOTES_UNAVAILABLE
     assert [(type(quote), quote.pool_id) for quote in end.value.quotes] == [(NoQuote, ref.id) for ref in BOTH]
 
 
-async def test_a_pair_without_pools_has_no_route_and_no_venue_is_called() -> None:
+async def test_a_pair_without_pools_has_no_route_and_no_dex_is_queried() -> None:
     venue = FakeVenue(BOTH)
     with pytest.raises(NoRouteError) as end:
         await best(venue, "JUP", "BONK")
@@ -204,7 +204,7 @@ HUB = {
 }
 
 
-async def test_pools_on_the_way_through_a_hub_are_asked_for_too_and_no_others() -> None:
+async def test_pools_of_paths_through_a_hub_are_queried_too_and_no_others() -> None:
     venue = FakeVenue(HUB)
     choice = await best(venue, "JUP", "BONK", 10**6)
     assert chosen(choice) == [JUP_SOL.id, SOL_BONK.id]
@@ -214,22 +214,20 @@ async def test_pools_on_the_way_through_a_hub_are_asked_for_too_and_no_others() 
 
 @pytest.mark.parametrize("dexes", [[Dex.RAYDIUM], [Dex.METEORA], [*Dex]], ids=str)
 @pytest.mark.parametrize("way", [never, away, away_at_once])
-async def test_a_way_through_a_hub_that_cannot_be_seen_now_may_be_there_later(
-    dexes: list[Dex], way: Way
-) -> None:
+async def test_an_unavailable_path_through_a_hub_is_a_transient_failure(dexes: list[Dex], way: Way) -> None:
     with pytest.raises(NoRouteError) as end:
         await best(FakeVenue(HUB, dict.fromkeys(dexes, way)), "JUP", "BONK", 10**6)
     assert end.value.failure.code is FailureCode.QUOTES_UNAVAILABLE
 
 
-async def test_only_direct_pools_are_among_the_offers_of_a_dex_that_is_away() -> None:
+async def test_an_unavailable_dex_is_reported_for_its_direct_pools_only() -> None:
     venue = FakeVenue({**HUB, JUP_BONK: CpmmPool(10**12, 10**13, trade_fee_rate=2_500)}, {Dex.METEORA: never})
     choice = await best(venue, "JUP", "BONK", 10**6)
     assert quotes(choice) == {JUP_BONK.id: None}
     assert chosen(choice) == [JUP_BONK.id]
 
 
-# --- once more, of the latest states
+# --- quoting again from the latest states
 
 
 async def best_of_latest(venue: FakeVenue, at_least: int, token_out: str = BOUGHT) -> Choice:
@@ -239,14 +237,14 @@ async def best_of_latest(venue: FakeVenue, at_least: int, token_out: str = BOUGH
     )
 
 
-async def test_what_is_good_is_taken_as_it_is() -> None:
+async def test_a_sufficient_choice_is_taken_unchanged() -> None:
     venue = FakeVenue({METEORA: pool(1_500_000)})
     venue.news = {METEORA: pool(3_000_000)}
     assert (await best_of_latest(venue, 149 * USDC)).route.amount_out < 150 * USDC
     assert len(venue.asked) == 1
 
 
-async def test_a_bad_choice_is_quoted_again_if_the_market_has_changed() -> None:
+async def test_an_insufficient_choice_is_quoted_again_if_the_market_has_changed() -> None:
     venue = FakeVenue({METEORA: pool(1_500_000)})
     assert (await best_of_latest(venue, 200 * USDC)).route.amount_out < 150 * USDC
     assert len(venue.asked) == 1
@@ -254,7 +252,7 @@ async def test_a_bad_choice_is_quoted_again_if_the_market_has_changed() -> None:
     assert (await best_of_latest(venue, 200 * USDC)).route.amount_out > 200 * USDC
 
 
-async def test_a_pool_that_was_unknown_here_may_be_the_route() -> None:
+async def test_a_pool_that_was_unknown_to_this_instance_may_be_the_route() -> None:
     venue = FakeVenue({METEORA: pool(1_500_000)})
     with pytest.raises(NoRouteError):
         await best_of_latest(venue, 1, "BONK")
@@ -262,7 +260,7 @@ async def test_a_pool_that_was_unknown_here_may_be_the_route() -> None:
     assert chosen(await best_of_latest(venue, 1, "BONK")) == [SOL_BONK.id]
 
 
-async def test_a_ledger_that_is_away_changes_nothing() -> None:
+async def test_an_unavailable_ledger_changes_nothing() -> None:
     venue = FakeVenue({METEORA: pool(1_500_000)})
     venue.away = True
     assert (await best_of_latest(venue, 200 * USDC)).route.amount_out < 150 * USDC

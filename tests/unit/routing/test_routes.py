@@ -48,7 +48,7 @@ def route(
 
 
 def execute(choice: Choice, snapshots: Sequence[Snapshot]) -> tuple[int, int]:
-    """Execute a route on the states, leg by leg, as the venue does; return what it took and paid."""
+    """Execute a route on the states, leg by leg, as the venue does; return amount in and amount out."""
     states = {each.pool.id: each.state for each in snapshots}
     sides = {each.pool.id: each.pool for each in snapshots}
     taken = paid = 0
@@ -114,7 +114,7 @@ def _check_gain(choice: Choice, gain_bps: int) -> None:
 
 @MODEST
 @given(seeds, st.sampled_from(SwapMode))
-def test_more_ways_are_never_worse(seed: int, mode: SwapMode) -> None:
+def test_more_paths_are_never_worse(seed: int, mode: SwapMode) -> None:
     random = Random(seed)
     problem = random_problem(seed)
     fewer = random.sample(list(problem.snapshots), random.randint(1, len(problem.snapshots)))
@@ -124,7 +124,7 @@ def test_more_ways_are_never_worse(seed: int, mode: SwapMode) -> None:
         other = route(problem.snapshots, problem.amount, mode, limits).route
     except NoRouteError:
         return
-    # But for roundings: the curves, by which sets of paths are compared, have none.
+    # Except for rounding: the curves that compare sets of paths do not round.
     slack = 50 + 50 * max(one.amount_in, one.amount_out) // min(one.amount_in, one.amount_out)
     if mode is IN:
         assert other.amount_out + slack + one.amount_out // 10**6 >= one.amount_out
@@ -134,7 +134,7 @@ def test_more_ways_are_never_worse(seed: int, mode: SwapMode) -> None:
 
 @pytest.mark.parametrize("mode", SwapMode)
 @pytest.mark.parametrize("amount", [1, 2, 3, 1_000, 10**6, U64_MAX // 2, U64_MAX])
-def test_any_amount_is_routed_or_refused_by_name(mode: SwapMode, amount: int) -> None:
+def test_any_amount_is_routed_or_rejected_with_a_code(mode: SwapMode, amount: int) -> None:
     pools = [snapshot("one", cpmm()), snapshot("two", AmmV4Pool(DEEP, DEEP)), snapshot("three", cpmm(50))]
     refused = None
     try:
@@ -155,7 +155,7 @@ def test_two_equal_pools_take_half_each() -> None:
     assert choice.runner_up.legs[0].pool_id == "one"
 
 
-def test_an_odd_unit_goes_to_the_first_of_equals() -> None:
+def test_an_odd_unit_goes_to_the_first_of_equal_pools() -> None:
     pools = [snapshot("one", cpmm()), snapshot("two", cpmm())]
     assert [leg.amount_in for leg in route(pools, DEEP // 10 + 1).route.legs] == [DEEP // 20 + 1, DEEP // 20]
 
@@ -183,14 +183,14 @@ def test_the_only_pool_has_no_runner_up() -> None:
     assert route([snapshot("only", cpmm())], 10**6).runner_up is None
 
 
-def test_a_split_needs_its_gain() -> None:
+def test_a_split_needs_a_minimum_gain() -> None:
     pools = [snapshot("one", cpmm()), snapshot("two", cpmm())]
     # Half of 0.1 % of impact is gained.
     assert len(route(pools, DEEP // 1_000, limits=RouteLimits(4, 4)).route.legs) == 2
     assert len(route(pools, DEEP // 1_000, limits=RouteLimits(4, 6)).route.legs) == 1
 
 
-def test_a_split_reaches_what_no_pool_holds_alone() -> None:
+def test_a_split_fills_an_amount_that_no_single_pool_holds() -> None:
     pools = [snapshot("one", cpmm()), snapshot("two", cpmm())]
     choice = route(pools, DEEP + 10**6, OUT)
     assert choice.route.amount_out == DEEP + 10**6
@@ -205,7 +205,7 @@ def test_a_split_reaches_what_no_pool_holds_alone() -> None:
 
 @pytest.mark.parametrize("mode", SwapMode)
 @pytest.mark.parametrize("collect_fee_mode", [0, 1])
-def test_a_pool_is_emptied_but_for_its_roundings(mode: SwapMode, collect_fee_mode: int) -> None:
+def test_a_pool_is_emptied_except_for_rounding(mode: SwapMode, collect_fee_mode: int) -> None:
     # By its curve the pool pays a few units more than its bins do, each of which rounds.
     bins = [(bin_id, Bin(0, 10**9 + 7 * bin_id)) for bin_id in range(-60, 1)]
     parameters = DlmmParameters(10, 1_000, collect_fee_mode=collect_fee_mode)
@@ -225,7 +225,7 @@ HUB_POOLS = [
 
 
 @pytest.mark.parametrize("mode", SwapMode)
-def test_without_a_direct_pool_the_way_is_through_a_hub(mode: SwapMode) -> None:
+def test_without_a_direct_pool_the_path_goes_through_a_hub(mode: SwapMode) -> None:
     choice = route(HUB_POOLS, 10**6, mode)
     assert [leg.pool_id for leg in choice.route.legs] == ["jup-usdc", "bonk-usdc"]
     assert choice.quotes == ()
@@ -244,8 +244,8 @@ def test_a_large_order_mixes_direct_pools_and_hubs(mode: SwapMode) -> None:
     assert [leg.pool_id for leg in route(pools, DEEP // 5, mode, RouteLimits(1)).route.legs] == ["direct"]
 
 
-def test_a_bin_that_has_not_been_cleared_takes_what_a_better_path_leaves() -> None:
-    # The bin's price is the route's last: at it, the bin itself gains nothing.
+def test_a_partly_filled_bin_takes_the_rest_of_a_better_path() -> None:
+    # The bin's price is the route's marginal price: at that price, the bin itself gains nothing.
     wide = DlmmPool.of_bins(DlmmParameters(10, 10_000), 0, [(0, Bin(0, 10 * DEEP))])
     pools = [snapshot("wide", wide), *HUB_POOLS[:2]]
     paths = route(pools, DEEP // 2, limits=RouteLimits(4, 0)).route.paths
@@ -267,7 +267,7 @@ def test_a_hub_itself_is_traded_through_the_other_hub() -> None:
     assert [leg.pool_id for leg in choice.route.legs] == ["sol-usdc", "usdc-jup"]
 
 
-def test_impact_is_weighted_and_compounds() -> None:
+def test_price_impact_is_weighted_and_compounds() -> None:
     direct = route([snapshot("one", cpmm()), snapshot("two", cpmm())], DEEP // 10).route
     assert direct.price_impact_ppm == direct.legs[0].price_impact_ppm
     row = route(HUB_POOLS[:2], DEEP // 10).route
@@ -289,7 +289,7 @@ def test_impact_is_weighted_and_compounds() -> None:
         ([cpmm(DEEP, 5)], [FailureCode.QUOTES_UNAVAILABLE], FailureCode.QUOTES_UNAVAILABLE),
     ],
 )
-def test_without_a_route_the_failure_is_one_that_may_pass(
+def test_without_a_route_the_failure_is_transient(
     states: list[PoolState], unavailable: list[FailureCode], code: FailureCode
 ) -> None:
     pools = [snapshot(str(number), state) for number, state in enumerate(states)]
@@ -300,7 +300,7 @@ def test_without_a_route_the_failure_is_one_that_may_pass(
     assert len(caught.value.quotes) == len(pools) + len(missing)
 
 
-def test_a_pool_that_is_off_is_an_offer_and_no_more() -> None:
+def test_a_disabled_pool_is_reported_and_not_used() -> None:
     pools = [snapshot("off", replace(cpmm(fee=1), status=4)), snapshot("on", cpmm()), snapshot("too", cpmm())]
     missing = [NoQuote(Dex.METEORA, "away", FailureCode.QUOTES_UNAVAILABLE)]
     choice = best_route(IN, "JUP", "BONK", DEEP // 10, pools, missing, LIMITS)
@@ -334,7 +334,7 @@ def test_the_best_four_of_eight_pools_are_found() -> None:
     assert found == max(fours, key=lambda each: each.amount_out)
 
 
-def test_a_pool_that_has_a_last_unit_to_sell_and_no_curve_any_more_sells_it() -> None:
+def test_a_pool_without_a_curve_sells_its_last_unit() -> None:
     spent = DammV2Pool(
         993_044_963_401_395_873_694,
         342_665_618_841_061_377,

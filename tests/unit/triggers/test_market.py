@@ -24,7 +24,7 @@ class Past:
         return [Traded("pool", 1, 5, 7)]
 
 
-async def test_what_was_missed_is_read_once_a_second_at_most() -> None:
+async def test_missed_changes_are_read_at_most_once_a_second() -> None:
     past, clock = Past(), ManualClock()
     view = MarketView(cast("Venue", past), clock, RouteLimits())
     for _ in range(3):

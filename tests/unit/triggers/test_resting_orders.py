@@ -1,4 +1,4 @@
-"""Resting orders in memory: what is loaded, what is forgotten, and what firing has to do with it."""
+"""Resting orders in memory: which are loaded, which are removed, and the effect of firing."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import cast
@@ -82,7 +82,7 @@ async def test_all_are_read_unless_the_lease_is_lost_meanwhile(harness: RestingO
     assert len(harness.orders) == 3
 
 
-async def test_a_step_loads_an_order_that_is_open_and_forgets_any_other(
+async def test_a_step_loads_an_open_order_and_removes_any_other(
     harness: RestingOrdersHarness,
 ) -> None:
     await harness.build(limit("a"))
@@ -95,7 +95,7 @@ async def test_a_step_loads_an_order_that_is_open_and_forgets_any_other(
     assert (len(harness.orders), harness.orders.behind) == (1, False)
 
 
-async def test_what_was_not_heard_of_is_found_by_the_comparison(harness: RestingOrdersHarness) -> None:
+async def test_the_comparison_finds_orders_whose_step_was_lost(harness: RestingOrdersHarness) -> None:
     await harness.build(limit("a"), limit("b"))
     harness.store.put(limit("b", version=3), limit("c"))
     assert await harness.load() == []
@@ -104,7 +104,7 @@ async def test_what_was_not_heard_of_is_found_by_the_comparison(harness: Resting
     assert harness.store.read == ["b", "c"]
 
 
-async def test_what_has_been_fired_is_not_loaded_and_what_has_not_is(harness: RestingOrdersHarness) -> None:
+async def test_a_fired_order_is_not_loaded_and_an_unfired_one_is(harness: RestingOrdersHarness) -> None:
     await harness.build(limit("a"), limit("b"), limit("changed"))
     harness.orders.begin_firing({"a", "b", "changed"})
     harness.orders.apply([step("changed", Status.OPEN)])

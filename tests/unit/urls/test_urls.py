@@ -42,7 +42,7 @@ READERS = {
         ("postgresql://%2Ftmp%2Fx/engine?schema=a", "a"),
     ],
 )
-def test_a_url_is_read_as_libpq_reads_it(url: str, schema: str) -> None:
+def test_a_url_is_parsed_as_libpq_parses_it(url: str, schema: str) -> None:
     found = parse_postgres_url(url)
     assert found.parameters == parse_dsn(re.sub(r"schema=[^&]*&?", "", url))
     assert found.schema == schema
@@ -61,7 +61,7 @@ def test_an_option_for_other_clients_is_ignored_and_named(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("", 3), ("?connect_timeout=7", 7), ("?connect_timeout=0", 60)]
 )
-def test_the_connect_timeout_is_honoured(text: str, seconds: int) -> None:
+def test_the_connect_timeout_is_applied(text: str, seconds: int) -> None:
     assert parse_postgres_url(ADDRESS + text).connect_timeout_s == seconds
 
 
@@ -72,7 +72,7 @@ def test_the_connect_timeout_is_honoured(text: str, seconds: int) -> None:
         *("connect_timeout=soon", "port=x", f"schema={'x' * 64}", "search_path=eng"),
     ],
 )
-def test_an_option_that_cannot_be_used_is_refused_by_name(option: str) -> None:
+def test_an_unusable_option_is_rejected_by_name(option: str) -> None:
     with pytest.raises(InvalidUrlError, match=f'"{option.partition("=")[0]}"'):
         parse_postgres_url(f"{ADDRESS}?{option}")
 
@@ -98,7 +98,7 @@ def test_an_option_that_cannot_be_used_is_refused_by_name(option: str) -> None:
         ("unix://me:p@/run/redis.sock", {"username": "me", "password": "p"}),
     ],
 )
-def test_a_redis_url_is_honoured(url: str, expected: dict[str, object]) -> None:
+def test_the_options_of_a_redis_url_are_applied(url: str, expected: dict[str, object]) -> None:
     found = parse_redis_url(url)
     assert {name: found.parameters.get(name) for name in expected} == expected
     assert issubclass(found.connection_class, SSLConnection) == url.startswith("rediss:")
@@ -126,7 +126,7 @@ def test_a_redis_url_is_honoured(url: str, expected: dict[str, object]) -> None:
         *("ssl_cert_reqs=none", "sentinel=x", "socket_keepalive=maybe"),
     ],
 )
-def test_an_option_of_redis_that_cannot_be_used_is_refused_by_name(option: str) -> None:
+def test_an_unusable_redis_option_is_rejected_by_name(option: str) -> None:
     with pytest.raises(InvalidUrlError, match=f'"{option.partition("=")[0]}"'):
         parse_redis_url(f"redis://cache?{option}")
 
@@ -134,13 +134,13 @@ def test_an_option_of_redis_that_cannot_be_used_is_refused_by_name(option: str) 
 @pytest.mark.parametrize(
     "address", ["cache/abc", "cache/-1", "a,b", "cache:0", "cache:65536", "cache:x", "[::1", "a b"]
 )
-def test_an_address_of_redis_that_cannot_be_used_is_refused(address: str) -> None:
+def test_an_unusable_redis_address_is_rejected(address: str) -> None:
     with pytest.raises(InvalidUrlError):
         parse_redis_url(f"redis://{address}")
 
 
 @pytest.mark.parametrize("url", ["unix://", "unix://host/run/redis.sock"])
-def test_a_socket_of_redis_needs_a_path_and_no_host(url: str) -> None:
+def test_a_redis_socket_needs_a_path_and_no_host(url: str) -> None:
     with pytest.raises(InvalidUrlError):
         parse_redis_url(url)
 
@@ -160,7 +160,7 @@ SECRETS = [
 
 @pytest.mark.parametrize("scheme", READERS)
 @pytest.mark.parametrize("secret", SECRETS)
-def test_an_unescaped_password_is_refused_with_the_cure_and_not_repeated(scheme: str, secret: str) -> None:
+def test_an_unescaped_password_is_rejected_with_the_fix_and_not_repeated(scheme: str, secret: str) -> None:
     with pytest.raises(InvalidUrlError, match="must be percent-encoded") as refused:
         READERS[scheme](f"{scheme}://user:{secret}@host:5432/0")
     assert "s3cr" not in str(refused.value)
@@ -171,7 +171,7 @@ visible = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_siz
 
 @MODEST
 @given(user=visible, password=visible)
-def test_any_escaped_password_arrives_as_it_is(user: str, password: str) -> None:
+def test_any_escaped_password_is_decoded_exactly(user: str, password: str) -> None:
     encoded = f"{quote(user, safe='')}:{quote(password, safe='')}"
     postgres = parse_postgres_url(f"postgresql://{encoded}@db.example/engine?schema=trading")
     assert postgres.parameters == {
@@ -201,7 +201,7 @@ def test_no_part_of_a_password_is_in_an_error(secret: str, scheme: str) -> None:
 @MODEST
 @example(password="%01", schema="%41%80")
 @given(password=visible, schema=visible)
-def test_any_value_of_a_parameter_arrives_as_it_is(password: str, schema: str) -> None:
+def test_any_value_of_a_parameter_is_decoded_exactly(password: str, schema: str) -> None:
     assume(len(schema.encode()) < 64)
     url = f"postgresql:///engine?password={quote(password, safe='')}&schema={quote(schema, safe='')}"
     found = parse_postgres_url(url)

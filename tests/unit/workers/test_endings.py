@@ -23,7 +23,7 @@ class FakeEndings:
         return 0
 
 
-async def test_orders_that_expire_one_by_one_do_not_keep_the_cancelled_waiting() -> None:
+async def test_many_expired_orders_do_not_delay_cancelled_ones() -> None:
     endings, clock = FakeEndings(MOST_AT_ONCE, MOST_AT_ONCE, 3), ManualClock()
     loop = EndingLoop(cast("Endings", endings), clock)
     loop.start()

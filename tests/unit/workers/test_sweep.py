@@ -16,7 +16,7 @@ from tests.support.clock import ManualClock, settle
 
 
 class FakeInstances:
-    """The store's side of the sweep: it writes down what was asked for, in ``calls``."""
+    """The store as the sweep uses it, with its calls recorded in ``calls``."""
 
     def __init__(self, identity: Identity, clock: ManualClock) -> None:
         self._identity, self._clock = identity, clock
@@ -111,11 +111,11 @@ class SweepHarness:
         await settle()
 
     async def after(self, seconds: float, *, stopped: bool = False) -> list[str]:
-        """Let time pass, and return what was asked of the store then; the process may have been stopped."""
+        """Advance the clock, and return the calls of the store since; the process may have been stopped."""
         self.instances.calls.clear()
         self.woken.clear()
         await (self.clock.jump(seconds) if stopped else self.clock.advance(seconds))
-        # Its timer runs by the event loop's clock: have it look at ours instead.
+        # Its timer uses the event loop's clock: make it use the manual one.
         self.queue.check_after(10**9)
         await settle()
         return list(self.instances.calls)
@@ -129,20 +129,20 @@ async def harness() -> AsyncIterator[SweepHarness]:
 
 
 @pytest.mark.parametrize(("alone", "judged"), [(False, []), (True, ["remove all"])])
-async def test_recovery_takes_over_what_others_left(
+async def test_recovery_takes_over_orders_of_other_instances(
     harness: SweepHarness, alone: bool, judged: list[str]
 ) -> None:
     await harness.sweep.recover(alone=alone)
     assert harness.instances.calls == ["register", "heartbeat", *judged, "release orphans"]
 
 
-async def test_a_start_wakes_all_that_is_due_at_once(harness: SweepHarness) -> None:
+async def test_a_start_wakes_all_due_orders_at_once(harness: SweepHarness) -> None:
     harness.instances.due = ["a", "b"]
     await harness.start()
     assert (harness.instances.calls[-1], harness.woken) == ("wake again", ["a", "b"])
 
 
-async def test_a_sweep_a_second_beats_looks_after_orphans_and_wakes_what_is_due(
+async def test_each_second_a_sweep_heartbeats_recovers_orphans_and_wakes_due_orders(
     harness: SweepHarness,
 ) -> None:
     await harness.start()
@@ -159,7 +159,7 @@ async def test_an_owned_order_without_a_task_is_released(harness: SweepHarness) 
     assert harness.instances.released == ["idle"]
 
 
-async def test_an_order_that_a_task_takes_up_while_the_sweep_looks_is_kept(
+async def test_an_order_that_gets_a_task_during_the_sweep_is_kept(
     harness: SweepHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await harness.start()
@@ -173,13 +173,13 @@ async def test_an_order_that_a_task_takes_up_while_the_sweep_looks_is_kept(
     assert harness.instances.released == []
 
 
-async def test_others_are_judged_only_after_a_full_period(harness: SweepHarness) -> None:
+async def test_other_instances_are_declared_dead_only_after_a_full_period(harness: SweepHarness) -> None:
     await harness.start()
     judged = ["remove_dead" in await harness.after(1) for _ in range(5)]
     assert judged == [False, False, False, True, True]
 
 
-async def test_the_dead_are_found_at_the_very_end_of_that_period(harness: SweepHarness) -> None:
+async def test_dead_instances_are_found_at_the_end_of_that_period(harness: SweepHarness) -> None:
     await harness.start()
     for _ in range(4):
         assert "remove_dead" not in await harness.after(0.9)
@@ -187,7 +187,7 @@ async def test_the_dead_are_found_at_the_very_end_of_that_period(harness: SweepH
 
 
 @pytest.mark.parametrize("cause", ["postgresql", "this process"])
-async def test_after_an_outage_others_get_a_full_period_for_a_heartbeat(
+async def test_after_an_outage_other_instances_get_a_full_period_for_a_heartbeat(
     harness: SweepHarness, cause: str
 ) -> None:
     await harness.start()
@@ -206,7 +206,7 @@ async def test_after_an_outage_others_get_a_full_period_for_a_heartbeat(
     assert judged == [False, False, False, True]
 
 
-async def test_a_process_judged_dead_gives_up_its_orders_and_goes_on_under_a_new_id(
+async def test_a_process_declared_dead_releases_its_orders_and_continues_under_a_new_id(
     harness: SweepHarness,
 ) -> None:
     await harness.start()
@@ -215,13 +215,13 @@ async def test_a_process_judged_dead_gives_up_its_orders_and_goes_on_under_a_new
     assert (await harness.after(1))[:3] == ["heartbeat", "leave", "register"]
     assert harness.identity.id != before
     assert harness.instances.left == [before]
-    # Under the old id, claims may have been refused.
+    # Claims under the old id may have been rejected.
     assert harness.instances.calls[-1] == "wake again"
     assert "register" not in await harness.after(1)
     assert harness.instances.calls[-1] == "wake"
 
 
-async def test_when_another_is_found_dead_all_is_woken_that_it_may_have_been_woken_for(
+async def test_a_dead_instance_makes_the_sweep_wake_all_due_orders(
     harness: SweepHarness,
 ) -> None:
     await harness.start()
@@ -246,7 +246,7 @@ async def test_a_consumed_wake_up_is_put_back_by_the_next_sweep(harness: SweepHa
     assert "put back" not in await harness.after(1)
 
 
-async def test_what_a_lost_answer_handed_out_is_woken_again(harness: SweepHarness) -> None:
+async def test_orders_handed_out_by_a_lost_response_are_woken_again(harness: SweepHarness) -> None:
     await harness.start()
     harness.instances.due, harness.instances.answers_are_lost = ["a"], True
     assert (await harness.after(1))[-1] == "wake"
@@ -256,7 +256,7 @@ async def test_what_a_lost_answer_handed_out_is_woken_again(harness: SweepHarnes
     assert harness.woken == ["a"]
 
 
-async def test_a_backlog_is_woken_a_part_at_a_time(harness: SweepHarness) -> None:
+async def test_a_backlog_is_woken_in_parts(harness: SweepHarness) -> None:
     harness.instances.due = [str(number) for number in range(MOST_A_SWEEP)]
     await harness.start()
     assert harness.instances.calls[-1] == "wake again"
@@ -268,7 +268,7 @@ async def test_a_backlog_is_woken_a_part_at_a_time(harness: SweepHarness) -> Non
 
 
 @pytest.mark.parametrize(("absence_s", "renewed"), [(3.9, False), (4.1, True)])
-async def test_one_that_may_have_been_does_not_wait_to_be_told(
+async def test_a_process_renews_its_id_if_it_may_have_been_declared_dead(
     harness: SweepHarness, absence_s: float, renewed: bool
 ) -> None:
     await harness.start()
@@ -295,7 +295,7 @@ async def test_the_heartbeat_does_not_wait_for_a_sweep(
     assert harness.identity.id == before
 
 
-async def test_a_look_comes_when_it_was_asked_for_and_not_before(harness: SweepHarness) -> None:
+async def test_a_requested_check_comes_at_its_time(harness: SweepHarness) -> None:
     await harness.start()
     for delay_ms in (600, 300, 600, 300):
         harness.queue.check_after(delay_ms)
@@ -306,7 +306,7 @@ async def test_a_look_comes_when_it_was_asked_for_and_not_before(harness: SweepH
     assert await harness.after(0.2) == []
 
 
-async def test_when_wake_ups_may_be_lost_all_are_sent_again_at_once(harness: SweepHarness) -> None:
+async def test_after_a_possible_loss_all_wake_ups_are_sent_again_at_once(harness: SweepHarness) -> None:
     await harness.start()
     await harness.after(0)
     harness.instances.due, harness.waiting = ["a"], 10_000
@@ -318,7 +318,7 @@ async def test_when_wake_ups_may_be_lost_all_are_sent_again_at_once(harness: Swe
 
 
 @pytest.mark.parametrize(("waiting", "wakes"), [(None, False), (0, True), (500, True), (501, False)])
-async def test_nothing_is_enqueued_while_no_worker_takes_it_or_they_have_enough_to_do(
+async def test_nothing_is_enqueued_while_no_worker_is_available_or_the_queue_is_long(
     harness: SweepHarness, waiting: int | None, wakes: bool
 ) -> None:
     await harness.start()
@@ -331,7 +331,7 @@ async def test_nothing_is_enqueued_while_no_worker_takes_it_or_they_have_enough_
         assert await harness.after(1) == ["heartbeat", "release orphans", "find idle", *["wake"] * wakes]
 
 
-async def test_a_stop_signs_off_wakes_what_was_left_and_sweeps_no_more(harness: SweepHarness) -> None:
+async def test_a_stop_deregisters_wakes_released_orders_and_ends_the_sweep(harness: SweepHarness) -> None:
     await harness.start()
     await harness.after(0)
     harness.queue.put_back("spent")
@@ -340,7 +340,7 @@ async def test_a_stop_signs_off_wakes_what_was_left_and_sweeps_no_more(harness: 
     assert await harness.after(5) == []
 
 
-async def test_a_stop_while_orders_are_handed_out_leaves_all_that_is_due_to_others(
+async def test_a_stop_while_orders_are_handed_out_leaves_all_due_orders_to_others(
     harness: SweepHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await harness.start()
@@ -356,14 +356,14 @@ async def test_a_stop_while_orders_are_handed_out_leaves_all_that_is_due_to_othe
     assert harness.instances.calls[-1] == "leave, all due"
 
 
-async def test_a_stop_while_postgresql_is_away_leaves_it_to_the_others(harness: SweepHarness) -> None:
+async def test_a_stop_during_an_outage_of_postgresql_leaves_recovery_to_others(harness: SweepHarness) -> None:
     await harness.start()
     harness.instances.away = True
     await harness.sweep.stop()
     assert harness.instances.left == []
 
 
-async def test_a_wake_all_outlives_an_absence_of_postgresql() -> None:
+async def test_a_wake_all_survives_an_outage_of_postgresql() -> None:
     harness = SweepHarness()
     await harness.start()
     harness.instances.away = True

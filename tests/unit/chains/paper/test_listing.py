@@ -1,4 +1,4 @@
-"""Commands on a paper market, and what an instance knows of its pools as they come and go."""
+"""Commands on a paper market, and an instance's catalogue of pools as they are listed and delisted."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -81,11 +81,11 @@ def execute(market: Market, *wanted: Command, known: tuple[Token, ...] = ()) -> 
 
 
 @pytest.mark.parametrize("wanted", [listing(GEM, SOL), delisting(a_pool(GEM, SOL))])
-def test_a_command_is_read_as_it_was_stored(wanted: Command) -> None:
+def test_a_command_survives_storing(wanted: Command) -> None:
     assert decode(wanted.id, encode(wanted)) == wanted
 
 
-def test_a_pool_is_one_whichever_of_its_tokens_comes_first() -> None:
+def test_a_pool_is_the_same_in_either_order_of_its_tokens() -> None:
     market = a_market()
     assert execute(market, listing(GEM, SOL), listing(SOL, GEM), listing(GEM, SOL)) == [
         Verdict.LISTED,
@@ -96,7 +96,7 @@ def test_a_pool_is_one_whichever_of_its_tokens_comes_first() -> None:
     assert execute(market, listing(USDC, SOL)) == [Verdict.EXISTS]
 
 
-def test_a_token_stays_what_it_is() -> None:
+def test_the_definition_of_a_token_never_changes() -> None:
     market = a_market()
     other = (replace(GEM, decimals=9), token_of("Gem", 6), replace(GEM, mint="elsewhere"))
     for token in other:
@@ -132,7 +132,7 @@ def test_only_listed_pools_are_delisted() -> None:
     ) == [Verdict.LISTED, Verdict.DELISTED, Verdict.UNKNOWN, Verdict.GENESIS]
 
 
-def test_a_group_ends_before_a_pool_that_it_has_closed_is_listed_again() -> None:
+def test_a_group_ends_before_it_relists_a_pool_that_it_delisted() -> None:
     market = a_market()
     execute(market, listing(GEM, SOL))
     market.take_changes()
@@ -142,7 +142,7 @@ def test_a_group_ends_before_a_pool_that_it_has_closed_is_listed_again() -> None
     assert execute(market, again, listing(GEM, USDC)) == [Verdict.LISTED] * 2
 
 
-def test_there_is_room_for_so_many_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_pools_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "MOST_LISTED", 3)
     monkeypatch.setattr(commands, "MOST_SCHEDULED", 2)
     market = a_market()
@@ -153,7 +153,7 @@ def test_there_is_room_for_so_many_pools(monkeypatch: pytest.MonkeyPatch) -> Non
     assert execute(market, scheduled(1)) == [Verdict.LISTED]
     market.take_changes()
     assert execute(market, scheduled(2), scheduled(3)) == [Verdict.LISTED] * 2
-    # The oldest of its own kind has gone.
+    # The oldest scheduled pool was removed.
     assert "raydium:NEW1-SOL:cpmm" not in market.pools
     mine = listing(GEM, SOL)
     assert execute(market, mine, listing(GEM, USDC)) == [Verdict.LISTED, Verdict.FULL]
@@ -164,21 +164,21 @@ def test_there_is_room_for_so_many_pools(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
-# --- what is founded on the amounts that were sent
+# --- pools from the given amounts
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize(
     "amounts", [(1, 1), (3, 2), (10**6, 17), (12_345_678_901, 10**15 + 7), (2**64 - 1, 2**64 - 1)]
 )
-def test_a_pool_holds_what_was_sent_or_is_refused(program: str, amounts: tuple[int, int]) -> None:
+def test_a_pool_holds_the_given_amounts_or_is_rejected(program: str, amounts: tuple[int, int]) -> None:
     try:
         state = initial_state(program, "GEM", "SOL", *amounts, 1_800_000_000)
     except ValueError:
         assert program not in {RAYDIUM_CPMM, "raydium_amm_v4"}
         return
     for held, sent in zip(owed(state), amounts, strict=True):
-        # DAMM v2 counts a little less as its own; the rest lies in its vault.
+        # DAMM v2 counts slightly less as its reserves; the rest is in its vault.
         assert 0 <= sent - held <= (sent // 1_000 + 1 if program == "meteora_damm_v2" else 0)
         assert held > 0
 
@@ -190,11 +190,11 @@ def test_a_price_out_of_range_is_rejected(program: str, amounts: tuple[int, int]
         initial_state(program, "GEM", "SOL", *amounts, 1_800_000_000)
 
 
-# --- what an instance knows
+# --- an instance's catalogue
 
 
 class Known:
-    """An instance's catalogue, told of commits; it notes what it tells others."""
+    """An instance's catalogue with applied commits; it records its notifications."""
 
     def __init__(self) -> None:
         self.told: list[MarketChange] = []
@@ -206,7 +206,7 @@ class Known:
         self.catalogue.apply(CommitId(1, self._sequence), pools, gone=gone)
 
 
-def test_a_pool_is_quoted_from_when_it_comes_until_it_goes() -> None:
+def test_a_pool_is_quoted_from_listing_to_delisting() -> None:
     known = Known()
     pool, other = a_pool(JUP, SOL), a_pool(JUP, SOL, METEORA_DLMM)
     known.commit(pool)
@@ -231,7 +231,7 @@ def test_an_earlier_commit_changes_nothing() -> None:
     assert list(known.catalogue.pools) == [a_pool(JUP, SOL).id]
 
 
-def test_tokens_that_no_pool_trades_are_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_tokens_without_pools_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue_module, "_TOKENS_KEPT", 2)
     known = Known()
     tokens = [token_of(f"T{number}", 6) for number in range(4)]
@@ -241,7 +241,7 @@ def test_tokens_that_no_pool_trades_are_forgotten_in_the_end(monkeypatch: pytest
     for token in tokens:
         known.commit(gone=(a_pool(token, SOL).id,))
     assert [token.symbol for token in tokens if token.symbol in TOKENS] == ["T3"]
-    # One that was there from the beginning, or that a pool trades again, is not.
+    # A token of the genesis, or one that a pool trades again, is kept.
     assert TOKENS.keys() >= {"SOL", "USDC"}
     known.commit(a_pool(tokens[3], SOL))
     for token in (JUP, BONK):
@@ -250,21 +250,21 @@ def test_tokens_that_no_pool_trades_are_forgotten_in_the_end(monkeypatch: pytest
     assert TOKENS.keys() >= {"T3", "JUP", "BONK"}
 
 
-def test_a_token_that_comes_and_goes_is_not_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_was_listed_again_is_not_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue_module, "_TOKENS_KEPT", 2)
     known = Known()
     TOKENS[GEM.symbol] = GEM
     for _ in range(5):
         known.commit(a_pool(GEM, SOL))
         known.commit(gone=(a_pool(GEM, SOL).id,))
-        # Whoever has just listed it shows it, though another has delisted it since.
+        # The response to a listing shows the pool, although it has been delisted since.
         assert GEM.symbol in TOKENS
 
 
-# --- which pairs the triggers look at again
+# --- the pairs that the triggers check again
 
 
-def test_triggers_look_again_at_the_pairs_that_a_new_pool_serves() -> None:
+def test_triggers_check_the_pairs_that_a_new_pool_serves() -> None:
     tokens = [*TOKENS.values(), GEM, token_of("ORE", 6)]
     TOKENS.update({token.symbol: token for token in tokens})
     pairs = [(one.symbol, other.symbol) for one in tokens for other in tokens if one is not other]
@@ -282,7 +282,7 @@ def test_triggers_look_again_at_the_pairs_that_a_new_pool_serves() -> None:
         moved, other_pools = view.pop_changed(pairs)
         assert {pair for pair in pairs if before[pair] != after[pair]} <= other_pools <= moved
         assert {pair for pair in pairs if view._pools(pair) != after[pair]} == set()
-        # Not at all of them.
+        # But not all pairs.
         assert len(other_pools) < len(pairs)
 
 

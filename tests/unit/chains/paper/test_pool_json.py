@@ -94,13 +94,13 @@ def by_orjson(values: Any) -> Any:
 
 
 def by_doubles(values: Any) -> Any:
-    """Read as JavaScript and most of the world does: every number is a double."""
+    """Parse as JavaScript does: every number is a double."""
     return json.loads(json.dumps(values), parse_int=lambda text: int(float(text)))
 
 
 @MODEST
 @given(cases)
-def test_a_state_comes_back_as_it_was(case: Case) -> None:
+def test_a_state_survives_json(case: Case) -> None:
     program, state = case
     encoded = encode(program, state)
     for values in (encoded, by_orjson(encoded), by_doubles(encoded)):
@@ -122,14 +122,14 @@ def leaves(values: Any) -> Iterator[Any]:
 
 @MODEST
 @given(cases)
-def test_no_number_is_more_than_a_double_holds_and_none_is_one(case: Case) -> None:
+def test_every_number_is_an_integer_that_a_double_holds(case: Case) -> None:
     for leaf in leaves(encode(*case)):
         assert type(leaf) in {int, str, bool, type(None)}
         assert type(leaf) is not int or abs(leaf) <= DOUBLE
         assert type(leaf) is not str or abs(int(leaf)) > DOUBLE
 
 
-def test_the_programs_and_whose_they_are() -> None:
+def test_each_program_has_its_dex() -> None:
     assert PROGRAMS == {
         "raydium_cpmm": Dex.RAYDIUM,
         "raydium_amm_v4": Dex.RAYDIUM,
@@ -138,13 +138,13 @@ def test_the_programs_and_whose_they_are() -> None:
     }
 
 
-def test_every_pool_of_the_market_comes_back_as_it_was() -> None:
+def test_every_pool_of_the_market_survives_json() -> None:
     for pool in genesis_pools(1, VARIANCE, Clock(seed=1), SLOT, SLOT_MS):
         assert decode(pool.program, by_orjson(encode(pool.program, pool.state))) == pool.state
         assert PROGRAMS[pool.program] is pool.dex
 
 
-def test_a_bin_that_was_emptied_costs_nothing_and_an_array_of_such_bins_stays_known() -> None:
+def test_an_empty_bin_takes_no_space_and_an_array_of_empty_bins_is_kept() -> None:
     parameters = DlmmParameters(10, 10_000)
     pool = DlmmPool.of_bins(parameters, 0, {0: Bin(), 3: Bin(7, 0), 75: Bin()}.items())
     encoded = encode(METEORA_DLMM, pool)
@@ -154,7 +154,7 @@ def test_a_bin_that_was_emptied_costs_nothing_and_an_array_of_such_bins_stays_kn
     assert decode(METEORA_DLMM, encoded) == pool
 
 
-def test_an_order_needs_no_liquidity_beside_it_and_a_side_no_order() -> None:
+def test_a_limit_order_without_liquidity_and_a_side_without_orders_survive() -> None:
     bins = {1: Bin(0, 0, 5, 4), 2: Bin(1, 0, 0, 0, orders_ask=True), 3: Bin(0, 0, 0, 0, orders_ask=True)}
     pool = DlmmPool.of_bins(DlmmParameters(10, 10_000), 0, bins.items())
     encoded = encode(METEORA_DLMM, pool)
@@ -163,7 +163,7 @@ def test_an_order_needs_no_liquidity_beside_it_and_a_side_no_order() -> None:
     assert decode(METEORA_DLMM, by_orjson(encoded)) == pool
 
 
-def test_an_empty_bin_is_the_empty_bin_which_a_walk_passes_over_quickly() -> None:
+def test_an_empty_bin_is_the_shared_empty_bin() -> None:
     pool = DlmmPool.of_bins(DlmmParameters(10, 10_000), 0, {3: Bin(7, 0)}.items())
     decoded = decode(METEORA_DLMM, encode(METEORA_DLMM, pool))
     assert isinstance(decoded, DlmmPool)
@@ -174,7 +174,7 @@ PLAIN: list[Case] = [(RAYDIUM_CPMM, CpmmPool(1, 1, 1)), (RAYDIUM_AMM_V4, AmmV4Po
 
 
 @pytest.mark.parametrize(("program", "pool"), PLAIN)
-def test_a_field_too_few_or_too_many_is_no_pool(program: str, pool: PoolState) -> None:
+def test_a_missing_or_extra_field_is_rejected(program: str, pool: PoolState) -> None:
     values = encode(program, pool)
     with pytest.raises(TypeError):
         decode(program, {**values, "more": 1})
@@ -191,7 +191,7 @@ def test_two_hundred_bins_cost_little_more_than_their_json() -> None:
     }
     pool = DlmmPool.of_bins(DlmmParameters(10, 10_000), 0, bins.items())
     written = encode(METEORA_DLMM, pool)
-    # Processor time of this thread, and a ratio: it is 1.8 on any machine, however busy.
+    # A ratio of CPU times of this thread: it is 1.8 on any machine, however busy.
     encoding = repeat(lambda: encode(METEORA_DLMM, pool), number=20, repeat=20, timer=time.thread_time)
     dumping = repeat(lambda: json.dumps(written), number=20, repeat=20, timer=time.thread_time)
     assert min(encoding) < 4 * min(dumping)

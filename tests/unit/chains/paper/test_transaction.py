@@ -1,4 +1,4 @@
-"""The paper chain's wire format: what is signed, and what is read again."""
+"""The paper chain's wire format: signing and parsing."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ amounts = st.integers(1, U64_MAX)
 
 @MODEST
 @given(amounts, amounts, st.integers(1, 11), st.integers(0, 2**63 - 1), st.sampled_from(SwapMode))
-def test_a_signed_transaction_reads_as_the_swap_it_is(
+def test_a_signed_transaction_is_parsed_into_its_swap(
     maximum_in: int, minimum_out: int, attempt: int, slot: int, mode: SwapMode
 ) -> None:
     swap = replace(
@@ -54,7 +54,7 @@ def test_an_attempts_id_is_the_signature_of_its_bytes_in_base58() -> None:
     assert signature.verify(signer._keypair.pubkey(), signed.raw[64:])
 
 
-def test_signing_is_repeatable_and_every_difference_gives_another_id() -> None:
+def test_signing_is_deterministic_and_every_difference_gives_another_id() -> None:
     ids = [
         Signer(1).sign(SWAP, 100).id,
         Signer(2).sign(SWAP, 100).id,
