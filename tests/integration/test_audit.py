@@ -1,4 +1,4 @@
-"""The audit finds every violation in the tables, and none in correct ones."""
+"""The audit finds every violation in the tables, and none in valid ones."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def audit(servers: TestServers) -> tuple[int, list[str]]:
 
 
 def spoil(servers: TestServers, statement: str) -> None:
-    """Do to the books what no engine does."""
+    """Corrupt the tables in a way that the engine never does."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("ALTER TABLE orders DROP CONSTRAINT IF EXISTS orders_last_entry")
         cursor.execute("ALTER TABLE orders DROP CONSTRAINT IF EXISTS orders_filled")
@@ -140,19 +140,19 @@ SPOILS = [
 
 
 @pytest.mark.parametrize(("statement", "finding"), SPOILS, ids=range(len(SPOILS)))
-async def test_what_is_wrong_is_found(
+async def test_each_violation_is_found(
     start: Start, servers: TestServers, statement: str, finding: str
 ) -> None:
     client = await start()
     await execute(client, amountIn="20000")
-    # Else the market's leader would write its own view over it.
+    # Otherwise the market's leader would overwrite it with its own state.
     await client.close()
     spoil(servers, statement)
     found = await audit_now(servers)
     assert any(what.endswith(finding) for what in found), found
 
 
-async def test_the_command_tells_what_is_wrong(start: Start, servers: TestServers) -> None:
+async def test_the_command_reports_the_violations(start: Start, servers: TestServers) -> None:
     client = await start()
     await execute(client)
     await client.close()
@@ -163,7 +163,7 @@ async def test_the_command_tells_what_is_wrong(start: Start, servers: TestServer
     assert [what.endswith(finding) for what in found] == [True], found
 
 
-async def test_books_that_are_right_pass(start: Start, servers: TestServers) -> None:
+async def test_valid_tables_pass(start: Start, servers: TestServers) -> None:
     client = await start(PAPER_FAILURE_RATE="transient=0.4,permanent=0.2", RETRY_BASE_DELAY_MS="5")
     for _ in range(10):
         await execute(client)

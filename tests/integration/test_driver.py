@@ -1,4 +1,4 @@
-"""The driver on both event loops: whatever happens to a socket, its waiters get the error at once."""
+"""The driver on both event loops: after any failure of a socket, its waiters get the error at once."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """Return a runner on an event loop that reports nothing that was left undone."""
+    """Return a runner on an event loop that reports no unfinished work."""
     reports: list[dict[str, Any]] = []
     with asyncio.Runner(loop_factory=request.param) as runner:
         runner.get_loop().set_exception_handler(lambda _loop, context: reports.append(context))
@@ -44,7 +44,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 
 @pytest.fixture(scope="module")
 def servers(cluster: TestCluster) -> Iterator[TestServers]:
-    """Return one database for all of these: they leave nothing in it."""
+    """Return one database for all these tests: they leave nothing in it."""
     servers = cluster.new(empty=True)
     yield servers
     cluster.drop(servers)
@@ -52,7 +52,7 @@ def servers(cluster: TestCluster) -> Iterator[TestServers]:
 
 @pytest.fixture
 def proxy(servers: TestServers) -> Iterator[tuple[Proxy, str]]:
-    """Return a TCP port that leads to PostgreSQL, and the database's name there."""
+    """Return PostgreSQL's TCP port and the name of the database."""
     database = urlsplit(servers.database_url)
     with Proxy(f"{parse_qs(database.query)['host'][0]}/.s.PGSQL.5432") as proxy:
         yield proxy, database.path
@@ -79,7 +79,7 @@ def lives(pids: list[int]) -> bool:
 
 
 async def ends(what: Awaitable[Any]) -> tuple[type[BaseException] | None, float]:
-    """Return with what error something ended, and the seconds that it took."""
+    """Return the error that an awaitable ended with, and how many seconds it took."""
     began = time.monotonic()
     try:
         await what
@@ -89,7 +89,7 @@ async def ends(what: Awaitable[Any]) -> tuple[type[BaseException] | None, float]
 
 
 def test_a_session_that_ends_with_an_unread_query_raises(servers: TestServers, run: Run) -> None:
-    """Its socket shows what the backend said, its end, and an error, all at once."""
+    """Its socket shows the backend's last message, its end and an error at the same time."""
 
     async def end_sessions() -> None:
         connections = [await connect(servers.database_url) for _ in range(SESSIONS)]
@@ -97,8 +97,8 @@ def test_a_session_that_ends_with_an_unread_query_raises(servers: TestServers, r
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         waiting = [asyncio.create_task(ends(ask(connection))) for connection in connections]
-        await asyncio.sleep(0)  # the queries are on their way
-        # From here on the event loop does not run until all is over.
+        await asyncio.sleep(0)  # the queries have been sent
+        # From here on, the event loop does not run until all sessions have ended.
         with servers.connect() as admin, admin.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", (pids,))
         for pid in pids:
@@ -129,7 +129,7 @@ def test_an_idle_session_that_ends_is_closed(servers: TestServers, run: Run) -> 
     run(end_session())
 
 
-def test_a_dead_address_before_the_live_one_costs_nothing(proxy: tuple[Proxy, str], run: Run) -> None:
+def test_a_dead_address_before_the_live_one_causes_no_delay(proxy: tuple[Proxy, str], run: Run) -> None:
     """libpq closes its socket and opens the next, which mostly has the same number."""
     server, path = proxy
     with socket.socket() as taken:
@@ -167,7 +167,7 @@ def test_reset_sessions_raise_and_leave_nothing_behind(proxy: tuple[Proxy, str],
     run(reset())
 
 
-def test_the_first_statement_that_is_not_answered_ends_the_waiting_of_all(
+def test_the_first_statement_without_a_response_ends_the_wait_of_all(
     proxy: tuple[Proxy, str], run: Run
 ) -> None:
     network, path = proxy
@@ -184,7 +184,7 @@ def test_the_first_statement_that_is_not_answered_ends_the_waiting_of_all(
         lost = asyncio.create_task(first.run(select))
         await asyncio.sleep(1.5)
         network.turn(Weather.FINE)
-        # On sessions that are dead as well, but not known to be.
+        # On sessions that are dead too, but not yet detected.
         later = [asyncio.create_task(database.run(select)) for database in (first, other)]
         answers = await asyncio.gather(lost, *later, return_exceptions=True)
         assert [isinstance(answer, UnavailableError) and answer.unknown for answer in answers] == [True] * 3
@@ -196,7 +196,7 @@ def test_the_first_statement_that_is_not_answered_ends_the_waiting_of_all(
     run(main())
 
 
-def test_a_statement_that_is_given_up_closes_its_connection(servers: TestServers, run: Run) -> None:
+def test_a_cancelled_statement_closes_its_connection(servers: TestServers, run: Run) -> None:
     async def give_up() -> None:
         connection = await connect(servers.database_url)
         task = asyncio.create_task(ask(connection, "SELECT 1 FROM pg_sleep(60)"))
@@ -210,7 +210,7 @@ def test_a_statement_that_is_given_up_closes_its_connection(servers: TestServers
     run(give_up())
 
 
-def test_a_statement_that_fails_leaves_its_connection_open(servers: TestServers, run: Run) -> None:
+def test_a_failed_statement_leaves_its_connection_open(servers: TestServers, run: Run) -> None:
     async def fail() -> None:
         connection = await connect(servers.database_url)
         with pytest.raises(psycopg2.errors.DivisionByZero):
@@ -254,7 +254,7 @@ asyncio.Runner(loop_factory=uvloop.new_event_loop).run(connect_many())
 
 
 def test_resets_while_connecting_do_not_abort_the_process() -> None:
-    """libuv aborts when it is to watch a socket that was closed, which libpq does to one that is reset."""
+    """libuv aborts when it is told to watch a closed socket, and libpq closes a socket that is reset."""
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", RESETS],
         cwd=PROJECT,

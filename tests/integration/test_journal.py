@@ -36,7 +36,7 @@ async def test_orders_inserted_at_once_share_a_commit(store: Store, servers: Tes
     assert transactions <= 2
 
 
-async def test_a_client_order_id_is_taken_by_one_of_many_at_once(store: Store) -> None:
+async def test_one_of_many_concurrent_inserts_gets_a_client_order_id(store: Store) -> None:
     results = await asyncio.gather(
         *(store.insert("mine") for _ in range(20)), store.insert("another"), return_exceptions=True
     )
@@ -46,7 +46,7 @@ async def test_a_client_order_id_is_taken_by_one_of_many_at_once(store: Store) -
     assert there.id in results
 
 
-async def test_an_insert_that_is_repeated_stores_one_order(store: Store) -> None:
+async def test_a_repeated_insert_stores_one_order(store: Store) -> None:
     order = store.new_order("again")
     assert await store.journal.insert(order, 5) == await store.journal.insert(order, 5)
 
@@ -64,7 +64,7 @@ async def test_a_transition_is_published_after_it_is_durable(store: Store) -> No
     assert order.history[-1] == step.entry
 
 
-async def test_a_stale_version_moves_nothing(store: Store) -> None:
+async def test_a_stale_version_changes_nothing(store: Store) -> None:
     claim = await store.start()
     await store.journal.append(store.step(claim, Status.BUILDING))
     with pytest.raises(SupersededError):
@@ -91,7 +91,7 @@ async def test_two_writers_of_one_version_cannot_both_win(store: Store) -> None:
 
 async def test_a_bad_row_does_not_fail_its_neighbours(store: Store) -> None:
     good, bad = await store.start(), await store.start()
-    # A confirmed order must have a fill: PostgreSQL refuses the row.
+    # A confirmed order must have a fill: PostgreSQL rejects the row.
     results = await asyncio.gather(
         store.journal.append(store.step(good, Status.BUILDING)),
         store.journal.append(store.step(bad, Status.CONFIRMED)),
@@ -101,8 +101,8 @@ async def test_a_bad_row_does_not_fail_its_neighbours(store: Store) -> None:
     assert isinstance(results[1], psycopg2.IntegrityError)
 
 
-async def test_what_a_route_was_quoted_may_be_more_than_one_account_holds(store: Store) -> None:
-    # Together: a large quote must not fail the other.
+async def test_a_quote_may_be_more_than_one_account_holds(store: Store) -> None:
+    # In one group: a large quote must not fail the other row.
     quotes = [Amounts(2**64, 3 * 2**64), Amounts(7, 8)]
     claims = [await store.start() for _ in quotes]
     building = [await store.journal.append(store.step(claim, Status.BUILDING)) for claim in claims]
@@ -122,7 +122,7 @@ async def test_what_a_route_was_quoted_may_be_more_than_one_account_holds(store:
     assert [orders[claim.order_id].quoted for claim in claims] == quotes
 
 
-async def test_a_commit_whose_answer_is_lost_is_known_by_its_write_id(
+async def test_a_commit_with_a_lost_response_is_recognised_by_its_write_id(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = await store.start()
@@ -164,7 +164,9 @@ async def test_an_attempt_and_its_order_move_together(store: Store) -> None:
     assert order.quoted == Amounts(101, 100)
 
 
-async def test_a_process_that_may_be_dead_makes_no_new_attempt(store: Store, servers: TestServers) -> None:
+async def test_a_process_that_may_have_been_declared_dead_makes_no_new_attempt(
+    store: Store, servers: TestServers
+) -> None:
     claim = await store.start()
     building = await store.journal.append(store.step(claim, Status.BUILDING))
     with servers.connect() as link, link.cursor() as cursor:
@@ -190,7 +192,7 @@ async def test_an_ended_order_is_listed_and_no_longer_open(store: Store, servers
         assert cursor.fetchone() == (0, 1)
 
 
-async def test_what_a_try_was_quoted_is_kept_with_it(store: Store) -> None:
+async def test_the_quotes_of_an_attempt_are_stored_with_it(store: Store) -> None:
     claim = await store.start()
     refused = RoutingRecord([{"venue": "raydium", "poolId": "p", "reason": "amount_too_small"}], None)
     waiting = await store.journal.append(
@@ -214,7 +216,7 @@ async def test_what_a_try_was_quoted_is_kept_with_it(store: Store) -> None:
 
 
 @pytest.mark.parametrize("mode", SwapMode)
-async def test_an_order_comes_back_as_it_was_placed(store: Store, mode: SwapMode) -> None:
+async def test_an_order_is_read_as_it_was_placed(store: Store, mode: SwapMode) -> None:
     placed = replace(store.new_order(), swap_mode=mode, amount=U64_MAX, amount_text="18446744073.709551615")
     await store.journal.insert(placed, 5)
     claim = await store.claims.claim(placed.id)
@@ -234,12 +236,12 @@ async def test_a_waiting_retry_has_no_owner_and_is_not_due(store: Store) -> None
     assert await store.claims.claim(claim.order_id) is None
 
 
-async def test_a_claim_that_is_repeated_appends_nothing(store: Store) -> None:
+async def test_a_repeated_claim_appends_nothing(store: Store) -> None:
     claim = await store.start()
     assert await store.claims.claim(claim.order_id) == claim
 
 
-async def test_an_order_left_behind_goes_on_where_it_stands(store: Store, servers: TestServers) -> None:
+async def test_a_released_order_continues_from_its_status(store: Store, servers: TestServers) -> None:
     claim = await store.start()
     await store.journal.append(store.step(claim, Status.BUILDING))
     await store.instances.release([claim.order_id])

@@ -1,4 +1,4 @@
-"""Migrations: each once, atomically, by one process at a time, and never on a newer schema."""
+"""Migrations: each is applied once, atomically, by one process at a time, and never on a newer schema."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ BROKEN = Migration(2, "broken", "INSERT INTO first VALUES (2); SELECT 1 / 0")
 
 @pytest.fixture
 def servers(cluster: TestCluster) -> TestServers:
-    """Return a database that knows no schema yet."""
+    """Return a database without a schema."""
     return cluster.new(empty=True)
 
 
@@ -36,33 +36,33 @@ def rows(servers: TestServers, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall()
 
 
-async def test_each_is_applied_once(database: Database, servers: TestServers) -> None:
+async def test_each_migration_is_applied_once(database: Database, servers: TestServers) -> None:
     assert await migrate(database, [FIRST]) == [FIRST]
     assert await migrate(database, [FIRST, SECOND]) == [SECOND]
     assert await migrate(database, [FIRST, SECOND]) == []
     assert rows(servers, "SELECT n, m FROM first") == [(1, "100%")]
 
 
-async def test_one_that_fails_leaves_nothing_of_itself(database: Database, servers: TestServers) -> None:
+async def test_a_failed_migration_leaves_nothing(database: Database, servers: TestServers) -> None:
     with pytest.raises(psycopg2.errors.DivisionByZero):
         await migrate(database, [FIRST, BROKEN])
     assert rows(servers, "SELECT n FROM first") == [(1,)]
     assert rows(servers, "SELECT version FROM schema_migrations") == [(1,)]
 
 
-async def test_processes_that_start_at_once_take_turns(servers: TestServers) -> None:
+async def test_concurrent_starts_migrate_one_after_the_other(servers: TestServers) -> None:
     databases = [Database(servers.database_url, size=1, clock=Clock()) for _ in range(5)]
     applied = await asyncio.gather(*(migrate(database, [FIRST, SECOND]) for database in databases))
     assert sorted(migration.version for each in applied for migration in each) == [1, 2]
 
 
-async def test_a_file_that_changed_is_noticed(database: Database) -> None:
+async def test_a_changed_file_is_detected(database: Database) -> None:
     await migrate(database, [FIRST])
     with pytest.raises(MigrationError, match="0001_first has changed"):
         await migrate(database, [Migration(1, "first", "SELECT 1")])
 
 
-async def test_a_newer_schema_is_left_alone(database: Database) -> None:
+async def test_a_newer_schema_is_not_changed(database: Database) -> None:
     await migrate(database, [FIRST, SECOND])
     with pytest.raises(MigrationError, match="newer"):
         await migrate(database, [FIRST])
@@ -78,7 +78,7 @@ async def test_a_configured_schema_is_created(servers: TestServers) -> None:
 
 
 @pytest.mark.parametrize("name", ["0002_late.sql", "first.sql", "0001-first.sql"])
-def test_a_file_out_of_line_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_out_of_sequence_is_rejected(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("SELECT 1")
     with pytest.raises(MigrationError, match="expected the name 0001_"):
         load(tmp_path)

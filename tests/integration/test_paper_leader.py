@@ -1,4 +1,4 @@
-"""One instance executes on the paper market at a time; all quote the same, and nothing is lost."""
+"""One instance at a time executes on the paper market; all quote the same, and nothing is lost."""
 
 import asyncio
 import itertools
@@ -52,7 +52,7 @@ async def open_rigs(servers: TestServers, number: int, **changes: Any) -> AsyncI
 
 @asynccontextmanager
 async def open_mortal(servers: TestServers, **changes: Any) -> AsyncIterator[Rig]:
-    """Start a venue that dies without a word, at the end if not before."""
+    """Start a venue that ends as if killed, at the latest at the end of the block."""
     rig = Rig(servers, settings(servers, **changes))
     await rig.start()
     try:
@@ -86,7 +86,7 @@ def balances(servers: TestServers, owner: str = "user") -> dict[str, int]:
 
 
 def gains(servers: TestServers) -> dict[str, int]:
-    """Return by token what came from nowhere, or went there: nothing, ever."""
+    """Return for each token the amount that was created or lost; it must be zero."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("SELECT token_a, token_b, vault_a - initial_a, vault_b - initial_b FROM paper_pools")
         pools = cursor.fetchall()
@@ -103,14 +103,14 @@ def gains(servers: TestServers) -> dict[str, int]:
 
 @pytest.fixture
 def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no instance look into the ledger by itself: what it hears of, it hears of from others."""
+    """Disable polling of the ledger: instances learn of changes from messages only."""
     monkeypatch.setattr(chain, "_LOOK_EVERY_S", 3_600.0)
 
 
 # --- followers
 
 
-async def test_one_leads_and_the_others_quote_what_it_has_committed(
+async def test_one_instance_leads_and_the_others_quote_its_commits(
     servers: TestServers, no_checks: None
 ) -> None:
     async with open_rigs(servers, 3) as rigs:
@@ -134,19 +134,19 @@ async def test_a_follower_without_redis_catches_up_from_the_ledger(servers: Test
             assert follower.pools == leader.pools
 
 
-async def test_news_that_were_missed_are_read(servers: TestServers, no_checks: None) -> None:
+async def test_missed_messages_are_read_from_the_ledger(servers: TestServers, no_checks: None) -> None:
     async with open_rigs(servers, 2) as [leader, follower]:
         with patch.object(leader.link, "send", lambda *_command: None):
             await leader.trade()
         assert follower.commit_id < leader.commit_id
-        # The next commit's number says that one is missing.
+        # The next commit's number shows that one is missing.
         await leader.trade()
         await until(lambda: follower.commit_id == leader.commit_id)
         assert follower.pools == leader.pools
 
 
 @pytest.mark.parametrize("message", [b"", b"x" * 60, b"{}", b'{"commit_id":[1]}', b'{"submitted":[["a"]]}'])
-async def test_what_is_none_of_the_markets_news_is_dropped(
+async def test_invalid_market_messages_are_dropped(
     servers: TestServers, message: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_rig(servers) as rig:
@@ -165,7 +165,7 @@ async def test_a_transaction_submitted_at_a_follower_lands_without_polling(
         assert leader.commit_id.sequence == 1
 
 
-async def test_what_is_submitted_at_a_follower_without_redis_lands_soon(servers: TestServers) -> None:
+async def test_a_transaction_submitted_at_a_follower_without_redis_lands_soon(servers: TestServers) -> None:
     async with open_rigs(servers, 2, redis_url=NO_REDIS) as [leader, follower]:
         attempt = await follower.prepare()
         await follower.venue.submit(attempt)
@@ -175,7 +175,7 @@ async def test_what_is_submitted_at_a_follower_without_redis_lands_soon(servers:
         assert leader.commit_id.sequence == 1
 
 
-async def test_what_both_submit_lands_once(servers: TestServers) -> None:
+async def test_a_transaction_submitted_at_both_instances_lands_once(servers: TestServers) -> None:
     async with open_rigs(servers, 2) as [leader, follower]:
         attempts = [await leader.prepare(SOL + number) for number in range(40)]
         before = balances(servers)
@@ -194,11 +194,11 @@ async def test_what_both_submit_lands_once(servers: TestServers) -> None:
 # --- takeover
 
 
-async def test_a_leader_that_stops_is_succeeded_at_once(servers: TestServers) -> None:
+async def test_another_instance_leads_at_once_after_a_stop(servers: TestServers) -> None:
     async with open_rigs(servers, 2) as [leader, other]:
         await leader.trade()
         await leader.venue.stop()
-        # At its next look, which is a second away at most; the lease would be three.
+        # At its next check, within a second; the lease would take three.
         assert await until(lambda: other.leading) < 2
         assert (await other.trade()).fill is not None
         assert stored_commit_id(servers) == CommitId(2, 2)
@@ -215,7 +215,7 @@ async def test_a_start_after_a_stop_leads_at_once(servers: TestServers) -> None:
     assert stored_commit_id(servers).sequence == 3
 
 
-async def test_a_leader_that_dies_without_a_word_is_succeeded_after_its_lease(servers: TestServers) -> None:
+async def test_another_instance_leads_after_the_lease_of_a_dead_leader(servers: TestServers) -> None:
     async with open_mortal(servers, slot_ms=50) as dead, open_rig(servers, slot_ms=50) as survivor:
         assert (dead.leading, survivor.leading) == (True, False)
         await dead.trade()
@@ -230,13 +230,13 @@ async def test_a_leader_that_dies_without_a_word_is_succeeded_after_its_lease(se
         took_s = time.monotonic() - died_at
         assert 1.5 < took_s < 8
         assert (await survivor.venue.outcome(attempt, 10)).fill is not None
-        # Slots are a function of time only: as many have passed as there were.
+        # Slots depend on time only: all of them have passed.
         passed = survivor.venue.survey()[0] - slot
         assert int(took_s * 1000) // 50 <= passed <= (time.monotonic() - died_at) * 1000 / 50 + 2
         assert survivor.commit_id.epoch == 2
 
 
-async def test_a_leader_that_was_suspended_and_succeeded_lands_nothing(
+async def test_a_suspended_leader_that_was_replaced_lands_nothing(
     servers: TestServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_rigs(servers, 2) as [suspended, successor]:
@@ -262,7 +262,7 @@ async def test_a_leader_that_was_suspended_and_succeeded_lands_nothing(
         assert landed.fill is not None
         later = await successor.trade(3 * SOL)
         gate.open()
-        # It learns that its epoch is over, and has what the other one made of the market.
+        # It learns that its epoch is over, and loads the other leader's market.
         await until(lambda: suspended.commit_id == successor.commit_id)
         assert answers == [None]
         assert not suspended.leading
@@ -275,12 +275,12 @@ async def test_a_leader_that_was_suspended_and_succeeded_lands_nothing(
     assert gains(servers) == {}
 
 
-async def test_a_leader_whose_large_statements_hang_leaves_the_lead_to_another(
+async def test_a_leader_whose_large_statements_hang_is_replaced(
     servers: TestServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leadership, "_STALLED_AFTER_S", 1.5)
     async with open_rigs(servers, 2) as [stalled, successor]:
-        # It renews its lease all the while.
+        # It renews its lease meanwhile.
         gate = Gate(stalled.database, "paper_settle", "paper_find_pending")
         attempt = await stalled.prepare()
         await stalled.venue.submit(attempt)
@@ -293,7 +293,7 @@ async def test_a_leader_whose_large_statements_hang_leaves_the_lead_to_another(
     assert gains(servers) == {}
 
 
-async def test_what_a_failed_lead_has_sent_cannot_be_committed_later(servers: TestServers) -> None:
+async def test_the_statements_of_an_ended_epoch_cannot_be_committed_later(servers: TestServers) -> None:
     async with open_rigs(servers, 2) as [leader, other]:
         funded: list[object] = []
         run = other.database.run
@@ -312,7 +312,7 @@ async def test_what_a_failed_lead_has_sent_cannot_be_committed_later(servers: Te
         assert stored_commit_id(servers).epoch == funded[1]
 
 
-async def test_only_one_of_many_takes_over(servers: TestServers) -> None:
+async def test_only_one_of_many_followers_takes_over(servers: TestServers) -> None:
     async with open_rigs(servers, 4) as [leader, *others]:
         await leader.venue.stop()
         await until(lambda: any(rig.leading for rig in others))
@@ -325,7 +325,9 @@ async def test_only_one_of_many_takes_over(servers: TestServers) -> None:
 # --- groups and delays
 
 
-async def test_without_a_delay_what_waits_executes_as_one_group_and_one_commit(servers: TestServers) -> None:
+async def test_without_a_delay_waiting_transactions_execute_in_one_group_and_one_commit(
+    servers: TestServers,
+) -> None:
     async with open_rig(servers) as rig:
         attempts = [await rig.prepare(SOL + number) for number in range(101)]
         gate = Gate(rig.database, "paper_settle")
@@ -369,13 +371,13 @@ async def test_with_a_delay_each_lands_in_the_first_slot_after_it(
     for signature, lands_slot, first_slot, settled_slot in rows:
         assert lands_slot == first_slot
         assert lands_slot <= executed[signature] <= settled_slot
-    # Neither all at once nor, but for a slow machine, any later than it must be.
+    # Neither all at once nor later than necessary, except on a slow machine.
     assert len({lands_slot for _signature, lands_slot, *_rest in rows}) > 1
     late = [executed[signature] - lands_slot for signature, lands_slot, *_rest in rows]
     assert sorted(late)[len(late) // 2] == 0
 
 
-async def test_transactions_land_in_the_order_of_their_slots_and_then_of_arrival(
+async def test_transactions_land_in_order_of_slot_and_arrival(
     servers: TestServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
@@ -396,10 +398,10 @@ async def test_transactions_land_in_the_order_of_their_slots_and_then_of_arrival
         assert order == [signature for (signature,) in cursor.fetchall()]
 
 
-# --- what survives
+# --- restarts
 
 
-async def test_pools_wallets_and_what_is_pending_survive_a_restart(servers: TestServers) -> None:
+async def test_pools_wallets_and_pending_transactions_survive_a_restart(servers: TestServers) -> None:
     async with open_rig(servers) as rig:
         assert (await rig.trade()).fill is not None
         pending = [await rig.prepare(SOL), await rig.prepare(20_000 * SOL)]
@@ -422,7 +424,7 @@ async def test_pools_wallets_and_what_is_pending_survive_a_restart(servers: Test
     assert gains(servers) == {}
 
 
-async def test_a_crash_between_two_commits_leaves_whole_ones(servers: TestServers) -> None:
+async def test_a_crash_between_two_commits_leaves_complete_commits(servers: TestServers) -> None:
     async with open_mortal(servers) as rig:
         done = await rig.trade()
         attempt = await rig.prepare(20_000 * SOL)
@@ -437,7 +439,7 @@ async def test_a_crash_between_two_commits_leaves_whole_ones(servers: TestServer
     assert gains(servers) == {}
 
 
-async def test_a_changed_balance_is_given_or_taken_at_the_next_start(servers: TestServers) -> None:
+async def test_a_changed_balance_is_applied_at_the_next_start(servers: TestServers) -> None:
     async def start_with(**held: int) -> dict[str, int]:
         async with open_rig(servers, balances=held) as rig:
             await until(lambda: rig.leading)
@@ -451,18 +453,18 @@ async def test_a_changed_balance_is_given_or_taken_at_the_next_start(servers: Te
     first = await start_with()
     assert first["SOL"] == FUNDS - 1_000
     poorer = await start_with(SOL=5_000, USDC=7)
-    # The first start's trade has cost 1,000 already, and this one's costs as much.
+    # The first start's trade has already cost 1,000, and this one costs the same.
     assert (poorer["SOL"], poorer["USDC"]) == (5_000 - 2_000, 7)
     richer = await start_with(SOL=10**12)
     assert (richer["SOL"], richer["USDC"]) == (10**12 - 3_000, FUNDS)
     same = await start_with(SOL=10**12)
     assert same["SOL"] == 10**12 - 4_000
-    # More cannot be taken than is there: it stays, and is taken when there is enough.
+    # No more can be taken than the wallet has: the rest is taken when it has enough.
     assert (await start_with(SOL=3_999))["SOL"] == 10**12 - 5_000
     assert (await start_with(SOL=2**64 - 1))["SOL"] == 2**64 - 1 - 6_000
 
 
-async def test_another_owners_wallet_is_left_alone_by_a_balance(servers: TestServers) -> None:
+async def test_a_balance_does_not_change_the_wallet_of_another_owner(servers: TestServers) -> None:
     async with open_rig(servers, balances={"SOL": 1}):
         pass
     assert set(balances(servers, "traders").values()) == {FUNDS}
@@ -472,10 +474,10 @@ async def test_another_owners_wallet_is_left_alone_by_a_balance(servers: TestSer
 # --- faults
 
 
-async def test_a_group_that_postgresql_rejects_blocks_no_other(
+async def test_a_group_that_postgresql_rejects_blocks_no_other_group(
     servers: TestServers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that cannot be booked fails alone: its neighbours land."""
+    """Only the transaction that cannot be stored fails: the others land."""
     caplog.set_level(logging.CRITICAL)
     async with open_rig(servers) as rig:
         good = [await rig.prepare(SOL + number) for number in range(3)]
@@ -528,7 +530,7 @@ async def test_a_landed_transaction_announced_again_does_not_land_again(
 
         monkeypatch.setattr(rig.venue._ledger, "settle", note)
         rig.venue.chain.execute([Submission(arrival.transaction, message_of(attempt), 0)], [arrival])
-        # What it did in memory was not committed: the leader takes the market as it is, and leads on.
+        # Its changes in memory were not committed: the leader reloads the market and continues to lead.
         await until(lambda: answers == [None])
         await until(lambda: rig.market is not None and dict(rig.market.pools) == pools)
         assert (balances(servers), rig.pools) == (before, pools)
@@ -544,7 +546,7 @@ async def test_a_transaction_that_expires_before_execution_does_not_change_the_l
     async with open_rig(servers) as rig:
         attempt = await rig.prepare()
         gate = Gate(rig.database, "paper_settle")
-        # Its last slot is over when its turn comes.
+        # Its last slot has passed before it is executed.
         arrival = Arrival(replace(decode(attempt), last_valid_slot=0), 0)
         rig.venue.chain.execute([Submission(arrival.transaction, message_of(attempt), 0)], [arrival])
         expired = await rig.venue.chain.outcome(attempt.id, 5)
@@ -568,9 +570,9 @@ _MIXED: list[Json] = [
     {"tokenIn": "RAY", "tokenOut": "BONK", "amountOut": "5000000"},
     {"tokenIn": "USDT", "tokenOut": "USDC", "amountIn": "100000", "slippageBps": 1},
     {"tokenIn": "USDC", "tokenOut": "USDT", "amountIn": "100000", "slippageBps": 0},
-    # Not worth the smallest unit of what it buys.
+    # Worth less than one unit of the bought token.
     {"tokenIn": "BONK", "tokenOut": "SOL", "amountIn": "0.00001"},
-    # More than there is.
+    # More than the wallet holds.
     {"tokenIn": "SOL", "tokenOut": "USDC", "amountOut": "18446744073709"},
     {"tokenIn": "RAY", "tokenOut": "USDC", "amountIn": "1000"},
 ]
@@ -584,7 +586,7 @@ async def trade_heavily(servers: TestServers, clients: list[Client], orders: int
     await asyncio.to_thread(wait_until_none_is_open, servers, within_s=40)
 
 
-async def test_after_heavy_mixed_trading_nothing_is_missing(start: Start, servers: TestServers) -> None:
+async def test_heavy_mixed_trading_conserves_every_token(start: Start, servers: TestServers) -> None:
     environment = {
         "SLOT_MS": "20",
         "EXECUTION_DELAY_MS": "0-60",
@@ -613,7 +615,7 @@ async def test_after_heavy_mixed_trading_nothing_is_missing(start: Start, server
     assert min(statuses.values()) > 10
     assert gains(servers) == {}
     assert await audit_now(servers) == []
-    # The audit is no formality: one unit is found, in a wallet or in a pool's.
+    # The audit finds a difference of one unit, in a wallet or in a pool.
     for client in clients:
         await client.close()
     for spoil, mend in (

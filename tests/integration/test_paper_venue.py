@@ -1,4 +1,4 @@
-"""The paper venue's own promises, beside those that every venue makes (see test_venue_cards.py)."""
+"""Requirements of the paper venue only; test_venue_cards.py has those of every venue."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,13 +25,13 @@ async def rig(servers: TestServers) -> AsyncIterator[Rig]:
         yield rig
 
 
-async def test_a_pending_attempt_expires_too_and_moves_no_pool(servers: TestServers) -> None:
+async def test_a_pending_attempt_expires_and_changes_no_pool(servers: TestServers) -> None:
     slow: dict[str, Any] = {"slot_ms": 20, "valid_slots": 5, "execution_delay_ms": Range(300, 300)}
     async with open_rig(servers, **slow) as rig:
         attempt = await rig.prepare()
         assert (await rig.venue.submit(attempt)).state is TransactionState.PENDING
         assert (await rig.venue.outcome(attempt, 5)).state is TransactionState.EXPIRED
-        # The chain goes on without it; on a busy machine the next needs more than five slots of 20 ms.
+        # The chain continues without it; on a busy machine the next needs more than five slots of 20 ms.
         rig.venue._settings = replace(rig.settings, execution_delay_ms=Range(0, 0), valid_slots=500)
         assert (await rig.trade()).fill is not None
         assert (await rig.venue.status(attempt)).state is TransactionState.EXPIRED
@@ -41,7 +41,7 @@ async def test_a_pending_attempt_expires_too_and_moves_no_pool(servers: TestServ
         assert market.wallets["user", "SOL"] == 10**18 - SOL
 
 
-async def test_a_refused_attempt_lands_never(rig: Rig) -> None:
+async def test_a_rejected_attempt_never_lands(rig: Rig) -> None:
     attempt = await rig.prepare()
     refused = await rig.venue.refuse(attempt)
     assert refused.state is TransactionState.FAILED
@@ -62,7 +62,7 @@ async def test_a_refused_attempt_lands_never(rig: Rig) -> None:
     ids=repr,
 )
 @pytest.mark.parametrize("committed", [False, True], ids=["before the commit", "after it"])
-async def test_the_chain_forgets_nothing_after_a_fault(rig: Rig, fault: Exception, committed: bool) -> None:
+async def test_the_chain_loses_nothing_after_a_fault(rig: Rig, fault: Exception, committed: bool) -> None:
     broken = True
 
     async def break_down(query: Query[Any]) -> None:
@@ -71,7 +71,7 @@ async def test_the_chain_forgets_nothing_after_a_fault(rig: Rig, fault: Exceptio
 
     attempts = [await rig.prepare(SOL + number) for number in range(3)]
     if committed:
-        # The commit is made, and its answer is lost.
+        # The commit succeeds, and its response is lost.
         run, rig.run = rig.run, rig.database.run
 
         async def run_and_lose(query: Query[Any], parameters: object = None) -> object:
@@ -94,7 +94,7 @@ async def test_the_chain_forgets_nothing_after_a_fault(rig: Rig, fault: Exceptio
     assert market.wallets["user", "SOL"] == 10**18 - sum(SOL + number for number in range(3)) - SOL
 
 
-async def test_a_venue_that_is_away_says_so(rig: Rig) -> None:
+async def test_an_unavailable_venue_raises_an_error(rig: Rig) -> None:
     attempt = await rig.prepare()
 
     async def away(_query: Query[Any]) -> None:
@@ -105,11 +105,11 @@ async def test_a_venue_that_is_away_says_so(rig: Rig) -> None:
         await rig.venue.submit(attempt)
     with pytest.raises(VenueUnavailableError):
         await rig.venue.status(attempt)
-    # Quoting takes no PostgreSQL.
+    # Quoting does not need PostgreSQL.
     assert (await rig.quote()).route.amount_in == SOL
 
 
-async def test_with_a_delay_a_quote_is_of_the_state_at_its_end(servers: TestServers) -> None:
+async def test_a_delayed_quote_uses_the_state_at_its_end(servers: TestServers) -> None:
     async with open_rig(servers, quote_delay_ms=Range(200, 200)) as rig:
         quoting = asyncio.create_task(rig.quote())
         await asyncio.sleep(0)
@@ -117,7 +117,7 @@ async def test_with_a_delay_a_quote_is_of_the_state_at_its_end(servers: TestServ
         assert not quoting.done()
         assert (await rig.trade(20_000 * SOL)).fill is not None
         now = (await rig.quote()).route
-        # Asked for before the trade, answered after it.
+        # Requested before the trade, returned after it.
         assert (await quoting).route == now
 
 
@@ -130,7 +130,7 @@ async def test_the_market_keeps_its_seed(servers: TestServers, caplog: pytest.Lo
         attempt = await second.prepare()
     assert "PAPER_SEED has no effect" in caplog.text
     async with open_rig(servers, seed=None) as third:
-        # Signed by the wallet of the market's own seed: it is the same for all.
+        # Signed by the wallet of the market's seed, which all instances share.
         assert (await third.venue.submit(attempt)).state is not TransactionState.EXPIRED
         assert (await third.venue.outcome(attempt, 10)).fill is not None
 
@@ -145,7 +145,7 @@ async def test_each_dex_has_pools_of_its_programs(rig: Rig) -> None:
     }
 
 
-async def test_what_no_pool_trades_in_two_swaps_has_no_route(rig: Rig) -> None:
+async def test_a_pair_without_pools_for_two_swaps_has_no_route(rig: Rig) -> None:
     with pytest.raises(NoRouteError):
         await rig.quote(1, "SOL", "SOL")
     with pytest.raises(NoRouteError):

@@ -1,4 +1,4 @@
-"""Behind PgBouncer the session's settings are in effect: the schema and the statement time-out."""
+"""Behind PgBouncer, the session's settings are in effect: the schema and the statement time-out."""
 
 import asyncio
 import itertools
@@ -81,7 +81,7 @@ async def test_each_statement_has_its_settings(
 ) -> None:
     await migrate(database)
     assert list(tables_by_schema(servers)) == [SCHEMA]
-    # Somebody else leaves other settings behind, in the sessions that all share.
+    # Another client leaves other settings in the shared sessions.
     others = psycopg2.connect(pooler.url)
     others.autocommit = True
     with others.cursor() as cursor:
@@ -111,7 +111,7 @@ async def test_a_statement_that_takes_too_long_is_cancelled(pooler: PgBouncer) -
     session.close()
 
 
-async def test_processes_that_migrate_at_once_take_turns(pooler: PgBouncer, servers: TestServers) -> None:
+async def test_concurrent_migrations_run_one_after_the_other(pooler: PgBouncer, servers: TestServers) -> None:
     databases = [Database(f"{pooler.url}?schema=eng", size=1, clock=Clock()) for _ in range(4)]
     applied = await asyncio.gather(*(migrate(database) for database in databases))
     versions = [migration.version for each in applied for migration in each]
@@ -135,7 +135,7 @@ async def test_orders_are_executed(
     assert list(tables_by_schema(servers)) == ["eng"]
 
 
-async def test_an_unknown_database_is_refused(servers: TestServers) -> None:
+async def test_an_unknown_database_is_rejected(servers: TestServers) -> None:
     with PgBouncer(servers, **TRANSACTION) as pooler:
         database = Database(f"postgresql://postgres@127.0.0.1:{pooler.port}/nowhere", size=1, clock=Clock())
         with pytest.raises(RefusedError, match=r"no such database|bouncer config error"):

@@ -1,4 +1,4 @@
-"""The rate limit holds in every window, over all processes, and serves the longest due first."""
+"""The rate limit holds in every window, over all processes, and starts the longest due order first."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ async def store(servers: TestServers) -> AsyncIterator[Store]:
 
 
 async def start_all(stores: list[Store], order_ids: list[str]) -> None:
-    """Have orders claimed until all have started, as soon as they may."""
+    """Claim orders as soon as the limit allows, until all have started."""
 
     async def start(store: Store, order_id: str) -> None:
         while isinstance(claim := await store.claims.claim(order_id), Deferred):
@@ -30,7 +30,7 @@ async def start_all(stores: list[Store], order_ids: list[str]) -> None:
 
 
 def starts(servers: TestServers) -> list[tuple[str, float]]:
-    """Return when orders started, by their histories."""
+    """Return the start times of orders from their histories."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(
             "SELECT id::text, extract(epoch FROM (entry ->> 'timestamp')::timestamptz)::float8"
@@ -70,14 +70,14 @@ async def test_a_deferred_order_has_no_owner_and_a_wake_up_time(store: Store, se
         assert cursor.fetchone() == (1,)
 
 
-async def test_going_on_with_an_order_takes_no_place_in_the_rate(store: Store) -> None:
+async def test_continuing_an_order_does_not_count_towards_the_limit(store: Store) -> None:
     claims = [await store.start() for _ in range(5)]
     await store.instances.release([claim.order_id for claim in claims])
     again = [await store.claims.claim(claim.order_id) for claim in claims]
     assert all(isinstance(claim, Claimed) for claim in again)
 
 
-async def test_a_new_limit_counts_what_the_histories_tell(servers: TestServers) -> None:
+async def test_a_new_limit_counts_the_starts_in_the_histories(servers: TestServers) -> None:
     wide = RateLimit(4, window_ms=60_000)
     async with open_store(servers) as unlimited:
         for _ in range(3):
@@ -94,7 +94,7 @@ async def test_a_new_limit_counts_what_the_histories_tell(servers: TestServers) 
         assert isinstance(await lowered.claims.claim(await lowered.insert()), Deferred)
 
 
-async def test_the_sweep_wakes_no_more_than_may_start(store: Store) -> None:
+async def test_the_sweep_wakes_no_more_orders_than_may_start(store: Store) -> None:
     for _ in range(20):
         await store.insert()
 

@@ -35,7 +35,7 @@ SEEN: Details = {"triggeredBy": {"price": "123"}}
 
 @pytest.fixture
 async def desks(servers: TestServers) -> AsyncIterator[list[Desk]]:
-    """Return two processes' views of one store."""
+    """Return one store as two processes use it."""
     async with AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(open_store(servers)) for _ in range(2)]
         yield [Desk(servers, store) for store in stores]
@@ -67,7 +67,7 @@ async def test_an_order_that_never_rests_is_due_at_once(
     assert desk.stands(order.id)[1] == ["pending"]
     claim = await desk.store.claims.claim(order.id)
     assert isinstance(claim, Claimed)
-    # PostgreSQL itself does not let it rest.
+    # PostgreSQL rejects the status.
     with pytest.raises(psycopg2.IntegrityError):
         await desk.step(claim, Status.OPEN)
 
@@ -87,19 +87,21 @@ async def test_an_order_that_never_rests_is_due_at_once(
         {"order_type": OrderType.MARKET},
     ],
 )
-async def test_what_is_no_order_is_refused_by_the_schema(desk: Desk, changes: dict[str, Any]) -> None:
+async def test_the_schema_rejects_an_invalid_order(desk: Desk, changes: dict[str, Any]) -> None:
     with pytest.raises((psycopg2.IntegrityError, psycopg2.DataError, TypeError)):
         await desk.place(**changes)
 
 
-async def test_a_fill_below_the_limit_is_refused_by_the_schema(desk: Desk, servers: TestServers) -> None:
+async def test_the_schema_rejects_a_fill_below_the_limit(desk: Desk, servers: TestServers) -> None:
     claim = await desk.come_to(Status.BUILDING, Status.SUBMITTED)
     rows(servers, "UPDATE orders SET limit_out = 100000001 WHERE id = %s", claim.order_id)
     with pytest.raises(psycopg2.IntegrityError):
         await desk.step(claim, Status.CONFIRMED)
 
 
-async def test_firing_makes_due_and_starting_tells_what_was_seen(desk: Desk, servers: TestServers) -> None:
+async def test_firing_makes_an_order_due_and_its_start_records_the_observation(
+    desk: Desk, servers: TestServers
+) -> None:
     order = await desk.place()
     before = desk.stands(order.id)
     assert await desk.resting.fire([Fired(order.id, 2, SEEN)]) == [order.id]
@@ -120,7 +122,7 @@ async def test_firing_makes_due_and_starting_tells_what_was_seen(desk: Desk, ser
     assert await desk.resting.fire([Fired(order.id, 2, SEEN), Fired(order.id, 3, SEEN)]) == []
 
 
-async def test_only_an_order_as_it_was_seen_is_fired(desk: Desk, servers: TestServers) -> None:
+async def test_an_order_is_fired_only_at_the_version_that_was_read(desk: Desk, servers: TestServers) -> None:
     stale, ended, flagged, good = [await desk.place() for _ in range(4)]
     assert isinstance(await desk.resting.amend(desk.amendment(stale.id)), Committed)
     await desk.endings.cancel(ended.id)
@@ -130,7 +132,7 @@ async def test_only_an_order_as_it_was_seen_is_fired(desk: Desk, servers: TestSe
     assert await desk.resting.fire([Fired(order.id, 2, SEEN) for order in orders]) == [good.id]
 
 
-async def test_an_order_is_fired_once_by_however_many(desks: list[Desk]) -> None:
+async def test_concurrent_firings_fire_an_order_once(desks: list[Desk]) -> None:
     order = await desks[0].place()
     fired = await asyncio.gather(
         *(desk.resting.fire([Fired(order.id, 2, SEEN)]) for desk in desks for _ in range(10))
@@ -140,7 +142,7 @@ async def test_an_order_is_fired_once_by_however_many(desks: list[Desk]) -> None
     assert sum(isinstance(claim, Claimed) for claim in claims) == 1
 
 
-async def test_a_retry_does_not_tell_again_what_was_seen(desk: Desk, servers: TestServers) -> None:
+async def test_a_retry_does_not_record_the_observation_again(desk: Desk, servers: TestServers) -> None:
     claim = await desk.come_to()
     await desk.step(claim, Status.PENDING)
     rows(servers, "UPDATE open_orders SET due_at = now()")
@@ -177,7 +179,7 @@ async def test_an_order_that_rests_again_waits_longer_each_time(desk: Desk, serv
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
 
 
-async def test_what_rests_is_read_page_by_page(
+async def test_resting_orders_are_read_page_by_page(
     desk: Desk, servers: TestServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resting_module, "_PAGE", 4)
@@ -185,7 +187,7 @@ async def test_what_rests_is_read_page_by_page(
         await desk.place(expires_at="2100-01-01T00:00:00Z", time_in_force=TimeInForce.GTD) for _ in range(9)
     ]
     sniper = await desk.place(**SNIPER)
-    # None of these rests, or not any more.
+    # None of these rests now.
     await desk.fired()
     await desk.come_to(Status.BUILDING)
     await desk.place(time_in_force=TimeInForce.IOC)
@@ -208,7 +210,7 @@ async def test_what_rests_is_read_page_by_page(
     } == set(seen)
 
 
-async def test_what_began_to_rest_lately_is_found(desk: Desk, servers: TestServers) -> None:
+async def test_recently_rested_orders_are_found(desk: Desk, servers: TestServers) -> None:
     old, new, amended = [await desk.place() for _ in range(3)]
     rows(
         servers,
@@ -219,7 +221,7 @@ async def test_what_began_to_rest_lately_is_found(desk: Desk, servers: TestServe
     assert set(await desk.resting.rested_within(30_000)) == {new.id, amended.id}
 
 
-async def test_an_amendment_is_kept_with_what_was_before(desk: Desk) -> None:
+async def test_an_amendment_is_stored_with_the_previous_terms(desk: Desk) -> None:
     order = await desk.place()
     changes = {
         "limitPrice": {"from": "100", "to": "200"},
@@ -261,7 +263,7 @@ async def test_an_amendment_is_kept_with_what_was_before(desk: Desk) -> None:
     )
 
 
-async def test_an_amendment_undoes_a_firing_and_the_pause(desk: Desk, servers: TestServers) -> None:
+async def test_an_amendment_undoes_a_firing_and_ends_the_pause(desk: Desk, servers: TestServers) -> None:
     order = await desk.place()
     await desk.resting.fire([Fired(order.id, 2, SEEN)])
     rows(servers, "UPDATE open_orders SET not_before = now() + interval '1 hour', returns = 9")
@@ -273,7 +275,9 @@ async def test_an_amendment_undoes_a_firing_and_the_pause(desk: Desk, servers: T
     assert (seen.version, seen.limit_out) == (3, 200_000_000)
 
 
-async def test_only_an_open_order_as_it_was_seen_is_amended(desk: Desk, servers: TestServers) -> None:
+async def test_an_open_order_is_amended_only_at_the_version_that_was_read(
+    desk: Desk, servers: TestServers
+) -> None:
     order = await desk.place()
     assert await desk.resting.amend(desk.amendment(order.id, version=1)) is None
     claim = await desk.come_to()
@@ -285,7 +289,7 @@ async def test_only_an_open_order_as_it_was_seen_is_amended(desk: Desk, servers:
     assert desk.stands(order.id)[1] == ["pending", "open", "cancelled"]
 
 
-async def test_amending_and_firing_at_once_never_fires_the_terms_of_before(
+async def test_a_concurrent_amendment_and_firing_never_fire_the_old_terms(
     desks: list[Desk], servers: TestServers
 ) -> None:
     watcher, client = desks
@@ -302,11 +306,11 @@ async def test_amending_and_firing_at_once_never_fires_the_terms_of_before(
         assert blocked == 0
         assert isinstance(outcomes[1], Committed), (schedule, outcomes)
         state = await open_state(servers, {"id": order.id})
-        # What was fired before the amendment was undone by it; what comes after must see the new version.
+        # The amendment undid an earlier firing; a later firing must use the new version.
         assert (state["fired"], state["due_at"]) == (None, "infinity"), (schedule, outcomes)
 
 
-async def test_amending_and_starting_at_once_leave_one_winner(
+async def test_of_a_concurrent_amendment_and_start_one_succeeds(
     desks: list[Desk], servers: TestServers
 ) -> None:
     worker, client = desks
@@ -329,7 +333,7 @@ async def test_amending_and_starting_at_once_leave_one_winner(
             assert started.limit_out == order.terms.limit_out
 
 
-async def test_amending_and_cancelling_at_once_ends_cancelled(
+async def test_a_concurrent_amendment_and_cancellation_end_cancelled(
     desks: list[Desk], servers: TestServers
 ) -> None:
     canceller, client = desks
@@ -348,7 +352,9 @@ async def test_amending_and_cancelling_at_once_ends_cancelled(
         assert history == ["pending", "open", *["open"] * (outcomes[1] is not None), "cancelled"], schedule
 
 
-async def test_firing_and_cancelling_at_once_starts_nothing(desks: list[Desk], servers: TestServers) -> None:
+async def test_a_concurrent_firing_and_cancellation_start_nothing(
+    desks: list[Desk], servers: TestServers
+) -> None:
     canceller, watcher = desks
     for schedule in schedules(4, 2):
         order = await canceller.place()

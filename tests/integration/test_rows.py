@@ -38,7 +38,7 @@ GIVEN = {
 }
 
 
-def test_all_modules_are_looked_through() -> None:
+def test_all_modules_are_searched() -> None:
     assert {"get_orders", "claim_orders", "append_transitions", "paper_get_pools", "audit"} <= set(STATEMENTS)
     assert set(STATEMENTS) <= set(load(SQL_FOLDER))
 
@@ -52,11 +52,11 @@ async def empty(servers: TestServers) -> Database:
 
 
 @pytest.mark.usefixtures("empty")
-def test_the_columns_are_those_that_are_read(servers: TestServers) -> None:
+def test_the_returned_columns_are_those_that_are_read(servers: TestServers) -> None:
     with servers.connect() as link:
         for query in STATEMENTS.values():
             with link.cursor() as cursor:
-                # Of most nothing need be given: there is nothing to do then, and the columns are the same.
+                # Most statements need no parameters: they then do nothing, and return the same columns.
                 given = dict.fromkeys(re.findall(r"%\((\w+)\)s", query.sql)) | GIVEN
                 cursor.execute(query.sql, given)
                 assert cursor.description is not None, query.name

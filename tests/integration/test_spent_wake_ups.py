@@ -1,4 +1,4 @@
-"""A wake-up is consumed without the order being executed: in every such case the order soon continues."""
+"""A wake-up is consumed without executing its order: in every such case the order soon continues."""
 
 import asyncio
 import time
@@ -38,15 +38,15 @@ class InterceptedService:
         self.asked: list[str] = []
 
     def before(self, meddle: Before) -> None:
-        """Have something awaited before each statement; it may hold it or fail it."""
+        """Await a function before each statement; it may delay or fail the statement."""
         self._meddle(before=meddle)
 
     def after(self, meddle: Before) -> None:
-        """Have something awaited after each statement; it may lose its answer."""
+        """Await a function after each statement; it may lose the response."""
         self._meddle(after=meddle)
 
     def watch(self) -> None:
-        """Take note of the statements."""
+        """Record the statements."""
         self._meddle()
 
     def _meddle(self, before: Before | None = None, after: Before | None = None) -> None:
@@ -62,7 +62,7 @@ class InterceptedService:
         self.service.storage.database.run = run  # type: ignore[method-assign, assignment]
 
     def leave_alone(self) -> None:
-        """Meddle no more."""
+        """Restore the database's own method."""
         self.service.storage.database.run = self._run  # type: ignore[method-assign]
 
     async def place(self, **changes: Any) -> str:
@@ -115,7 +115,7 @@ async def open_instance(
         service = service_on(servers, **{"INSTANCE_TIMEOUT_MS": str(TIMEOUT_MS), **environment})
         instance = InterceptedService(servers, await aiohttp_client(service.web), service)
         instance.watch()
-        # A start wakes all there is.
+        # A start wakes all due orders.
         await until(lambda: instance.asked[-1:] == ["wake_due_orders"] and "heartbeat" in instance.asked)
         return instance
 
@@ -126,7 +126,7 @@ Open = Callable[..., Awaitable[InterceptedService]]
 
 
 def failing(*allowed: str, unknown: bool = False) -> Before:
-    """Return what is PostgreSQL's absence for all statements but some."""
+    """Return a function that makes PostgreSQL unavailable for all but some statements."""
 
     async def fail(query: Query[Any]) -> None:
         if query.name not in allowed:
@@ -142,7 +142,7 @@ async def until(condition: Callable[[], bool], within_s: float = 10) -> None:
         await asyncio.sleep(0.005)
 
 
-async def test_a_claim_is_cancelled_when_the_process_was_away_for_too_long(open_instance: Open) -> None:
+async def test_a_claim_is_cancelled_when_the_process_was_stopped_for_too_long(open_instance: Open) -> None:
     instance = await open_instance()
     instance.before(failing("insert_orders"))
     order_id = await instance.place()
@@ -157,7 +157,7 @@ async def test_a_claim_is_cancelled_when_the_process_was_away_for_too_long(open_
     await instance.comes_to(order_id)
 
 
-async def test_a_claim_is_refused_between_the_old_id_and_the_new_one(open_instance: Open) -> None:
+async def test_a_claim_is_rejected_between_the_old_id_and_the_new_one(open_instance: Open) -> None:
     instance = await open_instance()
     placed: list[str] = []
 
@@ -172,14 +172,14 @@ async def test_a_claim_is_refused_between_the_old_id_and_the_new_one(open_instan
     await instance.comes_to(placed[0])
 
 
-async def test_a_claim_is_refused_because_the_process_was_judged_dead(open_instance: Open) -> None:
+async def test_a_claim_is_rejected_because_the_process_was_declared_dead(open_instance: Open) -> None:
     instance = await open_instance(INSTANCE_TIMEOUT_MS="4000")
     instance.sql("DELETE FROM instances")
     await instance.comes_to(await instance.place())
 
 
-async def test_a_wake_up_comes_while_a_claim_is_refused(open_instance: Open) -> None:
-    """The statement sees no instance; before it answers there is one, and the order is woken for it."""
+async def test_a_wake_up_arrives_while_a_claim_is_rejected(open_instance: Open) -> None:
+    """The statement sees no instance; before it returns, one registers and a wake-up arrives."""
     instance = await open_instance()
     order_id = await instance.insert()
     asked = asyncio.Event()
@@ -220,7 +220,7 @@ async def test_an_order_is_locked_by_a_writer_that_does_not_claim_it(
     link.close()
 
 
-async def test_the_rate_limit_defers_it(open_instance: Open) -> None:
+async def test_the_rate_limit_defers_the_order(open_instance: Open) -> None:
     instance = await open_instance(QUEUE_RATE_LIMIT="1")
     instance.sql("UPDATE rate_starts SET started_at = now() - interval '59.7 s'")
     await instance.comes_to(await instance.place())
@@ -243,7 +243,7 @@ async def test_the_claim_fails(open_instance: Open) -> None:
 
 @asynccontextmanager
 async def answer_lost_of(instance: InterceptedService, name: str) -> AsyncIterator[None]:
-    """Lose the answer of a statement once, after it was executed."""
+    """Lose the response of a statement once, after its execution."""
     lost: list[str] = []
 
     async def lose(query: Query[Any]) -> None:
@@ -256,7 +256,7 @@ async def answer_lost_of(instance: InterceptedService, name: str) -> AsyncIterat
     await until(lambda: bool(lost))
 
 
-async def test_the_sweep_hands_it_out_and_the_answer_is_lost(open_instance: Open) -> None:
+async def test_the_sweep_hands_out_the_order_and_the_response_is_lost(open_instance: Open) -> None:
     instance = await open_instance()
     order_id = await instance.insert()
     async with answer_lost_of(instance, "wake_due_orders"):
@@ -264,7 +264,7 @@ async def test_the_sweep_hands_it_out_and_the_answer_is_lost(open_instance: Open
     await instance.comes_to(order_id)
 
 
-async def test_a_trigger_fires_it_and_the_answer_is_lost(open_instance: Open) -> None:
+async def test_a_trigger_fires_the_order_and_the_response_is_lost(open_instance: Open) -> None:
     instance = await open_instance()
     await until(lambda: instance.service.execution.triggers.watching)
     async with answer_lost_of(instance, "fire_orders"):
@@ -272,7 +272,7 @@ async def test_a_trigger_fires_it_and_the_answer_is_lost(open_instance: Open) ->
     await instance.comes_to(order_id)
 
 
-async def test_it_is_stored_when_its_client_does_not_wait_any_more(open_instance: Open) -> None:
+async def test_the_order_is_stored_after_its_client_has_stopped_waiting(open_instance: Open) -> None:
     instance = await open_instance(INSERT_TIMEOUT_MS="100")
     stored = asyncio.Event()
 
@@ -286,9 +286,9 @@ async def test_it_is_stored_when_its_client_does_not_wait_any_more(open_instance
     await instance.comes_to(order_id)
 
 
-async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) -> None:
+async def test_the_process_stops_during_its_claim(open_instance: Open) -> None:
     stopping, staying = await open_instance(SHUTDOWN_GRACE_S="0"), await open_instance()
-    # Only the one that stops takes wake-ups.
+    # Only the stopping instance takes wake-ups.
     await staying.service.execution.receiver.pause()
     claims: list[str] = []
 
@@ -306,7 +306,7 @@ async def test_the_process_stops_with_its_claim_on_the_way(open_instance: Open) 
 
 
 async def sent_and_not_heard(instance: InterceptedService) -> str:
-    """Have Redis send an instance the wake-up of a new order, and the instance not hear it."""
+    """Make Redis send an instance the wake-up of a new order that the instance does not receive."""
     service = instance.service
     await service.execution.receiver.pause()
     order_id = await instance.place()
@@ -327,7 +327,7 @@ async def sent_and_not_heard(instance: InterceptedService) -> str:
     return order_id
 
 
-async def test_the_connection_breaks_with_the_wake_up_on_it(open_instance: Open) -> None:
+async def test_the_connection_breaks_while_it_carries_the_wake_up(open_instance: Open) -> None:
     instance = await open_instance()
     order_id = await sent_and_not_heard(instance)
     instance.service.execution.receiver.start()
@@ -343,7 +343,7 @@ async def test_the_process_stops_before_the_wake_up_is_handled(open_instance: Op
     await staying.comes_to(order_id)
 
 
-async def test_the_process_dies_with_its_claim_on_the_way(open_instance: Open) -> None:
+async def test_the_process_dies_during_its_claim(open_instance: Open) -> None:
     dying, staying = await open_instance(), await open_instance()
     staying.watch()
     await staying.service.execution.receiver.pause()
@@ -352,14 +352,14 @@ async def test_the_process_dies_with_its_claim_on_the_way(open_instance: Open) -
     await until(lambda: bool(dying.service.execution.engine.running))
     await dying.service.execution.receiver.pause()
     staying.service.execution.receiver.start()
-    # Of its statements only inserts arrive, so it is not heard of any more.
+    # Only its inserts arrive, so its heartbeat stops.
     staying.asked.clear()
     await until(lambda: "remove_dead_instances" in staying.asked)
     await staying.comes_to(order_id)
     dying.leave_alone()
 
 
-async def test_no_more_is_claimed_of_the_dead_than_can_be_begun(open_instance: Open) -> None:
+async def test_no_more_orders_of_a_dead_instance_are_claimed_than_can_start(open_instance: Open) -> None:
     instance = await open_instance()
     receiver, stream = instance.service.execution.receiver, instance.servers.wake_ups
     await receiver.pause()
@@ -369,7 +369,7 @@ async def test_no_more_is_claimed_of_the_dead_than_can_be_begun(open_instance: O
         assert await client.execute_command(*reading)  # type: ignore[no-untyped-call]
         assert len(await instance.service.storage.broker.claim_lost(client, 2, idle_ms=0)) == 2
         assert (await client.xpending(stream, "workers"))["pending"] == 3
-    # What was claimed and not begun, and what was not claimed, is worked on all the same.
+    # Orders claimed and not started, and orders not claimed, are executed all the same.
     receiver.start()
     for order_id in placed:
         await instance.comes_to(order_id, within_s=15)
@@ -380,11 +380,11 @@ async def test_the_process_dies_before_the_wake_up_is_handled(open_instance: Ope
     await staying.service.execution.receiver.pause()
     order_id = await sent_and_not_heard(dying)
     staying.service.execution.receiver.start()
-    # Not heard of any more, as after SIGSTOP.
+    # Without heartbeats, as after SIGSTOP.
     dying.before(failing())
     staying.asked.clear()
     await until(lambda: "remove_dead_instances" in staying.asked)
     await staying.comes_to(order_id)
-    # It is also taken off the stream, where it would count as work that waits.
+    # It is also removed from the stream, where it would count as waiting work.
     with redis.Redis.from_url(staying.servers.redis_url) as client:
         await until(lambda: client.xlen(staying.servers.wake_ups) == 0, within_s=15)

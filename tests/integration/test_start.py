@@ -1,4 +1,4 @@
-"""A start that fails says why, and leaves nothing behind."""
+"""A failed start reports its reason, and leaves nothing behind."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ from tests.support.servers import TestServers
 from tests.support.statements import meddle
 
 
-async def test_a_start_that_fails_tells_its_own_reason(
+async def test_a_failed_start_reports_its_own_reason(
     make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_database: object) -> None:
@@ -67,7 +67,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_running(make_service: Ca
         await starting
     await service.stop()
     if left := asyncio.all_tasks() - before:
-        # Those that were cancelled last end with the next turn of the loop.
+        # The tasks cancelled last end with the next iteration of the loop.
         _ended, left = await asyncio.wait(left, timeout=1)
     assert left == set()
 
@@ -102,7 +102,7 @@ async def test_a_market_keeps_its_slot_length(
     start: Callable[..., Awaitable[Client]], make_service: Callable[..., Service], servers: TestServers
 ) -> None:
     await start(SLOT_MS="50")
-    # Beside the one that runs, and after it.
+    # While another instance runs, and after it.
     for _ in range(2):
         other = make_service(SLOT_MS="400")
         with pytest.raises(InvalidSettingError, match=r"^SLOT_MS is 400, .* 50 ms: set SLOT_MS=50$"):

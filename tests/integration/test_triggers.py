@@ -52,11 +52,11 @@ class Instance:
         return self.service.execution.triggers.watching
 
     def hold_lease(self) -> Gate:
-        """Hold whatever it says of its lease from now on, as if it had been stopped."""
+        """Hold its statements about the lease from now on, as if it had been stopped."""
         return Gate(self.service.storage.database, "take_lease")
 
     async def lose_lease(self) -> None:
-        """Have it stop watching without a word: nothing that it says of its lease arrives any more."""
+        """Make it lose its lease: its statements about the lease fail from now on."""
 
         async def lose(query: Query[Any]) -> None:
             if query.name in {"take_lease", "give_up_lease"}:
@@ -81,7 +81,7 @@ def begin(servers: TestServers, aiohttp_client: Any) -> Begin:
 
 
 async def two(begin: Begin, **second: Any) -> tuple[Instance, Instance]:
-    """Start two instances of which the first watches; GEM is traded, and has been bought."""
+    """Start two instances, of which the first watches; GEM is listed, and has been bought."""
     first = await begin()
     await poll(lambda: first.watching)
     other = await begin(**second)
@@ -91,7 +91,7 @@ async def two(begin: Begin, **second: Any) -> tuple[Instance, Instance]:
 
 
 def firings(servers: TestServers) -> dict[str, int]:
-    """Return how often each order that rested has begun to be executed."""
+    """Return how often each resting order started execution."""
     return dict(
         rows(
             servers,
@@ -101,7 +101,7 @@ def firings(servers: TestServers) -> dict[str, int]:
     )
 
 
-async def test_one_of_two_watches_and_hears_what_the_other_accepts(
+async def test_one_of_two_instances_watches_and_receives_the_orders_of_the_other(
     begin: Begin, servers: TestServers
 ) -> None:
     first, other = await two(begin)
@@ -119,7 +119,7 @@ async def test_one_of_two_watches_and_hears_what_the_other_accepts(
     assert set(firings(servers).values()) == {1}
 
 
-async def test_what_is_cancelled_elsewhere_is_forgotten(begin: Begin) -> None:
+async def test_an_order_cancelled_at_another_instance_is_removed(begin: Begin) -> None:
     first, other = await two(begin)
     placed = [await limit(other.client, NEVER) for _ in range(3)]
     placed.append(await sniper(other.client, {"price": {"above": NEVER}}))
@@ -131,7 +131,7 @@ async def test_what_is_cancelled_elsewhere_is_forgotten(begin: Begin) -> None:
     assert other.service.execution.triggers.resting == 0
 
 
-async def test_what_is_amended_elsewhere_is_known(begin: Begin) -> None:
+async def test_an_order_amended_at_another_instance_is_updated(begin: Begin) -> None:
     first, other = await two(begin)
     placed = await limit(first.client, NEVER)
     async with other.client.patch(f"/api/orders/{placed['id']}", json={"limitPrice": "5"}) as answer:
@@ -139,7 +139,9 @@ async def test_what_is_amended_elsewhere_is_known(begin: Begin) -> None:
     assert statuses(await ended(first.client, placed, within_s=2)) == ["pending", "open", *FIRED_LIFE[1:]]
 
 
-async def test_without_redis_it_takes_some_seconds(begin: Begin, servers: TestServers) -> None:
+async def test_without_redis_orders_of_another_instance_are_found_in_seconds(
+    begin: Begin, servers: TestServers
+) -> None:
     first, other = await two(begin, redis=False)
     paid = await limit(other.client, "5")
     wish = await sniper(other.client, {"price": {"above": "5"}})
@@ -151,7 +153,7 @@ async def test_without_redis_it_takes_some_seconds(begin: Begin, servers: TestSe
     assert set(firings(servers).values()) == {1}
 
 
-async def test_another_takes_over_at_once_from_one_that_stops(begin: Begin) -> None:
+async def test_another_instance_takes_over_at_once_after_a_stop(begin: Begin) -> None:
     first, other = await two(begin)
     placed = await limit(other.client, await best_price(first.client) * Fraction(101, 100))
     await first.client.close()
@@ -160,7 +162,7 @@ async def test_another_takes_over_at_once_from_one_that_stops(begin: Begin) -> N
     assert statuses(await ended(other.client, placed, within_s=2)) == FIRED_LIFE
 
 
-async def test_another_takes_over_within_ten_seconds_from_one_that_dies(
+async def test_another_instance_takes_over_within_ten_seconds_after_a_death(
     begin: Begin, servers: TestServers
 ) -> None:
     first, other = await two(begin)
@@ -188,7 +190,7 @@ async def test_an_update_that_arrives_while_an_order_is_fired_is_not_lost(
 
     async def fire_and_hear(orders: Sequence[Fired]) -> list[str]:
         fired = await fire(orders)
-        # As if it had been amended at once, before the answer of the write is here.
+        # As if it had been amended at once, before the response of the write arrives.
         entry: HistoryEntry = {"sequence": 4, "status": "open", "timestamp": ""}
         triggers.apply_steps([Committed(order_id, entry) for order_id in fired])
         heard.extend(fired)
@@ -208,7 +210,7 @@ async def test_an_update_that_arrives_while_an_order_is_fired_is_not_lost(
     await ended(instance.client, placed)
 
 
-async def test_two_that_both_believe_they_watch_fire_once(begin: Begin, servers: TestServers) -> None:
+async def test_two_instances_that_both_watch_fire_an_order_once(begin: Begin, servers: TestServers) -> None:
     first, other = await two(begin)
     gate = first.hold_lease()
     await gate.reached.wait()
@@ -246,12 +248,12 @@ async def test_a_leader_that_was_stopped_for_long_reads_missed_changes(
     async def other_knows_price() -> bool:
         return await best_price(other.client) == price
 
-    # The market's leader has no Redis to tell of trades: the other hears of them up to a second late.
+    # The market's leader cannot publish trades without Redis: the other sees them up to a second late.
     await poll(other_knows_price)
     near = await limit(other.client, price * Fraction(101, 100))
     await until_status(other.client, near, "open")
     rows(servers, "UPDATE open_orders SET rested_at = now() - interval '1 hour'")
-    # The other is gone again, and its lease with it, before the stopped one goes on.
+    # The other instance has stopped and released its lease before the stopped one continues.
     await other.service.execution.triggers.stop()
     gate.open()
     await sell(other.client, "20000")
@@ -305,7 +307,7 @@ async def test_nothing_fires_before_its_pause_is_over(begin: Begin, servers: Tes
         (False, RuntimeError("an error of its own")),
     ],
 )
-async def test_a_firing_that_fails_is_made_good(
+async def test_a_failed_firing_is_repeated(
     begin: Begin, servers: TestServers, monkeypatch: pytest.MonkeyPatch, committed: bool, error: Exception
 ) -> None:
     instance = await begin()
@@ -317,7 +319,7 @@ async def test_a_firing_that_fails_is_made_good(
         await sniper(instance.client, {"price": {"above": str(float(price) * 1.02)}}),
     ]
     await poll(lambda: instance.service.execution.triggers.resting == 2)
-    # They have rested for so long that no look for new ones finds them.
+    # They have rested so long that no check for new orders finds them.
     rows(servers, "UPDATE open_orders SET rested_at = now() - interval '1 hour'")
     resting = instance.service.storage.resting
     fire = resting.fire
@@ -371,7 +373,7 @@ async def test_an_internal_error_loses_no_order(
     assert broken
 
 
-async def test_a_wake_up_that_is_lost_is_sent_again(
+async def test_a_lost_wake_up_is_sent_again(
     begin: Begin, servers: TestServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance = await begin()

@@ -23,7 +23,7 @@ _SOON_S = 10
 
 
 async def come_to(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until a condition holds; fail when it does not in time."""
+    """Wait until a condition holds; fail if it does not hold in time."""
     began = time.monotonic()
     while not await condition():
         assert time.monotonic() - began < _SOON_S, "it did not come to that in time"
@@ -32,7 +32,7 @@ async def come_to(condition: Callable[[], Awaitable[bool]]) -> None:
 
 @dataclass
 class Deployment:
-    """A service on a database of its own."""
+    """A service on its own database."""
 
     service: Service
     client: Any
@@ -53,7 +53,7 @@ class Deployment:
 
     @property
     def states(self) -> dict[str, object]:
-        """What it quotes with."""
+        """The state that it quotes from."""
         return {pool.id: pool.state for pool in self.service.market.venue.chain.catalogue.pools.values()}
 
 
@@ -87,19 +87,19 @@ async def both(cluster: TestCluster, aiohttp_client: Callable[..., Awaitable[Any
 
 
 @pytest.mark.parametrize("numbers", [(0, 1), (0, 0)])
-async def test_one_deployments_market_is_not_moved_by_the_other(both: Both, numbers: tuple[int, int]) -> None:
+async def test_market_messages_do_not_reach_another_deployment(both: Both, numbers: tuple[int, int]) -> None:
     here, there = await both(*numbers)
     before = there.states
     for _ in range(5):
         await here.ends(await here.place())
     assert here.states != before
     assert there.states == before
-    # And it still hears its own.
+    # It still receives its own messages.
     await there.ends(await there.place())
     assert there.states != before
 
 
-async def test_one_deployments_wake_ups_are_not_the_others(both: Both) -> None:
+async def test_wake_ups_do_not_reach_another_deployment(both: Both) -> None:
     here, there = await both(0, 0)
     taken: list[str] = []
     claim = there.service.storage.claims.claim
@@ -114,8 +114,10 @@ async def test_one_deployments_wake_ups_are_not_the_others(both: Both) -> None:
     assert taken == []
 
 
-async def test_a_message_in_anothers_name_is_dropped(both: Both, caplog: pytest.LogCaptureFixture) -> None:
-    """A follower looks at the deployment's id in the message, not at the channel's name alone."""
+async def test_a_message_with_another_deployment_id_is_dropped(
+    both: Both, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A follower checks the deployment's id in the message, not only the channel's name."""
     here, there = await both(0, 0)
     names = [deployment.service.storage.deployment for deployment in (here, there)]
     heard: list[Sequence[Committed]] = []

@@ -18,7 +18,7 @@ from service.routing.quoting import Quoter
 from tests.support.servers import TestCluster, TestServers
 from tests.support.stands import STANDS, Stand, StandKind
 
-# One venue serves all cards that leave it as they found it.
+# One venue serves all cards that do not change it permanently.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _PATIENCE_S = 20
@@ -39,7 +39,7 @@ class TradingDesk:
     async def quote(
         self, amount: int | None = None, mode: SwapMode = EXACT_IN, pair: tuple[str, str] | None = None
     ) -> Choice:
-        """Return the best route for an amount of what is sold, or bought; for the good swap if not told."""
+        """Return the best route for an amount sold or bought; by default for the good swap."""
         token_in, token_out = pair or (self.stand.token_in, self.stand.token_out)
         quoter = Quoter(self.stand.venue, timeout_ms=5_000, limits=RouteLimits(), clock=Clock())
         if amount is None:
@@ -51,7 +51,7 @@ class TradingDesk:
     async def sign(
         self, route: Route, limits: tuple[int, int] | None = None, number: int = 1
     ) -> SignedTransaction:
-        """Sign a swap for an order of its own, that costs and pays what was quoted if not told."""
+        """Sign a swap for a new order; by default its limits are the quoted amounts."""
         maximum_in, minimum_out = limits or route.limits(0)
         order_id = self.clock.new_order_id()
         return await self.stand.venue.prepare(Swap(order_id, number, route, maximum_in, minimum_out))
@@ -61,17 +61,17 @@ class TradingDesk:
         return await self.sign((await self.quote()).route)
 
     async def execute(self, attempt: SignedTransaction) -> TransactionStatus:
-        """Submit an attempt and wait for what becomes of it."""
+        """Submit an attempt and wait for its outcome."""
         status = await self.stand.venue.submit(attempt)
         assert status.state in {TransactionState.PENDING, TransactionState.UNKNOWN} or status.final
         return await self.stand.venue.outcome(attempt, _PATIENCE_S)
 
     def pools(self) -> dict[str, PoolView]:
-        """Return every pool as it is shown."""
+        """Return every pool of the survey by id."""
         return {view.pool.id: view for view in self.stand.venue.survey()[1]}
 
     def amounts(self) -> dict[str, tuple[int, int]]:
-        """Return what every pool holds."""
+        """Return the reserves of every pool."""
         return {pool_id: (view.amount_a, view.amount_b) for pool_id, view in self.pools().items()}
 
     def whole(self, ref: PoolRef, mode: SwapMode, amount: int, pair: tuple[str, str] | None = None) -> Route:
@@ -147,7 +147,7 @@ async def test_the_survey_shows_every_pool_that_can_be_traded(desk: TradingDesk)
 
 
 @both_modes
-async def test_every_pool_of_a_pair_offers(desk: TradingDesk, mode: SwapMode) -> None:
+async def test_every_pool_of_a_pair_quotes(desk: TradingDesk, mode: SwapMode) -> None:
     choice = await desk.quote(mode=mode)
     quotes = [quote for quote in choice.quotes if isinstance(quote, PoolQuote)]
     assert {quote.pool_id for quote in quotes} == {ref.id for ref in desk.direct()}
@@ -162,11 +162,11 @@ async def test_every_pool_of_a_pair_offers(desk: TradingDesk, mode: SwapMode) ->
 
 
 @both_modes
-async def test_too_little_is_not_quoted(desk: TradingDesk, mode: SwapMode) -> None:
+async def test_too_small_an_amount_is_not_quoted(desk: TradingDesk, mode: SwapMode) -> None:
     stand = desk.stand
     pair = (stand.dust_in, stand.dust_out) if mode is EXACT_IN else (stand.dust_out, stand.dust_in)
     if mode is EXACT_OUT:
-        # One unit of the cheap token costs a unit of the dear one: bought too dear, but bought.
+        # One unit of the cheap token costs a unit of the expensive one: a bad price, but a swap.
         assert (await desk.quote(1, mode, pair)).route.amount_in == 1
         return
     with pytest.raises(NoRouteError) as end:
@@ -186,7 +186,7 @@ async def test_more_than_all_pools_hold_is_not_quoted(desk: TradingDesk) -> None
 
 
 @both_modes
-async def test_preparing_signs_and_sends_nothing(desk: TradingDesk, mode: SwapMode) -> None:
+async def test_preparing_signs_without_sending(desk: TradingDesk, mode: SwapMode) -> None:
     before = desk.pools()
     route = (await desk.quote(mode=mode)).route
     limits = route.limits(100)
@@ -223,7 +223,9 @@ async def test_a_pool_without_other_trades_pays_its_quote(desk: TradingDesk, mod
     assert await desk.stand.venue.status(attempt) == status
 
 
-async def test_exact_out_pays_out_just_so_and_costs_no_more_than_the_maximum(desk: TradingDesk) -> None:
+async def test_exact_out_pays_exactly_the_amount_and_costs_no_more_than_the_maximum(
+    desk: TradingDesk,
+) -> None:
     wanted = (await desk.quote()).route.amount_out
     for _ in range(3):
         route = (await desk.quote(wanted, EXACT_OUT)).route
@@ -242,7 +244,7 @@ async def test_submitting_again_changes_nothing(desk: TradingDesk) -> None:
     landed = desk.pools()
     assert await venue.submit(attempt) == first
     assert await venue.outcome(attempt, _SHORT_S) == first
-    # Whatever was sent before this one has had its turn.
+    # Everything sent before this one has been executed.
     assert (await desk.execute(await desk.good())).fill is not None
     assert await venue.status(attempt) == first
     assert desk.pools().keys() == landed.keys()
@@ -256,17 +258,17 @@ async def test_a_failed_attempt_that_is_submitted_again_stays_failed(desk: Tradi
     assert await desk.stand.venue.submit(attempt) == first
 
 
-async def test_many_at_once_land_once_each(desk: TradingDesk) -> None:
+async def test_concurrent_attempts_land_once_each(desk: TradingDesk) -> None:
     route = (await desk.quote()).route
     attempts = [await desk.sign(route, (route.amount_in, 1)) for _ in range(20)]
     statuses = await asyncio.gather(*map(desk.execute, attempts))
     assert [status.fill and status.fill.tx_hash for status in statuses] == [a.id for a in attempts]
 
 
-# --- a lost answer, and status by id
+# --- a lost response, and the status by id
 
 
-async def test_after_a_lost_answer_the_status_tells(desk: TradingDesk) -> None:
+async def test_after_a_lost_response_the_status_shows_the_outcome(desk: TradingDesk) -> None:
     attempt = await desk.good()
     async with desk.stand.losing_answers():
         with pytest.raises(VenueUnavailableError):
@@ -280,7 +282,7 @@ async def test_after_a_lost_answer_the_status_tells(desk: TradingDesk) -> None:
     assert status.fill.tx_hash == attempt.id
 
 
-async def test_after_a_lost_answer_sending_again_lands_once(desk: TradingDesk) -> None:
+async def test_after_a_lost_response_sending_again_lands_once(desk: TradingDesk) -> None:
     attempt = await desk.good()
     async with desk.stand.losing_answers():
         with pytest.raises(VenueUnavailableError):
@@ -315,13 +317,13 @@ async def test_expired_is_final_and_a_late_submit_does_not_land(
         expired = await stand.venue.status(attempt)
         assert expired == TransactionStatus(TransactionState.EXPIRED)
         assert expired.final
-        # The submit that was still on its way finds that it is too late.
+        # The submission still in flight is too late.
         assert await stand.venue.submit(attempt) == expired
         assert await stand.venue.outcome(attempt, _SHORT_S) == expired
         assert await stand.venue.status(attempt) == expired
 
 
-async def test_what_is_submitted_too_late_expires_unasked(kind: StandKind, servers: TestServers) -> None:
+async def test_an_attempt_submitted_too_late_expires(kind: StandKind, servers: TestServers) -> None:
     async with kind(servers, short_lived=True) as stand:
         desk = TradingDesk(stand, Clock())
         attempt = await desk.good()
@@ -335,7 +337,7 @@ async def test_what_is_submitted_too_late_expires_unasked(kind: StandKind, serve
 
 
 @both_modes
-async def test_worse_than_the_limit_is_not_traded(desk: TradingDesk, mode: SwapMode) -> None:
+async def test_a_swap_below_its_limit_fails(desk: TradingDesk, mode: SwapMode) -> None:
     before = desk.pools()
     route = (await desk.quote(mode=mode)).route
     worse = 1 if mode is EXACT_IN else 0
@@ -345,7 +347,7 @@ async def test_worse_than_the_limit_is_not_traded(desk: TradingDesk, mode: SwapM
     assert desk.pools() == before
 
 
-# --- too small, too large, more than there is
+# --- too small, too large, more than the wallet holds
 
 
 async def test_too_small_an_amount_fails_with_its_reason(desk: TradingDesk) -> None:
@@ -379,9 +381,7 @@ async def test_more_than_the_wallet_holds_is_not_sold(
         assert desk.pools() == before
 
 
-async def test_the_wallet_is_sold_to_its_last_unit_and_no_further(
-    kind: StandKind, servers: TestServers
-) -> None:
+async def test_the_wallet_is_sold_to_its_last_unit(kind: StandKind, servers: TestServers) -> None:
     async with kind(servers, balance=2 * 10**9) as stand:
         desk = TradingDesk(stand, Clock())
         for left in (1, 0):
@@ -392,10 +392,10 @@ async def test_the_wallet_is_sold_to_its_last_unit_and_no_further(
         assert failed(status, FailureCode.INSUFFICIENT_BALANCE)
 
 
-# --- a pool that is off
+# --- a disabled pool
 
 
-async def test_a_pool_that_is_off_offers_its_reason_and_the_others_trade(own: TradingDesk) -> None:
+async def test_a_disabled_pool_reports_its_reason_and_the_others_trade(own: TradingDesk) -> None:
     [leg] = (await own.quote()).route.legs
     await own.stand.switch_off(leg.pool_id)
     choice = await own.quote()
@@ -405,7 +405,7 @@ async def test_a_pool_that_is_off_offers_its_reason_and_the_others_trade(own: Tr
     assert (await own.execute(await own.sign(choice.route))).state is TransactionState.LANDED
 
 
-async def test_an_attempt_through_a_pool_that_is_off_fails_with_its_reason(own: TradingDesk) -> None:
+async def test_an_attempt_through_a_disabled_pool_fails_with_its_reason(own: TradingDesk) -> None:
     route = (await own.quote()).route
     attempt = await own.sign(route, (route.amount_in, 1))
     [leg] = route.legs
@@ -419,7 +419,7 @@ async def test_an_attempt_through_a_pool_that_is_off_fails_with_its_reason(own: 
 
 
 @both_modes
-async def test_a_split_over_both_dexs_lands_whole(desk: TradingDesk, mode: SwapMode) -> None:
+async def test_a_split_over_both_dexs_lands_completely(desk: TradingDesk, mode: SwapMode) -> None:
     route = (await desk.quote(desk.stand.large_amount)).route
     if mode is EXACT_OUT:
         route = (await desk.quote(route.amount_out, mode)).route
@@ -436,7 +436,7 @@ async def test_a_split_over_both_dexs_lands_whole(desk: TradingDesk, mode: SwapM
 
 
 @pytest.mark.parametrize("which", [0, -1], ids=["first", "last"])
-async def test_a_split_lands_not_at_all_if_one_leg_cannot(own: TradingDesk, which: int) -> None:
+async def test_a_split_fails_as_a_whole_if_one_leg_fails(own: TradingDesk, which: int) -> None:
     route = (await own.quote(own.stand.large_amount)).route
     attempt = await own.sign(route, (route.amount_in, 1))
     await own.stand.switch_off(route.legs[which].pool_id)
@@ -445,7 +445,7 @@ async def test_a_split_lands_not_at_all_if_one_leg_cannot(own: TradingDesk, whic
     assert own.pools() == before
 
 
-async def test_a_split_is_held_against_the_limit_as_a_whole(desk: TradingDesk) -> None:
+async def test_a_split_is_compared_with_the_limit_as_a_whole(desk: TradingDesk) -> None:
     route = (await desk.quote(desk.stand.large_amount)).route
     before = desk.pools()
     status = await desk.execute(await desk.sign(route, (route.amount_in, route.amount_out + 1)))
@@ -454,7 +454,7 @@ async def test_a_split_is_held_against_the_limit_as_a_whole(desk: TradingDesk) -
 
 
 @both_modes
-async def test_two_in_a_row_land_where_no_pool_trades_the_pair(desk: TradingDesk, mode: SwapMode) -> None:
+async def test_two_hops_land_for_a_pair_without_a_direct_pool(desk: TradingDesk, mode: SwapMode) -> None:
     stand = desk.stand
     pair = stand.far_in, stand.far_out
     choice = await desk.quote(stand.far_amount, pair=pair)
@@ -471,7 +471,7 @@ async def test_two_in_a_row_land_where_no_pool_trades_the_pair(desk: TradingDesk
     assert {leg.pool_id for leg in route.legs} <= {pool for pool in after if after[pool] != before[pool]}
 
 
-async def test_two_in_a_row_land_not_at_all_if_the_second_cannot(own: TradingDesk) -> None:
+async def test_two_hops_fail_as_a_whole_if_the_second_fails(own: TradingDesk) -> None:
     stand = own.stand
     route = (await own.quote(stand.far_amount, pair=(stand.far_in, stand.far_out))).route
     attempt = await own.sign(route, (route.amount_in, 1))

@@ -22,7 +22,7 @@ Start = Callable[..., Awaitable[Any]]
 
 @pytest.fixture
 def start_without(servers: TestServers, aiohttp_client: Callable[..., Awaitable[Any]]) -> Start:
-    """Return a starter of services whose Redis is nowhere."""
+    """Return a starter of services without Redis."""
     nowhere = replace(servers, redis_url="unix:///nowhere/redis.sock")
 
     async def start(**environment: str) -> tuple[Service, Any]:
@@ -84,7 +84,7 @@ async def test_an_order_whose_wake_up_was_lost_is_found_by_the_sweep(
     await wait_for(confirmed, SOON_S)
 
 
-async def test_no_more_orders_run_at_once_than_may(start_without: Start) -> None:
+async def test_the_concurrency_limit_holds(start_without: Start) -> None:
     service, client = await start_without(WORKER_CONCURRENCY="2", EXECUTION_DELAY_MS="100", SLOT_MS="50")
     running: list[int] = []
     order_ids = [await place(client) for _ in range(8)]
@@ -97,7 +97,7 @@ async def test_no_more_orders_run_at_once_than_may(start_without: Start) -> None
     assert max(running) == 2
 
 
-async def test_no_more_orders_start_than_the_rate_limit_lets(start_without: Start) -> None:
+async def test_the_rate_limit_holds(start_without: Start) -> None:
     service, client = await start_without(QUEUE_RATE_LIMIT="3")
     order_ids = [await place(client) for _ in range(5)]
 
@@ -108,7 +108,7 @@ async def test_no_more_orders_start_than_the_rate_limit_lets(start_without: Star
     assert (await statuses(service, order_ids)).count("pending") == 2
 
 
-async def test_a_service_that_stops_ends_what_runs_and_leaves_the_rest(
+async def test_a_stop_finishes_running_orders_and_leaves_the_rest(
     start_without: Start, servers: TestServers
 ) -> None:
     service, client = await start_without(WORKER_CONCURRENCY="1", EXECUTION_DELAY_MS="300", SLOT_MS="50")
@@ -122,15 +122,15 @@ async def test_a_service_that_stops_ends_what_runs_and_leaves_the_rest(
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("SELECT status FROM orders ORDER BY created_at")
         assert [row[0] for row in cursor.fetchall()] == ["confirmed", "pending", "pending"]
-        # Others find it at once.
+        # Other instances find it at once.
         cursor.execute("SELECT count(*) FROM open_orders WHERE wake_at <= now() AND owner IS NULL")
         assert cursor.fetchone() == (2,)
 
 
-async def test_two_instances_run_no_order_twice_and_share_what_is_due(start_without: Start) -> None:
+async def test_two_instances_run_no_order_twice_and_share_the_due_ones(start_without: Start) -> None:
     (here, client), (there, _client) = await start_without(), await start_without()
     order_ids = [await place(client) for _ in range(30)]
-    # As if each had just lost Redis.
+    # As if each had just lost the connection to Redis.
     here.storage.queue.enqueue_all_due()
     there.storage.queue.enqueue_all_due()
 
