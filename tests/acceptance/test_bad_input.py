@@ -15,7 +15,7 @@ from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER, Client
 from tests.support.servers import TestCluster
 
-# One service for all of them: none changes anything.
+# One service for all these tests: none changes anything.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EXECUTE = "/api/orders/execute"
@@ -23,7 +23,7 @@ LARGEST_PROBLEM = 24 * 1024
 """Bytes of an error, whatever was sent."""
 
 JSON = {"Content-Type": "application/json"}
-# Fixed: the processes that share the tests must see the same ones.
+# Fixed: all processes that share the tests need the same cases.
 UNKNOWN = "5f0c6ed4-3c1a-4b8e-9d51-0a6c6d1c7b42"
 
 
@@ -75,7 +75,7 @@ async def problem_of(answer: ClientResponse, status: int) -> dict[str, Any]:
         "thousands of members",
     ],
 )
-async def test_what_is_not_json_is_400(client: Client, body: bytes) -> None:
+async def test_invalid_json_is_400(client: Client, body: bytes) -> None:
     async with client.post(EXECUTE, data=body, headers=JSON) as answer:
         await problem_of(answer, 400)
 
@@ -124,7 +124,7 @@ BAD_AMOUNTS: list[object] = [
 
 
 @pytest.mark.parametrize("amount", BAD_AMOUNTS, ids=lambda amount: repr(amount)[:24])
-async def test_a_bad_amount_is_422(client: Client, amount: object) -> None:
+async def test_an_invalid_amount_is_422(client: Client, amount: object) -> None:
     async with client.post(EXECUTE, json={**MARKET_ORDER, "amountIn": amount}) as answer:
         problem = await problem_of(answer, 422)
     assert [error["pointer"] for error in problem["errors"]] == ["#/amountIn"]
@@ -168,13 +168,15 @@ async def test_an_unknown_token_is_422(client: Client, field: str, token: object
     ],
     ids=repr,
 )
-async def test_a_bad_field_is_422_and_named(client: Client, changes: dict[str, object], pointer: str) -> None:
+async def test_an_invalid_field_is_422_and_named(
+    client: Client, changes: dict[str, object], pointer: str
+) -> None:
     async with client.post(EXECUTE, json={**MARKET_ORDER, **changes}) as answer:
         problem = await problem_of(answer, 422)
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
 
 
-async def test_an_error_is_short_whatever_was_sent(client: Client) -> None:
+async def test_an_error_is_short_for_any_request(client: Client) -> None:
     for body in (
         {**MARKET_ORDER, **{f"{number}" + "\N{SNOWMAN}" * 10: 1 for number in range(900)}},
         {**MARKET_ORDER, "tokenIn": "x" * 60_000, "orderType": "y" * 100, "amountIn": "1" * 4_000},
@@ -234,8 +236,6 @@ async def test_the_stream_without_a_websocket_is_426(client: Client) -> None:
     ("method", "path", "status"),
     [("GET", "/nowhere", 404), ("GET", EXECUTE, 404), ("PUT", EXECUTE, 405), ("POST", "/health", 405)],
 )
-async def test_what_does_not_exist_is_a_problem_too(
-    client: Client, method: str, path: str, status: int
-) -> None:
+async def test_an_unknown_path_is_a_problem(client: Client, method: str, path: str, status: int) -> None:
     async with client.request(method, path) as answer:
         await problem_of(answer, status)

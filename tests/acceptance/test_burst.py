@@ -1,4 +1,4 @@
-"""A burst with the default settings: everything is executed, ten at a time, a hundred a minute."""
+"""A burst with the default settings: every order is executed, ten at a time, a hundred a minute."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ def test_a_burst_with_default_settings(spawn: Spawn, servers: TestServers) -> No
     changes = sorted(
         change
         for history in histories
-        # One that ends frees its slot before the next takes it.
+        # An order that ends releases its slot before the next one takes it.
         for change in ((history["routing"], 1), (history["confirmed"], -1))
     )
     running = highest = 0

@@ -46,7 +46,7 @@ UNKNOWN = "01a204dd-947b-7bfe-8481-b8efbaf97832"
 
 
 async def cancel(client: Client, order: Json, status: int = 200) -> Json:
-    """Cancel an order; the answer must have a status."""
+    """Cancel an order; the response must have the given status."""
     async with client.delete(f"/api/orders/{order['id']}") as answer:
         body: Json = await answer.json()
         assert answer.status == status, body
@@ -57,7 +57,7 @@ async def cancel(client: Client, order: Json, status: int = 200) -> Json:
 
 
 async def cancel_many(client: Client, **filters: Any) -> tuple[int, int]:
-    """Cancel by a filter; return how many are cancelled, and how many may yet land."""
+    """Cancel by a filter; return how many are cancelled, and how many may still land."""
     async with client.post("/api/orders/cancel", json=filters) as answer:
         body = await answer.json()
         assert answer.status == 200, body
@@ -66,7 +66,7 @@ async def cancel_many(client: Client, **filters: Any) -> tuple[int, int]:
 
 
 async def amend(client: Client, order: Json, status: int = 200, **terms: Any) -> Json:
-    """Amend an order; the answer must have a status."""
+    """Amend an order; the response must have the given status."""
     async with client.patch(f"/api/orders/{order['id']}", json=terms) as answer:
         body: Json = await answer.json()
         assert answer.status == status, body
@@ -92,7 +92,7 @@ async def held_before_signing(service: Service) -> AsyncIterator[asyncio.Event]:
 # --- cancel
 
 
-async def test_an_open_order_is_cancelled_and_again(start: Start) -> None:
+async def test_an_open_order_is_cancelled_and_cancelling_it_again_is_200(start: Start) -> None:
     client = await start()
     await list_pool(client)
     placed = await limit(client, NEVER)
@@ -152,7 +152,7 @@ async def test_an_order_in_routing_is_cancelled_and_nothing_is_sent(
     placed = await place(client)
     await until_status(client, placed, "routing")
     assert statuses(await cancel(client, placed)) == ["pending", "routing", "cancelled"]
-    # Whoever comes later through the same worker shows that it has gone past.
+    # Later orders through the same worker show that the worker has finished with it.
     await execute(client)
     await execute(client)
     assert statuses(await get(client, placed["id"])) == ["pending", "routing", "cancelled"]
@@ -178,7 +178,7 @@ async def test_an_order_in_building_is_cancelled_and_nothing_is_sent(
     assert rows(servers, "SELECT 1 FROM paper_transactions WHERE order_id = %s", placed["id"]) == []
 
 
-async def test_a_submitted_order_that_lands_is_confirmed_though_it_was_to_be_cancelled(start: Start) -> None:
+async def test_a_submitted_order_that_lands_is_confirmed_despite_the_request(start: Start) -> None:
     client = await start(EXECUTION_DELAY_MS="600")
     placed = await place(client)
     await until_status(client, placed, "submitted")
@@ -215,7 +215,7 @@ async def test_a_submitted_order_whose_attempt_expires_is_cancelled(start: Start
 
 
 @pytest.mark.parametrize("changes", [{}, {"timeInForce": "IOC"}])
-async def test_a_submitted_order_that_is_to_be_cancelled_ends_in_no_other_way_but_by_landing(
+async def test_a_submitted_order_with_a_request_to_cancel_ends_confirmed_or_cancelled(
     start: Start, changes: Json
 ) -> None:
     client = await start(EXECUTION_DELAY_MS="500", PAPER_FAILURE_RATE="permanent=1")
@@ -230,7 +230,7 @@ async def test_a_submitted_order_that_is_to_be_cancelled_ends_in_no_other_way_bu
     )
 
 
-async def test_what_has_ended_cannot_be_cancelled(start: Start, servers: TestServers) -> None:
+async def test_an_ended_order_cannot_be_cancelled(start: Start, servers: TestServers) -> None:
     client = await start()
     await list_pool(client)
     confirmed = await execute(client)
@@ -242,14 +242,14 @@ async def test_what_has_ended_cannot_be_cancelled(start: Start, servers: TestSer
         assert await get(client, order["id"]) == order
 
 
-async def test_what_is_not_there_cannot_be_changed(start: Start) -> None:
+async def test_an_unknown_order_cannot_be_changed(start: Start) -> None:
     client = await start()
     for order_id in (UNKNOWN, "x", "%00"):
         await cancel(client, {"id": order_id}, 404)
         await amend(client, {"id": order_id}, 404, slippageBps=1)
 
 
-async def test_a_request_to_cancel_is_no_entry_of_the_history(start: Start) -> None:
+async def test_a_request_to_cancel_adds_no_history_entry(start: Start) -> None:
     client = await start(EXECUTION_DELAY_MS="300")
     placed = await place(client)
     before = await until_status(client, placed, "submitted")
@@ -257,7 +257,7 @@ async def test_a_request_to_cancel_is_no_entry_of_the_history(start: Start) -> N
     assert body["statusHistory"] == before["statusHistory"]
 
 
-async def test_many_are_cancelled_by_a_filter(start: Start) -> None:
+async def test_many_orders_are_cancelled_by_a_filter(start: Start) -> None:
     client = await start()
     await list_pool(client)
 
@@ -300,7 +300,7 @@ async def test_submitted_orders_are_counted_separately(start: Start) -> None:
     assert (await ended(client, submitted))["status"] == "confirmed"
 
 
-async def test_a_filter_that_says_nothing_or_too_much_is_refused(start: Start) -> None:
+async def test_an_invalid_filter_is_rejected(start: Start) -> None:
     client = await start()
     await list_pool(client)
     placed = await limit(client, NEVER)
@@ -340,7 +340,7 @@ async def test_an_open_order_expires_on_time(start: Start, servers: TestServers)
     await amend(client, placed, 409, limitPrice="1")
 
 
-async def test_a_fired_order_that_waits_for_the_rate_expires_on_time(
+async def test_a_fired_order_that_waits_for_the_rate_limit_expires_on_time(
     start: Start, servers: TestServers
 ) -> None:
     client = await start(QUEUE_RATE_LIMIT="1")
@@ -363,7 +363,7 @@ async def test_an_order_that_waits_for_its_retry_expires_on_time(start: Start, s
     assert 0 <= lateness(servers, order) <= 1
 
 
-async def test_orders_expire_whose_time_passed_while_the_service_was_down(
+async def test_orders_expire_whose_expiry_passed_during_a_downtime(
     servers: TestServers, aiohttp_client: Callable[[Application], Awaitable[Client]]
 ) -> None:
     first = await aiohttp_client(service_on(servers, QUEUE_RATE_LIMIT="1").web)
@@ -382,7 +382,7 @@ async def test_orders_expire_whose_time_passed_while_the_service_was_down(
     assert statuses(await get(second, kept["id"])) == ["pending", "open"]
 
 
-async def test_nothing_is_signed_that_could_land_after_the_expiry(
+async def test_no_transaction_is_signed_that_could_land_after_the_expiry(
     make_service: Callable[..., Service], aiohttp_client: Any, servers: TestServers
 ) -> None:
     service = make_service(SLOT_MS="100")
@@ -411,7 +411,7 @@ async def test_no_attempt_is_valid_longer_than_its_order(
         )
         for _minimum, height in transactions(servers, order):
             assert (height + 1) * 100 <= expires_ms
-        # An attempt may come too late to land, when there is hardly any time.
+        # With hardly any time left, an attempt may be too late to land.
         possible = {"confirmed"} if left_s == 3600 else {"confirmed", "expired"}
         assert order["status"] in (possible if transactions(servers, order) else {"expired"})
 
@@ -444,7 +444,7 @@ async def test_a_submitted_order_that_lands_in_time_is_confirmed(start: Start) -
     assert statuses(order) == FIRED_LIFE
 
 
-async def test_an_order_that_is_known_to_have_landed_after_its_time_tells_that_it_landed_before(
+async def test_an_order_confirmed_after_its_expiry_shows_that_it_landed_before(
     make_service: Callable[..., Service], aiohttp_client: Any, servers: TestServers
 ) -> None:
     service = make_service(SLOT_MS="50", EXECUTION_DELAY_MS="100")
@@ -474,7 +474,7 @@ async def test_an_order_that_is_known_to_have_landed_after_its_time_tells_that_i
 # --- amend
 
 
-async def test_every_term_of_an_open_order_is_amended_and_told(start: Start) -> None:
+async def test_every_term_of_an_open_order_is_amended_and_recorded(start: Start) -> None:
     client = await start()
     await list_pool(client)
     placed = await limit(client, NEVER)
@@ -511,13 +511,13 @@ async def test_every_term_of_an_open_order_is_amended_and_told(start: Start) -> 
             live = await follower.until("open")
             assert live == body == await get(client, placed["id"])
             seen.append(live)
-        # What is the same already is no amendment.
+        # An equal value is no amendment.
         assert await amend(client, placed, limitPrice="998", expiresAt=None, slippageBps=7) == seen[-1]
         await cancel(client, placed)
         order = await follower.end()
         live_messages = follower.messages
     assert statuses(order) == ["pending", *["open"] * 5, "cancelled"]
-    # Replayed, each message shows the terms of its time.
+    # In a replay, each message shows the terms as of its entry.
     assert await watch(client, placed["id"]) == live_messages
     assert [message["order"]["limitPrice"] for message in live_messages] == [
         "1000", "1000", "999.50", "999.50", "999.50", "998", "998",
@@ -553,7 +553,7 @@ async def test_an_amended_order_does_not_fire_on_its_old_terms(start: Start, ser
     assert (await open_state(servers, placed))["fired"] is None
 
 
-async def test_amending_an_order_that_was_fired_and_not_begun_undoes_the_firing(
+async def test_amending_a_fired_order_that_has_not_started_undoes_the_firing(
     start: Start, servers: TestServers
 ) -> None:
     client = await start(QUEUE_RATE_LIMIT="1")
@@ -563,7 +563,7 @@ async def test_amending_an_order_that_was_fired_and_not_begun_undoes_the_firing(
     await poll(lambda: rows(servers, "SELECT 1 FROM open_orders WHERE fired IS NOT NULL") == [(1,)])
     await amend(client, placed, limitPrice=NEVER)
     assert (await open_state(servers, placed))["fired"] is None
-    # Its turn would have come.
+    # By now it would have started.
     rows(servers, "UPDATE rate_starts SET started_at = now() - interval '61 seconds'")
     assert (await execute(client))["status"] == "confirmed"
     assert statuses(await get(client, placed["id"])) == ["pending", "open", "open"]
@@ -597,7 +597,7 @@ async def test_a_pending_order_cannot_be_amended(start: Start) -> None:
     await amend(client, await place(client), 409, slippageBps=5)
 
 
-async def test_a_bad_amendment_is_refused_with_a_pointer(start: Start) -> None:
+async def test_an_invalid_amendment_is_rejected_with_a_pointer(start: Start) -> None:
     client = await start()
     await list_pool(client)
     resting = await limit(client, NEVER)
@@ -606,7 +606,7 @@ async def test_a_bad_amendment_is_refused_with_a_pointer(start: Start) -> None:
         (resting, {}, "#"),
         (resting, {"limitPrice": "x"}, "#/limitPrice"),
         (resting, {"limitPrice": 1}, "#/limitPrice"),
-        (resting, {"limitPrice": None}, "#"),  # as if nothing was sent
+        (resting, {"limitPrice": None}, "#"),  # as if omitted
         (resting, {"expiresAt": "2020-01-01T00:00:00Z"}, "#/expiresAt"),
         (resting, {"expiresAt": "soon"}, "#/expiresAt"),
         (resting, {"slippageBps": 10_001}, "#/slippageBps"),
@@ -627,7 +627,7 @@ async def test_a_bad_amendment_is_refused_with_a_pointer(start: Start) -> None:
         assert statuses(await get(client, order["id"])) == ["pending", "open"]
 
 
-async def test_the_client_s_id_names_an_amended_order_by_what_was_sent_first(start: Start) -> None:
+async def test_a_client_order_id_identifies_an_amended_order_by_its_first_request(start: Start) -> None:
     client = await start()
     await list_pool(client)
     at = after(3_600)
@@ -656,7 +656,7 @@ async def test_the_client_s_id_names_an_amended_order_by_what_was_sent_first(sta
         assert answer.status == 409
 
 
-async def test_the_client_s_id_names_an_order_whose_time_is_over(start: Start) -> None:
+async def test_a_client_order_id_identifies_an_expired_order(start: Start) -> None:
     client = await start()
     await list_pool(client)
     at = after(0.3)
@@ -668,7 +668,7 @@ async def test_the_client_s_id_names_an_order_whose_time_is_over(start: Start) -
         assert (await answer.json())["id"] == placed["id"]
 
 
-async def test_amendments_at_once_are_each_told_once(start: Start) -> None:
+async def test_concurrent_amendments_are_each_recorded_once(start: Start) -> None:
     client = await start()
     await list_pool(client)
     placed = await limit(client, NEVER)
@@ -686,9 +686,7 @@ async def test_amendments_at_once_are_each_told_once(start: Start) -> None:
     assert order["limitPrice"] == amended[-1]["to"]
 
 
-async def test_a_resting_order_that_comes_back_is_seen_by_its_watchers(
-    start: Start, servers: TestServers
-) -> None:
+async def test_watchers_see_an_order_that_rests_again(start: Start, servers: TestServers) -> None:
     client = await start()
     await list_pool(client)
     placed = await limit(client, NEVER)

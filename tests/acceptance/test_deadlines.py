@@ -61,10 +61,12 @@ async def held_before_signing(service: Service) -> AsyncIterator[asyncio.Event]:
     go_on.set()
 
 
-# --- at once, or never
+# --- IOC and FOK
 
 
-async def test_now_or_never_does_not_wait_for_the_rate(start: Start, servers: TestServers) -> None:
+async def test_an_ioc_or_fok_order_does_not_wait_for_the_rate_limit(
+    start: Start, servers: TestServers
+) -> None:
     client = await start(QUEUE_RATE_LIMIT="1")
     await list_pool(client)
     await execute(client)
@@ -75,13 +77,13 @@ async def test_now_or_never_does_not_wait_for_the_rate(start: Start, servers: Te
         assert 1.4 < age_s(servers, order) < 4
         assert transactions(servers, order) == []
         assert OrderSchema().validate(order) == {}
-    # Nothing of it takes a place when its turn would have come.
+    # It does not count towards the limit after it has expired.
     rows(servers, "UPDATE rate_starts SET started_at = now() - interval '61 seconds'")
     assert (await execute(client))["status"] == "confirmed"
     assert await get(client, order["id"]) == order
 
 
-async def test_now_or_never_does_not_wait_for_quotes(start: Start, servers: TestServers) -> None:
+async def test_an_ioc_or_fok_order_does_not_wait_for_quotes(start: Start, servers: TestServers) -> None:
     client = await start(**SLOW_QUOTES)
     placed = await place(client, orderType="limit", limitPrice="1", timeInForce="IOC")
     order = await ended(client, placed)
@@ -91,7 +93,7 @@ async def test_now_or_never_does_not_wait_for_quotes(start: Start, servers: Test
     assert transactions(servers, order) == []
 
 
-async def test_now_or_never_is_filled_by_the_dex_that_answers(
+async def test_an_ioc_or_fok_order_is_filled_by_the_dex_that_responds(
     make_service: Callable[..., Service], aiohttp_client: Any
 ) -> None:
     service = make_service(QUOTE_TIMEOUT_MS="60000")
@@ -109,7 +111,7 @@ async def test_now_or_never_is_filled_by_the_dex_that_answers(
     assert (order["status"], order["venue"]) == ("confirmed", "raydium")
 
 
-async def test_now_or_never_is_not_signed_too_late(
+async def test_an_ioc_or_fok_order_is_not_signed_too_late(
     make_service: Callable[..., Service], aiohttp_client: Any, servers: TestServers
 ) -> None:
     service = make_service()
@@ -124,7 +126,7 @@ async def test_now_or_never_is_not_signed_too_late(
     assert transactions(servers, order) == []
 
 
-async def test_now_or_never_may_land_later_than_it_must_be_submitted_but_not_long(
+async def test_an_ioc_or_fok_order_lands_soon_after_its_submission_deadline(
     start: Start, servers: TestServers
 ) -> None:
     client = await start(EXECUTION_DELAY_MS="1000-2500")
@@ -137,12 +139,12 @@ async def test_now_or_never_may_land_later_than_it_must_be_submitted_but_not_lon
         " FROM transactions AS a JOIN orders AS o ON o.id = a.order_id WHERE o.id = %s",
         order["id"],
     )
-    # 1.5 s to be submitted, 2.5 s to land, and the slots that this lies in.
+    # 1.5 s to be submitted, 2.5 s to land, rounded to whole slots.
     assert 4_000 < over_ms <= 4_000 + 2 * 400
     assert await audit_now(servers) == []
 
 
-async def test_now_or_never_is_over_when_the_service_comes_back(
+async def test_an_ioc_or_fok_order_expires_after_a_restart(
     servers: TestServers, aiohttp_client: Callable[[Application], Awaitable[Client]]
 ) -> None:
     first = await aiohttp_client(service_on(servers, QUEUE_RATE_LIMIT="1").web)
@@ -163,7 +165,7 @@ async def test_now_or_never_is_over_when_the_service_comes_back(
     assert (await execute(third))["status"] == "confirmed"
 
 
-# --- market and sniper orders with a time
+# --- market and sniper orders with an expiry
 
 
 async def test_a_market_order_that_waits_expires_on_time(start: Start, servers: TestServers) -> None:
@@ -179,7 +181,7 @@ async def test_a_market_order_that_waits_expires_on_time(start: Start, servers: 
         assert OrderSchema().validate(order) == {}
 
 
-async def test_a_market_order_expires_over_a_restart_and_between_tries(
+async def test_a_market_order_expires_across_a_restart_and_between_attempts(
     servers: TestServers, aiohttp_client: Callable[[Application], Awaitable[Client]]
 ) -> None:
     slow = {"PAPER_FAILURE_RATE": "transient=1", "RETRY_BASE_DELAY_MS": "600000"}
@@ -195,9 +197,7 @@ async def test_a_market_order_expires_over_a_restart_and_between_tries(
     assert lateness(servers, order) >= 0
 
 
-async def test_a_market_order_that_is_executed_in_time_cannot_land_later(
-    start: Start, servers: TestServers
-) -> None:
+async def test_a_market_order_executed_in_time_cannot_land_later(start: Start, servers: TestServers) -> None:
     client = await start(SLOT_MS="100")
     order = await execute(client, expiresAt=after(3))
     assert order["status"] == "confirmed"
@@ -210,7 +210,7 @@ async def test_a_market_order_that_is_executed_in_time_cannot_land_later(
     ) == [(True,)]
 
 
-async def test_the_same_market_order_with_another_time_is_another_order(start: Start) -> None:
+async def test_the_same_market_order_with_another_expiry_is_another_order(start: Start) -> None:
     client = await start()
     at = after(3_600)
     placed = await place(client, clientOrderId="mine", expiresAt=at)
@@ -250,17 +250,17 @@ async def test_a_market_order_that_is_too_old_expires(start: Start, servers: Tes
     assert order["failureReason"] == "not_submitted_in_time"
     assert order["expiresAt"] is None
     assert 1 <= age_s(servers, order) <= 4
-    # Its own time, if that is earlier, needs no reason.
+    # An earlier expiry of its own has no reason code.
     timed = await ended(client, await place(client, expiresAt=after(0.5)))
     assert (timed["status"], timed["failureReason"]) == ("expired", None)
-    # The setting is no term of the order.
+    # The setting is not a term of the order.
     assert (await place_again(client, clientOrderId="old"))["id"] == placed["id"]
     # A limit order's price protects it, however old it is.
     assert (await get(client, resting["id"]))["status"] == "open"
 
 
 async def place_again(client: Client, **changes: Any) -> Json:
-    """Place an order that is there."""
+    """Place an order again that is already stored."""
     body = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.50", "orderType": "market", **changes}
     async with client.post("/api/orders/execute", json=body) as answer:
         assert answer.status == 200, await answer.text()
@@ -268,7 +268,7 @@ async def place_again(client: Client, **changes: Any) -> Json:
         return again
 
 
-async def test_a_sniper_is_too_old_some_time_after_it_fired(start: Start, servers: TestServers) -> None:
+async def test_the_age_of_a_sniper_counts_from_its_firing(start: Start, servers: TestServers) -> None:
     client = await start(QUEUE_RATE_LIMIT="1", MAX_MARKET_ORDER_AGE_S="1")
     await list_pool(client)
     await execute(client)
@@ -277,7 +277,7 @@ async def test_a_sniper_is_too_old_some_time_after_it_fired(start: Start, server
     order = await ended(client, placed)
     assert statuses(order) == ["pending", "open", "expired"]
     assert order["failureReason"] == "not_submitted_in_time"
-    # One that has not fired has all the time there is.
+    # The age of an unfired one is not limited.
     assert rows(servers, "SELECT order_id::text, expires_at FROM open_orders WHERE resting") == [
         (waits["id"], None)
     ]
@@ -293,10 +293,10 @@ async def test_an_order_that_is_not_too_old_is_executed(start: Start) -> None:
 # --- never early
 
 
-async def test_an_order_without_a_slot_to_land_in_expires_at_its_time_and_not_before(
+async def test_an_order_without_a_slot_to_land_in_expires_at_its_expiry_and_not_before(
     start: Start, servers: TestServers
 ) -> None:
-    client = await start(SLOT_MS=str(quiet_slot_ms(servers)))  # which ends long after the order's time
+    client = await start(SLOT_MS=str(quiet_slot_ms(servers)))  # which ends long after the order's expiry
     order = await ended(client, await place(client, expiresAt=after(0.8)))
     assert statuses(order) == ["pending", "routing", "building", "expired"]
     assert 0 <= lateness(servers, order) <= 1

@@ -1,6 +1,6 @@
 """The deployment files and examples work: container, compose file, the README's first order.
 
-That documents name what the code has, and nothing else, is held by ``tests/unit/test_documents.py``.
+``tests/unit/test_documents.py`` tests that the documents match the code.
 """
 
 import fnmatch
@@ -47,11 +47,11 @@ class Dockerfile:
         return cls((PROJECT / "Dockerfile").read_text())
 
     def all(self, name: str) -> list[str]:
-        """Return what an instruction is given, wherever it stands."""
+        """Return the arguments of every instruction of a name."""
         return [rest for stage in self.stages for found, rest in stage if found == name]
 
     def one(self, name: str) -> str:
-        """Return what the image's one instruction of a name is given."""
+        """Return the arguments of the image's only instruction of a name."""
         [rest] = [rest for found, rest in self.stages[-1] if found == name]
         return rest
 
@@ -62,19 +62,19 @@ class Dockerfile:
 
     @property
     def command(self) -> list[str]:
-        """What the image runs."""
+        """The command of the image."""
         command: list[str] = json.loads(self.one("CMD"))
         return command
 
     @property
     def health_command(self) -> list[str]:
-        """What the image's health is judged by."""
+        """The health check of the image."""
         command: list[str] = json.loads(self.one("HEALTHCHECK").partition("CMD ")[2])
         return command
 
     @property
     def context(self) -> list[str]:
-        """What the image is built from: files and folders of the project."""
+        """The files and folders of the project that the image is built from."""
         copies = [shlex.split(rest) for rest in self.all("COPY") if not rest.startswith("--from=")]
         return [source.rstrip("/") for *sources, _to in copies for source in sources]
 
@@ -105,7 +105,7 @@ async def test_the_schema_document_names_every_column(servers: TestServers) -> N
     assert documented == columns
 
 
-def test_the_readme_s_first_order_runs(spawn: Callable[..., ServiceProcess], tmp_path: Path) -> None:
+def test_the_first_order_of_the_readme_runs(spawn: Callable[..., ServiceProcess], tmp_path: Path) -> None:
     readme = (PROJECT / "README.md").read_text()
     [(code, told)] = re.findall(r"```python\n(.+?)```\n\n```text\n(.+?)```", readme, flags=re.DOTALL)
     script = tmp_path / "first_order.py"
@@ -113,14 +113,14 @@ def test_the_readme_s_first_order_runs(spawn: Callable[..., ServiceProcess], tmp
     said = subprocess.run(
         [sys.executable, script], check=True, capture_output=True, text=True, timeout=30
     ).stdout
-    # Venue and price are the market's.
+    # Venue and price depend on the market.
     assert [line.split()[:2] for line in said.splitlines()] == [
         line.split()[:2] for line in told.splitlines()
     ]
     assert said.splitlines()[-1] == told.splitlines()[-1]
 
 
-def test_the_image_is_pinned_and_installs_only_what_is_pinned() -> None:
+def test_the_image_and_everything_it_installs_are_pinned() -> None:
     dockerfile = Dockerfile.read()
     bases = {rest.split()[0] for rest in dockerfile.all("FROM")}
     assert len(bases) == 1, "a virtual environment runs on the Python that made it"
@@ -131,7 +131,7 @@ def test_the_image_is_pinned_and_installs_only_what_is_pinned() -> None:
             assert "--require-hashes" in install or "--no-deps --no-index" in install, install
 
 
-def test_the_image_runs_as_a_plain_user_and_stops_when_asked() -> None:
+def test_the_image_runs_as_a_plain_user_and_stops_on_its_stop_signal() -> None:
     dockerfile = Dockerfile.read()
     uid, gid = dockerfile.one("USER").split(":")
     assert int(uid) > 0
@@ -139,11 +139,11 @@ def test_the_image_runs_as_a_plain_user_and_stops_when_asked() -> None:
     assert dockerfile.command == ["python", "-m", "service", "serve"]
     assert dockerfile.one("STOPSIGNAL") == "SIGTERM"
     assert "/health" in dockerfile.health_command[-1]
-    # Some platforms refuse to build an image that has it.
+    # Some platforms do not build an image that has it.
     assert not dockerfile.all("VOLUME")
 
 
-def test_the_image_sets_settings_that_exist(known: set[str]) -> None:
+def test_the_image_sets_only_existing_settings(known: set[str]) -> None:
     dockerfile = Dockerfile.read()
     environment = {name: value for name, value in dockerfile.environment.items() if name not in _NOT_SETTINGS}
     assert set(environment) <= known
@@ -155,7 +155,7 @@ def test_the_image_sets_settings_that_exist(known: set[str]) -> None:
     assert loaded.redis_url is None
 
 
-def test_dockerignore_lets_in_what_the_image_is_built_from_and_nothing_else() -> None:
+def test_dockerignore_allows_exactly_what_the_image_is_built_from() -> None:
     lines = [line for line in (PROJECT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
     assert lines[0] == "*"
     let_in = {line[1:].rstrip("/") for line in lines if line[0] == "!"}
@@ -168,14 +168,14 @@ def test_dockerignore_lets_in_what_the_image_is_built_from_and_nothing_else() ->
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     """Return the compose file."""
-    # A dependency of the OpenAPI validator's, so that it has no types here.
+    # A dependency of the OpenAPI validator, without types here.
     content: dict[str, Any] = importlib.import_module("yaml").safe_load(
         (PROJECT / "compose.yaml").read_text()
     )
     return content
 
 
-def test_compose_sets_settings_that_exist(compose: dict[str, Any], known: set[str]) -> None:
+def test_compose_sets_only_existing_settings(compose: dict[str, Any], known: set[str]) -> None:
     engine = compose["services"]["engine"]
     assert set(engine["environment"]) <= known
     loaded = load_settings(**engine["environment"])

@@ -27,7 +27,7 @@ async def test_an_order_is_amended_until_its_history_is_full(start: Start) -> No
     client = await start(MAX_HISTORY_ENTRIES="10")
     await list_pool(client)
     placed = await limit(client, NEVER)
-    # Many at once, so that some meet the last place together.
+    # Many at once, so that several compete for the last entry.
     for first in range(1_001, 1_100, 10):
         await asyncio.gather(*(amend(client, placed, first + n) for n in range(10)))
     full = await get(client, placed["id"])
@@ -35,13 +35,13 @@ async def test_an_order_is_amended_until_its_history_is_full(start: Start) -> No
     status, problem = await amend(client, placed, 9)
     assert status == 409
     assert "10 entries" in problem["detail"]
-    # What changes nothing needs no room, and the order is what it was.
+    # An amendment without changes needs no entry, and the order is unchanged.
     assert await amend(client, placed, int(full["limitPrice"])) == (200, full)
     async with client.delete(f"/api/orders/{placed['id']}") as answer:
         assert (answer.status, (await answer.json())["status"]) == (200, "cancelled")
 
 
-async def test_an_order_that_returns_to_a_full_history_has_failed(
+async def test_an_order_that_returns_to_a_full_history_fails(
     start: Start, servers: TestServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def has_returned(times: int) -> bool:
@@ -53,7 +53,7 @@ async def test_an_order_that_returns_to_a_full_history_has_failed(
     placed = await limit(client, NEVER)
     for price in range(1_001, 1_009):
         assert (await amend(client, placed, price))[0] == 200
-    # It has been amended as often as it may be, and still is executed and rests.
+    # It has been amended as often as allowed, and is still executed and rests.
     for times in (1, 2):
         fire_by_hand(servers, placed)
         await poll(lambda times=times: has_returned(times))  # type: ignore[misc]

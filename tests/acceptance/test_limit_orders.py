@@ -79,7 +79,7 @@ async def test_an_order_that_is_paid_its_price_to_the_unit_fires_at_once(market:
     assert Fraction(order["amountOut"]) == out
     routing, _building, submitted = order["statusHistory"][2:5]
     assert routing["triggeredBy"] == {"price": in_words(out / 100)}
-    # The limit is the minimum, whatever the slippage that goes with market orders.
+    # The limit is the minimum, whatever the slippage setting.
     assert Fraction(submitted["minimumOut"]) == out
     assert OrderSchema().validate(order) == {}
 
@@ -88,11 +88,11 @@ async def test_a_near_miss_writes_nothing(market: Client, servers: TestServers) 
     await buy(market, "5000")
     price = await best_price(market)
     missed = await limit(market, price + FINEST)
-    # The first unit of this one is paid its price as soon as the market moves; its whole amount is not.
+    # The first unit of this order reaches its price as soon as the market moves; the whole amount does not.
     large = await limit(market, price, amountIn="20000")
     before = [await open_state(servers, each) for each in (missed, large)]
     assert before[0]["limit_out"] == await quoted(market) * UNIT + 1
-    # Whoever comes later in the book and fires has been looked at together with them.
+    # A later order in the book that fires was checked together with them.
     paid = await limit(market, price * Fraction(98, 100), amountIn="1")
     assert statuses(await ended(market, paid)) == FIRED_LIFE
     sentinel = await limit(market, price * Fraction(1005, 1000), amountIn="1")
@@ -109,7 +109,7 @@ async def test_one_unit_short_rests_until_the_market_moves(market: Client, serve
     out = await quoted(market)
     short = await limit(market, out / 100 + FINEST)
     before = await open_state(servers, short)
-    # Another change of the same pool, and another order that fires by it.
+    # Another change of the same pool, and another order that it fires.
     lower = await limit(market, out / 100 * Fraction(99, 100), amountIn="1")
     await ended(market, lower)
     assert await open_state(servers, short) == before
@@ -134,7 +134,7 @@ async def test_one_unit_short_rests_until_the_market_moves(market: Client, serve
 async def test_the_minimum_is_the_limit_rounded_up_to_the_unit(
     market: Client, servers: TestServers, amount: str, price: str
 ) -> None:
-    # With any slippage allowed, only the limit binds.
+    # With unlimited slippage, only the limit applies.
     order = await ended(market, await limit(market, price, amountIn=amount, slippageBps=10_000))
     least = math.ceil(Fraction(amount) * Fraction(price) * UNIT)
     assert statuses(order) == FIRED_LIFE
@@ -160,7 +160,7 @@ async def test_the_minimum_is_the_higher_of_the_limit_and_what_the_slippage_allo
     assert [minimum for minimum, _height in transactions(servers, order)] == [max(by_slippage, by_limit)]
 
 
-async def test_a_price_that_slips_further_than_is_allowed_sends_it_back_to_rest(
+async def test_an_order_rests_again_after_too_much_slippage(
     make_service: Callable[..., Service], aiohttp_client: Any
 ) -> None:
     service = make_service()
@@ -174,9 +174,9 @@ async def test_a_price_that_slips_further_than_is_allowed_sends_it_back_to_rest(
         return await prepare(swap)
 
     service.market.venue.prepare = hold_the_smaller_one  # type: ignore[method-assign]
-    placed = await limit(client, "1")  # a tenth of what is paid now
+    placed = await limit(client, "1")  # a tenth of the current price
     await until_status(client, placed, "building")
-    await buy(client, "10000")  # a USDC is paid a sixth less
+    await buy(client, "10000")  # a USDC now buys a sixth less
     go_on.set()
     async with following(client, placed) as follower:
         await follower.until("submitted")
@@ -190,19 +190,19 @@ async def test_decimals_of_both_tokens_count(start: Start, servers: TestServers)
     order = await ended(client, await limit(client, price, tokenIn="SOL", tokenOut="USDC", amountIn="4"))
     assert statuses(order) == FIRED_LIFE
     assert transactions(servers, order)[0][0] == price * 4 * UNIT
-    # Through a hub, for no pool trades the pair.
+    # Through a hub, because no pool trades the pair.
     price = await best_price(client, "5", token_in="JUP", token_out="BONK")
     order = await ended(client, await limit(client, price, tokenIn="JUP", tokenOut="BONK", amountIn="5"))
     assert statuses(order) == FIRED_LIFE
     assert transactions(servers, order)[0][0] == price * 5 * 10**5
 
 
-async def test_one_of_two_that_compete_rests_again_and_fires_later(
+async def test_one_of_two_competing_orders_rests_again_and_fires_later(
     market: Client, servers: TestServers
 ) -> None:
     await buy(market, "20000")
     price = await best_price(market, "2000")
-    # The market will pay 14 % more, and 11 % when one has filled: the other is not paid any more.
+    # The market will pay 14 % more, and 11 % after one fill: the other order is then below its limit.
     rivals = [await limit(market, price * Fraction(113, 100), amountIn="2000") for _ in range(2)]
     await sell(market, "60000")
     await poll(lambda: bool(rows(servers, "SELECT 1 FROM open_orders WHERE returns > 0")))
@@ -229,7 +229,7 @@ async def test_one_of_two_that_compete_rests_again_and_fires_later(
     ) == [(True,)]
 
 
-async def test_a_price_that_is_gone_uses_up_no_retry_and_the_pause_doubles(
+async def test_a_price_that_is_gone_counts_as_no_retry_and_doubles_the_pause(
     start: Start, servers: TestServers
 ) -> None:
     client = await start(MAX_RETRIES="0")
@@ -254,9 +254,7 @@ async def test_a_price_that_is_gone_uses_up_no_retry_and_the_pause_doubles(
     assert (await open_state(servers, placed))["pause_s"] == 300
 
 
-async def test_a_transient_failure_is_retried_and_counted_from_zero_after_a_rest(
-    start: Start, servers: TestServers
-) -> None:
+async def test_retries_are_counted_from_zero_after_a_rest(start: Start, servers: TestServers) -> None:
     client = await start(PAPER_FAILURE_RATE="transient=1", RETRY_BASE_DELAY_MS="10", MAX_RETRIES="1")
     await list_pool(client)
     placed = await limit(client, "1")
@@ -266,7 +264,9 @@ async def test_a_transient_failure_is_retried_and_counted_from_zero_after_a_rest
     assert order["failureReason"] == "transaction_failed"
 
 
-async def test_a_price_that_is_gone_at_a_retry_goes_back_to_rest(start: Start, servers: TestServers) -> None:
+async def test_an_order_rests_again_if_its_price_is_gone_at_a_retry(
+    start: Start, servers: TestServers
+) -> None:
     client = await start(PAPER_FAILURE_RATE="slippage=1")
     await list_pool(client)
     placed = await limit(client, "1")
@@ -279,7 +279,7 @@ async def test_a_price_that_is_gone_at_a_retry_goes_back_to_rest(start: Start, s
 
 
 @pytest.mark.parametrize("time_in_force", ["IOC", "FOK"])
-async def test_now_or_never_fills_without_resting(market: Client, time_in_force: str) -> None:
+async def test_an_ioc_or_fok_order_fills_without_resting(market: Client, time_in_force: str) -> None:
     price = await best_price(market)
     order = await ended(market, await limit(market, price, timeInForce=time_in_force))
     assert statuses(order) == ["pending", "routing", "building", "submitted", "confirmed"]
@@ -288,7 +288,7 @@ async def test_now_or_never_fills_without_resting(market: Client, time_in_force:
 
 
 @pytest.mark.parametrize("time_in_force", ["IOC", "FOK"])
-async def test_now_or_never_expires_when_its_price_is_not_paid(
+async def test_an_ioc_or_fok_order_expires_if_its_price_is_not_reached(
     market: Client, servers: TestServers, time_in_force: str
 ) -> None:
     price = await best_price(market) + FINEST
@@ -302,7 +302,7 @@ async def test_now_or_never_expires_when_its_price_is_not_paid(
 
 
 @pytest.mark.parametrize("kind", ["transient", "slippage", "permanent"])
-async def test_now_or_never_is_tried_once(start: Start, servers: TestServers, kind: str) -> None:
+async def test_an_ioc_or_fok_order_has_one_attempt(start: Start, servers: TestServers, kind: str) -> None:
     client = await start(PAPER_FAILURE_RATE=f"{kind}=1", RETRY_BASE_DELAY_MS="10")
     await list_pool(client)
     order = await ended(client, await limit(client, "1", timeInForce="IOC"))
@@ -341,7 +341,7 @@ REFUSED: list[tuple[Json, str]] = [
 ]
 
 
-async def test_what_makes_no_limit_order_is_refused_and_not_stored(
+async def test_an_invalid_limit_order_is_rejected_and_not_stored(
     market: Client, servers: TestServers
 ) -> None:
     for changes, pointer in REFUSED:
@@ -435,7 +435,7 @@ async def test_lists_are_filtered_by_type_and_pair_across_pages(market: Client) 
         assert answer.status == 422
 
 
-async def test_orders_rest_through_a_restart_and_fire_after_it(
+async def test_orders_rest_across_a_restart_and_fire_after_it(
     servers: TestServers, aiohttp_client: Callable[[Application], Awaitable[Client]]
 ) -> None:
     first: TestClient[Any, Any] = await aiohttp_client(service_on(servers).web)
@@ -454,13 +454,13 @@ async def test_orders_rest_through_a_restart_and_fire_after_it(
     assert statuses(await get(second, far["id"])) == ["pending", "open"]
 
 
-async def test_orders_that_are_paid_when_the_service_starts_fire(
+async def test_orders_whose_price_is_reached_at_the_start_fire(
     servers: TestServers, aiohttp_client: Callable[[Application], Awaitable[Client]]
 ) -> None:
     first = service_on(servers)
     client = await aiohttp_client(first.web)
     await list_pool(client)
-    # Nobody watches while the market comes to the price.
+    # No instance watches while the market reaches the price.
     await first.execution.triggers.stop()
     placed = await limit(client, "5")
     await client.close()
@@ -468,7 +468,7 @@ async def test_orders_that_are_paid_when_the_service_starts_fire(
     assert statuses(await ended(again, placed)) == FIRED_LIFE
 
 
-async def test_fired_orders_keep_to_the_rate_limit(start: Start, servers: TestServers) -> None:
+async def test_fired_orders_respect_the_rate_limit(start: Start, servers: TestServers) -> None:
     client = await start(QUEUE_RATE_LIMIT="3")
     await list_pool(client)
     placed = [await limit(client, "5", amountIn="1") for _ in range(6)]
@@ -479,7 +479,7 @@ async def test_fired_orders_keep_to_the_rate_limit(start: Start, servers: TestSe
         assert statuses(await get(client, each["id"])) == ["pending", "open"]
 
 
-async def test_an_order_that_was_fired_and_waits_for_the_rate_starts_when_it_may(
+async def test_a_fired_order_that_waits_for_the_rate_limit_starts_when_it_may(
     start: Start, servers: TestServers
 ) -> None:
     client = await start(QUEUE_RATE_LIMIT="1")

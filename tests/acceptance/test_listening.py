@@ -39,14 +39,14 @@ def test_an_invalid_host_is_reported_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["a..b", "1.2.3.4.5", "x" * 300, "192.0.2.1"])
-def test_a_host_that_is_not_of_this_machine_is_refused(host: str) -> None:
+def test_a_host_of_another_machine_is_rejected(host: str) -> None:
     with pytest.raises(InvalidSettingError, match='"HOST" invalid') as refusal:
         _check_host(host)
     assert len(str(refusal.value)) < 250
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104 - nothing listens
-def test_a_host_of_this_machine_is_taken(host: str) -> None:
+def test_a_host_of_this_machine_is_accepted(host: str) -> None:
     _check_host(host)
 
 

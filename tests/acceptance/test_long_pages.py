@@ -10,7 +10,7 @@ from tests.support.servers import TestServers
 Start = Callable[..., Awaitable[Client]]
 
 
-async def test_a_long_page_ends_early_and_the_next_one_goes_on(start: Start, servers: TestServers) -> None:
+async def test_a_long_page_ends_early_and_the_next_one_continues(start: Start, servers: TestServers) -> None:
     stored = store_orders(servers, 130, "cancelled")
     client = await start()
     seen, pages, cursor = [], 0, ""
@@ -30,7 +30,7 @@ async def test_a_long_page_ends_early_and_the_next_one_goes_on(start: Start, ser
     assert pages == 3
 
 
-async def test_a_page_is_no_longer_than_was_asked_for(start: Start, servers: TestServers) -> None:
+async def test_a_page_is_no_longer_than_requested(start: Start, servers: TestServers) -> None:
     store_orders(servers, 30, "open", entries=3)
     client = await start()
     seen = []

@@ -20,7 +20,7 @@ from tests.support.servers import TestCluster, TestServers
 
 Serve = Callable[..., Awaitable[Client]]
 
-# One service for all that changes nothing.
+# One service for all tests that change nothing.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SELL = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.50"}
@@ -35,7 +35,7 @@ async def client(cluster: TestCluster) -> AsyncIterator[Client]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def serve(servers: TestServers) -> AsyncIterator[Serve]:
-    """Return a starter of services of the test's own."""
+    """Return a starter of services for one test."""
     async with AsyncExitStack() as stack:
 
         async def serve(**environment: str) -> Client:
@@ -45,7 +45,7 @@ async def serve(servers: TestServers) -> AsyncIterator[Serve]:
 
 
 def client_of(servers: TestServers, **environment: str) -> Client:
-    """Return a client of a service on which nothing moves by itself."""
+    """Return a client of a service whose market changes only by orders."""
     service = service_on(servers, SLOT_MS=str(quiet_slot_ms(servers)), PAPER_SEED="7", **environment)
     return TestClient(TestServer(service.web))
 
@@ -58,7 +58,7 @@ async def ask(client: Client, path: str, **query: str) -> Json:
 
 
 async def refused(client: Client, path: str, query: Any, status: int = 422) -> Json:
-    """Return the problem with which a query is refused."""
+    """Return the problem of a rejected query."""
     async with client.get(path, params=query) as answer:
         body: Json = await answer.json(content_type="application/problem+json")
         assert answer.status == body["status"] == status, body
@@ -92,7 +92,7 @@ async def test_a_quote_shows_both_dexs_side_by_side(client: Client) -> None:
         assert 0 <= number(offer["priceImpact"]) < Fraction(1, 100)
 
 
-async def test_a_quote_says_what_may_come_of_it(client: Client) -> None:
+async def test_a_quote_has_the_possible_outcomes_of_its_order(client: Client) -> None:
     quote = await ask(client, "/api/quotes", **SELL, slippageBps="50")
     out = number(quote["amountOut"]) * 10**6
     assert number(quote["minimumOut"]) * 10**6 == out * 9_950 // 10_000
@@ -104,7 +104,7 @@ async def test_a_quote_says_what_may_come_of_it(client: Client) -> None:
     assert quote["quotedAt"].endswith("Z")
 
 
-async def test_an_amount_out_is_quoted_from_its_other_side(client: Client) -> None:
+async def test_an_amount_out_is_quoted_with_its_amount_in(client: Client) -> None:
     quote = await ask(client, "/api/quotes", **BUY)
     assert QuoteSchema().validate(quote) == {}
     assert (quote["swapMode"], quote["amountOut"], quote["minimumOut"]) == ("exactOut", "150.5", "150.5")
@@ -113,7 +113,7 @@ async def test_an_amount_out_is_quoted_from_its_other_side(client: Client) -> No
     cheapest = min(quote["quotes"], key=lambda offer: number(offer["amountIn"]))
     assert quote["amountIn"] == cheapest["amountIn"]
     assert cheapest["chosen"]
-    # What it costs buys that much, and a unit less does not.
+    # The quoted cost buys that amount, and one unit less does not.
     back = await ask(client, "/api/quotes", tokenIn="SOL", tokenOut="USDC", amountIn=quote["amountIn"])
     assert number(back["amountOut"]) >= number("150.5")
 
@@ -225,14 +225,16 @@ async def test_a_bad_query_for_a_quote_is_422_and_named(
         ({"tokenIn": "JUP", "tokenOut": "BONK", "amountOut": "184467440737095"}, "insufficient_liquidity"),
     ],
 )
-async def test_what_cannot_be_quoted_says_why(client: Client, query: dict[str, str], reason: str) -> None:
+async def test_a_pair_that_cannot_be_quoted_has_a_reason(
+    client: Client, query: dict[str, str], reason: str
+) -> None:
     problem = await refused(client, "/api/quotes", query)
     assert problem["reason"] == reason
     assert problem["detail"].endswith(".")
     assert "errors" not in problem
 
 
-async def test_while_no_venue_answers_a_quote_is_503(serve: Serve) -> None:
+async def test_a_quote_is_503_while_no_venue_responds(serve: Serve) -> None:
     client = await serve(PAPER_FAULTS="down=1")
     for query in (SELL, {"tokenIn": "JUP", "tokenOut": "BONK", "amountIn": "100"}):
         async with client.get("/api/quotes", params=query) as answer:
@@ -241,7 +243,7 @@ async def test_while_no_venue_answers_a_quote_is_503(serve: Serve) -> None:
             assert (await answer.json(content_type=None))["reason"] == "quotes_unavailable"
 
 
-async def test_a_slow_venue_is_waited_for_no_longer_than_it_may(serve: Serve) -> None:
+async def test_a_quote_waits_for_a_slow_venue_until_its_time_out(serve: Serve) -> None:
     client = await serve(QUOTE_DELAY_MS="60000", QUOTE_TIMEOUT_MS="50")
     problem = await refused(client, "/api/quotes", SELL, 503)
     assert problem["reason"] == FailureCode.QUOTES_UNAVAILABLE
@@ -253,7 +255,7 @@ async def test_other_methods_are_405(client: Client) -> None:
             assert (answer.status, answer.content_type) == (405, "application/problem+json")
 
 
-async def test_an_order_gets_what_was_quoted(serve: Serve) -> None:
+async def test_an_order_gets_its_quote(serve: Serve) -> None:
     client = await serve()
     for terms in (SELL, BUY, {"tokenIn": "JUP", "tokenOut": "BONK", "amountIn": "100"}):
         quote = await ask(client, "/api/quotes", **terms)
@@ -295,7 +297,7 @@ async def test_every_pool_is_listed(client: Client) -> None:
     }
     for pool in pools:
         assert min(number(pool["amountA"]), number(pool["amountB"]), number(pool["price"])) > 0
-    # The two DEXs' prices of a pair lie as far apart as the setting says, 2 to 5 %.
+    # The two DEXs' prices of a pair differ as the setting says, by 2 to 5 %.
     prices = {
         venue: [
             number(p["price"])
@@ -337,7 +339,7 @@ async def test_a_bad_query_for_pools_is_422_and_named(client: Client, query: Any
     assert [error["pointer"] for error in problem["errors"]] == [pointer]
 
 
-async def test_pools_show_what_orders_have_done(serve: Serve) -> None:
+async def test_pools_show_the_effects_of_orders(serve: Serve) -> None:
     client = await serve()
     before = {pool["id"]: pool for pool in (await ask(client, "/api/pools"))["pools"]}
     order = await execute(client, amountIn="20000")

@@ -71,7 +71,7 @@ def told(service: ServiceProcess, *sent: bytes) -> RawResponse:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_whatever_is_refused_is_a_problem(service: ServiceProcess, name: str) -> None:
+def test_every_rejection_is_a_problem(service: ServiceProcess, name: str) -> None:
     status, sent = REFUSED[name]
     answer = told(service, sent)
     assert (answer.status, answer.problem["status"]) == (status, status), answer
@@ -81,9 +81,9 @@ def test_whatever_is_refused_is_a_problem(service: ServiceProcess, name: str) ->
     assert "Traceback" not in service.output
 
 
-def test_a_body_that_goes_on_with_garbage_is_400_at_once(service: ServiceProcess) -> None:
+def test_a_body_that_continues_with_garbage_is_400_at_once(service: ServiceProcess) -> None:
     with connected(service, POST + CHUNKED + b"Expect: 100-continue\r\n\r\n") as link:
-        assert link.recv(65_536).startswith(b"HTTP/1.1 100 ")  # so the body is being read
+        assert link.recv(65_536).startswith(b"HTTP/1.1 100 ")  # the service is reading the body
         link.sendall(b"2\r\n{}\r\nzz\r\n")
         assert answer_on(link).problem["status"] == 400
         assert is_closed(link)
@@ -97,7 +97,7 @@ def test_head_is_get_without_the_body(service: ServiceProcess) -> None:
     assert received.endswith(b"\r\n\r\n")
 
 
-def test_requests_may_be_sent_before_the_answers_have_come(service: ServiceProcess) -> None:
+def test_requests_may_be_pipelined(service: ServiceProcess) -> None:
     request = b"GET /health HTTP/1.1\r\n" + HOST
     last = request + b"Connection: close\r\n\r\n"
     with connected(service, (request + b"\r\n") * 99 + last) as link:
@@ -107,7 +107,7 @@ def test_requests_may_be_sent_before_the_answers_have_come(service: ServiceProce
     assert received.count(b"HTTP/1.1 200 ") == 100
 
 
-def test_many_bad_requests_are_a_few_lines_in_the_log(service: ServiceProcess) -> None:
+def test_many_bad_requests_log_only_a_few_lines(service: ServiceProcess) -> None:
     kinds = [sent for name, (_status, sent) in REFUSED.items() if name in {"TLS", "no host", "chunk", "gzip"}]
     before, began = service.output.count("\n"), time.monotonic()
     for number in range(200):

@@ -39,7 +39,7 @@ async def test_an_order_is_accepted_as_it_was_sent(start: Start) -> None:
     assert placed["statusHistory"] == [{"sequence": 1, "status": "pending", "timestamp": placed["createdAt"]}]
 
 
-async def test_a_market_order_goes_through_its_life_once_each(start: Start) -> None:
+async def test_a_market_order_has_each_status_once(start: Start) -> None:
     client = await start()
     order = await execute(client)
     assert statuses(order) == LIFE
@@ -50,7 +50,7 @@ async def test_a_market_order_goes_through_its_life_once_each(start: Start) -> N
     assert OrderSchema().validate(order) == {}
 
 
-async def test_the_best_offer_is_taken_and_all_are_kept(start: Start, servers: TestServers) -> None:
+async def test_the_best_quote_is_taken_and_all_are_stored(start: Start, servers: TestServers) -> None:
     client = await start(SLOT_MS=str(quiet_slot_ms(servers)))
     order = await execute(client)
     offers = order["quotes"]
@@ -63,17 +63,17 @@ async def test_the_best_offer_is_taken_and_all_are_kept(start: Start, servers: T
     [path] = order["route"]["paths"]
     [leg] = path["legs"]
     assert (leg["poolId"], leg["amountOut"]) == (best["poolId"], best["amountOut"])
-    # What it beat is the second best.
+    # The runner-up is the second best.
     second = max((o for o in offers if o is not best), key=lambda offer: Fraction(offer["amountOut"]))
     beat = order["route"]["beat"]
     assert (beat["venue"], beat["poolIds"]) == (second["venue"], [second["poolId"]])
     assert beat["amountOut"] == second["amountOut"]
-    # Nobody else trades, so the pool pays just what it quoted.
+    # There are no other trades, so the pool pays exactly its quote.
     assert order["amountOut"] == best["amountOut"]
     assert order["realisedSlippage"] == "0"
 
 
-async def test_the_fill_is_that_of_the_venue_s_ledger(start: Start, servers: TestServers) -> None:
+async def test_the_fill_equals_the_venues_ledger(start: Start, servers: TestServers) -> None:
     client = await start()
     order = await execute(client, amountIn="2")
     assert len(bytes(Signature.from_string(order["txHash"]))) == 64
@@ -100,14 +100,12 @@ async def test_the_fill_is_that_of_the_venue_s_ledger(start: Start, servers: Tes
     confirmed = order["statusHistory"][4]
     assert [confirmed["landedSlot"], confirmed["landedAt"]] == landing
     assert submitted["timestamp"] <= confirmed["landedAt"] <= confirmed["timestamp"]
-    # What was signed is what is shown.
+    # The order shows the signed transaction.
     legs = [[leg["poolId"], leg["tokenIn"], leg["tokenOut"]] for leg in order["route"]["paths"][0]["legs"]]
     assert [path["legs"] for path in message["paths"]] == [legs]
 
 
-async def test_the_market_brings_the_pools_back_in_the_same_commit(
-    start: Start, servers: TestServers
-) -> None:
+async def test_arbitrage_moves_the_pools_back_in_the_same_commit(start: Start, servers: TestServers) -> None:
     client = await start(SLOT_MS=str(quiet_slot_ms(servers)))
     before = await market_of(client)
     order = await execute(client, amountIn="5000")
@@ -122,7 +120,7 @@ async def test_the_market_brings_the_pools_back_in_the_same_commit(
     assert {pool_id for pool_id in after if after[pool_id] != before[pool_id]} == moved
     for pool_id in moved:
         price, was = Fraction(after[pool_id]["price"]), Fraction(before[pool_id]["price"])
-        # A bin of DLMM's, which is the widest of what traders leave alone.
+        # One DLMM bin: the widest gap that the arbitrage leaves.
         assert abs(price / was - 1) < Fraction(2, 1_000), pool_id
     again = await execute(client, amountIn="5000")
     assert abs(Fraction(again["amountOut"]) / Fraction(order["amountOut"]) - 1) < Fraction(5, 1_000)
@@ -150,7 +148,7 @@ async def test_the_same_seed_time_and_orders_give_the_same_fills(
     assert fills[0] == fills[1]
 
 
-async def test_an_exact_out_order_pays_out_just_what_was_asked_for(start: Start) -> None:
+async def test_an_exact_out_order_pays_exactly_the_requested_amount(start: Start) -> None:
     client = await start()
     placed = await place(client, amountOut="150.000001", slippageBps=50)
     assert (placed["swapMode"], placed["amountIn"], placed["amountOut"]) == ("exactOut", None, "150.000001")
@@ -195,12 +193,12 @@ async def test_an_order_is_the_same_in_another_notation(start: Start) -> None:
         assert (answer.status, await answer.json()) == (200, placed)
     async with client.post("/api/orders/execute", json={**limit, "limitPrice": "900.0001"}) as answer:
         assert answer.status == 409
-    # It is known by its symbols, whatever it was named by.
+    # It is shown with its symbols, even if it was placed with mints.
     async with client.get(f"/api/orders?tokenIn={sol}&tokenOut={usdc}") as answer:
         assert [order["tokenIn"] for order in (await answer.json())["orders"]] == ["SOL"]
     async with client.get(f"/api/quotes?tokenIn={sol}&tokenOut=USDC&amountIn=1") as answer:
         assert (await answer.json())["tokenIn"] == "SOL"
-    # An amendment to an equal value makes no entry.
+    # An amendment to an equal value adds no entry.
     async with client.patch(f"/api/orders/{placed['id']}", json={"limitPrice": "900.00"}) as answer:
         assert await answer.json() == placed
     async with client.post("/api/orders/cancel", json={"tokenIn": sol, "orderType": None}) as answer:
@@ -228,7 +226,7 @@ async def test_more_than_the_wallet_holds_fails_once(start: Start) -> None:
     assert (poor["failureReason"], poor["attempts"]) == ("insufficient_balance", 1)
     assert (poor["amountOut"], poor["txHash"], poor["executedPrice"]) == (None, None, None)
     assert (await execute(client, amountIn="1.5"))["status"] == "confirmed"
-    # Of what it bought it has more than enough; of what it sold nothing is left.
+    # The wallet has more than enough of the bought token, and nothing of the sold one.
     assert (await execute(client, amountIn="0.0001"))["failureReason"] == "insufficient_balance"
     assert (await execute(client, tokenIn="USDC", tokenOut="SOL", amountIn="1"))["status"] == "confirmed"
     buy = await execute(client, amountOut="100000")
@@ -260,14 +258,14 @@ async def test_a_large_order_is_split(start: Start, servers: TestServers) -> Non
     assert len({leg["poolId"] for leg in legs}) == len(legs) <= 4
     assert sum(Fraction(path["amountIn"]) for path in route["paths"]) == 20_000
     assert sum(Fraction(path["amountOut"]) for path in route["paths"]) == Fraction(route["amountOut"])
-    # It beat the best single pool, by more than a basis point.
+    # It is better than the best single pool by more than a basis point.
     best = max(Fraction(offer["amountOut"]) for offer in order["quotes"])
     assert Fraction(route["beat"]["amountOut"]) == best
     assert Fraction(route["amountOut"]) > best * Fraction(10_001, 10_000)
     assert {offer["poolId"] for offer in order["quotes"] if offer["chosen"]} <= {
         leg["poolId"] for leg in legs
     }
-    # All of it in one transaction.
+    # In one transaction.
     assert order["amountOut"] == route["amountOut"]
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM paper_transactions WHERE order_id = %s", (order["id"],))
@@ -311,7 +309,7 @@ async def test_a_failed_attempt_is_retried_unless_it_is_permanent(
         assert entry["nextTryAt"] > entry["timestamp"]
 
 
-async def test_an_amount_with_no_output_fails_permanently(start: Start) -> None:
+async def test_an_amount_without_output_fails_permanently(start: Start) -> None:
     client = await start()
     order = await execute(client, tokenIn="BONK", amountIn="0.00001", tokenOut="SOL")
     # A hundred-thousandth of a BONK is less than one lamport.
@@ -365,7 +363,7 @@ async def test_a_client_order_id_places_one_order(start: Start) -> None:
         assert none.status == 404
 
 
-async def test_a_label_comes_back_and_orders_are_listed_and_cancelled_by_it(start: Start) -> None:
+async def test_a_label_is_returned_and_orders_are_listed_and_cancelled_by_it(start: Start) -> None:
     client = await start()
     far = {"orderType": "limit", "limitPrice": "100000"}
     grid = await place(client, **far, label="grid 7", clientOrderId="a")
@@ -373,7 +371,7 @@ async def test_a_label_comes_back_and_orders_are_listed_and_cancelled_by_it(star
     bare = await place(client, **far)
     assert [order["label"] for order in (grid, other, bare)] == ["grid 7", "grid 8", None]
     assert (await get(client, grid["id"]))["label"] == "grid 7"
-    # It is part of what an order is placed with.
+    # It is part of the request.
     for label, status in (("grid 7", 200), ("grid 8", 409)):
         again = order_of(**far, label=label, clientOrderId="a")
         async with client.post("/api/orders/execute", json=again) as answer:
@@ -392,13 +390,13 @@ async def test_a_label_comes_back_and_orders_are_listed_and_cancelled_by_it(star
         assert [order["id"] for order in (await answer.json())["orders"]] == [grid["id"]]
 
 
-async def test_the_id_of_an_order_is_read_in_capitals_too(start: Start) -> None:
+async def test_an_order_id_is_accepted_in_capitals(start: Start) -> None:
     client = await start()
     placed = await place(client)
     assert (await get(client, placed["id"].upper()))["id"] == placed["id"]
 
 
-async def test_health_tells_of_both_servers(start: Start) -> None:
+async def test_health_shows_both_servers(start: Start) -> None:
     client = await start()
     async with client.get("/health") as answer:
         assert answer.status == 200

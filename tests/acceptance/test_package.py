@@ -33,7 +33,7 @@ _PATIENCE_S = 30
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """An installation like the image's: its folder, its Python, and its user (None: this one)."""
+    """An installation like the image's: its folder, its Python, and its user (None is the current one)."""
 
     folder: Path
     python: Path
@@ -43,7 +43,7 @@ class _Image:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Return a folder that every user may enter, which pytest's own are not."""
+    """Return a folder that every user may enter, unlike pytest's own."""
     with tempfile.TemporaryDirectory(prefix="oee-package-", ignore_cleanup_errors=True) as name:
         path = Path(name)
         path.chmod(0o755)
@@ -52,7 +52,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def wheel(folder: Path) -> Path:
-    """Build the wheel from what goes into the image, and nothing else."""
+    """Build the wheel from the files that the image copies, and no others."""
     source = folder / "source"
     source.mkdir()
     for name in Dockerfile.read().context:
@@ -68,7 +68,7 @@ def wheel(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def image(folder: Path, wheel: Path) -> _Image:
-    """Install the wheel, and nothing but it, on a Python that a plain user can run."""
+    """Install only the wheel, on a Python that a plain user can run."""
     user, group, base = _plain_user()
     environment = folder / "engine"
     subprocess.run([base, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=_PATIENCE_S)
@@ -98,7 +98,7 @@ def image(folder: Path, wheel: Path) -> _Image:
 def _plain_user() -> tuple[int | None, int | None, str]:
     """Choose the service's user and Python: root switches to the user nobody, if possible.
 
-    Root's own Python may be where nobody else may go; then the system's serves, if it is the same version.
+    Other users may have no access to root's own Python; then use the system's, if it is the same version.
     """
     own = getattr(sys, "_base_executable", sys.executable)
     if os.geteuid() != 0:
@@ -122,12 +122,12 @@ def _plain_user() -> tuple[int | None, int | None, str]:
             continue
         if attempt.returncode == 0:
             return nobody.pw_uid, nobody.pw_gid, base
-    # Nobody can go where this is installed. The rest is worth testing all the same.
+    # Other users cannot access this installation. The rest is still tested, as root.
     return None, None, own
 
 
 class _Container:
-    """The image, running: its environment and its command, on a port that is free and data of the test's."""
+    """The running image: its environment and its command, on a free port, with the test's own data."""
 
     def __init__(self, image: _Image) -> None:
         dockerfile = Dockerfile.read()
@@ -162,12 +162,12 @@ class _Container:
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """Its output so far."""
         return self._output.read_text()
 
     @property
     def user(self) -> int:
-        """Who it runs as."""
+        """The user id of its process."""
         return Path(f"/proc/{self.process.pid}").stat().st_uid
 
     async def ready(self) -> Self:
@@ -206,7 +206,7 @@ async def _get(client: ClientSession, url: str) -> dict[str, Any]:
         return order
 
 
-def test_the_wheel_holds_all_of_the_service_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_exactly_the_service(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {str(path.relative_to(PROJECT)) for path in PROJECT.glob("service/**/*.py")}
@@ -215,7 +215,7 @@ def test_the_wheel_holds_all_of_the_service_and_nothing_else(wheel: Path) -> Non
     assert names == {*modules, *statements, "service/py.typed"}
 
 
-def test_the_wheel_brings_its_command(image: _Image) -> None:
+def test_the_wheel_installs_its_command(image: _Image) -> None:
     command = [str(image.python.with_name("order-engine")), "--help"]
     help_text = subprocess.run(
         command, check=True, capture_output=True, text=True, timeout=_PATIENCE_S

@@ -63,7 +63,7 @@ async def test_a_pool_of_every_program_is_listed_and_traded_both_ways(start: Sta
     assert (await sell(client, bought["amountOut"]))["status"] == "confirmed"
 
 
-async def test_a_token_is_traded_by_way_of_another(start: Start) -> None:
+async def test_a_token_is_traded_through_another(start: Start) -> None:
     client = await start()
     await list_pool(client)
     order = await execute(client, tokenIn="SOL", tokenOut="GEM", amountIn="1")
@@ -71,11 +71,11 @@ async def test_a_token_is_traded_by_way_of_another(start: Start) -> None:
     assert [leg["tokenOut"] for leg in order["route"]["paths"][0]["legs"]] == ["USDC", "GEM"]
 
 
-async def test_a_token_s_decimals_are_those_it_is_listed_with(start: Start, servers: TestServers) -> None:
+async def test_a_token_keeps_the_decimals_of_its_first_listing(start: Start, servers: TestServers) -> None:
     client = await start()
     pool = await list_pool(client, decimals=0, amountA="5000", amountB="1000")
     assert pool["amountA"] == "5000"
-    # Listed again with another pool, it stays what it is.
+    # Another pool does not change the token.
     second = await list_pool(client, program="meteora_damm_v2", decimals=9, amountA="5000", amountB="1000")
     assert second["amountA"] == "5000"
     assert rows(servers, "SELECT symbol, decimals FROM paper_tokens") == [("GEM", 0)]
@@ -95,7 +95,7 @@ async def test_a_pool_that_exists_is_not_listed_twice(start: Start, servers: Tes
     assert rows(servers, "SELECT count(*) FROM paper_pools WHERE token_a = 'GEM'") == [(1,)]
 
 
-async def test_which_token_comes_first_makes_no_other_pool(start: Start) -> None:
+async def test_a_pool_is_the_same_in_either_order_of_its_tokens(start: Start) -> None:
     client = await start()
     await list_pool(client)
     for first, second in (("USDC", "GEM"), ("USDC", "SOL"), ("SOL", "USDC")):
@@ -104,9 +104,7 @@ async def test_which_token_comes_first_makes_no_other_pool(start: Start) -> None
             assert answer.status == 409, (first, second, await answer.json())
 
 
-async def test_a_pool_is_delisted_and_what_names_its_tokens_behaves(
-    start: Start, servers: TestServers
-) -> None:
+async def test_a_pool_is_delisted_and_its_tokens_remain_known(start: Start, servers: TestServers) -> None:
     client = await start()
     pool = await list_pool(client)
     bought = await buy(client, "100")
@@ -119,14 +117,14 @@ async def test_a_pool_is_delisted_and_what_names_its_tokens_behaves(
         assert answer.status == 404
     assert pool["id"] not in {each["id"] for each in (await get(client, "/api/pools"))["pools"]}
     assert "GEM" not in {each["symbol"] for each in (await get(client, "/api/tokens"))["tokens"]}
-    # What was bought is still there, and cannot be sold.
+    # The bought tokens remain in the wallet, and cannot be sold.
     sold = await sell(client, bought["amountOut"])
     assert (sold["status"], sold["failureReason"]) == ("failed", "no_route")
     assert rows(servers, "SELECT count(*) FROM paper_wallets WHERE token = 'GEM' AND balance > 0") == [(1,)]
     assert await audit_now(servers) == []
     for order in (waiting, later):
         assert (await get(client, f"/api/orders/{order['id']}"))["status"] == "open"
-    # The token stays what it is; the orders that wait for it go on with its next pool.
+    # The token is unchanged; waiting orders continue with its next pool.
     again = await list_pool(client, decimals=9, amountA="50000000000", amountB="1000")
     assert again["id"] == pool["id"]
     assert (await ended(client, waiting))["status"] == "confirmed"
@@ -134,7 +132,7 @@ async def test_a_pool_is_delisted_and_what_names_its_tokens_behaves(
     assert await audit_now(servers) == []
 
 
-async def test_a_pool_that_goes_while_an_order_is_on_its_way_fails_the_order(start: Start) -> None:
+async def test_an_order_fails_if_its_pool_is_delisted_during_execution(start: Start) -> None:
     client = await start(EXECUTION_DELAY_MS="400", SLOT_MS="50")
     pool = await list_pool(client)
     order = await place(client, tokenIn="USDC", tokenOut="GEM", amountIn="1", orderType="market")
@@ -145,7 +143,7 @@ async def test_a_pool_that_goes_while_an_order_is_on_its_way_fails_the_order(sta
     assert (end["status"], end["failureReason"]) == ("failed", "no_route")
 
 
-async def test_only_what_was_listed_is_delisted(start: Start) -> None:
+async def test_only_listed_pools_are_delisted(start: Start) -> None:
     client = await start()
     for name, status in (
         ("raydium:SOL-USDC:cpmm", 409),
@@ -159,7 +157,7 @@ async def test_only_what_was_listed_is_delisted(start: Start) -> None:
             assert answer.content_type == "application/problem+json"
 
 
-async def test_as_many_pools_are_listed_as_can_be(
+async def test_the_number_of_listed_pools_is_limited(
     start: Start, monkeypatch: pytest.MonkeyPatch, servers: TestServers
 ) -> None:
     monkeypatch.setattr(commands, "MOST_LISTED", 2)
@@ -171,11 +169,11 @@ async def test_as_many_pools_are_listed_as_can_be(
     async with client.delete(f"/api/paper/pools/{first['id']}") as answer:
         assert answer.status == 204
     await list_pool(client)
-    # What was refused has left no token.
+    # The rejected listing left no token.
     assert rows(servers, "SELECT symbol FROM paper_tokens ORDER BY 1") == [("GEM",), ("ONE",), ("TWO",)]
 
 
-async def test_pools_that_are_listed_by_themselves_retire_the_oldest(
+async def test_scheduled_pools_replace_the_oldest(
     start: Start, monkeypatch: pytest.MonkeyPatch, servers: TestServers
 ) -> None:
     monkeypatch.setattr(commands, "MOST_SCHEDULED", 2)
@@ -198,7 +196,7 @@ async def test_one_of_many_concurrent_listings_of_a_pool_succeeds(start: Start) 
     assert sorted(await asyncio.gather(*(try_to() for _ in range(8)))) == [201, *[409] * 7]
 
 
-async def test_a_token_that_two_list_at_once_has_one_number_of_decimals(
+async def test_concurrent_listings_of_a_token_agree_on_its_decimals(
     start: Start, servers: TestServers
 ) -> None:
     client = await start()
@@ -241,7 +239,7 @@ async def test_a_symbol_is_unique_without_regard_to_case(start: Start, servers: 
     assert pool["tokenA"] == token["symbol"]
 
 
-async def test_postgresql_takes_no_look_alike(start: Start, servers: TestServers) -> None:
+async def test_postgresql_rejects_a_look_alike_symbol(start: Start, servers: TestServers) -> None:
     await list_pool(await start())
     insert = "INSERT INTO paper_tokens (symbol, mint, decimals) VALUES ('{0}', 'mint of {0}', 6) RETURNING 1"
     with pytest.raises(psycopg2.errors.UniqueViolation):
@@ -250,7 +248,7 @@ async def test_postgresql_takes_no_look_alike(start: Start, servers: TestServers
         rows(servers, insert.format("uSDC"))
 
 
-async def test_what_is_no_pool_is_refused_with_a_pointer(start: Start, servers: TestServers) -> None:
+async def test_an_invalid_pool_is_rejected_with_a_pointer(start: Start, servers: TestServers) -> None:
     client = await start()
     refused: list[tuple[Json, str | None]] = [
         ({"program": "orca"}, "#/program"),
@@ -271,7 +269,7 @@ async def test_what_is_no_pool_is_refused_with_a_pointer(start: Start, servers: 
         ({"decimals": "6"}, "#/decimals"),
         ({"decimals": True}, "#/decimals"),
         ({"id": "x"}, "#/id"),
-        # No program can hold a price so far out.
+        # No program can represent such an extreme price.
         ({"program": "meteora_damm_v2", "amountA": "0.000001", "amountB": "18446744073709"}, None),
     ]
     for changes, pointer in refused:
@@ -286,7 +284,7 @@ async def test_what_is_no_pool_is_refused_with_a_pointer(start: Start, servers: 
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-async def test_amounts_at_the_edges_are_listed_or_refused_and_never_break_the_market(
+async def test_extreme_amounts_are_listed_or_rejected_and_never_break_the_market(
     start: Start, program: str
 ) -> None:
     client = await start()
@@ -309,13 +307,13 @@ async def test_amounts_at_the_edges_are_listed_or_refused_and_never_break_the_ma
         async with client.post("/api/paper/pools", json=body) as answer:
             pool = await answer.json()
             assert answer.status in {201, 422}, pool
-            # As sent, or not at all.
+            # Exactly as sent, or not at all.
             assert answer.status == 422 or (pool["amountA"], pool["amountB"]) == (amount_a, amount_b)
     assert (await execute(client))["status"] == "confirmed"
     await get(client, "/api/pools")
 
 
-async def test_what_was_listed_is_there_after_a_restart(
+async def test_listed_pools_survive_a_restart(
     servers: TestServers, aiohttp_client: Callable[[Application], Awaitable[Client]]
 ) -> None:
     first = await aiohttp_client(service_on(servers).web)
@@ -331,7 +329,7 @@ async def test_what_was_listed_is_there_after_a_restart(
     assert (await sell(second, bought["amountOut"]))["status"] == "confirmed"
 
 
-async def test_listings_come_by_themselves_if_asked_for(start: Start, servers: TestServers) -> None:
+async def test_listings_are_scheduled_if_configured(start: Start, servers: TestServers) -> None:
     client = await start(PAPER_LISTING_EVERY_S="1")
     await poll(lambda: rows(servers, "SELECT count(*) FROM paper_tokens") == [(2,)])
     assert rows(servers, "SELECT symbol FROM paper_tokens ORDER BY 1") == [("NEW1",), ("NEW2",)]

@@ -1,7 +1,7 @@
-"""Every request of the Postman collection, sent to the running service, is answered as its tests say.
+"""Every request of the Postman collection, sent to the running service, passes its tests.
 
-The tests of a request are JavaScript for Postman; here they are read, not run. They may take three forms,
-and anything else fails, so that nothing in them goes unchecked:
+The tests of a request are JavaScript for Postman; here they are parsed, not run. They have three forms,
+and any other form fails, so that every test is checked:
 
 - ``pm.test("...", () => pm.response.to.have.status(201));``, once and first;
 - ``pm.test("...", () => pm.expect(pm.response.json().<path>).to.eql(<JSON or a variable>));``;
@@ -39,14 +39,14 @@ def _requests(items: list[Json]) -> Iterator[Json]:
 
 
 def _at(body: Any, path: str) -> Any:
-    """Return what stands at a path as JavaScript writes it."""
+    """Return the value at a path in JavaScript's notation."""
     for step in re.findall(r"[A-Za-z]+|[0-9]+", path):
         body = body[int(step)] if step.isdigit() else len(body) if step == "length" else body[step]
     return body
 
 
 class _Runner:
-    """Sends requests as Postman does: with variables, which the answers set."""
+    """Sends requests as Postman does, with variables that the responses set."""
 
     def __init__(self, base_url: str, variables: list[Json]) -> None:
         self._variables = {variable["key"]: variable["value"] for variable in variables} | {
@@ -56,7 +56,7 @@ class _Runner:
         self.statuses: set[int] = set()
 
     def fill(self, text: str) -> str:
-        """Put the variables' values in; one without a value is a mistake in the collection."""
+        """Replace variables by their values; a variable without a value is an error in the collection."""
 
         def value(match: re.Match[str]) -> str:
             name = match[1]
@@ -67,7 +67,7 @@ class _Runner:
         return re.sub(r"\{\{([^}]+)\}\}", value, text)
 
     async def send(self, client: ClientSession, item: Json) -> None:
-        """Send a request and hold the answer against the request's tests."""
+        """Send a request and check the response with the request's tests."""
         request = item["request"]
         url = URL(self.fill(request["url"]), encoded=True)
         body = request.get("body")
@@ -83,7 +83,7 @@ class _Runner:
             self.check(item["event"], answer.status, answer.content_type, text)
 
     def check(self, events: list[Json], status: int, content_type: str, text: str) -> None:
-        """Hold an answer against a request's tests, and keep what they keep."""
+        """Check a response with a request's tests, and store the variables that they set."""
         [event] = events
         assert event["listen"] == "test"
         first, *others = event["script"]["exec"]
@@ -110,7 +110,7 @@ class _Runner:
         return self._variables[variable[1]] if variable else json.loads(expression)
 
 
-async def test_every_request_is_answered_as_its_tests_say(spawn: Callable[..., ServiceProcess]) -> None:
+async def test_every_request_passes_its_tests(spawn: Callable[..., ServiceProcess]) -> None:
     collection = json.loads(_COLLECTION.read_text())
     runner = _Runner(spawn(**NO_DELAYS).url, collection["variable"])
     failures = []
@@ -137,7 +137,7 @@ async def test_every_request_is_answered_as_its_tests_say(spawn: Callable[..., S
     assert runner.statuses >= {200, 201, 400, 404, 405, 409, 415, 422, 426}
 
 
-def test_the_collection_is_one_that_postman_reads() -> None:
+def test_the_collection_has_postmans_format() -> None:
     collection = json.loads(_COLLECTION.read_text())
     assert collection["info"]["schema"].endswith("/v2.1.0/collection.json")
     names = [item["name"] for item in _requests(collection["item"])]

@@ -1,9 +1,9 @@
-"""A recorded session: every route answers as it did when it was recorded, member for member.
+"""A recorded session: every route responds as recorded, member for member.
 
-Members are sorted: stored JSON has PostgreSQL's order, and live messages have the order of their making.
-What differs from run to run (ids, times, transactions, slots) is numbered or masked, and so are texts for
-people, which may be worded better. ``RECORD_SESSION=1 pytest`` on this file records it again: read the
-difference, it is a change of the public contract.
+Members are sorted: stored JSON has PostgreSQL's order, and live messages have their order of creation.
+Values that differ between runs (ids, times, transactions, slots) are numbered or masked, and so are texts for
+people, which may change. ``RECORD_SESSION=1 pytest`` on this file records it again: read the
+difference, because it is a change of the public contract.
 """
 
 import os
@@ -37,12 +37,12 @@ _NUMBERED = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[1-9A-HJ-
 
 
 def _sorted(text: str | bytes) -> str:
-    """Return JSON with its members sorted; nothing when there is none."""
+    """Return JSON with its members sorted; None for an empty body."""
     return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode() if text else ""
 
 
 class Recorder:
-    """A client that writes down what it sends and what it is answered."""
+    """A client that records its requests and their responses."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -50,7 +50,7 @@ class Recorder:
         self.lines: list[str] = []
 
     async def ask(self, method: str, path: str, body: Json | bytes | None = None, **headers: str) -> Any:
-        """Send a request, note it and its answer, and return the answer's body."""
+        """Send a request, record it and its response, and return the response's body."""
         sent: dict[str, Any] = {"json": body} if isinstance(body, dict) else {"data": body}
         self._note(f"> {method} {path} {body!r:.300}")
         async with self._client.request(method, path, headers=headers, **sent) as answer:
@@ -59,7 +59,7 @@ class Recorder:
             return orjson.loads(text) if text else None
 
     async def follow(self, order_id: str, after: int = 0) -> None:
-        """Watch an order to its end, and note every message."""
+        """Watch an order to its end, and record every message."""
         self._note(f"> WS {order_id} {after}")
         async with self._client.ws_connect(f"/api/orders/{order_id}/ws?from={after}") as socket:
             async for message in socket:
@@ -68,7 +68,7 @@ class Recorder:
         self._note(f"< closed with {socket.close_code}")
 
     async def until(self, order_id: str, status: str) -> None:
-        """Wait for an order to come to a status; nothing is noted."""
+        """Wait until an order has a status, without recording anything."""
         async with self._client.ws_connect(f"/api/orders/{order_id}/ws") as socket:
             while (await socket.receive_json())["status"] != status:
                 pass
@@ -85,7 +85,7 @@ class Recorder:
 
 
 async def market_orders(record: Recorder) -> None:
-    """What is quoted, executed, read back, listed and refused."""
+    """Quotes, executions, reads, listings and rejections."""
     ask = record.ask
     await ask("POST", "/api/paper/pools", GEM_POOL)
     await ask("POST", "/api/paper/pools", {**GEM_POOL, "program": "meteora_damm_v2"})
@@ -109,7 +109,7 @@ async def market_orders(record: Recorder) -> None:
 
 
 async def resting_orders(record: Recorder) -> None:
-    """Limit and sniper orders: they rest, are amended and cancelled, fire and expire."""
+    """Limit and sniper orders that rest, are amended and cancelled, fire and expire."""
     ask = record.ask
     near = await ask("POST", "/api/orders/execute", {**LIMIT_ORDER, "limitPrice": "1000"})
     await record.until(near["orderId"], "open")
@@ -145,7 +145,7 @@ async def resting_orders(record: Recorder) -> None:
 
 
 async def refusals(record: Recorder) -> None:
-    """What is refused, and how."""
+    """Rejected requests."""
     ask = record.ask
     for body in (
         {},
@@ -195,7 +195,7 @@ async def refusals(record: Recorder) -> None:
 
 
 async def the_rest(record: Recorder) -> None:
-    """Tokens, the pool that goes, health, and the document that describes it all."""
+    """Tokens, a delisted pool, health, and the OpenAPI document."""
     await record.ask("GET", "/api/tokens")
     pools = await record.ask("GET", "/api/pools?token=GEM&venue=raydium")
     await record.ask("DELETE", f"/api/paper/pools/{pools['pools'][0]['id']}")
@@ -204,7 +204,7 @@ async def the_rest(record: Recorder) -> None:
 
 
 async def failures(record: Recorder) -> None:
-    """A transaction that fails, until there are no attempts left."""
+    """A transaction that fails until no attempts are left."""
     await record.ask("POST", "/api/paper/pools", GEM_POOL)
     failed = await record.ask("POST", "/api/orders/execute", MARKET)
     await record.follow(failed["orderId"])
@@ -221,7 +221,7 @@ Part = Callable[[Recorder], Awaitable[None]]
         ("failures", (failures,), {"PAPER_FAILURE_RATE": "slippage=1", "RETRY_BASE_DELAY_MS": "50"}),
     ],
 )
-async def test_every_route_answers_as_recorded(
+async def test_every_route_responds_as_recorded(
     start: Callable[..., Awaitable[Client]], name: str, parts: tuple[Part, ...], environment: dict[str, str]
 ) -> None:
     record = Recorder(await start(**environment))

@@ -46,7 +46,7 @@ def after(seconds: float) -> str:
 
 
 def triggered_by(order: Json) -> Json:
-    """Return what an order's one firing saw."""
+    """Return the observations of an order's only firing."""
     seen = [entry["triggeredBy"] for entry in order["statusHistory"] if "triggeredBy" in entry]
     assert len(seen) == 1
     return dict(seen[0])
@@ -66,7 +66,7 @@ def seconds_between(servers: TestServers, earlier: str, later: str) -> float:
 
 
 async def assert_it_rests(client: Client, *placed: Json) -> None:
-    """Check that orders have been looked at, and rest."""
+    """Check that orders have been evaluated and rest."""
     assert statuses(await ended(client, await sniper(client, FIRES_ANYWAY, amountIn="1"))) == FIRED_LIFE
     for each in placed:
         assert statuses(await get(client, each["id"])) == ["pending", "open"]
@@ -119,7 +119,7 @@ async def test_a_new_token_is_bought_within_a_slot_of_its_listing(
         assert Fraction(seen["price"]) > 0
         assert seconds_between(servers, listed_at, entry(order, "routing")["timestamp"]) <= SLOT_S
     await assert_it_rests(client, elsewhere)
-    # Once is enough: another pool changes nothing.
+    # It fires once: another pool changes nothing.
     await list_pool(client, program="raydium_amm_v4")
     await list_pool(client, program="meteora_dlmm")
     assert statuses(await ended(client, elsewhere)) == FIRED_LIFE
@@ -127,7 +127,7 @@ async def test_a_new_token_is_bought_within_a_slot_of_its_listing(
         assert statuses(await get(client, each["id"])) == FIRED_LIFE
 
 
-async def test_a_pool_that_was_there_before_is_no_new_one(start: Start, servers: TestServers) -> None:
+async def test_an_existing_pool_is_no_new_pool(start: Start, servers: TestServers) -> None:
     client = await start(SLOT_MS="50")
     await list_pool(client)
     [(slot,)] = rows(servers, "SELECT max(opened_slot) FROM paper_pools")
@@ -139,8 +139,8 @@ async def test_a_pool_that_was_there_before_is_no_new_one(start: Start, servers:
     assert triggered_by(await ended(client, placed))["poolId"] == pool["id"]
 
 
-async def test_a_pool_of_the_very_slot_counts(start: Start) -> None:
-    # A slot so long that order and pool share it, unless a slot ends just between them.
+async def test_a_pool_of_the_same_slot_counts(start: Start) -> None:
+    # A slot so long that order and pool share it, unless it ends between them.
     client = await start(SLOT_MS="60000")
     for number in range(8):
         symbol = f"GEM{number}"
@@ -149,7 +149,7 @@ async def test_a_pool_of_the_very_slot_counts(start: Start) -> None:
         assert statuses(await ended(client, placed, within_s=5)) == FIRED_LIFE
 
 
-async def test_enough_liquidity_in_what_is_bought(start: Start) -> None:
+async def test_minimum_liquidity_in_the_bought_token(start: Start) -> None:
     client = await start()
     just = await sniper(client, {"minLiquidity": {"amount": "1000000"}})
     more = await sniper(client, {"minLiquidity": {"amount": "1000000.000001", "unit": "tokenOut"}})
@@ -163,9 +163,9 @@ async def test_enough_liquidity_in_what_is_bought(start: Start) -> None:
     assert Fraction(seen["amount"]) > 1_500_000
 
 
-async def test_enough_liquidity_in_dollars(start: Start) -> None:
+async def test_minimum_liquidity_in_dollars(start: Start) -> None:
     client = await start()
-    # Twice the 100,000 USDC that the pool holds, and what the sentinel pays in on top.
+    # Twice the 100,000 USDC that the pool holds; the sentinel adds more.
     just = await sniper(client, {"minLiquidity": {"amount": "200000", "unit": "usd"}})
     more = await sniper(client, {"minLiquidity": {"amount": "200500", "unit": "usd"}})
     await list_pool(client)
@@ -175,7 +175,7 @@ async def test_enough_liquidity_in_dollars(start: Start) -> None:
     assert Fraction(triggered_by(await ended(client, more))["liquidity"]["amount"]) >= 200_500
 
 
-async def test_a_price_above_and_below(start: Start) -> None:
+async def test_price_conditions_above_and_below(start: Start) -> None:
     client = await start()
     await list_pool(client)
     # Ten GEM a USDC, less a fee of a quarter of a percent, before anything is bought.
@@ -208,7 +208,7 @@ async def test_the_price_is_the_one_of_the_first_unit_net_of_fees(start: Start) 
     await assert_it_rests(client, exact)
 
 
-async def test_enough_volume_in_the_last_seconds(start: Start) -> None:
+async def test_minimum_volume_in_the_last_seconds(start: Start) -> None:
     client = await start()
     await list_pool(client)
     wanted = await sniper(client, {"volume": {"amount": "30000", "seconds": 60}}, amountIn="1")
@@ -216,7 +216,7 @@ async def test_enough_volume_in_the_last_seconds(start: Start) -> None:
     first = await buy(client, "2000")
     await assert_it_rests(client, wanted, more)
     assert Fraction(first["amountOut"]) < 30_000
-    # Sold counts as much as bought.
+    # Sales count like purchases.
     await sell(client, "11000")
     seen = triggered_by(await ended(client, wanted))["volume"]
     assert seen["seconds"] == 60
@@ -224,14 +224,14 @@ async def test_enough_volume_in_the_last_seconds(start: Start) -> None:
     await assert_it_rests(client, more)
 
 
-async def test_volume_is_known_after_a_restart_and_forgotten_in_time(
+async def test_volume_survives_a_restart_and_leaves_the_window_in_time(
     servers: TestServers, aiohttp_client: Callable[[Application], Awaitable[Client]]
 ) -> None:
     first = await aiohttp_client(service_on(servers).web)
     await list_pool(first)
     await buy(first, "3000")
     await first.close()
-    # As if all of it had been 100 seconds ago: 250 slots.
+    # As if all trades were 100 seconds ago: 250 slots.
     rows(servers, "UPDATE paper_volumes SET second = second - 100")
     rows(servers, "UPDATE paper_pools SET opened_slot = opened_slot - 250 WHERE origin = 'listed'")
     second = await aiohttp_client(service_on(servers).web)
@@ -253,7 +253,7 @@ async def test_a_window_opens_on_time(start: Start, servers: TestServers) -> Non
     assert 0 <= late_s <= SLOT_S + 0.1
 
 
-async def test_a_window_that_closes_ends_the_order(start: Start, servers: TestServers) -> None:
+async def test_an_order_expires_when_its_window_closes(start: Start, servers: TestServers) -> None:
     client = await start()
     await list_pool(client)
     closes = after(0.7)
@@ -293,7 +293,7 @@ async def test_all_conditions_must_hold_at_once(start: Start) -> None:
     assert seen.keys() == {"price", "poolId", "liquidity", "volume"}
 
 
-async def test_it_runs_with_its_own_slippage_limit(start: Start, servers: TestServers) -> None:
+async def test_a_sniper_executes_with_its_own_slippage_limit(start: Start, servers: TestServers) -> None:
     client = await start()
     await list_pool(client)
     out = await quoted(client)
@@ -306,7 +306,7 @@ async def test_it_runs_with_its_own_slippage_limit(start: Start, servers: TestSe
     assert [message["status"] for message in messages] == FIRED_LIFE
 
 
-async def test_a_failure_is_retried_as_a_market_order_s_is(start: Start) -> None:
+async def test_a_failure_is_retried_like_that_of_a_market_order(start: Start) -> None:
     client = await start(PAPER_FAILURE_RATE="slippage=1", RETRY_BASE_DELAY_MS="10")
     await list_pool(client)
     order = await ended(client, await sniper(client, FIRES_ANYWAY))
@@ -316,7 +316,7 @@ async def test_a_failure_is_retried_as_a_market_order_s_is(start: Start) -> None
     assert order["failureReason"] == "slippage_exceeded"
 
 
-async def test_its_end_by_time_counts_while_it_waits_for_a_retry(start: Start, servers: TestServers) -> None:
+async def test_a_sniper_expires_while_it_waits_for_a_retry(start: Start, servers: TestServers) -> None:
     client = await start(PAPER_FAILURE_RATE="transient=1", RETRY_BASE_DELAY_MS="600000", SLOT_MS="50")
     await list_pool(client)
     closes = after(0.8)
@@ -325,7 +325,7 @@ async def test_its_end_by_time_counts_while_it_waits_for_a_retry(start: Start, s
     assert 0 <= seconds_between(servers, closes, order["updatedAt"]) <= 1
 
 
-async def test_only_a_sniper_may_wait_for_a_token(start: Start) -> None:
+async def test_only_a_sniper_may_name_an_unlisted_token(start: Start) -> None:
     client = await start()
     kinds: list[Json] = [{}, {"orderType": "limit", "limitPrice": "1"}]
     for kind in kinds:
@@ -343,7 +343,7 @@ async def test_only_a_sniper_may_wait_for_a_token(start: Start) -> None:
         assert [order["id"] for order in (await answer.json())["orders"]] == [placed["id"]]
     await list_pool(client)
     assert statuses(await ended(client, placed)) == FIRED_LIFE
-    # Listed, it is a token as any other.
+    # Once listed, it is like any other token.
     assert (await buy(client, "10"))["status"] == "confirmed"
 
 
@@ -355,7 +355,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"prise": {}}, "/prise"),
     ({"price": {}}, "/price"),
     ({"price": "1"}, "/price"),
-    ({"price": None}, ""),  # as if nothing was sent
+    ({"price": None}, ""),  # as if omitted
     ({"price": {"above": 1}}, "/price/above"),
     ({"price": {"above": "1e3"}}, "/price/above"),
     ({"price": {"above": "-1"}}, "/price/above"),
@@ -389,7 +389,7 @@ REFUSED: list[tuple[Any, str]] = [
 ]
 
 
-async def test_conditions_are_read_strictly(start: Start, servers: TestServers) -> None:
+async def test_conditions_are_parsed_strictly(start: Start, servers: TestServers) -> None:
     client = await start()
     for conditions, pointer in REFUSED:
         body = {**SNIPER_ORDER, "sniperConditions": conditions}
@@ -417,7 +417,7 @@ async def test_conditions_are_read_strictly(start: Start, servers: TestServers) 
     assert rows(servers, "SELECT count(*) FROM orders") == [(0,)]
 
 
-async def test_a_demo_token_can_be_sniped(start: Start) -> None:
+async def test_a_sniper_buys_a_scheduled_token(start: Start) -> None:
     client = await start(PAPER_LISTING_EVERY_S="1")
     placed = await sniper(client, {"poolCreated": {"venue": "any"}}, tokenIn="SOL", tokenOut="NEW1")
     order = await ended(client, placed)
@@ -452,7 +452,7 @@ async def test_an_amended_sniper_fires_on_its_new_conditions(start: Start) -> No
     assert statuses(await get(client, kept["id"])) == ["pending", "open", "open"]
 
 
-async def test_snipers_rest_through_a_restart_and_fire_after_it(
+async def test_snipers_rest_across_a_restart_and_fire_after_it(
     servers: TestServers, aiohttp_client: Callable[[Application], Awaitable[Client]]
 ) -> None:
     first = await aiohttp_client(service_on(servers).web)

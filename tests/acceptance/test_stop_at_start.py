@@ -31,7 +31,7 @@ WITH_SERVERS_S = 15.0
 
 
 def _first_process() -> tuple[str, ...] | None:
-    """Return the program that makes another the first of a PID namespace; None where that is not allowed."""
+    """Return the command that runs a program first in a PID namespace; None where that is not allowed."""
     own_user = () if os.geteuid() == 0 else ("--user", "--map-current-user")
     within = ("unshare", *own_user, "--pid", "--fork", "--kill-child", "--mount-proc")
     if shutil.which("unshare") is None:
@@ -45,12 +45,12 @@ FIRST_PROCESS = _first_process()
 
 @pytest.fixture
 def within() -> tuple[str, ...]:
-    """Return the program within which the service runs, as the first process where that is allowed."""
+    """Return the command that runs the service, as the first process of a namespace where that is allowed."""
     return FIRST_PROCESS or ()
 
 
 def pid_of(service: ServiceProcess, within: tuple[str, ...]) -> int:
-    """Return the service's own process id, as this namespace has it."""
+    """Return the service's process id in the test's namespace."""
     outer = service.process.pid
     if not within:
         return outer
@@ -60,7 +60,7 @@ def pid_of(service: ServiceProcess, within: tuple[str, ...]) -> int:
 
 
 def hears(pid: int, number: signal.Signals) -> bool:
-    """Say whether a process has a handler for a signal."""
+    """Return whether a process has a handler for a signal."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     [caught] = [line for line in lines if line.startswith("SigCgt:")]
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
@@ -73,7 +73,7 @@ def stop(
     within_s: float = AT_ONCE_S,
     number: signal.Signals = signal.SIGTERM,
 ) -> None:
-    """Ask a service to stop that has not begun to serve; it must do so in silence."""
+    """Stop a service that does not serve yet; it must stop without output."""
     os.kill(pid_of(service, within), number)
     assert service.process.wait(within_s) == STOPPED[number], service.output
     for word in ("Traceback", "Unclosed", "UVPoll", "never awaited", "Listening"):
@@ -82,7 +82,7 @@ def stop(
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """Return a port where connections are taken and nothing is ever said."""
+    """Return a port that accepts connections and never responds."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -98,25 +98,27 @@ def closed_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("number", STOPPED)
-def test_the_first_moment(within: tuple[str, ...], number: signal.Signals, closed_port: int) -> None:
+def test_a_stop_at_the_first_moment(
+    within: tuple[str, ...], number: signal.Signals, closed_port: int
+) -> None:
     url = f"postgresql://127.0.0.1:{closed_port}/engine"
     with ServiceProcess({"DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1:1"}, within=within) as service:
         pid = pid_of(service, within)
-        # Of SIGINT Python hears by itself; this is the moment when the service hears of both.
+        # Python itself handles SIGINT; from this moment the service handles both signals.
         wait_until(lambda: hears(pid, signal.SIGTERM))
         # The driver is not even loaded yet.
         assert "_psycopg" not in Path(f"/proc/{pid}/maps").read_text()
         stop(service, within, number=number)
 
 
-def test_while_the_embedded_servers_are_made(within: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_stop_while_the_embedded_servers_are_created(within: tuple[str, ...], tmp_path: Path) -> None:
     data = tmp_path / "data"
     with ServiceProcess({"DATA_DIR": str(data)}, within=within) as service:
         wait_until((data / "postgres.new").exists)
         stop(service, within, within_s=WITH_SERVERS_S)
 
 
-def test_while_the_embedded_servers_start(within: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_stop_while_the_embedded_servers_start(within: tuple[str, ...], tmp_path: Path) -> None:
     data = tmp_path / "data"
     with ServiceProcess({"DATA_DIR": str(data)}, within=within) as service:
         wait_until((data / "postgres" / "PG_VERSION").exists)
@@ -124,15 +126,15 @@ def test_while_the_embedded_servers_start(within: tuple[str, ...], tmp_path: Pat
         assert not (data / "postgres" / "postmaster.pid").exists()
 
 
-def test_while_postgresql_refuses_connections(within: tuple[str, ...], closed_port: int) -> None:
-    # Two addresses, of which libpq tries one after the other.
+def test_a_stop_while_postgresql_refuses_connections(within: tuple[str, ...], closed_port: int) -> None:
+    # Two addresses, which libpq tries one after the other.
     url = f"postgresql://127.0.0.1:{closed_port},localhost:{closed_port}/engine"
     with ServiceProcess({"DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1:1"}, within=within) as service:
         wait_until(lambda: service.output.count("waiting for PostgreSQL") >= 2)
         stop(service, within)
 
 
-def test_while_postgresql_does_not_answer(silent_port: int) -> None:
+def test_a_stop_while_postgresql_does_not_respond(silent_port: int) -> None:
     url = f"postgresql://127.0.0.1:{silent_port}/engine"
     with ServiceProcess({"DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1:1"}) as service:
         wait_until(lambda: "waiting for PostgreSQL" in service.output)
@@ -141,7 +143,7 @@ def test_while_postgresql_does_not_answer(silent_port: int) -> None:
 
 @pytest.fixture
 def no_name_server(tmp_path: Path) -> Iterator[tuple[str, ...]]:
-    """Return a program within which every host name is asked of a name server that says nothing."""
+    """Return a command under which the only name server never responds."""
     configuration = tmp_path / "resolv.conf"
     configuration.write_text("nameserver 127.0.0.53\noptions timeout:20 attempts:3\n")
     mount = f"mount --bind {configuration} /etc/resolv.conf"
@@ -169,15 +171,15 @@ def no_name_server(tmp_path: Path) -> Iterator[tuple[str, ...]]:
         yield within
 
 
-def test_while_no_name_server_answers(no_name_server: tuple[str, ...]) -> None:
-    """libpq would look names up within the event loop, which hears no signal meanwhile."""
+def test_a_stop_while_no_name_server_responds(no_name_server: tuple[str, ...]) -> None:
+    """libpq would resolve names in the event loop, which handles no signal meanwhile."""
     urls = {"DATABASE_URL": "postgresql://db.example/engine", "REDIS_URL": "redis://cache.example"}
     with ServiceProcess(urls, within=no_name_server) as service:
         wait_until(lambda: "waiting for PostgreSQL" in service.output)
         stop(service, no_name_server)
 
 
-def test_while_another_process_migrates(servers: TestServers) -> None:
+def test_a_stop_while_another_process_migrates(servers: TestServers) -> None:
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         cursor.execute("DROP TABLE schema_migrations")
@@ -197,7 +199,7 @@ def waits_for_a_lock(servers: TestServers) -> bool:
 
 
 def ends_with_one_line(environment: dict[str, str], within_s: float = 20) -> str:
-    """Return what a start that must fail prints, which must be one line."""
+    """Return the output of a start that must fail; it must be one line."""
     began = time.monotonic()
     with ServiceProcess(environment) as service:
         assert service.process.wait(within_s) == 1, service.output
@@ -215,7 +217,7 @@ def ends_with_one_line(environment: dict[str, str], within_s: float = 20) -> str
         ("REDIS_URL", "redis://:s3cret@127.0.0.1:1?db=abc", '"db"'),
     ],
 )
-def test_a_url_that_cannot_be_used_stops_the_start(name: str, url: str, says: str) -> None:
+def test_an_unusable_url_stops_the_start(name: str, url: str, says: str) -> None:
     line = ends_with_one_line({"REDIS_URL": "redis://127.0.0.1:1", name: url})
     assert name in line
     assert says in line
@@ -224,7 +226,7 @@ def test_a_url_that_cannot_be_used_stops_the_start(name: str, url: str, says: st
 
 @pytest.fixture
 def strangers(cluster: TestCluster, servers: TestServers) -> Iterator[TestServers]:
-    """Return servers with a role that may not log in, one that may do nothing, and one with a password."""
+    """Return servers with a role that may not log in, one without privileges, and one with a password."""
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("CREATE ROLE no_login NOLOGIN; CREATE ROLE no_rights LOGIN")
         cursor.execute("CREATE ROLE with_password LOGIN PASSWORD 'right'")
@@ -239,7 +241,7 @@ def strangers(cluster: TestCluster, servers: TestServers) -> Iterator[TestServer
             cursor.execute("SELECT pg_reload_conf(); DROP ROLE no_login, no_rights, with_password")
 
 
-def test_what_cannot_get_better_stops_the_start(strangers: TestServers) -> None:
+def test_a_permanent_error_stops_the_start(strangers: TestServers) -> None:
     url = strangers.database_url
     wrong_password = url.replace("user=postgres", "user=with_password&password=s3cret")
     # A reload takes effect with the next session, a moment later.
@@ -254,8 +256,8 @@ def test_what_cannot_get_better_stops_the_start(strangers: TestServers) -> None:
         assert "s3cr" not in line
 
 
-def test_a_signal_that_python_drops_stops_in_silence_all_the_same() -> None:
-    # As when it arrives in a callback of the import system.
+def test_a_signal_whose_exception_python_drops_stops_without_output() -> None:
+    # As if it arrives in a callback of the import system.
     program = """
 import os, signal
 from service import stop_signals

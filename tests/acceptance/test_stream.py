@@ -1,4 +1,4 @@
-"""A watcher sees every entry once, in order, whenever and wherever it connects; then the socket closes."""
+"""A watcher receives every entry once, in order, from any instance at any time; then the socket closes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ Start = Callable[..., Awaitable[Client]]
 
 
 def check(messages: list[dict[str, Any]], order: dict[str, Any], after: int = 0) -> None:
-    """Check that messages are an order's history after an entry, and the order as it stood then."""
+    """Check that messages are an order's history after an entry, with the order as of each entry."""
     history = order["statusHistory"]
     assert [message["sequence"] for message in messages] == list(range(after + 1, len(history) + 1))
     for message, entry in zip(messages, history[after:], strict=True):
@@ -27,7 +27,7 @@ def check(messages: list[dict[str, Any]], order: dict[str, Any], after: int = 0)
         assert message["order"]["status"] == entry["status"]
 
 
-async def test_live_late_and_second_watchers_see_the_same(start: Start) -> None:
+async def test_live_late_and_second_watchers_receive_the_same(start: Start) -> None:
     client = await start(QUOTE_DELAY_MS="30", EXECUTION_DELAY_MS="30")
     placed = await place(client)
     live = await asyncio.gather(*(watch(client, placed["id"]) for _ in range(3)))
@@ -39,7 +39,7 @@ async def test_live_late_and_second_watchers_see_the_same(start: Start) -> None:
         assert messages[-1]["order"] == order
 
 
-async def test_a_message_shows_the_order_as_it_stood(start: Start) -> None:
+async def test_a_message_shows_the_order_as_of_its_entry(start: Start) -> None:
     client = await start()
     order = await execute(client)
     for message in await watch(client, order["id"]):
@@ -70,7 +70,7 @@ async def test_a_watcher_resumes_after_a_sequence(start: Start, after: int) -> N
 
 
 @pytest.mark.parametrize("query", ["?from=-1", "?from=x", "?from=", "?from=1.5", "?form=1"])
-async def test_a_bad_resume_is_refused_at_the_handshake(start: Start, query: str) -> None:
+async def test_an_invalid_resume_is_rejected_at_the_handshake(start: Start, query: str) -> None:
     client = await start()
     order = await place(client)
     async with client.get(
@@ -85,7 +85,7 @@ async def test_a_bad_resume_is_refused_at_the_handshake(start: Start, query: str
         assert answer.status == 422
 
 
-async def test_a_watcher_on_another_instance_sees_every_entry_once(start: Start) -> None:
+async def test_a_watcher_on_another_instance_receives_every_entry_once(start: Start) -> None:
     here = await start(QUOTE_DELAY_MS="30", EXECUTION_DELAY_MS="30")
     there = await start(QUOTE_DELAY_MS="30", EXECUTION_DELAY_MS="30")
     placed = await asyncio.gather(*(place(here) for _ in range(10)))
@@ -94,7 +94,7 @@ async def test_a_watcher_on_another_instance_sees_every_entry_once(start: Start)
         check(messages, await get(there, order["id"]))
 
 
-async def test_a_lost_message_costs_a_second_and_not_for_ever(
+async def test_a_lost_message_is_made_up_for_within_a_second(
     make_service: Callable[..., Service], aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = make_service(QUOTE_DELAY_MS="200")

@@ -24,24 +24,24 @@ PATIENCE_S = 2.0
 ENDLESS = {"QUOTE_DELAY_MS": "60000", "QUOTE_TIMEOUT_MS": "60000", "SHUTDOWN_GRACE_S": "0"}
 
 
-async def test_the_answer_to_the_close_frame_is_waited_for_two_seconds(start: Start) -> None:
+async def test_the_service_waits_two_seconds_for_the_clients_close_frame(start: Start) -> None:
     client = await start()
     order = await execute(client)
     async with connect(client, order["id"]) as silent, connect(client, order["id"]) as polite:
         assert await silent.close_code() == await polite.close_code() == 1000
-        await asyncio.sleep(0.5)  # what it waits for is this client
+        await asyncio.sleep(0.5)  # it waits for this client
         polite.answer_close(1000)
         assert await polite.end() < 1
         assert PATIENCE_S - 1.5 < await silent.end() < PATIENCE_S + 3
 
 
-async def test_a_client_that_calls_receive_sees_the_close_code_however_late(start: Start) -> None:
+async def test_a_client_that_receives_late_gets_the_close_code(start: Start) -> None:
     client = await start()
     order = await execute(client)
     for _ in range(5):
         async with client.ws_connect(f"/api/orders/{order['id']}/ws?from=4") as socket:
             assert (await socket.receive()).type is WSMsgType.TEXT
-            await asyncio.sleep(0.02)  # busy with the message, while all that follows arrives
+            await asyncio.sleep(0.02)  # busy with the message, while the rest arrives
             assert (await socket.receive()).type is WSMsgType.CLOSE
         assert socket.close_code == 1000
 
@@ -65,7 +65,7 @@ async def test_a_stop_closes_with_1012_and_waits_two_seconds_in_total(
         assert await polite.end() < PATIENCE_S - 0.5
         for socket in (silent, mute):
             assert await socket.close_code() == 1012
-            # Both at once: it is two seconds for all.
+            # Both at once: two seconds in total.
             await socket.end()
             assert PATIENCE_S - 0.2 < time.monotonic() - began < PATIENCE_S + 3
         assert await asyncio.to_thread(service.process.wait, 20) == 0
@@ -79,7 +79,7 @@ async def test_a_client_that_does_not_read_gets_4008_when_it_reads_again(
     client = await aiohttp_client(service.web)
     order = await execute(client)
     monkeypatch.setattr(stream, "_SEND_TIMEOUT_S", 0.1)
-    # More than the buffers between the two take in.
+    # More than the buffers between the two hold.
     monkeypatch.setattr(Timeline, "message", lambda *_step: b"x" * 30_000_000)
     async with connect(client, order["id"]) as late, connect(client, order["id"]):
         streams = await cut_off(service, 2)
@@ -101,7 +101,7 @@ async def cut_off(service: Service, clients: int) -> list[stream._Stream]:
     return list(streams)
 
 
-async def test_a_fault_closes_with_1011_and_is_one_line_in_the_log(
+async def test_an_internal_error_closes_with_1011_and_logs_one_line(
     start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await start()

@@ -20,7 +20,7 @@ Spawn = Callable[..., ServiceProcess]
 
 
 def ask(service: ServiceProcess, method: str, path: str, body: Json | None = None) -> tuple[int, Any]:
-    """Ask a service, and return the status and the answer."""
+    """Send a request, and return the status and the body."""
     request = urllib.request.Request(  # noqa: S310 - the test's own service
         service.url + path,
         None if body is None else json.dumps(body).encode(),
@@ -36,7 +36,7 @@ def ask(service: ServiceProcess, method: str, path: str, body: Json | None = Non
 
 
 class TwoInstances:
-    """Two instances on one PostgreSQL, of which one hears nothing; tokens are listed at the other."""
+    """Two instances on one PostgreSQL, one of them without Redis; tokens are listed at the other."""
 
     def __init__(self, spawn: Spawn) -> None:
         settings = {**NO_DELAYS, "LOG_LEVEL": "WARNING"}
@@ -72,7 +72,7 @@ def test_a_request_with_a_token_unknown_to_the_instance_is_accepted(pair: TwoIns
         token = pair.list_token()
         status, order = ask(pair.leader, "POST", "/api/orders/execute", of(token))
         assert status == 201, order
-        # An order that names it is shown, by itself and in lists.
+        # An order with the token is shown, singly and in lists.
         assert ask(deaf, "GET", f"/api/orders/{order['id']}")[0] == 200
         status, page = ask(deaf, "GET", "/api/orders")
         assert (status, page["orders"][0]["id"]) == (200, order["id"])
@@ -86,7 +86,7 @@ def test_a_request_with_a_token_unknown_to_the_instance_is_accepted(pair: TwoIns
         for changes in ({}, {"orderType": "limit", "limitPrice": "1000000"}):
             status, order = ask(deaf, "POST", "/api/orders/execute", of(pair.list_token(), **changes))
             assert status == 201, order
-        # A look-alike, and a second pool with other decimals than the token has.
+        # A look-alike symbol, and a second pool with other decimals.
         token = pair.list_token(decimals=9)
         assert ask(deaf, "POST", "/api/paper/pools", {**GEM_POOL, "tokenA": token.lower()})[0] == 422
         token = pair.list_token(decimals=9)
@@ -94,7 +94,7 @@ def test_a_request_with_a_token_unknown_to_the_instance_is_accepted(pair: TwoIns
             deaf, "POST", "/api/paper/pools", {**GEM_POOL, "tokenA": token, "program": "raydium_amm_v4"}
         )
         assert (status, pool["amountA"]) == (201, "1000000")
-    # Nobody knows this one.
+    # This token does not exist.
     assert ask(deaf, "POST", "/api/orders/execute", of("NOBODYS"))[0] == 422
 
 
@@ -115,14 +115,14 @@ def test_a_command_to_an_isolated_instance_is_executed_by_the_leader(pair: TwoIn
 
 
 @pytest.mark.parametrize("place", ["before settle", "after settle"])
-def test_a_listing_outlives_a_leader_that_dies_in_the_middle_of_it(
+def test_a_listing_survives_the_death_of_the_leader_during_it(
     spawn: Spawn, servers: TestServers, place: str
 ) -> None:
-    # In so long a slot no price moves: the first that is committed is the listing.
+    # In such a long slot no price moves: the first commit is the listing.
     settings = {**NO_DELAYS, "LOG_LEVEL": "WARNING", "SLOT_MS": "60000"}
     leader = spawn(**settings, CRASH_AT=place)
     other = spawn(**settings)
-    # The lease runs out while the request waits.
+    # The lease expires while the request waits.
     status, pool = ask(other, "POST", "/api/paper/pools", GEM_POOL)
     assert status == 201, pool
     assert leader.process.wait(10) == -signal.SIGKILL
