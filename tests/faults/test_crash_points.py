@@ -62,7 +62,7 @@ DANGEROUS = (
 _MARKET_POINTS = [point for point in POINTS if point not in RESTING_POINTS]
 """The points that market orders reach; ``test_resting_kills.py`` kills at the others."""
 
-# If a point is not reached within this time, the process is killed wherever it is. No transaction is
+# If a point is not reached within this time, the process is killed anyway. No transaction is
 # settled before the dead process's lease of the paper chain has expired.
 _PATIENCE_S = 6.0
 _RECOVERED_WITHIN_S = 5.0

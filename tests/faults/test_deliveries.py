@@ -18,7 +18,7 @@ SETTINGS = {
     "INSTANCE_TIMEOUT_MS": "500",
     "LOG_LEVEL": "WARNING",
 }
-# One slow order at a time, so that the wake-ups of the others stay in the stream.
+# One slow order at a time, so that the wake-ups of the others remain in the stream.
 SLOW = {"WORKER_CONCURRENCY": "1", "QUOTE_DELAY_MS": "1500"}
 # Long enough that copies of a wake-up arrive while the order is being executed.
 FAST = {"WORKER_CONCURRENCY": "200", "QUOTE_DELAY_MS": "0-20", "EXECUTION_DELAY_MS": "0-60"}

@@ -1,6 +1,6 @@
 """No request that one client repeats delays other orders: each market order is confirmed within a second.
 
-What is flooded is whatever takes a lock, a lease, an epoch, a connection, a full read, or the event loop.
+The floods use a lock, a lease, an epoch, a connection, a full read, or the event loop.
 """
 
 from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ Spawn = Callable[..., ServiceProcess]
 IN_FLIGHT = {"WORKER_CONCURRENCY": "200", "QUEUE_RATE_LIMIT": "0"}
 
 
-def test_two_hundred_orders_in_flight_survive_a_kill(spawn: Spawn, servers: TestServers) -> None:
+def test_a_kill_loses_none_of_two_hundred_orders_in_execution(spawn: Spawn, servers: TestServers) -> None:
     service = spawn(**IN_FLIGHT)
     promised = place_many(service, 200)
     assert len(promised) == 200
@@ -62,7 +62,7 @@ def test_a_stop_finishes_orders_in_execution(spawn: Spawn, servers: TestServers)
     assert verdict.statuses["confirmed"] == 20, verdict
 
 
-def test_ctrl_c_stops_the_service_too(spawn: Spawn) -> None:
+def test_sigint_stops_the_service(spawn: Spawn) -> None:
     service = spawn()
     service.process.send_signal(signal.SIGINT)
     assert service.process.wait(20) == 0, service.output

@@ -1,8 +1,8 @@
 """Compares the real store and execution with a simple model of an order's life.
 
-Two processes share a database and a venue. Every call of the venue waits until the test has chosen its
-answer, so a crash, a takeover or a landing can come between any two steps. After each step the tables must
-say what the model says.
+Two processes share a database and a venue. Each call of the venue waits until the test has chosen its
+response, so a crash, a takeover or a landing can happen between any two steps. After each step the tables
+must match the model.
 """
 
 import asyncio
@@ -95,7 +95,7 @@ class Call:
 
 
 class Chain:
-    """The actual state of transactions, independent of what the engine knows."""
+    """The actual state of transactions, independent of the engine's knowledge."""
 
     def __init__(self) -> None:
         self.slot = 0
@@ -263,7 +263,7 @@ class Process:
 
 
 class EngineHarness:
-    """The loop and the database, shared by all examples; the chain, the clock and the calls of one."""
+    """The event loop and the database of all examples; the chain, the clock and the calls of one."""
 
     def __init__(self, servers: TestServers) -> None:
         self.runner = asyncio.Runner()
@@ -285,7 +285,7 @@ class EngineHarness:
             self.run(process.store.instances.register())
 
     def _lose_answers(self) -> None:
-        """Apply ``losses`` to writes of orders: each is a lost response, after the commit or before it."""
+        """Apply ``losses`` to writes of orders: each loses a response, after the commit or before it."""
         run = self.store.database.run
 
         async def run_or_lose(query: Query[Any], parameters: Mapping[str, Any] | None = None) -> list[Row]:
@@ -365,7 +365,7 @@ class ModelOrder:
 
 @dataclass
 class Run:
-    """A process's execution of an order: its id, and the order's version that it knows."""
+    """A process's execution of an order: the process's id, and the version of the order that it knows."""
 
     owner: str
     version: int
@@ -397,7 +397,7 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: self.lives)
     @rule(which=st.integers(0, 10**6), process=st.integers(0, 1), times=st.integers(1, 2))
     def deliver(self, which: int, process: int, times: int) -> None:
-        """A wake-up arrives, once or twice, whether there is work to do or not."""
+        """A wake-up arrives once or twice, with or without work to do."""
         self._deliver(self.harness.processes[process], _pick(list(self.lives), which), times)
 
     @precondition(lambda self: self.harness.calls)
@@ -448,7 +448,7 @@ class Lifecycle(RuleBasedStateMachine):
         losses=st.lists(st.booleans(), min_size=1, max_size=3),
     )
     def answer_and_lose_answers(self, which: int, how: int, losses: list[bool]) -> None:
-        """PostgreSQL's next responses are lost, after the commit (True) or before: with no effect."""
+        """PostgreSQL's next responses are lost, after the commit (True) or before it, without effect."""
         self.harness.losses[:] = losses
         self._answer(_pick(self.harness.calls, which), how)
 
@@ -459,7 +459,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.harness.run(self.harness.store.database.run(_SILENCE, {"id": silent}))
 
     def _be_taken_for_dead(self, process: int) -> None:
-        """A live process is declared dead, because it was stopped; it does not know yet."""
+        """A live process that was stopped is declared dead, and does not know it yet."""
         victim, judge = self.harness.processes[process], self.harness.processes[1 - process]
         self.registered.discard(victim.id)
         self.heard_of.discard(victim.id)
@@ -758,10 +758,10 @@ def _run_examples(harness: EngineHarness, examples: int, steps: int, *, repeatab
     )
 
 
-def test_the_engine_does_what_the_model_does(harness: EngineHarness) -> None:
+def test_the_engine_matches_the_model(harness: EngineHarness) -> None:
     _run_examples(harness, 200, 30, repeatable=True)
 
 
 @pytest.mark.long
-def test_the_engine_does_what_the_model_does_for_long(harness: EngineHarness) -> None:
+def test_the_engine_matches_the_model_in_many_examples(harness: EngineHarness) -> None:
     _run_examples(harness, 5_000, 50, repeatable=False)

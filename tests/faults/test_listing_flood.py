@@ -1,4 +1,4 @@
-"""Repeated listing and delisting of pools delays no orders: the leader executes it between transactions."""
+"""Repeated listing and delisting of pools delays no orders: the leader executes them between transactions."""
 
 from collections.abc import Callable
 

@@ -1,8 +1,8 @@
 """No route blocks the event loop for long, even with the largest requests and the longest responses.
 
-Measured is the CPU time of the loop's thread in each of its callbacks (see ``LoopProbe``), the longest of a
-request, and of several requests the least: so that neither a busy machine nor what the service does beside
-counts. The garbage collector is off meanwhile: what it has to look through is the test's own heap.
+The tests measure the CPU time of the loop's thread in each callback (see ``LoopProbe``): the longest of a
+request, and the least of several requests, so that neither a busy machine nor other work of the service
+counts. The garbage collector is off meanwhile, because it would scan the test's own heap.
 """
 
 import functools

@@ -18,7 +18,7 @@ ROUNDS = [1, pytest.param(20, marks=pytest.mark.long)]
 FAULTS = [weather for weather in Weather if weather is not Weather.FINE]
 BAD_FOR_S = 0.7
 
-# A statement without an answer times out after four seconds, and only then is another connection opened:
+# A statement without a response times out after four seconds, and only then is another connection opened:
 # once by the store, and once by the venue, which has its own connections.
 RECOVERY_S = {Weather.HALF_OPEN: 4.0 + 4.0}
 
@@ -39,7 +39,7 @@ def network(servers: TestServers, request: pytest.FixtureRequest) -> Iterator[tu
 @pytest.mark.parametrize("rounds", ROUNDS)
 @pytest.mark.parametrize("weather", FAULTS)
 @pytest.mark.parametrize("network", ["postgresql", "redis"], indirect=True)
-def test_a_network_fault_lasts_for_a_while(
+def test_orders_survive_a_network_fault(
     servers: TestServers,
     network: tuple[Proxy, dict[str, str]],
     weather: Weather,

@@ -109,7 +109,7 @@ EVENTS = (restart_at_once, restart_fast, terminate, cancel, take_all_connections
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.long)])
-def test_postgresql_fails_under_load(own: OwnServers, rounds: int) -> None:
+def test_orders_survive_failures_of_postgresql_under_load(own: OwnServers, rounds: int) -> None:
     servers = own.new()
     promised: list[str] = []
     hits = dict.fromkeys(EVENTS, 0)
@@ -169,7 +169,7 @@ def test_while_postgresql_is_unavailable_the_service_is_idle_and_logs_little(own
     add(Row("PostgreSQL away", 1, verdict.orders, slowest_recovery_s=recovery_s, note=note))
 
 
-def test_sessions_end_in_a_service_with_more_than_a_thousand_sockets(own: OwnServers) -> None:
+def test_a_service_with_more_than_a_thousand_sockets_survives_ended_sessions(own: OwnServers) -> None:
     """aiopg uses ``select`` on a dead session, which fails for descriptors above 1023."""
     servers = own.new()
     promised: list[str] = []

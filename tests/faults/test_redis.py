@@ -1,4 +1,4 @@
-"""Redis dies, loses its data, disconnects its clients, or is slow: only wake-ups are lost."""
+"""Redis dies, loses its data, disconnects its clients, or is slow: the service loses only wake-ups."""
 
 import os
 import signal
@@ -80,7 +80,7 @@ EVENTS = (killed, killed_and_emptied, flushed, cut_off, slow, hung)
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(17, marks=pytest.mark.long)])
-def test_redis_fails_under_load(own: OwnServers, rounds: int) -> None:
+def test_orders_survive_failures_of_redis_under_load(own: OwnServers, rounds: int) -> None:
     servers = own.new()
     promised: list[str] = []
     slowest_s = 0.0
@@ -94,7 +94,7 @@ def test_redis_fails_under_load(own: OwnServers, rounds: int) -> None:
                 slowest_s = max(slowest_s, took_s)
                 lines = service.output.splitlines()[before:]
                 assert len(lines) <= 3 + (time.monotonic() - began), (event.__name__, lines)
-        # No client noticed anything.
+        # No client was affected.
         assert not load.wrong
         assert not load.unavailable
         promised += load.accepted

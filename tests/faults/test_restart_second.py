@@ -109,6 +109,8 @@ def test_during_a_restart_nothing_is_submitted_late_and_nothing_expires_early(
 
 
 @pytest.mark.long
-def test_during_forty_restarts(cluster: TestCluster) -> None:
+def test_during_forty_restarts_nothing_is_submitted_late_and_nothing_expires_early(
+    cluster: TestCluster,
+) -> None:
     books = _run(cluster, 40, seed=4)
     assert min(books.statuses["expired"], books.statuses["confirmed"]) > 100

@@ -1,4 +1,4 @@
-"""``kill -9`` while orders rest, fire, go back to rest, expire, are amended and cancelled."""
+"""``kill -9`` while orders rest, fire, rest again, expire, are amended and cancelled."""
 
 import random
 import signal
@@ -44,7 +44,7 @@ SETTINGS = {
     "WORKER_CONCURRENCY": "50",
     "INSTANCE_TIMEOUT_MS": "500",
     "PRICE_VARIANCE": "0",
-    # So that limit orders go back to rest, and others are retried.
+    # So that limit orders rest again, and others are retried.
     "PAPER_FAILURE_RATE": "transient=0.1,slippage=0.25",
     "MAX_RETRIES": "10",
     "RETRY_BASE_DELAY_MS": "40",
@@ -113,7 +113,7 @@ class Lives:
     def live(self, point: str | None) -> bool:
         """Start a process, use all features concurrently, and kill it; then check the tables.
 
-        Returns whether it died where it was to die.
+        Returns whether it died at the given point.
         """
         environment = {**SETTINGS, **self.servers.environment}
         if point is not None:
@@ -210,7 +210,7 @@ class Lives:
         return books
 
     def finish(self) -> tuple[Books, float]:
-        """Start a process without a crash point, and let all orders' conditions occur: none is forgotten."""
+        """Start a process without a crash point, and let all orders' conditions occur: all must end."""
         settings = {**SETTINGS, "PAPER_FAILURE_RATE": "0"}
         book = self.book
         with ServiceProcess({**settings, **self.servers.environment}) as service:
@@ -264,10 +264,10 @@ def _one_after_the_other(
 
     Args:
         servers: An empty database's.
-        points: Where; None: anywhere.
-        seed: Of all that is random.
-        patient: How often the dead one's offices are waited for; else they run out at once.
-        sure: Whether to do it again when a point did not come by.
+        points: The points at which processes die; None is a random instant.
+        seed: The seed of all random choices.
+        patient: How often to wait for a dead process's leases; otherwise they expire at once.
+        sure: Whether to repeat a run that did not reach its point.
     """
     rng = random.Random(seed)
     migrate_and_witness(servers)

@@ -1,4 +1,4 @@
-"""Two instances: the trigger leader dies, or stops past its lease; Redis loses wake-ups; races."""
+"""Two instances: the trigger leader dies, or is stopped past its lease; Redis loses wake-ups; races."""
 
 import random
 import signal
@@ -33,7 +33,7 @@ SETTINGS = {
 _TAKEN_OVER_WITHIN_S = 10.0
 _SWEPT_WITHIN_S = 8.0
 _LEASE_S = 3.0
-# The leader no longer looks for orders that have rested longer than this.
+# The leader no longer checks for orders that have rested longer than this.
 _FORGOTTEN_AFTER_S = 35.0
 
 # The instances log in with separate roles, so that PostgreSQL records which one fired an order.
@@ -166,10 +166,10 @@ class Stopped:
     """The results of stopping leaders.
 
     Attributes:
-        books: At the end.
-        slowest_s: Until all orders had fired.
-        both: Markets of which both fired orders.
-        seconds: Attempts to fire that came second, and changed nothing.
+        books: The result of the final check.
+        slowest_s: The longest time until all orders had fired.
+        both: The number of markets in which both instances fired orders.
+        seconds: Attempts to fire that came second and changed nothing.
     """
 
     books: Books
@@ -218,7 +218,7 @@ def _stop_watchers(servers: TestServers, stops: int, orders: int) -> Stopped:
 
 
 @pytest.mark.parametrize(("times", "orders"), [(1, 60), pytest.param(20, 450, marks=pytest.mark.long)])
-def test_the_trigger_leader_of_two_dies_or_stops_past_its_lease(
+def test_orders_survive_a_leader_that_dies_or_is_stopped_past_its_lease(
     cluster: TestCluster, times: int, orders: int
 ) -> None:
     # Concurrently, since most of the time is spent waiting for the lease.
@@ -269,7 +269,7 @@ def _lose_wake_ups(own: OwnServers, servers: TestServers, market: threading.Thre
     """Lose only the wake-ups, so that only the sweep finds the orders."""
     stream = servers.wake_ups
     with own.redis() as redis:
-        # Redis may have come back empty just now: the service makes the stream again when it sees that.
+        # Redis may have just returned empty: the service creates the stream again when it detects that.
         wait_until(lambda: bool(redis.exists(stream)))
         redis.xgroup_setid(stream, "workers", "99999999999999-0")
         market.start()
@@ -298,7 +298,9 @@ Loss = Callable[[OwnServers, TestServers, threading.Thread], None]
         pytest.param((_flush, _be_away, _lose_wake_ups), 10, marks=pytest.mark.long),
     ],
 )
-def test_redis_fails_while_orders_fire(own: OwnServers, losses: tuple[Loss, ...], rounds: int) -> None:
+def test_orders_survive_failures_of_redis_while_they_fire(
+    own: OwnServers, losses: tuple[Loss, ...], rounds: int
+) -> None:
     servers, book, slowest = own.new(), Book(random.Random(7)), 0.0
     migrate_and_witness(servers)
     with _spawn(servers).wait_until_ready() as service:

@@ -151,7 +151,7 @@ def _is_registered(link: connection, instance: str) -> bool:
 
 
 def _stop_for_a_while(link: connection, stopped: subprocess.Popen[bytes], rng: random.Random) -> float:
-    """Stop an instance for three time-outs; return how long it took until its orders were taken over."""
+    """Stop an instance for three time-outs; return how long it took until the other had its orders."""
     instance = _latest_instance(link, _STOPPED)
     _wait_until_it_owns(link, instance)
     # At any step of the orders that it has claimed.
@@ -209,7 +209,7 @@ def test_a_stopped_instance_does_not_change_orders_that_were_taken_over(cluster:
 
 
 @pytest.mark.long
-def test_instances_stopped_fifty_times(cluster: TestCluster) -> None:
+def test_fifty_stops_of_instances_change_no_order_that_was_taken_over(cluster: TestCluster) -> None:
     _stop_and_go_on(cluster, 50)
 
 
@@ -255,7 +255,7 @@ def _die_and_leave_it_to_another(servers: TestServers, deaths: int) -> tuple[int
         for _ in range(deaths):
             dying, instance = _start(servers, running)
             promised += place_many(dying, 20, clients=2)
-            # They shared the load, and now one of them is dead.
+            # The instances shared the load, and now one of them is dead.
             _wait_until_it_owns(link, instance)
             _wait_until_it_owns(link, survivor)
             dying.kill()
@@ -290,7 +290,7 @@ def _die_and_restart(servers: TestServers, deaths: int) -> tuple[int, float]:
 
 
 def _die_in_lanes(cluster: TestCluster, lanes: int, deaths: int) -> None:
-    """Run it on several databases concurrently, since most of the time is spent waiting."""
+    """Run the test on several databases concurrently, since most of the time is spent waiting."""
     with ThreadPoolExecutor(2 * lanes) as pool:
         left = [pool.submit(_die_and_leave_it_to_another, cluster.new(), deaths) for _ in range(lanes)]
         alone = [pool.submit(_die_and_restart, cluster.new(), deaths) for _ in range(lanes)]
@@ -304,10 +304,10 @@ def _die_in_lanes(cluster: TestCluster, lanes: int, deaths: int) -> None:
             assert slowest < limit_s, slowest
 
 
-def test_three_workers_die_while_the_queue_stays_idle(cluster: TestCluster) -> None:
+def test_recovery_after_the_death_of_three_workers_with_an_idle_queue(cluster: TestCluster) -> None:
     _die_in_lanes(cluster, lanes=3, deaths=1)
 
 
 @pytest.mark.long
-def test_fifty_workers_die_while_the_queue_stays_idle(cluster: TestCluster) -> None:
+def test_recovery_after_the_death_of_fifty_workers_with_an_idle_queue(cluster: TestCluster) -> None:
     _die_in_lanes(cluster, lanes=5, deaths=10)

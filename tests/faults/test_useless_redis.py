@@ -1,4 +1,4 @@
-"""Redis is reachable but unusable: orders are still executed, and the cause is reported."""
+"""Redis is reachable but unusable: orders are still executed, and the service reports the cause."""
 
 import asyncio
 import contextlib
@@ -194,8 +194,8 @@ def test_orders_are_executed_while_redis_is_unusable(own: OwnServers, rounds: in
 
 
 @pytest.mark.long
-def test_a_cluster_node_is_unusable(own: OwnServers) -> None:
-    """Its response to commands with a key is MOVED, or that the cluster is down."""
+def test_orders_are_executed_while_redis_is_a_cluster_node(own: OwnServers) -> None:
+    """It responds to commands with a key with MOVED, or that the cluster is down."""
     servers = own.new()
     with own_valkey("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no") as redis_url:
         environment = {**servers.environment, **QUIET, "REDIS_URL": redis_url}
@@ -209,7 +209,7 @@ def test_a_cluster_node_is_unusable(own: OwnServers) -> None:
 
 
 @pytest.mark.long
-def test_redis_loads_its_data(own: OwnServers) -> None:
+def test_orders_are_executed_while_redis_loads_its_data(own: OwnServers) -> None:
     servers = own.new()
     slowly = ("--key-load-delay", "700", "--loading-process-events-interval-bytes", "1024")
     with (
@@ -259,7 +259,7 @@ async def test_watchers_here_and_elsewhere_see_every_update(own: OwnServers) -> 
             redis.config_set("maxmemory", "0")
 
 
-def test_a_flood_of_health_checks_tries_redis_one_at_a_time(own: OwnServers) -> None:
+def test_a_flood_of_health_checks_probes_redis_one_at_a_time(own: OwnServers) -> None:
     servers = own.new()
     with own.redis() as redis, ServiceProcess({**servers.environment, **QUIET}) as service:
         service.wait_until_ready()

@@ -43,7 +43,7 @@ CUT_OFF_AFTER_S = 10.0
 
 @dataclass
 class Watchers:
-    """Watchers that disconnect at random; ``sees`` holds the statuses that each has received."""
+    """Watchers that disconnect at random; ``sees`` has the statuses that each has received."""
 
     urls: list[str]
     rng: random.Random
@@ -115,7 +115,7 @@ async def crowd_of(crowd: Watchers, order_ids: list[str]) -> AsyncIterator[None]
 
 
 @pytest.mark.parametrize(("watchers", "rounds"), [(100, 1), pytest.param(5_000, 3, marks=pytest.mark.long)])
-async def test_watchers_and_the_service_disconnect_repeatedly(
+async def test_watchers_receive_every_history_across_disconnections(
     spawn: Spawn, servers: TestServers, watchers: int, rounds: int
 ) -> None:
     service = await asyncio.to_thread(spawn, **RESTLESS)
@@ -140,9 +140,11 @@ async def test_watchers_and_the_service_disconnect_repeatedly(
 
 
 @pytest.mark.parametrize("watchers", [100, pytest.param(5_000, marks=pytest.mark.long)])
-async def test_watchers_on_the_other_instance(spawn: Spawn, servers: TestServers, watchers: int) -> None:
+async def test_watchers_on_the_other_instance_receive_every_history(
+    spawn: Spawn, servers: TestServers, watchers: int
+) -> None:
     worker = await asyncio.to_thread(spawn, **RESTLESS)
-    # Executes almost no orders while the other lives: it has one worker.
+    # It executes almost no orders while the other runs: it has one worker.
     other = await asyncio.to_thread(spawn, **{**RESTLESS, "WORKER_CONCURRENCY": "1"})
     crowd = Watchers([other.url], random.Random(watchers))
     order_ids = await asyncio.to_thread(place_many, worker, watchers // WATCHERS_AN_ORDER)
@@ -176,7 +178,7 @@ def store_long_history(
 ) -> tuple[str, int]:
     """Store an order with so many attempts that its stream fills buffers; return its last sequence.
 
-    It waits for its next try, far from now, or has failed.
+    It waits for its next attempt, in the far future, or has failed.
     """
     order_id = str(uuid.uuid4())
     status = "failed" if failed else "pending"
@@ -243,11 +245,11 @@ def held(service: ServiceProcess, clients: list[socket.socket]) -> int:
     """Return how many of these connections the service still has open (Linux only)."""
     theirs = {f"{client.getsockname()[1]:04X}" for client in clients}
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    # A set: the kernel writes the file in parts, and one that moves meanwhile stands in two of them.
+    # A set: the kernel writes the file in parts, and a socket that moves meanwhile is in two of them.
     ports = {
         line[2].rpartition(":")[2]
         for line in lines
-        # A connection without an inode is held by the kernel only.
+        # Only the kernel has a connection without an inode.
         if line[1].endswith(f":{service.port:04X}") and line[9] != "0"
     }
     return len(ports & theirs)
@@ -287,7 +289,7 @@ async def test_stalled_watchers_are_closed_and_do_not_affect_others(
     # Some ended orders fit into the buffers, some do not, and of some only the end does not.
     ended = [store_long_history(servers, 50 + number % 15, failed=True)[0] for number in range(stalled // 2)]
     watched = [order_id] * (stalled - len(ended)) + ended
-    await latencies_ms(service, 50)  # warm
+    await latencies_ms(service, 50)  # warm-up
     alone_ms = statistics.median(await latencies_ms(service, 100))
     memory = [memory_mb(service)]
     ends, closed = time.monotonic() + minutes * 60, 0
