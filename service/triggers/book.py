@@ -62,7 +62,7 @@ class RestingLimit:
 
     Attributes:
         amount_in: Base units of ``token_in``, positive.
-        limit_out: The minimum output, in base units of ``token_out``, see ``limits.limit_out``.
+        limit_out: The minimum output, in base units of ``token_out``, see ``limit_price.limit_out``.
         version: The order's current version: fences its firing.
         not_before: The earliest time to fire, in seconds since the Unix epoch by PostgreSQL's clock; 0 if
             it may fire at once.
@@ -85,46 +85,49 @@ class FiredLimit:
     amount_out: int
 
 
-class _Place:
+class _Entry:
     """An order's entry in the book.
 
-    ``rank`` is its sort key in its bucket: its price's key, then its arrival number; -1 while it waits for
-    ``not_before``, and after its removal. ``needed`` is the bound at which it is quoted (again).
+    Attributes:
+        rank: Its sort key in its bucket: its price's key, then its arrival number. -1 while it waits for
+            ``not_before``, and after its removal.
+        required_bound: The bound on its output at which it is quoted (again).
+        last_quoted: The number of the market's change at which its quote last fell short.
     """
 
-    __slots__ = ("needed", "order", "quoted", "rank")
+    __slots__ = ("last_quoted", "order", "rank", "required_bound")
 
     def __init__(self, order: RestingLimit) -> None:
         self.order = order
         self.rank = -1
-        self.needed = order.limit_out
-        self.quoted = 0
+        self.required_bound = order.limit_out
+        self.last_quoted = 0
 
 
 class _Bucket:
     """Orders of a pair with amounts from ``floor`` to an eighth more, lowest limit first."""
 
-    __slots__ = ("floor", "places")
+    __slots__ = ("entries", "floor")
 
     def __init__(self, floor: int) -> None:
         self.floor = floor
-        self.places: list[_Place] = []
+        self.entries: list[_Entry] = []
 
     @property
     def lowest_key(self) -> int:
-        return self.places[0].rank >> _ARRIVAL_BITS
+        return self.entries[0].rank >> _ARRIVAL_BITS
 
-    def remove(self, place: _Place) -> None:
-        del self.places[bisect_left(self.places, place.rank, key=_rank)]
+    def remove(self, entry: _Entry) -> None:
+        del self.entries[bisect_left(self.entries, entry.rank, key=_rank)]
 
-    def payable(self, prices: PairPrices) -> list[_Place]:
-        """Return the orders whose limit the smallest amount may reach; no other order can be paid."""
+    def candidates(self, prices: PairPrices) -> list[_Entry]:
+        """Return the entries whose limit the smallest amount may reach; no other order can be paid."""
         # The bucket may have been emptied meanwhile.
-        if not self.places or not prices.reaches(self.floor, self.lowest_key * self.floor >> KEY_BITS):
+        if not self.entries or not prices.reaches(self.floor, self.lowest_key * self.floor >> KEY_BITS):
             return []
         highest_key = price_key(prices.bound(self.floor) + 1, self.floor)
-        end = bisect_left(self.places, highest_key + 1 << _ARRIVAL_BITS, key=_rank)
-        return self.places[:end]
+        end = bisect_left(self.entries, highest_key + 1 << _ARRIVAL_BITS, key=_rank)
+        return self.entries[:end]
 
 
 class LimitBook:
@@ -138,24 +141,24 @@ class LimitBook:
 
     def __init__(self, *, rotation: int = ROTATION) -> None:
         self._rotation = rotation
-        self._places: dict[str, _Place] = {}
+        self._entries: dict[str, _Entry] = {}
         self._pairs: dict[Pair, dict[int, _Bucket]] = {}
-        self._waiting: list[tuple[float, int, _Place]] = []
+        self._waiting: list[tuple[float, int, _Entry]] = []
         self._arrivals = 0
         self._changes = 0
 
     def __len__(self) -> int:
         """Return how many orders rest, including those that wait for ``not_before``."""
-        return len(self._places)
+        return len(self._entries)
 
     def __contains__(self, order_id: object) -> bool:
         """Return whether an order rests."""
-        return order_id in self._places
+        return order_id in self._entries
 
     def version(self, order_id: str) -> int | None:
         """Return the version at which an order rests here; None if it does not."""
-        place = self._places.get(order_id)
-        return None if place is None else place.order.version
+        entry = self._entries.get(order_id)
+        return None if entry is None else entry.order.version
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -177,35 +180,35 @@ class LimitBook:
         Returns:
             False if this version or a later one rests already; nothing was changed.
         """
-        known = self._places.get(order.order_id)
+        known = self._entries.get(order.order_id)
         if known is not None:
             if known.order.version >= order.version:
                 return False
             self.discard(order.order_id)
-        place = self._places[order.order_id] = _Place(order)
+        entry = self._entries[order.order_id] = _Entry(order)
         if order.not_before > 0:
             self._arrivals += 1
-            heapq.heappush(self._waiting, (order.not_before, self._arrivals, place))
+            heapq.heappush(self._waiting, (order.not_before, self._arrivals, entry))
         else:
-            self._enter(place)
+            self._insert(entry)
         return True
 
     def discard(self, order_id: str) -> None:
         """Remove an order, if it rests."""
-        place = self._places.pop(order_id, None)
-        if place is None:
+        entry = self._entries.pop(order_id, None)
+        if entry is None:
             return
-        if place.rank < 0:
-            # Its waiting entry is removed when it is due, or when most waiting entries are obsolete.
-            if len(self._waiting) > 2 * len(self._places) + 64:
-                self._waiting = [entry for entry in self._waiting if self._waits(entry)]
+        if entry.rank < 0:
+            # Its item in the heap is removed when it is due, or when most items are obsolete.
+            if len(self._waiting) > 2 * len(self._entries) + 64:
+                self._waiting = [each for each in self._waiting if self._waits(each)]
                 heapq.heapify(self._waiting)
             return
-        pair, floor = _pair(place.order), _floor(place.order.amount_in)
+        pair, floor = _pair(entry.order), _floor(entry.order.amount_in)
         bucket = self._pairs[pair][floor]
-        bucket.remove(place)
-        place.rank = -1
-        if not bucket.places:
+        bucket.remove(entry)
+        entry.rank = -1
+        if not bucket.entries:
             del self._pairs[pair][floor]
             if not self._pairs[pair]:
                 del self._pairs[pair]
@@ -221,17 +224,17 @@ class LimitBook:
         """
         admitted = []
         while self._waiting and self._waiting[0][0] <= now:
-            entry = heapq.heappop(self._waiting)
-            if self._waits(entry):
-                self._enter(entry[2])
-                admitted.append(entry[2].order)
+            waiting = heapq.heappop(self._waiting)
+            if self._waits(waiting):
+                self._insert(waiting[2])
+                admitted.append(waiting[2].order)
         return admitted
 
     def reset(self, pair: Pair) -> None:
-        """Reset the bounds needed for another quote, because pools have been listed or closed."""
+        """Let a pair's orders be quoted again at any bound, because pools have been listed or closed."""
         for bucket in self._pairs.get(pair, {}).values():
-            for place in bucket.places:
-                place.needed = place.order.limit_out
+            for entry in bucket.entries:
+                entry.required_bound = entry.order.limit_out
 
     def match_pair(self, pair: Pair, prices: PairPrices) -> Iterator[FiredLimit | None]:
         """Remove, one by one, the orders of a pair whose limit the market pays.
@@ -246,23 +249,23 @@ class LimitBook:
         """
         self._changes += 1
         change = self._changes
-        passed_over: list[_Place] = []
+        passed_over: list[_Entry] = []
         tests = 0
         for bucket in list(self._pairs.get(pair, {}).values()):
-            for place in bucket.payable(prices):
+            for entry in bucket.candidates(prices):
                 tests += 1
                 if not tests % _TESTS_BETWEEN_PAUSES:
                     yield None
-                if place.rank < 0:
+                if entry.rank < 0:
                     continue  # removed meanwhile
-                if prices.reaches(place.order.amount_in, place.needed):
-                    yield self._quote(place, prices, change)
-                elif place.needed > place.order.limit_out and _may_be_paid(place, prices):
-                    passed_over.append(place)
+                if prices.reaches(entry.order.amount_in, entry.required_bound):
+                    yield self._quote(entry, prices, change)
+                elif entry.required_bound > entry.order.limit_out and _may_be_paid(entry, prices):
+                    passed_over.append(entry)
             yield None
-        for place in heapq.nsmallest(self._rotation, passed_over, key=lambda each: each.quoted):
-            if place.rank >= 0:
-                yield self._quote(place, prices, change)
+        for entry in heapq.nsmallest(self._rotation, passed_over, key=lambda each: each.last_quoted):
+            if entry.rank >= 0:
+                yield self._quote(entry, prices, change)
 
     def match_order(self, order_id: str, prices: PairPrices) -> FiredLimit | None:
         """Remove one order if the market pays its limit; None if it does not, or the order may not fire now.
@@ -271,46 +274,46 @@ class LimitBook:
             order_id: The order's id.
             prices: Its pair's current prices.
         """
-        place = self._places.get(order_id)
-        if place is None or place.rank < 0 or not _may_be_paid(place, prices):
+        entry = self._entries.get(order_id)
+        if entry is None or entry.rank < 0 or not _may_be_paid(entry, prices):
             return None
-        return self._quote(place, prices, self._changes)
+        return self._quote(entry, prices, self._changes)
 
-    def _quote(self, place: _Place, prices: PairPrices, change: int) -> FiredLimit | None:
-        order = place.order
+    def _quote(self, entry: _Entry, prices: PairPrices, change: int) -> FiredLimit | None:
+        order = entry.order
         paid = prices.pays(order.amount_in, order.limit_out)
         if paid is not None and paid >= order.limit_out:
             self.discard(order.order_id)
             return FiredLimit(order, paid)
         bound = prices.least_bound(order.amount_in)
         # The limit, scaled by the bound's ratio to the quote; without a quote, any rise of the bound.
-        needed = order.limit_out * bound // paid if paid else bound + 1
-        place.needed = min(max(needed, order.limit_out), U64_MAX)
-        place.quoted = change
+        required_bound = order.limit_out * bound // paid if paid else bound + 1
+        entry.required_bound = min(max(required_bound, order.limit_out), U64_MAX)
+        entry.last_quoted = change
         return None
 
-    def _enter(self, place: _Place) -> None:
-        order = place.order
+    def _insert(self, entry: _Entry) -> None:
+        order = entry.order
         self._arrivals += 1
-        place.rank = price_key(order.limit_out, order.amount_in) << _ARRIVAL_BITS | self._arrivals
+        entry.rank = price_key(order.limit_out, order.amount_in) << _ARRIVAL_BITS | self._arrivals
         buckets = self._pairs.setdefault(_pair(order), {})
         floor = _floor(order.amount_in)
         bucket = buckets.get(floor)
         if bucket is None:
             bucket = buckets[floor] = _Bucket(floor)
-        insort(bucket.places, place, key=_rank)
+        insort(bucket.entries, entry, key=_rank)
 
-    def _waits(self, entry: tuple[float, int, _Place]) -> bool:
-        place = entry[2]
-        return place.rank < 0 and self._places.get(place.order.order_id) is place
-
-
-def _may_be_paid(place: _Place, prices: PairPrices) -> bool:
-    return prices.reaches(place.order.amount_in, place.order.limit_out)
+    def _waits(self, waiting: tuple[float, int, _Entry]) -> bool:
+        entry = waiting[2]
+        return entry.rank < 0 and self._entries.get(entry.order.order_id) is entry
 
 
-def _rank(place: _Place) -> int:
-    return place.rank
+def _may_be_paid(entry: _Entry, prices: PairPrices) -> bool:
+    return prices.reaches(entry.order.amount_in, entry.order.limit_out)
+
+
+def _rank(entry: _Entry) -> int:
+    return entry.rank
 
 
 def _pair(order: RestingLimit) -> Pair:

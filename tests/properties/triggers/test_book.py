@@ -169,7 +169,7 @@ class Model:
 
     def change(self, snapshots: Sequence[Snapshot], now: float) -> None:
         self.book.admit(now)
-        payable = {
+        marketable = {
             order.order_id: order
             for order in self.orders.values()
             if order.not_before <= now and paid_by(snapshots, order.amount_in) >= order.limit_out
@@ -182,8 +182,8 @@ class Model:
             assert (order.order_id, order.version) not in self.fired
             self.fired.add((order.order_id, order.version))
         assert len(fired) == len({each.order.order_id for each in fired})
-        assert {each.order.order_id for each in fired} == payable.keys()
-        for order_id in payable:
+        assert {each.order.order_id for each in fired} == marketable.keys()
+        for order_id in marketable:
             del self.orders[order_id]
         assert len(self.book) == len(self.orders)
         assert all(order_id in self.book for order_id in self.orders)
@@ -224,7 +224,7 @@ def after_trades(states: list[Listed], draw: Random) -> list[Listed]:
 
 @FEW
 @given(st.integers(0, 10**9), st.integers(1, 3), st.booleans())
-def test_whatever_the_market_does_the_payable_orders_fire_at_once(seed: int, direct: int, hub: bool) -> None:
+def test_marketable_orders_fire_at_once_whatever_the_market_does(seed: int, direct: int, hub: bool) -> None:
     draw = Random(seed)
     pairs = [PAIR, PAIR[::-1], PAIR][:direct] + ([("SOL", "USDC"), ("JUP", "USDC")] if hub else [])
     states: list[Listed] = [
