@@ -8,5 +8,4 @@ book.py            the resting limit orders, indexed by pair, amount and price
 snipers.py         the resting sniper orders
 facts.py           the facts that sniper conditions are checked against
 pace.py            bounds how long the triggers block the event loop
-seen.py            the price that fired a limit order, for its history
 """

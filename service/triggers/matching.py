@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from service import crash_points
 from service.clock import Clock
+from service.domain.history import price_reached
 from service.execution.order_queue import OrderQueue
 from service.postgres.database import UnavailableError
 from service.store.resting import Fired, Resting
-from service.triggers.book import Pair, RestingLimit
+from service.triggers.book import FiredLimit, Pair, RestingLimit
 from service.triggers.market import MarketView
 from service.triggers.pace import Pace
 from service.triggers.resting_orders import RestingOrders
-from service.triggers.seen import seen_limit
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Matcher:
             for order in orders:
                 fired = self._orders.limits.match_order(order.order_id, prices)
                 if fired is not None:
-                    firing.append(seen_limit(fired.order, fired.amount_out))
+                    firing.append(_with_price(fired))
                 await self._pace.yield_to_loop()
         await self._fire(firing)
 
@@ -98,7 +98,7 @@ class Matcher:
         firing: list[Fired] = []
         for fired in self._orders.limits.match_pair(pair, prices):
             if fired is not None:
-                firing.append(seen_limit(fired.order, fired.amount_out))
+                firing.append(_with_price(fired))
             if len(firing) == _FIRE_LIMIT:
                 await self._fire(firing)
                 firing = []
@@ -145,3 +145,10 @@ class Matcher:
         self._orders.end_firing(fired)
         await self._queue.enqueue(fired)
         log.info("triggers: %d orders fired", len(fired))
+
+
+def _with_price(fired: FiredLimit) -> Fired:
+    """Return a limit order to fire, with the price of its quote for the history."""
+    order = fired.order
+    observed = price_reached(order.token_in, order.amount_in, order.token_out, fired.amount_out)
+    return Fired(order.order_id, order.version, observed)

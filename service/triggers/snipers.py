@@ -97,6 +97,6 @@ class Snipers:
                 yield None
             accepted_at = int(sniper.created_at * 1000) // slot_ms * slot_ms / 1000
             if holds(sniper.conditions, facts, accepted_at, now):
-                seen = conditions_held(sniper.conditions, facts, accepted_at)
+                observed = conditions_held(sniper.conditions, facts, accepted_at)
                 self.discard(sniper.order_id)
-                yield Fired(sniper.order_id, sniper.version, seen)
+                yield Fired(sniper.order_id, sniper.version, observed)
