@@ -56,9 +56,9 @@ class _Search:
         # Twice the surplus per leg, negated: best first; ties keep the order of paths. The bound assumes the
         # next path's value for all remaining legs.
         self._order = sorted(
-            (-(2 * surplus // len(paths[place].pools)), place)
-            for place, surplus in enumerate(cut.surpluses)
-            if surplus > 0 or any(other.surpluses[place] > 0 for other in others)
+            (-(2 * surplus // len(paths[index].pools)), index)
+            for index, surplus in enumerate(cut.surpluses)
+            if surplus > 0 or any(other.surpluses[index] > 0 for other in others)
         )
         self._surpluses, self._floor = cut
         self._paths = paths
@@ -86,19 +86,19 @@ class _Search:
             and not any(known.issuperset(chosen) for known in self._passed_over)
         ):
             self._floor, self.best = total, tuple(sorted(chosen))
-        for index in range(position, len(self._order)):
-            doubled, place = self._order[index]
+        for rank in range(position, len(self._order)):
+            doubled, index = self._order[rank]
             if 2 * (total - self._floor) <= doubled * left:
                 return
-            added = self._paths[place].pools
+            added = self._paths[index].pools
             if len(added) <= left and not added & used:
                 self.extend(
-                    index + 1,
-                    (*chosen, place),
+                    rank + 1,
+                    (*chosen, index),
                     used | added,
-                    total + self._surpluses[place],
+                    total + self._surpluses[index],
                     tuple(
-                        sum_ + surpluses[place]
+                        sum_ + surpluses[index]
                         for sum_, (surpluses, _, _) in zip(sums, self._others, strict=True)
                     ),
                 )

@@ -154,7 +154,7 @@ class Ceiling:
                 shares.append(_Share(candidate.pools, surplus, sold, bought))
         chosen = richest(Cut([share.surplus for share in shares], 0), shares, self._max_legs) or ()
         surplus, sold, bought = (
-            sum(column) for column in zip((0, 0, 0), *(shares[place][1:] for place in chosen), strict=True)
+            sum(column) for column in zip((0, 0, 0), *(shares[each][1:] for each in chosen), strict=True)
         )
         price = _price(level)
         offset = (surplus << KEY_BITS - UNIT_BITS) + self._slack

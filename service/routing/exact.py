@@ -47,11 +47,11 @@ class Hop:
     """A pool in one direction at one moment, with the computed part of its curve.
 
     Attributes:
-        place: The pool's index among the snapshots.
+        index: The pool's index among the snapshots.
         refusal: Why it has no curve; None if it has one or it was not computed yet.
     """
 
-    place: int
+    index: int
     snapshot: Snapshot
     token_in: str
     token_out: str
@@ -149,13 +149,13 @@ Hops = tuple[Hop, ...]
 """One pool, or two in a row."""
 
 
-def hop_of(place: int, snapshot: Snapshot, token_in: str, token_out: str) -> Hop | None:
+def hop_of(index: int, snapshot: Snapshot, token_in: str, token_out: str) -> Hop | None:
     """Return a pool as a hop from one token to another; None if it does not trade these two."""
     pool = snapshot.pool
     if (pool.token_a, pool.token_b) == (token_in, token_out):
-        return Hop(place, snapshot, token_in, token_out, Direction.A_TO_B)
+        return Hop(index, snapshot, token_in, token_out, Direction.A_TO_B)
     if (pool.token_b, pool.token_a) == (token_in, token_out):
-        return Hop(place, snapshot, token_in, token_out, Direction.B_TO_A)
+        return Hop(index, snapshot, token_in, token_out, Direction.B_TO_A)
     return None
 
 

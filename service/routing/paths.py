@@ -32,7 +32,7 @@ class Candidate:
     def pools(self) -> frozenset[int]:
         """The pools' indices among the snapshots, to find paths that share a pool."""
         if self._pools is None:
-            self._pools = frozenset(hop.place for hop in self.hops)
+            self._pools = frozenset(hop.index for hop in self.hops)
         return self._pools
 
     @property
@@ -157,5 +157,5 @@ class PathFinder:
 
 
 def _hops(token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> list[Hop]:
-    hops = (hop_of(place, snapshot, token_in, token_out) for place, snapshot in enumerate(snapshots))
+    hops = (hop_of(index, snapshot, token_in, token_out) for index, snapshot in enumerate(snapshots))
     return [hop for hop in hops if hop is not None]

@@ -6,7 +6,7 @@ from service.chains.venue import Snapshot
 from service.domain.quote import SwapMode
 from service.routing import NoRouteError, RouteLimits, find_route
 from service.routing.ceiling import Ceiling
-from service.routing.exact import RefusedError
+from service.routing.exact import Hop, RefusedError
 from service.routing.paths import PathFinder
 from service.turns import finished
 
@@ -41,7 +41,7 @@ class MarketPrices:
             amount: Base units in, positive.
             enough: Base units out.
         """
-        single = max((self._single(place, amount) for place in range(len(self._ways.direct))), default=0)
+        single = max((_output(hop, amount) for hop in self._ways.direct), default=0)
         if single >= enough:
             return single
         try:
@@ -50,8 +50,10 @@ class MarketPrices:
             return None
         return choice.route.amount_out
 
-    def _single(self, place: int, amount: int) -> int:
-        try:
-            return self._ways.direct[place].quote(SwapMode.EXACT_IN, amount).amount_out
-        except RefusedError:
-            return 0
+
+def _output(pool: Hop, amount: int) -> int:
+    """Return a pool's exact output for an amount; 0 if it does not quote it."""
+    try:
+        return pool.quote(SwapMode.EXACT_IN, amount).amount_out
+    except RefusedError:
+        return 0

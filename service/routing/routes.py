@@ -191,7 +191,7 @@ class _Router:
         candidates = self._ways.all_direct()
         # If no set of paths without bins takes the whole amount, start from the single pool.
         start = (yield from self._quick(candidates, max_legs)) or tuple(
-            place for place, candidate in enumerate(candidates) if candidate.hops == (single,)
+            index for index, candidate in enumerate(candidates) if candidate.hops == (single,)
         )
         found = yield from best_set(candidates, self._side, self._amount, max_legs, start, level)
         if found is not None:
@@ -238,7 +238,7 @@ class _Router:
         if found is None:
             return None
         self._optimum = found.split.other
-        chosen = [candidates[place] for place in found.chosen]
+        chosen = [candidates[index] for index in found.chosen]
         curves = [candidate.curve for candidate in chosen]
         refusals = [0] * len(chosen)
         shares: Split | None = found.split
@@ -251,17 +251,17 @@ class _Router:
             paths = [answer for answer in answers if isinstance(answer, Path)]
             if len(paths) == len(answers):
                 return route_of(self._mode, paths)
-            taking = [place for place, share in enumerate(shares.shares) if share]
-            for place, answer in zip(taking, answers, strict=True):
+            taking = [index for index, share in enumerate(shares.shares) if share]
+            for index, answer in zip(taking, answers, strict=True):
                 if isinstance(answer, Path):
                     continue
                 left = 0
-                if answer is FailureCode.INSUFFICIENT_LIQUIDITY and refusals[place] < len(_CUTS):
-                    share = shares.shares[place]
+                if answer is FailureCode.INSUFFICIENT_LIQUIDITY and refusals[index] < len(_CUTS):
+                    share = shares.shares[index]
                     # Every bin may lose a unit or two by rounding.
-                    left = share - (share >> _CUTS[refusals[place]]) - 2 * len(curves[place].levels)
-                refusals[place] += 1
-                curves[place] = curves[place].ending_at(self._side, max(left, 0) << UNIT_BITS)
+                    left = share - (share >> _CUTS[refusals[index]]) - 2 * len(curves[index].levels)
+                refusals[index] += 1
+                curves[index] = curves[index].ending_at(self._side, max(left, 0) << UNIT_BITS)
             shares = yield from split(curves, self._side, self._amount)
         return None
 

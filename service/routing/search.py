@@ -75,27 +75,27 @@ def quick_set(
     No bin beyond the level where it ends needs to be examined. It is empty if these paths cannot take the
     amount.
     """
-    places = [place for place, candidate in enumerate(candidates) if candidate.is_smooth]
-    smooth = [candidates[place] for place in places]
+    indices = [index for index, candidate in enumerate(candidates) if candidate.is_smooth]
+    smooth = [candidates[index] for index in indices]
     start = _completed(smooth, (), max_legs)
     found = yield from best_set(smooth, side, amount, max_legs, start)
-    return () if found is None else tuple(places[place] for place in found.chosen)
+    return () if found is None else tuple(indices[each] for each in found.chosen)
 
 
 def _completed(candidates: Sequence[Candidate], chosen: tuple[int, ...], max_legs: int) -> tuple[int, ...]:
     """Add the paths with the best marginal prices, as many as the legs allow."""
     added = list(chosen)
     pools = _pools_of(candidates, chosen)
-    for place in sorted(range(len(candidates)), key=lambda place: candidates[place].level):
-        more = candidates[place].pools
+    for index in sorted(range(len(candidates)), key=lambda index: candidates[index].level):
+        more = candidates[index].pools
         if len(pools) + len(more) <= max_legs and not pools & more:
-            added.append(place)
+            added.append(index)
             pools |= more
     return tuple(sorted(added))
 
 
 def _pools_of(candidates: Sequence[Candidate], chosen: Sequence[int]) -> frozenset[int]:
-    return frozenset[int]().union(*(candidates[place].pools for place in chosen))
+    return frozenset[int]().union(*(candidates[index].pools for index in chosen))
 
 
 class _Search:
@@ -154,7 +154,7 @@ class _Search:
     def _solve(self, chosen: tuple[int, ...], likely_level: int | None) -> Steps[Found | None]:
         yield
         self._solved.append(frozenset(chosen))
-        curves = [self._candidates[place].curve for place in chosen]
+        curves = [self._candidates[index].curve for index in chosen]
         found = yield from split(curves, self._side, self._amount, likely_level)
         return None if found is None else Found(chosen, found)
 
@@ -162,12 +162,12 @@ class _Search:
         """Return the set with the largest capacity; None if even that cannot take the amount."""
         whole = self._amount << UNIT_BITS
         rooms = [0] * len(self._candidates)
-        for place, candidate in enumerate(self._candidates):
-            rooms[place] = yield from candidate.room(self._side, whole)
+        for index, candidate in enumerate(self._candidates):
+            rooms[index] = yield from candidate.room(self._side, whole)
         chosen = richest(Cut(rooms, 0), self._candidates, self._max_legs)
         if chosen is None:
             return None
-        room = sum(rooms[place] for place in chosen)
+        room = sum(rooms[index] for index in chosen)
         if room + (room >> _ROOM_BITS) + (_ROOM_UNITS << UNIT_BITS) < whole:
             return None
         return (yield from self._solve(chosen, None))
@@ -186,33 +186,33 @@ class _Surpluses:
         self._is_bound = [not candidate.is_composed for candidate in candidates]
         self.values = values
 
-    def settle(self, places: Sequence[int]) -> Steps[bool]:
+    def settle(self, indices: Sequence[int]) -> Steps[bool]:
         """Replace these paths' bounds by their surpluses; return whether there were any bounds."""
-        bounds = [place for place in places if self._is_bound[place]]
-        for place in bounds:
+        bounds = [index for index in indices if self._is_bound[index]]
+        for index in bounds:
             yield
-            self._is_bound[place] = False
-            curve = self._candidates[place].curve
+            self._is_bound[index] = False
+            curve = self._candidates[index].curve
             yield from curve.reach_level(self.level)
-            self.values[place] = curve.surplus(self.level) or 0
+            self.values[index] = curve.surplus(self.level) or 0
         return bool(bounds)
 
 
-def _settled(prices: Sequence[_Surpluses], places: Sequence[int]) -> Steps[bool]:
+def _settled(prices: Sequence[_Surpluses], indices: Sequence[int]) -> Steps[bool]:
     settled = False
     for known in prices:
-        settled |= yield from known.settle(places)
+        settled |= yield from known.settle(indices)
     return settled
 
 
 def _surpluses(candidates: Sequence[Candidate], level: int) -> Steps[_Surpluses]:
     values = [0] * len(candidates)
-    for place, candidate in enumerate(candidates):
+    for index, candidate in enumerate(candidates):
         if candidate.level > level:
             continue
         bound = candidate.surplus_bound(level)
         if bound is None:
             yield from candidate.reach(level)
             bound = candidate.surplus_bound(level) or 0
-        values[place] = bound
+        values[index] = bound
     return _Surpluses(candidates, level, values)

@@ -79,19 +79,19 @@ class Trial:
         starts = known + self._singles[:1]
         if not starts:
             return None
-        near = sorted({place for parts in (*starts, *self._singles[:_NEAR]) for place in parts})
+        near = sorted({index for parts in (*starts, *self._singles[:_NEAR]) for index in parts})
         best = yield from self._moved(min(starts, key=self._total), near)
         return self._route(best)
 
     def _quote_singles(self) -> Steps[None]:
         """Quote the whole amount on the paths, best marginal price first, while one may be the best."""
         best = _REFUSED
-        for place in sorted(range(len(self._candidates)), key=lambda place: self._candidates[place].level):
-            if self._least_cost(self._candidates[place]) > best:
+        for index in sorted(range(len(self._candidates)), key=lambda index: self._candidates[index].level):
+            if self._least_cost(self._candidates[index]) > best:
                 break
-            best = min(best, self._cost(place, self._amount))
+            best = min(best, self._cost(index, self._amount))
             yield
-        wholes: list[Parts] = [{place: share} for place, share in self._costs if share == self._amount]
+        wholes: list[Parts] = [{index: share} for index, share in self._costs if share == self._amount]
         self._singles = sorted((parts for parts in wholes if self._total(parts) < _REFUSED), key=self._total)
 
     def _least_cost(self, candidate: Candidate) -> int:
@@ -135,25 +135,25 @@ class Trial:
         """Yield the parts after moving ``step``, or all there is, from one path to another."""
         for source, share in parts.items():
             taken = min(step, share)
-            left = {place: held for place, held in parts.items() if place != source}
+            left = {index: held for index, held in parts.items() if index != source}
             if share > taken:
                 left[source] = share - taken
             for target in near:
                 if target != source and self._fits((*left, target)):
                     yield {**left, target: left.get(target, 0) + taken}
 
-    def _fits(self, places: Sequence[int]) -> bool:
-        pools = [pool for place in {*places} for pool in self._candidates[place].pools]
+    def _fits(self, indices: Sequence[int]) -> bool:
+        pools = [pool for index in {*indices} for pool in self._candidates[index].pools]
         return len(pools) == len({*pools}) <= self._max_legs
 
     def _total(self, parts: Parts) -> int:
-        return sum(self._cost(place, share) for place, share in parts.items())
+        return sum(self._cost(index, share) for index, share in parts.items())
 
-    def _cost(self, place: int, share: int) -> int:
+    def _cost(self, index: int, share: int) -> int:
         """Return the sort key of quotes of one share: lower is better."""
-        known = self._costs.get((place, share))
+        known = self._costs.get((index, share))
         if known is None:
-            known = self._costs[place, share] = self._quoted_cost(self._candidates[place].hops, share)
+            known = self._costs[index, share] = self._quoted_cost(self._candidates[index].hops, share)
         return known
 
     def _quoted_cost(self, hops: Hops, amount: int) -> int:
@@ -166,18 +166,18 @@ class Trial:
         return -amount if self._exact_in else amount
 
     def _parts_of(self, route: Route) -> Parts | None:
-        places = {
-            tuple(hop.snapshot.pool.id for hop in candidate.hops): place
-            for place, candidate in enumerate(self._candidates)
+        indices = {
+            tuple(hop.snapshot.pool.id for hop in candidate.hops): index
+            for index, candidate in enumerate(self._candidates)
         }
         parts: Parts = {}
         for path in route.paths:
-            place = places.get(tuple(leg.pool_id for leg in path.legs))
-            if place is None:
+            index = indices.get(tuple(leg.pool_id for leg in path.legs))
+            if index is None:
                 return None
-            parts[place] = path.amount_in if self._exact_in else path.amount_out
+            parts[index] = path.amount_in if self._exact_in else path.amount_out
         return parts
 
     def _route(self, parts: Parts) -> Route:
-        paths = [path_of(self._candidates[place].hops, self._mode, parts[place]) for place in sorted(parts)]
+        paths = [path_of(self._candidates[index].hops, self._mode, parts[index]) for index in sorted(parts)]
         return route_of(self._mode, paths)

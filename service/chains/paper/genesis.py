@@ -344,7 +344,7 @@ def _bin_at(price: Ratio, step: int) -> int:
     widest = 230_000 // step
     wanted = (price.out << 64) // price.per
     ids = range(-widest, widest + 1)
-    place = bisect_right(ids, wanted, key=lambda bin_id: price_of_bin(bin_id, step))
-    if not 0 < place < len(ids):
+    index = bisect_right(ids, wanted, key=lambda bin_id: price_of_bin(bin_id, step))
+    if not 0 < index < len(ids):
         raise ValueError("the price is out of range")
-    return ids[place - 1]
+    return ids[index - 1]
