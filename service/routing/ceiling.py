@@ -62,14 +62,14 @@ class Ceiling:
     """An upper bound on a pair's market at one moment.
 
     Args:
-        ways: The paths from one token to the other.
+        paths: The paths from one token to the other.
         max_legs: Maximum number of swaps in a route.
     """
 
-    def __init__(self, ways: PathFinder, max_legs: int) -> None:
+    def __init__(self, paths: PathFinder, max_legs: int) -> None:
         self._max_legs = max_legs
         # The best path last. A path's curve is computed only when a price is reached at which it is used.
-        self._ahead = sorted(ways.better_than(None), key=lambda path: path.level, reverse=True)
+        self._ahead = sorted(paths.better_than(None), key=lambda path: path.level, reverse=True)
         self._candidates: list[Candidate] = []
         self._lines: list[_Line] = []
         self._sold: list[int] = []

@@ -25,8 +25,8 @@ class MarketPrices:
         self, token_in: str, token_out: str, snapshots: Sequence[Snapshot], limits: RouteLimits
     ) -> None:
         self._limits = limits
-        self._ways = PathFinder(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
-        self._ceiling = Ceiling(self._ways, limits.max_legs)
+        self._paths = PathFinder(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
+        self._ceiling = Ceiling(self._paths, limits.max_legs)
         self.bound = self._ceiling.bound
         self.least_bound = self._ceiling.least_bound
         self.reaches = self._ceiling.reaches
@@ -41,11 +41,11 @@ class MarketPrices:
             amount: Base units in, positive.
             enough: Base units out.
         """
-        single = max((_output(hop, amount) for hop in self._ways.direct), default=0)
+        single = max((_output(hop, amount) for hop in self._paths.direct), default=0)
         if single >= enough:
             return single
         try:
-            choice = finished(find_route(SwapMode.EXACT_IN, amount, self._ways, (), self._limits))
+            choice = finished(find_route(SwapMode.EXACT_IN, amount, self._paths, (), self._limits))
         except NoRouteError:
             return None
         return choice.route.amount_out

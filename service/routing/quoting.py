@@ -86,9 +86,9 @@ class Quoter:
             for pool in direct
             if answers[pool.dex] is None
         ]
-        ways = self._ways(token_in, token_out, snapshots)
+        paths = self._paths_between(token_in, token_out, snapshots)
         try:
-            return await self._turns.take(find_route(mode, amount, ways, unavailable, self._limits))
+            return await self._turns.take(find_route(mode, amount, paths, unavailable, self._limits))
         except NoRouteError as end:
             if end.failure.remedy is Remedy.NONE and None in answers.values():
                 # A pool that could not be read may have a route.
@@ -122,7 +122,7 @@ class Quoter:
                 return choice
         return await self.best(mode, token_in, token_out, amount, within_s=within_s)
 
-    def _ways(self, token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> PathFinder:
+    def _paths_between(self, token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> PathFinder:
         """Return the paths between two tokens, with their computed curves if no pool has changed."""
         pair = token_in, token_out
         known = self._kept.pop(pair, None)

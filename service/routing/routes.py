@@ -86,19 +86,19 @@ def best_route(
     Raises:
         NoRouteError: No route takes the whole amount.
     """
-    ways = PathFinder(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
-    return finished(find_route(mode, amount, ways, unavailable, limits))
+    paths = PathFinder(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
+    return finished(find_route(mode, amount, paths, unavailable, limits))
 
 
 def find_route(
-    mode: SwapMode, amount: int, ways: PathFinder, unavailable: Sequence[NoQuote], limits: RouteLimits
+    mode: SwapMode, amount: int, paths: PathFinder, unavailable: Sequence[NoQuote], limits: RouteLimits
 ) -> Steps[Choice]:
     """Return the best route for an amount, with all offers, in steps.
 
     Args:
         mode: Which side ``amount`` fixes.
         amount: Base units.
-        ways: The paths from one token to the other. They keep the computed parts of their curves.
+        paths: The paths from one token to the other. They keep the computed parts of their curves.
         unavailable: The direct pools whose state could not be had. They follow the others' answers.
         limits: What bounds the route.
 
@@ -111,7 +111,7 @@ def find_route(
     Raises:
         NoRouteError: No route takes the whole amount.
     """
-    return (yield from _Router(mode, amount, ways, limits).choose(unavailable))
+    return (yield from _Router(mode, amount, paths, limits).choose(unavailable))
 
 
 def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> Ratio | None:
@@ -132,11 +132,11 @@ def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot])
 class _Router:
     """One search for a route."""
 
-    def __init__(self, mode: SwapMode, amount: int, ways: PathFinder, limits: RouteLimits) -> None:
+    def __init__(self, mode: SwapMode, amount: int, paths: PathFinder, limits: RouteLimits) -> None:
         self._mode = mode
         self._side = SOLD if mode is SwapMode.EXACT_IN else BOUGHT
         self._amount = amount
-        self._ways = ways
+        self._paths = paths
         self._limits = limits
         self._refusals: list[FailureCode] = []
         # The optimum of the curves, see ``Trial``.
@@ -144,7 +144,7 @@ class _Router:
 
     def choose(self, unavailable: Sequence[NoQuote]) -> Steps[Choice]:
         """Quote, search and decide."""
-        direct = self._ways.direct
+        direct = self._paths.direct
         answers = []
         for hop in direct:
             answers.append(hop.answer(self._mode, self._amount))
@@ -159,7 +159,7 @@ class _Router:
         else:
             simple, better = yield from self._without_single_pool()
         if self._is_small(quotes, better or (simple[0] if simple else None)):
-            candidates = list(self._ways.better_than(None))
+            candidates = list(self._paths.better_than(None))
             trial = Trial(self._mode, self._amount, candidates, self._limits.max_legs, self._optimum)
             better = yield from trial.best([route for route in (better, *simple) if route])
             if not quoted:
@@ -185,10 +185,10 @@ class _Router:
         if curve.holds(self._side, whole, pieces=_PIECES_AT_FIRST):
             level = curve.level_for(self._side, whole)
             # The fast exit: no other path starts at a better price than where this pool ends.
-            if all(candidate.hops == (single,) for candidate in self._ways.better_than(level)):
+            if all(candidate.hops == (single,) for candidate in self._paths.better_than(level)):
                 self._optimum = curve.at(self._side, whole)[1 - self._side]
                 return None
-        candidates = self._ways.all_direct()
+        candidates = self._paths.all_direct()
         # If no set of paths without bins takes the whole amount, start from the single pool.
         start = (yield from self._quick(candidates, max_legs)) or tuple(
             index for index, candidate in enumerate(candidates) if candidate.hops == (single,)
@@ -196,14 +196,14 @@ class _Router:
         found = yield from best_set(candidates, self._side, self._amount, max_legs, start, level)
         if found is not None:
             start, level = found.chosen, found.split.level
-        if any(len(each.hops) > 1 for each in self._ways.better_than(level)):
-            candidates += [each for each in self._ways.better_than(None) if len(each.hops) > 1]
+        if any(len(each.hops) > 1 for each in self._paths.better_than(level)):
+            candidates += [each for each in self._paths.better_than(None) if len(each.hops) > 1]
             found = yield from best_set(candidates, self._side, self._amount, max_legs, start, level)
         return (yield from self._route(candidates, found))
 
     def _without_single_pool(self) -> Steps[tuple[list[Route], Route | None]]:
         """Return the best paths that take the whole amount alone, and the best route of any kind."""
-        candidates = list(self._ways.better_than(None))
+        candidates = list(self._paths.better_than(None))
         max_legs = self._limits.max_legs
         start = yield from self._quick(candidates, max_legs)
         found = yield from best_set(candidates, self._side, self._amount, max_legs, start)
@@ -283,8 +283,8 @@ class _Router:
 
     def _failure(self, quotes: Sequence[PoolQuote | NoQuote]) -> Failure:
         reasons = [quote.reason for quote in quotes if isinstance(quote, NoQuote)]
-        failures = [Failure.of(reason) for reason in (*reasons, *self._refusals, *self._ways.refusals())]
-        if not failures and self._ways.exist:
+        failures = [Failure.of(reason) for reason in (*reasons, *self._refusals, *self._paths.refusals())]
+        if not failures and self._paths.exist:
             # Every path trades, but not this amount.
             failures = [Failure.of(FailureCode.INSUFFICIENT_LIQUIDITY)]
         passing = [failure for failure in failures if failure.remedy is not Remedy.NONE]

@@ -23,7 +23,7 @@ METEORA = PoolRef("meteora:SOL-USDC", Dex.METEORA, "SOL", "USDC")
 SECOND = PoolRef("meteora:SOL-USDC:2", Dex.METEORA, "SOL", "USDC")
 
 Answer = Sequence[Snapshot] | Awaitable[Sequence[Snapshot]]
-Way = Callable[[Sequence[Snapshot]], Answer]
+Reply = Callable[[Sequence[Snapshot]], Answer]
 
 
 def pool(usdc: int, sol: int = 10_000) -> CpmmPool:
@@ -32,11 +32,11 @@ def pool(usdc: int, sol: int = 10_000) -> CpmmPool:
 
 
 class FakeVenue:
-    """Quotes from fixed states. ``ways`` delay or fail the snapshots of a DEX; the default is immediate."""
+    """Fixed states. ``replies`` delay or fail the snapshots of a DEX; the default is immediate."""
 
-    def __init__(self, states: dict[PoolRef, CpmmPool], ways: dict[Dex, Way] | None = None) -> None:
+    def __init__(self, states: dict[PoolRef, CpmmPool], replies: dict[Dex, Reply] | None = None) -> None:
         self._states = states
-        self._ways = ways or {}
+        self._replies = replies or {}
         self.asked: list[tuple[Dex, list[str]]] = []
         self.news: dict[PoolRef, CpmmPool] = {}
         self.away = False
@@ -48,7 +48,7 @@ class FakeVenue:
         [dex] = {ref.dex for ref in pools}
         self.asked.append((dex, [ref.id for ref in pools]))
         snapshots = [Snapshot(ref, self._states[ref], NOW) for ref in pools]
-        return self._ways[dex](snapshots) if dex in self._ways else snapshots
+        return self._replies[dex](snapshots) if dex in self._replies else snapshots
 
     async def refresh(self) -> bool:
         if self.away:
@@ -126,14 +126,14 @@ async def test_a_dex_is_queried_once_for_all_of_its_pools() -> None:
 
 @pytest.mark.parametrize("dex", Dex)
 @pytest.mark.parametrize(
-    "way", [never, away, broken, away_at_once, broken_at_once], ids=lambda way: way.__name__
+    "reply", [never, away, broken, away_at_once, broken_at_once], ids=lambda reply: reply.__name__
 )
 @pytest.mark.parametrize("others", [None, soon], ids=["others at hand", "others soon"])
 async def test_a_dex_without_a_response_neither_delays_nor_fails_the_order(
-    dex: Dex, way: Way, others: Way | None
+    dex: Dex, reply: Reply, others: Reply | None
 ) -> None:
-    ways = {**({} if others is None else dict.fromkeys(Dex, others)), dex: way}
-    choice = await best(FakeVenue(BOTH, ways))
+    replies = {**({} if others is None else dict.fromkeys(Dex, others)), dex: reply}
+    choice = await best(FakeVenue(BOTH, replies))
     assert quotes(choice) == {
         ref.id: FailureCode.QUOTES_UNAVAILABLE if ref.dex is dex else None for ref in BOTH
     }
@@ -154,7 +154,7 @@ async def test_both_dexs_are_queried_before_either_is_awaited() -> None:
         assert len(venue.asked) == 2
         return snapshots
 
-    venue._ways.update(dict.fromkeys(Dex, when_both_are_asked))
+    venue._replies.update(dict.fromkeys(Dex, when_both_are_asked))
     assert set(quotes(await best(venue)).values()) == {None}
 
 
@@ -178,10 +178,10 @@ async def test_the_time_outs_of_both_dexs_run_concurrently() -> None:
     assert set(quotes(choice).values()) == {None}
 
 
-@pytest.mark.parametrize("way", [never, away, broken])
-async def test_no_response_at_all_is_a_transient_failure(way: Way) -> None:
+@pytest.mark.parametrize("reply", [never, away, broken])
+async def test_no_response_at_all_is_a_transient_failure(reply: Reply) -> None:
     with pytest.raises(NoRouteError) as end:
-        await best(FakeVenue(BOTH, dict.fromkeys(Dex, way)))
+        await best(FakeVenue(BOTH, dict.fromkeys(Dex, reply)))
     assert end.value.failure.code is FailureCode.QUOTES_UNAVAILABLE
     assert [(type(quote), quote.pool_id) for quote in end.value.quotes] == [(NoQuote, ref.id) for ref in BOTH]
 
@@ -213,10 +213,12 @@ async def test_pools_of_paths_through_a_hub_are_queried_too_and_no_others() -> N
 
 
 @pytest.mark.parametrize("dexes", [[Dex.RAYDIUM], [Dex.METEORA], [*Dex]], ids=str)
-@pytest.mark.parametrize("way", [never, away, away_at_once])
-async def test_an_unavailable_path_through_a_hub_is_a_transient_failure(dexes: list[Dex], way: Way) -> None:
+@pytest.mark.parametrize("reply", [never, away, away_at_once])
+async def test_an_unavailable_path_through_a_hub_is_a_transient_failure(
+    dexes: list[Dex], reply: Reply
+) -> None:
     with pytest.raises(NoRouteError) as end:
-        await best(FakeVenue(HUB, dict.fromkeys(dexes, way)), "JUP", "BONK", 10**6)
+        await best(FakeVenue(HUB, dict.fromkeys(dexes, reply)), "JUP", "BONK", 10**6)
     assert end.value.failure.code is FailureCode.QUOTES_UNAVAILABLE
 
 
