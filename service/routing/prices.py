@@ -31,7 +31,7 @@ class MarketPrices:
         self.least_bound = self._ceiling.least_bound
         self.reaches = self._ceiling.reaches
 
-    def pays(self, amount: int, enough: int) -> int | None:
+    def quote(self, amount: int, minimum_out: int) -> int | None:
         """Return the output for an amount, by exact quotes; None if no route takes it.
 
         It is the best direct pool's quote if that is enough, since it takes a tenth of the time; otherwise
@@ -39,10 +39,10 @@ class MarketPrices:
 
         Args:
             amount: Base units in, positive.
-            enough: Base units out.
+            minimum_out: Base units out; a quote that pays this is good enough.
         """
         single = max((_output(hop, amount) for hop in self._paths.direct), default=0)
-        if single >= enough:
+        if single >= minimum_out:
             return single
         try:
             choice = finished(find_route(SwapMode.EXACT_IN, amount, self._paths, (), self._limits))

@@ -51,8 +51,8 @@ class PairPrices(Protocol):
         """Return whether an amount's output may reach ``out``; False is certain."""
         ...
 
-    def pays(self, amount: int, enough: int) -> int | None:
-        """Return the exact output of the best quote, or of one that pays ``enough``; None without a quote."""
+    def quote(self, amount: int, minimum_out: int) -> int | None:
+        """Return the exact output of the best quote, or any from ``minimum_out`` on; None without a quote."""
         ...
 
 
@@ -281,13 +281,13 @@ class LimitBook:
 
     def _quote(self, entry: _Entry, prices: PairPrices, change: int) -> FiredLimit | None:
         order = entry.order
-        paid = prices.pays(order.amount_in, order.limit_out)
-        if paid is not None and paid >= order.limit_out:
+        amount_out = prices.quote(order.amount_in, order.limit_out)
+        if amount_out is not None and amount_out >= order.limit_out:
             self.discard(order.order_id)
-            return FiredLimit(order, paid)
+            return FiredLimit(order, amount_out)
         bound = prices.least_bound(order.amount_in)
         # The limit, scaled by the bound's ratio to the quote; without a quote, any rise of the bound.
-        required_bound = order.limit_out * bound // paid if paid else bound + 1
+        required_bound = order.limit_out * bound // amount_out if amount_out else bound + 1
         entry.required_bound = min(max(required_bound, order.limit_out), U64_MAX)
         entry.last_quoted = change
         return None

@@ -132,7 +132,7 @@ def near_rows(market: Market, pair: Pair, number: int) -> list[Row]:
     rows = []
     for _ in range(number):
         amount = int(10 ** draw.uniform(-1, 1) * 10 ** TOKENS[pair[0]].decimals)
-        paid = prices.pays(amount, 1) or 0
+        paid = prices.quote(amount, 1) or 0
         rows.append((clock.new_order_id(), *pair, amount, paid * 19_999 // 20_000, 2, 0.0))
     return rows
 

@@ -71,8 +71,8 @@ class FakePrices:
     def reaches(self, amount: int, out: int) -> bool:
         return out <= self.bound(amount)
 
-    def pays(self, amount: int, enough: int) -> int | None:
-        assert self.reaches(amount, enough)
+    def quote(self, amount: int, minimum_out: int) -> int | None:
+        assert self.reaches(amount, minimum_out)
         self.quoted.append(amount)
         return amount * self.key >> 64
 
@@ -132,7 +132,7 @@ def test_the_ceiling_of_the_paper_market_is_close() -> None:
 
 def test_where_nothing_trades_nothing_is_paid() -> None:
     prices = prices_of([])
-    assert (prices.bound(1), prices.least_bound(1), prices.pays(1, 1)) == (0, 0, None)
+    assert (prices.bound(1), prices.least_bound(1), prices.quote(1, 1)) == (0, 0, None)
     assert not prices.reaches(1, 1)
     book = LimitBook()
     book.add(limit("a", 1, 1))
@@ -264,9 +264,9 @@ def test_the_bound_spares_nearly_all_quotes() -> None:
     quoted = []
 
     class Counting(MarketPrices):
-        def pays(self, amount: int, enough: int) -> int | None:
+        def quote(self, amount: int, minimum_out: int) -> int | None:
             quoted.append(amount)
-            return super().pays(amount, enough)
+            return super().quote(amount, minimum_out)
 
     assert fired_of(book, Counting(*PAIR, snapshots, LIMITS)) == []
     assert len(quoted) <= 5
@@ -335,8 +335,8 @@ def test_a_reset_has_them_all_quoted_again() -> None:
 
 def test_an_order_without_any_quote_is_quoted_when_the_bound_rises() -> None:
     class Refusing(FakePrices):
-        def pays(self, amount: int, enough: int) -> int | None:
-            super().pays(amount, enough)
+        def quote(self, amount: int, minimum_out: int) -> int | None:
+            super().quote(amount, minimum_out)
             return None
 
     book = LimitBook(rotation=0)
