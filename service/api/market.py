@@ -47,7 +47,7 @@ class MarketRoutes:
         query = load_query(request, QUOTE_QUERY)
         try:
             choice = await self.quoter.best_of_latest(
-                query["swap_mode"], query["token_in"], query["token_out"], query["amount"], good=_any_is_good
+                query["swap_mode"], query["token_in"], query["token_out"], query["amount"], accept=_accept_any
             )
         except NoRouteError as end:
             raise _no_quote(end) from None
@@ -103,7 +103,7 @@ class MarketRoutes:
             log.debug("showing the market from local state (%s)", error)
 
 
-def _any_is_good(_choice: Choice) -> bool:
+def _accept_any(_choice: Choice) -> bool:
     return True
 
 

@@ -43,7 +43,7 @@ async def best_quote(order: Claimed, quoter: Quoter, clock: Clock) -> Choice:
             order.token_in,
             order.token_out,
             order.amount,
-            good=partial(_is_paid, order),
+            accept=partial(_is_paid, order),
             within_s=left_s,
         )
     except NoRouteError as end:

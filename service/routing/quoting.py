@@ -1,8 +1,8 @@
 """Quoting: gets the state of all relevant pools from both DEXs concurrently, then finds the best route.
 
-A DEX that is slow or fails neither holds nor fails the order while the other answers; that it did not is
-kept among the quotes. Routes are worked out in turns with the event loop, however long one takes, and what
-was worked out of a pair's curves is kept while its pools stand still.
+A slow or failing DEX neither delays nor fails the order while the other answers; the quotes record that it
+did not answer. However long a search takes, it yields to the event loop between its steps. A pair's computed
+curves are cached until one of its pools changes.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 # Does not fail the order while another DEX can be read.
 _CANNOT_READ = "cannot read the pools of a DEX"
 
-# The number of pairs whose curves are kept; those of one may take a megabyte.
-_PAIRS_KEPT = 16
+# The number of pairs whose curves are cached; those of one may take a megabyte.
+_CACHED_PAIRS = 16
 
 _Answer = Sequence[Snapshot] | None
 """None: the DEX did not answer."""
@@ -57,7 +57,7 @@ class Quoter:
         self._timeout_s = timeout_ms / 1000
         self._limits = limits
         self._turns = Turns(clock)
-        self._kept: dict[tuple[str, str], tuple[Sequence[Snapshot], PathFinder]] = {}
+        self._cached: dict[tuple[str, str], tuple[Sequence[Snapshot], PathFinder]] = {}
 
     async def best(
         self, mode: SwapMode, token_in: str, token_out: str, amount: int, *, within_s: float | None = None
@@ -72,7 +72,7 @@ class Quoter:
             within_s: A shorter time for each DEX to answer.
 
         Raises:
-            NoRouteError: No pool, and no two in a row, can take it; the error has the quotes.
+            NoRouteError: No route can take the amount; the error has the quotes.
         """
         direct = self._venue.pools(token_in, token_out)
         by_dex: dict[Dex, list[PoolRef]] = defaultdict(list)
@@ -101,11 +101,11 @@ class Quoter:
         token_in: str,
         token_out: str,
         amount: int,
-        good: Callable[[Choice], bool],
+        accept: Callable[[Choice], bool],
         *,
         within_s: float | None = None,
     ) -> Choice:
-        """Quote like ``best``; if the choice is not good, refresh the market and quote again if it changed.
+        """Quote like ``best``; if the choice is not accepted, refresh the market and quote again on changes.
 
         For orders that another instance fired, on market data that may not have arrived here yet.
 
@@ -118,20 +118,20 @@ class Quoter:
             if not await self._refreshed():
                 raise
         else:
-            if good(choice) or not await self._refreshed():
+            if accept(choice) or not await self._refreshed():
                 return choice
         return await self.best(mode, token_in, token_out, amount, within_s=within_s)
 
     def _paths_between(self, token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> PathFinder:
         """Return the paths between two tokens, with their computed curves if no pool has changed."""
         pair = token_in, token_out
-        known = self._kept.pop(pair, None)
+        known = self._cached.pop(pair, None)
         if known is None or not _are_same(known[0], snapshots):
             known = snapshots, PathFinder(*pair, snapshots, through_hubs=self._limits.max_legs > 1)
         # Ordered by use, the most recent last.
-        self._kept[pair] = known
-        if len(self._kept) > _PAIRS_KEPT:
-            del self._kept[next(iter(self._kept))]
+        self._cached[pair] = known
+        if len(self._cached) > _CACHED_PAIRS:
+            del self._cached[next(iter(self._cached))]
         return known[1]
 
     async def _refreshed(self) -> bool:
