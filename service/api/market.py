@@ -66,7 +66,7 @@ class MarketRoutes:
                     "minimum_out": format_amount(minimum_out, decimals_out),
                     "price": format_price(route.amount_out, decimals_out, route.amount_in, decimals_in),
                     "price_impact": format_amount(route.price_impact_ppm, 6),
-                    "venue": route.venue,
+                    "venue": route.dex,
                     "route": record.route,
                     "quotes": record.quotes,
                     "quoted_at": format_timestamp(now),

@@ -21,7 +21,7 @@ from service.domain.limit_price import PlainNumber, parse_number
 from service.domain.quote import Dex
 from service.domain.timestamps import InvalidTimestampError, parse_timestamp
 
-_ANY_VENUE = "any"
+_ANY_DEX = "any"
 
 # With more decimals, one display unit would not fit in a token account.
 _MAX_DECIMALS = 19
@@ -109,8 +109,8 @@ def _refuse_over_u64(amount: PlainNumber, decimals: int, at: FieldPath) -> None:
 
 def _pool_created(data: object, at: FieldPath) -> PoolCreated:
     given = _object(data, at, {"venue"})
-    venue = _choice(_required(given, "venue", at), (*at, "venue"), [*Dex, _ANY_VENUE])
-    return PoolCreated(None if venue == _ANY_VENUE else Dex(venue))
+    dex = _choice(_required(given, "venue", at), (*at, "venue"), [*Dex, _ANY_DEX])
+    return PoolCreated(None if dex == _ANY_DEX else Dex(dex))
 
 
 def _min_liquidity(data: object, at: FieldPath) -> MinLiquidity:

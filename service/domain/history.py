@@ -127,8 +127,8 @@ def opened(at: str) -> HistoryEntry:
 
 
 def routed(route: Route) -> Details:
-    """Return the details of a chosen route: the venue that executes it."""
-    return {"venue": route.venue}
+    """Return the details of a chosen route: its DEX."""
+    return {"venue": route.dex}
 
 
 def signed(transaction: SignedTransaction, route: Route) -> Details:

@@ -16,7 +16,7 @@ class Dex(StrEnum):
 
 
 MULTIPLE = "multiple"
-"""The API's venue for a route through more than one DEX."""
+"""What stands for the DEX of a route through more than one. The value is the API's."""
 
 
 class SwapMode(StrEnum):
@@ -135,7 +135,7 @@ class Route:
         return tuple(leg for path in self.paths for leg in path.legs)
 
     @property
-    def venue(self) -> str:
+    def dex(self) -> str:
         """The route's DEX, or ``multiple``."""
         dexes = {leg.dex for leg in self.legs}
         return dexes.pop() if len(dexes) == 1 else MULTIPLE

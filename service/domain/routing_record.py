@@ -133,7 +133,7 @@ def _quote(
 
 def _route(route: Route, runner_up: Route | None) -> RouteJson:
     return {
-        "venue": route.venue,
+        "venue": route.dex,
         **_amounts(route, route.token_in, route.token_out),
         "priceImpact": format_amount(route.price_impact_ppm, 6),
         "paths": [
@@ -156,7 +156,7 @@ def _leg(leg: Leg) -> LegJson:
 
 def _beaten(route: Route) -> BeatenJson:
     return {
-        "venue": route.venue,
+        "venue": route.dex,
         "poolIds": [leg.pool_id for leg in route.legs],
         **_amounts(route, route.token_in, route.token_out),
     }

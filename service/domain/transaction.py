@@ -12,11 +12,11 @@ class SignedTransaction:
 
     ``id`` is the transaction's signature. The transaction is atomic: it pays at most ``maximum_in`` base
     units and receives at least ``minimum_out``, or does not land. ``last_valid_slot`` is the last slot in
-    which it can land.
+    which it can land. ``dex`` is its route's, or ``multiple``; the API and the tables call it venue.
     """
 
     id: str
-    venue: str
+    dex: str
     raw: bytes
     maximum_in: int
     minimum_out: int

@@ -253,7 +253,7 @@ def _row(transition: Transition) -> dict[str, object]:
         "transaction": transaction
         and {
             "id": transaction.id,
-            "venue": transaction.venue,
+            "venue": transaction.dex,
             "raw": base64.b64encode(transaction.raw).decode(),
             "maximum_in": transaction.maximum_in,
             "minimum_out": transaction.minimum_out,

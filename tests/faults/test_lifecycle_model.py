@@ -180,7 +180,7 @@ class Venue:
         harness = self._process.harness
         attempt = SignedTransaction(
             id=f"{swap.order_id}/{len(harness.chain.seen)}",
-            venue=swap.route.venue,
+            dex=swap.route.dex,
             raw=b"signed",
             maximum_in=swap.maximum_in,
             minimum_out=swap.minimum_out,

@@ -192,7 +192,7 @@ async def test_preparing_signs_without_sending(desk: TradingDesk, mode: SwapMode
     limits = route.limits(100)
     attempt = await desk.sign(route, limits)
     assert (attempt.maximum_in, attempt.minimum_out) == limits
-    assert attempt.venue == route.venue
+    assert attempt.dex == route.dex
     assert attempt.raw
     assert attempt.last_valid_slot >= desk.stand.venue.survey()[0]
     assert (await desk.stand.venue.status(attempt)).state is TransactionState.UNKNOWN
@@ -423,11 +423,11 @@ async def test_a_split_over_both_dexs_lands_completely(desk: TradingDesk, mode: 
     route = (await desk.quote(desk.stand.large_amount)).route
     if mode is EXACT_OUT:
         route = (await desk.quote(route.amount_out, mode)).route
-    assert route.venue == MULTIPLE
+    assert route.dex == MULTIPLE
     assert {leg.dex for leg in route.legs} == set(Dex)
     before = desk.amounts()
     attempt = await desk.sign(route)
-    assert attempt.venue == MULTIPLE
+    assert attempt.dex == MULTIPLE
     status = await desk.execute(attempt)
     assert status.fill is not None
     assert (status.fill.amount_in, status.fill.amount_out) == (route.amount_in, route.amount_out)

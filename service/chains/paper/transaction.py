@@ -75,7 +75,7 @@ class Signer:
         signature = self._keypair.sign_message(message)
         return SignedTransaction(
             id=str(signature),
-            venue=route.venue,
+            dex=route.dex,
             raw=bytes(signature) + message,
             maximum_in=swap.maximum_in,
             minimum_out=swap.minimum_out,
