@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from service.amm import AmmError, Direction, SwapQuote
-from service.amm.curve import segments
+from service.amm.curve import segments as segments_of
 from service.amm.quote import MILLION
 from service.chains.venue import Snapshot
 from service.domain.failures import FailureCode
 from service.domain.quote import Leg, NoQuote, Path, PoolQuote, Route, SwapMode
-from service.routing.path_curve import Chain, PathCurve, level_of
+from service.routing.path_curve import PathCurve, Segments, level_of
 
 _CODES = {
     "amount_too_small": FailureCode.AMOUNT_TOO_SMALL,
@@ -57,43 +57,43 @@ class Hop:
     token_out: str
     direction: Direction
     refusal: FailureCode | None = None
-    _chain: Chain | None = field(default=None, repr=False)
+    _segments: Segments | None = field(default=None, repr=False)
     _level: int | None = None
     _curve: PathCurve | None = field(default=None, repr=False)
 
     @property
-    def chain(self) -> Chain:
-        """The pool's curve; an empty one if it does not trade."""
-        if self._chain is None:
+    def segments(self) -> Segments:
+        """The segments of the pool's curve; none if it does not trade."""
+        if self._segments is None:
             snapshot = self.snapshot
             try:
-                self._chain = Chain(segments(snapshot.state, self.direction, snapshot.now))
+                self._segments = Segments(segments_of(snapshot.state, self.direction, snapshot.now))
             except AmmError as error:
                 self.refusal = reason_of(error)
-                self._chain = Chain(iter(()))
-        return self._chain
+                self._segments = Segments(iter(()))
+        return self._segments
 
     @property
     def level(self) -> int | None:
         """The level of the marginal price, see ``path_curve``; None if the pool does not trade."""
         if self._level is None:
-            piece = self.chain.first
-            if piece is None:
+            segment = self.segments.first
+            if segment is None:
                 return None
-            self._level = level_of(piece)
+            self._level = level_of(segment)
         return self._level
 
     @property
     def is_smooth(self) -> bool:
         """Whether the pool has no bins, so that its curve is one segment."""
-        piece = self.chain.first
-        return piece is not None and piece.bend > 0
+        segment = self.segments.first
+        return segment is not None and segment.bend > 0
 
     @property
     def curve(self) -> PathCurve:
         """The pool's curve as a path of one leg."""
         if self._curve is None:
-            self._curve = PathCurve(iter(self.chain))
+            self._curve = PathCurve(iter(self.segments))
         return self._curve
 
     def quote(self, mode: SwapMode, amount: int) -> SwapQuote[object]:

@@ -31,7 +31,7 @@ SOLD, BOUGHT = 0, 1
 # The rest of a segment is truncated to this width; otherwise its numbers would double in size with every cut.
 _WIDTH = 256
 
-_PIECES_A_STEP = 64
+_SEGMENTS_PER_STEP = 64
 """Segments pulled between two yields to the event loop: some tenths of a millisecond."""
 
 
@@ -42,25 +42,25 @@ class Point(NamedTuple):
     bought: int
 
 
-class Chain:
+class Segments:
     """One pool's segments, computed on demand and kept, since many paths share a pool."""
 
-    __slots__ = ("_pieces", "_source")
+    __slots__ = ("_segments", "_source")
 
-    def __init__(self, pieces: Iterator[Segment]) -> None:
-        self._source = pieces
-        self._pieces: list[Segment] = []
+    def __init__(self, segments: Iterator[Segment]) -> None:
+        self._source = segments
+        self._segments: list[Segment] = []
 
     @property
     def first(self) -> Segment | None:
         """The first segment, its amounts in 2^-32 base units; None if the pool does not trade."""
-        return self._pieces[0] if self._pieces else next(iter(self), None)
+        return self._segments[0] if self._segments else next(iter(self), None)
 
     def __iter__(self) -> Iterator[Segment]:
-        pieces, source = self._pieces, self._source
+        segments, source = self._segments, self._source
         index = 0
         while True:
-            if index == len(pieces):
+            if index == len(segments):
                 try:
                     gain, depth, bend, length = next(source)
                 except (StopIteration, AmmError):
@@ -69,12 +69,12 @@ class Chain:
                     return
                 if not length:
                     continue
-                pieces.append(Segment(gain << UNIT_BITS, depth << UNIT_BITS, bend, length << UNIT_BITS))
-            yield pieces[index]
+                segments.append(Segment(gain << UNIT_BITS, depth << UNIT_BITS, bend, length << UNIT_BITS))
+            yield segments[index]
             index += 1
 
 
-def composed(first: Chain, second: Chain) -> Iterator[Segment]:
+def composed(first: Segments, second: Segments) -> Iterator[Segment]:
     """Yield the segments of two pools in sequence: the first pool's output is the second's input.
 
     With f(t) = a t / (d + b t) and g(y) = A y / (D + B y), g(f(t)) = A a t / (D d + (D b + B a) t). A segment
@@ -97,9 +97,9 @@ def composed(first: Chain, second: Chain) -> Iterator[Segment]:
             one, other = _rest(one, length), next(others, None)
 
 
-def _rest(piece: Segment, amount: int) -> Segment:
+def _rest(segment: Segment, amount: int) -> Segment:
     """Return the rest of a segment: f(s + t) - f(s) = a d t / (D^2 + b D t), with D = d + b s."""
-    gain, depth, bend, length = piece
+    gain, depth, bend, length = segment
     if not bend:
         return Segment(gain, depth, 0, length - amount)
     after = depth + bend * amount
@@ -110,9 +110,9 @@ def _rest(piece: Segment, amount: int) -> Segment:
     return Segment(gain, depth, bend, length - amount)
 
 
-def level_of(piece: Segment) -> int:
+def level_of(segment: Segment) -> int:
     """Return the level at which a segment begins, 1/sqrt(gain/depth)."""
-    return isqrt((piece.depth << 2 * LEVEL_BITS) // piece.gain)
+    return isqrt((segment.depth << 2 * LEVEL_BITS) // segment.gain)
 
 
 class PathCurve:
@@ -122,10 +122,10 @@ class PathCurve:
     level are a jump.
     """
 
-    __slots__ = ("_bought", "_pieces", "_sold", "is_whole", "levels")
+    __slots__ = ("_bought", "_segments", "_sold", "is_whole", "levels")
 
-    def __init__(self, pieces: Iterator[Segment]) -> None:
-        self._pieces = pieces
+    def __init__(self, segments: Iterator[Segment]) -> None:
+        self._segments = segments
         self.is_whole = False
         self.levels: list[int] = []
         self._sold: list[int] = []
@@ -143,7 +143,7 @@ class PathCurve:
         while not self.is_whole and self.levels[-1] <= level:
             self._pull()
             pulled += 1
-            if not pulled % _PIECES_A_STEP:
+            if not pulled % _SEGMENTS_PER_STEP:
                 yield
 
     def reach_amount(self, side: int, amount: int) -> Steps[None]:
@@ -153,15 +153,15 @@ class PathCurve:
         while not self.is_whole and amounts[-1] < amount:
             self._pull()
             pulled += 1
-            if not pulled % _PIECES_A_STEP:
+            if not pulled % _SEGMENTS_PER_STEP:
                 yield
 
-    def holds(self, side: int, amount: int, pieces: int = 0) -> bool:
+    def holds(self, side: int, amount: int, segments: int = 0) -> bool:
         """Return whether the knots reach an amount, after pulling at most this many more segments."""
         amounts = self._bought if side else self._sold
-        while not self.is_whole and amounts[-1] < amount and pieces:
+        while not self.is_whole and amounts[-1] < amount and segments:
             self._pull()
-            pieces -= 1
+            segments -= 1
         return bool(amounts) and amounts[-1] >= amount
 
     def level_for(self, side: int, amount: int) -> int:
@@ -244,12 +244,12 @@ class PathCurve:
         )
 
     def _pull(self) -> None:
-        piece = next(self._pieces, None)
-        if piece is None:
+        segment = next(self._segments, None)
+        if segment is None:
             self.is_whole = True
             return
         # Inlined, since it runs once for every bin.
-        gain, depth, bend, length = piece
+        gain, depth, bend, length = segment
         levels, sold, bought = self.levels, self._sold, self._bought
         level = isqrt((depth << 2 * LEVEL_BITS) // gain)
         if not levels:

@@ -45,7 +45,7 @@ class Candidate:
         """Its output curve. Two pools are composed on first use."""
         if self._curve is None:
             first, second = self.hops
-            self._curve = PathCurve(composed(first.chain, second.chain))
+            self._curve = PathCurve(composed(first.segments, second.segments))
         return self._curve
 
     @property

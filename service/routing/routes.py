@@ -29,7 +29,7 @@ _SINGLES_QUOTED = 4
 
 
 # The number of the best pool's segments that are examined for the fast exit.
-_PIECES_AT_FIRST = 8
+_SEGMENTS_AT_FIRST = 8
 
 
 # How much a share is reduced each time it is refused, besides some units: by 0, 2^-20, then 2^-10 of it.
@@ -122,8 +122,8 @@ def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot])
     """
     best: Ratio | None = None
     for candidate in PathFinder(token_in, token_out, snapshots).better_than(None):
-        pieces = [piece for hop in candidate.hops if (piece := hop.chain.first) is not None]
-        price = Ratio(prod(piece.gain for piece in pieces), prod(piece.depth for piece in pieces))
+        segments = [segment for hop in candidate.hops if (segment := hop.segments.first) is not None]
+        price = Ratio(prod(segment.gain for segment in segments), prod(segment.depth for segment in segments))
         if best is None or price.out * best.per > best.out * price.per:
             best = price
     return best
@@ -182,7 +182,7 @@ class _Router:
         whole, max_legs = self._amount << UNIT_BITS, self._limits.max_legs
         curve = single.curve
         level = None
-        if curve.holds(self._side, whole, pieces=_PIECES_AT_FIRST):
+        if curve.holds(self._side, whole, segments=_SEGMENTS_AT_FIRST):
             level = curve.level_for(self._side, whole)
             # The fast exit: no other path starts at a better price than where this pool ends.
             if all(candidate.hops == (single,) for candidate in self._paths.better_than(level)):
