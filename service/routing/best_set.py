@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 
-class OfPools(Protocol):
-    """A path, or a test's stand-in."""
+class HasPools(Protocol):
+    """A path, as far as the search needs it."""
 
     @property
     def pools(self) -> frozenset[int]:
@@ -20,11 +20,11 @@ class Cut(NamedTuple):
     floor: int
 
 
-def richest(
+def max_sum_set(
     cut: Cut,
-    paths: Sequence[OfPools],
+    paths: Sequence[HasPools],
     max_legs: int,
-    passed_over: Sequence[frozenset[int]] = (),
+    excluded: Sequence[frozenset[int]] = (),
     others: Sequence[Cut] = (),
 ) -> tuple[int, ...] | None:
     """Return the indices of the set with the largest sum, ascending, by branch and bound.
@@ -33,13 +33,13 @@ def richest(
         cut: Each path's surplus, and the floor of the sum.
         paths: The paths.
         max_legs: The maximum number of pools in a set.
-        passed_over: Sets to exclude, including their subsets.
+        excluded: Sets to exclude, including their subsets.
         others: Further cuts that the set must satisfy.
 
     Returns:
         None if no set exceeds the floors.
     """
-    search = _Search(cut, paths, max_legs, passed_over, others)
+    search = _Search(cut, paths, max_legs, excluded, others)
     search.extend(0, (), frozenset(), 0, (0,) * len(others))
     return search.best
 
@@ -48,9 +48,9 @@ class _Search:
     def __init__(
         self,
         cut: Cut,
-        paths: Sequence[OfPools],
+        paths: Sequence[HasPools],
         max_legs: int,
-        passed_over: Sequence[frozenset[int]],
+        excluded: Sequence[frozenset[int]],
         others: Sequence[Cut],
     ) -> None:
         # Twice the surplus per leg, negated: best first; ties keep the order of paths. The bound assumes the
@@ -63,7 +63,7 @@ class _Search:
         self._surpluses, self._floor = cut
         self._paths = paths
         self._max_legs = max_legs
-        self._passed_over = passed_over
+        self._excluded = excluded
         self._others = [(*other, max(other.surpluses, default=0)) for other in others]
         self.best: tuple[int, ...] | None = None
 
@@ -83,7 +83,7 @@ class _Search:
         if (
             total > self._floor
             and all(sum_ > floor for sum_, (_, floor, _) in zip(sums, self._others, strict=True))
-            and not any(known.issuperset(chosen) for known in self._passed_over)
+            and not any(known.issuperset(chosen) for known in self._excluded)
         ):
             self._floor, self.best = total, tuple(sorted(chosen))
         for rank in range(position, len(self._order)):

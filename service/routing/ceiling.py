@@ -15,7 +15,7 @@ from math import isqrt
 from typing import NamedTuple
 
 from service.domain.limit_price import KEY_BITS
-from service.routing.best_set import Cut, richest
+from service.routing.best_set import Cut, max_sum_set
 from service.routing.path_curve import LEVEL_BITS, UNIT_BITS
 from service.routing.paths import Candidate, PathFinder
 from service.turns import finished
@@ -152,7 +152,7 @@ class Ceiling:
             surplus = bought - (sold << 2 * LEVEL_BITS) // square
             if surplus > 0:
                 shares.append(_Share(candidate.pools, surplus, sold, bought))
-        chosen = richest(Cut([share.surplus for share in shares], 0), shares, self._max_legs) or ()
+        chosen = max_sum_set(Cut([share.surplus for share in shares], 0), shares, self._max_legs) or ()
         surplus, sold, bought = (
             sum(column) for column in zip((0, 0, 0), *(shares[each][1:] for each in chosen), strict=True)
         )

@@ -15,7 +15,7 @@ holds for the input, with the same surpluses.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.routing.best_set import Cut, richest
+from service.routing.best_set import Cut, max_sum_set
 from service.routing.path_curve import BOUGHT, LEVEL_BITS, UNIT_BITS
 from service.routing.paths import Candidate
 from service.routing.split import Split, split
@@ -118,7 +118,7 @@ class _Search:
         prices = [(yield from _surpluses(self._candidates, best.split.level))]
         while len(self._solved) < SOLVED_MAX:
             cuts = [Cut(known.values, self._floor(best.split, known.level)) for known in prices]
-            chosen = richest(cuts[-1], self._candidates, self._max_legs, self._solved, cuts[:-1])
+            chosen = max_sum_set(cuts[-1], self._candidates, self._max_legs, self._solved, cuts[:-1])
             if chosen is None:
                 break
             if (yield from _settled(prices, chosen)):
@@ -164,7 +164,7 @@ class _Search:
         rooms = [0] * len(self._candidates)
         for index, candidate in enumerate(self._candidates):
             rooms[index] = yield from candidate.room(self._side, whole)
-        chosen = richest(Cut(rooms, 0), self._candidates, self._max_legs)
+        chosen = max_sum_set(Cut(rooms, 0), self._candidates, self._max_legs)
         if chosen is None:
             return None
         room = sum(rooms[index] for index in chosen)
