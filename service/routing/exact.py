@@ -48,7 +48,7 @@ class Hop:
 
     Attributes:
         index: The pool's index among the snapshots.
-        refusal: Why it has no curve; None if it has one or it was not computed yet.
+        refusal: Why it has no curve; None if it has one, or if that is not known yet.
     """
 
     index: int

@@ -34,12 +34,12 @@ class MarketPrices:
     def quote(self, amount: int, minimum_out: int) -> int | None:
         """Return the output for an amount, by exact quotes; None if no route takes it.
 
-        It is the best direct pool's quote if that is enough, since it takes a tenth of the time; otherwise
-        the best route's.
+        It is the best direct pool's quote if that pays ``minimum_out``, since it takes a tenth of the time;
+        otherwise the best route's.
 
         Args:
             amount: Base units in, positive.
-            minimum_out: Base units out; a quote that pays this is good enough.
+            minimum_out: Base units out.
         """
         single = max((_output(hop, amount) for hop in self._paths.direct), default=0)
         if single >= minimum_out:

@@ -79,7 +79,7 @@ class Quoter:
         for pool in pools_for(self._venue, token_in, token_out):
             by_dex[pool.dex].append(pool)
         timeout_s = self._timeout_s if within_s is None else max(0, min(self._timeout_s, within_s))
-        answers = await self._ask(by_dex, timeout_s)
+        answers = await self._read(by_dex, timeout_s)
         snapshots = [snapshot for answer in answers.values() for snapshot in answer or ()]
         unavailable = [
             NoQuote(pool.dex, pool.id, FailureCode.QUOTES_UNAVAILABLE)
@@ -140,20 +140,20 @@ class Quoter:
         except VenueUnavailableError:
             return False
 
-    async def _ask(self, by_dex: dict[Dex, list[PoolRef]], timeout_s: float) -> dict[Dex, _Answer]:
-        answers = {dex: self._snapshot(pools) for dex, pools in by_dex.items()}
+    async def _read(self, by_dex: dict[Dex, list[PoolRef]], timeout_s: float) -> dict[Dex, _Answer]:
+        answers = {dex: self._read_dex(pools) for dex, pools in by_dex.items()}
         if not any(inspect.isawaitable(answer) for answer in answers.values()):
             # All states are in memory: no task and no yield to the event loop is needed.
             return {dex: answer for dex, answer in answers.items() if not inspect.isawaitable(answer)}
         return dict(
             zip(
                 answers,
-                await asyncio.gather(*(_in_time(each, timeout_s) for each in answers.values())),
+                await asyncio.gather(*(_within_timeout(each, timeout_s) for each in answers.values())),
                 strict=True,
             )
         )
 
-    def _snapshot(self, pools: list[PoolRef]) -> _Answer | Awaitable[Sequence[Snapshot]]:
+    def _read_dex(self, pools: list[PoolRef]) -> _Answer | Awaitable[Sequence[Snapshot]]:
         try:
             return self._venue.snapshot(pools)
         except VenueUnavailableError:
@@ -163,7 +163,7 @@ class Quoter:
             return None
 
 
-async def _in_time(answer: _Answer | Awaitable[Sequence[Snapshot]], timeout_s: float) -> _Answer:
+async def _within_timeout(answer: _Answer | Awaitable[Sequence[Snapshot]], timeout_s: float) -> _Answer:
     if not inspect.isawaitable(answer):
         return answer
     try:

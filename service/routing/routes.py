@@ -27,10 +27,8 @@ _BASIS_POINTS = 10_000
 # If no pool trades the pair directly, the number of paths that are quoted to find the best single path.
 _SINGLES_QUOTED = 4
 
-
 # The number of the best pool's segments that are examined for the fast exit.
 _SEGMENTS_AT_FIRST = 8
-
 
 # How much a share is reduced each time it is refused, besides some units: by 0, 2^-20, then 2^-10 of it.
 _CUTS = (64, 20, 10)
@@ -41,7 +39,7 @@ class NoRouteError(Exception):
 
     Attributes:
         failure: A transient one, if any of the reasons is transient.
-        quotes: What the direct pools answered.
+        quotes: The direct pools' quotes and refusals.
     """
 
     def __init__(self, failure: Failure, quotes: Sequence[PoolQuote | NoQuote]) -> None:
@@ -72,7 +70,7 @@ def best_route(
     unavailable: Sequence[NoQuote],
     limits: RouteLimits,
 ) -> Choice:
-    """Return the best route for an amount, with all offers, without yielding.
+    """Return the best route for an amount, with all quotes, without yielding.
 
     Args:
         mode: Which side ``amount`` fixes.
@@ -80,8 +78,8 @@ def best_route(
         token_out: The token bought.
         amount: Base units.
         snapshots: The direct pools, and those of two-hop paths; others are ignored.
-        unavailable: The direct pools whose state could not be had. They follow the others' answers.
-        limits: What bounds the route.
+        unavailable: The direct pools whose state could not be read. They follow the others' quotes.
+        limits: The limits of the route.
 
     Raises:
         NoRouteError: No route takes the whole amount.
@@ -93,14 +91,14 @@ def best_route(
 def find_route(
     mode: SwapMode, amount: int, paths: PathFinder, unavailable: Sequence[NoQuote], limits: RouteLimits
 ) -> Steps[Choice]:
-    """Return the best route for an amount, with all offers, in steps.
+    """Return the best route for an amount, with all quotes, in steps.
 
     Args:
         mode: Which side ``amount`` fixes.
         amount: Base units.
         paths: The paths from one token to the other. They keep the computed parts of their curves.
-        unavailable: The direct pools whose state could not be had. They follow the others' answers.
-        limits: What bounds the route.
+        unavailable: The direct pools whose state could not be read. They follow the others' quotes.
+        limits: The limits of the route.
 
     Returns:
         The choice. A route of several swaps is chosen if its exact quotes beat the best single pool by more
@@ -130,7 +128,7 @@ def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot])
 
 
 class _Router:
-    """One search for a route."""
+    """The search for the best route of one amount."""
 
     def __init__(self, mode: SwapMode, amount: int, paths: PathFinder, limits: RouteLimits) -> None:
         self._mode = mode

@@ -99,7 +99,7 @@ def _pools_of(candidates: Sequence[Candidate], chosen: Sequence[int]) -> frozens
 
 
 class _Search:
-    """One search for a set."""
+    """The search for the best set of one amount."""
 
     def __init__(self, candidates: Sequence[Candidate], side: int, amount: int, max_legs: int) -> None:
         self._candidates = candidates
@@ -112,7 +112,7 @@ class _Search:
         """Search, starting from a set if it is not empty."""
         best = (yield from self._solve(start, likely_level)) if start else None
         if best is None:
-            best = yield from self._of_most_room()
+            best = yield from self._with_most_room()
         if best is None:
             return None
         prices = [(yield from _surpluses(self._candidates, best.split.level))]
@@ -158,7 +158,7 @@ class _Search:
         found = yield from split(curves, self._side, self._amount, likely_level)
         return None if found is None else Found(chosen, found)
 
-    def _of_most_room(self) -> Steps[Found | None]:
+    def _with_most_room(self) -> Steps[Found | None]:
         """Return the set with the largest capacity; None if even that cannot take the amount."""
         whole = self._amount << UNIT_BITS
         rooms = [0] * len(self._candidates)

@@ -131,6 +131,6 @@ def _in_units(parts: list[int], rooms: list[int], amount: int) -> tuple[int, ...
 def _other_side(before: list[Point], side: int, whole: int, level: int) -> int:
     """Return the other side's total: up to the level from the knots, the rest at the level's price."""
     left = whole - sum(point[side] for point in before)
-    there = sum(point[1 - side] for point in before)
+    total = sum(point[1 - side] for point in before)
     square = level * level
-    return there + ((left * square >> 2 * LEVEL_BITS) if side else (left << 2 * LEVEL_BITS) // square)
+    return total + ((left * square >> 2 * LEVEL_BITS) if side else (left << 2 * LEVEL_BITS) // square)
