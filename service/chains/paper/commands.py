@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from service.chains.paper.market import Market
 from service.chains.paper.pool import Origin, PaperPool
-from service.chains.paper.pool_json import Fields, pool_from_row, pool_id, pool_row
+from service.chains.paper.pool_json import PoolJson, pool_from_row, pool_id, pool_row
 from service.domain.tokens import Token
 
 MOST_LISTED = 500
@@ -66,7 +66,7 @@ class CommandBody(TypedDict, total=False):
 
     delist: str
     tokens: Sequence[TokenBody]
-    list: Fields
+    list: PoolJson
 
 
 def encode(command: Command) -> CommandBody:

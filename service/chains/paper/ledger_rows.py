@@ -30,7 +30,7 @@ class PoolRow(NamedTuple):
     program: str
     token_a: str
     token_b: str
-    state: pool_json.Fields | None
+    state: pool_json.StateJson | None
     vault_a: int
     vault_b: int
     opened_slot: int
@@ -96,7 +96,7 @@ class TokenRow(NamedTuple):
     decimals: int
 
 
-def pool_of(row: PoolRow, state: pool_json.Fields) -> PaperPool:
+def pool_of(row: PoolRow, state: pool_json.StateJson) -> PaperPool:
     """Return a row's pool, with its state."""
     return PaperPool(
         row.id,

@@ -4,10 +4,10 @@ Integers that a double cannot represent are strings: PostgreSQL would keep them 
 parsers would not. A DLMM pool's non-empty bins are flat arrays of numbers.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypedDict, TypeVar
 
 from service.amm import AmmV4Pool, CpmmPool, DammV2Pool, DlmmPool, PoolState
 from service.amm.meteora_damm_v2_fees import BaseFee, DynamicFee
@@ -15,6 +15,9 @@ from service.amm.meteora_dlmm_bins import BINS_PER_ARRAY, EMPTY_BIN, Bin, BinArr
 from service.amm.meteora_dlmm_fees import DlmmParameters, Volatility
 from service.chains.paper.pool import Origin, PaperPool
 from service.domain.quote import Dex
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 RAYDIUM_CPMM = "raydium_cpmm"
 RAYDIUM_AMM_V4 = "raydium_amm_v4"
@@ -36,10 +39,48 @@ _SHORT_NAMES = {
     METEORA_DAMM_V2: "damm-v2",
 }
 
-Fields: TypeAlias = dict[str, Any]
-"""An object of JSON; what is in it only its decoder knows."""
+StateJson: TypeAlias = dict[str, object]
+"""A pool's state: numbers by name, and what ``_DammV2Json`` or ``_DlmmJson`` adds."""
 
-T = TypeVar("T")
+
+class PoolJson(TypedDict):
+    """A pool; see ``PaperPool``."""
+
+    id: str
+    dex: str
+    program: str
+    token_a: str
+    token_b: str
+    state: StateJson
+    vault_a: int
+    vault_b: int
+    opened_slot: int
+    origin: str
+
+
+class _DammV2Json(TypedDict):
+    """The parts of a DAMM v2 pool's state that are not numbers."""
+
+    base_fee: StateJson
+    dynamic_fee: StateJson | None
+
+
+class _DlmmJson(TypedDict):
+    """The parts of a DLMM pool's state that are not numbers.
+
+    ``arrays`` and ``liquid_arrays`` are indices. ``bins`` are (id, X, Y) repeated, ``orders`` (id, open,
+    begun, 1 for asks) repeated.
+    """
+
+    parameters: StateJson
+    volatility: StateJson
+    arrays: Sequence[int]
+    liquid_arrays: Sequence[int]
+    bins: Sequence[int | str]
+    orders: Sequence[int | str]
+
+
+T = TypeVar("T", bound="DataclassInstance")
 
 # A double represents every integer up to here.
 _EXACT = 2**53
@@ -50,7 +91,7 @@ def pool_id(program: str, token_a: str, token_b: str) -> str:
     return f"{PROGRAMS[program]}:{token_a}-{token_b}:{_SHORT_NAMES[program]}"
 
 
-def pool_row(pool: PaperPool) -> Fields:
+def pool_row(pool: PaperPool) -> PoolJson:
     """Return a pool as a row, ready for JSON."""
     return {
         "id": pool.id,
@@ -66,17 +107,29 @@ def pool_row(pool: PaperPool) -> Fields:
     }
 
 
-def pool_from_row(row: Fields) -> PaperPool:
+def pool_from_row(row: PoolJson) -> PaperPool:
     """Return the pool of a row.
 
     Raises:
         KeyError, TypeError, ValueError: The row is malformed.
     """
-    state = decode(row["program"], row["state"])
-    return PaperPool(**{**row, "dex": Dex(row["dex"]), "state": state, "origin": Origin(row["origin"])})
+    if set(row) != PoolJson.__annotations__.keys():
+        raise TypeError(f"a pool must have the fields {', '.join(PoolJson.__annotations__)}")
+    return PaperPool(
+        row["id"],
+        Dex(row["dex"]),
+        row["program"],
+        row["token_a"],
+        row["token_b"],
+        decode(row["program"], row["state"]),
+        row["vault_a"],
+        row["vault_b"],
+        row["opened_slot"],
+        Origin(row["origin"]),
+    )
 
 
-def encode(program: str, state: PoolState) -> Fields:
+def encode(program: str, state: PoolState) -> StateJson:
     """Return a pool's state as JSON types; the program's name must be stored with it.
 
     Raises:
@@ -86,7 +139,7 @@ def encode(program: str, state: PoolState) -> Fields:
     return _ENCODERS[program](state)
 
 
-def decode(program: str, values: Fields) -> PoolState:
+def decode(program: str, values: StateJson) -> PoolState:
     """Return the encoded state.
 
     Raises:
@@ -112,21 +165,21 @@ def _integer(value: object) -> object:
 
 
 class _Plain(Generic[T]):
-    """Encodes a dataclass of numbers by its field names, except the fields named in ``apart``."""
+    """Encodes a dataclass of numbers by its field names, except the fields in ``others``."""
 
-    def __init__(self, kind: type[T], *apart: str) -> None:
+    def __init__(self, kind: type[T], *others: str) -> None:
         self._kind = kind
-        self._names = tuple(field.name for field in fields(cast("Any", kind)) if field.name not in apart)
+        self._names = tuple(field.name for field in fields(kind) if field.name not in others)
         self._values: Callable[[T], tuple[object, ...]] = attrgetter(*self._names)
 
-    def encode(self, value: T) -> Fields:
+    def encode(self, value: T) -> StateJson:
         return dict(zip(self._names, map(_number, self._values(value)), strict=True))
 
-    def decode(self, values: Fields, **apart: object) -> T:
-        plain = {name: _integer(value) for name, value in values.items() if name not in apart}
+    def decode(self, values: Mapping[str, object], **others: object) -> T:
+        plain = {name: _integer(value) for name, value in values.items() if name not in others}
         if len(plain) != len(self._names):
             raise TypeError(f"{self._kind.__name__} must have the fields {', '.join(self._names)}")
-        return self._kind(**plain, **apart)
+        return self._kind(**plain, **others)
 
 
 _CPMM = _Plain(CpmmPool)
@@ -139,15 +192,16 @@ _PARAMETERS = _Plain(DlmmParameters)
 _VOLATILITY = _Plain(Volatility)
 
 
-def _encode_damm_v2(pool: DammV2Pool) -> Fields:
+def _encode_damm_v2(pool: DammV2Pool) -> StateJson:
     dynamic_fee = pool.dynamic_fee
-    return _DAMM_V2.encode(pool) | {
+    others: _DammV2Json = {
         "base_fee": _BASE_FEE.encode(pool.base_fee),
         "dynamic_fee": None if dynamic_fee is None else _DYNAMIC_FEE.encode(dynamic_fee),
     }
+    return {**_DAMM_V2.encode(pool), **others}
 
 
-def _decode_damm_v2(values: Fields) -> PoolState:
+def _decode_damm_v2(values: _DammV2Json) -> PoolState:
     dynamic_fee = values["dynamic_fee"]
     return _DAMM_V2.decode(
         values,
@@ -156,8 +210,7 @@ def _decode_damm_v2(values: Fields) -> PoolState:
     )
 
 
-def _encode_dlmm(pool: DlmmPool) -> Fields:
-    """Encode ``bins`` as (id, X, Y) repeated; ``orders`` as (id, open, begun, 1 for asks) repeated."""
+def _encode_dlmm(pool: DlmmPool) -> StateJson:
     bins: list[int] = []
     orders: list[int] = []
     for index, array in pool.arrays.items():
@@ -169,7 +222,7 @@ def _encode_dlmm(pool: DlmmPool) -> Fields:
                 bins += (bin_id, amount_x, amount_y)
             if held.open_orders or held.begun_orders or held.orders_ask:
                 orders += (bin_id, held.open_orders, held.begun_orders, int(held.orders_ask))
-    return _DLMM.encode(pool) | {
+    others: _DlmmJson = {
         "parameters": _PARAMETERS.encode(pool.parameters),
         "volatility": _VOLATILITY.encode(pool.volatility),
         "arrays": list(pool.arrays),
@@ -177,35 +230,38 @@ def _encode_dlmm(pool: DlmmPool) -> Fields:
         "bins": _numbers(bins),
         "orders": _numbers(orders),
     }
+    return {**_DLMM.encode(pool), **others}
 
 
-def _decode_dlmm(values: Fields) -> PoolState:
-    rest = dict(values)
-    held: dict[int, list[Bin]] = {index: [EMPTY_BIN] * BINS_PER_ARRAY for index in rest.pop("arrays")}
-    row = map(int, rest.pop("bins"))
+def _decode_dlmm(values: _DlmmJson) -> PoolState:
+    held: dict[int, list[Bin]] = {index: [EMPTY_BIN] * BINS_PER_ARRAY for index in values["arrays"]}
+    row = map(int, values["bins"])
     for bin_id, amount_x, amount_y in zip(row, row, row, strict=True):
         held[bin_id // BINS_PER_ARRAY][bin_id % BINS_PER_ARRAY] = Bin(amount_x, amount_y)
-    row = map(int, rest.pop("orders"))
+    row = map(int, values["orders"])
     for bin_id, still_open, begun, ask in zip(row, row, row, row, strict=True):
         array, offset = held[bin_id // BINS_PER_ARRAY], bin_id % BINS_PER_ARRAY
         array[offset] = Bin(array[offset].amount_x, array[offset].amount_y, still_open, begun, bool(ask))
+    rest = dict(values)
+    del rest["bins"], rest["orders"]
     return _DLMM.decode(
         rest,
-        parameters=_PARAMETERS.decode(rest["parameters"]),
-        volatility=_VOLATILITY.decode(rest["volatility"]),
+        parameters=_PARAMETERS.decode(values["parameters"]),
+        volatility=_VOLATILITY.decode(values["volatility"]),
         arrays={index: BinArray(index, tuple(bins)) for index, bins in held.items()},
-        liquid_arrays=tuple(rest["liquid_arrays"]),
+        liquid_arrays=tuple(values["liquid_arrays"]),
     )
 
 
-_ENCODERS: dict[str, Callable[[Any], Fields]] = {
+# By program: no type can say that each takes the state, or the JSON, of its own program only.
+_ENCODERS: dict[str, Callable[[Any], StateJson]] = {
     RAYDIUM_CPMM: _CPMM.encode,
     RAYDIUM_AMM_V4: _AMM_V4.encode,
     METEORA_DLMM: _encode_dlmm,
     METEORA_DAMM_V2: _encode_damm_v2,
 }
 
-_DECODERS: dict[str, Callable[[Fields], PoolState]] = {
+_DECODERS: dict[str, Callable[[Any], PoolState]] = {
     RAYDIUM_CPMM: _CPMM.decode,
     RAYDIUM_AMM_V4: _AMM_V4.decode,
     METEORA_DLMM: _decode_dlmm,
