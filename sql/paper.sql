@@ -119,7 +119,7 @@ VALUES (
 )
 ON CONFLICT DO NOTHING;
 
--- name: paper_ask
+-- name: paper_get_statuses
 -- The outcomes of transactions. One that can no longer land is first recorded as expired, known or not, under its
 -- own key: a submission still in flight conflicts with the row, so expired is a proof.
 WITH asked AS (
@@ -300,7 +300,7 @@ WHERE v.second >= greatest(
 -- Delete volumes that are older than any condition's window.
 DELETE FROM paper_volumes WHERE second < extract(epoch FROM now())::bigint - %(seconds)s;
 
--- name: paper_ask_commands
+-- name: paper_add_commands
 -- Store commands for the leader; existing ones stay unchanged.
 INSERT INTO paper_commands (id, body)
 SELECT id, body

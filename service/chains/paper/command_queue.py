@@ -22,7 +22,7 @@ class _AnswerRow(NamedTuple):
     answer: str
 
 
-_ASK = query("paper_ask_commands")
+_ADD = query("paper_add_commands")
 _GET_WAITING = query("paper_get_waiting_commands", _CommandRow)
 _GET_ANSWERS = query("paper_get_answers", _AnswerRow)
 _FORGET = query("paper_forget_commands")
@@ -36,10 +36,10 @@ class CommandQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def ask(self, commands: Sequence[Command]) -> None:
+    async def add(self, commands: Sequence[Command]) -> None:
         """Store commands; idempotent by their ids."""
         rows = [{"id": command.id, "body": encode(command)} for command in commands]
-        await run(self._database, _ASK, {"rows": json_of(rows)})
+        await run(self._database, _ADD, {"rows": json_of(rows)})
 
     async def waiting(self, limit: int) -> list[Command]:
         """Return the oldest waiting commands."""

@@ -302,7 +302,7 @@ class Leader:
     async def _tell_final(self, transactions: Sequence[PaperTransaction]) -> set[str]:
         """Deliver the final states of transactions; return the signatures of those that have one."""
         final = set()
-        for transaction, status in zip(transactions, await self._ledger.ask(transactions), strict=True):
+        for transaction, status in zip(transactions, await self._ledger.statuses(transactions), strict=True):
             self._known.discard(transaction.signature)
             if status.final:
                 final.add(transaction.signature)

@@ -41,7 +41,7 @@ _GET_POOLS = query("paper_get_pools", PoolRow)
 _GET_WALLETS = query("paper_get_wallets", WalletRow)
 _READ_LEADER = query("paper_read_leader", CommitId)
 _SUBMIT = query("paper_submit", TakenRow)
-_ASK = query("paper_ask", StatusRow)
+_GET_STATUSES = query("paper_get_statuses", StatusRow)
 _REFUSE = query("paper_refuse")
 _FIND_PENDING = query("paper_find_pending", PendingRow)
 _SETTLE = query("paper_settle", SettledRow)
@@ -140,11 +140,11 @@ class Ledger:
             for submission in submissions
             for t in (submission.transaction,)
         ]
-        answer = await self._run(_SUBMIT, {"rows": json_of(rows), "slot_ms": self._slot_ms})
-        taken = {row.signature: row.lands_slot for row in answer}
+        stored = await self._run(_SUBMIT, {"rows": json_of(rows), "slot_ms": self._slot_ms})
+        taken = {row.signature: row.lands_slot for row in stored}
         transactions = [submission.transaction for submission in submissions]
         others = [t for t in transactions if t.signature not in taken]
-        known = dict(zip([t.signature for t in others], await self.ask(others), strict=True))
+        known = dict(zip([t.signature for t in others], await self.statuses(others), strict=True))
         arrivals = [Arrival(t, taken[t.signature]) for t in transactions if t.signature in taken]
         return [known.get(t.signature, PENDING) for t in transactions], arrivals
 
@@ -160,10 +160,10 @@ class Ledger:
                 "failure": FailureCode.TRANSACTION_REJECTED,
             },
         )
-        [status] = await self.ask([transaction])
+        [status] = await self.statuses([transaction])
         return status
 
-    async def ask(self, transactions: Collection[PaperTransaction]) -> list[TransactionStatus]:
+    async def statuses(self, transactions: Collection[PaperTransaction]) -> list[TransactionStatus]:
         """Return the states of transactions; those that can no longer land become expired."""
         if not transactions:
             return []
@@ -176,8 +176,8 @@ class Ledger:
             }
             for t in transactions
         ]
-        answers = await self._run(_ASK, {"rows": json_of(rows), "slot_ms": self._slot_ms})
-        known = {row.signature: status_of(row) for row in answers}
+        found = await self._run(_GET_STATUSES, {"rows": json_of(rows), "slot_ms": self._slot_ms})
+        known = {row.signature: status_of(row) for row in found}
         return [known.get(transaction.signature, _UNKNOWN) for transaction in transactions]
 
     async def pending(self) -> list[Arrival]:

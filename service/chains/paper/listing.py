@@ -90,8 +90,8 @@ class Listings:
         self._chain = chain
         self._clock = clock
         self._every_s = every_s
-        self._asking = Batcher(
-            self._ask_group,
+        self._additions = Batcher(
+            self._add_group,
             clock=clock,
             name="paper commands",
             key=lambda command: command.id,
@@ -109,7 +109,7 @@ class Listings:
     async def stop(self) -> None:
         """Stop the schedule."""
         await self._schedule.stop()
-        await self._asking.stop()
+        await self._additions.stop()
 
     async def list_pool(self, wanted: NewPool, origin: Origin = Origin.LISTED) -> PaperPool:
         """List a pool; it can be quoted here when this returns.
@@ -120,7 +120,7 @@ class Listings:
             VenueUnavailableError: It may have been listed, or may be soon.
         """
         pool = self._pool(wanted, origin)
-        match await self._ask(ListPool(pool, (wanted.token_a, wanted.token_b))):
+        match await self._execute(ListPool(pool, (wanted.token_a, wanted.token_b))):
             case Verdict.LISTED:
                 pass
             case Verdict.EXISTS:
@@ -147,7 +147,7 @@ class Listings:
             QueueFullError: Too many requests are waiting; it is not delisted.
             VenueUnavailableError: It may have been delisted, or may be soon.
         """
-        match await self._ask(DelistPool(pool_id)):
+        match await self._execute(DelistPool(pool_id)):
             case Verdict.UNKNOWN:
                 raise NoSuchPoolError("There is no such pool.")
             case Verdict.GENESIS:
@@ -176,11 +176,11 @@ class Listings:
             origin,
         )
 
-    async def _ask(self, wanted: ListPool | DelistPool) -> Verdict:
+    async def _execute(self, wanted: ListPool | DelistPool) -> Verdict:
         """Have the leader execute a command, on whichever instance, and return its verdict."""
         command = Command(self._clock.new_command_id(), wanted)
         try:
-            await self._asking.submit(command)
+            await self._additions.submit(command)
         except UnavailableError as error:
             raise VenueUnavailableError(str(error)) from error
         deadline, pause_s = self._clock.monotonic() + _TIMEOUT_S, _POLL_AFTER_S
@@ -193,8 +193,8 @@ class Listings:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         raise VenueUnavailableError("the command has not been executed yet")
 
-    async def _ask_group(self, commands: list[Command]) -> list[None]:
-        await self._commands.ask(commands)
+    async def _add_group(self, commands: list[Command]) -> list[None]:
+        await self._commands.add(commands)
         self._chain.look_for_commands()
         return [None] * len(commands)
 

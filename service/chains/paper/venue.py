@@ -37,7 +37,7 @@ from service.settings import FailureRates, InvalidSettingError, Range
 log = logging.getLogger(__name__)
 
 # The interval of ledger queries for a transaction that another instance may be executing.
-_ASK_AFTER_S = 1.0
+_POLL_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,21 +277,21 @@ class PaperVenue:
 
     async def status(self, transaction: SignedTransaction) -> TransactionStatus:
         """Return a transaction's state on the chain."""
-        return await self._ask_ledger(transaction)
+        return await self._read_status(transaction)
 
     async def outcome(self, transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
         """Wait for a transaction's outcome, by the chain's messages and by polling the ledger."""
         deadline = self._clock.monotonic() + timeout_s
         while True:
             left_s = deadline - self._clock.monotonic()
-            status = await self.chain.outcome(transaction.id, max(0, min(left_s, _ASK_AFTER_S)))
+            status = await self.chain.outcome(transaction.id, max(0, min(left_s, _POLL_EVERY_S)))
             if status is None:
-                status = await self._ask_ledger(transaction)
-            if status.final or left_s <= _ASK_AFTER_S:
+                status = await self._read_status(transaction)
+            if status.final or left_s <= _POLL_EVERY_S:
                 return status
 
-    async def _ask_ledger(self, transaction: SignedTransaction) -> TransactionStatus:
-        [status] = await self._ledger.ask([decode(transaction)])
+    async def _read_status(self, transaction: SignedTransaction) -> TransactionStatus:
+        [status] = await self._ledger.statuses([decode(transaction)])
         return status
 
     async def _submit_group(self, submissions: list[Submission]) -> list[TransactionStatus | Exception]:
