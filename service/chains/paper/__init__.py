@@ -10,7 +10,7 @@ transaction.py    the signed message
 
 chain.py          leads, or follows the leader
 lease.py          which instance leads
-announcements.py  what the instances tell each other
+announcements.py  announces commits, transactions and commands to the other instances
 leader.py         executes due transactions and commands, one group per commit
 market.py         the pools and wallets in memory, and the execution of transactions
 reference.py      the reference prices of the market's own traders

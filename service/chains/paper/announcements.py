@@ -84,7 +84,7 @@ class Announcements:
 
     def announce_commands(self) -> None:
         """Announce that this instance has added commands to the ledger, for the leader."""
-        self._channel.publish(messages.encode_asked())
+        self._channel.publish(messages.encode_commands_waiting())
 
     def announce_commit(
         self, commit_id: CommitId, landing: Landing, group: Group, pools: Sequence[PaperPool]
@@ -95,7 +95,7 @@ class Announcements:
         gone = [pool.id for pool in group.closed]
         self._catalogue.apply(commit_id, pools, gone=gone, traded=group.traded)
         self._channel.publish(messages.encode_commit(commit_id, landing, group))
-        self._tell(group.executions, landing, group.answers)
+        self._deliver(group.executions, landing, group.answers)
 
     def receive(self, message: bytes) -> None:
         """Process another instance's announcement; malformed messages are logged and dropped."""
@@ -106,7 +106,7 @@ class Announcements:
             return
         if isinstance(announced, messages.Submitted):
             self._on_submitted(announced.arrivals)
-        elif isinstance(announced, messages.Asked):
+        elif isinstance(announced, messages.CommandsWaiting):
             self._on_commands()
         else:
             self._apply(announced)
@@ -120,10 +120,10 @@ class Announcements:
         elif commit.commit_id > known:
             self._on_missed()
         # Last, so that a caller that learns of a listing finds the pool.
-        self._tell(commit.executions, commit.landing, commit.answers)
+        self._deliver(commit.executions, commit.landing, commit.answers)
 
-    def _tell(self, executions: Iterable[Execution], landing: Landing, answers: Mapping[str, str]) -> None:
+    def _deliver(self, executions: Iterable[Execution], landing: Landing, answers: Mapping[str, str]) -> None:
         for execution in executions:
-            self.outcomes.tell(execution.signature, settled(execution, landing))
+            self.outcomes.deliver(execution.signature, settled(execution, landing))
         for command_id, answer in answers.items():
-            self.verdicts.tell(command_id, Verdict(answer))
+            self.verdicts.deliver(command_id, Verdict(answer))

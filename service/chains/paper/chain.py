@@ -228,7 +228,7 @@ class Chain:
             self._clock,
             self._settings,
             on_settled=self.announcements.announce_commit,
-            on_final=self.announcements.outcomes.tell,
+            on_final=self.announcements.outcomes.deliver,
         )
         try:
             await self._ledger.fund_wallets(epoch, self._settings.funds)

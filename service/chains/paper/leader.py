@@ -153,7 +153,7 @@ class Leader:
         self.market.move(slot)
         group, lapsed = self._take_due(slot)
         if lapsed:
-            await self._tell_final(lapsed)
+            await self._deliver_final(lapsed)
         return await self._execute(slot, group, commands, known)
 
     def push(self, arrivals: Iterable[Arrival]) -> None:
@@ -289,7 +289,7 @@ class Leader:
     async def _reconsider(self, group: Sequence[Arrival]) -> None:
         """Recover after a commit was rejected: the epoch is over, or some item was not pending."""
         transactions = [arrival.transaction for arrival in group]
-        final = await self._tell_final(transactions)
+        final = await self._deliver_final(transactions)
         self._commands_wait = True
         if (await self._ledger.commit_id()).epoch != self.epoch:
             raise EpochOverError
@@ -299,7 +299,7 @@ class Leader:
             self._known.discard(transaction.signature)
         self.push(arrival for arrival in group if arrival.transaction.signature not in final)
 
-    async def _tell_final(self, transactions: Sequence[PaperTransaction]) -> set[str]:
+    async def _deliver_final(self, transactions: Sequence[PaperTransaction]) -> set[str]:
         """Deliver the final states of transactions; return the signatures of those that have one."""
         final = set()
         for transaction, status in zip(transactions, await self._ledger.statuses(transactions), strict=True):

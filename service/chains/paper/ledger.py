@@ -24,7 +24,7 @@ from service.chains.paper.ledger_rows import (
 )
 from service.chains.paper.pool import PaperPool
 from service.chains.paper.records import Arrival, CommitId, Group, Settlement, Submission, Wallets
-from service.chains.paper.transaction import PaperTransaction, read
+from service.chains.paper.transaction import PaperTransaction, decode_message
 from service.chains.venue import Traded, VenueUnavailableError
 from service.clock import Clock
 from service.domain.failures import FailureCode
@@ -183,7 +183,7 @@ class Ledger:
     async def pending(self) -> list[Arrival]:
         """Return the transactions that wait to be executed, in landing order."""
         return [
-            Arrival(read(row.signature, row.message), row.lands_slot)
+            Arrival(decode_message(row.signature, row.message), row.lands_slot)
             for row in await self._run(_FIND_PENDING)
         ]
 

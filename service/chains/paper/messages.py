@@ -14,7 +14,7 @@ from service.chains.paper.market import Execution
 from service.chains.paper.pool import PaperPool
 from service.chains.paper.pool_json import pool_from_row
 from service.chains.paper.records import Arrival, CommitId, Group, Submission
-from service.chains.paper.transaction import read
+from service.chains.paper.transaction import decode_message
 from service.chains.venue import Traded
 from service.domain.failures import FailureCode
 from service.domain.tokens import Token
@@ -46,8 +46,8 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A command is waiting for the leader."""
+class CommandsWaiting:
+    """Commands wait for the leader."""
 
 
 def encode_commit(commit_id: CommitId, landing: Landing, group: Group) -> bytes:
@@ -80,34 +80,34 @@ def encode_submitted(submissions: Sequence[Submission], arrivals: Sequence[Arriv
     )
 
 
-def encode_asked() -> bytes:
-    """Encode that a command is waiting."""
+def encode_commands_waiting() -> bytes:
+    """Encode that commands wait."""
     return orjson.dumps({"asked": True})
 
 
-def decode(message: bytes) -> Commit | Submitted | Asked:
+def decode(message: bytes) -> Commit | Submitted | CommandsWaiting:
     """Decode a message.
 
     Raises:
         ValueError, TypeError, LookupError: It is malformed.
     """
-    told = orjson.loads(message)
-    if "submitted" in told:
+    fields = orjson.loads(message)
+    if "submitted" in fields:
         return Submitted(
-            [Arrival(read(signature, text), slot) for signature, text, slot in told["submitted"]]
+            [Arrival(decode_message(signature, text), slot) for signature, text, slot in fields["submitted"]]
         )
-    if "asked" in told:
-        return Asked()
+    if "asked" in fields:
+        return CommandsWaiting()
     return Commit(
-        CommitId(*told["commit_id"]),
-        Landing(*told["landing"]),
-        [pool_from_row(row) for row in (*told["pools"], *told["opened"])],
+        CommitId(*fields["commit_id"]),
+        Landing(*fields["landing"]),
+        [pool_from_row(row) for row in (*fields["pools"], *fields["opened"])],
         [
             Execution(signature, amount_in, amount_out, failure and FailureCode(failure))
-            for signature, amount_in, amount_out, failure in told["executions"]
+            for signature, amount_in, amount_out, failure in fields["executions"]
         ],
-        [Traded(*each) for each in told["traded"]],
-        told["gone"],
-        [Token(*each) for each in told["tokens"]],
-        {command_id: Verdict(answer) for command_id, answer in told["answers"].items()},
+        [Traded(*each) for each in fields["traded"]],
+        fields["gone"],
+        [Token(*each) for each in fields["tokens"]],
+        {command_id: Verdict(answer) for command_id, answer in fields["answers"].items()},
     )

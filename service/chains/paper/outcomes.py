@@ -15,29 +15,29 @@ class Outcomes(Generic[Outcome]):
         self._waiters: dict[str, list[asyncio.Future[Outcome]]] = {}
         self._recent: dict[str, Outcome] = {}
 
-    async def wait(self, asked: str, timeout_s: float) -> Outcome | None:
-        """Wait for the outcome of an id; None after the time-out."""
-        if asked in self._recent:
-            return self._recent[asked]
+    async def wait(self, key: str, timeout_s: float) -> Outcome | None:
+        """Wait for the outcome of a signature or a command's id; None after the time-out."""
+        if key in self._recent:
+            return self._recent[key]
         waiter: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(asked, []).append(waiter)
+        self._waiters.setdefault(key, []).append(waiter)
         try:
             async with asyncio.timeout(timeout_s):
                 return await waiter
         except TimeoutError:
             return None
         finally:
-            waiters = self._waiters.get(asked)
+            waiters = self._waiters.get(key)
             if waiters is not None:
                 waiters.remove(waiter)
                 if not waiters:
-                    del self._waiters[asked]
+                    del self._waiters[key]
 
-    def tell(self, asked: str, outcome: Outcome) -> None:
-        """Deliver a final outcome."""
-        self._recent[asked] = outcome
+    def deliver(self, key: str, outcome: Outcome) -> None:
+        """Deliver a final outcome to the callers that wait for it."""
+        self._recent[key] = outcome
         if len(self._recent) > _RECENT:
             del self._recent[next(iter(self._recent))]
-        for waiter in self._waiters.get(asked, ()):
+        for waiter in self._waiters.get(key, ()):
             if not waiter.done():
                 waiter.set_result(outcome)

@@ -86,7 +86,7 @@ class Signer:
 def decode(signed: SignedTransaction) -> PaperTransaction:
     """Decode a signed transaction: 64 bytes of signature, then the swap."""
     signature = Signature.from_bytes(signed.raw[: Signature.LENGTH])
-    return read(str(signature), signed.raw[Signature.LENGTH :])
+    return decode_message(str(signature), signed.raw[Signature.LENGTH :])
 
 
 def message_of(signed: SignedTransaction) -> str:
@@ -94,8 +94,8 @@ def message_of(signed: SignedTransaction) -> str:
     return signed.raw[Signature.LENGTH :].decode()
 
 
-def read(signature: str, message: bytes | str) -> PaperTransaction:
-    """Decode the swap of a message and its signature."""
+def decode_message(signature: str, message: bytes | str) -> PaperTransaction:
+    """Decode the swap of a signed message."""
     fields = orjson.loads(message)
     paths = tuple(
         PathSwap(path["amount"], tuple((pool, sold, bought) for pool, sold, bought in path["legs"]))

@@ -119,7 +119,7 @@ class PaperVenue:
                 group_limit=settings.group_limit,
                 longest_delay_ms=settings.execution_delay_ms.high,
             ),
-            on_change=self._tell_of,
+            on_change=self._notify,
         )
         await chain.start()
         self._chain = chain
@@ -180,7 +180,7 @@ class PaperVenue:
         """Register a callback for changes of the market."""
         self._callbacks.append(callback)
 
-    def _tell_of(self, change: MarketChange) -> None:
+    def _notify(self, change: MarketChange) -> None:
         for callback in self._callbacks:
             callback(change)
 

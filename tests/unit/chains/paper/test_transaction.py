@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from solders.signature import Signature
 
-from service.chains.paper.transaction import PathSwap, Signer, decode, message_of, read
+from service.chains.paper.transaction import PathSwap, Signer, decode, decode_message, message_of
 from service.chains.venue import Swap
 from service.domain.amounts import U64_MAX
 from service.domain.quote import Dex, Leg, Path, Route, SwapMode
@@ -43,7 +43,7 @@ def test_a_signed_transaction_is_parsed_into_its_swap(
         PathSwap(fixed[0], ((FIRST.pool_id, "SOL", "USDC"), (SECOND.pool_id, "USDC", "JUP"))),
         PathSwap(fixed[1], ((DIRECT.pool_id, "SOL", "JUP"),)),
     )
-    assert read(signed.id, message_of(signed)) == transaction
+    assert decode_message(signed.id, message_of(signed)) == transaction
 
 
 def test_an_attempts_id_is_the_signature_of_its_bytes_in_base58() -> None:
