@@ -39,6 +39,6 @@ class TokenLearner:
         if not unknown:
             return
         try:
-            await self.venue.learn(unknown)
+            await self.venue.fetch_tokens(unknown)
         except VenueUnavailableError as error:
             raise ServiceUnavailableError("The market cannot be reached; try again.") from error

@@ -86,7 +86,7 @@ class MarketRoutes:
         await self.learn(request.query)
         query = load_query(request, POOL_QUERY)
         await self._catch_up()
-        slot, views = self.venue.survey()
+        slot, views = self.venue.all_views()
         shown = (
             pool_json(view)
             for view in views

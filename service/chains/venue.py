@@ -72,13 +72,13 @@ class MarketChange:
     """A change of the market: the changed pools' ids (new and removed ones included), and the volume.
 
     If ``complete`` is false, earlier changes were missed; read their volume with ``traded_since``.
-    ``came_or_went`` are the pools that were added or removed.
+    ``added_or_removed`` are the new and the removed pools.
     """
 
     pool_ids: frozenset[str]
     traded: tuple[Traded, ...]
     complete: bool = True
-    came_or_went: tuple[PoolRef, ...] = ()
+    added_or_removed: tuple[PoolRef, ...] = ()
 
 
 OnMarketChange = Callable[[MarketChange], None]
@@ -119,7 +119,7 @@ class MarketData(Protocol):
         """
         ...
 
-    def known(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:
+    def local_snapshots(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:
         """Return the local state of pools, without I/O; removed pools are left out."""
         ...
 
@@ -143,8 +143,8 @@ class MarketData(Protocol):
         """
         ...
 
-    def survey(self) -> tuple[int, Iterable[PoolView]]:
-        """Return the slot, and an iterator over the local state of every pool, ordered by id."""
+    def all_views(self) -> tuple[int, Iterable[PoolView]]:
+        """Return the slot, and an iterator over the views of all pools from local state, ordered by id."""
         ...
 
     def views(self, pools: Sequence[PoolRef]) -> Sequence[PoolView]:
@@ -155,7 +155,7 @@ class MarketData(Protocol):
         """Return the tokens that some pool trades, from local state."""
         ...
 
-    async def learn(self, names: Collection[str]) -> None:
+    async def fetch_tokens(self, names: Collection[str]) -> None:
         """Fetch the tokens with these symbols or mints, and the pools of tokens that were unknown here.
 
         Raises:

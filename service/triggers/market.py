@@ -37,7 +37,7 @@ class MarketView:
         self._arrived: list[Traded] | None = None
         self._changed: set[str] = set()
         self._look_again: set[Pair] = set()
-        self._came_or_went: list[PoolRef] = []
+        self._added_or_removed: list[PoolRef] = []
         self._missed = False
         self._next_past = 0.0
         self._pools_of: dict[Pair, frozenset[str]] = {}
@@ -59,10 +59,10 @@ class MarketView:
             VenueUnavailableError: The venue is unavailable.
         """
         await self.read_past()
-        _slot, views = self._venue.survey()
+        _slot, views = self._venue.all_views()
         self._changed = {view.pool.id for view in views}
         self._pools_of.clear()
-        self._came_or_went.clear()
+        self._added_or_removed.clear()
 
     async def read_past(self) -> None:
         """Read the trades of the last hour.
@@ -96,9 +96,9 @@ class MarketView:
         """
         self._missed = self._missed or not change.complete
         self._changed |= change.pool_ids
-        for pool in change.came_or_went:
+        for pool in change.added_or_removed:
             if watching:
-                self._came_or_went.append(pool)
+                self._added_or_removed.append(pool)
             # Trades in an earlier pool with this id do not count for this one.
             self._tapes.pop(pool.id, None)
         if self._arrived is not None:
@@ -115,10 +115,10 @@ class MarketView:
 
     def pop_changed(self, pairs: Collection[Pair]) -> tuple[set[Pair], set[Pair]]:
         """Return the pairs that changed since the last call, and those whose set of pools has changed."""
-        came_or_went, self._came_or_went = self._came_or_went, []
+        added_or_removed, self._added_or_removed = self._added_or_removed, []
         changed, self._changed = self._changed, set()
         again, self._look_again = self._look_again, set()
-        served = _served(came_or_went, pairs) if came_or_went else set()
+        served = _served(added_or_removed, pairs) if added_or_removed else set()
         if len(self._pools_of) > 2 * len(pairs) + _SPARE_PAIRS:
             self._pools_of.clear()
         for pair in served:
@@ -150,7 +150,7 @@ class MarketView:
         return marginal_price(*pair, self._snapshots(pair))
 
     def _snapshots(self, pair: Pair) -> list[Snapshot]:
-        return list(self._venue.known(pools_for(self._venue, *pair)))
+        return list(self._venue.local_snapshots(pools_for(self._venue, *pair)))
 
     def _pools(self, pair: Pair) -> frozenset[str]:
         pools = self._pools_of.get(pair)

@@ -151,7 +151,7 @@ class Venue:
     def snapshot(self, pools: Sequence[PoolRef]) -> Awaitable[Sequence[Snapshot]]:  # noqa: ARG002
         return self._call("snapshot", None)
 
-    def known(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:  # noqa: ARG002
+    def local_snapshots(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:  # noqa: ARG002
         return [_POOL]
 
     async def refresh(self) -> bool:
@@ -163,7 +163,7 @@ class Venue:
     async def traded_since(self, seconds: int) -> Sequence[Traded]:  # noqa: ARG002
         return []
 
-    def survey(self) -> tuple[int, Sequence[PoolView]]:
+    def all_views(self) -> tuple[int, Sequence[PoolView]]:
         return self._process.harness.chain.slot, []
 
     def views(self, _pools: Sequence[PoolRef]) -> Sequence[PoolView]:
@@ -172,7 +172,7 @@ class Venue:
     def tokens(self) -> Sequence[Token]:
         return []
 
-    async def learn(self, names: Collection[str]) -> None:
+    async def fetch_tokens(self, names: Collection[str]) -> None:
         pass
 
     async def prepare(self, swap: Swap) -> SignedTransaction:

@@ -136,7 +136,7 @@ async def test_the_market_keeps_its_seed(servers: TestServers, caplog: pytest.Lo
 
 
 async def test_each_dex_has_pools_of_its_programs(rig: Rig) -> None:
-    programs = {(view.pool.dex, view.program) for view in rig.venue.survey()[1]}
+    programs = {(view.pool.dex, view.program) for view in rig.venue.all_views()[1]}
     assert programs == {
         (Dex.RAYDIUM, "raydium_cpmm"),
         (Dex.RAYDIUM, "raydium_amm_v4"),

@@ -67,8 +67,8 @@ class TradingDesk:
         return await self.stand.venue.outcome(attempt, _PATIENCE_S)
 
     def pools(self) -> dict[str, PoolView]:
-        """Return every pool of the survey by id."""
-        return {view.pool.id: view for view in self.stand.venue.survey()[1]}
+        """Return the view of every pool by id."""
+        return {view.pool.id: view for view in self.stand.venue.all_views()[1]}
 
     def amounts(self) -> dict[str, tuple[int, int]]:
         """Return the reserves of every pool."""
@@ -135,7 +135,7 @@ async def test_a_snapshot_has_the_state_of_each_pool_in_order(desk: TradingDesk)
 
 async def test_the_survey_shows_every_pool_that_can_be_traded(desk: TradingDesk) -> None:
     shown = desk.pools()
-    slot, _views = desk.stand.venue.survey()
+    slot, _views = desk.stand.venue.all_views()
     assert slot > 0
     for ref in desk.direct():
         view = shown[ref.id]
@@ -194,7 +194,7 @@ async def test_preparing_signs_without_sending(desk: TradingDesk, mode: SwapMode
     assert (attempt.maximum_in, attempt.minimum_out) == limits
     assert attempt.dex == route.dex
     assert attempt.raw
-    assert attempt.last_valid_slot >= desk.stand.venue.survey()[0]
+    assert attempt.last_valid_slot >= desk.stand.venue.all_views()[0]
     assert (await desk.stand.venue.status(attempt)).state is TransactionState.UNKNOWN
     assert desk.pools() == before
 
@@ -312,7 +312,7 @@ async def test_expired_is_final_and_a_late_submit_does_not_land(
         desk = TradingDesk(stand, Clock())
         attempt = await desk.good()
         async with asyncio.timeout(_PATIENCE_S):
-            while stand.venue.survey()[0] <= attempt.last_valid_slot:  # noqa: ASYNC110 - a chain's time
+            while stand.venue.all_views()[0] <= attempt.last_valid_slot:  # noqa: ASYNC110 - a chain's time
                 await asyncio.sleep(0.005)
         expired = await stand.venue.status(attempt)
         assert expired == TransactionStatus(TransactionState.EXPIRED)
@@ -328,7 +328,7 @@ async def test_an_attempt_submitted_too_late_expires(kind: StandKind, servers: T
         desk = TradingDesk(stand, Clock())
         attempt = await desk.good()
         async with asyncio.timeout(_PATIENCE_S):
-            while stand.venue.survey()[0] <= attempt.last_valid_slot + 1:  # noqa: ASYNC110 - a chain's time
+            while stand.venue.all_views()[0] <= attempt.last_valid_slot + 1:  # noqa: ASYNC110 - a chain's time
                 await asyncio.sleep(0.005)
         assert (await stand.venue.submit(attempt)).state is TransactionState.EXPIRED
 

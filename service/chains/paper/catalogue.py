@@ -60,20 +60,20 @@ class Catalogue:
         """
         return await self._refreshes.submit(object())
 
-    async def _refresh_group(self, asked: list[object]) -> list[bool]:
+    async def _refresh_group(self, calls: list[object]) -> list[bool]:
         behind = self.commit_id < await self._ledger.commit_id()
         if behind:
             await self.read()
-        return [behind] * len(asked)
+        return [behind] * len(calls)
 
     async def read(self) -> None:
         """Load the pools of the ledger's latest commit; only those that have changed are read."""
         commit_id, pools, ids = await self._ledger.pools(self.commit_id.sequence if self.pools else -1)
-        await self.learn({token for pool in pools for token in pool.pair})
+        await self.fetch_tokens({token for pool in pools for token in pool.pair})
         missed = commit_id.sequence != self.commit_id.sequence
         self.apply(commit_id, pools, gone=self.pools.keys() - ids, complete=not missed)
 
-    async def learn(self, names: Iterable[str]) -> bool:
+    async def fetch_tokens(self, names: Iterable[str]) -> bool:
         """Read the unknown tokens with these symbols or mints; return whether there were any."""
         tokens = await self._ledger.tokens([name for name in names if find_token(name) is None])
         for token in tokens:
@@ -101,13 +101,13 @@ class Catalogue:
         if commit_id < self.commit_id:
             return
         self.commit_id = commit_id
-        came_or_went = [self._delist(pool_id) for pool_id in gone if pool_id in self.pools]
+        added_or_removed = [self._delist(pool_id) for pool_id in gone if pool_id in self.pools]
         for pool in pools:
             self.pools[pool.id] = pool
             if pool.id not in self._refs:
-                came_or_went.append(self._list(pool))
+                added_or_removed.append(self._list(pool))
         changed = frozenset((*(pool.id for pool in pools), *gone))
-        self._on_change(MarketChange(changed, tuple(traded), complete, tuple(came_or_went)))
+        self._on_change(MarketChange(changed, tuple(traded), complete, tuple(added_or_removed)))
 
     def _list(self, pool: PaperPool) -> PoolRef:
         ref = self._refs[pool.id] = PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b)

@@ -75,8 +75,8 @@ class PaperVenue:
         self._lease = PaperLease(database, leader=clock.new_instance_id(), alone=settings.alone)
         self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms)
         self._commands = CommandQueue(database)
-        self._names = Batcher(
-            self._learn_group, clock=clock, name="paper tokens", key=id, largest=1_000, patient=False
+        self._fetches = Batcher(
+            self._fetch_group, clock=clock, name="paper tokens", key=id, largest=1_000, patient=False
         )
         self._submits = Batcher(
             self._submit_group,
@@ -148,7 +148,7 @@ class PaperVenue:
     async def stop(self) -> None:
         """Stop the chain; another instance, or the next start, executes pending transactions."""
         await self._submits.stop()
-        await self._names.stop()
+        await self._fetches.stop()
         if self._listings is not None:
             await self._listings.stop()
         if self._chain is not None:
@@ -169,7 +169,7 @@ class PaperVenue:
         """Return the pools' current state; with a quote delay, their state after it."""
         delay = self._settings.quote_delay_ms
         if delay.high == 0:
-            return self.known(pools)
+            return self.local_snapshots(pools)
         return self._snapshot_later(pools, self._clock.between(delay.low, delay.high) / 1000)
 
     async def refresh(self) -> bool:
@@ -188,28 +188,28 @@ class PaperVenue:
         """Return the volumes of the last ``seconds``, at most an hour."""
         return await self._ledger.traded_since(seconds)
 
-    def survey(self) -> tuple[int, Iterable[PoolView]]:
+    def all_views(self) -> tuple[int, Iterable[PoolView]]:
         """Return the slot, and an iterator over every pool as last committed, ordered by id."""
         pools = sorted(self.chain.catalogue.pools.values(), key=lambda each: each.id)
         return self._ledger.slot_now(), (self.view(pool) for pool in pools)
 
     def views(self, pools: Sequence[PoolRef]) -> list[PoolView]:
         """Return pools as the API shows them; removed pools are left out."""
-        there = self.chain.catalogue.pools
-        return [self.view(there[pool.id]) for pool in pools if pool.id in there]
+        current = self.chain.catalogue.pools
+        return [self.view(current[pool.id]) for pool in pools if pool.id in current]
 
     def tokens(self) -> Sequence[Token]:
         """Return the tokens that some pool trades."""
         return self.chain.catalogue.tokens
 
-    async def learn(self, names: Collection[str]) -> None:
+    async def fetch_tokens(self, names: Collection[str]) -> None:
         """Fetch the tokens with these symbols or mints, and the pools of tokens that were unknown here."""
-        await self._names.submit(names)
+        await self._fetches.submit(names)
 
-    async def _learn_group(self, asked: list[Collection[str]]) -> list[None]:
-        if await self.chain.catalogue.learn({name for names in asked for name in names}):
+    async def _fetch_group(self, groups: list[Collection[str]]) -> list[None]:
+        if await self.chain.catalogue.fetch_tokens({name for names in groups for name in names}):
             await self.chain.catalogue.refresh()
-        return [None] * len(asked)
+        return [None] * len(groups)
 
     async def list_pool(self, wanted: NewPool) -> PaperPool:
         """List a pool in the running market; see ``Listings.list_pool``."""
@@ -236,15 +236,15 @@ class PaperVenue:
             pool.opened_slot * self._settings.slot_ms / 1000,
         )
 
-    def known(self, pools: Sequence[PoolRef]) -> list[Snapshot]:
+    def local_snapshots(self, pools: Sequence[PoolRef]) -> list[Snapshot]:
         """Return pools as last committed; removed pools are left out."""
         now = self._now()
-        there = self.chain.catalogue.pools
-        return [Snapshot(pool, there[pool.id].state, now) for pool in pools if pool.id in there]
+        current = self.chain.catalogue.pools
+        return [Snapshot(pool, current[pool.id].state, now) for pool in pools if pool.id in current]
 
     async def _snapshot_later(self, pools: Sequence[PoolRef], delay_s: float) -> list[Snapshot]:
         await self._clock.sleep(delay_s)
-        return self.known(pools)
+        return self.local_snapshots(pools)
 
     def _now(self) -> ChainTime:
         slot = self._ledger.slot_now()

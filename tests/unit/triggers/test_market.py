@@ -45,7 +45,7 @@ async def test_missed_changes_are_read_at_most_once_a_second() -> None:
 def test_unread_changes_do_not_accumulate() -> None:
     view = MarketView(cast("Venue", Past()), ManualClock(), RouteLimits())
     pool = PoolRef("pool", Dex.RAYDIUM, "SOL", "USDC")
-    came = MarketChange(frozenset({"pool"}), (), came_or_went=(pool,))
+    came = MarketChange(frozenset({"pool"}), (), added_or_removed=(pool,))
     for _ in range(10):
         view.apply(came, watching=False)
     assert view.pop_changed([("SOL", "USDC")])[1] == set()

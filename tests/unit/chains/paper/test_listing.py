@@ -220,8 +220,8 @@ def test_a_pool_is_quoted_from_listing_to_delisting() -> None:
     known.commit(gone=(pool.id, "never heard of"))
     assert known.catalogue.refs("JUP", "SOL") == ()
     assert (known.catalogue.tokens, known.catalogue.pools) == ([], {})
-    came_or_went = [[each.id for each in change.came_or_went] for change in known.told]
-    assert came_or_went == [[pool.id], [], [other.id], [other.id], [pool.id]]
+    added_or_removed = [[each.id for each in change.added_or_removed] for change in known.told]
+    assert added_or_removed == [[pool.id], [], [other.id], [other.id], [pool.id]]
 
 
 def test_an_earlier_commit_changes_nothing() -> None:
