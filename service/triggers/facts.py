@@ -65,10 +65,10 @@ class VolumeTape:
 
     def _cut(self, second: int) -> None:
         # One more second than the longest window, which may begin within that second.
-        gone = bisect_left(self._seconds, second - LONGEST_VOLUME_S - 1, lo=1) - 1
-        if gone >= _CUT_AT:
+        expired = bisect_left(self._seconds, second - LONGEST_VOLUME_S - 1, lo=1) - 1
+        if expired >= _CUT_AT:
             for column in (self._seconds, self._sums_a, self._sums_b):
-                del column[:gone]
+                del column[:expired]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from service.triggers.facts import PairPools, VolumeTape, facts_of
 
 _DOLLAR = "USDC"
 _SPARE_PAIRS = 100
-_PAST_EVERY_S = 1.0
+_LOAD_EVERY_S = 1.0
 
 
 class MarketView:
@@ -36,21 +36,21 @@ class MarketView:
         # Trades received while past trades are being read.
         self._arrived: list[Traded] | None = None
         self._changed: set[str] = set()
-        self._look_again: set[Pair] = set()
+        self._marked: set[Pair] = set()
         self._added_or_removed: list[PoolRef] = []
-        self._missed = False
-        self._next_past = 0.0
+        self._trades_missed = False
+        self._next_load = 0.0
         self._pools_of: dict[Pair, frozenset[str]] = {}
 
     @property
     def changed(self) -> bool:
         """Whether there are changes that ``pop_changed`` has not returned yet."""
-        return bool(self._changed or self._look_again)
+        return bool(self._changed or self._marked)
 
     @property
-    def missed(self) -> bool:
-        """Whether trades were missed and ``read_past`` may read them now, at most once per second."""
-        return self._missed and self._clock.monotonic() >= self._next_past
+    def must_load_trades(self) -> bool:
+        """Whether trades were missed and ``load_trades`` may read them now, at most once per second."""
+        return self._trades_missed and self._clock.monotonic() >= self._next_load
 
     async def begin(self) -> None:
         """Load the market; ``apply`` must receive its changes from before this call on.
@@ -58,34 +58,34 @@ class MarketView:
         Raises:
             VenueUnavailableError: The venue is unavailable.
         """
-        await self.read_past()
+        await self.load_trades()
         _slot, views = self._venue.all_views()
         self._changed = {view.pool.id for view in views}
         self._pools_of.clear()
         self._added_or_removed.clear()
 
-    async def read_past(self) -> None:
+    async def load_trades(self) -> None:
         """Read the trades of the last hour.
 
         Raises:
             VenueUnavailableError: The venue is unavailable.
         """
-        self._missed = False
+        self._trades_missed = False
         # The result may have eighty thousand rows.
-        self._next_past = self._clock.monotonic() + _PAST_EVERY_S
+        self._next_load = self._clock.monotonic() + _LOAD_EVERY_S
         arrived: list[Traded] = []
         self._arrived = arrived
         try:
-            past = await self._venue.traded_since(LONGEST_VOLUME_S)
+            loaded = await self._venue.traded_since(LONGEST_VOLUME_S)
         except BaseException:
-            self._missed = True
+            self._trades_missed = True
             raise
         finally:
             self._arrived = None
-        known = {(traded.pool_id, traded.second) for traded in past}
+        known = {(traded.pool_id, traded.second) for traded in loaded}
         since = [traded for traded in arrived if (traded.pool_id, traded.second) not in known]
         self._tapes.clear()
-        self._note(sorted([*past, *since], key=lambda traded: traded.second))
+        self._add_volumes(sorted([*loaded, *since], key=lambda traded: traded.second))
 
     def apply(self, change: MarketChange, *, watching: bool) -> None:
         """Record a change.
@@ -94,7 +94,7 @@ class MarketView:
             change: The change, as reported by the venue.
             watching: Whether ``pop_changed`` is being called; if not, pool changes would only accumulate.
         """
-        self._missed = self._missed or not change.complete
+        self._trades_missed = self._trades_missed or not change.complete
         self._changed |= change.pool_ids
         for pool in change.added_or_removed:
             if watching:
@@ -103,28 +103,28 @@ class MarketView:
             self._tapes.pop(pool.id, None)
         if self._arrived is not None:
             self._arrived.extend(change.traded)
-        self._note(change.traded)
+        self._add_volumes(change.traded)
 
-    def _note(self, trades: Iterable[Traded]) -> None:
+    def _add_volumes(self, trades: Iterable[Traded]) -> None:
         for traded in trades:
             self._tapes[traded.pool_id].add(traded.second, traded.volume_a, traded.volume_b)
 
-    def look_again(self, pair: Pair) -> None:
+    def mark_changed(self, pair: Pair) -> None:
         """Mark a pair as changed."""
-        self._look_again.add(pair)
+        self._marked.add(pair)
 
     def pop_changed(self, pairs: Collection[Pair]) -> tuple[set[Pair], set[Pair]]:
         """Return the pairs that changed since the last call, and those whose set of pools has changed."""
         added_or_removed, self._added_or_removed = self._added_or_removed, []
         changed, self._changed = self._changed, set()
-        again, self._look_again = self._look_again, set()
-        served = _served(added_or_removed, pairs) if added_or_removed else set()
+        marked, self._marked = self._marked, set()
+        affected = _affected(added_or_removed, pairs) if added_or_removed else set()
         if len(self._pools_of) > 2 * len(pairs) + _SPARE_PAIRS:
             self._pools_of.clear()
-        for pair in served:
+        for pair in affected:
             self._pools_of.pop(pair, None)
-        moved = {pair for pair in pairs if pair in again or not changed.isdisjoint(self._pools(pair))}
-        return moved | served, served
+        moved = {pair for pair in pairs if pair in marked or not changed.isdisjoint(self._pools(pair))}
+        return moved | affected, affected
 
     def prices(self, pair: Pair) -> MarketPrices:
         """Return a pair's current prices."""
@@ -160,7 +160,7 @@ class MarketView:
         return pools
 
 
-def _served(pools: Iterable[PoolRef], pairs: Iterable[Pair]) -> set[Pair]:
+def _affected(pools: Iterable[PoolRef], pairs: Iterable[Pair]) -> set[Pair]:
     """Return the pairs whose routes may use these pools, directly or through a hub."""
     direct: set[frozenset[str]] = set()
     ends: set[str] = set()

@@ -61,10 +61,10 @@ class Matcher:
         """Match the pairs whose market has changed, and orders whose ``not_before`` has passed."""
         await self.match_orders(self._orders.limits.admit(self._clock.database_time()))
         pairs = {*self._orders.limits.pairs, *self._orders.snipers.pairs}
-        changed, other_pools = self._market.pop_changed(pairs)
+        changed, pools_changed = self._market.pop_changed(pairs)
         for pair in changed:
             await self._pace.yield_to_loop()
-            if pair in other_pools:
+            if pair in pools_changed:
                 self._orders.limits.reset(pair)
             await self._match_limits(pair)
         now = self._clock.monotonic()
@@ -78,7 +78,7 @@ class Matcher:
             await self._match_snipers(pair)
 
     async def match_orders(self, limits: Sequence[RestingLimit]) -> None:
-        """Match single orders that were added to the book since their market last changed."""
+        """Match single orders that were added to the book after their market last changed."""
         firing: list[Fired] = []
         by_pair: dict[Pair, list[RestingLimit]] = {}
         for limit in limits:

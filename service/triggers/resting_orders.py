@@ -84,28 +84,28 @@ class RestingOrders:
 
     def apply(self, steps: Iterable[Committed]) -> bool:
         """Apply committed steps; return whether there are orders to load."""
-        news = False
+        must_load = False
         for step in steps:
             if step.entry["status"] == Status.OPEN:
                 self._to_load.add(step.order_id)
                 self._firing.discard(step.order_id)
-                news = True
+                must_load = True
             else:
                 self._forget(step.order_id)
-        return news
+        return must_load
 
     async def load_changed(self) -> AsyncGenerator[list[RestingLimit], None]:
         """Load the changed orders; yields the limit orders that are new and may fire now."""
         if self._clock.monotonic() >= self._next_comparison:
             await self._compare()
         # Orders that change during this loop are loaded in the next turn, so that other work is not delayed.
-        left, self._to_load = [*self._to_load], set()
-        for start in range(0, len(left), _READ_LIMIT):
-            some = left[start : start + _READ_LIMIT]
-            there = await self._resting.get(some)
-            for order_id in {*some}.difference(order.order_id for order in there):
+        order_ids, self._to_load = [*self._to_load], set()
+        for start in range(0, len(order_ids), _READ_LIMIT):
+            batch = order_ids[start : start + _READ_LIMIT]
+            found = await self._resting.get(batch)
+            for order_id in {*batch}.difference(order.order_id for order in found):
                 self._forget(order_id)
-            added = await self._add_all(there)
+            added = await self._add_all(found)
             yield [order for order in added if order.not_before <= self._clock.database_time()]
 
     def begin_firing(self, order_ids: set[str]) -> None:
@@ -154,7 +154,7 @@ class RestingOrders:
     def _add_sniper(self, order: RestingOrder) -> None:
         try:
             if self.snipers.add(order):
-                self._market.look_again((order.token_in, order.token_out))
+                self._market.mark_changed((order.token_in, order.token_out))
         except ConditionError:
             # Validated when placed; if this version of the service cannot parse them, other orders continue.
             log.exception("triggers: cannot parse the conditions of order %s", order.order_id)

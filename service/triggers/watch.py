@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _CHECK_LEASE_EVERY_S = 1.0
 # Changes of the market within this time are matched together.
-_LOOK_EVERY_S = 0.05
+_MATCH_EVERY_S = 0.05
 _PAUSE_AFTER_FAULT_S = 0.5
 
 
@@ -59,9 +59,9 @@ class Triggers:
         self._orders = RestingOrders(resting, market, clock, pace)
         self._matcher = Matcher(self._orders, market, resting, queue, clock, pace, slot_ms=slot_ms)
         self._watching = False
-        self._built_for: int | None = None
+        self._built_epoch: int | None = None
         self._changed = asyncio.Event()
-        self._looked_at = 0.0
+        self._matched_at = 0.0
         self._leadership = Leadership(
             lease, clock, name="triggers", retry_s=_CHECK_LEASE_EVERY_S, on_change=self._changed.set
         )
@@ -103,14 +103,14 @@ class Triggers:
                 await self._turn()
             except (UnavailableError, VenueUnavailableError) as error:
                 log.warning("triggers: will rebuild the books (%s)", error, extra={"fault": "triggers"})
-                self._begin_anew()
+                self._discard_books()
                 await self._clock.sleep(_PAUSE_AFTER_FAULT_S)
             except BaseException:
-                self._begin_anew()
+                self._discard_books()
                 raise
 
-    def _begin_anew(self) -> None:
-        """Have the books rebuilt: before a fault, orders may have been removed or missed."""
+    def _discard_books(self) -> None:
+        """Have the books built again: before a fault, orders may have been removed or missed."""
         self._watching = False
 
     async def _turn(self) -> None:
@@ -120,20 +120,20 @@ class Triggers:
             if self._watching:
                 log.warning("triggers: lost the lease, not watching")
             self._watching = False
-        elif epoch != self._built_for or not self._watching:
-            await self._begin(epoch)
+        elif epoch != self._built_epoch or not self._watching:
+            await self._build_books(epoch)
         if self._watching:
-            await self._look()
+            await self._match()
         self._changed.clear()
         await self._wait(self._idle_s() if self._watching else _CHECK_LEASE_EVERY_S)
 
-    async def _begin(self, epoch: int) -> None:
+    async def _build_books(self, epoch: int) -> None:
         """Build the books, while steps and changes are already being recorded.
 
         It stops if the epoch ends: then another instance watches, or the books must be rebuilt.
         """
         self._orders.clear()
-        self._watching, self._built_for = True, epoch
+        self._watching, self._built_epoch = True, epoch
         await self._market.begin()
         began = self._clock.monotonic()
         self._watching = await self._orders.build(lambda: self._leadership.epoch == epoch)
@@ -141,19 +141,19 @@ class Triggers:
             took_s = self._clock.monotonic() - began
             log.info("triggers: watching for %d orders, read in %.1f s", self.resting, took_s)
 
-    async def _look(self) -> None:
+    async def _match(self) -> None:
         """Bring the books and the market up to date, and match the changes."""
         async with aclosing(self._orders.load_changed()) as loaded:
             async for limits in loaded:
                 await self._matcher.match_orders(limits)
-        if self._market.missed:
-            await self._market.read_past()
-        self._looked_at = self._clock.monotonic()
+        if self._market.must_load_trades:
+            await self._market.load_trades()
+        self._matched_at = self._clock.monotonic()
         await self._matcher.match()
 
     def _idle_s(self) -> float:
         """Return how long there is nothing to do, unless something changes."""
-        if self._orders.behind or self._market.changed or self._leadership.epoch != self._built_for:
+        if self._orders.behind or self._market.changed or self._leadership.epoch != self._built_epoch:
             return 0
         idle_s = self._orders.next_comparison - self._clock.monotonic()
         if self._orders.snipers.pairs:
@@ -168,4 +168,4 @@ class Triggers:
                 await self._changed.wait()
         except TimeoutError:
             pass
-        await self._clock.sleep(self._looked_at + _LOOK_EVERY_S - self._clock.monotonic())
+        await self._clock.sleep(self._matched_at + _MATCH_EVERY_S - self._clock.monotonic())
