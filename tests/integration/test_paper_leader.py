@@ -104,7 +104,7 @@ def gains(servers: TestServers) -> dict[str, int]:
 @pytest.fixture
 def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disable polling of the ledger: instances learn of changes from messages only."""
-    monkeypatch.setattr(chain, "_LOOK_EVERY_S", 3_600.0)
+    monkeypatch.setattr(chain, "_CHECK_EVERY_S", 3_600.0)
 
 
 # --- followers

@@ -27,7 +27,7 @@ from service.redis.link import RedisLink
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 1.0
+_CHECK_EVERY_S = 1.0
 _PAUSE_AFTER_FAULT_S = 0.2
 _FORGET_EVERY_S = 60.0
 
@@ -70,7 +70,7 @@ class Chain:
             clock,
             name="paper chain",
             retry_s=_PAUSE_AFTER_FAULT_S,
-            on_change=self._look_now,
+            on_change=self._check_now,
             progress=lambda: self._progressed_at,
         )
         self.catalogue = Catalogue(ledger, clock, on_change)
@@ -80,7 +80,7 @@ class Chain:
             link,
             deployment,
             clock,
-            on_missed=self._look_now,
+            on_missed=self._check_now,
             on_submitted=self._push,
             on_commands=self._execute_commands,
         )
@@ -89,7 +89,7 @@ class Chain:
         # Set while this instance leads.
         self._leader: Leader | None = None
         self._changed = asyncio.Event()
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._next_forgetting = 0.0
         self._progressed_at = 0.0
         """When the leader last completed work."""
@@ -104,7 +104,7 @@ class Chain:
             await self._leadership.check()
         except UnavailableError as error:
             raise VenueUnavailableError(str(error)) from error
-        await self._look()
+        await self._check()
         self.announcements.start()
         self._leadership.start()
         self._executor.start()
@@ -166,31 +166,31 @@ class Chain:
             try:
                 await self._turn()
             except EpochOverError:
-                self._begin_anew()
+                self._abandon_epoch()
             except VenueUnavailableError as error:
                 log.warning(
                     "paper chain: PostgreSQL is unavailable (%s)", error, extra={"fault": "postgresql"}
                 )
                 # The outcome of the last commit is unknown.
-                self._begin_anew()
+                self._abandon_epoch()
                 await self._clock.sleep(_PAUSE_AFTER_FAULT_S)
             except Exception:
-                self._begin_anew()
+                self._abandon_epoch()
                 raise
 
-    def _begin_anew(self) -> None:
+    def _abandon_epoch(self) -> None:
         """Abandon this epoch, so that nothing more can be committed in it."""
         leader, self._leader = self._leader, None
         if leader is not None:
             self._leadership.abandon(leader.epoch)
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     async def _turn(self) -> None:
         """Execute everything due in this slot, or wait until something is due."""
         self._changed.clear()
-        if self._clock.monotonic() >= self._next_look:
-            await self._look()
-        wait_s = self._next_look - self._clock.monotonic()
+        if self._clock.monotonic() >= self._next_check:
+            await self._check()
+        wait_s = self._next_check - self._clock.monotonic()
         if self._leader is not None:
             executed = await self._leader.turn()
             self._progressed_at = self._clock.monotonic()
@@ -203,9 +203,9 @@ class Chain:
         except TimeoutError:
             pass
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         """Lead or follow, according to the lease, and load whatever was missed."""
-        self._next_look = self._clock.monotonic() + _LOOK_EVERY_S
+        self._next_check = self._clock.monotonic() + _CHECK_EVERY_S
         epoch = self._leadership.epoch
         if self._leader is not None and self._leader.epoch != epoch:
             log.info("paper chain: the epoch is over")
@@ -215,7 +215,7 @@ class Chain:
         elif self._leader is None:
             await self._lead(epoch)
         else:
-            await self._leader.look()
+            await self._leader.load_waiting()
             await self._forget()
             self._progressed_at = self._clock.monotonic()
 
@@ -247,7 +247,7 @@ class Chain:
             await self._ledger.forget_volumes(VOLUMES_KEPT_S)
             await self._commands.forget()
 
-    def _look_now(self) -> None:
-        """Check the ledger now: something may have been missed, or the leader has changed."""
-        self._next_look = 0.0
+    def _check_now(self) -> None:
+        """Check the lease and the ledger now: something may have been missed, or the leader has changed."""
+        self._next_check = 0.0
         self._changed.set()

@@ -112,19 +112,20 @@ class Leader:
         self._on_final = on_final
         self._commands_wait = False
         # How many commands to execute one at a time, after PostgreSQL rejected them as a group.
-        self._alone = 0
+        self._one_by_one = 0
         self._due: list[_Due] = []
-        self._known: set[str] = set()
+        # The signatures of the transactions that are queued or being executed.
+        self._queued: set[str] = set()
         self._arrivals = 0
         self.market = self._market_of({})
         """The market, ahead of its next commit."""
 
     async def begin(self) -> None:
         """Load the market, and the waiting transactions and commands, from the ledger."""
-        await self._begin_anew()
-        await self.look()
+        await self._reload_market()
+        await self.load_waiting()
 
-    async def look(self) -> None:
+    async def load_waiting(self) -> None:
         """Load waiting transactions and commands from the ledger, since messages may have been lost."""
         self._commands_wait = True
         self.push(await self._ledger.pending())
@@ -157,18 +158,18 @@ class Leader:
         return await self._execute(slot, group, commands, known)
 
     def push(self, arrivals: Iterable[Arrival]) -> None:
-        """Queue transactions that wait in the ledger; known ones are ignored."""
+        """Queue transactions that wait in the ledger; those already queued are ignored."""
         latest = self._ledger.slot_now() + self._settings.longest_delay_ms // self._settings.slot_ms + 2
         for arrival in arrivals:
-            if arrival.transaction.signature in self._known:
+            if arrival.transaction.signature in self._queued:
                 continue
-            self._known.add(arrival.transaction.signature)
+            self._queued.add(arrival.transaction.signature)
             self._arrivals += 1
             # The maximum bounds the wait of a transaction whose slot lies too far in the future.
             slot = min(arrival.lands_slot, latest)
             heapq.heappush(self._due, _Due(slot, self._arrivals, arrival))
 
-    async def _begin_anew(self) -> None:
+    async def _reload_market(self) -> None:
         """Reload the market from the ledger; only changed pools are read."""
         await self._catalogue.read()
         self.market = self._market_of(await self._ledger.wallets())
@@ -190,8 +191,8 @@ class Leader:
         if not self._commands_wait:
             return [], []
         self._commands_wait = False
-        limit = 1 if self._alone else _MOST_COMMANDS
-        self._alone = max(self._alone - 1, 0)
+        limit = 1 if self._one_by_one else _MOST_COMMANDS
+        self._one_by_one = max(self._one_by_one - 1, 0)
         commands = await self._commands.waiting(limit)
         # A command that arrives during the read sets the flag again.
         self._commands_wait = self._commands_wait or len(commands) == limit
@@ -257,7 +258,7 @@ class Leader:
 
     def _settled(self, settlement: Settlement, group: Group, pools: Sequence[PaperPool]) -> None:
         for execution in group.executions:
-            self._known.discard(execution.signature)
+            self._queued.discard(execution.signature)
         commit_id = CommitId(self.epoch, settlement.sequence)
         self._on_settled(commit_id, settlement.landing, group, pools)
 
@@ -269,16 +270,16 @@ class Leader:
         error: psycopg2.Error,
     ) -> None:
         """Recover after PostgreSQL rejected a group: one bad row must not block the others."""
-        await self._begin_anew()
+        await self._reload_market()
         if len(group) + len(commands) > 1:
             for arrival in group:
                 await self._execute(slot, [arrival])
-            self._alone, self._commands_wait = len(commands), bool(commands)
+            self._one_by_one, self._commands_wait = len(commands), bool(commands)
             return
         # A transaction is retried with the next check, until it expires.
         for arrival in group:
             log.error("paper chain: cannot commit %s: %s", arrival.transaction.signature, error)
-            self._known.discard(arrival.transaction.signature)
+            self._queued.discard(arrival.transaction.signature)
         for command in commands:
             log.error("paper chain: cannot commit command %s: %s", command.id, error)
             refusal = Group([], {command.id: Verdict.REFUSED}, "[]", "[]", [], [], {}, [])
@@ -294,16 +295,16 @@ class Leader:
         if (await self._ledger.commit_id()).epoch != self.epoch:
             raise EpochOverError
         # Discard the changes in memory.
-        await self._begin_anew()
+        await self._reload_market()
         for transaction in transactions:
-            self._known.discard(transaction.signature)
+            self._queued.discard(transaction.signature)
         self.push(arrival for arrival in group if arrival.transaction.signature not in final)
 
     async def _deliver_final(self, transactions: Sequence[PaperTransaction]) -> set[str]:
         """Deliver the final states of transactions; return the signatures of those that have one."""
         final = set()
         for transaction, status in zip(transactions, await self._ledger.statuses(transactions), strict=True):
-            self._known.discard(transaction.signature)
+            self._queued.discard(transaction.signature)
             if status.final:
                 final.add(transaction.signature)
                 self._on_final(transaction.signature, status)
