@@ -11,12 +11,12 @@ import orjson
 from service.chains.paper import pool_json
 from service.chains.paper.ledger_rows import (
     PENDING,
+    AcceptedRow,
     MarketRow,
     PendingRow,
     PoolRow,
     SettledRow,
     StatusRow,
-    TakenRow,
     TokenRow,
     WalletRow,
     pool_of,
@@ -40,7 +40,7 @@ _FUND_WALLETS = query("paper_fund_wallets")
 _GET_POOLS = query("paper_get_pools", PoolRow)
 _GET_WALLETS = query("paper_get_wallets", WalletRow)
 _READ_LEADER = query("paper_read_leader", CommitId)
-_SUBMIT = query("paper_submit", TakenRow)
+_SUBMIT = query("paper_submit", AcceptedRow)
 _GET_STATUSES = query("paper_get_statuses", StatusRow)
 _REFUSE = query("paper_refuse")
 _FIND_PENDING = query("paper_find_pending", PendingRow)
@@ -141,11 +141,11 @@ class Ledger:
             for t in (submission.transaction,)
         ]
         stored = await self._run(_SUBMIT, {"rows": json_of(rows), "slot_ms": self._slot_ms})
-        taken = {row.signature: row.lands_slot for row in stored}
+        accepted = {row.signature: row.lands_slot for row in stored}
         transactions = [submission.transaction for submission in submissions]
-        others = [t for t in transactions if t.signature not in taken]
+        others = [t for t in transactions if t.signature not in accepted]
         known = dict(zip([t.signature for t in others], await self.statuses(others), strict=True))
-        arrivals = [Arrival(t, taken[t.signature]) for t in transactions if t.signature in taken]
+        arrivals = [Arrival(t, accepted[t.signature]) for t in transactions if t.signature in accepted]
         return [known.get(t.signature, PENDING) for t in transactions], arrivals
 
     async def refuse(self, transaction: PaperTransaction) -> TransactionStatus:

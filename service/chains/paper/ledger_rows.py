@@ -53,7 +53,7 @@ class LeadRow(NamedTuple):
     left_s: float
 
 
-class TakenRow(NamedTuple):
+class AcceptedRow(NamedTuple):
     """A transaction that was accepted."""
 
     signature: str

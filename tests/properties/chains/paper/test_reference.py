@@ -35,7 +35,7 @@ def a_reference(seed: int = 1, variance: Range = VARIANCE) -> Reference:
 def moves_ppm(token: str, steps: int, count: int = 1_000) -> list[Fraction]:
     """Return how far a price moves in so many steps, again and again."""
     reference = a_reference()
-    path = [reference.price(token, SLOT + place * steps * REFERENCE_STEP_SLOTS) for place in range(count)]
+    path = [reference.price(token, SLOT + index * steps * REFERENCE_STEP_SLOTS) for index in range(count)]
     return [Fraction(after - before, before) * PPM for before, after in pairwise(path)]
 
 
