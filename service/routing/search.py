@@ -117,18 +117,18 @@ class _Search:
             return None
         prices = [(yield from _surpluses(self._candidates, best.split.level))]
         while len(self._solved) < SOLVED_MAX:
-            cuts = [Cut(known.values, self._floor(best.split, known.level)) for known in prices]
+            cuts = [Cut(surpluses.values, self._floor(best.split, surpluses.level)) for surpluses in prices]
             chosen = max_sum_set(cuts[-1], self._candidates, self._max_legs, self._solved, cuts[:-1])
             if chosen is None:
                 break
-            if (yield from _settled(prices, chosen)):
+            if (yield from _replace_bounds(prices, chosen)):
                 continue
             found = yield from self._solve_or_completed(chosen, best.split.level)
             if found is None:
                 continue
             if _is_better(found.split, best.split, self._side):
                 best = found
-            if all(known.level != found.split.level for known in prices):
+            if all(surpluses.level != found.split.level for surpluses in prices):
                 prices = prices[1 - _CUTS_KEPT :]
                 prices.append((yield from _surpluses(self._candidates, found.split.level)))
         return best
@@ -186,7 +186,7 @@ class _Surpluses:
         self._is_bound = [not candidate.is_composed for candidate in candidates]
         self.values = values
 
-    def settle(self, indices: Sequence[int]) -> Steps[bool]:
+    def replace_bounds(self, indices: Sequence[int]) -> Steps[bool]:
         """Replace these paths' bounds by their surpluses; return whether there were any bounds."""
         bounds = [index for index in indices if self._is_bound[index]]
         for index in bounds:
@@ -198,11 +198,11 @@ class _Surpluses:
         return bool(bounds)
 
 
-def _settled(prices: Sequence[_Surpluses], indices: Sequence[int]) -> Steps[bool]:
-    settled = False
-    for known in prices:
-        settled |= yield from known.settle(indices)
-    return settled
+def _replace_bounds(prices: Sequence[_Surpluses], indices: Sequence[int]) -> Steps[bool]:
+    replaced = False
+    for surpluses in prices:
+        replaced |= yield from surpluses.replace_bounds(indices)
+    return replaced
 
 
 def _surpluses(candidates: Sequence[Candidate], level: int) -> Steps[_Surpluses]:

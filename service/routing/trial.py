@@ -80,7 +80,7 @@ class Trial:
         if not starts:
             return None
         near = sorted({index for parts in (*starts, *self._singles[:_NEAR]) for index in parts})
-        best = yield from self._moved(min(starts, key=self._total), near)
+        best = yield from self._improved(min(starts, key=self._total), near)
         return self._route(best)
 
     def _quote_singles(self) -> Steps[None]:
@@ -117,7 +117,8 @@ class Trial:
         """Return the two best paths that take the whole amount alone; call ``best`` first."""
         return [self._route(parts) for parts in self._singles[:2]]
 
-    def _moved(self, best: Parts, near: Sequence[int]) -> Steps[Parts]:
+    def _improved(self, best: Parts, near: Sequence[int]) -> Steps[Parts]:
+        """Return better parts, by moving shares between the paths in ``near`` for as long as that helps."""
         most = len(self._costs) + _QUOTES_MAX
         step = self._amount
         total = self._total(best)
