@@ -92,8 +92,8 @@ class Announcements:
         """Apply a commit that this instance has made, and announce it to the others."""
         for token in group.tokens:
             list_token(token)
-        gone = [pool.id for pool in group.closed]
-        self._catalogue.apply(commit_id, pools, gone=gone, traded=group.traded)
+        removed = [pool.id for pool in group.closed]
+        self._catalogue.apply(commit_id, pools, removed=removed, traded=group.traded)
         self._channel.publish(messages.encode_commit(commit_id, landing, group))
         self._deliver(group.executions, landing, group.answers)
 
@@ -116,7 +116,9 @@ class Announcements:
             list_token(token)
         known = self._catalogue.commit_id
         if commit.commit_id == (known.epoch, known.sequence + 1):
-            self._catalogue.apply(commit.commit_id, commit.pools, gone=commit.gone, traded=commit.traded)
+            self._catalogue.apply(
+                commit.commit_id, commit.pools, removed=commit.removed, traded=commit.traded
+            )
         elif commit.commit_id > known:
             self._on_missed()
         # Last, so that a caller that learns of a listing finds the pool.

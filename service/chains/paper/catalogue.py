@@ -71,7 +71,7 @@ class Catalogue:
         commit_id, pools, ids = await self._ledger.pools(self.commit_id.sequence if self.pools else -1)
         await self.fetch_tokens({token for pool in pools for token in pool.pair})
         missed = commit_id.sequence != self.commit_id.sequence
-        self.apply(commit_id, pools, gone=self.pools.keys() - ids, complete=not missed)
+        self.apply(commit_id, pools, removed=self.pools.keys() - ids, complete=not missed)
 
     async def fetch_tokens(self, names: Iterable[str]) -> bool:
         """Read the unknown tokens with these symbols or mints; return whether there were any."""
@@ -85,7 +85,7 @@ class Catalogue:
         commit_id: CommitId,
         pools: Sequence[PaperPool],
         *,
-        gone: Collection[str] = (),
+        removed: Collection[str] = (),
         traded: Sequence[Traded] = (),
         complete: bool = True,
     ) -> None:
@@ -94,19 +94,19 @@ class Catalogue:
         Args:
             commit_id: The commit.
             pools: The changed and new pools; their tokens must be known.
-            gone: Ids of removed pools.
+            removed: Ids of removed pools.
             traded: The volume since the previous commit.
             complete: Whether no commit before it was missed.
         """
         if commit_id < self.commit_id:
             return
         self.commit_id = commit_id
-        added_or_removed = [self._delist(pool_id) for pool_id in gone if pool_id in self.pools]
+        added_or_removed = [self._delist(pool_id) for pool_id in removed if pool_id in self.pools]
         for pool in pools:
             self.pools[pool.id] = pool
             if pool.id not in self._refs:
                 added_or_removed.append(self._list(pool))
-        changed = frozenset((*(pool.id for pool in pools), *gone))
+        changed = frozenset((*(pool.id for pool in pools), *removed))
         self._on_change(MarketChange(changed, tuple(traded), complete, tuple(added_or_removed)))
 
     def _list(self, pool: PaperPool) -> PoolRef:

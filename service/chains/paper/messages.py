@@ -25,7 +25,7 @@ from service.domain.transaction import Landing
 class Commit:
     """A commit of the leader: its executions, their landing, and the changed pools.
 
-    ``gone`` are ids of removed pools; ``tokens`` are new; ``answers`` are the verdicts on commands, by id.
+    ``removed`` are ids of removed pools; ``tokens`` are new; ``answers`` are the verdicts on commands, by id.
     """
 
     commit_id: CommitId
@@ -33,7 +33,7 @@ class Commit:
     pools: list[PaperPool]
     executions: list[Execution]
     traded: list[Traded]
-    gone: list[str]
+    removed: list[str]
     tokens: list[Token]
     answers: dict[str, Verdict]
 

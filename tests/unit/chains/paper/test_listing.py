@@ -201,9 +201,9 @@ class Known:
         self.catalogue = Catalogue(cast("Any", None), ManualClock(), self.told.append)
         self._sequence = 0
 
-    def commit(self, *pools: PaperPool, gone: tuple[str, ...] = ()) -> None:
+    def commit(self, *pools: PaperPool, removed: tuple[str, ...] = ()) -> None:
         self._sequence += 1
-        self.catalogue.apply(CommitId(1, self._sequence), pools, gone=gone)
+        self.catalogue.apply(CommitId(1, self._sequence), pools, removed=removed)
 
 
 def test_a_pool_is_quoted_from_listing_to_delisting() -> None:
@@ -216,8 +216,8 @@ def test_a_pool_is_quoted_from_listing_to_delisting() -> None:
     known.commit(replace(pool, vault_a=1))
     known.commit(other)
     assert [each.dex for each in known.catalogue.refs("JUP", "SOL")] == [Dex.METEORA, Dex.RAYDIUM]
-    known.commit(gone=(other.id,))
-    known.commit(gone=(pool.id, "never heard of"))
+    known.commit(removed=(other.id,))
+    known.commit(removed=(pool.id, "never heard of"))
     assert known.catalogue.refs("JUP", "SOL") == ()
     assert (known.catalogue.tokens, known.catalogue.pools) == ([], {})
     added_or_removed = [[each.id for each in change.added_or_removed] for change in known.told]
@@ -227,7 +227,7 @@ def test_a_pool_is_quoted_from_listing_to_delisting() -> None:
 def test_an_earlier_commit_changes_nothing() -> None:
     known = Known()
     known.commit(a_pool(JUP, SOL))
-    known.catalogue.apply(CommitId(1, 0), [a_pool(JUP, BONK)], gone=[a_pool(JUP, SOL).id])
+    known.catalogue.apply(CommitId(1, 0), [a_pool(JUP, BONK)], removed=[a_pool(JUP, SOL).id])
     assert list(known.catalogue.pools) == [a_pool(JUP, SOL).id]
 
 
@@ -239,14 +239,14 @@ def test_the_oldest_tokens_without_pools_are_removed(monkeypatch: pytest.MonkeyP
     for token in tokens:
         known.commit(a_pool(token, SOL))
     for token in tokens:
-        known.commit(gone=(a_pool(token, SOL).id,))
+        known.commit(removed=(a_pool(token, SOL).id,))
     assert [token.symbol for token in tokens if token.symbol in TOKENS] == ["T3"]
     # A token of the genesis, or one that a pool trades again, is kept.
     assert TOKENS.keys() >= {"SOL", "USDC"}
     known.commit(a_pool(tokens[3], SOL))
     for token in (JUP, BONK):
         known.commit(a_pool(token, USDC))
-        known.commit(gone=(a_pool(token, USDC).id,))
+        known.commit(removed=(a_pool(token, USDC).id,))
     assert TOKENS.keys() >= {"T3", "JUP", "BONK"}
 
 
@@ -256,7 +256,7 @@ def test_a_token_that_was_listed_again_is_not_the_oldest(monkeypatch: pytest.Mon
     TOKENS[GEM.symbol] = GEM
     for _ in range(5):
         known.commit(a_pool(GEM, SOL))
-        known.commit(gone=(a_pool(GEM, SOL).id,))
+        known.commit(removed=(a_pool(GEM, SOL).id,))
         # The response to a listing shows the pool, although it has been delisted since.
         assert GEM.symbol in TOKENS
 
