@@ -100,7 +100,7 @@ class Ceiling:
                 break
         return self.bound(amount)
 
-    def reaches(self, amount: int, out: int) -> bool:
+    def may_reach(self, amount: int, out: int) -> bool:
         """Return whether a route may pay this output: False is certain, True needs an exact quote.
 
         Args:

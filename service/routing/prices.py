@@ -29,7 +29,7 @@ class MarketPrices:
         self._ceiling = Ceiling(self._paths, limits.max_legs)
         self.bound = self._ceiling.bound
         self.least_bound = self._ceiling.least_bound
-        self.reaches = self._ceiling.reaches
+        self.may_reach = self._ceiling.may_reach
 
     def quote(self, amount: int, minimum_out: int) -> int | None:
         """Return the output for an amount, by exact quotes; None if no route takes it.

@@ -47,12 +47,15 @@ class PairPrices(Protocol):
         """Return the tightest upper bound on an amount's output."""
         ...
 
-    def reaches(self, amount: int, out: int) -> bool:
+    def may_reach(self, amount: int, out: int) -> bool:
         """Return whether an amount's output may reach ``out``; False is certain."""
         ...
 
     def quote(self, amount: int, minimum_out: int) -> int | None:
-        """Return the exact output of the best quote, or any from ``minimum_out`` on; None without a quote."""
+        """Return the exact output of the best quote; None without a quote.
+
+        Another quote may be returned instead, if it pays ``minimum_out``.
+        """
         ...
 
 
@@ -123,7 +126,7 @@ class _Bucket:
     def candidates(self, prices: PairPrices) -> list[_Entry]:
         """Return the entries whose limit the smallest amount may reach; no other order can be paid."""
         # The bucket may have been emptied meanwhile.
-        if not self.entries or not prices.reaches(self.floor, self.lowest_key * self.floor >> KEY_BITS):
+        if not self.entries or not prices.may_reach(self.floor, self.lowest_key * self.floor >> KEY_BITS):
             return []
         highest_key = price_key(prices.bound(self.floor) + 1, self.floor)
         end = bisect_left(self.entries, highest_key + 1 << _ARRIVAL_BITS, key=_rank)
@@ -143,6 +146,7 @@ class LimitBook:
         self._rotation = rotation
         self._entries: dict[str, _Entry] = {}
         self._pairs: dict[Pair, dict[int, _Bucket]] = {}
+        # A heap of the entries that wait: by ``not_before``, then by arrival number.
         self._waiting: list[tuple[float, int, _Entry]] = []
         self._arrivals = 0
         self._changes = 0
@@ -231,7 +235,7 @@ class LimitBook:
         return admitted
 
     def reset(self, pair: Pair) -> None:
-        """Let a pair's orders be quoted again at any bound, because pools have been listed or closed."""
+        """Forget that quotes of a pair fell short, because pools have been added or removed."""
         for bucket in self._pairs.get(pair, {}).values():
             for entry in bucket.entries:
                 entry.required_bound = entry.order.limit_out
@@ -258,9 +262,9 @@ class LimitBook:
                     yield None
                 if entry.rank < 0:
                     continue  # removed meanwhile
-                if prices.reaches(entry.order.amount_in, entry.required_bound):
+                if prices.may_reach(entry.order.amount_in, entry.required_bound):
                     yield self._quote(entry, prices, change)
-                elif entry.required_bound > entry.order.limit_out and _may_be_paid(entry, prices):
+                elif entry.required_bound > entry.order.limit_out and _may_reach_limit(entry, prices):
                     passed_over.append(entry)
             yield None
         for entry in heapq.nsmallest(self._rotation, passed_over, key=lambda each: each.last_quoted):
@@ -275,7 +279,7 @@ class LimitBook:
             prices: Its pair's current prices.
         """
         entry = self._entries.get(order_id)
-        if entry is None or entry.rank < 0 or not _may_be_paid(entry, prices):
+        if entry is None or entry.rank < 0 or not _may_reach_limit(entry, prices):
             return None
         return self._quote(entry, prices, self._changes)
 
@@ -308,8 +312,8 @@ class LimitBook:
         return entry.rank < 0 and self._entries.get(entry.order.order_id) is entry
 
 
-def _may_be_paid(entry: _Entry, prices: PairPrices) -> bool:
-    return prices.reaches(entry.order.amount_in, entry.order.limit_out)
+def _may_reach_limit(entry: _Entry, prices: PairPrices) -> bool:
+    return prices.may_reach(entry.order.amount_in, entry.order.limit_out)
 
 
 def _rank(entry: _Entry) -> int:

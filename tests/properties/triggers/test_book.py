@@ -68,11 +68,11 @@ class FakePrices:
 
     least_bound = bound
 
-    def reaches(self, amount: int, out: int) -> bool:
+    def may_reach(self, amount: int, out: int) -> bool:
         return out <= self.bound(amount)
 
     def quote(self, amount: int, minimum_out: int) -> int | None:
-        assert self.reaches(amount, minimum_out)
+        assert self.may_reach(amount, minimum_out)
         self.quoted.append(amount)
         return amount * self.key >> 64
 
@@ -102,7 +102,7 @@ def test_no_route_pays_more_than_the_ceiling(
             route = best_route(SwapMode.EXACT_IN, *PAIR, max(amount, 1), snapshots, (), limits).route
         except NoRouteError:
             continue
-        assert prices.reaches(route.amount_in, route.amount_out)
+        assert prices.may_reach(route.amount_in, route.amount_out)
         assert prices.least_bound(route.amount_in) >= route.amount_out
         assert prices.bound(route.amount_in) >= prices.least_bound(route.amount_in)
 
@@ -112,7 +112,7 @@ def test_no_route_pays_more_than_the_ceiling(
 def test_the_ceiling_of_one_pool_is_what_it_pays(amount: int) -> None:
     snapshots = snapshots_of((*PAIR, CpmmPool(10**13, 10**12 * 3, 2_500, 120_000, 40_000)))
     prices, paid = prices_of(snapshots), paid_by(snapshots, amount)
-    assert not prices.reaches(amount, paid + 10 + paid // 10**6)
+    assert not prices.may_reach(amount, paid + 10 + paid // 10**6)
     assert prices.least_bound(amount) <= paid + 10 + paid // 10**6
 
 
@@ -133,7 +133,7 @@ def test_the_ceiling_of_the_paper_market_is_close() -> None:
 def test_where_nothing_trades_nothing_is_paid() -> None:
     prices = prices_of([])
     assert (prices.bound(1), prices.least_bound(1), prices.quote(1, 1)) == (0, 0, None)
-    assert not prices.reaches(1, 1)
+    assert not prices.may_reach(1, 1)
     book = LimitBook()
     book.add(limit("a", 1, 1))
     assert fired_of(book, prices) == []
