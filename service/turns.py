@@ -53,7 +53,7 @@ class Turns:
         self._ended: list[_Job[object]] = []
         self._used_s = 0.0
 
-    async def take(self, steps: Steps[T]) -> T:
+    async def run(self, steps: Steps[T]) -> T:
         """Run a computation to its end, and return its result. A cancellation stops it between two steps."""
         loop = asyncio.get_running_loop()
         job = _Job(steps, loop.create_future())

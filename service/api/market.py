@@ -79,7 +79,7 @@ class MarketRoutes:
         """GET /api/tokens."""
         await self._catch_up()
         tokens = (asdict(token) for token in list(self.venue.tokens()))
-        return json_list_response("tokens", await self.turns.take(_written(TOKEN, tokens)))
+        return json_list_response("tokens", await self.turns.run(_written(TOKEN, tokens)))
 
     async def pools(self, request: web.Request) -> web.Response:
         """GET /api/pools?venue=&token=."""
@@ -93,7 +93,7 @@ class MarketRoutes:
             if query["venue"] in {None, view.pool.dex}
             and query["token"] in {None, view.pool.token_a, view.pool.token_b}
         )
-        return json_list_response("pools", await self.turns.take(_written(POOL, shown)), slot=slot)
+        return json_list_response("pools", await self.turns.run(_written(POOL, shown)), slot=slot)
 
     async def _catch_up(self) -> None:
         """Fetch changes that have not arrived here; if that fails, local state is shown."""

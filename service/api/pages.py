@@ -55,7 +55,7 @@ class Pages:
             orders = await self._orders.get_many([place.order_id for place in places])
             # Reading the orders has already used its share of this event loop iteration.
             await asyncio.sleep(0)
-            await self._turns.take(_write(written, places, orders, status))
+            await self._turns.run(_write(written, places, orders, status))
             if written.full:
                 break
         more = page.more or (written.full and written.last != page.places[-1])

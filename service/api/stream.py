@@ -105,7 +105,7 @@ class _Stream:
 
     async def _send(self, watch: Watch, timeline: Timeline) -> None:
         async for order, sequence in watch:
-            await self._turns.take(timeline.grow(order, sequence))
+            await self._turns.run(timeline.grow(order, sequence))
             message = timeline.message(order, sequence)
             self._sending_since = self._clock.monotonic()
             await self._socket.send_frame(message, WSMsgType.TEXT)

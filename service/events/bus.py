@@ -37,7 +37,7 @@ class Bus:
     def __init__(
         self, link: RedisLink, feeds: Feeds, clock: Clock, *, deployment: Deployment, sender: str
     ) -> None:
-        self._listeners: list[Callable[[Sequence[Committed]], None]] = [feeds.take]
+        self._listeners: list[Callable[[Sequence[Committed]], None]] = [feeds.deliver]
         self.channel = Channel(link, deployment, "steps", clock, sender=sender, receive=self._receive)
 
     def on_steps(self, callback: Callable[[Sequence[Committed]], None]) -> None:

@@ -32,7 +32,7 @@ class _Watched:
         self.reading: asyncio.Task[None] | None = None
         self._changed: list[asyncio.Future[None]] = []
 
-    def take(self, step: Committed) -> bool:
+    def apply(self, step: Committed) -> bool:
         """Apply a step if it is the next one; if earlier ones are missing, keep it and return False."""
         if self.order is None:
             self.early.append(step)
@@ -44,13 +44,13 @@ class _Watched:
             self._set(self.order.after(step))
         return True
 
-    def take_whole(self, order: Order) -> bool:
+    def update_from_store(self, order: Order) -> bool:
         """Apply an order read from the store, then the kept steps; return whether no step is missing."""
         if self.order is None or order.version > self.order.version:
             self._set(order)
         early, self.early = self.early, []
         for step in sorted(early, key=lambda step: step.sequence):
-            self.take(step)
+            self.apply(step)
         # Steps that could not be applied are among the early ones again.
         return not self.early
 
@@ -145,11 +145,11 @@ class Feeds:
             return None
         return Watch(self, order_id, watched, after)
 
-    def take(self, steps: Iterable[Committed]) -> None:
-        """Pass committed steps, of this or another instance, to the watchers."""
+    def deliver(self, steps: Iterable[Committed]) -> None:
+        """Deliver committed steps, of this or another instance, to the watchers."""
         for step in steps:
             watched = self._watched.get(step.order_id)
-            if watched is not None and not watched.take(step):
+            if watched is not None and not watched.apply(step):
                 self._read_soon(step.order_id, watched)
 
     async def compare(self) -> None:
@@ -176,7 +176,7 @@ class Feeds:
         """Read an order, and once more if a newer step arrived during the first read."""
         for _ in range(_MAX_READS):
             order = await self._orders.get_whole(order_id)
-            if order is None or watched.take_whole(order):
+            if order is None or watched.update_from_store(order):
                 return
 
     def _read_soon(self, order_id: str, watched: _Watched) -> None:

@@ -133,7 +133,7 @@ class Session:
                 query.check([column.name for column in cursor.description])
                 self._checked.add(query.name)
             # The result has arrived, but decoding large rows takes time.
-            return await self._turns.take(_rows(cursor.raw, query.make))
+            return await self._turns.run(_rows(cursor.raw, query.make))
 
     def quote_name(self, name: str) -> str:
         """Return a name quoted for SQL."""

@@ -84,8 +84,8 @@ class Channel:
         """Send a message to the other instances. Never blocks; the message may be lost."""
         self._link.send("PUBLISH", self._name, self._head + message)
 
-    def take(self, data: bytes) -> None:
-        """Process a message from the channel."""
+    def handle(self, data: bytes) -> None:
+        """Handle a message from the channel."""
         deployment, sender, message = data[:_ID], data[_ID : 2 * _ID], data[2 * _ID :]
         if deployment != self._deployment.id.encode():
             log.warning(
@@ -150,7 +150,7 @@ class Channel:
                 if message is not None:
                     asked = False
                     if message["type"] == "message":
-                        self.take(message["data"])
+                        self.handle(message["data"])
                     elif message["type"] == "subscribe":
                         if not self._subscription().done():
                             self._subscription().set_result(None)

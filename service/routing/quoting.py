@@ -88,7 +88,7 @@ class Quoter:
         ]
         paths = self._paths_between(token_in, token_out, snapshots)
         try:
-            return await self._turns.take(find_route(mode, amount, paths, unavailable, self._limits))
+            return await self._turns.run(find_route(mode, amount, paths, unavailable, self._limits))
         except NoRouteError as end:
             if end.failure.remedy is Remedy.NONE and None in answers.values():
                 # A pool that could not be read may have a route.

@@ -148,7 +148,7 @@ class Orders:
         rows = await self._database.read(_GET, {"ids": order_ids})
         if len(rows) > 1:
             await asyncio.sleep(0)  # receiving the rows has already taken a turn of the event loop
-        return await self._turns.take(_orders(rows))
+        return await self._turns.run(_orders(rows))
 
     async def _get_many_whole(self, order_ids: list[str]) -> dict[str, Order]:
         orders = await self.get_many(order_ids)

@@ -100,7 +100,7 @@ async def test_a_lost_message_is_made_up_for_within_a_second(
     service = make_service(QUOTE_DELAY_MS="200")
     client = await aiohttp_client(service.web)
     # Nothing that is committed from here on is published.
-    monkeypatch.setattr(service.storage.feeds, "take", lambda _steps: None)
+    monkeypatch.setattr(service.storage.feeds, "deliver", lambda _steps: None)
     placed = await place(client)
     messages = await asyncio.wait_for(watch(client, placed["id"]), timeout=10)
     check(messages, await get(client, placed["id"]))

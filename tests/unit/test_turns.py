@@ -46,7 +46,7 @@ async def test_a_computation_yields_whenever_it_held_the_loop_for_long(
 ) -> None:
     watch, done = Watch(), asyncio.Event()
     counted = asyncio.ensure_future(count_turns(done))
-    await Turns(watch).take(work(watch, pieces, piece_s))
+    await Turns(watch).run(work(watch, pieces, piece_s))
     done.set()
     assert abs(await counted - turns) <= 1
 
@@ -56,7 +56,7 @@ async def test_concurrent_computations_do_not_add_up_to_one_long_block() -> None
     turns = Turns(watch)
     counted = asyncio.ensure_future(count_turns(done))
     # Each is short enough for one iteration of the loop.
-    await asyncio.gather(*(turns.take(work(watch, 1, LONGEST_S)) for _ in range(40)))
+    await asyncio.gather(*(turns.run(work(watch, 1, LONGEST_S)) for _ in range(40)))
     done.set()
     assert await counted >= 38
 
@@ -65,7 +65,7 @@ async def test_computations_run_one_after_the_other() -> None:
     watch, log = Watch(), list[str]()
     turns = Turns(watch)
     names = ["first", "second", "third"]
-    done = await asyncio.gather(*(turns.take(work(watch, 5, LONGEST_S, log, name)) for name in names))
+    done = await asyncio.gather(*(turns.run(work(watch, 5, LONGEST_S, log, name)) for name in names))
     assert done == names
     assert log == [name for name in names for _ in range(5)]
 
@@ -73,9 +73,9 @@ async def test_computations_run_one_after_the_other() -> None:
 async def test_a_cancelled_or_failed_computation_releases_the_next() -> None:
     watch = Watch()
     turns = Turns(watch)
-    endless = asyncio.ensure_future(turns.take(work(watch, 10**9, LONGEST_S)))
+    endless = asyncio.ensure_future(turns.run(work(watch, 10**9, LONGEST_S)))
     await asyncio.sleep(0)
-    waiting = asyncio.ensure_future(turns.take(work(watch, 1, 0, name="next")))
+    waiting = asyncio.ensure_future(turns.run(work(watch, 1, 0, name="next")))
     await asyncio.sleep(0)
     endless.cancel()
     assert await waiting == "next"
@@ -85,5 +85,5 @@ async def test_a_cancelled_or_failed_computation_releases_the_next() -> None:
         raise LookupError("no such thing")
 
     with pytest.raises(LookupError):
-        await turns.take(failing())
-    assert await turns.take(work(watch, 1, 0, name="after")) == "after"
+        await turns.run(failing())
+    assert await turns.run(work(watch, 1, 0, name="after")) == "after"

@@ -43,7 +43,7 @@ class BusHarness:
 
     def __init__(self, sender: str) -> None:
         self.sent: list[tuple[str | bytes, ...]] = []
-        self.taken: list[Committed] = []
+        self.delivered: list[Committed] = []
         self.bus = Bus(
             cast("RedisLink", self),
             cast("Feeds", self),
@@ -58,8 +58,8 @@ class BusHarness:
     def send(self, *command: str | bytes) -> None:
         self.sent.append(command)
 
-    def take(self, steps: list[Committed]) -> None:
-        self.taken.extend(steps)
+    def deliver(self, steps: list[Committed]) -> None:
+        self.delivered.extend(steps)
 
     @property
     def message(self) -> bytes:
@@ -92,8 +92,8 @@ groups = st.lists(steps, max_size=4)
 def test_a_group_reaches_another_instance_unchanged(group: list[Committed]) -> None:
     here, there = BusHarness(HERE), BusHarness(THERE)
     here.bus.publish(group)
-    there.bus.channel.take(here.message)
-    assert there.taken == group
+    there.bus.channel.handle(here.message)
+    assert there.delivered == group
 
 
 @MODEST
@@ -101,8 +101,8 @@ def test_a_group_reaches_another_instance_unchanged(group: list[Committed]) -> N
 def test_the_instances_own_feeds_get_each_step_directly_and_once(group: list[Committed]) -> None:
     here = BusHarness(HERE)
     here.bus.publish(group)
-    here.bus.channel.take(here.message)
-    assert here.taken == group
+    here.bus.channel.handle(here.message)
+    assert here.delivered == group
 
 
 def test_a_group_is_one_message_on_the_channel() -> None:
@@ -114,8 +114,8 @@ def test_a_group_is_one_message_on_the_channel() -> None:
 def test_a_message_of_another_deployment_is_dropped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     here, there = BusHarness(HERE), BusHarness(THERE)
     here.bus.publish([Committed("a", accepted(NOW))])
-    there.bus.channel.take(b"f" + here.message[1:])
-    assert there.taken == []
+    there.bus.channel.handle(b"f" + here.message[1:])
+    assert there.delivered == []
     assert "not this deployment's" in caplog.text
 
 
@@ -123,8 +123,8 @@ def test_an_amount_beyond_the_exact_range_of_a_double_arrives_exactly() -> None:
     here, there = BusHarness(HERE), BusHarness(THERE)
     fill = Fill(2**53 + 1, U64_MAX, "sig")
     here.bus.publish([Committed("a", accepted(NOW), fill=fill)])
-    there.bus.channel.take(here.message)
-    assert there.taken[0].fill == fill
+    there.bus.channel.handle(here.message)
+    assert there.delivered[0].fill == fill
     assert b"9007199254740993" in here.message
 
 
@@ -142,8 +142,8 @@ def test_an_amount_beyond_the_exact_range_of_a_double_arrives_exactly() -> None:
 )
 def test_an_invalid_message_is_logged_and_dropped(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
     there = BusHarness(THERE)
-    there.bus.channel.take(sent_by(HERE, body))
-    assert there.taken == []
+    there.bus.channel.handle(sent_by(HERE, body))
+    assert there.delivered == []
     assert "malformed message" in caplog.text
 
 
@@ -152,8 +152,8 @@ def test_an_invalid_message_is_logged_and_dropped(body: bytes, caplog: pytest.Lo
 )
 def test_a_message_with_an_incomplete_fill_is_dropped(body: bytes) -> None:
     there = BusHarness(THERE)
-    there.bus.channel.take(sent_by(HERE, body))
-    assert there.taken == []
+    there.bus.channel.handle(sent_by(HERE, body))
+    assert there.delivered == []
 
 
 @pytest.mark.parametrize("entry", [b"{}", b"1", b"null", b'{"sequence":"x"}'])
@@ -164,6 +164,6 @@ async def test_a_message_with_an_invalid_entry_is_dropped(entry: bytes) -> None:
         cast("RedisLink", BusHarness(THERE)), feeds, ManualClock(), deployment=deployment(), sender=THERE
     )
     try:
-        bus.channel.take(sent_by(HERE, b'[["one",' + entry + b",null,null]]"))
+        bus.channel.handle(sent_by(HERE, b'[["one",' + entry + b",null,null]]"))
     finally:
         await watcher.leave()

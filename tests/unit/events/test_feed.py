@@ -104,7 +104,7 @@ async def test_a_committed_step_is_delivered_at_once() -> None:
     _, feeds = make(one=1)
     watcher = await see(feeds)
     for step in STEPS[1:]:
-        feeds.take([step])
+        feeds.deliver([step])
         await settle()
         assert watcher.seen == list(range(1, step.sequence + 1))
     assert watcher.task.done()
@@ -115,7 +115,7 @@ async def test_steps_that_arrive_during_a_read_are_delivered_once() -> None:
     stored.free.clear()
     seeing = asyncio.create_task(see(feeds))
     await settle()
-    feeds.take(STEPS[1:4])  # the running read includes the first one
+    feeds.deliver(STEPS[1:4])  # the running read includes the first one
     stored.free.set()
     watcher = await seeing
     assert watcher.seen == [1, 2, 3, 4]
@@ -125,7 +125,7 @@ async def test_steps_that_arrive_during_a_read_are_delivered_once() -> None:
 async def test_a_duplicate_step_is_delivered_once() -> None:
     _, feeds = make(one=1)
     watcher = await see(feeds)
-    feeds.take([STEPS[1], STEPS[1], STEPS[0]])
+    feeds.deliver([STEPS[1], STEPS[1], STEPS[0]])
     await settle()
     assert watcher.seen == [1, 2]
     await watcher.leave()
@@ -135,7 +135,7 @@ async def test_a_gap_is_filled_from_the_store() -> None:
     stored, feeds = make(one=1)
     watcher = await see(feeds)
     stored.stored["one"] = 3
-    feeds.take([STEPS[2]])
+    feeds.deliver([STEPS[2]])
     await settle()
     assert watcher.seen == [1, 2, 3]
     await watcher.leave()
@@ -146,7 +146,7 @@ async def test_a_gap_whose_read_fails_is_read_at_the_next_step() -> None:
     watcher = await see(feeds)
     stored.stored["one"] = 4
     for stored.away, seen in ((True, [1]), (False, [1, 2, 3, 4])):
-        feeds.take([STEPS[3]])
+        feeds.deliver([STEPS[3]])
         await settle()
         assert watcher.seen == seen
     await watcher.leave()
@@ -156,13 +156,13 @@ async def test_a_read_older_than_the_messages_reverts_nothing() -> None:
     stored, feeds = make(one=1)
     watcher = await see(feeds)
     stored.free.clear()
-    feeds.take([STEPS[2]])  # a gap: the order is read, in the store's older version
+    feeds.deliver([STEPS[2]])  # a gap: the order is read, in the store's older version
     await settle()
-    feeds.take(STEPS[1:4])
+    feeds.deliver(STEPS[1:4])
     stored.free.set()
     await settle()
     stored.away = True
-    feeds.take([STEPS[4]])
+    feeds.deliver([STEPS[4]])
     await settle()
     assert watcher.seen == [1, 2, 3, 4, 5]
 
@@ -170,10 +170,10 @@ async def test_a_read_older_than_the_messages_reverts_nothing() -> None:
 async def test_watchers_of_an_order_share_one_read() -> None:
     stored, feeds = make(one=1)
     first = await see(feeds)
-    feeds.take(STEPS[1:3])
+    feeds.deliver(STEPS[1:3])
     second = await see(feeds)
     assert second.seen == [1, 2, 3]
-    feeds.take(STEPS[3:])
+    feeds.deliver(STEPS[3:])
     await settle()
     assert first.seen == second.seen == [1, 2, 3, 4, 5]
     assert stored.reads == 1
@@ -186,7 +186,7 @@ async def test_a_watch_resumes_after_a_sequence_and_ends_with_the_order(
 ) -> None:
     _, feeds = make(one=stored)
     watcher = await see(feeds, after)
-    feeds.take(STEPS[stored:])
+    feeds.deliver(STEPS[stored:])
     await settle()
     assert (watcher.seen, watcher.task.done()) == (seen, True)
 
@@ -202,11 +202,11 @@ async def test_an_order_that_does_not_exist_or_cannot_be_read_is_not_watched() -
 
 async def test_nothing_is_kept_of_an_order_without_watchers() -> None:
     _, feeds = make(one=1)
-    feeds.take(STEPS)
+    feeds.deliver(STEPS)
     for watcher in [await see(feeds), await see(feeds)]:
         assert "one" in feeds._watched
         await watcher.leave()
-    feeds.take(STEPS)
+    feeds.deliver(STEPS)
     assert feeds._watched == {}
 
 
@@ -244,11 +244,11 @@ def test_messages_in_any_order_deliver_each_entry_once_in_order(
         seeing = asyncio.create_task(see(feeds, after))
         await settle()
         half = len(arrivals) // 2
-        feeds.take(STEPS[place] for place in arrivals[:half])
+        feeds.deliver(STEPS[place] for place in arrivals[:half])
         stored.free.set()
         watcher = await seeing
         stored.stored["one"] = 5
-        feeds.take(STEPS[place] for place in arrivals[half:])
+        feeds.deliver(STEPS[place] for place in arrivals[half:])
         await feeds.compare()
         await watcher.task
         return watcher.seen
@@ -272,7 +272,7 @@ async def test_early_steps_out_of_order_are_all_delivered() -> None:
     seeing = asyncio.create_task(see(feeds))
     await settle()
     stored.stored["one"] = 3
-    feeds.take([STEPS[2], STEPS[1]])
+    feeds.deliver([STEPS[2], STEPS[1]])
     stored.free.set()
     watcher = await seeing
     seen = list(watcher.seen)
@@ -285,10 +285,10 @@ async def test_a_gap_found_while_another_is_being_read_is_filled() -> None:
     watcher = await see(feeds)
     stored.free.clear()
     stored.stored["one"] = 3
-    feeds.take([STEPS[2]])
+    feeds.deliver([STEPS[2]])
     await settle()
     stored.stored["one"] = 5
-    feeds.take([STEPS[4]])
+    feeds.deliver([STEPS[4]])
     await settle()
     stored.free.set()
     await settle()
