@@ -67,7 +67,7 @@ class Storage:
             self.database,
             clock,
             self.bus.publish,
-            on_late_insert=self.queue.put_back,
+            on_late_insert=self.queue.requeue,
             insert_limit=settings.insert_queue_limit,
             group_limit=settings.write_group_limit,
             wake_after_ms=WAKE_AFTER_MS,

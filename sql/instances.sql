@@ -32,15 +32,15 @@ RETURNING order_id::text;
 
 -- name: leave
 -- Remove a process that stops, and release its unfinished orders for the others, or for its next start. Also wake
--- the orders whose wake-up it consumed without a claim (spent; if it does not know which: all_due).
+-- the orders whose wake-up it consumed without a claim (unclaimed; if it does not know which: all_due).
 WITH gone AS (DELETE FROM instances WHERE id = %(id)s)
 UPDATE open_orders
 SET owner = NULL, wake_at = now()
 WHERE due_at <= now()
-    AND (owner = %(id)s OR owner IS NULL AND (%(all_due)s OR order_id = ANY(%(spent)s::uuid[])))
+    AND (owner = %(id)s OR owner IS NULL AND (%(all_due)s OR order_id = ANY(%(unclaimed)s::uuid[])))
 RETURNING order_id::text;
 
--- name: put_back_wake_ups
+-- name: requeue_orders
 -- Make the sweep wake these orders again: their wake-ups were consumed and the orders not executed.
 UPDATE open_orders
 SET wake_at = now()

@@ -106,23 +106,23 @@ class Engine:
         """Claim an order, if it is due, and execute it as far as possible.
 
         Returns when the order has ended, waits for its next attempt, or waits for an outcome from the venue
-        (which a background task then queries). If the claim was cancelled or failed, the wake-up is put back.
+        (which a background task then queries). If the claim was cancelled or failed, the order is requeued.
         """
         if not self._running.begin(order_id):
             return
-        unused = True
+        unclaimed = True
         try:
             claim = await self._claims.claim(order_id)
             # A wake-up arrived during the claim, whose result may be older than the wake-up's cause.
             woken = self._running.was_woken(order_id)
-            unused = claim == Deferred(0) or (claim is None and woken)
+            unclaimed = claim == Deferred(0) or (claim is None and woken)
             if isinstance(claim, Deferred):
                 self._queue.check_after(claim.wait_ms)
             elif claim is not None:
                 await self._work_on(_Run(claim, claim.status, claim.version))
         finally:
-            if unused:
-                self._queue.put_back(order_id)
+            if unclaimed:
+                self._queue.requeue(order_id)
             self._running.end(order_id)
 
     async def cancel_running(self) -> None:

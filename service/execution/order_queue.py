@@ -59,7 +59,7 @@ class OrderQueue:
         """For the sweep: set when it has something to do before its next run."""
         self.all_due_requested = False
         """For the sweep: whether the next check must enqueue every due order."""
-        self.spent: set[str] = set()
+        self.unclaimed: set[str] = set()
         """For the sweep: orders whose wake-up was consumed here without a claim."""
 
     async def enqueue(self, order_ids: Iterable[str]) -> None:
@@ -69,7 +69,7 @@ class OrderQueue:
             return
         for order_id in order_ids:
             if self._closed or len(self._local) >= _LOCAL_LIMIT:
-                self.put_back(order_id)
+                self.requeue(order_id)
             else:
                 self._local[order_id] = None
         self.local_added.set()
@@ -84,9 +84,9 @@ class OrderQueue:
         self.all_due_requested = True
         self.requested.set()
 
-    def put_back(self, order_id: str) -> None:
+    def requeue(self, order_id: str) -> None:
         """Have the next sweep enqueue an order again: its wake-up was consumed without a claim."""
-        self.spent.add(order_id)
+        self.unclaimed.add(order_id)
 
     async def length(self) -> int | None:
         """Return how many wake-ups no worker has taken yet; None if no worker will take more."""
@@ -103,10 +103,10 @@ class OrderQueue:
         return None
 
     def close_local(self) -> None:
-        """For the receiver: accept no more local wake-ups, and put the queued ones back."""
+        """For the receiver: accept no more local wake-ups, and requeue the queued orders."""
         self._closed = True
         while (order_id := self.pop_local()) is not None:
-            self.put_back(order_id)
+            self.requeue(order_id)
 
     async def wait_until(self, at: float) -> None:
         """For the sweep: wait until a time, the next check or a request, whichever comes first."""

@@ -16,7 +16,7 @@ _REMOVE_DEAD = query("remove_dead_instances")
 _RELEASE_ORPHANS = query("release_orphans")
 _RELEASE = query("release_orders")
 _LEAVE = query("leave")
-_PUT_BACK = query("put_back_wake_ups")
+_REQUEUE = query("requeue_orders")
 _WAKE_DUE = query("wake_due_orders")
 _FIND_IDLE = query("find_idle_orders")
 
@@ -89,22 +89,22 @@ class Instances:
         """Release the orders of dead processes and return the orders' ids."""
         return [row[0] for row in await self._database.run(_RELEASE_ORPHANS)]
 
-    async def leave(self, spent: Sequence[str] = (), *, all_due: bool = False) -> list[str]:
+    async def leave(self, unclaimed: Sequence[str] = (), *, all_due: bool = False) -> list[str]:
         """Deregister this process and release its orders.
 
         Args:
-            spent: Orders whose wake-up this process has consumed without claiming them.
+            unclaimed: Orders whose wake-up this process has consumed without claiming them.
             all_due: Whether that can be any due order.
 
         Returns:
             The ids of all orders to wake now.
         """
-        parameters = {"id": self._identity.id, "spent": list(spent), "all_due": all_due}
+        parameters = {"id": self._identity.id, "unclaimed": list(unclaimed), "all_due": all_due}
         return [row[0] for row in await self._database.run(_LEAVE, parameters)]
 
-    async def put_back(self, order_ids: Sequence[str]) -> None:
+    async def requeue(self, order_ids: Sequence[str]) -> None:
         """Have orders woken again: their wake-ups were consumed without a claim."""
-        await self._database.run(_PUT_BACK, {"ids": list(order_ids)})
+        await self._database.run(_REQUEUE, {"ids": list(order_ids)})
 
     async def wake_due(self, *, rate_limit: RateLimit, wake_after_ms: int, again: bool = False) -> list[str]:
         """Return due orders without an owner, and postpone their next wake-up.

@@ -108,7 +108,7 @@ class Sweep:
         self._registered = False
         try:
             queue = self._queue
-            left = await self._instances.leave(sorted(queue.spent), all_due=queue.all_due_requested)
+            left = await self._instances.leave(sorted(queue.unclaimed), all_due=queue.all_due_requested)
             # Other processes' sweeps find the rest.
             await queue.enqueue(left[:MOST_A_SWEEP])
         except UnavailableError as error:
@@ -146,7 +146,7 @@ class Sweep:
                 if now >= next_sweep or self._judged_dead:
                     due, next_sweep = True, self._next_sweep(now)
                     await self._look_after_instances()
-                    await self._put_back_spent()
+                    await self._requeue_unclaimed()
                 if due or self._queue.all_due_requested:
                     await self._enqueue_due()
             except UnavailableError as error:
@@ -196,13 +196,13 @@ class Sweep:
             log.warning("%d orders had an owner and no task", len(forgotten))
             await self._instances.release(sorted(forgotten))
 
-    async def _put_back_spent(self) -> None:
+    async def _requeue_unclaimed(self) -> None:
         """Make orders due for a new wake-up if this process consumed theirs without a claim."""
-        spent = self._queue.spent
-        if spent:
-            order_ids = sorted(spent)
-            await self._instances.put_back(order_ids)
-            spent.difference_update(order_ids)
+        unclaimed = self._queue.unclaimed
+        if unclaimed:
+            order_ids = sorted(unclaimed)
+            await self._instances.requeue(order_ids)
+            unclaimed.difference_update(order_ids)
 
     async def _enqueue_due(self) -> None:
         """Enqueue due orders, up to the limit of waiting wake-ups."""

@@ -56,7 +56,7 @@ class Store:
             self.database,
             self.clock,
             self._tell,
-            on_late_insert=self.queue.put_back,
+            on_late_insert=self.queue.requeue,
             insert_limit=1_000,
             group_limit=500,
             wake_after_ms=5_000,

@@ -57,7 +57,7 @@ async def test_wake_ups_beyond_the_local_limit_are_left_to_the_sweep(
     monkeypatch.setattr(order_queue, "_LOCAL_LIMIT", 2)
     stream.available = False
     await queue.enqueue(["a", "b", "c"])
-    assert (await queue.length(), queue.spent) == (2, {"c"})
+    assert (await queue.length(), queue.unclaimed) == (2, {"c"})
 
 
 async def test_a_closed_queue_returns_waiting_and_new_orders(queue: OrderQueue, stream: Stream) -> None:
@@ -65,7 +65,7 @@ async def test_a_closed_queue_returns_waiting_and_new_orders(queue: OrderQueue, 
     await queue.enqueue(["a", "b"])
     queue.close_local()
     await queue.enqueue(["c"])
-    assert (queue.pop_local(), await queue.length(), queue.spent) == (None, None, {"a", "b", "c"})
+    assert (queue.pop_local(), await queue.length(), queue.unclaimed) == (None, None, {"a", "b", "c"})
     stream.available = True
     assert await queue.length() == 0
 
@@ -85,7 +85,7 @@ async def test_a_request_ends_the_sweeps_wait(queue: OrderQueue, ask: Callable[[
     waiting = asyncio.create_task(queue.wait_until(3_600))
     await settle()
     assert not waiting.done()
-    queue.put_back("a")  # for the next sweep
+    queue.requeue("a")  # for the next sweep
     await settle()
     assert not waiting.done()
     ask(queue)

@@ -22,7 +22,7 @@ class FakeInstances:
         self._identity, self._clock = identity, clock
         self.calls, self.left, self.released = list[str](), list[str](), list[str]()
         self.due, self.idle = list[str](), list[str]()
-        self.spent, self.removed = list[str](), list[str]()
+        self.requeued, self.removed = list[str](), list[str]()
         self.away = self.dead = self.answers_are_lost = False
 
     async def register(self) -> None:
@@ -45,14 +45,14 @@ class FakeInstances:
         self._call("release orphans")
         return ["orphan"]
 
-    async def leave(self, spent: Sequence[str] = (), *, all_due: bool = False) -> list[str]:
+    async def leave(self, unclaimed: Sequence[str] = (), *, all_due: bool = False) -> list[str]:
         self._call("leave, all due" if all_due else "leave")
         self.left.append(self._identity.id)
-        return ["left", *spent]
+        return ["left", *unclaimed]
 
-    async def put_back(self, order_ids: Sequence[str]) -> None:
-        self._call("put back")
-        self.spent += order_ids
+    async def requeue(self, order_ids: Sequence[str]) -> None:
+        self._call("requeue")
+        self.requeued += order_ids
 
     async def wake_due(self, *, again: bool, **_options: Any) -> list[str]:
         self._call("wake again" if again else "wake")
@@ -234,16 +234,16 @@ async def test_a_dead_instance_makes_the_sweep_wake_all_due_orders(
 
 async def test_a_consumed_wake_up_is_put_back_by_the_next_sweep(harness: SweepHarness) -> None:
     await harness.start()
-    harness.queue.put_back("a")
-    harness.queue.put_back("b")
+    harness.queue.requeue("a")
+    harness.queue.requeue("b")
     assert await harness.after(0.5) == []
     harness.instances.away = True
     await harness.after(1)
-    assert harness.instances.spent == []
+    assert harness.instances.requeued == []
     harness.instances.away = False
-    assert (await harness.after(1))[-2:] == ["put back", "wake"]
-    assert harness.instances.spent == ["a", "b"]
-    assert "put back" not in await harness.after(1)
+    assert (await harness.after(1))[-2:] == ["requeue", "wake"]
+    assert harness.instances.requeued == ["a", "b"]
+    assert "requeue" not in await harness.after(1)
 
 
 async def test_orders_handed_out_by_a_lost_response_are_woken_again(harness: SweepHarness) -> None:
@@ -334,9 +334,9 @@ async def test_nothing_is_enqueued_while_no_worker_is_available_or_the_queue_is_
 async def test_a_stop_deregisters_wakes_released_orders_and_ends_the_sweep(harness: SweepHarness) -> None:
     await harness.start()
     await harness.after(0)
-    harness.queue.put_back("spent")
+    harness.queue.requeue("unclaimed")
     await harness.sweep.stop()
-    assert (harness.instances.calls, harness.woken) == (["leave"], ["left", "spent"])
+    assert (harness.instances.calls, harness.woken) == (["leave"], ["left", "unclaimed"])
     assert await harness.after(5) == []
 
 
