@@ -39,7 +39,7 @@ class WakeUpStream(Protocol):
 class OrderQueue:
     """The orders that wait for a worker.
 
-    All methods except ``enqueue``, ``length`` and ``wait_until`` only change memory and return at once.
+    The coroutines wait; all other methods only change memory. The queue alone changes its state.
 
     Args:
         stream: The wake-ups on Redis.
@@ -52,15 +52,13 @@ class OrderQueue:
         # Wake-ups for this process's workers, in order and without duplicates.
         self._local: dict[str, None] = {}
         self._closed = False
+        self._local_added = asyncio.Event()
+        # The sweep's work: at which times to check for due orders, whether the next check enqueues all of
+        # them, and the orders whose wake-up was consumed here without a claim.
         self._checks: list[float] = []
-        self.local_added = asyncio.Event()
-        """For the receiver: set when a wake-up for this process's workers has been added."""
-        self.requested = asyncio.Event()
-        """For the sweep: set when it has something to do before its next run."""
-        self.all_due_requested = False
-        """For the sweep: whether the next check must enqueue every due order."""
-        self.unclaimed: set[str] = set()
-        """For the sweep: orders whose wake-up was consumed here without a claim."""
+        self._all_due = False
+        self._unclaimed: set[str] = set()
+        self._sweep_requested = asyncio.Event()
 
     async def enqueue(self, order_ids: Iterable[str]) -> None:
         """Have orders executed as soon as a worker is free. Never fails: the sweep repairs a loss."""
@@ -72,21 +70,21 @@ class OrderQueue:
                 self.requeue(order_id)
             else:
                 self._local[order_id] = None
-        self.local_added.set()
+        self._local_added.set()
 
     def check_after(self, delay_ms: int) -> None:
         """Request a check for due orders after a delay."""
         heapq.heappush(self._checks, self._clock.monotonic() + delay_ms / 1000 + _CLOCK_MARGIN_S)
-        self.requested.set()
+        self._sweep_requested.set()
 
     def enqueue_all_due(self) -> None:
         """Request that every due order is enqueued now, because earlier wake-ups may be lost."""
-        self.all_due_requested = True
-        self.requested.set()
+        self._all_due = True
+        self._sweep_requested.set()
 
     def requeue(self, order_id: str) -> None:
         """Have the next sweep enqueue an order again: its wake-up was consumed without a claim."""
-        self.unclaimed.add(order_id)
+        self._unclaimed.add(order_id)
 
     async def length(self) -> int | None:
         """Return how many wake-ups no worker has taken yet; None if no worker will take more."""
@@ -102,21 +100,53 @@ class OrderQueue:
             return order_id
         return None
 
+    async def wait_for_local(self) -> None:
+        """For the receiver: wait until an order has been queued in this process."""
+        await self._local_added.wait()
+        self._local_added.clear()
+
     def close_local(self) -> None:
         """For the receiver: accept no more local wake-ups, and requeue the queued orders."""
         self._closed = True
         while (order_id := self.pop_local()) is not None:
             self.requeue(order_id)
 
+    @property
+    def all_due(self) -> bool:
+        """For the sweep: whether its next check must enqueue every due order."""
+        return self._all_due
+
+    def pop_all_due(self) -> bool:
+        """For the sweep: return whether this check must enqueue every due order; the next one need not."""
+        all_due, self._all_due = self._all_due, False
+        return all_due
+
+    def check_all_due(self) -> None:
+        """For the sweep: have its next check enqueue every due order, without requesting it now."""
+        self._all_due = True
+
+    @property
+    def unclaimed(self) -> list[str]:
+        """For the sweep: the orders whose wake-up was consumed here without a claim."""
+        return sorted(self._unclaimed)
+
+    def remove_unclaimed(self, order_ids: Iterable[str]) -> None:
+        """For the sweep: forget such orders, which have been requeued in PostgreSQL."""
+        self._unclaimed.difference_update(order_ids)
+
+    def request_sweep(self) -> None:
+        """Request that the sweep runs now."""
+        self._sweep_requested.set()
+
     async def wait_until(self, at: float) -> None:
         """For the sweep: wait until a time, the next check or a request, whichever comes first."""
         at = min([at, *self._checks[:1]])
         try:
             async with asyncio.timeout(max(0, at - self._clock.monotonic())):
-                await self.requested.wait()
+                await self._sweep_requested.wait()
         except TimeoutError:
             pass
-        self.requested.clear()
+        self._sweep_requested.clear()
 
     def pop_checks(self, now: float) -> bool:
         """For the sweep: remove the checks that are due; return whether there were any."""

@@ -128,8 +128,7 @@ class JobReceiver:
     async def _begin_local_for_ever(self) -> None:
         while True:
             self._begin_jobs()
-            await self._queue.local_added.wait()
-            self._queue.local_added.clear()
+            await self._queue.wait_for_local()
 
     async def _read_on(self, client: Redis) -> None:
         """Read as many wake-ups as there are free slots, and wait for both."""

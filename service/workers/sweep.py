@@ -108,7 +108,7 @@ class Sweep:
         self._registered = False
         try:
             queue = self._queue
-            left = await self._instances.leave(sorted(queue.unclaimed), all_due=queue.all_due_requested)
+            left = await self._instances.leave(queue.unclaimed, all_due=queue.all_due)
             # Other processes' sweeps find the rest.
             await queue.enqueue(left[:MOST_A_SWEEP])
         except UnavailableError as error:
@@ -129,7 +129,7 @@ class Sweep:
             log.debug("heartbeat: PostgreSQL is unavailable (%s)", error)
             return
         if self._judged_dead:
-            self._queue.requested.set()
+            self._queue.request_sweep()
         now = self._clock.monotonic()
         if now - self._last_heartbeat > _HEARTBEAT_GAP_S:
             # PostgreSQL or this process was stalled: the others get a full period to send a heartbeat.
@@ -147,11 +147,12 @@ class Sweep:
                     due, next_sweep = True, self._next_sweep(now)
                     await self._look_after_instances()
                     await self._requeue_unclaimed()
-                if due or self._queue.all_due_requested:
+                if due or self._queue.all_due:
                     await self._enqueue_due()
             except UnavailableError as error:
-                # The lost response may have contained orders to enqueue.
-                self._queue.all_due_requested |= error.unknown
+                if error.unknown:
+                    # The lost response may have contained orders to enqueue.
+                    self._queue.check_all_due()
                 log.warning("sweep: PostgreSQL is unavailable (%s)", error, extra={"fault": "postgresql"})
                 await self._clock.sleep(self._every_s / 2)
 
@@ -168,7 +169,7 @@ class Sweep:
             for dead in await self._instances.remove_dead():
                 log.warning("instance %s is dead; its orders are released", dead)
                 # It may have consumed wake-ups of further orders.
-                self._queue.all_due_requested = True
+                self._queue.check_all_due()
         await self._instances.release_orphans()
         await self._release_idle()
 
@@ -184,7 +185,7 @@ class Sweep:
         await self._instances.register()
         self._judged_dead = False
         # Claims were cancelled, or refused because the old id was removed: their wake-ups are consumed.
-        self._queue.all_due_requested = True
+        self._queue.check_all_due()
         log.warning("this process's heartbeat timed out; it continues under a new id")
 
     async def _release_idle(self) -> None:
@@ -200,9 +201,8 @@ class Sweep:
         """Make orders due for a new wake-up if this process consumed theirs without a claim."""
         unclaimed = self._queue.unclaimed
         if unclaimed:
-            order_ids = sorted(unclaimed)
-            await self._instances.requeue(order_ids)
-            unclaimed.difference_update(order_ids)
+            await self._instances.requeue(unclaimed)
+            self._queue.remove_unclaimed(unclaimed)
 
     async def _enqueue_due(self) -> None:
         """Enqueue due orders, up to the limit of waiting wake-ups."""
@@ -210,19 +210,19 @@ class Sweep:
         length = await queue.length()
         if length is None:
             return
-        if length > _QUEUE_LIMIT and not queue.all_due_requested:
+        if length > _QUEUE_LIMIT and not queue.all_due:
             # A later sweep finds the due orders.
             return
-        again = queue.all_due_requested or self._more_due
-        # Cleared first, so that a request that arrives meanwhile counts for the next run.
-        queue.all_due_requested = False
+        # Removed first, so that a request that arrives meanwhile counts for the next run.
+        again = queue.pop_all_due() or self._more_due
         try:
             order_ids = await self._instances.wake_due(
                 rate_limit=self._rate_limit, wake_after_ms=WAKE_AFTER_MS, again=again
             )
         except (UnavailableError, asyncio.CancelledError) as error:
             # If cancelled, it may have postponed the wake-ups of orders that this process has not received.
-            queue.all_due_requested |= again or isinstance(error, asyncio.CancelledError)
+            if again or isinstance(error, asyncio.CancelledError):
+                queue.check_all_due()
             raise
         self._more_due = again and len(order_ids) >= MOST_A_SWEEP
         await queue.enqueue(order_ids)
