@@ -68,9 +68,11 @@ class Sweep:
         self._registered = False
         # Held while the heartbeat is sent, and while the identity changes.
         self._identifying = asyncio.Lock()
-        self._judged_dead = False
+        # Whether another process has removed this one's registration.
+        self._declared_dead = False
         self._last_heartbeat = clock.monotonic()
-        self._judges_from = self._last_heartbeat + self._timeout_s
+        # From this time on, other processes without a heartbeat count as dead.
+        self._removes_dead_from = self._last_heartbeat + self._timeout_s
         self._heartbeat = Background("heartbeat", self._heartbeat_for_ever, clock)
         self._sweeper = Background("sweep", self._sweep_for_ever, clock)
 
@@ -119,21 +121,21 @@ class Sweep:
             await self._clock.sleep(self._every_s)
             async with self._identifying:
                 # If this process may have been declared dead, the sweep handles it.
-                if not (self._identity.lapsed or self._judged_dead):
+                if not (self._identity.lapsed or self._declared_dead):
                     await self._send_heartbeat()
 
     async def _send_heartbeat(self) -> None:
         try:
-            self._judged_dead = not await self._instances.heartbeat()
+            self._declared_dead = not await self._instances.heartbeat()
         except UnavailableError as error:
             log.debug("heartbeat: PostgreSQL is unavailable (%s)", error)
             return
-        if self._judged_dead:
+        if self._declared_dead:
             self._queue.request_sweep()
         now = self._clock.monotonic()
         if now - self._last_heartbeat > _HEARTBEAT_GAP_S:
             # PostgreSQL or this process was stalled: the others get a full period to send a heartbeat.
-            self._judges_from = now + self._timeout_s
+            self._removes_dead_from = now + self._timeout_s
         self._last_heartbeat = now
 
     async def _sweep_for_ever(self) -> None:
@@ -143,7 +145,7 @@ class Sweep:
             try:
                 now = self._clock.monotonic()
                 due = self._queue.pop_checks(now)
-                if now >= next_sweep or self._judged_dead:
+                if now >= next_sweep or self._declared_dead:
                     due, next_sweep = True, self._next_sweep(now)
                     await self._look_after_instances()
                     await self._requeue_unclaimed()
@@ -159,13 +161,13 @@ class Sweep:
     def _next_sweep(self, now: float) -> float:
         """Return the time of the next sweep: soon, and exactly when others may first be declared dead."""
         at = now + self._every_s
-        return self._judges_from if now < self._judges_from < at else at
+        return self._removes_dead_from if now < self._removes_dead_from < at else at
 
     async def _look_after_instances(self) -> None:
-        if self._identity.lapsed or self._judged_dead:
+        if self._identity.lapsed or self._declared_dead:
             async with self._identifying:
-                await self._begin_anew()
-        if self._clock.monotonic() >= self._judges_from:
+                await self._change_identity()
+        if self._clock.monotonic() >= self._removes_dead_from:
             for dead in await self._instances.remove_dead():
                 log.warning("instance %s is dead; its orders are released", dead)
                 # It may have consumed wake-ups of further orders.
@@ -173,7 +175,7 @@ class Sweep:
         await self._instances.release_orphans()
         await self._release_idle()
 
-    async def _begin_anew(self) -> None:
+    async def _change_identity(self) -> None:
         """Give up all owned orders, which others may own already, and register under a new id.
 
         The id is renewed only after PostgreSQL has removed the old one: otherwise the old one's orders would
@@ -183,7 +185,7 @@ class Sweep:
         await self._engine.cancel_running()
         self._identity.renew()
         await self._instances.register()
-        self._judged_dead = False
+        self._declared_dead = False
         # Claims were cancelled, or refused because the old id was removed: their wake-ups are consumed.
         self._queue.check_all_due()
         log.warning("this process's heartbeat timed out; it continues under a new id")
