@@ -100,7 +100,7 @@ class Leadership:
         self._renewed_at = 0.0
         self._next_check = 0.0
         self._check_now = asyncio.Event()
-        self._loop = Background(f"{name}: lease", self._check_for_ever, clock)
+        self._loop = Background(f"{name}: lease", self._check_forever, clock)
 
     @property
     def epoch(self) -> int | None:
@@ -181,7 +181,7 @@ class Leadership:
             self._epoch = epoch
             self._on_change()
 
-    async def _check_for_ever(self) -> None:
+    async def _check_forever(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(max(0.0, self._next_check - self._clock.monotonic())):

@@ -23,7 +23,7 @@ class EndingLoop:
     def __init__(self, endings: Endings, clock: Clock) -> None:
         self._endings = endings
         self._clock = clock
-        self._loop = Background("endings", self._run_for_ever, clock)
+        self._loop = Background("endings", self._run_forever, clock)
 
     def start(self) -> None:
         """Begin, with the orders that expired while no process ran."""
@@ -33,7 +33,7 @@ class EndingLoop:
         """Stop the loop."""
         await self._loop.stop()
 
-    async def _run_for_ever(self) -> None:
+    async def _run_forever(self) -> None:
         while True:
             try:
                 while await self._endings.end_expired() >= MOST_AT_ONCE:

@@ -84,8 +84,8 @@ class JobReceiver:
         # Messages that were read from the stream and wait for a free slot.
         self._read: deque[AckableMessage] = deque()
         self._slot_free = asyncio.Event()
-        self._reader = Background("job receiver", self._read_for_ever, clock)
-        self._local_reader = Background("local jobs", self._begin_local_for_ever, clock)
+        self._reader = Background("job receiver", self._read_forever, clock)
+        self._local_reader = Background("local jobs", self._begin_local_forever, clock)
 
     @property
     def running(self) -> int:
@@ -120,12 +120,12 @@ class JobReceiver:
                 log.warning("%d orders continue after the next start", len(left))
                 await cancel(left)
 
-    async def _read_for_ever(self) -> None:
+    async def _read_forever(self) -> None:
         while True:
             await self._link.usable()
             await self._link.hold(self._read_on, at_least_s=_ANSWER_TIMEOUT_S)
 
-    async def _begin_local_for_ever(self) -> None:
+    async def _begin_local_forever(self) -> None:
         while True:
             self._begin_jobs()
             await self._queue.wait_for_local()

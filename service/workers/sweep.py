@@ -73,8 +73,8 @@ class Sweep:
         self._last_heartbeat = clock.monotonic()
         # From this time on, other processes without a heartbeat count as dead.
         self._removes_dead_from = self._last_heartbeat + self._timeout_s
-        self._heartbeat = Background("heartbeat", self._heartbeat_for_ever, clock)
-        self._sweeper = Background("sweep", self._sweep_for_ever, clock)
+        self._heartbeat = Background("heartbeat", self._heartbeat_forever, clock)
+        self._sweeper = Background("sweep", self._sweep_forever, clock)
 
     def start(self) -> None:
         """Begin to sweep, by enqueueing every order that is due."""
@@ -116,7 +116,7 @@ class Sweep:
         except UnavailableError as error:
             log.warning("cannot deregister (%s): the heartbeat will time out", error)
 
-    async def _heartbeat_for_ever(self) -> None:
+    async def _heartbeat_forever(self) -> None:
         while True:
             await self._clock.sleep(self._every_s)
             async with self._identifying:
@@ -138,7 +138,7 @@ class Sweep:
             self._removes_dead_from = now + self._timeout_s
         self._last_heartbeat = now
 
-    async def _sweep_for_ever(self) -> None:
+    async def _sweep_forever(self) -> None:
         next_sweep = self._next_sweep(self._clock.monotonic())
         while True:
             await self._queue.wait_until(next_sweep)

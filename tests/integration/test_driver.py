@@ -234,7 +234,7 @@ from service.postgres.queries import Query, Row
 server = socket.create_server(("127.0.0.1", 0), backlog=128)
 url = f"postgresql://postgres@127.0.0.1:{server.getsockname()[1]}/engine"
 
-def reset_for_ever():
+def reset_forever():
     while True:
         link, _ = server.accept()
         link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -248,7 +248,7 @@ async def connect_many():
     for _ in range(60):
         await asyncio.gather(*(connect() for _ in range(50)))
 
-threading.Thread(target=reset_for_ever, daemon=True).start()
+threading.Thread(target=reset_forever, daemon=True).start()
 asyncio.Runner(loop_factory=uvloop.new_event_loop).run(connect_many())
 """
 

@@ -121,7 +121,7 @@ class Load:
         self._service = service
         self._pause_s = pause_s
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._place_for_ever) for _ in range(clients)]
+        self._threads = [threading.Thread(target=self._place_forever) for _ in range(clients)]
         self.accepted: list[str] = []
         self.refused: list[str] = []
         self.unknown: list[str] = []
@@ -150,7 +150,7 @@ class Load:
         wait_until(lambda: count() >= wanted or bool(self.wrong), within_s)
         assert not self.wrong, self.wrong[:3]
 
-    def _place_for_ever(self) -> None:
+    def _place_forever(self) -> None:
         link = http.client.HTTPConnection("127.0.0.1", self._service.port, timeout=30)
         try:
             while not self._stopping.wait(self._pause_s):

@@ -334,7 +334,7 @@ def test_failures_on_demand(rates: FailureRates, code: FailureCode) -> None:
     assert fails(a_market(rates=rates), a_transaction((ONE_SOL, SELL[CPMM]))) is code
 
 
-def test_a_signatures_luck_is_its_own_for_ever() -> None:
+def test_a_signatures_luck_is_its_own_forever() -> None:
     rates = FailureRates(100_000, 200_000, 300_000)
     draw = Random(1)
     signatures = [str(number) for number in range(1_000)]
