@@ -159,4 +159,4 @@ class Service:
 
     async def _start_link(self) -> None:
         self.storage.link.start()
-        await self.storage.link.settled()
+        await self.storage.link.wait_until_checked()

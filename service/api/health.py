@@ -31,13 +31,13 @@ class HealthRoute:
             database = True
         except UnavailableError:
             database = False
-        trouble = await self.link.check()
-        status = "unavailable" if not database else "degraded" if trouble else "ok"
+        redis_error = await self.link.check()
+        status = "unavailable" if not database else "degraded" if redis_error else "ok"
         body = {
             "status": status,
             "database": "ok" if database else "unavailable",
-            "redis": "unavailable" if trouble else "ok",
-            "redisError": trouble,
+            "redis": "unavailable" if redis_error else "ok",
+            "redisError": redis_error,
             "executing": self.executing(),
             "unknownOutcomes": self.unknown_outcomes(),
         }

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from service.background import Background
 from service.clock import Clock
 from service.postgres.deployment import Deployment
-from service.redis.link import REDIS_AWAY, RedisLink
+from service.redis.link import REDIS_ERRORS, RedisLink
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Channel:
     def start(self) -> None:
         """Begin to listen, once; the deployment's id must have been read."""
         # Not before: the probe of a channel that never starts would never succeed.
-        self._link.needs(self._probe)
+        self._link.require(self._probe)
         self._listener.start()
 
     async def stop(self) -> None:
@@ -124,7 +124,7 @@ class Channel:
 
     async def _listen_forever(self) -> None:
         while True:
-            await self._link.hold(self._listen)
+            await self._link.run_connected(self._listen)
             await self._clock.sleep(_PAUSE_S)
 
     async def _listen(self, client: Redis) -> None:
@@ -132,7 +132,7 @@ class Channel:
             self._subscribed = None
         try:
             await self._listen_on(client)
-        except REDIS_AWAY as error:
+        except REDIS_ERRORS as error:
             _fail(self._subscription(), error)
             raise
         finally:

@@ -34,11 +34,11 @@ _LONGEST_QUEUE = 50_000
 
 
 # uvloop raises RuntimeError if a connection is reset while it is being written to.
-REDIS_AWAY = (RedisError, OSError, TimeoutError, RuntimeError)
+REDIS_ERRORS = (RedisError, OSError, TimeoutError, RuntimeError)
 """The errors of redis-py if Redis is unavailable, or its response is malformed."""
 
 Need = Callable[[Redis], Awaitable[None]]
-"""Tries an operation that the engine needs, and raises one of ``REDIS_AWAY`` if it does not work."""
+"""Tries an operation that the engine needs, and raises one of ``REDIS_ERRORS`` if it does not work."""
 
 
 def connect(url: str, *, at_least_s: float = 0) -> Redis:
@@ -80,17 +80,17 @@ class RedisLink:
         self._needs: list[Need] = []
         self._on_change: list[Callable[[], None]] = []
         self._usable = asyncio.Event()
-        self._away = asyncio.Event()
-        self._away.set()
-        self._tried = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._lost.set()
+        self._checked = asyncio.Event()
         self._pause_s = 0.0
         self._back_at = 0.0
         # Tasks with their own connection, clients that are being closed, and the running check.
-        self._held: set[asyncio.Task[None]] = set()
+        self._connected_tasks: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._checking: asyncio.Task[None] | None = None
         self._keeper = Background("redis link", self._reconnect_forever, clock)
-        self.trouble: str | None = "no connection yet"
+        self.error: str | None = "no connection yet"
         """Why Redis cannot be used, as a text; None if it can."""
 
     @property
@@ -98,7 +98,7 @@ class RedisLink:
         """Whether Redis is usable, as far as is known."""
         return self._usable.is_set()
 
-    def needs(self, need: Need) -> None:
+    def require(self, need: Need) -> None:
         """Add an operation that must work for Redis to count as usable; it has little time."""
         self._needs.append(need)
 
@@ -110,15 +110,15 @@ class RedisLink:
         """Begin to use Redis as soon as it is usable."""
         self._keeper.start()
 
-    async def settled(self) -> None:
+    async def wait_until_checked(self) -> None:
         """Wait, for a limited time, until it is known whether Redis is usable."""
         try:
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
-                await self._tried.wait()
+                await self._checked.wait()
         except TimeoutError:
             pass
 
-    async def usable(self) -> None:
+    async def wait_until_usable(self) -> None:
         """Wait until Redis is usable."""
         await self._usable.wait()
 
@@ -127,7 +127,7 @@ class RedisLink:
         if not self.available:
             return
         if len(self._queue) >= _LONGEST_QUEUE:
-            self.lost("the queue of commands is full")
+            self._mark_lost("the queue of commands is full")
             return
         self._queue.append(command)
         if self._sender is None:
@@ -141,8 +141,8 @@ class RedisLink:
             # The callers must not wait long: above all the sweep, which sends this process's heartbeat.
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 answer = await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except REDIS_AWAY as error:
-            self.lost(error)
+        except REDIS_ERRORS as error:
+            self._mark_lost(error)
             return None
         return int(answer)
 
@@ -152,22 +152,22 @@ class RedisLink:
             if self._checking is None or self._checking.done():
                 self._checking = asyncio.create_task(self._check(), name="redis check")
             await asyncio.wait([self._checking])
-        return self.trouble
+        return self.error
 
-    async def hold(self, work: Callable[[Redis], Awaitable[None]], *, at_least_s: float = 0) -> None:
+    async def run_connected(self, work: Callable[[Redis], Awaitable[None]], *, at_least_s: float = 0) -> None:
         """Run a task on its own connection until it ends or connections are dropped.
 
         Args:
-            work: Called with the client; if it raises one of ``REDIS_AWAY``, Redis is lost.
+            work: Called with the client; if it raises one of ``REDIS_ERRORS``, Redis is lost.
             at_least_s: A lower bound on the response time-out.
         """
         client = connect(self.url, at_least_s=at_least_s)
         task: asyncio.Task[None] = asyncio.ensure_future(_guarded(work, client))
-        self._held.add(task)
+        self._connected_tasks.add(task)
         try:
             await asyncio.wait([task])
         finally:
-            self._held.discard(task)
+            self._connected_tasks.discard(task)
             try:
                 await cancel([task])
             finally:
@@ -176,23 +176,8 @@ class RedisLink:
             return
         try:
             task.result()
-        except REDIS_AWAY as error:
-            self.lost(error)
-
-    def lost(self, error: Exception | str) -> None:
-        """Stop using Redis until it is usable again."""
-        if not self.available:
-            # The cause is already known; users of dropped connections report follow-up errors.
-            return
-        self._note(error)
-        self._usable.clear()
-        self._queue.clear()
-        steady = self._clock.monotonic() - self._back_at > _STEADY_AFTER_S
-        self._pause_s = _FIRST_PAUSE_S if steady else min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        self._drop_connections()
-        self._away.set()
-        for callback in self._on_change:
-            callback()
+        except REDIS_ERRORS as error:
+            self._mark_lost(error)
 
     async def close(self) -> None:
         """Send the queued commands, if Redis is usable, and disconnect."""
@@ -204,11 +189,26 @@ class RedisLink:
             await asyncio.wait(tasks)
         await self._client.aclose()
 
+    def _mark_lost(self, error: Exception | str) -> None:
+        """Stop using Redis until it is usable again."""
+        if not self.available:
+            # The cause is already known; users of dropped connections report follow-up errors.
+            return
+        self._note(error)
+        self._usable.clear()
+        self._queue.clear()
+        steady = self._clock.monotonic() - self._back_at > _STEADY_AFTER_S
+        self._pause_s = _FIRST_PAUSE_S if steady else min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._drop_connections()
+        self._lost.set()
+        for callback in self._on_change:
+            callback()
+
     def _note(self, error: Exception | str) -> None:
-        trouble = _describe(error)
-        if trouble != self.trouble:
-            log.warning("Redis is unavailable (%s); continuing without it", trouble, extra={"fault": "redis"})
-        self.trouble = trouble
+        cause = _describe(error)
+        if cause != self.error:
+            log.warning("Redis is unavailable (%s); continuing without it", cause, extra={"fault": "redis"})
+        self.error = cause
 
     async def _send_all(self) -> None:
         try:
@@ -220,16 +220,16 @@ class RedisLink:
                         pipeline.execute_command(*command)
                     # Raises the first error response.
                     await pipeline.execute()
-        except REDIS_AWAY as error:
-            self.lost(error)
+        except REDIS_ERRORS as error:
+            self._mark_lost(error)
         finally:
             self._sender = None
 
     async def _check(self) -> None:
         try:
             await self._try_needs(_CHECK_TIMEOUT_S)
-        except REDIS_AWAY as error:
-            self.lost(error)
+        except REDIS_ERRORS as error:
+            self._mark_lost(error)
 
     async def _try_needs(self, timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
@@ -243,29 +243,29 @@ class RedisLink:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
         self._client = connect(self.url)
-        for task in self._held:
+        for task in self._connected_tasks:
             task.cancel()
 
     async def _reconnect_forever(self) -> None:
         while True:
-            await self._away.wait()
+            await self._lost.wait()
             await self._clock.sleep(self._pause_s)
             try:
                 await self._try_needs(_CONNECT_TIMEOUT_S)
-            except REDIS_AWAY as error:
+            except REDIS_ERRORS as error:
                 self._note(error)
                 self._drop_connections()
                 self._pause_s = min(max(2 * self._pause_s, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
             else:
                 self._mark_usable()
-            self._tried.set()
+            self._checked.set()
 
     def _mark_usable(self) -> None:
-        if self._tried.is_set():
+        if self._checked.is_set():
             log.warning("Redis is available again", extra={"fault": "redis back"})
-        self.trouble = None
+        self.error = None
         self._back_at = self._clock.monotonic()
-        self._away.clear()
+        self._lost.clear()
         self._usable.set()
         for callback in self._on_change:
             callback()
@@ -284,5 +284,5 @@ async def _guarded(work: Callable[[Redis], Awaitable[None]], client: Redis) -> N
 async def _close(client: Redis) -> None:
     try:
         await client.aclose()
-    except REDIS_AWAY as error:
+    except REDIS_ERRORS as error:
         log.debug("Redis: error while closing a connection (%s)", error)

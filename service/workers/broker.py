@@ -16,7 +16,7 @@ from taskiq_redis import RedisStreamBroker
 
 from service import crash_points
 from service.postgres.deployment import Deployment
-from service.redis.link import REDIS_AWAY, RedisLink, connect
+from service.redis.link import REDIS_ERRORS, RedisLink, connect
 
 TASK_NAME = "execute_order"
 """The task that every wake-up runs; its only argument is the order's id."""
@@ -53,7 +53,7 @@ class WakeUpBroker(RedisStreamBroker):
         self._link = link
         self._deployment = deployment
         self._consumer = consumer
-        link.needs(self._probe)
+        link.require(self._probe)
 
     @property
     def stream(self) -> str:
@@ -110,7 +110,7 @@ class WakeUpBroker(RedisStreamBroker):
                     pipeline.execute_command("XDEL", self.stream, entry_id)
                 pipeline.execute_command("XGROUP", "DELCONSUMER", self.stream, _GROUP, self._consumer)
                 await pipeline.execute()
-        except REDIS_AWAY as error:
+        except REDIS_ERRORS as error:
             log.debug("cannot resend unacknowledged wake-ups (%s)", error)
         finally:
             await client.aclose()

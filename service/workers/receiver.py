@@ -122,8 +122,8 @@ class JobReceiver:
 
     async def _read_forever(self) -> None:
         while True:
-            await self._link.usable()
-            await self._link.hold(self._read_on, at_least_s=_ANSWER_TIMEOUT_S)
+            await self._link.wait_until_usable()
+            await self._link.run_connected(self._read_on, at_least_s=_ANSWER_TIMEOUT_S)
 
     async def _begin_local_forever(self) -> None:
         while True:

@@ -55,11 +55,11 @@ async def test_a_start_that_is_cancelled_leaves_nothing_running(make_service: Ca
     before, service = asyncio.all_tasks(), make_service()
     waiting = asyncio.Event()
 
-    async def settled() -> None:
+    async def checked() -> None:
         waiting.set()
         await asyncio.Event().wait()
 
-    service.storage.link.settled = settled  # type: ignore[method-assign]
+    service.storage.link.wait_until_checked = checked  # type: ignore[method-assign]
     starting = asyncio.create_task(service.start())
     await waiting.wait()
     starting.cancel()

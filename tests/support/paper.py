@@ -116,7 +116,7 @@ class Rig:
         await self.deployment.read(self.database, self.clock)
         await self.venue.start()
         self.link.start()
-        await self.link.settled()
+        await self.link.wait_until_checked()
 
     async def stop(self) -> None:
         """Stop cleanly."""

@@ -52,7 +52,7 @@ class BusHarness:
             sender=sender,
         )
 
-    def needs(self, _need: object) -> None:
+    def require(self, _need: object) -> None:
         pass
 
     def send(self, *command: str | bytes) -> None:
