@@ -3,7 +3,6 @@
 import logging
 
 from service.api.health import HealthRoute
-from service.api.learning import TokenLearner
 from service.api.market import MarketRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
@@ -12,6 +11,7 @@ from service.api.paper import PaperRoutes
 from service.api.route import RouteGroups
 from service.api.routes import application
 from service.api.stream import StreamRoutes
+from service.api.unknown_tokens import TokenFetcher
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 from service.lifespan import Lifespan, Part
@@ -30,7 +30,7 @@ class Api:
 
     def __init__(self, settings: Settings, storage: Storage, market: Market, execution: Execution) -> None:
         clock = storage.clock
-        learn = TokenLearner(market.venue)
+        fetch_tokens = TokenFetcher(market.venue)
         self.stream = StreamRoutes(storage.feeds, clock)
         groups = RouteGroups(
             OrderRoutes(
@@ -38,7 +38,7 @@ class Api:
                 orders=storage.orders,
                 pages=Pages(storage.orders, Turns(clock)),
                 clock=clock,
-                learn=learn,
+                fetch_tokens=fetch_tokens,
                 queue=storage.queue,
                 insert_timeout_s=settings.insert_timeout_ms / 1000,
                 market_order_age_s=settings.max_market_order_age_s,
@@ -49,13 +49,17 @@ class Api:
                 resting=storage.resting,
                 clock=clock,
                 max_history_entries=settings.max_history_entries,
-                learn=learn,
+                fetch_tokens=fetch_tokens,
             ),
             self.stream,
             MarketRoutes(
-                quoter=market.quoter, venue=market.venue, clock=clock, learn=learn, turns=Turns(clock)
+                quoter=market.quoter,
+                venue=market.venue,
+                clock=clock,
+                fetch_tokens=fetch_tokens,
+                turns=Turns(clock),
             ),
-            PaperRoutes(market.venue, learn),
+            PaperRoutes(market.venue, fetch_tokens),
             HealthRoute(
                 orders=storage.orders,
                 link=storage.link,

@@ -25,6 +25,6 @@ problems.py         errors: problem+json
 
 server.py           the HTTP server
 connection.py       one connection, with its time limits
-queues.py           dear requests wait for one another
-learning.py         tokens that another instance has listed
+queues.py           expensive requests wait for one another
+unknown_tokens.py   fetches tokens that another instance has just listed
 """

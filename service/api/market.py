@@ -10,7 +10,7 @@ from aiohttp import web
 from marshmallow import Schema
 
 from service.api.market_requests import POOL_QUERY, QUOTE_QUERY
-from service.api.messages import Learn, json_list_response, json_response, load_query
+from service.api.messages import FetchTokens, json_list_response, json_response, load_query
 from service.api.problems import InvalidError, ServiceUnavailableError
 from service.api.responses import POOL, QUOTE, TOKEN
 from service.chains.venue import MarketData, PoolView, VenueUnavailableError
@@ -38,12 +38,12 @@ class MarketRoutes:
     quoter: Quoter
     venue: MarketData
     clock: Clock
-    learn: Learn
+    fetch_tokens: FetchTokens
     turns: Turns
 
     async def quote(self, request: web.Request) -> web.Response:
         """GET /api/quotes?tokenIn=&tokenOut=&amountIn= (or amountOut=). Reserves nothing."""
-        await self.learn(request.query)
+        await self.fetch_tokens(request.query)
         query = load_query(request, QUOTE_QUERY)
         try:
             choice = await self.quoter.best_of_latest(
@@ -83,7 +83,7 @@ class MarketRoutes:
 
     async def pools(self, request: web.Request) -> web.Response:
         """GET /api/pools?venue=&token=."""
-        await self.learn(request.query)
+        await self.fetch_tokens(request.query)
         query = load_query(request, POOL_QUERY)
         await self._catch_up()
         slot, views = self.venue.all_views()

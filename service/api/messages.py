@@ -14,7 +14,8 @@ from service.api.problems import InvalidError, MalformedError, MediaTypeError
 from service.api.strict_json import NotJsonError, read_json
 
 T = TypeVar("T")
-Learn = Callable[[object], Awaitable[None]]
+FetchTokens = Callable[[object], Awaitable[None]]
+"""Fetches the unknown tokens that a parsed body or query names."""
 
 _PIECE = 128 * 1024
 
@@ -36,13 +37,13 @@ def load_query(request: web.Request, schema: Request[T]) -> T:
         raise InvalidError.of(error) from None
 
 
-async def load_body(request: web.Request, schema: Request[T], learn: Learn | None = None) -> T:
+async def load_body(request: web.Request, schema: Request[T], fetch_tokens: FetchTokens | None = None) -> T:
     """Load a JSON body by its schema.
 
     Args:
         request: The request.
         schema: The schema of its body.
-        learn: Awaited with the parsed body before validation, to fetch unknown tokens that it names.
+        fetch_tokens: Awaited with the parsed body before validation, to fetch unknown tokens that it names.
 
     Raises:
         MediaTypeError: The content type is not JSON.
@@ -59,8 +60,8 @@ async def load_body(request: web.Request, schema: Request[T], learn: Learn | Non
         raise MalformedError("The body could not be read.") from error
     except NotJsonError as error:
         raise MalformedError(str(error)) from None
-    if learn is not None:
-        await learn(body)
+    if fetch_tokens is not None:
+        await fetch_tokens(body)
     try:
         return schema.read(body)
     except ValidationError as error:

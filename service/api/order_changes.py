@@ -7,7 +7,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from service.api.fields import is_uuid
-from service.api.messages import Learn, json_response, load_body
+from service.api.messages import FetchTokens, json_response, load_body
 from service.api.problems import ConflictError, NotFoundError
 from service.api.requests import AMENDMENT, CANCEL
 from service.api.responses import CANCELLED, CANCELLED_ORDER, ORDER
@@ -38,7 +38,7 @@ class ChangeRoutes:
     resting: Resting
     clock: Clock
     max_history_entries: int
-    learn: Learn
+    fetch_tokens: FetchTokens
 
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /api/orders/{orderId}: 200: cancelled; 202: submitted, cancelled unless it lands."""
@@ -55,7 +55,7 @@ class ChangeRoutes:
 
     async def cancel_many(self, request: web.Request) -> web.Response:
         """POST /api/orders/cancel: all open orders, or those that match a filter."""
-        sent = await load_body(request, CANCEL, self.learn)
+        sent = await load_body(request, CANCEL, self.fetch_tokens)
         wanted = Filter(sent["order_type"], sent["token_in"], sent["token_out"], sent["label"])
         cancelled, requested = await self.endings.cancel_matching(wanted)
         return json_response(CANCELLED.dump({"cancelled": cancelled, "cancel_requested": requested}))

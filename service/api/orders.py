@@ -7,7 +7,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from service.api.fields import is_uuid
-from service.api.messages import Learn, json_response, load_body, load_query
+from service.api.messages import FetchTokens, json_response, load_body, load_query
 from service.api.pages import Pages
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.api.requests import LIST_QUERY, NEW_ORDER, SentOrder
@@ -30,7 +30,7 @@ from service.store.orders import Orders
 class OrderRoutes:
     """The handlers of the routes that place and read orders.
 
-    ``learn`` fetches unknown tokens that a request names, ``queue`` wakes workers for new orders;
+    ``fetch_tokens`` fetches unknown tokens that a request names, ``queue`` wakes workers for new orders;
     ``insert_timeout_s`` is how long a client waits for PostgreSQL; ``market_order_age_s`` is the maximum age
     at which a market order is submitted, 0: no limit.
     """
@@ -39,14 +39,14 @@ class OrderRoutes:
     orders: Orders
     pages: Pages
     clock: Clock
-    learn: Learn
+    fetch_tokens: FetchTokens
     queue: OrderQueue
     insert_timeout_s: float
     market_order_age_s: int = 0
 
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/execute: place an order; it is durable once the response is 201."""
-        sent = await load_body(request, NEW_ORDER, self.learn)
+        sent = await load_body(request, NEW_ORDER, self.fetch_tokens)
         try:
             order = self._new_order(sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
         except InvalidError as refusal:
@@ -82,7 +82,7 @@ class OrderRoutes:
 
     async def list(self, request: web.Request) -> web.Response:
         """GET /api/orders?status=&orderType=&tokenIn=&tokenOut=&limit=&cursor=, newest first."""
-        await self.learn(request.query)
+        await self.fetch_tokens(request.query)
         query = load_query(request, LIST_QUERY)
         wanted = Filter(query["order_type"], query["token_in"], query["token_out"], query["label"])
         page = await self.orders.page(query["status"], wanted, query["limit"], query["cursor"])

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from service.api.market import pool_json
 from service.api.market_requests import NEW_POOL
-from service.api.messages import Learn, json_response, load_body
+from service.api.messages import FetchTokens, json_response, load_body
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.api.responses import POOL
 from service.chains.paper.listing import (
@@ -30,11 +30,11 @@ class PaperRoutes:
     """The handlers of the paper market's routes."""
 
     venue: PaperVenue
-    learn: Learn
+    fetch_tokens: FetchTokens
 
     async def list_pool(self, request: web.Request) -> web.Response:
         """POST /api/paper/pools: list a pool, possibly of a new token; 201 when it can be traded."""
-        wanted = await load_body(request, NEW_POOL, self.learn)
+        wanted = await load_body(request, NEW_POOL, self.fetch_tokens)
         try:
             pool = await self.venue.list_pool(wanted)
         except (PoolExistsError, NoRoomError) as error:

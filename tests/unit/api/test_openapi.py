@@ -138,7 +138,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
                 orders=unused,
                 pages=unused,
                 clock=unused,
-                learn=unused,
+                fetch_tokens=unused,
                 queue=unused,
                 insert_timeout_s=1,
             ),

@@ -13,7 +13,7 @@ _NAME = re.compile(r"[0-9A-Za-z]{1,44}")
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLearner:
+class TokenFetcher:
     """Has the venue fetch the tokens that a request names and that are unknown here.
 
     Args:
