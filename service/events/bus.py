@@ -55,18 +55,18 @@ class Bus:
     def publish(self, steps: Sequence[Committed]) -> None:
         """Publish steps that have just been committed here to all instances. Never blocks."""
         crash_points.reach("before publish")
-        self._tell(steps)
+        self._deliver(steps)
         self.channel.publish(_encode(steps))
         crash_points.reach("after publish")
 
     def _receive(self, message: bytes) -> None:
         """Process another instance's message."""
         try:
-            self._tell(_decode(message))
+            self._deliver(_decode(message))
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             log.warning("bus: malformed message (%s)", error, extra={"fault": "bus"})
 
-    def _tell(self, steps: Sequence[Committed]) -> None:
+    def _deliver(self, steps: Sequence[Committed]) -> None:
         for listener in self._listeners:
             listener(steps)
 

@@ -151,7 +151,7 @@ class Engine:
             log.exception("order %s: internal error in %s", run.order.order_id, run.status)
             if run.status is Status.SUBMITTED:
                 # The transaction may have been sent and may land: only the venue knows.
-                self._ask_later(run, None)
+                self._query_later(run, None)
             else:
                 await self._end_attempt(run, Failure.of(FailureCode.INTERNAL_ERROR))
 
@@ -201,7 +201,7 @@ class Engine:
         if status.final:
             await self._conclude(run, status)
         else:
-            self._ask_later(run, transaction)
+            self._query_later(run, transaction)
 
     async def _conclude(self, run: _Run, status: TransactionStatus) -> None:
         """Record a transaction's outcome."""
@@ -214,7 +214,7 @@ class Engine:
         else:
             raise AttemptFailedError(status.failure or Failure.of(FailureCode.TRANSACTION_FAILED))
 
-    def _ask_later(self, run: _Run, transaction: SignedTransaction | None) -> None:
+    def _query_later(self, run: _Run, transaction: SignedTransaction | None) -> None:
         """Query a transaction's outcome in the background until it is known, without occupying a worker."""
         order_id = run.order.order_id
         log.warning(
@@ -236,7 +236,7 @@ class Engine:
     async def _reconcile(self, run: _Run, transaction: SignedTransaction | None) -> None:
         order_id = run.order.order_id
         try:
-            await self._conclude(run, await self._outcomes.learn(order_id, transaction))
+            await self._conclude(run, await self._outcomes.wait_until_final(order_id, transaction))
         except AttemptFailedError as end:
             await self._end_attempt(run, end.failure)
         except SupersededError:

@@ -56,7 +56,9 @@ class Outcomes:
             return TransactionStatus(TransactionState.UNKNOWN)
         return status
 
-    async def learn(self, order_id: str, transaction: SignedTransaction | None) -> TransactionStatus:
+    async def wait_until_final(
+        self, order_id: str, transaction: SignedTransaction | None
+    ) -> TransactionStatus:
         """Query a transaction (None: the order's latest) until its status is final, and return it."""
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -64,7 +66,7 @@ class Outcomes:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             try:
                 transaction = transaction or await self._latest(order_id)
-                status = await self._ask(transaction)
+                status = await self._query(transaction)
             except (VenueUnavailableError, UnavailableError) as error:
                 log.warning("order %s: outcome still unknown (%s)", order_id, error, extra={"fault": "venue"})
                 continue
@@ -79,7 +81,7 @@ class Outcomes:
             raise RuntimeError("a submitted order without a transaction")
         return transaction
 
-    async def _ask(self, transaction: SignedTransaction) -> TransactionStatus:
+    async def _query(self, transaction: SignedTransaction) -> TransactionStatus:
         status = await self._venue.status(transaction)
         if status.state is TransactionState.UNKNOWN:
             # It can still land, so the same bytes are sent again; the venue executes them once.

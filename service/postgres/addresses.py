@@ -61,9 +61,9 @@ class Addresses:
             except (OSError, UnicodeError) as error:
                 result = OSError(f'cannot resolve the host name "{host}": {error}')
             with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
-                loop.call_soon_threadsafe(tell, result)
+                loop.call_soon_threadsafe(finish, result)
 
-        def tell(result: list[str] | OSError) -> None:
+        def finish(result: list[str] | OSError) -> None:
             del self._pending[host]
             if isinstance(result, OSError):
                 found.set_exception(result)
