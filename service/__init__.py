@@ -10,7 +10,7 @@ audit.py          checks every order against the venue's ledger
 api/              REST and WebSocket: requests and responses
 parts.py          builds the parts: storage, market, execution
 triggers/         fires limit and sniper orders
-workers/          taskiq on Redis: schedules the work on orders
+workers/          taskiq on Redis: schedules the execution of orders
 execution/        one order's life from top to bottom, and its retries
 events/           publishes committed changes to watchers
 store/            orders in PostgreSQL: the journal (group commit), claims, reads

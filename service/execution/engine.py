@@ -119,7 +119,7 @@ class Engine:
             if isinstance(claim, Deferred):
                 self._queue.check_after(claim.wait_ms)
             elif claim is not None:
-                await self._work_on(_Run(claim, claim.status, claim.version))
+                await self._execute_steps(_Run(claim, claim.status, claim.version))
         finally:
             if unclaimed:
                 self._queue.requeue(order_id)
@@ -132,7 +132,7 @@ class Engine:
         """
         await self._running.cancel()
 
-    async def _work_on(self, run: _Run) -> None:
+    async def _execute_steps(self, run: _Run) -> None:
         try:
             route = transaction = None
             if run.status is Status.ROUTING:

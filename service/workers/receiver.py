@@ -69,7 +69,7 @@ class JobReceiver:
 
         # A function, because taskiq sets attributes on it, which a method does not allow.
         async def execute_order(order_id: str) -> None:
-            await self._work_on(order_id)
+            await self._execute_order(order_id)
 
         broker.register_task(execute_order, task_name=TASK_NAME)
         # A wake-up is consumed when its job begins: from then on PostgreSQL holds the order's owner.
@@ -158,7 +158,7 @@ class JobReceiver:
             if self._read:
                 self._begin(self._runner.callback(self._read.popleft()))
             elif (order_id := self._queue.pop_local()) is not None:
-                self._begin(self._work_on(order_id))
+                self._begin(self._execute_order(order_id))
             else:
                 return
 
@@ -167,7 +167,7 @@ class JobReceiver:
         self._jobs.add(job)
         job.add_done_callback(self._done)
 
-    async def _work_on(self, order_id: str) -> None:
+    async def _execute_order(self, order_id: str) -> None:
         # Jobs are cancelled when the service stops; taskiq would log that as an error.
         with suppress(asyncio.CancelledError):
             await self._execute(order_id)

@@ -1,4 +1,4 @@
-"""Which orders this process works on: none twice at once, and those set aside until their task ends."""
+"""Which orders this process executes: none twice at once, and those set aside until their task ends."""
 
 import asyncio
 
