@@ -7,7 +7,7 @@ import orjson
 from service.domain.amounts import format_amount, format_price, format_shortfall
 from service.domain.history import HistoryEntry
 from service.domain.lifecycle import Status
-from service.domain.order import Order, Terms, amended, terms_at
+from service.domain.order import Order, Terms, apply_amendment, terms_at
 from service.domain.quote import SwapMode
 from service.domain.routing_record import NoQuoteJson, PoolQuoteJson, RouteJson, RoutingRecord
 from service.domain.transaction import Fill
@@ -27,17 +27,17 @@ class SoFar:
         """Return the state after the entry with this sequence."""
         so_far = cls(terms_at(order, sequence))
         for entry in order.history[:sequence]:
-            so_far._take(entry, order.routing.get(entry["sequence"]))
+            so_far._apply(entry, order.routing.get(entry["sequence"]))
         return so_far
 
     def after(self, entry: HistoryEntry, routing: RoutingRecord | None) -> "SoFar":
         """Return the state after the next entry, which may have a routing record."""
-        terms = amended(self.terms, entry, "to")
+        terms = apply_amendment(self.terms, entry, "to")
         following = SoFar(terms, self.attempts, self.venue, self.routing)
-        following._take(entry, routing)
+        following._apply(entry, routing)
         return following
 
-    def _take(self, entry: HistoryEntry, routing: RoutingRecord | None) -> None:
+    def _apply(self, entry: HistoryEntry, routing: RoutingRecord | None) -> None:
         if entry["status"] == Status.ROUTING:
             self.attempts += 1
         self.venue = entry.get("venue", self.venue)

@@ -84,8 +84,8 @@ AMENDABLE = {
 """The terms that can be amended: their names in the API and in history entries, and their fields here."""
 
 
-def amended(terms: Terms, entry: HistoryEntry, side: Literal["from", "to"]) -> Terms:
-    """Return the terms before a history entry (``from``) or after it (``to``)."""
+def apply_amendment(terms: Terms, entry: HistoryEntry, side: Literal["from", "to"]) -> Terms:
+    """Return terms with an entry's amendment applied (``to``) or undone (``from``)."""
     changes = entry.get("amended")
     if not changes:
         return terms
@@ -217,7 +217,7 @@ class Order(OrderRequest):
             routing = {**routing, step.sequence: step.routing}
         return replace(
             self,
-            terms=amended(self.terms, step.entry, "to"),
+            terms=apply_amendment(self.terms, step.entry, "to"),
             history=(*self.history, step.entry),
             decimals_out=step.decimals_out if self.decimals_out is None else self.decimals_out,
             quoted=step.quoted or self.quoted,
@@ -235,5 +235,5 @@ def terms_at(order: Order, sequence: int) -> Terms:
     """Return an order's terms at an entry of its history."""
     terms = order.terms
     for entry in order.history[: sequence - 1 : -1]:
-        terms = amended(terms, entry, "from")
+        terms = apply_amendment(terms, entry, "from")
     return terms

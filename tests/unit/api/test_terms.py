@@ -17,7 +17,7 @@ from service.api.terms import amend_terms, read_terms, values
 from service.domain import history
 from service.domain.history import Committed, HistoryEntry
 from service.domain.lifecycle import Status
-from service.domain.order import Order, Terms, amended, first_terms, terms_at
+from service.domain.order import Order, Terms, apply_amendment, first_terms, terms_at
 from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS
 
@@ -329,8 +329,8 @@ def test_each_entry_shows_the_terms_as_of_that_entry() -> None:
 def test_an_entry_without_an_amendment_changes_no_terms() -> None:
     terms = Terms(100, "GTC", "1")
     unchanged = history.opened("2027-01-15T12:00:00.000000Z")
-    assert amended(terms, unchanged, "from") is terms
-    assert amended(terms, {**unchanged, "amended": {}}, "from") is terms
+    assert apply_amendment(terms, unchanged, "from") is terms
+    assert apply_amendment(terms, {**unchanged, "amended": {}}, "from") is terms
 
 
 @pytest.mark.parametrize(

@@ -89,25 +89,25 @@ def test_every_watcher_gets_the_same_from_any_entry(
 
 def test_a_replay_serialises_each_entry_once(monkeypatch: pytest.MonkeyPatch) -> None:
     order = replace(amended_order(200), fill=FILL)
-    calls = {"dumps": 0, "amended": 0}
-    real_dumps, real_amended = orjson.dumps, domain.amended
+    calls = {"dumps": 0, "amendments": 0}
+    real_dumps, real_apply = orjson.dumps, domain.apply_amendment
 
     def dumps(value: Any) -> bytes:
         calls["dumps"] += 1
         return real_dumps(value)
 
-    def amended(terms: Terms, step: HistoryEntry, side: Literal["from", "to"]) -> Terms:
-        calls["amended"] += 1
-        return real_amended(terms, step, side)
+    def apply(terms: Terms, step: HistoryEntry, side: Literal["from", "to"]) -> Terms:
+        calls["amendments"] += 1
+        return real_apply(terms, step, side)
 
     monkeypatch.setattr(orjson, "dumps", dumps)
-    monkeypatch.setattr(views, "amended", amended)
+    monkeypatch.setattr(views, "apply_amendment", apply)
     messages = Timeline()
     for _watcher in range(3):
         for sequence in range(1, order.version + 1):
             messages.message(order, sequence)
     # The entries once; a message for each of them and each watcher.
-    assert calls == {"dumps": order.version * 4, "amended": order.version}
+    assert calls == {"dumps": order.version * 4, "amendments": order.version}
 
 
 def test_live_watchers_share_each_message() -> None:

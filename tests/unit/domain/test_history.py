@@ -12,7 +12,7 @@ from service.domain.conditions import Opened
 from service.domain.failures import Failure, FailureCode
 from service.domain.history import HistoryEntry, StoredEntry, observed, public
 from service.domain.lifecycle import Status
-from service.domain.order import AMENDABLE, Terms, amended
+from service.domain.order import AMENDABLE, Terms, apply_amendment
 from service.domain.quote import Dex, Leg, Path, Route, SwapMode
 from service.domain.transaction import Fill, Landing, SignedTransaction
 from tests.unit.domain.test_conditions import ACCEPTED, EVERYTHING, NOW, facts
@@ -95,6 +95,6 @@ def test_each_amendable_term_is_recorded_and_applied_in_both_directions(name: st
     details = history.amended(before.by_name(), after.by_name())
     assert details == {"amended": {name: {"from": before.by_name()[name], "to": None}}}
     entry: HistoryEntry = {**details, "sequence": 3, "status": Status.OPEN, "timestamp": AT}
-    assert amended(before, entry, "to") == after
-    assert amended(after, entry, "from") == before
+    assert apply_amendment(before, entry, "to") == after
+    assert apply_amendment(after, entry, "from") == before
     assert history.amended(before.by_name(), before.by_name()) == {"amended": {}}
