@@ -16,7 +16,7 @@ from service.domain import history
 from service.domain.failures import Failure, FailureCode
 from service.domain.history import Details
 from service.domain.lifecycle import Event, Status, next_status
-from service.domain.quote import Amounts, Route
+from service.domain.quote import Route
 from service.domain.routing_record import RoutingRecord, in_words, record_choice
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
@@ -27,7 +27,7 @@ from service.execution.retry import RetryPolicy
 from service.execution.running import RunningOrders
 from service.routing.quoting import Quoter
 from service.store.claims import Claimed, Claims, Deferred
-from service.store.journal import Journal, SupersededError, Transition
+from service.store.journal import Journal, QuotedTransaction, SupersededError, Transition
 from service.store.orders import Orders
 
 log = logging.getLogger(__name__)
@@ -188,7 +188,8 @@ class Engine:
         except SwapTooLateError as error:
             raise TimeOverError from error
         detail = history.signed(transaction, route)
-        await self._move(run, Event.PREPARED, detail=detail, transaction=transaction, quoted=route.amounts)
+        quoted = QuotedTransaction(transaction, route.amounts)
+        await self._move(run, Event.PREPARED, detail=detail, transaction=quoted)
         return transaction
 
     async def _settle(self, run: _Run, transaction: SignedTransaction | None) -> None:
@@ -269,8 +270,7 @@ class Engine:
         *,
         detail: Details,
         routing: RoutingRecord | None = None,
-        transaction: SignedTransaction | None = None,
-        quoted: Amounts | None = None,
+        transaction: QuotedTransaction | None = None,
         fill: Fill | None = None,
         retry_in_ms: int | None = None,
     ) -> None:
@@ -293,7 +293,6 @@ class Engine:
                 detail=detail,
                 routing=routing,
                 transaction=transaction,
-                quoted=quoted,
                 fill=fill,
                 retry_in_ms=retry_in_ms,
                 decimals_out=None if bought is None else bought.decimals,

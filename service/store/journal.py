@@ -64,6 +64,14 @@ class ClientOrderIdTakenError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class QuotedTransaction:
+    """An attempt's signed transaction, and the amounts quoted for its route."""
+
+    signed: SignedTransaction
+    quoted: Amounts
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """One step of an order, to be written by ``owner``, which last read the order at ``version``.
 
@@ -78,8 +86,7 @@ class Transition:
     detail: Details = field(default_factory=Details)
     retry_in_ms: int | None = None
     routing: RoutingRecord | None = None
-    transaction: SignedTransaction | None = None
-    quoted: Amounts | None = None
+    transaction: QuotedTransaction | None = None
     fill: Fill | None = None
     decimals_out: int | None = None
 
@@ -207,7 +214,7 @@ class Journal:
                 transition.order_id,
                 public(entry),
                 transition.routing,
-                transition.quoted,
+                None if transition.transaction is None else transition.transaction.quoted,
                 transition.fill,
                 transition.decimals_out,
             )
@@ -240,7 +247,7 @@ def terms_row(terms: Terms) -> dict[str, object]:
 
 def _row(transition: Transition) -> dict[str, object]:
     transaction, fill, routing = transition.transaction, transition.fill, transition.routing
-    quoted = transition.quoted
+    signed, quoted = (None, None) if transaction is None else (transaction.signed, transaction.quoted)
     return {
         "id": transition.order_id,
         "version": transition.version,
@@ -250,14 +257,14 @@ def _row(transition: Transition) -> dict[str, object]:
         "retry_in_ms": transition.retry_in_ms,
         "quotes": routing and routing.quotes,
         "route": routing and routing.route,
-        "transaction": transaction
+        "transaction": signed
         and {
-            "id": transaction.id,
-            "venue": transaction.dex,
-            "raw": base64.b64encode(transaction.raw).decode(),
-            "maximum_in": transaction.maximum_in,
-            "minimum_out": transaction.minimum_out,
-            "last_valid_slot": transaction.last_valid_slot,
+            "id": signed.id,
+            "venue": signed.dex,
+            "raw": base64.b64encode(signed.raw).decode(),
+            "maximum_in": signed.maximum_in,
+            "minimum_out": signed.minimum_out,
+            "last_valid_slot": signed.last_valid_slot,
         },
         # Sums over pools, which JSON's 64 bits may not hold.
         "quoted_in": quoted and str(quoted.amount_in),

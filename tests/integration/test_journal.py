@@ -16,7 +16,7 @@ from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.database import UnavailableError
 from service.postgres.queries import Row
 from service.store.claims import Claimed
-from service.store.journal import ClientOrderIdTakenError, SupersededError
+from service.store.journal import ClientOrderIdTakenError, QuotedTransaction, SupersededError
 from tests.support.servers import TestServers
 from tests.support.store import Store, open_store
 
@@ -111,8 +111,9 @@ async def test_a_quote_may_be_more_than_one_account_holds(store: Store) -> None:
             claim,
             Status.SUBMITTED,
             version=before.sequence,
-            transaction=SignedTransaction(claim.order_id, "raydium", b"raw", 1, 1, 9),
-            quoted=quoted,
+            transaction=QuotedTransaction(
+                SignedTransaction(claim.order_id, "raydium", b"raw", 1, 1, 9), quoted
+            ),
         )
         for claim, before, quoted in zip(claims, building, quotes, strict=True)
     ]
@@ -148,14 +149,16 @@ async def test_an_attempt_and_its_order_move_together(store: Store) -> None:
     claim = await store.start()
     building = await store.journal.append(store.step(claim, Status.BUILDING))
     signed = SignedTransaction("signature", "raydium", b"\x00bytes\xff", 101, 99, 123)
-    stale = store.step(
-        claim, Status.SUBMITTED, transaction=SignedTransaction("other", "raydium", b"", 1, 1, 1)
-    )
+    other = QuotedTransaction(SignedTransaction("other", "raydium", b"", 1, 1, 1), Amounts(1, 1))
+    stale = store.step(claim, Status.SUBMITTED, transaction=other)
     with pytest.raises(SupersededError):
         await store.journal.append(stale)
     assert await store.orders.latest_transaction(claim.order_id) is None
     step = store.step(
-        claim, Status.SUBMITTED, version=building.sequence, transaction=signed, quoted=Amounts(101, 100)
+        claim,
+        Status.SUBMITTED,
+        version=building.sequence,
+        transaction=QuotedTransaction(signed, Amounts(101, 100)),
     )
     assert (await store.journal.append(step)).quoted == Amounts(101, 100)
     assert await store.orders.latest_transaction(claim.order_id) == signed
@@ -172,7 +175,8 @@ async def test_a_process_that_may_have_been_declared_dead_makes_no_new_attempt(
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("UPDATE instances SET seen_at = now() - interval '1 hour'")
     signed = SignedTransaction("signature", "raydium", b"", 101, 99, 123)
-    submitted = store.step(claim, Status.SUBMITTED, version=building.sequence, transaction=signed)
+    quoted = QuotedTransaction(signed, Amounts(101, 100))
+    submitted = store.step(claim, Status.SUBMITTED, version=building.sequence, transaction=quoted)
     with pytest.raises(SupersededError):
         await store.journal.append(submitted)
     await store.instances.heartbeat()

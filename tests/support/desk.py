@@ -7,9 +7,11 @@ from typing import Any
 from service.domain.history import Committed
 from service.domain.lifecycle import Status
 from service.domain.order import NewOrder, OrderType, Terms, TimeInForce
+from service.domain.quote import Amounts
 from service.domain.transaction import Fill, SignedTransaction
 from service.store.claims import Claimed
 from service.store.endings import Endings
+from service.store.journal import QuotedTransaction
 from service.store.resting import Amendment, Fired, Resting
 from tests.support.gem_market import rows
 from tests.support.interleaving import Actor, interleave
@@ -62,9 +64,10 @@ class Desk:
         """Move an order to its next status, with the data that belongs to it."""
         extra: dict[str, object] = {}
         if status is Status.SUBMITTED:
-            extra["transaction"] = SignedTransaction(
+            transaction = SignedTransaction(
                 f"tx-{claim.order_id}", "paper", b"bytes", 10**9, 100_000_000, 10**12
             )
+            extra["transaction"] = QuotedTransaction(transaction, Amounts(10**9, 100_000_000))
         if status is Status.CONFIRMED:
             extra["fill"] = Fill(10**9, 100_000_000, f"tx-{claim.order_id}")
         if status is Status.PENDING:
