@@ -1,4 +1,4 @@
-"""Loads ``sql/``: every statement has a name, a line that states its purpose, and one user.
+"""Loads ``sql/``: every statement has a name, a comment that states its purpose, and one user.
 
 .. code-block:: sql
 
@@ -55,7 +55,6 @@ class Query(Generic[R]):
     """
 
     name: str
-    purpose: str
     sql: str
     columns: tuple[str, ...] | None = None
     make: Callable[[Row], R] | None = None
@@ -80,7 +79,7 @@ def parse(text: str, source: str, mark: str = _NAME) -> list[Query[Row]]:
         mark: What stands before the name of each.
 
     Raises:
-        QueryError: Text before the first name, or a statement without a name, purpose or body.
+        QueryError: Text before the first name, or a statement without a name or a body.
     """
     head, *parts = _PART.split(f"\n{text}")
     if any(line and not line.startswith("--") for line in head.splitlines()):
@@ -95,11 +94,10 @@ def _parse_statement(part: str, source: str) -> Query[Row]:
     comments = 0
     while comments < len(lines) and lines[comments].startswith("--"):
         comments += 1
-    purpose = " ".join(line.removeprefix("--").strip() for line in lines[:comments])
     sql = "\n".join(lines[comments:]).strip().rstrip(";")
-    if not (name.isidentifier() and purpose and sql):
-        raise QueryError(f"{source}: statement {name!r} needs a name, a purpose and a body")
-    return Query(name, purpose, sql)
+    if not (name.isidentifier() and sql):
+        raise QueryError(f"{source}: statement {name!r} needs a name and a body")
+    return Query(name, sql)
 
 
 def load(folder: Path) -> dict[str, Query[Row]]:

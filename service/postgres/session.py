@@ -114,7 +114,7 @@ class Session:
             psycopg2.Error: PostgreSQL's error, or the connection's.
             TimeoutError: No answer in time; the session is closed.
         """
-        return await self.fetch(Query("", "", sql), parameters)
+        return await self.fetch(Query("", sql), parameters)
 
     async def fetch(
         self, query: Query[R], parameters: Parameters | tuple[object, ...] | None = None

@@ -59,7 +59,6 @@ _ENDED = {"confirmed", "failed"}
 
 _READ: Query[Row] = Query(
     "read_model",
-    "What the model speaks of.",
     "SELECT o.id::text, o.status, o.version, o.attempts, p.owner::text, o.tx_hash,"
     " (SELECT jsonb_agg(e ->> 'status') FROM jsonb_array_elements(o.status_history) AS e),"
     " (SELECT jsonb_agg(a.id ORDER BY a.sequence) FROM transactions AS a WHERE a.order_id = o.id)"
@@ -68,7 +67,6 @@ _READ: Query[Row] = Query(
 
 _SILENCE: Query[Row] = Query(
     "silence",
-    "A process was last heard of long ago.",
     "UPDATE instances SET seen_at = '-infinity' WHERE id = %(id)s",
 )
 

@@ -172,7 +172,7 @@ def test_the_first_statement_without_a_response_ends_the_wait_of_all(
 ) -> None:
     network, path = proxy
     url = f"postgresql://postgres@127.0.0.1:{network.port}{path}"
-    select: Query[Row] = Query("select", "Anything.", "SELECT 1")
+    select: Query[Row] = Query("select", "SELECT 1")
 
     async def main() -> None:
         first = Database(url, size=2, clock=Clock())

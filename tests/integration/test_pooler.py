@@ -33,7 +33,6 @@ DROPPED = {"ignore_startup_parameters": "options"}
 
 WHERE: Query[Row] = Query(
     "where",
-    "What is in force.",
     "SELECT current_setting('search_path'), current_setting('statement_timeout'),"
     " current_setting('timezone'), current_setting('transaction_isolation'), %(text)s FROM pg_sleep(0.005)",
 )

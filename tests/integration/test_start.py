@@ -90,7 +90,7 @@ async def test_the_isolation_level_is_not_that_of_the_database(servers: TestServ
     setting = "default_transaction_isolation"
     rows(servers, f"ALTER DATABASE {servers.database} SET {setting} = 'repeatable read'")
     database = Database(servers.database_url, size=1, clock=Clock())
-    show: Query[Row] = Query("show", "What is in force.", "SHOW transaction_isolation")
+    show: Query[Row] = Query("show", "SHOW transaction_isolation")
     try:
         assert await database.run(show) == [("read committed",)]
     finally:

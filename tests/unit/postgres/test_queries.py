@@ -1,7 +1,9 @@
 """sql/ and the code agree: every statement has a name, a purpose and exactly one user."""
 
 import ast
+import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +16,12 @@ from service.postgres.queries import Query, QueryError, Row, load, parse, query,
 GOOD = "-- name: get_order\n-- One order, whole.\nSELECT 1;\n"
 
 
-def test_a_statement_has_its_name_its_purpose_and_its_body() -> None:
+def test_a_statement_has_its_name_and_its_body_without_its_purpose() -> None:
     head = "-- A file may begin with a comment.\n\n"
     first = "-- name: a\n-- What it\n-- is for.\nSELECT 1\n-- yes\nFROM b;\n\n"
     assert parse(head + first + GOOD, "x.sql") == [
-        Query("a", "What it is for.", "SELECT 1\n-- yes\nFROM b"),
-        Query("get_order", "One order, whole.", "SELECT 1"),
+        Query("a", "SELECT 1\n-- yes\nFROM b"),
+        Query("get_order", "SELECT 1"),
     ]
 
 
@@ -27,14 +29,13 @@ def test_a_statement_has_its_name_its_purpose_and_its_body() -> None:
     "text",
     [
         "SELECT 1;\n" + GOOD,
-        "-- name: a\nSELECT 1;\n",
         "-- name: a\n-- Purpose only.\n",
         "-- name: a\n-- Purpose only.\n;\n",
         "-- name: \n-- No name.\nSELECT 1;\n",
         "-- name: not-a-name\n-- Purpose.\nSELECT 1;\n",
         "-- name: two names\n-- Purpose.\nSELECT 1;\n",
     ],
-    ids=["text before", "no purpose", "no body", "empty body", "no name", "bad name", "two words"],
+    ids=["text before", "no body", "empty body", "no name", "bad name", "two words"],
 )
 def test_a_statement_that_lacks_something_names_its_file(text: str) -> None:
     with pytest.raises(QueryError, match=r"x\.sql"):
@@ -98,9 +99,7 @@ def test_a_folder_without_statements_is_rejected(tmp_path: Path) -> None:
 
 @pytest.fixture
 def two_statements(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: dict[str, Query[Row]] = {
-        name: Query(name, "For a test.", "SELECT 1") for name in ("first", "second")
-    }
+    found: dict[str, Query[Row]] = {name: Query(name, "SELECT 1") for name in ("first", "second")}
     monkeypatch.setattr(queries, "_queries", found)
     monkeypatch.setattr(queries, "_taken", set())
 
@@ -154,6 +153,14 @@ def taken_in(path: Path) -> list[str]:
         and call.func.id == "query"
         and isinstance(call.args[0], ast.Constant)
     ]
+
+
+def test_every_statement_and_every_fragment_states_its_purpose() -> None:
+    for path in queries.SQL_FOLDER.glob("*.sql"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for line, following in pairwise(lines):
+            if line.startswith(("-- name: ", "-- fragment: ")):
+                assert re.match(r"-- \w", following), f"{path.name}: {line}"
 
 
 def test_every_statement_in_sql_is_used_by_exactly_one_line_of_code() -> None:
