@@ -99,8 +99,8 @@ class JobReceiver:
         self._local_reader.start()
         self._begin_jobs()
 
-    async def pause(self) -> None:
-        """Stop reading wake-ups from Redis until ``start``; everything else continues. For tests."""
+    async def stop_reading(self) -> None:
+        """Read no more wake-ups from Redis until ``start``; running jobs and local wake-ups continue."""
         await self._reader.stop()
 
     async def stop(self, grace_s: float) -> None:
@@ -111,7 +111,7 @@ class JobReceiver:
         """
         self._queue.close_local()
         await self._local_reader.stop()
-        await self._reader.stop()
+        await self.stop_reading()
         self._read.clear()
         await self._broker.leave()
         if self._jobs:

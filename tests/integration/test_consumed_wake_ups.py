@@ -289,7 +289,7 @@ async def test_the_order_is_stored_after_its_client_has_stopped_waiting(open_ins
 async def test_the_process_stops_during_its_claim(open_instance: Open) -> None:
     stopping, staying = await open_instance(SHUTDOWN_GRACE_S="0"), await open_instance()
     # Only the stopping instance takes wake-ups.
-    await staying.service.execution.receiver.pause()
+    await staying.service.execution.receiver.stop_reading()
     claims: list[str] = []
 
     async def hold(query: Query[Any]) -> None:
@@ -308,7 +308,7 @@ async def test_the_process_stops_during_its_claim(open_instance: Open) -> None:
 async def sent_and_not_heard(instance: InterceptedService) -> str:
     """Make Redis send an instance the wake-up of a new order that the instance does not receive."""
     service = instance.service
-    await service.execution.receiver.pause()
+    await service.execution.receiver.stop_reading()
     order_id = await instance.place()
     stream = service.storage.deployment.name("wake-ups")
     reading = (
@@ -336,7 +336,7 @@ async def test_the_connection_breaks_while_it_carries_the_wake_up(open_instance:
 
 async def test_the_process_stops_before_the_wake_up_is_handled(open_instance: Open) -> None:
     stopping, staying = await open_instance(), await open_instance()
-    await staying.service.execution.receiver.pause()
+    await staying.service.execution.receiver.stop_reading()
     order_id = await sent_and_not_heard(stopping)
     staying.service.execution.receiver.start()
     await stopping.client.close()
@@ -346,11 +346,11 @@ async def test_the_process_stops_before_the_wake_up_is_handled(open_instance: Op
 async def test_the_process_dies_during_its_claim(open_instance: Open) -> None:
     dying, staying = await open_instance(), await open_instance()
     staying.watch()
-    await staying.service.execution.receiver.pause()
+    await staying.service.execution.receiver.stop_reading()
     dying.before(failing("insert_orders"))
     order_id = await dying.place()
     await until(lambda: bool(dying.service.execution.engine.running))
-    await dying.service.execution.receiver.pause()
+    await dying.service.execution.receiver.stop_reading()
     staying.service.execution.receiver.start()
     # Only its inserts arrive, so its heartbeat stops.
     staying.asked.clear()
@@ -362,7 +362,7 @@ async def test_the_process_dies_during_its_claim(open_instance: Open) -> None:
 async def test_no_more_orders_of_a_dead_instance_are_claimed_than_can_start(open_instance: Open) -> None:
     instance = await open_instance()
     receiver, stream = instance.service.execution.receiver, instance.servers.wake_ups
-    await receiver.pause()
+    await receiver.stop_reading()
     placed = [await instance.place() for _ in range(3)]
     async with Redis.from_url(instance.servers.redis_url) as client:
         reading = ("XREADGROUP", "GROUP", "workers", "dead", "COUNT", 3, "STREAMS", stream, ">")
@@ -377,7 +377,7 @@ async def test_no_more_orders_of_a_dead_instance_are_claimed_than_can_start(open
 
 async def test_the_process_dies_before_the_wake_up_is_handled(open_instance: Open) -> None:
     dying, staying = await open_instance(), await open_instance()
-    await staying.service.execution.receiver.pause()
+    await staying.service.execution.receiver.stop_reading()
     order_id = await sent_and_not_heard(dying)
     staying.service.execution.receiver.start()
     # Without heartbeats, as after SIGSTOP.
