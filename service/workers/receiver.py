@@ -1,4 +1,4 @@
-"""Takes wake-ups and runs their jobs, at most ``concurrency`` at the same time.
+"""Receives wake-ups and runs their jobs, at most ``concurrency`` at the same time.
 
 Wake-ups come from the stream or, while Redis is unavailable, from the order queue's local ones. taskiq's own
 receive loop prefetches a hundred messages, spins while Redis is unavailable, dies if Redis loses its data,
@@ -93,7 +93,7 @@ class JobReceiver:
         return len(self._jobs)
 
     def start(self) -> None:
-        """Begin or resume taking jobs."""
+        """Begin, or resume, to receive wake-ups and to run jobs."""
         self._open = True
         self._reader.start()
         self._local_reader.start()
@@ -104,7 +104,7 @@ class JobReceiver:
         await self._reader.stop()
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more jobs, and wait up to ``grace_s`` seconds for the running ones.
+        """Begin no more jobs, and wait up to ``grace_s`` seconds for the running ones.
 
         Jobs that have not begun are left to other processes. Jobs that outlast the grace are cancelled: their
         orders are at a durable step, from which another process or the next start continues.
@@ -133,7 +133,7 @@ class JobReceiver:
     async def _read_on(self, client: Redis) -> None:
         """Read as many wake-ups as there are free slots, and wait for both."""
         # Wake-ups sent on a broken connection may never have arrived.
-        self._take_entries(await self._broker.read_again(client))
+        self._add_entries(await self._broker.read_again(client))
         next_look = self._clock.monotonic()
         while True:
             free = self._concurrency - len(self._jobs) - len(self._read)
@@ -142,12 +142,12 @@ class JobReceiver:
                 await self._slot_free.wait()
             elif self._clock.monotonic() >= next_look:
                 next_look = self._clock.monotonic() + _LOOK_FOR_LOST_EVERY_S
-                self._take_entries(await self._broker.claim_lost(client, free, idle_ms=_LOST_AFTER_MS))
+                self._add_entries(await self._broker.claim_lost(client, free, idle_ms=_LOST_AFTER_MS))
                 await self._broker.remove_dead_consumers(client, idle_ms=_DEAD_AFTER_MS)
             else:
-                self._take_entries(await self._broker.read(client, free, block_ms=_BLOCK_MS))
+                self._add_entries(await self._broker.read(client, free, block_ms=_BLOCK_MS))
 
-    def _take_entries(self, entries: Entries) -> None:
+    def _add_entries(self, entries: Entries) -> None:
         for entry_id, fields in entries:
             acknowledge = functools.partial(self._broker.acknowledge, entry_id)
             self._read.append(AckableMessage(data=fields[b"data"], ack=acknowledge))
