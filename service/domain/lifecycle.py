@@ -71,29 +71,29 @@ _TRANSITIONS: dict[tuple[Status, Event], Status] = {
     (Status.BUILDING, Event.FAIL): Status.FAILED,
     (Status.SUBMITTED, Event.FAIL): Status.FAILED,
     **{
-        (status, trigger): end
+        (status, event): end
         for status in (Status.PENDING, Status.OPEN, Status.ROUTING, Status.BUILDING, Status.SUBMITTED)
-        for trigger, end in ((Event.CANCEL, Status.CANCELLED), (Event.EXPIRE, Status.EXPIRED))
+        for event, end in ((Event.CANCEL, Status.CANCELLED), (Event.EXPIRE, Status.EXPIRED))
     },
 }
 
 
 def next_statuses(status: Status) -> set[Status]:
     """Return the possible next statuses."""
-    return {after for (before, _trigger), after in _TRANSITIONS.items() if before is status}
+    return {after for (before, _event), after in _TRANSITIONS.items() if before is status}
 
 
 class IllegalTransitionError(Exception):
     """The order's status does not allow the event: a bug in this program, not invalid input."""
 
 
-def next_status(status: Status, trigger: Event) -> Status:
-    """Return the status after ``trigger``.
+def next_status(status: Status, event: Event) -> Status:
+    """Return the status after ``event``.
 
     Raises:
         IllegalTransitionError: The table has no such row.
     """
     try:
-        return _TRANSITIONS[status, trigger]
+        return _TRANSITIONS[status, event]
     except KeyError:
-        raise IllegalTransitionError(f"{trigger} is not possible in {status}") from None
+        raise IllegalTransitionError(f"{event} is not possible in {status}") from None

@@ -23,7 +23,7 @@ class AttemptFailedError(Exception):
         self.routing = routing
 
 
-class TimeOverError(Exception):
+class TooLateError(Exception):
     """It is too late for the order to land before it expires."""
 
 
@@ -32,7 +32,7 @@ async def best_quote(order: Claimed, quoter: Quoter, clock: Clock) -> Choice:
 
     Raises:
         AttemptFailedError: There is no such route.
-        TimeOverError: The order's submission deadline has passed.
+        TooLateError: The order's submission deadline has passed.
     """
     left_s = None
     if order.submit_by is not None:
@@ -43,20 +43,20 @@ async def best_quote(order: Claimed, quoter: Quoter, clock: Clock) -> Choice:
             order.token_in,
             order.token_out,
             order.amount,
-            accept=partial(_is_paid, order),
+            accept=partial(_meets_limit, order),
             within_s=left_s,
         )
     except NoRouteError as end:
         record = record_refusal(end.quotes, order.token_in, order.token_out)
         raise AttemptFailedError(end.failure, record) from end
     if order.submit_by is not None and order.submit_by <= clock.database_time():
-        raise TimeOverError
-    if not _is_paid(order, choice):
+        raise TooLateError
+    if not _meets_limit(order, choice):
         record = record_refusal(choice.quotes, order.token_in, order.token_out)
         raise AttemptFailedError(Failure.of(FailureCode.LIMIT_NOT_REACHED), record)
     return choice
 
 
-def _is_paid(order: Claimed, choice: Choice) -> bool:
+def _meets_limit(order: Claimed, choice: Choice) -> bool:
     """Return whether a route pays at least the order's limit, if it has one."""
     return order.limit_out is None or choice.route.amount_out >= order.limit_out

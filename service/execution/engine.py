@@ -20,7 +20,7 @@ from service.domain.quote import Route
 from service.domain.routing_record import RoutingRecord, in_words, record_choice
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
-from service.execution.best_quote import AttemptFailedError, TimeOverError, best_quote
+from service.execution.best_quote import AttemptFailedError, TooLateError, best_quote
 from service.execution.order_queue import OrderQueue
 from service.execution.outcomes import Outcomes
 from service.execution.retry import RetryPolicy
@@ -143,8 +143,8 @@ class Engine:
                 await self._settle(run, transaction)
         except AttemptFailedError as end:
             await self._end_attempt(run, end.failure, end.routing)
-        except TimeOverError:
-            self._running.set_aside(run.order.order_id, self._wait_for_expiry(run.order))
+        except TooLateError:
+            self._running.continue_in_background(run.order.order_id, self._wait_for_expiry(run.order))
         except SupersededError:
             log.warning("order %s is no longer this process's", run.order.order_id)
         except Exception:
@@ -186,7 +186,7 @@ class Engine:
         except VenueUnavailableError as error:
             raise AttemptFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
         except SwapTooLateError as error:
-            raise TimeOverError from error
+            raise TooLateError from error
         detail = history.signed(transaction, route)
         quoted = QuotedTransaction(transaction, route.amounts)
         await self._move(run, Event.PREPARED, detail=detail, transaction=quoted)
@@ -223,7 +223,9 @@ class Engine:
             order_id,
             extra={"fault": "outcome"},
         )
-        self._running.set_aside(order_id, self._reconcile(run, transaction), outcome_unknown=True)
+        self._running.continue_in_background(
+            order_id, self._reconcile(run, transaction), outcome_unknown=True
+        )
 
     async def _wait_for_expiry(self, order: Claimed) -> None:
         """Hold an order that can no longer land in time, until it has expired.
@@ -249,13 +251,13 @@ class Engine:
     async def _end_attempt(self, run: _Run, failure: Failure, routing: RoutingRecord | None = None) -> None:
         """End the order, return it to pending until its next attempt, or let it rest again."""
         order, policy = run.order, self._settings.retry
-        following = policy.after(order, failure, run.version)
-        failure, delay_ms = following.failure, following.delay_ms
+        next_step = policy.after(order, failure, run.version)
+        failure, delay_ms = next_step.failure, next_step.delay_ms
         if delay_ms is not None:
             delay_ms += self._clock.between(0, policy.jitter_ms())
         detail = history.attempt_failed(order.attempts, failure)
         try:
-            await self._move(run, following.trigger, detail=detail, routing=routing, retry_in_ms=delay_ms)
+            await self._move(run, next_step.event, detail=detail, routing=routing, retry_in_ms=delay_ms)
         except SupersededError:
             log.warning("order %s is no longer this process's", order.order_id)
             return
@@ -266,7 +268,7 @@ class Engine:
     async def _move(
         self,
         run: _Run,
-        trigger: Event,
+        event: Event,
         *,
         detail: Details,
         routing: RoutingRecord | None = None,
@@ -279,7 +281,7 @@ class Engine:
         Raises:
             SupersededError: This process no longer owns the order.
         """
-        status = next_status(run.status, trigger)
+        status = next_status(run.status, event)
         crash_points.reach(_BEFORE[status])
         # Quoted or filled, so the token is listed; it may not have been when a sniper order was placed.
         bought = TOKENS.get(run.order.token_out) if routing or fill else None

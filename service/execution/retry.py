@@ -22,15 +22,15 @@ _PRICE_IS_GONE = frozenset(
 """Failures that a change of the market may resolve: a limit order rests until then."""
 
 
-ROOM_TO_RETURN = 50
+RESERVED_ENTRIES = 50
 """Entries reserved for resting again, beyond the bound on amendments; amendments do not use them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
+class NextStep:
     """What follows: ``failure`` is recorded in the history, ``delay_ms`` is the delay of a retry."""
 
-    trigger: Event
+    event: Event
     failure: Failure
     delay_ms: int | None = None
 
@@ -39,29 +39,29 @@ class Next:
 class RetryPolicy:
     """At most ``max_retries`` more attempts: after ``base_delay_ms``, then after double the delay each time.
 
-    ``max_history_entries`` bounds the history that amendments may create; see ``ROOM_TO_RETURN``.
+    ``max_history_entries`` bounds the history that amendments may create; see ``RESERVED_ENTRIES``.
     """
 
     max_retries: int
     base_delay_ms: int
     max_history_entries: int
 
-    def after(self, order: Claimed, failure: Failure, entries: int) -> Next:
+    def after(self, order: Claimed, failure: Failure, entries: int) -> NextStep:
         """Return what follows a failed attempt of an order whose history has ``entries`` entries.
 
         A limit order whose price is gone rests again, which uses no retry; it fails if its history is full.
         An order whose time in force does not let it rest expires.
         """
         if order.time_in_force is not None and not order.time_in_force.rests:
-            return Next(Event.EXPIRE, _because(FailureCode.NOT_FILLED_IMMEDIATELY, failure))
+            return NextStep(Event.EXPIRE, _because(FailureCode.NOT_FILLED_IMMEDIATELY, failure))
         if order.order_type is OrderType.LIMIT and failure.code in _PRICE_IS_GONE:
-            if entries >= self.max_history_entries + ROOM_TO_RETURN:
-                return Next(Event.FAIL, _because(FailureCode.HISTORY_FULL, failure))
-            return Next(Event.REST, failure)
+            if entries >= self.max_history_entries + RESERVED_ENTRIES:
+                return NextStep(Event.FAIL, _because(FailureCode.HISTORY_FULL, failure))
+            return NextStep(Event.REST, failure)
         delay_ms = self.delay_ms(failure, order.attempts_since_rest)
         if delay_ms is None:
-            return Next(Event.FAIL, failure)
-        return Next(Event.RETRY, failure, delay_ms)
+            return NextStep(Event.FAIL, failure)
+        return NextStep(Event.RETRY, failure, delay_ms)
 
     def delay_ms(self, failure: Failure, attempts: int) -> int | None:
         """Return how long to wait before the next attempt, or None if there is none.

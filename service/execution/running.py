@@ -10,14 +10,14 @@ from service.background import cancel
 class RunningOrders:
     """Tracks the orders in execution, so that none is executed twice at the same time.
 
-    An order runs in a worker's task from ``begin`` to ``end``. An order that is set aside between the two
-    continues in its own task, which occupies no worker, until that task ends.
+    An order runs in a worker's task from ``begin`` to ``end``. Between the two it may move to a background
+    task of its own, which occupies no worker, and then runs until that task ends.
     """
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None] | None] = {}
-        self._aside: set[str] = set()
-        # Orders set aside whose transaction may have landed.
+        self._in_background: set[str] = set()
+        # Orders in the background whose transaction may have landed.
         self._unknown: set[str] = set()
         # Orders for which a wake-up arrived while they ran.
         self._woken: set[str] = set()
@@ -47,13 +47,13 @@ class RunningOrders:
     def end(self, order_id: str) -> None:
         """Deregister an order from the task that began it."""
         self._woken.discard(order_id)
-        if order_id not in self._aside:
+        if order_id not in self._in_background:
             del self._tasks[order_id]
 
-    def set_aside(
+    def continue_in_background(
         self, order_id: str, work: Coroutine[Any, Any, None], *, outcome_unknown: bool = False
     ) -> None:
-        """Continue an order in its own task, without occupying a worker.
+        """Continue an order in a background task of its own, without occupying a worker.
 
         Args:
             order_id: An order that has begun and not ended.
@@ -62,16 +62,16 @@ class RunningOrders:
         """
         if outcome_unknown:
             self._unknown.add(order_id)
-        task = asyncio.create_task(work, name=f"aside {order_id}")
+        task = asyncio.create_task(work, name=f"background {order_id}")
         # Not in the coroutine itself: if cancelled before it starts, it runs no code.
         task.add_done_callback(lambda _task: self._forget(order_id))
-        self._aside.add(order_id)
+        self._in_background.add(order_id)
         self._tasks[order_id] = task
 
     def _forget(self, order_id: str) -> None:
         self._unknown.discard(order_id)
         self._woken.discard(order_id)
-        self._aside.discard(order_id)
+        self._in_background.discard(order_id)
         del self._tasks[order_id]
 
     async def cancel(self) -> None:

@@ -47,7 +47,7 @@ async def test_an_order_that_returns_to_a_full_history_fails(
     def has_returned(times: int) -> bool:
         return bool(rows(servers, "SELECT 1 FROM open_orders WHERE resting AND returns = %s", times))
 
-    monkeypatch.setattr(retry, "ROOM_TO_RETURN", 4)
+    monkeypatch.setattr(retry, "RESERVED_ENTRIES", 4)
     client = await start(MAX_HISTORY_ENTRIES="10")
     await list_pool(client)
     placed = await limit(client, NEVER)

@@ -6,7 +6,7 @@ from service.domain.failures import Failure, FailureCode, Remedy
 from service.domain.lifecycle import Event, Status
 from service.domain.order import OrderType, TimeInForce
 from service.domain.quote import SwapMode
-from service.execution.retry import ROOM_TO_RETURN, Next, RetryPolicy
+from service.execution.retry import RESERVED_ENTRIES, NextStep, RetryPolicy
 from service.store.claims import Claimed
 
 POLICY = RetryPolicy(max_retries=3, base_delay_ms=2_000, max_history_entries=200)
@@ -64,10 +64,10 @@ def test_market_and_sniper_orders_are_retried_unless_the_failure_is_permanent(
     failure = Failure.of(code)
     delays = [POLICY.after(an_order(kind, attempts=attempts), failure, FEW) for attempts in (1, 2, 3, 4)]
     if code in FOR_GOOD:
-        assert delays == [Next(Event.FAIL, failure)] * 4
+        assert delays == [NextStep(Event.FAIL, failure)] * 4
     else:
-        retries = [Next(Event.RETRY, failure, delay_ms) for delay_ms in (2_000, 4_000, 8_000)]
-        assert delays == [*retries, Next(Event.FAIL, failure)]
+        retries = [NextStep(Event.RETRY, failure, delay_ms) for delay_ms in (2_000, 4_000, 8_000)]
+        assert delays == [*retries, NextStep(Event.FAIL, failure)]
 
 
 @pytest.mark.parametrize("time_in_force", [TimeInForce.GTC, TimeInForce.GTD])
@@ -79,17 +79,17 @@ def test_a_limit_order_whose_price_is_gone_always_rests_again(
     for attempts in (1, 4, 100):
         following = POLICY.after(an_order(OrderType.LIMIT, time_in_force, attempts=attempts), failure, FEW)
         if code in PRICE_IS_GONE:
-            assert following == Next(Event.REST, failure)
+            assert following == NextStep(Event.REST, failure)
         elif code in FOR_GOOD or attempts > 3:
-            assert following == Next(Event.FAIL, failure)
+            assert following == NextStep(Event.FAIL, failure)
         else:
-            assert following == Next(Event.RETRY, failure, 2_000 << attempts - 1)
+            assert following == NextStep(Event.RETRY, failure, 2_000 << attempts - 1)
 
 
 def test_attempts_before_the_last_rest_do_not_count() -> None:
     order = an_order(OrderType.LIMIT, TimeInForce.GTC, attempts=1, before=50)
     failure = Failure.of(FailureCode.TRANSACTION_FAILED)
-    assert POLICY.after(order, failure, FEW) == Next(Event.RETRY, failure, 2_000)
+    assert POLICY.after(order, failure, FEW) == NextStep(Event.RETRY, failure, 2_000)
 
 
 @pytest.mark.parametrize("time_in_force", [TimeInForce.IOC, TimeInForce.FOK])
@@ -99,7 +99,7 @@ def test_an_ioc_or_fok_order_ends_with_its_first_failure(
 ) -> None:
     failure = Failure.of(code)
     following = POLICY.after(an_order(OrderType.LIMIT, time_in_force), failure, FEW)
-    assert (following.trigger, following.delay_ms) == (Event.EXPIRE, None)
+    assert (following.event, following.delay_ms) == (Event.EXPIRE, None)
     assert following.failure.code is FailureCode.NOT_FILLED_IMMEDIATELY
     # The reason for it is stored as well.
     assert failure.detail in following.failure.detail
@@ -108,17 +108,17 @@ def test_an_ioc_or_fok_order_ends_with_its_first_failure(
 def test_without_retries_the_first_failure_is_final() -> None:
     policy = RetryPolicy(max_retries=0, base_delay_ms=2_000, max_history_entries=200)
     failure = Failure.of(FailureCode.TRANSACTION_FAILED)
-    assert policy.after(an_order(), failure, FEW) == Next(Event.FAIL, failure)
+    assert policy.after(an_order(), failure, FEW) == NextStep(Event.FAIL, failure)
     gone = Failure.of(FailureCode.LIMIT_NOT_REACHED)
-    assert policy.after(an_order(OrderType.LIMIT, TimeInForce.GTC), gone, FEW) == Next(Event.REST, gone)
+    assert policy.after(an_order(OrderType.LIMIT, TimeInForce.GTC), gone, FEW) == NextStep(Event.REST, gone)
 
 
 def test_an_order_with_a_full_history_fails_instead_of_resting_again() -> None:
     order, gone = an_order(OrderType.LIMIT, TimeInForce.GTC), Failure.of(FailureCode.LIMIT_NOT_REACHED)
-    full = POLICY.max_history_entries + ROOM_TO_RETURN
-    assert POLICY.after(order, gone, full - 1) == Next(Event.REST, gone)
+    full = POLICY.max_history_entries + RESERVED_ENTRIES
+    assert POLICY.after(order, gone, full - 1) == NextStep(Event.REST, gone)
     following = POLICY.after(order, gone, full)
-    assert (following.trigger, following.delay_ms) == (Event.FAIL, None)
+    assert (following.event, following.delay_ms) == (Event.FAIL, None)
     assert following.failure.code is FailureCode.HISTORY_FULL
     # The reason why it would rest is stored as well.
     assert gone.detail in following.failure.detail
@@ -127,4 +127,4 @@ def test_an_order_with_a_full_history_fails_instead_of_resting_again() -> None:
 def test_a_full_history_costs_an_order_no_attempt() -> None:
     failure = Failure.of(FailureCode.TRANSACTION_FAILED)
     for order in (an_order(), an_order(OrderType.LIMIT, TimeInForce.GTC)):
-        assert POLICY.after(order, failure, 10_000) == Next(Event.RETRY, failure, 2_000)
+        assert POLICY.after(order, failure, 10_000) == NextStep(Event.RETRY, failure, 2_000)

@@ -1,4 +1,4 @@
-"""Which orders this process executes: none twice at once, and those set aside until their task ends."""
+"""Which orders this process executes: none twice at once, those in the background until they end."""
 
 import asyncio
 
@@ -17,14 +17,14 @@ async def test_an_order_has_one_task_at_a_time() -> None:
     assert running.begin("a")
 
 
-async def test_an_order_that_is_set_aside_runs_until_its_task_ends() -> None:
+async def test_an_order_in_the_background_runs_until_its_task_ends() -> None:
     running, known = RunningOrders(), asyncio.Event()
 
     async def ask() -> None:
         await known.wait()
 
     running.begin("a")
-    running.set_aside("a", ask(), outcome_unknown=True)
+    running.continue_in_background("a", ask(), outcome_unknown=True)
     running.end("a")
     assert (running.ids, running.unknown_outcomes, running.begin("a")) == (["a"], 1, False)
     known.set()
@@ -46,7 +46,7 @@ async def test_all_work_is_cancelled() -> None:
     await settle()
     running.begin("b")
     # Cancelled before it starts.
-    running.set_aside("b", asyncio.sleep(3_600))
+    running.continue_in_background("b", asyncio.sleep(3_600))
     running.end("b")
     await running.cancel()
     assert running.ids == []
