@@ -11,20 +11,20 @@ market.py           quotes, tokens, pools
 paper.py            listing pools in the paper market
 health.py           whether the service can do its work
 
-requests.py         what a request about orders may hold
-market_requests.py  what one about the market may hold
-swap_request.py     what both have in common: a swap
+requests.py         what a request about orders may contain
+market_requests.py  what a request about the market may contain
+swap_request.py     the swap in requests for an order or a quote
 terms.py            the terms of an order: what they mean, and whether they fit together
-fields.py           fields that both have in common
-strict_json.py      the body of a request
-messages.py         from a request to checked values, from values to a response
+fields.py           the base classes of schemas, and strict fields
+strict_json.py      parses the body of a request
+messages.py         loads requests by their schemas, and writes JSON responses
 views.py            an order as JSON
-responses.py        what a response holds
+responses.py        what a response contains
 specs.py            the OpenAPI document, made from the same table
 problems.py         errors: problem+json
 
 server.py           the HTTP server
 connection.py       one connection, with its time limits
-queues.py           expensive requests wait for one another
+queues.py           limits how many expensive requests run at once
 unknown_tokens.py   fetches tokens that another instance has just listed
 """

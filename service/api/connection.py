@@ -68,7 +68,7 @@ class Connection(web.RequestHandler):
         now: Returns the monotonic time in seconds.
     """
 
-    __slots__ = ("_body", "_head_bytes", "_taken_at", "_unsent", "_wait", "_waits_since")
+    __slots__ = ("_accepted_at", "_body", "_head_bytes", "_unsent", "_wait", "_waits_since")
 
     def __init__(
         self, manager: web.Server, loop: asyncio.AbstractEventLoop, now: Callable[[], float]
@@ -86,7 +86,7 @@ class Connection(web.RequestHandler):
         self._head_bytes = 0
         self._body: StreamReader | None = None
         self._wait = _Wait.FIRST_REQUEST
-        self._waits_since = self._taken_at = now()
+        self._waits_since = self._accepted_at = now()
         self._unsent = 0
 
     def data_received(self, data: bytes) -> None:
@@ -105,11 +105,11 @@ class Connection(web.RequestHandler):
             if self._head_bytes > LARGEST_HEAD:
                 self.refuse(_too_large(f"The request's head must not exceed {LARGEST_HEAD} bytes."))
 
-    def follow(self, body: StreamReader) -> None:
+    def set_body(self, body: StreamReader) -> None:
         """Record the body of the current request."""
         self._body = body
 
-    def look(self, now: float, limits: ConnectionLimits, transport: asyncio.Transport) -> bool:
+    def check_timeouts(self, now: float, limits: ConnectionLimits, transport: asyncio.Transport) -> bool:
         """Check the connection's time-outs; return whether one was exceeded and the wait was ended."""
         if self._has_write_timeout(now, limits, transport):
             transport.abort()
@@ -185,9 +185,9 @@ class Connection(web.RequestHandler):
         """Return whether the client has not accepted any pending data within its time-out."""
         unsent = transport.get_write_buffer_size()
         if not unsent or unsent < self._unsent:
-            self._taken_at = now
+            self._accepted_at = now
         self._unsent = unsent
-        return now - self._taken_at >= limits.answer_s
+        return now - self._accepted_at >= limits.answer_s
 
 
 def _timeout_s(wait: _Wait, limits: ConnectionLimits) -> float:

@@ -52,9 +52,9 @@ class TokenName(fields.String):
     Args:
         description: The token's role.
         listed: Whether it must be known; otherwise any valid symbol is accepted, as it may be listed later.
-        required: Whether it must be there.
-        load_default: What is read when it is not.
-        validate: Refuses symbols.
+        required: Whether it must be present.
+        load_default: The value if it is omitted.
+        validate: Rejects symbols.
     """
 
     def __init__(
@@ -141,26 +141,26 @@ T = TypeVar("T")
 class Request(Schema, Generic[T]):
     """A request, in camelCase; unknown members are rejected, and null counts as omitted.
 
-    What it is read as, after the schema's ``post_load``, is ``T``.
+    ``T`` is the type of a loaded request, after the schema's ``post_load``.
 
     Attributes:
         has_nulls: Whether null can occur at all; not in a query string.
-        meant_nulls: Members for which null is a meaningful value.
+        meaningful_nulls: Members for which null is a meaningful value.
     """
 
     has_nulls = True
-    meant_nulls: frozenset[str] = frozenset()
+    meaningful_nulls: frozenset[str] = frozenset()
 
     class Meta:
         unknown = RAISE
 
     def read(self, sent: object) -> T:
-        """Read what was sent, of whatever type.
+        """Validate and load a parsed request, of any type.
 
         Raises:
-            ValidationError: It is not as the schema says.
+            ValidationError: It does not match the schema.
         """
-        # What is no object is refused like anything else that is not valid.
+        # marshmallow also rejects what is not an object.
         read: T = self.load(sent)  # type: ignore[arg-type]
         return read
 
@@ -175,7 +175,7 @@ class Request(Schema, Generic[T]):
         """Remove the members that are null, so that a required one counts as missing."""
         if not isinstance(data, dict):
             return data  # marshmallow rejects it
-        known = {field.data_key for field in self.load_fields.values()} - self.meant_nulls
+        known = {field.data_key for field in self.load_fields.values()} - self.meaningful_nulls
         return {name: value for name, value in data.items() if value is not None or name not in known}
 
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 FetchTokens = Callable[[object], Awaitable[None]]
 """Fetches the unknown tokens that a parsed body or query names."""
 
-_PIECE = 128 * 1024
+_CHUNK_BYTES = 128 * 1024
 
 
 def load_query(request: web.Request, schema: Request[T]) -> T:
@@ -79,22 +79,22 @@ def json_list_response(name: str, texts: Sequence[bytes], **members: object) -> 
     rest = orjson.dumps(members)[1:]
     tail = b"]," + rest if members else b"]}"
     return web.Response(
-        body=_pieces(b'{"%b":[' % name.encode(), texts, tail), content_type="application/json"
+        body=_chunks(b'{"%b":[' % name.encode(), texts, tail), content_type="application/json"
     )
 
 
-async def _pieces(head: bytes, texts: Sequence[bytes], tail: bytes) -> AsyncIterator[bytes]:
-    piece = bytearray(head)
+async def _chunks(head: bytes, texts: Sequence[bytes], tail: bytes) -> AsyncIterator[bytes]:
+    chunk = bytearray(head)
     for number, text in enumerate(texts):
         if number:
-            piece += b","
-        piece += text
-        if len(piece) > _PIECE:
-            yield bytes(piece)
-            piece.clear()
+            chunk += b","
+        chunk += text
+        if len(chunk) > _CHUNK_BYTES:
+            yield bytes(chunk)
+            chunk.clear()
             # Writing does not yield to the event loop while the client reads fast enough.
             await asyncio.sleep(0)
-    yield bytes(piece) + tail
+    yield bytes(chunk) + tail
 
 
 def json_response(body: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:

@@ -21,7 +21,7 @@ from service.store.endings import Endings, Filter
 from service.store.orders import Orders
 from service.store.resting import Amendment, Resting
 
-_READINGS = 3
+_MAX_ATTEMPTS = 3
 _HISTORY_FULL = (
     "The order's history has {} entries, the maximum for an amendment; the order rests unchanged."
     " Cancel it and place another."
@@ -64,7 +64,7 @@ class ChangeRoutes:
         """PATCH /api/orders/{orderId}: amend an open order."""
         sent = await load_body(request, AMENDMENT)
         order_id = request.match_info["order_id"].lower()
-        for _ in range(_READINGS):
+        for _ in range(_MAX_ATTEMPTS):
             order = await self._get(order_id)
             if order.status is not Status.OPEN:
                 raise ConflictError(_NOT_OPEN.format(order.status))

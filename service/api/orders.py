@@ -50,11 +50,11 @@ class OrderRoutes:
         try:
             order = self._new_order(sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
         except InvalidError as refusal:
-            return await self._answer_late(sent, refusal)
+            return await self._reject_unless_repeated(sent, refusal)
         try:
             created_at = await self.journal.insert(order, self.insert_timeout_s)
         except ClientOrderIdTakenError:
-            return await self._answer_again(order)
+            return await self._answer_repeated(order)
         except QueueFullError:
             raise ServiceUnavailableError("Too many orders are waiting to be stored; try again.") from None
         except UnavailableError as error:
@@ -111,7 +111,7 @@ class OrderRoutes:
         # Counted from here: if PostgreSQL is unavailable, the order may be stored much later.
         return replace(order, submit_by=format_timestamp(now + timedelta(seconds=within_s)))
 
-    async def _answer_late(self, sent: SentOrder, refusal: InvalidError) -> web.Response:
+    async def _reject_unless_repeated(self, sent: SentOrder, refusal: InvalidError) -> web.Response:
         """Reject an invalid order, unless it repeats one that was placed while its terms were still valid."""
         if sent["client_order_id"] is None:
             raise refusal
@@ -121,15 +121,15 @@ class OrderRoutes:
             raise refusal from None
         if await self.orders.find_by_client_id(sent["client_order_id"]) is None:
             raise refusal
-        return await self._answer_again(order)
+        return await self._answer_repeated(order)
 
-    async def _answer_again(self, order: NewOrder) -> web.Response:
+    async def _answer_repeated(self, order: NewOrder) -> web.Response:
         """Answer a repeated client order id: with the stored order, if the request is the same."""
-        there = await self.orders.find_by_client_id(order.client_order_id or "")
-        same = there is not None and there.is_same_swap(order)
-        if there is None or not same or values(first_terms(there)) != values(order.terms):
+        stored = await self.orders.find_by_client_id(order.client_order_id or "")
+        same = stored is not None and stored.is_same_swap(order)
+        if stored is None or not same or values(first_terms(stored)) != values(order.terms):
             raise ConflictError("This clientOrderId names another order.")
-        return json_response(ORDER.dump(OrderAt(there)))
+        return json_response(ORDER.dump(OrderAt(stored)))
 
 
 def _found(order: Order | None) -> web.Response:

@@ -50,30 +50,30 @@ class Pages:
     async def write(self, page: Page, status: Status | None) -> web.Response:
         """Return a page of orders in a status (None: any); it ends early if it reaches the maximum size."""
         written = _Written()
-        for first in range(0, len(page.places), _READ_TOGETHER):
-            places = page.places[first : first + _READ_TOGETHER]
-            orders = await self._orders.get_many([place.order_id for place in places])
+        for first in range(0, len(page.positions), _READ_TOGETHER):
+            positions = page.positions[first : first + _READ_TOGETHER]
+            orders = await self._orders.get_many([position.order_id for position in positions])
             # Reading the orders has already used its share of this event loop iteration.
             await asyncio.sleep(0)
-            await self._turns.run(_write(written, places, orders, status))
+            await self._turns.run(_write(written, positions, orders, status))
             if written.full:
                 break
-        more = page.more or (written.full and written.last != page.places[-1])
+        more = page.more or (written.full and written.last != page.positions[-1])
         following = ORDER_LIST.dump({"orders": [], "next_cursor": written.last if more else None})
         return json_list_response("orders", written.orders, nextCursor=following["nextCursor"])
 
 
 def _write(
-    written: _Written, places: Sequence[Position], orders: dict[str, Order], status: Status | None
+    written: _Written, positions: Sequence[Position], orders: dict[str, Order], status: Status | None
 ) -> Steps[None]:
-    for place in places:
-        order = orders[place.order_id]
+    for position in positions:
+        order = orders[position.order_id]
         # An order whose status changed between the two reads no longer belongs to the list.
         if status is None or order.status == status:
             text = orjson.dumps(ORDER.dump(OrderAt(order)))
             written.orders.append(text)
             written.size += len(text)
-        written.last = place
+        written.last = position
         if written.full:
             return
         yield

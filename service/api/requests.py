@@ -174,7 +174,7 @@ class SentTerms(TypedDict, total=False):
 class AmendmentSchema(Request[SentTerms]):
     """PATCH /api/orders/{orderId}: omitted terms do not change; an expiresAt of null removes the expiry."""
 
-    meant_nulls = frozenset({"expiresAt"})
+    meaningful_nulls = frozenset({"expiresAt"})
 
     slippage_bps = _slippage()
     limit_price = _limit_price()

@@ -83,7 +83,7 @@ class Server(web.Server):
                 if number % _CHECKS_PER_YIELD == 0:
                     await asyncio.sleep(0)
                 if isinstance(connection, Connection) and connection in self._open:
-                    ended += connection.look(self._clock.monotonic(), self._limits, transport)
+                    ended += connection.check_timeouts(self._clock.monotonic(), self._limits, transport)
             if ended:
                 log.info("%d connections timed out", ended, extra={"fault": "waits"})
 
@@ -96,7 +96,7 @@ class Server(web.Server):
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
         if isinstance(protocol, Connection):
-            protocol.follow(payload)
+            protocol.set_body(payload)
         return self._stock.request_factory(message, payload, protocol, writer, task)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:

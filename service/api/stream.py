@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _HEARTBEAT_S = 30.0
 _SEND_TIMEOUT_S = 10.0
-_LOOK_EVERY_S = 1.0
+_CHECK_EVERY_S = 1.0
 _CLOSE_TIMEOUT_S = 2.0
 _LARGEST_MESSAGE_IN = 4 * 1024
 
@@ -54,7 +54,7 @@ class _Stream:
         self._turns = turns
         self._sending_since: float | None = None
         self._closing = False
-        self._verdict: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self._close_request: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
 
     def is_stuck(self) -> bool:
         """Return whether the current send exceeds its time-out."""
@@ -65,8 +65,8 @@ class _Stream:
         """Close the socket, even if messages are pending."""
         if self._closing:
             self.abort()  # it is already being closed, and the client does not read the close frame
-        elif not self._verdict.done():
-            self._verdict.set_result((code, reason))
+        elif not self._close_request.done():
+            self._close_request.set_result((code, reason))
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -77,7 +77,11 @@ class _Stream:
         """Send all messages, close the socket, and return when the stream is over."""
         reader = asyncio.create_task(self._read(), name="stream reader")
         sender = asyncio.create_task(self._send(watch, timeline), name="stream sender")
-        ends: list[asyncio.Future[None] | asyncio.Future[tuple[int, bytes]]] = [reader, sender, self._verdict]
+        ends: list[asyncio.Future[None] | asyncio.Future[tuple[int, bytes]]] = [
+            reader,
+            sender,
+            self._close_request,
+        ]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -85,12 +89,12 @@ class _Stream:
             await cancel([reader, sender])
         self._closing = True
         error = _error_of(sender) or _error_of(reader)
-        if self._verdict.done():
-            await self._cut_short(*self._verdict.result())
+        if self._close_request.done():
+            await self._close_now(*self._close_request.result())
         elif error is not None and not isinstance(error, ConnectionError):
             log.error("a stream failed: %r", error, extra={"fault": "stream"})
             log.debug("a stream failed", exc_info=error)
-            await self._cut_short(WSCloseCode.INTERNAL_ERROR, b"")
+            await self._close_now(WSCloseCode.INTERNAL_ERROR, b"")
         elif error is None and not sender.cancelled():
             await self._close()
         # Otherwise the client has closed it or disconnected.
@@ -120,7 +124,7 @@ class _Stream:
         if self._transport is not None and self._transport.get_write_buffer_size() > 0:
             asyncio.get_running_loop().call_later(_SEND_TIMEOUT_S, self._transport.abort)
 
-    async def _cut_short(self, code: int, reason: bytes) -> None:
+    async def _close_now(self, code: int, reason: bytes) -> None:
         """Close the socket, and end the connection even if the client does not read the close frame."""
         self._sending_since = None
         try:
@@ -152,7 +156,7 @@ class StreamRoutes:
         self._streams: set[_Stream] = set()
         self._timelines: WeakValueDictionary[str, Timeline] = WeakValueDictionary()
         self._stopping = False
-        self._watchdog = Background("slow sockets", self._watch_the_slow, clock)
+        self._watchdog = Background("slow sockets", self._close_slow_forever, clock)
 
     def start(self) -> None:
         """Start the watchdog that closes the sockets of slow clients."""
@@ -203,10 +207,10 @@ class StreamRoutes:
             for stream in streams:
                 stream.abort()
 
-    async def _watch_the_slow(self) -> None:
+    async def _close_slow_forever(self) -> None:
         """Close sockets whose client has not read a message in time. One timer checks all of them."""
         while True:
-            await self._clock.sleep(_LOOK_EVERY_S)
+            await self._clock.sleep(_CHECK_EVERY_S)
             slow = [stream for stream in self._streams if stream.is_stuck()]
             if slow:
                 log.info("disconnecting %d slow clients", len(slow))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import orjson
 
 from service.api.responses import STATUS_UPDATE
-from service.api.views import OrderAt, SoFar
+from service.api.views import OrderAt, StateAt
 from service.domain.history import HistoryEntry
 from service.domain.order import Order, first_terms
 from service.domain.routing_record import RoutingRecord
@@ -21,7 +21,7 @@ class _Moment:
     """An order at one entry: the end of its part of the serialised history, and its state."""
 
     end: int
-    so_far: SoFar
+    state: StateAt
     quotes: orjson.Fragment
     route: orjson.Fragment
 
@@ -53,23 +53,23 @@ class Timeline:
         while (ready := len(self._moments)) < sequence:
             entry = order.history[ready]
             routing = order.routing.get(entry["sequence"])
-            so_far = self._moments[-1].so_far if ready else SoFar(first_terms(order))
-            self._take(entry, routing, so_far.after(entry, routing))
+            state = self._moments[-1].state if ready else StateAt(first_terms(order))
+            self._append(entry, routing, state.after(entry, routing))
             yield
 
     def _write(self, order: Order, sequence: int) -> bytes:
         finished(self.grow(order, sequence))
         moment = self._moments[sequence - 1]
-        view = OrderAt(order, sequence, moment.so_far)
+        view = OrderAt(order, sequence, moment.state)
         view.status_history = orjson.Fragment(b"[" + bytes(self._history[: moment.end]) + b"]")
         view.quotes, view.route = moment.quotes, moment.route
         return orjson.dumps(STATUS_UPDATE.dump(view))
 
-    def _take(self, entry: HistoryEntry, routing: RoutingRecord | None, so_far: SoFar) -> None:
+    def _append(self, entry: HistoryEntry, routing: RoutingRecord | None, state: StateAt) -> None:
         if routing is not None:
             self._quotes = orjson.Fragment(orjson.dumps(routing.quotes))
             self._route = orjson.Fragment(orjson.dumps(routing.route))
         if self._history:
             self._history += b","
         self._history += orjson.dumps(entry)
-        self._moments.append(_Moment(len(self._history), so_far, self._quotes, self._route))
+        self._moments.append(_Moment(len(self._history), state, self._quotes, self._route))

@@ -14,7 +14,7 @@ from service.domain.transaction import Fill
 
 
 @dataclass(slots=True)
-class SoFar:
+class StateAt:
     """State accumulated from a history, entry by entry, so that no view scans it again."""
 
     terms: Terms
@@ -23,17 +23,17 @@ class SoFar:
     routing: RoutingRecord | None = None
 
     @classmethod
-    def of(cls, order: Order, sequence: int) -> "SoFar":
+    def of(cls, order: Order, sequence: int) -> "StateAt":
         """Return the state after the entry with this sequence."""
-        so_far = cls(terms_at(order, sequence))
+        state = cls(terms_at(order, sequence))
         for entry in order.history[:sequence]:
-            so_far._apply(entry, order.routing.get(entry["sequence"]))
-        return so_far
+            state._apply(entry, order.routing.get(entry["sequence"]))
+        return state
 
-    def after(self, entry: HistoryEntry, routing: RoutingRecord | None) -> "SoFar":
+    def after(self, entry: HistoryEntry, routing: RoutingRecord | None) -> "StateAt":
         """Return the state after the next entry, which may have a routing record."""
         terms = apply_amendment(self.terms, entry, "to")
-        following = SoFar(terms, self.attempts, self.venue, self.routing)
+        following = StateAt(terms, self.attempts, self.venue, self.routing)
         following._apply(entry, routing)
         return following
 
@@ -52,11 +52,11 @@ class OrderAt:
     with ``failed``.
     """
 
-    def __init__(self, order: Order, sequence: int | None = None, so_far: SoFar | None = None) -> None:
+    def __init__(self, order: Order, sequence: int | None = None, state: StateAt | None = None) -> None:
         self.order = self  # a message contains the order at its entry
         self.sequence = order.version if sequence is None else sequence
         self.status_history: tuple[HistoryEntry, ...] | orjson.Fragment = order.history[: self.sequence]
-        so_far = so_far or SoFar.of(order, self.sequence)
+        state = state or StateAt.of(order, self.sequence)
         last = order.history[self.sequence - 1]
         self.id = self.order_id = order.id
         self.client_order_id = order.client_order_id
@@ -68,7 +68,7 @@ class OrderAt:
         self.amount_in = order.amount_text if exact_in else None
         self.amount_out = None if exact_in else order.amount_text
         self.order_type = order.order_type
-        terms = so_far.terms
+        terms = state.terms
         self.slippage_bps = terms.slippage_bps
         self.time_in_force = terms.time_in_force
         self.limit_price = terms.limit_price
@@ -77,12 +77,12 @@ class OrderAt:
         self.status: str = last["status"]
         self.created_at = order.created_at
         self.updated_at: str = last["timestamp"]
-        self.attempts = so_far.attempts
-        self.venue = so_far.venue
+        self.attempts = state.attempts
+        self.venue = state.venue
         self.quotes: list[PoolQuoteJson | NoQuoteJson] | orjson.Fragment | None = None
         self.route: RouteJson | orjson.Fragment | None = None
-        if so_far.routing is not None:
-            self.quotes, self.route = so_far.routing.quotes, so_far.routing.route
+        if state.routing is not None:
+            self.quotes, self.route = state.routing.quotes, state.routing.route
         self.executed_price: str | None = None
         self.realised_slippage: str | None = None
         self.tx_hash: str | None = None

@@ -93,7 +93,7 @@ _LATEST_TRANSACTION = query("get_latest_transaction", _TransactionRow)
 class Page:
     """The positions of a page's orders in a list, and whether more follow."""
 
-    places: list[Position]
+    positions: list[Position]
     more: bool
 
 
@@ -170,7 +170,7 @@ class Orders:
         statement = _LIST
         if status is not None:
             statement = _LIST_FINISHED if status in TERMINAL else _LIST_OPEN
-        places = await self._database.read(
+        positions = await self._database.read(
             statement,
             {
                 "status": status,
@@ -180,7 +180,7 @@ class Orders:
                 "before_id": before and before.order_id,
             },
         )
-        return Page(places[:limit], more=len(places) > limit)
+        return Page(positions[:limit], more=len(positions) > limit)
 
     async def versions(self, order_ids: list[str]) -> dict[str, int]:
         """Return the versions of orders, by id."""

@@ -96,7 +96,7 @@ async def cut_off(service: Service, clients: int) -> list[stream._Stream]:
     """Wait until so many streams are being closed."""
     streams = service.api.stream._streams
     async with asyncio.timeout(10):
-        while len(streams) < clients or not all(each._verdict.done() for each in streams):  # noqa: ASYNC110
+        while len(streams) < clients or not all(each._close_request.done() for each in streams):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return list(streams)
 

@@ -402,12 +402,12 @@ async def test_lists_are_filtered(desk: Desk) -> None:
         (Status.CANCELLED, Filter(token_out="USDC"), []),
     ):
         page = await desk.store.orders.page(status, wanted, 10, None)
-        assert [place.order_id for place in page.places] == expected, (status, wanted)
+        assert [place.order_id for place in page.positions] == expected, (status, wanted)
         first = await desk.store.orders.page(status, wanted, 1, None)
         if len(expected) > 1:
             assert first.more
-            rest = await desk.store.orders.page(status, wanted, 10, first.places[-1])
-            assert [place.order_id for place in (*first.places, *rest.places)] == expected
+            rest = await desk.store.orders.page(status, wanted, 10, first.positions[-1])
+            assert [place.order_id for place in (*first.positions, *rest.positions)] == expected
 
 
 async def test_the_expiry_of_an_amended_order_is_the_new_one(desk: Desk, servers: TestServers) -> None:
