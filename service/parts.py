@@ -94,7 +94,7 @@ class Storage:
         """Migrate the schema, read the deployment's id, and set the rate limit that all instances share."""
         await migrate(self.database)
         await self.deployment.read(self.database, self.clock)
-        await self.rate_limit.put_in_force(self.database)
+        await self.rate_limit.apply(self.database)
 
 
 class Market:

@@ -91,7 +91,7 @@ class Database:
         self._busy: set[Session] = set()
         self.group: list[Database] = [] if beside is None else beside.group
         self.group.append(self)
-        self._lent = 0
+        self._slots_in_use = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._no_connect_before = 0.0
         self._closed = False
@@ -105,11 +105,11 @@ class Database:
             UnavailableError: No answer, or a transient conflict (a deadlock, a time-out).
             psycopg2.Error: PostgreSQL rejected the statement: a constraint, an invalid value, a bug.
         """
-        await self._wait_for_turn()
+        await self._acquire_slot()
         try:
             return await self._run_on_connection(query, parameters)
         finally:
-            self._pass_turn()
+            self._release_slot()
 
     async def read(self, query: Query[R], parameters: Parameters | None = None) -> list[R]:
         """Run one read-only statement; if the connection turns out to be dead, retry once."""
@@ -135,29 +135,29 @@ class Database:
         self._closed = True
         self._drop_idle()
 
-    async def _wait_for_turn(self) -> None:
-        if self._lent < self._size:
-            self._lent += 1
+    async def _acquire_slot(self) -> None:
+        if self._slots_in_use < self._size:
+            self._slots_in_use += 1
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(slot)
         try:
-            await turn
+            await slot
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._pass_turn()
+            if slot.done() and not slot.cancelled():
+                self._release_slot()
             raise
 
-    def _pass_turn(self) -> None:
+    def _release_slot(self) -> None:
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            slot = self._waiting.popleft()
+            if not slot.done():
+                slot.set_result(None)
                 return
-        self._lent -= 1
+        self._slots_in_use -= 1
 
     async def _run_on_connection(self, query: Query[R], parameters: Parameters | None) -> list[R]:
-        session = self._take_idle() or await self.connect()
+        session = self._pop_idle() or await self.connect()
         began = self._clock.monotonic()
         self._busy.add(session)
         try:
@@ -167,19 +167,19 @@ class Database:
         finally:
             self._busy.discard(session)
         self.available = True
-        self._take_back(session)
+        self._return_session(session)
         return rows
 
     def _classify_error(self, error: BaseException, session: Session, began: float) -> BaseException:
         """Translate a statement's error, and keep or close its session."""
         if isinstance(error, psycopg2.extensions.QueryCanceledError):
-            self._take_back(session)
+            self._return_session(session)
             return UnavailableError("PostgreSQL cancelled the statement", unknown=True)
         if isinstance(error, psycopg2.extensions.TransactionRollbackError):
-            self._take_back(session)
+            self._return_session(session)
             return UnavailableError(f"conflict: {error}".strip(), unknown=False)
         if isinstance(error, psycopg2.Error) and _is_refusal(error):
-            self._take_back(session)
+            self._return_session(session)
             return error
         session.close()
         if isinstance(error, TimeoutError):
@@ -215,27 +215,27 @@ class Database:
             reason = " ".join(str(error).split()) or "no answer in time"
             hopeless = isinstance(error, UnusableError) or _HOPELESS.search(reason)
             raise (RefusedError if hopeless else UnavailableError)(reason, unknown=False) from error
-        session.heard_at = self._clock.monotonic()
+        session.answered_at = self._clock.monotonic()
         return session
 
-    def _take_idle(self) -> Session | None:
+    def _pop_idle(self) -> Session | None:
         while self._idle:
             session = self._idle.popleft()
             if not session.closed:
                 return session
         return None
 
-    def _take_back(self, session: Session) -> None:
+    def _return_session(self, session: Session) -> None:
         if self._closed or session.closed:
             session.close()
         else:
-            session.heard_at = self._clock.monotonic()
+            session.answered_at = self._clock.monotonic()
             self._idle.append(session)
 
     def drop_silent(self, *, since: float) -> None:
         """Close every session whose last answer is older than a time; statements running on it fail."""
         for session in [*self._idle, *self._busy]:
-            if session.heard_at < since:
+            if session.answered_at < since:
                 session.close()
 
     def _drop_idle(self) -> None:

@@ -98,7 +98,7 @@ async def migrate(database: Database, migrations: list[Migration] | None = None)
 
 
 async def _prepare(session: Session, schema: str) -> None:
-    """Create the schema and the table of migrations if missing; checking needs no CREATE permission."""
+    """Create the schema and the table of migrations if missing; the check needs no CREATE permission."""
     if not await session.run("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)):
         await session.run(f"{_TAKE_LOCK}CREATE SCHEMA IF NOT EXISTS {session.quote_name(schema)}")
     [(found,)] = await session.run("SELECT to_regclass('schema_migrations') IS NOT NULL")

@@ -10,8 +10,8 @@
     -- Whether an order is its reader's.
     o.account = %(account)s
 
-What several statements have in common is a fragment: it takes the place of ``/* include: its_name */`` when
-the files are loaded.
+SQL that several statements share is a fragment: it replaces ``/* include: its_name */`` when the files are
+loaded.
 
 A module takes the statements it runs at import, by ``query("get_order", OrderRow)``. A name that is not in
 ``sql/`` fails at once; a statement that no module uses fails the start (``verify``). ``OrderRow`` is a
@@ -35,7 +35,7 @@ _PART = re.compile(r"^(?=-- (?:name|fragment): )", re.MULTILINE)
 _INCLUDE = re.compile(r"/\* include: (\w+) \*/")
 
 Row = tuple[Any, ...]
-"""A row as the driver has it."""
+"""A row as the driver returns it."""
 
 R = TypeVar("R", bound=Row)
 Named = TypeVar("Named", bound=NamedTuple)
@@ -50,8 +50,8 @@ class Query(Generic[R]):
     """A named statement with ``%(name)s`` parameters; a literal percent sign is written ``%%``.
 
     Attributes:
-        columns: What its columns are called; None: its rows stay as the driver has them.
-        make: Makes a row of what the driver has.
+        columns: The names of its columns; None: rows are returned as the driver's tuples.
+        make: Builds a row from the driver's tuple.
     """
 
     name: str
@@ -60,10 +60,10 @@ class Query(Generic[R]):
     make: Callable[[Row], R] | None = None
 
     def check(self, columns: Sequence[str]) -> None:
-        """Check the columns of an answer.
+        """Check the columns of a result.
 
         Raises:
-            QueryError: They are not those that the code reads; the message names both.
+            QueryError: They are not the columns that the code reads; the message names both.
         """
         if self.columns is not None and self.columns != tuple(columns):
             wanted = ", ".join(self.columns)
@@ -76,7 +76,7 @@ def parse(text: str, source: str, mark: str = _NAME) -> list[Query[Row]]:
     Args:
         text: The file's content.
         source: The file's name, for errors.
-        mark: What stands before the name of each.
+        mark: The text before each name.
 
     Raises:
         QueryError: Text before the first name, or a statement without a name or a body.
@@ -144,8 +144,8 @@ def query(name: str, row: type[NamedTuple] | None = None) -> Query[Any]:
     """Return a statement by name, for its only user.
 
     Args:
-        name: As it stands in ``sql/``.
-        row: What its rows are read as: a field for each column, of the same name and in the same order.
+        name: Its name in ``sql/``.
+        row: The type of its rows, with a field for each column, of the same name and in the same order.
 
     Raises:
         QueryError: There is no such statement, or it already has a user.

@@ -52,7 +52,7 @@ _NUMERIC_AS_INT = psycopg2.extensions.new_type(
 
 
 Parameters = Mapping[str, object]
-"""A statement's, by name."""
+"""A statement's parameters, by name."""
 
 
 class UnusableError(Exception):
@@ -97,9 +97,9 @@ class Session:
         self._connection = connection
         self._turns = turns
         self._prefix = prefix
-        # The statements whose columns were compared with what is read of them.
+        # The names of the statements whose columns have been checked.
         self._checked: set[str] = set()
-        self.heard_at = 0.0
+        self.answered_at = 0.0
         """When the server last answered, in the clock's monotonic time; set by the session's user."""
 
     @property
@@ -119,10 +119,12 @@ class Session:
     async def fetch(
         self, query: Query[R], parameters: Parameters | tuple[object, ...] | None = None
     ) -> list[R]:
-        """Run a statement of ``sql/`` as ``run`` does; return its rows as it has them read.
+        """Run a statement of ``sql/``; return its rows in the statement's row type.
 
         Raises:
-            QueryError: The columns are not those that are read.
+            QueryError: The columns are not those of the row type.
+            psycopg2.Error: PostgreSQL's error, or the connection's.
+            TimeoutError: No answer in time; the session is closed.
         """
         prefix = self._prefix if parameters is None else self._prefix.replace("%", "%%")
         async with self._connection.cursor() as cursor:

@@ -24,7 +24,7 @@ _ID = 36
 _PROBE = b"probe "
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
@@ -56,7 +56,7 @@ class Channel:
         *,
         sender: str,
         receive: Callable[[bytes], None],
-        on_subscribed: Callable[[], None] = _nothing,
+        on_subscribed: Callable[[], None] = _do_nothing,
     ) -> None:
         self._link = link
         self._deployment = deployment

@@ -38,7 +38,7 @@ _COUNT_CANCELLED = query("count_cancelled", _CancelledRow)
 _END_CANCELLED = query("end_cancelled", EntryRow)
 _END_EXPIRED = query("end_expired", EntryRow)
 
-MOST_AT_ONCE = 200
+MAX_PER_STATEMENT = 200
 """The maximum number of orders that end in one statement: they occupy the event loop for a few ms only."""
 
 _BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
@@ -98,7 +98,7 @@ class Endings:
                     **asdict(wanted),
                     "after": after,
                     "until": until,
-                    "most": MOST_AT_ONCE,
+                    "most": MAX_PER_STATEMENT,
                 },
             )
             if not rows:
@@ -121,7 +121,7 @@ class Endings:
         """End orders that have expired and have not been submitted.
 
         Expiry is decided by PostgreSQL's clock alone, so no order ends early. Returns how many ended; if
-        ``MOST_AT_ONCE``, there may be more.
+        ``MAX_PER_STATEMENT``, there may be more.
         """
         crash_points.reach("before end expired")
         count = await self._end(_END_EXPIRED, {"not_at_once": _NOT_AT_ONCE, "not_in_time": _NOT_IN_TIME})
@@ -130,7 +130,7 @@ class Endings:
 
     async def _end(self, statement: Query[EntryRow], parameters: dict[str, object]) -> int:
         rows = await self._database.run_through_conflicts(
-            statement, {**parameters, "most": MOST_AT_ONCE, "write_id": self._clock.new_write_id()}
+            statement, {**parameters, "most": MAX_PER_STATEMENT, "write_id": self._clock.new_write_id()}
         )
         if rows:
             self._on_commit([Committed(row.id, public(row.entry)) for row in rows])

@@ -20,7 +20,7 @@ _REQUEUE = query("requeue_orders")
 _WAKE_DUE = query("wake_due_orders")
 _FIND_IDLE = query("find_idle_orders")
 
-MOST_A_SWEEP = 1_000
+MAX_PER_SWEEP = 1_000
 """The maximum number of orders woken at once, of those that have started and of the others each."""
 
 
@@ -30,17 +30,17 @@ class Identity:
     def __init__(self, clock: Clock, *, timeout_ms: int) -> None:
         self._clock = clock
         self._timeout_s = timeout_ms / 1000
-        self._heard_at = clock.monotonic()
+        self._heartbeat_at = clock.monotonic()
         self.id = clock.new_instance_id()
 
     @property
     def lapsed(self) -> bool:
         """Whether the last heartbeat is so old that other processes may have declared this one dead."""
-        return self._clock.monotonic() - self._heard_at > self._timeout_s
+        return self._clock.monotonic() - self._heartbeat_at > self._timeout_s
 
-    def heard(self, since: float) -> None:
+    def record_heartbeat(self, since: float) -> None:
         """Record a heartbeat, begun at ``since`` on the monotonic clock."""
-        self._heard_at = since
+        self._heartbeat_at = since
 
     def renew(self) -> None:
         """Take a new id: this process no longer owns the old id's orders."""
@@ -69,7 +69,7 @@ class Instances:
         """Register this process under its current id."""
         since = self._clock.monotonic()
         await self._database.run(_REGISTER, {"id": self._identity.id})
-        self._identity.heard(since)
+        self._identity.record_heartbeat(since)
 
     async def heartbeat(self) -> bool:
         """Send a heartbeat; return False if this process has been declared dead."""
@@ -77,7 +77,7 @@ class Instances:
         rows = await self._database.run(_HEARTBEAT, {"id": self._identity.id})
         for (epoch_s,) in rows:
             self._clock.observe_database_time(epoch_s)
-            self._identity.heard(since)
+            self._identity.record_heartbeat(since)
         return bool(rows)
 
     async def remove_dead(self, *, all_others: bool = False) -> list[str]:
@@ -117,7 +117,7 @@ class Instances:
         rows = await self._database.run(
             _WAKE_DUE,
             {
-                "most": MOST_A_SWEEP,
+                "most": MAX_PER_SWEEP,
                 **rate_limit.parameters,
                 "wake_after_ms": wake_after_ms,
                 "again": again,
@@ -132,6 +132,6 @@ class Instances:
     async def find_idle(self, running: list[str]) -> list[str]:
         """Return this process's orders other than those in ``running``."""
         rows = await self._database.read(
-            _FIND_IDLE, {"owner": self._identity.id, "running": running, "most": MOST_A_SWEEP}
+            _FIND_IDLE, {"owner": self._identity.id, "running": running, "most": MAX_PER_SWEEP}
         )
         return [row[0] for row in rows]

@@ -20,7 +20,7 @@ class RateLimit:
         """The parameters of statements that apply the limit."""
         return {"rate_limit": self.starts, "window_ms": self.window_ms}
 
-    async def put_in_force(self, database: Database) -> None:
+    async def apply(self, database: Database) -> None:
         """Apply this limit to every process that uses the database."""
         if self.starts:
             await database.run(_SET_RATE_LIMIT, self.parameters)

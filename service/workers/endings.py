@@ -5,7 +5,7 @@ import logging
 from service.background import Background
 from service.clock import Clock
 from service.postgres.database import UnavailableError
-from service.store.endings import MOST_AT_ONCE, Endings
+from service.store.endings import MAX_PER_STATEMENT, Endings
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class EndingLoop:
     async def _run_forever(self) -> None:
         while True:
             try:
-                while await self._endings.end_expired() >= MOST_AT_ONCE:
+                while await self._endings.end_expired() >= MAX_PER_STATEMENT:
                     pass
                 await self._endings.end_cancelled()
             except UnavailableError as error:

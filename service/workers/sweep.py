@@ -16,7 +16,7 @@ from service.clock import Clock
 from service.execution.engine import Engine
 from service.execution.order_queue import OrderQueue
 from service.postgres.database import UnavailableError
-from service.store.instances import MOST_A_SWEEP, Identity, Instances
+from service.store.instances import MAX_PER_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Sweep:
             queue = self._queue
             left = await self._instances.leave(queue.unclaimed, all_due=queue.all_due)
             # Other processes' sweeps find the rest.
-            await queue.enqueue(left[:MOST_A_SWEEP])
+            await queue.enqueue(left[:MAX_PER_SWEEP])
         except UnavailableError as error:
             log.warning("cannot deregister (%s): the heartbeat will time out", error)
 
@@ -226,5 +226,5 @@ class Sweep:
             if again or isinstance(error, asyncio.CancelledError):
                 queue.check_all_due()
             raise
-        self._more_due = again and len(order_ids) >= MOST_A_SWEEP
+        self._more_due = again and len(order_ids) >= MAX_PER_SWEEP
         await queue.enqueue(order_ids)

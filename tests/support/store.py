@@ -128,7 +128,7 @@ async def open_store(servers: TestServers, rate_limit: RateLimit | None = None) 
     database = Database(servers.database_url, size=4, clock=clock)
     await migrate(database)
     limit = rate_limit or RateLimit(0)
-    await limit.put_in_force(database)
+    await limit.apply(database)
     store = Store(database, clock, limit)
     await store.instances.register()
     yield store

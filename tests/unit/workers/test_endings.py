@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from service.store.endings import MOST_AT_ONCE, Endings
+from service.store.endings import MAX_PER_STATEMENT, Endings
 from service.workers.endings import EndingLoop
 from tests.support.clock import ManualClock, settle
 
@@ -24,7 +24,7 @@ class FakeEndings:
 
 
 async def test_many_expired_orders_do_not_delay_cancelled_ones() -> None:
-    endings, clock = FakeEndings(MOST_AT_ONCE, MOST_AT_ONCE, 3), ManualClock()
+    endings, clock = FakeEndings(MAX_PER_STATEMENT, MAX_PER_STATEMENT, 3), ManualClock()
     loop = EndingLoop(cast("Endings", endings), clock)
     loop.start()
     await settle()

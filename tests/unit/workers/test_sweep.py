@@ -9,7 +9,7 @@ import pytest
 from service.execution.engine import Engine
 from service.execution.order_queue import OrderQueue
 from service.postgres.database import UnavailableError
-from service.store.instances import MOST_A_SWEEP, Identity, Instances
+from service.store.instances import MAX_PER_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
 from service.workers.sweep import Sweep
 from tests.support.clock import ManualClock, settle
@@ -27,13 +27,13 @@ class FakeInstances:
 
     async def register(self) -> None:
         self._call("register")
-        self._identity.heard(self._clock.monotonic())
+        self._identity.record_heartbeat(self._clock.monotonic())
         self.dead = False
 
     async def heartbeat(self) -> bool:
         self._call("heartbeat")
         if not self.dead:
-            self._identity.heard(self._clock.monotonic())
+            self._identity.record_heartbeat(self._clock.monotonic())
         return not self.dead
 
     async def remove_dead(self, *, all_others: bool = False) -> list[str]:
@@ -257,7 +257,7 @@ async def test_orders_handed_out_by_a_lost_response_are_woken_again(harness: Swe
 
 
 async def test_a_backlog_is_woken_in_parts(harness: SweepHarness) -> None:
-    harness.instances.due = [str(number) for number in range(MOST_A_SWEEP)]
+    harness.instances.due = [str(number) for number in range(MAX_PER_SWEEP)]
     await harness.start()
     assert harness.instances.calls[-1] == "wake again"
     harness.waiting = 501
