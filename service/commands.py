@@ -32,8 +32,8 @@ from service.urls import parse_postgres_url
 log = logging.getLogger("service")
 
 # Expected errors of a start; their messages are complete, so no traceback is shown.
-_EXPECTED = (InvalidSettingError, embedded.EmbeddedServerError)
-_OF_POSTGRESQL = (MigrationError, UnavailableError, VenueUnavailableError, psycopg2.Error)
+_EXPECTED_ERRORS = (InvalidSettingError, embedded.EmbeddedServerError)
+_POSTGRESQL_ERRORS = (MigrationError, UnavailableError, VenueUnavailableError, psycopg2.Error)
 
 _LONGEST_HOST_SHOWN = 64
 _WATCH_SERVERS_EVERY_S = 1.0
@@ -56,7 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         _run(settings.load(), arguments)
-    except _EXPECTED as error:
+    except _EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.strerror or error}")
@@ -65,12 +65,12 @@ def main() -> None:
 def _run(loaded: Settings, arguments: argparse.Namespace) -> None:
     try:
         logs.to_stderr(loaded.log_level, Clock())
-        _name_ignored_options(loaded)
-        _arm(loaded.crash_at)
+        _warn_of_ignored_options(loaded)
+        _arm_crash_point(loaded.crash_at)
         queries.verify()
         stop_signals.check()
         arguments.run(loaded, arguments)
-    except _OF_POSTGRESQL as error:
+    except _POSTGRESQL_ERRORS as error:
         # Only the first line: PostgreSQL appends the statement.
         [reason, *_] = str(error).splitlines() or [repr(error)]
         sys.exit(f"error: {'DATABASE_URL' if loaded.database_url else 'the embedded PostgreSQL'}: {reason}")
@@ -133,11 +133,11 @@ async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
     watcher = Background("embedded servers", lambda: servers.watch(clock), clock)
     try:
         watcher.start()
-        await _unless(stop, runner.setup())
+        await _start_unless_stopped(stop, runner.setup())
         site = web.TCPSite(runner, loaded.host, loaded.port)
         await _listen(site, loaded.port)
         host, port = runner.addresses[0][:2]
-        _greet(host, port, servers.data_dir)
+        _print_greeting(host, port, servers.data_dir)
         await stop
         print("Stopping ...", flush=True)
         await site.stop()
@@ -154,7 +154,7 @@ def _set_once(stop: asyncio.Future[int], number: int) -> None:
         stop.set_result(number)
 
 
-async def _unless(stop: asyncio.Future[int], start: Coroutine[None, None, None]) -> None:
+async def _start_unless_stopped(stop: asyncio.Future[int], start: Coroutine[None, None, None]) -> None:
     """Wait for the start; cancel it if the process receives a stop signal.
 
     Raises:
@@ -239,7 +239,7 @@ def _migrate(loaded: Settings, _arguments: argparse.Namespace) -> None:
         asyncio.run(run(servers.servers.database_url))
 
 
-def _greet(host: str, port: int, data_dir: Path | None) -> None:
+def _print_greeting(host: str, port: int, data_dir: Path | None) -> None:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     order = '{"tokenIn":"SOL","tokenOut":"USDC","amountIn":"100","orderType":"market"}'
     print(
@@ -252,14 +252,14 @@ def _greet(host: str, port: int, data_dir: Path | None) -> None:
     )
 
 
-def _arm(crash_at: str | None) -> None:
+def _arm_crash_point(crash_at: str | None) -> None:
     try:
         crash_points.arm(crash_at)
     except ValueError as error:
         raise InvalidSettingError(f"CRASH_AT {error}") from error
 
 
-def _name_ignored_options(loaded: Settings) -> None:
+def _warn_of_ignored_options(loaded: Settings) -> None:
     ignored = parse_postgres_url(loaded.database_url).ignored if loaded.database_url else ()
     if ignored:
         log.warning("DATABASE_URL: options for other clients are ignored: %s", ", ".join(ignored))
