@@ -1,8 +1,8 @@
 """What an order is and how it may change. Pure: imports nothing of the layers above.
 
 order.py             the order: as it is placed, read and amended
-history.py           the entries of its history, and what each tells
-routing_record.py    what is kept of its routing: quotes and route, as orders show them
+history.py           the entries of its history, and their details
+routing_record.py    the stored record of its routing: quotes and route, as in the API
 lifecycle.py         the order's state machine
 transaction.py       a signed transaction and its outcome
 failures.py          failure codes, and whether an attempt is retried

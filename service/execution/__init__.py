@@ -2,8 +2,8 @@
 
 engine.py       the lifecycle, step by step
 order_queue.py  the queue of orders to execute
-best_quote.py   the route of an attempt, or why there is none
-running.py      the orders that this process is executing
-outcomes.py     the outcome of a transaction
-retry.py        when an order is attempted again
+best_quote.py   the best route for an attempt, or why it fails
+running.py      the orders that this process is executing, none twice
+outcomes.py     sends a transaction and waits for its outcome
+retry.py        when an attempt is retried
 """

@@ -32,7 +32,7 @@ class WakeUpStream(Protocol):
         ...
 
     async def length(self) -> int | None:
-        """Return how many wake-ups no worker has taken yet; None while Redis is unavailable."""
+        """Return how many wake-ups no worker has received yet; None while Redis is unavailable."""
         ...
 
 
@@ -61,7 +61,7 @@ class OrderQueue:
         self._sweep_requested = asyncio.Event()
 
     async def enqueue(self, order_ids: Iterable[str]) -> None:
-        """Have orders executed as soon as a worker is free. Never fails: the sweep repairs a loss."""
+        """Have orders executed as soon as a worker is free. Never fails: the sweep sends lost wake-ups."""
         if self._stream.available:
             await self._stream.send(order_ids)
             return
@@ -87,7 +87,7 @@ class OrderQueue:
         self._unclaimed.add(order_id)
 
     async def length(self) -> int | None:
-        """Return how many wake-ups no worker has taken yet; None if no worker will take more."""
+        """Return how many wake-ups no worker has received yet; None if no worker will receive more."""
         length = await self._stream.length()
         if length is not None:
             return length
@@ -131,7 +131,7 @@ class OrderQueue:
         return sorted(self._unclaimed)
 
     def remove_unclaimed(self, order_ids: Iterable[str]) -> None:
-        """For the sweep: forget such orders, which have been requeued in PostgreSQL."""
+        """For the sweep: remove orders that have been requeued in PostgreSQL."""
         self._unclaimed.difference_update(order_ids)
 
     def request_sweep(self) -> None:

@@ -89,12 +89,12 @@ class Channel:
         deployment, sender, message = data[:_ID], data[_ID : 2 * _ID], data[2 * _ID :]
         if deployment != self._deployment.id.encode():
             log.warning(
-                "channel %s: a message that is not this deployment's", self._what, extra={"fault": "stranger"}
+                "channel %s: dropped a message of another deployment", self._what, extra={"fault": "stranger"}
             )
         elif sender == self._sender:
-            answered = self._probes.get(message)
-            if answered is not None and not answered.done():
-                answered.set_result(None)
+            returned = self._probes.get(message)
+            if returned is not None and not returned.done():
+                returned.set_result(None)
         elif not message.startswith(_PROBE):
             self._receive(message)
 
@@ -110,10 +110,10 @@ class Channel:
         """Check that a published message comes back."""
         await asyncio.shield(self._subscription())
         message = _PROBE + self._clock.new_write_id().encode()
-        answered = self._probes[message] = asyncio.get_running_loop().create_future()
+        returned = self._probes[message] = asyncio.get_running_loop().create_future()
         try:
             await client.publish(self._name, self._head + message)
-            await answered
+            await returned
         finally:
             del self._probes[message]
 
@@ -138,26 +138,26 @@ class Channel:
         finally:
             if self._subscription().done() and not self._subscription().exception():
                 self._subscribed = None
-            for answered in self._probes.values():
-                _fail(answered, ConnectionError("the subscription has ended"))
+            for returned in self._probes.values():
+                _fail(returned, ConnectionError("the subscription has ended"))
 
     async def _listen_on(self, client: Redis) -> None:
         async with client.pubsub() as channel:
             await channel.subscribe(self._name)
-            asked = False
+            pinged = False
             while True:
                 message = await channel.get_message(timeout=_POLL_S)
                 if message is not None:
-                    asked = False
+                    pinged = False
                     if message["type"] == "message":
                         self.handle(message["data"])
                     elif message["type"] == "subscribe":
                         if not self._subscription().done():
                             self._subscription().set_result(None)
                         self._on_subscribed()
-                elif asked:
+                elif pinged:
                     # A silently dead connection looks like one without messages.
                     raise TimeoutError("no answer to a ping")
                 else:
-                    asked = True
+                    pinged = True
                     await channel.ping()

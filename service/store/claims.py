@@ -136,13 +136,13 @@ class Claims:
         statement = _CLAIM_AT_RATE if self._rate_limit.starts else _CLAIM
         owner = self._identity.id
         crash_points.reach("before claim")
-        answer = await self._database.run(
+        claimed = await self._database.run(
             statement, {"rows": as_json(rows), "owner": owner, **self._rate_limit.parameters}
         )
         crash_points.reach("after claim")
         claims: dict[str, Claim] = {}
         committed = []
-        for row in answer:
+        for row in claimed:
             if row.wait_ms is not None:
                 claims[row.id] = Deferred(row.wait_ms)
                 continue

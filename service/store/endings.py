@@ -39,7 +39,7 @@ _END_CANCELLED = query("end_cancelled", EntryRow)
 _END_EXPIRED = query("end_expired", EntryRow)
 
 MAX_PER_STATEMENT = 200
-"""The maximum number of orders that end in one statement: they occupy the event loop for a few ms only."""
+"""The maximum number of orders that one statement ends: it blocks the event loop for a few ms only."""
 
 _BEFORE_ALL = "00000000-0000-0000-0000-000000000000"
 

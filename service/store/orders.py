@@ -147,7 +147,7 @@ class Orders:
         """Return the orders that exist, by id, with their last quotes."""
         rows = await self._database.read(_GET, {"ids": order_ids})
         if len(rows) > 1:
-            await asyncio.sleep(0)  # receiving the rows has already taken a turn of the event loop
+            await asyncio.sleep(0)  # receiving the rows has already blocked the event loop
         return await self._turns.run(_orders(rows))
 
     async def _get_many_whole(self, order_ids: list[str]) -> dict[str, Order]:

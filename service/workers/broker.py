@@ -71,7 +71,7 @@ class WakeUpBroker(RedisStreamBroker):
             await self._kicker.kiq(order_id)
 
     async def length(self) -> int | None:
-        """Return how many wake-ups no worker has taken yet; None while Redis is unavailable."""
+        """Return how many wake-ups no worker has received yet; None while Redis is unavailable."""
         return await self._link.ask("XLEN", self.stream)
 
     async def startup(self) -> None:
@@ -116,13 +116,13 @@ class WakeUpBroker(RedisStreamBroker):
             await client.aclose()
 
     async def claim_lost(self, client: Redis, count: int, *, idle_ms: int) -> Entries:
-        """Claim wake-ups that a process was sent and did not begin: it has died, or they did not arrive.
+        """Claim wake-ups that were sent to a process which did not begin their jobs.
 
-        As long as they are in the stream, they count towards ``length``.
+        It has died, or they did not arrive. While they are in the stream, they count towards ``length``.
 
         Args:
             client: The client to use.
-            count: The maximum to claim: those not begun at once would be claimed again, also by others.
+            count: The maximum to claim. More would be claimed again, also by others, before they begin.
             idle_ms: The minimum time since they were sent.
         """
         sent: list[Any] = await client.xpending_range(self.stream, _GROUP, "-", "+", _PENDING_LIMIT)
