@@ -65,7 +65,7 @@ class Triggers:
         self._leadership = Leadership(
             lease, clock, name="triggers", retry_s=_CHECK_LEASE_EVERY_S, on_change=self._changed.set
         )
-        self._loop = Background("triggers", self._run_for_ever, clock)
+        self._loop = Background("triggers", self._run_forever, clock)
 
     @property
     def watching(self) -> bool:
@@ -97,7 +97,7 @@ class Triggers:
         self._market.apply(change, watching=self._watching)
         self._changed.set()
 
-    async def _run_for_ever(self) -> None:
+    async def _run_forever(self) -> None:
         while True:
             try:
                 await self._turn()

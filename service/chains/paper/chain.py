@@ -85,7 +85,7 @@ class Chain:
             on_commands=self._execute_commands,
         )
         """The announcements between instances."""
-        self._executor = Background("paper chain", self._run_for_ever, clock)
+        self._executor = Background("paper chain", self._run_forever, clock)
         # Set while this instance leads.
         self._leader: Leader | None = None
         self._changed = asyncio.Event()
@@ -161,7 +161,7 @@ class Chain:
             self._leader.look_for_commands()
             self._changed.set()
 
-    async def _run_for_ever(self) -> None:
+    async def _run_forever(self) -> None:
         while True:
             try:
                 await self._turn()
