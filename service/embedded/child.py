@@ -1,4 +1,4 @@
-"""The first program in a server's process: drops privileges, sets the parent death signal, execs.
+"""The first program in a server's process: drops privileges, sets its signals, execs.
 
 `process.spawn` runs it as a script, `python -I -S child.py PARENT SIGNAL UID GID COMMAND...`, where user -1
 keeps the user and signal 0 sets no death signal. Doing this between fork and exec (`preexec_fn`) would be
@@ -6,6 +6,7 @@ keeps the user and signal 0 sets no death signal. Doing this between fork and ex
 """
 
 import os
+import signal
 import sys
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
@@ -39,6 +40,9 @@ def main(arguments: list[str]) -> None:
             prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
             if os.getppid() != parent:
                 sys.exit("the process that starts this server has ended")
+        # Blocked by the parent until now: one that has arrived since ends this process here.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         os.execv(command[0], command)  # noqa: S606 - the command is ours, and no shell is wanted
     except OSError as error:
         user = uid if uid >= 0 else os.geteuid()

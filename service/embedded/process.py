@@ -18,6 +18,8 @@ DEATH_SIGNAL = sys.platform == "linux"
 
 KILL_WAIT_S = 5.0
 
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def spawn(
     command: list[str],
@@ -54,6 +56,9 @@ def spawn(
     uid, gid = (user.uid, user.gid) if user else (-1, -1)
     numbers = (os.getpid(), int(death_signal) if DEATH_SIGNAL else 0, uid, gid)
     output = log.open()
+    # The child inherits the mask. Python would turn SIGINT into an exception, which it drops at some moments
+    # of its own start: the server would start, and the stop be lost. It waits until just before the exec.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         return subprocess.Popen(  # noqa: S603 - no shell, and a trusted command
             [sys.executable, "-I", "-S", "-B", str(CHILD), *map(str, numbers), *command],
@@ -67,6 +72,7 @@ def spawn(
         )
     finally:
         os.close(output)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def end(process: subprocess.Popen[bytes], *signals: signal.Signals, wait_s: float) -> None:

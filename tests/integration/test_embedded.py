@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -478,6 +479,38 @@ def test_servers_are_started_from_the_main_thread_only(data_dir: Path) -> None:
     thread.start()
     thread.join()
     assert "main thread" in str(raised)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_handler_of_python_can_take_a_stop_signal_from_a_server(tmp_path: Path) -> None:
+    log = logs.ServerLog(tmp_path / "server.log")
+    python = Path("/proc/self/exe").readlink()
+    child = process.spawn(["/bin/sleep", "60"], log=log, death_signal=signal.SIGINT)
+    try:
+        samples = 0
+        while Path(f"/proc/{child.pid}/exe").readlink() == python:
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            masks = dict(re.findall(r"^(Sig\w+):\t(\w+)$", status, re.MULTILINE))
+            interrupt = 1 << signal.SIGINT - 1
+            caught, blocked = (bool(int(masks[name], 16) & interrupt) for name in ("SigCgt", "SigBlk"))
+            assert blocked or not caught
+            samples += 1
+        assert samples > 0
+    finally:
+        child.kill()
+        child.wait()
+    # This process's own signals are not blocked any more.
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_stop_signal_at_any_moment_of_its_start_ends_a_server(tmp_path: Path) -> None:
+    log = logs.ServerLog(tmp_path / "server.log")
+    for number in range(40):
+        child = process.spawn(["/bin/sleep", "60"], log=log, death_signal=signal.SIGINT)
+        time.sleep(number / 1000)
+        child.send_signal((signal.SIGINT, signal.SIGTERM)[number % 2])
+        assert child.wait(LIMIT_S) < 0, log.tail()
+    assert "Traceback" not in log.path.read_text()
 
 
 def test_a_log_is_rotated_and_one_old_file_is_kept(tmp_path: Path) -> None:
