@@ -3,7 +3,8 @@
 The map, from the outside in. Imports go down this list only:
 
 __main__.py       the entry point of the command line
-commands.py       serve, migrate, audit
+commands.py       serve, migrate, audit, keys
+key_commands.py   creates, lists, rotates and revokes API keys
 app.py            the whole service: its parts, the API, and the order in which they start and stop
 lifespan.py       starts parts in order and stops them in reverse
 audit.py          checks every order against the venue's ledger
@@ -31,6 +32,7 @@ turns.py          long computations that yield to the event loop
 crash_points.py   points where tests kill the process
 logs.py           logging, with a rate limit for recurring faults
 stop_signals.py   SIGTERM and SIGINT before the event loop has handlers
+hosts.py          which host names only this machine can reach
 descriptors.py    the limit of open files
 embedded/         PostgreSQL and Valkey from wheels, for machines that have neither
 

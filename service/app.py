@@ -2,7 +2,9 @@
 
 import logging
 
+from service.api.access import Access
 from service.api.health import HealthRoute
+from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
@@ -14,15 +16,20 @@ from service.api.stream import StreamRoutes
 from service.api.unknown_tokens import TokenFetcher
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
+from service.hosts import is_loopback
 from service.lifespan import Lifespan, Part
 from service.parts import Execution, Market, Servers, Storage
 from service.postgres.database import RefusedError, UnavailableError
-from service.settings import Settings
+from service.settings import InvalidSettingError, Settings
 from service.turns import Turns
 
 log = logging.getLogger(__name__)
 
 _START_PATIENCE_S = 30
+_NO_KEY = (
+    "HOST is {}, which other machines can reach, and there is no API key: create one with"
+    " 'python -m service keys create', or let every client trade with ALLOW_ANONYMOUS=1"
+)
 
 
 class Api:
@@ -31,7 +38,8 @@ class Api:
     def __init__(self, settings: Settings, storage: Storage, market: Market, execution: Execution) -> None:
         clock = storage.clock
         fetch_tokens = TokenFetcher(market.venue)
-        self.stream = StreamRoutes(storage.feeds, clock)
+        access = Access(storage.keys, storage.key_cache)
+        self.stream = StreamRoutes(storage.feeds, clock, access)
         groups = RouteGroups(
             OrderRoutes(
                 journal=storage.journal,
@@ -65,9 +73,11 @@ class Api:
                 link=storage.link,
                 executing=lambda: execution.receiver.running,
                 unknown_outcomes=lambda: execution.engine.unknown_outcomes,
+                anonymous=lambda: storage.key_cache.is_empty,
             ),
+            KeyRoutes(access),
         )
-        self.web = application(groups)
+        self.web = application(groups, access)
 
 
 class Service:
@@ -78,6 +88,7 @@ class Service:
 
     def __init__(self, settings: Settings, servers: Servers, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
+        self._host, self._allow_anonymous = settings.host, settings.allow_anonymous
         self._alone = servers.alone
         self._grace_s: float = settings.shutdown_grace_s
         self.storage = Storage(settings, servers, self._clock)
@@ -100,6 +111,7 @@ class Service:
             Part(stop=storage.link.close),
             Part(start=self._prepare, stop=market.venue.stop),
             Part(stop=storage.orders.stop),
+            Part(stop=storage.key_cache.stop),
             Part(start=storage.feeds.start, stop=storage.feeds.stop),
             Part(start=stream.start, drain=stream.stop, stop=stream.stop),
             Part(start=storage.bus.start, stop=storage.bus.stop),
@@ -149,6 +161,7 @@ class Service:
         while True:
             try:
                 await self.storage.prepare()
+                await self._check_access()
                 await self.execution.sweep.recover(alone=self._alone)
                 await self.market.venue.start()
             except RefusedError:
@@ -160,6 +173,17 @@ class Service:
                 await self._clock.sleep(1)
             else:
                 return
+
+    async def _check_access(self) -> None:
+        """Do not start where everybody could trade: reachable from elsewhere, without any key."""
+        await self.storage.key_cache.refresh()
+        if not self.storage.key_cache.is_empty or is_loopback(self._host):
+            return
+        if not self._allow_anonymous:
+            raise InvalidSettingError(_NO_KEY.format(self._host))
+        log.warning(
+            "ALLOW_ANONYMOUS=1 and there is no API key: everyone who reaches %s may trade", self._host
+        )
 
     async def _start_link(self) -> None:
         self.storage.link.start()

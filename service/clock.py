@@ -67,6 +67,14 @@ class Clock:
         """Return a short random id: 64 bits as 16 hexadecimal digits."""
         return f"{self._random.getrandbits(64):016x}"
 
+    def new_key_id(self) -> str:
+        """Return the public id of a new API key: 64 bits as 16 hexadecimal digits."""
+        return f"{self._secret.getrandbits(64):016x}"
+
+    def new_secret(self) -> str:
+        """Return a new secret: 256 unpredictable bits as 64 hexadecimal digits."""
+        return f"{self._secret.getrandbits(256):064x}"
+
     def seeded(self, key: str) -> random.Random:
         """Return a deterministic random generator for a key; only for markets."""
         return random.Random(key)  # noqa: S311 - deterministic on purpose

@@ -1,4 +1,4 @@
-"""The commands: ``python -m service serve``, ``migrate`` and ``audit``."""
+"""The commands: ``python -m service serve``, ``migrate``, ``audit`` and ``keys``."""
 
 import argparse
 import asyncio
@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg2
 from aiohttp import web
 
-from service import crash_points, descriptors, embedded, logs, settings, stop_signals
+from service import crash_points, descriptors, embedded, key_commands, logs, settings, stop_signals
 from service.api.connection import ConnectionLimits
 from service.api.routes import LARGEST_BODY
 from service.api.server import Runner
@@ -27,12 +28,15 @@ from service.postgres import queries
 from service.postgres.database import Database, UnavailableError
 from service.postgres.migrations import MigrationError, migrate
 from service.settings import InvalidSettingError, Settings
+from service.store.api_keys import ApiKeys
 from service.urls import parse_postgres_url
+
+T = TypeVar("T")
 
 log = logging.getLogger("service")
 
 # Expected errors of a start; their messages are complete, so no traceback is shown.
-_EXPECTED_ERRORS = (InvalidSettingError, embedded.EmbeddedServerError)
+_EXPECTED_ERRORS = (InvalidSettingError, embedded.EmbeddedServerError, key_commands.KeyCommandError)
 _POSTGRESQL_ERRORS = (MigrationError, UnavailableError, VenueUnavailableError, psycopg2.Error)
 
 _LONGEST_HOST_SHOWN = 64
@@ -53,6 +57,7 @@ def main() -> None:
     audit_parser = commands.add_parser("audit", help=what, description=what)
     audit_parser.add_argument("--json", action="store_true", help="print the report as JSON")
     audit_parser.set_defaults(run=_audit)
+    key_commands.add_to(commands, _keys)
     arguments = parser.parse_args()
     try:
         _run(settings.load(), arguments)
@@ -209,34 +214,54 @@ async def _listen(site: web.BaseSite, port: int) -> None:
         raise InvalidSettingError(f'Environment variable "PORT" invalid: {port}: {reason}') from None
 
 
-def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:
-    async def run(url: str) -> Report:
-        return await audit(Database(url, size=1, clock=Clock()))
+def _run_on_database(loaded: Settings, run: Callable[[Database, Clock], Coroutine[None, None, T]]) -> T:
+    """Run a command on the database, whether or not the service is running on it."""
+
+    async def run_on(url: str) -> T:
+        clock = Clock()
+        database = Database(url, size=1, clock=clock)
+        try:
+            return await run(database, clock)
+        finally:
+            await database.close()
 
     try:
         with _servers(loaded, with_redis=False) as servers:
-            report = asyncio.run(run(servers.servers.database_url))
+            return asyncio.run(run_on(servers.servers.database_url))
     except embedded.DataDirInUseError as in_use:
-        # The service is running: audit its database.
         if in_use.database_url is None:
             raise
-        report = asyncio.run(run(in_use.database_url))
+        return asyncio.run(run_on(in_use.database_url))
+
+
+def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
+    async def run(database: Database, clock: Clock) -> None:
+        await migrate(database)
+        keys = ApiKeys(database, clock)
+        await keys.get_changed(None)  # reads PostgreSQL's time
+        await arguments.run_key(keys, clock.database_time(), arguments)
+
+    _run_on_database(loaded, run)
+
+
+def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:
+    async def run(database: Database, _clock: Clock) -> Report:
+        return await audit(database)
+
+    report = _run_on_database(loaded, run)
     print(report.as_json() if arguments.json else report.as_text())
     sys.exit(1 if report.findings else 0)
 
 
 def _migrate(loaded: Settings, _arguments: argparse.Namespace) -> None:
-    async def run(url: str) -> None:
-        database = Database(url, size=1, clock=Clock())
+    async def run(database: Database, _clock: Clock) -> None:
         applied = await migrate(database)
-        await database.close()
         for migration in applied:
             print(f"applied {migration.version:04d}_{migration.name}")
         if not applied:
             print("the schema is up to date")
 
-    with _servers(loaded, with_redis=False) as servers:
-        asyncio.run(run(servers.servers.database_url))
+    _run_on_database(loaded, run)
 
 
 def _print_greeting(host: str, port: int, data_dir: Path | None) -> None:

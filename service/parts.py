@@ -21,6 +21,7 @@ from service.redis.link import RedisLink
 from service.routing import RouteLimits
 from service.routing.quoting import Quoter
 from service.settings import Settings
+from service.store.api_keys import ApiKeys, KeyCache
 from service.store.claims import Claims
 from service.store.endings import Endings
 from service.store.instances import Identity, Instances
@@ -60,6 +61,8 @@ class Storage:
         self.broker = WakeUpBroker(self.link, self.deployment, consumer=self.identity.id)
         self.queue = OrderQueue(self.broker, clock)
         self.link.on_change(self.queue.enqueue_all_due)
+        self.keys = ApiKeys(self.database, clock)
+        self.key_cache = KeyCache(self.keys, clock)
         self.orders = Orders(self.database, clock, group_limit=settings.write_group_limit)
         self.feeds = Feeds(self.orders, clock)
         self.bus = Bus(self.link, self.feeds, clock, deployment=self.deployment, sender=self.identity.id)

@@ -53,6 +53,7 @@ class Settings:
 
     host: str
     port: int
+    allow_anonymous: bool
     data_dir: Path
     database_url: str | None
     redis_url: str | None
@@ -151,6 +152,7 @@ def _read(env: _Variables) -> Settings:
     return Settings(
         host=env.text("HOST") or "127.0.0.1",
         port=env.integer("PORT", 3000, 0, 65535),
+        allow_anonymous=env.integer("ALLOW_ANONYMOUS", 0, 0, 1) == 1,
         data_dir=env.parsed("DATA_DIR", str(_default_data_dir()), _folder),
         database_url=env.url("DATABASE_URL", parse_postgres_url, "postgresql://", "postgres://"),
         redis_url=env.url("REDIS_URL", parse_redis_url, "redis://", "rediss://", "unix://"),

@@ -5,7 +5,7 @@
 UPDATE open_orders SET cancel_requested = true WHERE order_id = ANY(%(ids)s::uuid[]);
 
 -- name: request_cancel_matching
--- Flag the open orders of an account that match a filter (null: any), a page at a time, ordered by id; only
+-- Flag the open orders that match a filter (null: any), a page at a time, ordered by id; only
 -- those placed before the first page was read (until; null: this is the first page). Returns their ids and that
 -- time.
 WITH wanted AS (
@@ -14,7 +14,6 @@ WITH wanted AS (
     JOIN orders AS o ON o.id = p.order_id
     WHERE p.order_id > %(after)s::uuid
         AND p.created_at <= coalesce(%(until)s::timestamptz, now())
-        AND o.account = %(account)s
         AND /* include: matching */
     ORDER BY p.order_id
     LIMIT %(most)s
@@ -60,7 +59,7 @@ moved AS (
         )
     FROM flagged AS f
     WHERE o.id = f.order_id AND o.status IN ('pending', 'open', 'routing', 'building')
-    RETURNING o.id, o.created_at, o.status, o.status_history -> -1 AS entry
+    RETURNING o.id, o.account, o.created_at, o.status, o.status_history -> -1 AS entry
 ),
 /* include: closed */
 SELECT id::text, entry FROM moved;
@@ -93,7 +92,7 @@ moved AS (
         )
     FROM over
     WHERE o.id = over.order_id AND o.status IN ('pending', 'open', 'routing', 'building')
-    RETURNING o.id, o.created_at, o.status, o.status_history -> -1 AS entry
+    RETURNING o.id, o.account, o.created_at, o.status, o.status_history -> -1 AS entry
 ),
 /* include: closed */
 SELECT id::text, entry FROM moved;

@@ -136,7 +136,7 @@ moved AS (
                 AND i.seen_at > now() - %(instance_timeout_ms)s * interval '1 millisecond'
         ))
     RETURNING
-        o.id, o.version, o.created_at, o.status, o.status_history -> -1 AS entry, o.attempts,
+        o.id, o.account, o.version, o.created_at, o.status, o.status_history -> -1 AS entry, o.attempts,
         w.retry_in_ms, w.quotes, w.route, w.transaction
 ),
 quoted AS (
@@ -194,8 +194,8 @@ closed AS (
     WHERE p.order_id = m.id AND m.status IN ('confirmed', 'failed', 'cancelled', 'expired')
 ),
 finished AS (
-    INSERT INTO finished_orders (status, created_at, order_id)
-    SELECT status, created_at, id
+    INSERT INTO finished_orders (account, status, created_at, order_id)
+    SELECT account, status, created_at, id
     FROM moved
     WHERE status IN ('confirmed', 'failed', 'cancelled', 'expired')
 )

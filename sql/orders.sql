@@ -3,7 +3,7 @@
 -- name: get_orders
 -- Return orders by id, with the quotes of their last attempt.
 SELECT
-    o.id::text, o.client_order_id, o.label, o.order_type, o.token_in, o.token_out, o.swap_mode,
+    o.id::text, o.account, o.client_order_id, o.label, o.order_type, o.token_in, o.token_out, o.swap_mode,
     o.amount, o.amount_text, o.slippage_bps, o.time_in_force, o.limit_price, o.limit_out,
     o.sniper_conditions, rfc3339(o.expires_at) AS expires_at, o.decimals_in, o.decimals_out, o.status_history,
     rfc3339(o.created_at) AS created_at, o.quoted_in, o.quoted_out, o.amount_in, o.amount_out, o.tx_hash,
@@ -52,14 +52,16 @@ SELECT (extract(epoch FROM f.created_at) * 1000000)::bigint AS created_us, f.ord
 FROM finished_orders AS f
 JOIN orders AS o ON o.id = f.order_id
 WHERE f.status = %(status)s
+    AND (%(account)s::text IS NULL OR f.account = %(account)s)
     AND /* include: matching */
     AND (f.created_at, f.order_id) < /* include: position */
 ORDER BY f.created_at DESC, f.order_id DESC
 LIMIT %(limit)s;
 
 -- fragment: matching
--- Whether an order is of a type, sells and buys these tokens, and has a label; null: any.
-(%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
+-- Whether an order is an account's, of a type, sells and buys these tokens, and has a label; null: any.
+(%(account)s::text IS NULL OR o.account = %(account)s)
+    AND (%(order_type)s::text IS NULL OR o.order_type = %(order_type)s)
     AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
     AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
     AND (%(label)s::text IS NULL OR o.label = %(label)s)

@@ -9,6 +9,7 @@ timeline.py         an order's history as the WebSocket's messages
 pages.py            lists, page by page
 market.py           quotes, tokens, pools
 paper.py            listing pools in the paper market
+keys.py             the caller's own key, and tickets for WebSockets
 health.py           whether the service can do its work
 
 requests.py         what a request about orders may contain
@@ -23,6 +24,7 @@ responses.py        what a response contains
 specs.py            the OpenAPI document, made from the same table
 problems.py         errors: problem+json
 
+access.py           authenticates the caller and checks its scope
 server.py           the HTTP server
 connection.py       one connection, with its time limits
 queues.py           limits how many expensive requests run at once

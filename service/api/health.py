@@ -14,12 +14,16 @@ from service.store.orders import Orders
 
 @dataclass(frozen=True, slots=True)
 class HealthRoute:
-    """The handler of the health route: checks the servers, and counts orders and unknown outcomes."""
+    """The handler of the health route: checks the servers, and counts orders and unknown outcomes.
+
+    ``anonymous`` tells whether clients need no API key, because none was ever created.
+    """
 
     orders: Orders
     link: RedisLink
     executing: Callable[[], int]
     unknown_outcomes: Callable[[], int]
+    anonymous: Callable[[], bool]
 
     async def health(self, _request: web.Request) -> web.Response:
         """Answer 200 while orders can be placed and read, 503 while PostgreSQL is unavailable.
@@ -40,5 +44,6 @@ class HealthRoute:
             "redisError": redis_error,
             "executing": self.executing(),
             "unknownOutcomes": self.unknown_outcomes(),
+            "anonymous": self.anonymous(),
         }
         return json_response(body, HTTPStatus.OK if database else HTTPStatus.SERVICE_UNAVAILABLE)

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from service.api.access import CALLER, visible_account
 from service.api.fields import is_uuid
 from service.api.messages import FetchTokens, json_response, load_body
 from service.api.problems import ConflictError, NotFoundError
@@ -14,6 +15,7 @@ from service.api.responses import CANCELLED, CANCELLED_ORDER, ORDER
 from service.api.terms import amend_terms
 from service.api.views import OrderAt
 from service.clock import Clock
+from service.domain.api_key import Caller
 from service.domain.history import amended
 from service.domain.lifecycle import Status
 from service.domain.order import Order, Terms
@@ -43,9 +45,9 @@ class ChangeRoutes:
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /api/orders/{orderId}: 200: cancelled; 202: submitted, cancelled unless it lands."""
         order_id = request.match_info["order_id"].lower()
-        if is_uuid(order_id):
-            await self.endings.cancel(order_id)
-        order = await self._get(order_id)
+        await self._get(order_id, request[CALLER])
+        await self.endings.cancel(order_id)
+        order = await self._get(order_id, request[CALLER])
         view = CANCELLED_ORDER.dump(OrderAt(order))
         if order.status is Status.CANCELLED:
             return json_response({**view, "cancelRequested": False})
@@ -56,7 +58,14 @@ class ChangeRoutes:
     async def cancel_many(self, request: web.Request) -> web.Response:
         """POST /api/orders/cancel: all open orders, or those that match a filter."""
         sent = await load_body(request, CANCEL, self.fetch_tokens)
-        wanted = Filter(sent["order_type"], sent["token_in"], sent["token_out"], sent["label"])
+        caller = request[CALLER]
+        wanted = Filter(
+            visible_account(caller, sent["account"]) or caller.account,
+            sent["order_type"],
+            sent["token_in"],
+            sent["token_out"],
+            sent["label"],
+        )
         cancelled, requested = await self.endings.cancel_matching(wanted)
         return json_response(CANCELLED.dump({"cancelled": cancelled, "cancel_requested": requested}))
 
@@ -65,7 +74,7 @@ class ChangeRoutes:
         sent = await load_body(request, AMENDMENT)
         order_id = request.match_info["order_id"].lower()
         for _ in range(_MAX_ATTEMPTS):
-            order = await self._get(order_id)
+            order = await self._get(order_id, request[CALLER])
             if order.status is not Status.OPEN:
                 raise ConflictError(_NOT_OPEN.format(order.status))
             terms = amend_terms(order, sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
@@ -79,9 +88,9 @@ class ChangeRoutes:
                 return json_response(ORDER.dump(OrderAt(order.after(step))))
         raise ConflictError("The order was changed or triggered concurrently; read it again.")
 
-    async def _get(self, order_id: str) -> Order:
+    async def _get(self, order_id: str, caller: Caller) -> Order:
         order = await self.orders.get(order_id) if is_uuid(order_id) else None
-        if order is None:
+        if order is None or not caller.may_see(order.account):
             raise NotFoundError("There is no such order.")
         return order
 

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from service.api.access import CALLER, visible_account
 from service.api.fields import is_uuid
 from service.api.messages import FetchTokens, json_response, load_body, load_query
 from service.api.pages import Pages
@@ -15,6 +16,7 @@ from service.api.responses import ORDER
 from service.api.terms import read_terms, values
 from service.api.views import OrderAt
 from service.clock import Clock
+from service.domain.api_key import Caller
 from service.domain.order import NewOrder, Order, first_terms, submission_time_s
 from service.domain.timestamps import format_timestamp
 from service.domain.tokens import TOKENS
@@ -47,10 +49,11 @@ class OrderRoutes:
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/execute: place an order; it is durable once the response is 201."""
         sent = await load_body(request, NEW_ORDER, self.fetch_tokens)
+        account = request[CALLER].account
         try:
-            order = self._new_order(sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
+            order = self._new_order(account, sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
         except InvalidError as refusal:
-            return await self._reject_unless_repeated(sent, refusal)
+            return await self._reject_unless_repeated(account, sent, refusal)
         try:
             created_at = await self.journal.insert(order, self.insert_timeout_s)
         except ClientOrderIdTakenError:
@@ -71,28 +74,37 @@ class OrderRoutes:
         """GET /api/orders/{orderId}."""
         order_id = request.match_info["order_id"].lower()
         order = await self.orders.get(order_id) if is_uuid(order_id) else None
-        return _found(order)
+        return _found(order, request[CALLER])
 
     async def get_by_client_id(self, request: web.Request) -> web.Response:
-        """GET /api/orders/by-client-id/{clientOrderId}."""
-        client_order_id = request.match_info["client_order_id"]
+        """GET /api/orders/by-client-id/{clientOrderId}: of the caller's own account."""
+        client_order_id, caller = request.match_info["client_order_id"], request[CALLER]
+        order = None
         # PostgreSQL's text cannot contain this character, so no order has it in its id.
-        order = None if "\0" in client_order_id else await self.orders.find_by_client_id(client_order_id)
-        return _found(order)
+        if "\0" not in client_order_id:
+            order = await self.orders.find_by_client_id(caller.account, client_order_id)
+        return _found(order, caller)
 
     async def list(self, request: web.Request) -> web.Response:
         """GET /api/orders?status=&orderType=&tokenIn=&tokenOut=&limit=&cursor=, newest first."""
         await self.fetch_tokens(request.query)
         query = load_query(request, LIST_QUERY)
-        wanted = Filter(query["order_type"], query["token_in"], query["token_out"], query["label"])
+        wanted = Filter(
+            visible_account(request[CALLER], query["account"]),
+            query["order_type"],
+            query["token_in"],
+            query["token_out"],
+            query["label"],
+        )
         page = await self.orders.page(query["status"], wanted, query["limit"], query["cursor"])
         return await self.pages.write(page, query["status"])
 
-    def _new_order(self, sent: SentOrder, now: datetime | None) -> NewOrder:
+    def _new_order(self, account: str, sent: SentOrder, now: datetime | None) -> NewOrder:
         """Build the order from a request, with its terms in stored form; see ``read_terms``."""
         bought = TOKENS.get(sent["token_out"])
         order = NewOrder(
             id=self.clock.new_order_id(),
+            account=account,
             client_order_id=sent["client_order_id"],
             label=sent["label"],
             order_type=sent["order_type"],
@@ -111,28 +123,30 @@ class OrderRoutes:
         # Counted from here: if PostgreSQL is unavailable, the order may be stored much later.
         return replace(order, submit_by=format_timestamp(now + timedelta(seconds=within_s)))
 
-    async def _reject_unless_repeated(self, sent: SentOrder, refusal: InvalidError) -> web.Response:
+    async def _reject_unless_repeated(
+        self, account: str, sent: SentOrder, refusal: InvalidError
+    ) -> web.Response:
         """Reject an invalid order, unless it repeats one that was placed while its terms were still valid."""
         if sent["client_order_id"] is None:
             raise refusal
         try:
-            order = self._new_order(sent, None)
+            order = self._new_order(account, sent, None)
         except InvalidError:
             raise refusal from None
-        if await self.orders.find_by_client_id(sent["client_order_id"]) is None:
+        if await self.orders.find_by_client_id(account, sent["client_order_id"]) is None:
             raise refusal
         return await self._answer_repeated(order)
 
     async def _answer_repeated(self, order: NewOrder) -> web.Response:
         """Answer a repeated client order id: with the stored order, if the request is the same."""
-        stored = await self.orders.find_by_client_id(order.client_order_id or "")
+        stored = await self.orders.find_by_client_id(order.account, order.client_order_id or "")
         same = stored is not None and stored.is_same_swap(order)
         if stored is None or not same or values(first_terms(stored)) != values(order.terms):
             raise ConflictError("This clientOrderId names another order.")
         return json_response(ORDER.dump(OrderAt(stored)))
 
 
-def _found(order: Order | None) -> web.Response:
-    if order is None:
+def _found(order: Order | None, caller: Caller) -> web.Response:
+    if order is None or not caller.may_see(order.account):
         raise NotFoundError("There is no such order.")
     return json_response(ORDER.dump(OrderAt(order)))

@@ -6,6 +6,8 @@ Problems never contain a driver's message, and no input causes a 500.
 
     ProblemError
     +-- MalformedError       400  not JSON
+    +-- UnauthorizedError    401  no valid API key
+    +-- ForbiddenError       403  the API key does not allow this
     +-- NotFoundError        404  no such order
     +-- ConflictError        409  the client order id names another order
     +-- MediaTypeError       415  not application/json
@@ -82,6 +84,18 @@ class MalformedError(ProblemError):
     """The body is not JSON."""
 
     status = HTTPStatus.BAD_REQUEST
+
+
+class UnauthorizedError(ProblemError):
+    """The caller is not authenticated; the text is the same whatever is wrong with its key."""
+
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class ForbiddenError(ProblemError):
+    """The caller is authenticated, and may not do this."""
+
+    status = HTTPStatus.FORBIDDEN
 
 
 class NotFoundError(ProblemError):
@@ -177,6 +191,8 @@ def respond(problem: ProblemError) -> web.Response:
     headers = {}
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(_RETRY_AFTER_S)
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="order execution engine"'
     if status is HTTPStatus.UPGRADE_REQUIRED:
         headers["Upgrade"] = "websocket"
     return web.Response(

@@ -15,10 +15,10 @@ from service.api.problems import ServiceUnavailableError
 
 LONGEST_QUEUE = 1_000
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def at_most(count: int, handler: _Handler) -> _Handler:
+def at_most(count: int, handler: Handler) -> Handler:
     """Return a handler that runs at most ``count`` requests at once; the others wait, in order.
 
     If a thousand requests are waiting, the response is 503. Requests of disconnected clients are dropped.

@@ -17,6 +17,7 @@ from service.api.fields import (
     unknown_token,
 )
 from service.api.swap_request import Swap, SwapRequest, optional_token, required_token
+from service.domain.api_key import ACCOUNT_PATTERN, is_account_name
 from service.domain.lifecycle import Status
 from service.domain.order import DEFAULT_SLIPPAGE_BPS, TERM_OWNERS, JsonObject, OrderType, TimeInForce
 from service.domain.quote import SwapMode
@@ -79,6 +80,24 @@ def _label(description: str) -> fields.String:
         validate=_is_label,
         metadata={"description": description, "pattern": r"^[^\x00-\x1f\x7f-\x9f]{1,64}$"},
     )
+
+
+def _account(verb: str) -> fields.String:
+    return fields.String(
+        load_default=None,
+        validate=_is_account,
+        metadata={
+            "description": f"{verb} this account's orders; only admin keys may name another than their own.",
+            "pattern": ACCOUNT_PATTERN,
+        },
+    )
+
+
+def _is_account(text: str) -> None:
+    if not is_account_name(text):
+        raise ValidationError(
+            "Must be 1 to 63 characters of a-z 0-9 - _, and begin with a letter or a digit."
+        )
 
 
 def _is_client_order_id(text: str) -> None:
@@ -191,6 +210,7 @@ class AmendmentSchema(Request[SentTerms]):
 class CancelFilter(TypedDict):
     """A filter of open orders; None matches any."""
 
+    account: str | None
     all: bool
     order_type: OrderType | None
     token_in: str | None
@@ -201,6 +221,7 @@ class CancelFilter(TypedDict):
 class CancelSchema(Request[CancelFilter]):
     """POST /api/orders/cancel: a filter of open orders."""
 
+    account = _account("Cancel")
     all = StrictBoolean(load_default=False, metadata={"description": "Every open order."})
     order_type = fields.Enum(OrderType, by_value=True, load_default=None)
     token_in = optional_token("sold")
@@ -220,6 +241,7 @@ class CancelSchema(Request[CancelFilter]):
 class ListQuery(TypedDict):
     """A filter of orders, None matches any; a limit; and a cursor, None: from the newest."""
 
+    account: str | None
     status: Status | None
     order_type: OrderType | None
     token_in: str | None
@@ -234,6 +256,7 @@ class ListQuerySchema(Request[ListQuery]):
 
     has_nulls = False
 
+    account = _account("List")
     status = fields.Enum(Status, by_value=True, load_default=None)
     order_type = fields.Enum(OrderType, by_value=True, load_default=None)
     token_in = optional_token("sold")

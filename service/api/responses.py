@@ -3,6 +3,7 @@
 from marshmallow import Schema, fields, validate
 
 from service.api.fields import AMOUNT, Cursor, ResponseSchema, Stored
+from service.domain.api_key import Scope
 from service.domain.failures import FailureCode
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType, TimeInForce
@@ -108,6 +109,7 @@ class OrderSchema(ResponseSchema):
 
     id = fields.String(required=True, metadata={"format": "uuid"})
     order_id = fields.String(required=True, metadata={"format": "uuid", "description": "The same as id."})
+    account = fields.String(required=True, metadata={"description": "The account that owns the order."})
     client_order_id = fields.String(required=True, allow_none=True)
     label = fields.String(required=True, allow_none=True)
     token_in = fields.String(required=True)
@@ -263,6 +265,24 @@ class StatusUpdateSchema(ResponseSchema):
     order = fields.Nested(OrderSchema, required=True)
 
 
+class KeySchema(ResponseSchema):
+    """The caller's API key; of an anonymous caller only the account and the scope."""
+
+    key_id = fields.String(required=True, allow_none=True)
+    name = fields.String(required=True, allow_none=True)
+    account = fields.String(required=True)
+    scope = fields.String(required=True, validate=validate.OneOf(list(Scope)))
+    created_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
+    expires_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
+
+
+class TicketSchema(ResponseSchema):
+    """A ticket, with which a browser opens one WebSocket."""
+
+    ticket = fields.String(required=True)
+    valid_seconds = fields.Integer(required=True)
+
+
 class ProblemErrorSchema(Schema):
     """One validation error and its location."""
 
@@ -293,6 +313,8 @@ ORDER_LIST = OrderListSchema()
 CANCELLED_ORDER = CancelledOrderSchema()
 CANCELLED = CancelledSchema()
 STATUS_UPDATE = StatusUpdateSchema()
+KEY = KeySchema()
+TICKET = TicketSchema()
 QUOTE = QuoteSchema()
 TOKEN = TokenSchema()
 POOL = PoolSchema()

@@ -1,19 +1,19 @@
 """One row of the route table: a method, a path, their handler, and their description for OpenAPI."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiohttp import web
 from marshmallow import Schema
 
 from service.api.health import HealthRoute
+from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
 from service.api.paper import PaperRoutes
+from service.api.queues import Handler
 from service.api.stream import StreamRoutes
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from service.domain.api_key import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class RouteGroups:
     market: MarketRoutes
     paper: PaperRoutes
     health: HealthRoute
+    keys: KeyRoutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class ApiRoute:
     Attributes:
         method: The HTTP method.
         path: The path in aiohttp's syntax, with parameters such as ``{order_id}``.
+        scope: The scope that a caller needs; None: the route is public.
         handler: Returns the handler from the route groups.
         operation_id: The operation's name in the document; client generators use it.
         summary: The summary, in one line.
@@ -54,10 +56,12 @@ class ApiRoute:
         body: The schema of the body; None: the body is not read.
         at_most: How many requests are handled concurrently; more are queued; None: no limit.
         allow_head: Whether a GET route also answers HEAD.
+        websocket: Whether it is a WebSocket, which a ticket opens too.
     """
 
     method: str
     path: str
+    scope: Scope | None
     handler: Callable[[RouteGroups], Handler]
     operation_id: str
     summary: str
@@ -68,3 +72,4 @@ class ApiRoute:
     body: type[Schema] | None = None
     at_most: int | None = None
     allow_head: bool = True
+    websocket: bool = False

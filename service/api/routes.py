@@ -8,6 +8,7 @@ import functools
 from aiohttp import web
 
 from service.api import problems
+from service.api.access import Access
 from service.api.market_requests import NewPoolSchema, PoolQuerySchema, QuoteQuerySchema
 from service.api.queues import at_most
 from service.api.requests import (
@@ -20,15 +21,18 @@ from service.api.requests import (
 from service.api.responses import (
     CancelledOrderSchema,
     CancelledSchema,
+    KeySchema,
     OrderListSchema,
     OrderSchema,
     PoolListSchema,
     PoolSchema,
     QuoteSchema,
+    TicketSchema,
     TokenListSchema,
 )
 from service.api.route import ApiResponse, ApiRoute, RouteGroups
 from service.api.specs import openapi_document
+from service.domain.api_key import Scope
 
 LARGEST_BODY = 64 * 1024
 """Bytes; an order has a few hundred."""
@@ -48,6 +52,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "POST",
         "/api/orders/execute",
+        Scope.TRADE,
         lambda groups: groups.orders.execute,
         "executeOrder",
         "Place an order; it is durable once the response is 201",
@@ -61,6 +66,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "GET",
         "/api/orders",
+        Scope.READ,
         lambda groups: groups.orders.list,
         "listOrders",
         "List orders, newest first",
@@ -72,6 +78,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "GET",
         "/api/orders/{order_id}",
+        Scope.READ,
         lambda groups: groups.orders.get,
         "getOrder",
         "Read an order",
@@ -81,6 +88,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "PATCH",
         "/api/orders/{order_id}",
+        Scope.TRADE,
         lambda groups: groups.changes.amend,
         "amendOrder",
         "Amend an open order",
@@ -92,6 +100,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "DELETE",
         "/api/orders/{order_id}",
+        Scope.TRADE,
         lambda groups: groups.changes.cancel,
         "cancelOrder",
         "Cancel an order",
@@ -105,6 +114,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "POST",
         "/api/orders/cancel",
+        Scope.TRADE,
         lambda groups: groups.changes.cancel_many,
         "cancelOrders",
         "Cancel all open orders, or those of a pair, a type or a label",
@@ -116,6 +126,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "GET",
         "/api/orders/by-client-id/{client_order_id}",
+        Scope.READ,
         lambda groups: groups.orders.get_by_client_id,
         "getOrderByClientId",
         "Read an order by its clientOrderId",
@@ -126,13 +137,16 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "GET",
         "/api/orders/{order_id}/ws",
+        Scope.READ,
         lambda groups: groups.stream.stream,
         "streamOrder",
         "WebSocket: every entry of the history exactly once, in order, replayed and live",
         description="Messages are StatusUpdate objects. The socket closes with 1000 after the terminal one, "
-        "with 1012 when the service restarts (reconnect with `from`), and with 4008 when the client reads "
-        "too slowly.",
+        "with 1012 when the service restarts (reconnect with `from`), with 4008 when the client reads "
+        "too slowly, and with 4001 when its API key has expired or was revoked. A browser offers the "
+        "subprotocols `order-engine.v1` and `ticket.<ticket>`.",
         allow_head=False,
+        websocket=True,
         query=StreamQuerySchema,
         responses=(ApiResponse(101, "Switching to WebSocket."),),
         problems=(404, 426, 503),
@@ -140,6 +154,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "GET",
         "/api/quotes",
+        Scope.READ,
         lambda groups: groups.market.quote,
         "getQuote",
         "Quote an amount at current prices; reserves nothing",
@@ -151,6 +166,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "GET",
         "/api/tokens",
+        Scope.READ,
         lambda groups: groups.market.tokens,
         "listTokens",
         "The tokens that can be traded",
@@ -159,6 +175,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "GET",
         "/api/pools",
+        Scope.READ,
         lambda groups: groups.market.pools,
         "listPools",
         "The pools and their current state",
@@ -170,6 +187,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "POST",
         "/api/paper/pools",
+        Scope.ADMIN,
         lambda groups: groups.paper.list_pool,
         "listPool",
         "List a pool in the paper market, and a token if it is new",
@@ -181,6 +199,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "DELETE",
         "/api/paper/pools/{pool_id}",
+        Scope.ADMIN,
         lambda groups: groups.paper.delist_pool,
         "delistPool",
         "Delist a pool from the paper market",
@@ -190,7 +209,28 @@ ROUTES: tuple[ApiRoute, ...] = (
     ),
     ApiRoute(
         "GET",
+        "/api/keys/me",
+        Scope.READ,
+        lambda groups: groups.keys.me,
+        "getOwnKey",
+        "What the caller's API key may do",
+        responses=(ApiResponse(200, "The key, without its secret.", KeySchema),),
+        problems=(503,),
+    ),
+    ApiRoute(
+        "POST",
+        "/api/stream-tickets",
+        Scope.READ,
+        lambda groups: groups.keys.create_ticket,
+        "createStreamTicket",
+        "Create a ticket, with which a browser opens one WebSocket",
+        responses=(ApiResponse(201, "The ticket; it is valid once.", TicketSchema),),
+        problems=(503,),
+    ),
+    ApiRoute(
+        "GET",
         "/health",
+        None,
         lambda groups: groups.health.health,
         "health",
         "Health check",
@@ -202,6 +242,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
         "GET",
         "/openapi.json",
+        None,
         lambda _groups: _openapi,
         "openapi",
         "This document",
@@ -210,13 +251,16 @@ ROUTES: tuple[ApiRoute, ...] = (
 )
 
 
-def application(groups: RouteGroups) -> web.Application:
-    """Return the web application."""
+def application(groups: RouteGroups, access: Access) -> web.Application:
+    """Return the web application; every route but the public ones is guarded by its scope."""
     app = web.Application(middlewares=[problems.middleware], client_max_size=LARGEST_BODY)
     for route in ROUTES:
         handler = route.handler(groups)
         if route.at_most is not None:
             handler = at_most(route.at_most, handler)
+        if route.scope is not None:
+            # Before the queue: only an authenticated caller takes a place in it.
+            handler = access.guard(route.scope, handler, tickets=route.websocket)
         if route.method == "GET":
             app.router.add_get(route.path, handler, allow_head=route.allow_head)
         else:

@@ -17,6 +17,8 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 _FORMATS = {"order_id": {"format": "uuid"}}
 """Formats of path parameters; all of them are strings."""
 
+_SCHEME = "apiKey"
+_ACCESS_PROBLEMS = (401, 403)
 _BODY_PROBLEMS = (400, 413, 415, 422)
 _QUERY_PROBLEMS = (422,)
 
@@ -32,6 +34,9 @@ def openapi_document(routes: tuple[ApiRoute, ...]) -> bytes:
             "license": {"name": "MIT"},
         },
         plugins=[MarshmallowPlugin()],
+    )
+    spec.components.security_scheme(
+        _SCHEME, {"type": "http", "scheme": "bearer", "description": "An API key's token: oek_<id>_<secret>."}
     )
     spec.components.schema("StatusUpdate", schema=StatusUpdateSchema)
     for route in routes:
@@ -59,6 +64,9 @@ def _operation(route: ApiRoute) -> dict[str, object]:
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": _content("application/json", route.body)}
     operation["responses"] = _responses(route)
+    operation["security"] = [] if route.scope is None else [{_SCHEME: []}]
+    if route.scope is not None:
+        operation["x-scope"] = route.scope
     return operation
 
 
@@ -96,7 +104,8 @@ def _problems(route: ApiRoute) -> Iterable[int]:
     """Return the statuses of a route's problems, in order."""
     of_body = _BODY_PROBLEMS if route.body is not None else ()
     of_query = _QUERY_PROBLEMS if route.query is not None else ()
-    return sorted({*route.problems, *of_body, *of_query})
+    of_access = _ACCESS_PROBLEMS if route.scope is not None else ()
+    return sorted({*route.problems, *of_access, *of_body, *of_query})
 
 
 def _content(content_type: str, schema: type) -> dict[str, object]:

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from service.api.access import CALLER, STREAM_PROTOCOL, Access
 from service.api.fields import is_uuid
 from service.api.messages import load_query
 from service.api.problems import NotFoundError, ServiceUnavailableError, UpgradeError
@@ -17,7 +18,9 @@ from service.api.requests import STREAM_QUERY
 from service.api.timeline import Timeline
 from service.background import Background, cancel
 from service.clock import Clock
+from service.domain.api_key import Caller
 from service.events.feed import Feeds, Watch
+from service.postgres.database import UnavailableError
 from service.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,9 @@ _LARGEST_MESSAGE_IN = 4 * 1024
 TOO_SLOW = 4008
 """Close code for a client that reads its messages too slowly."""
 
+UNAUTHORIZED = 4001
+"""Close code if the client's API key has expired or was revoked."""
+
 _CLOSED = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
 
 
@@ -42,11 +48,18 @@ class _Stream:
         transport: The socket's transport.
         clock: Measures how long a send takes.
         turns: Yields to the event loop.
+        caller: Whose socket it is.
     """
 
     def __init__(
-        self, socket: web.WebSocketResponse, transport: asyncio.Transport | None, clock: Clock, turns: Turns
+        self,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport | None,
+        clock: Clock,
+        turns: Turns,
+        caller: Caller,
     ) -> None:
+        self.caller = caller
         self.ended = asyncio.Event()
         self._socket = socket
         self._transport = transport
@@ -147,20 +160,24 @@ class StreamRoutes:
     Args:
         feeds: The feeds of orders.
         clock: Measures how slow clients are.
+        access: Says whose keys are still in force.
     """
 
-    def __init__(self, feeds: Feeds, clock: Clock) -> None:
+    def __init__(self, feeds: Feeds, clock: Clock, access: Access) -> None:
         self._feeds = feeds
+        self._access = access
         self._clock = clock
         self._turns = Turns(clock)
         self._streams: set[_Stream] = set()
         self._timelines: WeakValueDictionary[str, Timeline] = WeakValueDictionary()
         self._stopping = False
         self._watchdog = Background("slow sockets", self._close_slow_forever, clock)
+        self._key_watchdog = Background("sockets' keys", self._close_refused_forever, clock)
 
     def start(self) -> None:
-        """Start the watchdog that closes the sockets of slow clients."""
+        """Start to close the sockets of slow clients, and of revoked keys."""
         self._watchdog.start()
+        self._key_watchdog.start()
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """GET /api/orders/{orderId}/ws?from=: replay the history, follow it live, close with 1000."""
@@ -171,6 +188,7 @@ class StreamRoutes:
             heartbeat=_HEARTBEAT_S,
             compress=False,
             max_msg_size=_LARGEST_MESSAGE_IN,
+            protocols=(STREAM_PROTOCOL,),
         )
         if not socket.can_prepare(request).ok:
             raise UpgradeError("This route requires a WebSocket upgrade.")
@@ -179,10 +197,13 @@ class StreamRoutes:
         if watch is None:
             raise NotFoundError("There is no such order.")
         with watch:
+            caller = request[CALLER]
+            if not caller.may_see(watch.account):
+                raise NotFoundError("There is no such order.")
             if self._stopping:
                 raise ServiceUnavailableError("The service is stopping; connect again.")
             await socket.prepare(request)
-            stream = _Stream(socket, request.transport, self._clock, self._turns)
+            stream = _Stream(socket, request.transport, self._clock, self._turns, caller)
             timeline = self._timelines.setdefault(order_id, Timeline())
             self._streams.add(stream)
             try:
@@ -196,6 +217,7 @@ class StreamRoutes:
         """Close every socket when the service stops: clients reconnect and resume."""
         self._stopping = True
         await self._watchdog.stop()
+        await self._key_watchdog.stop()
         streams = list(self._streams)
         for stream in streams:
             stream.end(WSCloseCode.SERVICE_RESTART, b"restarting")
@@ -216,3 +238,19 @@ class StreamRoutes:
                 log.info("disconnecting %d slow clients", len(slow))
             for stream in slow:
                 stream.end(TOO_SLOW, b"too slow")
+
+    async def _close_refused_forever(self) -> None:
+        """Close the sockets whose API key has expired or was revoked."""
+        while True:
+            await self._clock.sleep(_CHECK_EVERY_S)
+            callers = {stream.caller for stream in self._streams}
+            if not callers:
+                continue
+            try:
+                refused = {caller for caller in callers if not await self._access.is_active(caller)}
+            except UnavailableError as error:
+                log.debug("API keys could not be read (%s)", error)
+                continue
+            for stream in list(self._streams):
+                if stream.caller in refused:
+                    stream.end(UNAUTHORIZED, b"the API key is not valid any more")

@@ -59,6 +59,7 @@ class OrderAt:
         state = state or StateAt.of(order, self.sequence)
         last = order.history[self.sequence - 1]
         self.id = self.order_id = order.id
+        self.account = order.account
         self.client_order_id = order.client_order_id
         self.label = order.label
         self.token_in = order.token_in

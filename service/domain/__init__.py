@@ -12,5 +12,6 @@ conditions.py        the conditions of sniper orders
 condition_parser.py  parses conditions as a client sends them
 amounts.py           amounts: integers in base units, decimal strings in the API
 tokens.py            the tokens
+api_key.py           API keys: tokens, scopes, accounts
 timestamps.py        parses and formats timestamps
 """

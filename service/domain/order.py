@@ -13,7 +13,7 @@ from service.domain.transaction import Fill
 
 DEFAULT_SLIPPAGE_BPS = 100
 DEFAULT_ACCOUNT = "default"
-"""The account of all orders, until API keys distinguish accounts."""
+"""The account of anonymous callers."""
 
 
 class OrderType(StrEnum):
@@ -96,13 +96,15 @@ def apply_amendment(terms: Terms, entry: HistoryEntry, side: Literal["from", "to
 class OrderRequest:
     """A client's request: the members that a new order and a stored one share.
 
-    ``amount`` is in base units of ``token_in``, or of ``token_out`` if the mode is exact-out;
+    ``account`` owns the order: only its API keys see it. ``amount`` is in base units of ``token_in``, or of
+    ``token_out`` if the mode is exact-out;
     ``amount_text`` is the amount as the client wrote it, and as responses repeat it. ``decimals_in`` and
     ``decimals_out`` are the tokens' decimals; None while tokenOut is not listed. ``label`` is the client's
     free text.
     """
 
     id: str
+    account: str
     client_order_id: str | None
     order_type: OrderType
     token_in: str
@@ -175,6 +177,7 @@ class Order(OrderRequest):
         """Return a new order as stored, with its first entry."""
         return cls(
             id=new.id,
+            account=new.account,
             client_order_id=new.client_order_id,
             label=new.label,
             order_type=new.order_type,

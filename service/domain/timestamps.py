@@ -26,6 +26,11 @@ def parse_timestamp(text: str) -> datetime:
         raise InvalidTimestampError("is not a valid date and time") from error
 
 
+def format_epoch(seconds: float) -> str:
+    """Format seconds since the Unix epoch, like all times of the API."""
+    return format_timestamp(datetime.fromtimestamp(seconds, UTC))
+
+
 def format_timestamp(at: datetime) -> str:
     """Format a time in UTC, to the microsecond, like all times of the API."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -85,6 +85,11 @@ class Watch:
         self._watched = watched
         self._sequence = after
 
+    @property
+    def account(self) -> str | None:
+        """The account that owns the order."""
+        return None if self._watched.order is None else self._watched.order.account
+
     def __enter__(self) -> Self:
         return self
 

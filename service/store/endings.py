@@ -16,7 +16,6 @@ from service import crash_points
 from service.clock import Clock
 from service.domain.failures import Failure, FailureCode
 from service.domain.history import Committed, ended, public
-from service.domain.order import DEFAULT_ACCOUNT
 from service.postgres.database import Database
 from service.postgres.queries import Query, query
 from service.store.journal import EntryRow, OnCommit
@@ -54,8 +53,9 @@ _NOT_IN_TIME = _reason(FailureCode.NOT_SUBMITTED_IN_TIME)
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Selects open orders; None matches any."""
+    """Selects orders; None matches any."""
 
+    account: str | None = None
     order_type: str | None = None
     token_in: str | None = None
     token_out: str | None = None
@@ -94,7 +94,6 @@ class Endings:
             rows = await self._database.run_through_conflicts(
                 _REQUEST_MATCHING,
                 {
-                    "account": DEFAULT_ACCOUNT,
                     **asdict(wanted),
                     "after": after,
                     "until": until,

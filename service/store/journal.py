@@ -18,7 +18,7 @@ from service import crash_points
 from service.clock import Clock
 from service.domain.history import Committed, Details, StoredEntry, opened, public
 from service.domain.lifecycle import Status
-from service.domain.order import DEFAULT_ACCOUNT, NewOrder, OrderRequest, Terms
+from service.domain.order import NewOrder, OrderRequest, Terms
 from service.domain.quote import Amounts
 from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill, SignedTransaction
@@ -233,7 +233,6 @@ class Journal:
 
 def _new_row(order: NewOrder, write_id: str) -> dict[str, object]:
     row: dict[str, object] = dict(zip(_COLUMNS, _values_of(order), strict=True))
-    row["account"] = DEFAULT_ACCOUNT
     row["submit_by"] = order.submit_by
     row["rests"] = order.rests
     row["write_id"] = write_id

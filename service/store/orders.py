@@ -8,7 +8,7 @@ from typing import NamedTuple
 from service.clock import Clock
 from service.domain.history import StoredEntry, public
 from service.domain.lifecycle import TERMINAL, Status
-from service.domain.order import DEFAULT_ACCOUNT, JsonObject, Order, OrderType, Terms
+from service.domain.order import JsonObject, Order, OrderType, Terms
 from service.domain.quote import Amounts, SwapMode
 from service.domain.routing_record import NoQuoteJson, PoolQuoteJson, RouteJson, RoutingRecord
 from service.domain.transaction import Fill, SignedTransaction
@@ -30,6 +30,7 @@ class OrderRow(NamedTuple):
     """An order as ``get_orders`` returns it."""
 
     id: str
+    account: str
     client_order_id: str | None
     label: str | None
     order_type: str
@@ -158,10 +159,10 @@ class Orders:
                 orders[row.order_id].routing[row.sequence] = RoutingRecord(row.quotes, row.route)
         return orders
 
-    async def find_by_client_id(self, client_order_id: str) -> Order | None:
-        """Return the order with a client order id."""
+    async def find_by_client_id(self, account: str, client_order_id: str) -> Order | None:
+        """Return the order with an account's client order id."""
         rows = await self._database.read(
-            _FIND_CLIENT_ORDER, {"account": DEFAULT_ACCOUNT, "client_order_id": client_order_id}
+            _FIND_CLIENT_ORDER, {"account": account, "client_order_id": client_order_id}
         )
         return await self.get(rows[0][0]) if rows else None
 
@@ -218,6 +219,7 @@ def order_of(row: OrderRow) -> Order:
         routing[row.sequence] = RoutingRecord(row.quotes, row.route)
     return Order(
         id=row.id,
+        account=row.account,
         client_order_id=row.client_order_id,
         label=row.label,
         order_type=OrderType(row.order_type),

@@ -135,6 +135,8 @@ class _Container:
         self._health_command = dockerfile.health_command
         self._environment = {
             **dockerfile.environment,
+            # The image listens on all addresses, and there is no API key yet.
+            "ALLOW_ANONYMOUS": "1",
             "PATH": f"{image.python.parent}:{os.defpath}",
             "DATA_DIR": str(image.folder / "data"),
             "PORT": "0",

@@ -76,6 +76,7 @@ class InterceptedService:
         """Store an order without a wake-up."""
         order = NewOrder(
             id=self.service.storage.clock.new_order_id(),
+            account="default",
             order_type=OrderType.MARKET,
             token_in="SOL",
             token_out="USDC",

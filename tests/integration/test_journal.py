@@ -41,7 +41,7 @@ async def test_one_of_many_concurrent_inserts_gets_a_client_order_id(store: Stor
         *(store.insert("mine") for _ in range(20)), store.insert("another"), return_exceptions=True
     )
     assert sum(isinstance(result, ClientOrderIdTakenError) for result in results) == 19
-    there = await store.orders.find_by_client_id("mine")
+    there = await store.orders.find_by_client_id("default", "mine")
     assert there is not None
     assert there.id in results
 

@@ -78,6 +78,7 @@ class Store:
         """Return a valid order."""
         return NewOrder(
             id=self.clock.new_order_id(),
+            account="default",
             order_type=OrderType.MARKET,
             token_in="SOL",
             token_out="USDC",

@@ -9,7 +9,9 @@ from marshmallow import Schema, ValidationError
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
+from service.api.access import Access
 from service.api.health import HealthRoute
+from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
@@ -87,6 +89,7 @@ def an_order(
 ) -> Order:
     return Order(
         id=ORDER_ID,
+        account="default",
         client_order_id=None,
         order_type=OrderType.MARKET,
         token_in="SOL",
@@ -143,11 +146,15 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
                 insert_timeout_s=1,
             ),
             ChangeRoutes(unused, unused, unused, unused, 200, unused),
-            StreamRoutes(unused, unused),
+            StreamRoutes(unused, unused, unused),
             MarketRoutes(unused, unused, unused, unused, unused),
             PaperRoutes(unused, unused),
-            HealthRoute(orders=unused, link=unused, executing=unused, unknown_outcomes=unused),
-        )
+            HealthRoute(
+                orders=unused, link=unused, executing=unused, unknown_outcomes=unused, anonymous=unused
+            ),
+            KeyRoutes(unused),
+        ),
+        Access(unused, unused),
     )
     served = {
         (route.method, route.resource.canonical)

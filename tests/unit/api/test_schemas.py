@@ -283,6 +283,7 @@ EVERY_ORDER = {
     "token_in": None,
     "token_out": None,
     "label": None,
+    "account": None,
     "limit": 100,
     "cursor": None,
 }

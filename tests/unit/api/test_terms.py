@@ -70,6 +70,7 @@ def an_order(body: dict[str, Any]) -> Order:
     at = "2027-01-15T12:00:00.000000Z"
     return Order(
         id="order",
+        account="default",
         client_order_id=None,
         order_type=sent["order_type"],
         token_in=sent["token_in"],

@@ -63,6 +63,7 @@ def an_order(
 ) -> Order:
     return Order(
         id=ORDER_ID,
+        account="default",
         client_order_id="mine-1",
         order_type=OrderType.MARKET,
         token_in="SOL",

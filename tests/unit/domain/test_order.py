@@ -21,6 +21,7 @@ from service.domain.quote import SwapMode
 AT = "2027-01-15T12:00:00.000000Z"
 MARKET = NewOrder(
     id="order",
+    account="default",
     client_order_id="mine",
     order_type=OrderType.MARKET,
     token_in="SOL",

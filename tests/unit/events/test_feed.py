@@ -28,6 +28,7 @@ STEPS = [
 def order_at(version: int, order_id: str = "one") -> Order:
     return Order(
         id=order_id,
+        account="default",
         client_order_id=None,
         order_type=OrderType.MARKET,
         token_in="SOL",

@@ -1,0 +1,134 @@
+"""Access: authenticates the caller of a request, and checks its scope.
+
+A client sends its API key as ``Authorization: Bearer``. A browser cannot send a header with a WebSocket: it
+offers a ticket, a single-use credential, as a subprotocol. While no key was ever created, every client is
+anonymous and may do everything; where that would be dangerous the service does not start (``check_open``).
+"""
+
+from aiohttp import hdrs, web
+
+from service.api.problems import ForbiddenError, UnauthorizedError
+from service.api.queues import Handler
+from service.domain.api_key import ApiKey, Caller, Scope
+from service.domain.order import DEFAULT_ACCOUNT
+from service.store.api_keys import ApiKeys, KeyCache
+
+CALLER = web.RequestKey("caller", Caller)
+"""The caller of a request, for its handler."""
+
+STREAM_PROTOCOL = "order-engine.v1"
+"""The WebSocket subprotocol of all streams."""
+
+_TICKET = "ticket."
+"""A subprotocol with this prefix is a ticket."""
+
+_ANONYMOUS = Caller(DEFAULT_ACCOUNT, Scope.ADMIN, None)
+_NOT_VALID = "The API key is missing or not valid."
+_NOT_ALLOWED = "The API key's scope does not allow this; it needs: {}."
+
+
+class Access:
+    """Authenticates callers.
+
+    Args:
+        keys: The stored keys, for tickets.
+        cache: The keys in memory.
+    """
+
+    def __init__(self, keys: ApiKeys, cache: KeyCache) -> None:
+        self._keys = keys
+        self._cache = cache
+
+    def guard(self, scope: Scope, handler: Handler, *, tickets: bool = False) -> Handler:
+        """Return a handler that only callers with a scope reach; it finds the caller under ``CALLER``.
+
+        Args:
+            scope: The scope that it needs.
+            handler: The handler.
+            tickets: Whether a ticket is accepted too.
+        """
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            caller = await self._authenticate(request, tickets=tickets)
+            if not caller.scope.includes(scope):
+                raise ForbiddenError(_NOT_ALLOWED.format(scope))
+            request[CALLER] = caller
+            return await handler(request)
+
+        return answer
+
+    def key_of(self, caller: Caller) -> ApiKey | None:
+        """Return the key of an authenticated caller; None: it is anonymous."""
+        return None if caller.key_id is None else self._cache.active(caller.key_id)
+
+    async def create_ticket(self, caller: Caller) -> str:
+        """Return a new ticket, which authenticates as the caller once.
+
+        Raises:
+            UnavailableError: PostgreSQL is unavailable.
+        """
+        return await self._keys.create_ticket(caller.key_id)
+
+    async def is_active(self, caller: Caller) -> bool:
+        """Return whether a caller's key is still in force.
+
+        Raises:
+            UnavailableError: PostgreSQL is unavailable.
+        """
+        await self._cache.refresh()
+        if caller.key_id is None:
+            return self._cache.is_empty
+        return self._cache.active(caller.key_id) is not None
+
+    async def is_open(self) -> bool:
+        """Return whether anonymous callers are accepted, because no key was ever created."""
+        await self._cache.refresh()
+        return self._cache.is_empty
+
+    async def _authenticate(self, request: web.Request, *, tickets: bool) -> Caller:
+        await self._cache.refresh()
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        # An empty token is none: a tool whose variable for it is not set sends one.
+        if scheme.lower() == "bearer" and token.strip():
+            return _caller_of(self._cache.authenticate(token.strip()))
+        if tickets and (ticket := _ticket_of(request)) is not None:
+            return await self._redeem(ticket)
+        if self._cache.is_empty:
+            return _ANONYMOUS
+        raise UnauthorizedError(_NOT_VALID)
+
+    async def _redeem(self, ticket: str) -> Caller:
+        used = await self._keys.use_ticket(ticket)
+        if used is None:
+            raise UnauthorizedError("The ticket is not valid: it was used, or is older than 30 seconds.")
+        [key_id] = used
+        if key_id is None and self._cache.is_empty:
+            return _ANONYMOUS
+        return _caller_of(None if key_id is None else self._cache.active(key_id))
+
+
+def visible_account(caller: Caller, wanted: str | None) -> str | None:
+    """Return the account whose orders a caller lists or cancels; None: those of all accounts.
+
+    Raises:
+        ForbiddenError: It asks for another account, and is not an admin.
+    """
+    if caller.scope is Scope.ADMIN:
+        return wanted
+    if wanted not in {None, caller.account}:
+        raise ForbiddenError("Only an admin key sees other accounts.")
+    return caller.account
+
+
+def _caller_of(key: ApiKey | None) -> Caller:
+    if key is None:
+        raise UnauthorizedError(_NOT_VALID)
+    return Caller(key.account, key.scope, key.id)
+
+
+def _ticket_of(request: web.Request) -> str | None:
+    for offered in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()):
+        for protocol in offered.split(","):
+            if protocol.strip().startswith(_TICKET):
+                return protocol.strip().removeprefix(_TICKET)
+    return None

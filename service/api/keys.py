@@ -1,0 +1,39 @@
+"""Routes about the caller's own API key: what it may do, and tickets for WebSockets."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from aiohttp import web
+
+from service.api.access import CALLER, Access
+from service.api.messages import json_response
+from service.api.responses import KEY, TICKET
+from service.domain.timestamps import format_epoch
+from service.store.api_keys import TICKET_VALID_S
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRoutes:
+    """The handlers of the routes about the caller's key."""
+
+    access: Access
+
+    async def me(self, request: web.Request) -> web.Response:
+        """GET /api/keys/me: what the caller's key may do."""
+        caller = request[CALLER]
+        key = self.access.key_of(caller)
+        body = {
+            "key_id": caller.key_id,
+            "name": None if key is None else key.name,
+            "account": caller.account,
+            "scope": caller.scope,
+            "created_at": None if key is None else format_epoch(key.created_at),
+            "expires_at": None if key is None or key.expires_at is None else format_epoch(key.expires_at),
+        }
+        return json_response(KEY.dump(body))
+
+    async def create_ticket(self, request: web.Request) -> web.Response:
+        """POST /api/stream-tickets: a ticket that opens one WebSocket, within 30 seconds."""
+        ticket = await self.access.create_ticket(request[CALLER])
+        body = {"ticket": ticket, "valid_seconds": TICKET_VALID_S}
+        return json_response(TICKET.dump(body), HTTPStatus.CREATED)

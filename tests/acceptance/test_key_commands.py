@@ -1,0 +1,132 @@
+"""``python -m service keys`` in its own process, and the start without any key."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.process import PROJECT, ServiceProcess
+from tests.support.servers import TestServers
+
+Keys = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _run_keys(environment: Mapping[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "service", "keys", *arguments],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def keys(servers: TestServers, tmp_path: Path) -> Keys:
+    """Return a function that runs the command on the test's database."""
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return _run_keys({**servers.environment, "DATA_DIR": str(tmp_path)}, *arguments)
+
+    return run
+
+
+def _created(keys: Keys, *arguments: str) -> dict[str, str]:
+    made = keys("create", *arguments, "--json")
+    assert made.returncode == 0, made.stderr
+    created: dict[str, str] = json.loads(made.stdout)
+    return created
+
+
+def _status(url: str, token: str | None = None) -> int:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    status, _body = _get(url, "/api/keys/me", headers)
+    return status
+
+
+def _get(url: str, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, dict[str, object]]:
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=10)
+    try:
+        connection.request("GET", path, headers=dict(headers or {}))
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def test_a_key_from_its_creation_to_its_revocation(keys: Keys) -> None:
+    created = _created(keys, "bot one", "--scope", "read", "--account", "desk", "--expires-in", "30d")
+    assert created["token"].startswith(f"oek_{created['id']}_")
+    listed = keys("list").stdout
+    assert created["id"] in listed
+    assert listed.splitlines()[1].split() == [created["id"], "read", "desk", "active", "bot", "one"]
+    shown = json.loads(keys("show", created["id"], "--json").stdout)
+    assert (shown["scope"], shown["account"], shown["state"]) == ("read", "desk", "active")
+    rotated = json.loads(keys("rotate", created["id"], "--overlap", "1h", "--json").stdout)
+    assert rotated["id"] == created["id"]
+    assert rotated["token"] != created["token"]
+    assert keys("revoke", created["id"]).returncode == 0
+    assert json.loads(keys("list", "--json").stdout)[0]["state"] == "revoked"
+    # The secret is shown by no command but the first and the rotation.
+    secret = created["token"].rpartition("_")[2]
+    for command in (("list",), ("list", "--json"), ("show", created["id"])):
+        assert secret not in keys(*command).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("create", "x", "--account", "No Name"), "must be 1 to 63 characters"),
+        (("create", ""), "must be 1 to 64 printable characters"),
+        (("create", "x", "--scope", "root"), "invalid"),
+        (("create", "x", "--expires-in", "soon"), "must be a duration"),
+        (("show", "0" * 16), "error: there is no key 0000000000000000"),
+        (("rotate", "0" * 16), "error: there is no key 0000000000000000, or it was revoked"),
+        (("revoke", "0" * 16), "error: there is no key 0000000000000000"),
+        (("revoke", "x"), "must be a key's id"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(keys: Keys, arguments: tuple[str, ...], reason: str) -> None:
+    ended = keys(*arguments)
+    assert ended.returncode != 0
+    assert reason in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_beside_a_running_service_with_embedded_servers(tmp_path: Path) -> None:
+    environment = {"DATA_DIR": str(tmp_path / "data")}
+    with ServiceProcess(environment) as service:
+        service.wait_until_ready()
+        assert _status(service.url) == 200
+        token = json.loads(_run_keys(environment, "create", "bot", "--json").stdout)["token"]
+        assert _status(service.url, token) == 200
+        assert service.stop() == 0
+
+
+def test_an_open_address_needs_a_key_or_a_setting(servers: TestServers, keys: Keys) -> None:
+    environment = {**servers.environment, "HOST": "0.0.0.0"}  # noqa: S104 - the subject of the test
+    with ServiceProcess(environment) as refused:
+        assert refused.process.wait(60) == 1
+        [line] = refused.output.splitlines()
+        assert line.startswith("error: HOST is 0.0.0.0")
+        assert "keys create" in line
+    with ServiceProcess({**environment, "ALLOW_ANONYMOUS": "1"}) as service:
+        service.wait_until_ready()
+        assert "everyone who reaches 0.0.0.0 may trade" in service.output
+        _status_of_health, health = _get(f"http://127.0.0.1:{service.port}", "/health")
+        assert health["anonymous"] is True
+        token = _created(keys, "bot")["token"]
+        assert _status(f"http://127.0.0.1:{service.port}", token) == 200
+    with ServiceProcess(environment) as service:
+        service.wait_until_ready()
+        assert _status(f"http://127.0.0.1:{service.port}") == 401
+        assert _status(f"http://127.0.0.1:{service.port}", token) == 200
+        assert token.rpartition("_")[2] not in service.output
