@@ -3,15 +3,19 @@
 import logging
 
 from service.api.access import Access
+from service.api.document import DocumentRoute
 from service.api.health import HealthRoute
 from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
+from service.api.origins import Origins
 from service.api.pages import Pages
 from service.api.paper import PaperRoutes
+from service.api.proxies import TrustedProxies
 from service.api.route import RouteGroups
-from service.api.routes import application
+from service.api.routes import ROUTES, application
+from service.api.specs import openapi_document
 from service.api.stream import StreamRoutes
 from service.api.unknown_tokens import TokenFetcher
 from service.chains.venue import VenueUnavailableError
@@ -76,8 +80,10 @@ class Api:
                 anonymous=lambda: storage.key_cache.is_empty,
             ),
             KeyRoutes(access),
+            DocumentRoute(lambda: openapi_document(ROUTES, settings.root_path)),
         )
-        self.web = application(groups, access)
+        origins = Origins((settings.host, *settings.allowed_hosts), settings.cors_origins)
+        self.web = application(groups, access, origins, TrustedProxies(settings.trusted_proxies))
 
 
 class Service:

@@ -16,6 +16,14 @@ from platformdirs import user_data_path
 
 from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.tokens import TOKENS, find_token
+from service.hosts import (
+    InvalidHostError,
+    Network,
+    parse_host_patterns,
+    parse_networks,
+    parse_origins,
+    parse_root_path,
+)
 from service.urls import InvalidUrlError, parse_postgres_url, parse_redis_url
 
 PPM = 1_000_000
@@ -54,6 +62,10 @@ class Settings:
     host: str
     port: int
     allow_anonymous: bool
+    allowed_hosts: tuple[str, ...]
+    cors_origins: tuple[str, ...]
+    trusted_proxies: tuple[Network, ...]
+    root_path: str
     data_dir: Path
     database_url: str | None
     redis_url: str | None
@@ -141,6 +153,12 @@ class _Variables:
     def range_of(self, name: str, default: str, read: Callable[[str], int]) -> Range:
         return self.parsed(name, default, lambda value: _range(value, read))
 
+    def hosts(self, name: str, read: Callable[[str], T]) -> T:
+        try:
+            return read(self.text(name) or "")
+        except InvalidHostError as error:
+            raise _invalid(name, error) from None
+
     def url(self, name: str, check: Callable[[str], object], *schemes: str) -> str | None:
         value = self.text(name)
         if value is not None:
@@ -153,6 +171,10 @@ def _read(env: _Variables) -> Settings:
         host=env.text("HOST") or "127.0.0.1",
         port=env.integer("PORT", 3000, 0, 65535),
         allow_anonymous=env.integer("ALLOW_ANONYMOUS", 0, 0, 1) == 1,
+        allowed_hosts=env.hosts("ALLOWED_HOSTS", parse_host_patterns),
+        cors_origins=env.hosts("CORS_ORIGINS", parse_origins),
+        trusted_proxies=env.hosts("TRUSTED_PROXIES", parse_networks),
+        root_path=env.hosts("ROOT_PATH", parse_root_path),
         data_dir=env.parsed("DATA_DIR", str(_default_data_dir()), _folder),
         database_url=env.url("DATABASE_URL", parse_postgres_url, "postgresql://", "postgres://"),
         redis_url=env.url("REDIS_URL", parse_redis_url, "redis://", "rediss://", "unix://"),

@@ -22,8 +22,11 @@ messages.py         loads requests by their schemas, and writes JSON responses
 views.py            an order as JSON
 responses.py        what a response contains
 specs.py            the OpenAPI document, made from the same table
+document.py         its route
 problems.py         errors: problem+json
 
+origins.py          which hosts and origins a request may come for and from
+proxies.py          the client's address behind a reverse proxy
 access.py           authenticates the caller and checks its scope
 server.py           the HTTP server
 connection.py       one connection, with its time limits

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from marshmallow import Schema
 
+from service.api.document import DocumentRoute
 from service.api.health import HealthRoute
 from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
@@ -27,6 +28,7 @@ class RouteGroups:
     paper: PaperRoutes
     health: HealthRoute
     keys: KeyRoutes
+    document: DocumentRoute
 
 
 @dataclass(frozen=True, slots=True)

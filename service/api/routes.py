@@ -3,13 +3,13 @@
 A new route is a row here and a handler in one of the route groups.
 """
 
-import functools
-
 from aiohttp import web
 
 from service.api import problems
 from service.api.access import Access
 from service.api.market_requests import NewPoolSchema, PoolQuerySchema, QuoteQuerySchema
+from service.api.origins import Origins
+from service.api.proxies import TrustedProxies
 from service.api.queues import at_most
 from service.api.requests import (
     AmendmentSchema,
@@ -31,21 +31,10 @@ from service.api.responses import (
     TokenListSchema,
 )
 from service.api.route import ApiResponse, ApiRoute, RouteGroups
-from service.api.specs import openapi_document
 from service.domain.api_key import Scope
 
 LARGEST_BODY = 64 * 1024
 """Bytes; an order has a few hundred."""
-
-
-async def _openapi(_request: web.Request) -> web.Response:
-    """GET /openapi.json: the OpenAPI document of the table below."""
-    return web.Response(body=_document(), content_type="application/json")
-
-
-@functools.cache
-def _document() -> bytes:
-    return openapi_document(ROUTES)
 
 
 ROUTES: tuple[ApiRoute, ...] = (
@@ -243,7 +232,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "GET",
         "/openapi.json",
         None,
-        lambda _groups: _openapi,
+        lambda groups: groups.document.openapi,
         "openapi",
         "This document",
         responses=(ApiResponse(200, "An OpenAPI 3.1 document."),),
@@ -251,9 +240,14 @@ ROUTES: tuple[ApiRoute, ...] = (
 )
 
 
-def application(groups: RouteGroups, access: Access) -> web.Application:
+def application(
+    groups: RouteGroups, access: Access, origins: Origins, proxies: TrustedProxies
+) -> web.Application:
     """Return the web application; every route but the public ones is guarded by its scope."""
-    app = web.Application(middlewares=[problems.middleware], client_max_size=LARGEST_BODY)
+    app = web.Application(
+        middlewares=[problems.middleware, proxies.middleware, origins.middleware],
+        client_max_size=LARGEST_BODY,
+    )
     for route in ROUTES:
         handler = route.handler(groups)
         if route.at_most is not None:
@@ -265,4 +259,5 @@ def application(groups: RouteGroups, access: Access) -> web.Application:
             app.router.add_get(route.path, handler, allow_head=route.allow_head)
         else:
             app.router.add_route(route.method, route.path, handler)
+    origins.protect(app)
     return app

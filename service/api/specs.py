@@ -23,8 +23,13 @@ _BODY_PROBLEMS = (400, 413, 415, 422)
 _QUERY_PROBLEMS = (422,)
 
 
-def openapi_document(routes: tuple[ApiRoute, ...]) -> bytes:
-    """Return the OpenAPI document of a table of routes, in JSON."""
+def openapi_document(routes: tuple[ApiRoute, ...], root_path: str = "") -> bytes:
+    """Return the OpenAPI document of a table of routes, in JSON.
+
+    Args:
+        routes: The table.
+        root_path: The path under which a proxy serves the API, such as ``/engine``.
+    """
     spec = APISpec(
         title="Order execution engine",
         version=_version(),
@@ -33,6 +38,7 @@ def openapi_document(routes: tuple[ApiRoute, ...]) -> bytes:
             "description": "Places swap orders, and reports their execution.",
             "license": {"name": "MIT"},
         },
+        servers=[{"url": root_path or "/"}],
         plugins=[MarshmallowPlugin()],
     )
     spec.components.security_scheme(

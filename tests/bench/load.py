@@ -18,11 +18,11 @@ import uvloop
 _BODY = b'{"tokenIn":"%s","tokenOut":"%s","amountIn":"1","orderType":"market"}'
 _PAIRS = [(b"SOL", b"USDC"), (b"USDC", b"SOL"), (b"SOL", b"JUP"), (b"JUP", b"SOL"), (b"RAY", b"USDC")]
 _POST = (
-    b"POST /api/orders/execute HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+    b"POST /api/orders/execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\n\r\n%s"
 )
 _WATCH = (
-    b"GET /api/orders/%s/ws HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET /api/orders/%s/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 # A masked close frame with code 1000.

@@ -80,7 +80,7 @@ class MeasuredService:
         """Open a stream, send data, and read a number of frames."""
         with socket.create_connection(("127.0.0.1", self.port)) as link, link.makefile("rb") as answers:
             link.sendall(
-                f"GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
             )
             while answers.readline() != b"\r\n":

@@ -217,7 +217,7 @@ def stall(service: ServiceProcess, order_id: str) -> socket.socket:
     stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     stalled.connect(("127.0.0.1", service.port))
     stalled.sendall(
-        f"GET /api/orders/{order_id}/ws HTTP/1.1\r\nHost: test\r\n"
+        f"GET /api/orders/{order_id}/ws HTTP/1.1\r\nHost: localhost\r\n"
         "Upgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
     )

@@ -12,7 +12,7 @@ import orjson
 
 from tests.support.process import ServiceProcess
 
-HOST = b"Host: x\r\n"
+HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
 
 

@@ -11,7 +11,7 @@ from tests.support.process import ServiceProcess
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
 _HANDSHAKE = (
-    "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 

@@ -10,12 +10,15 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from service.api.access import Access
+from service.api.document import DocumentRoute
 from service.api.health import HealthRoute
 from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
+from service.api.origins import Origins
 from service.api.paper import PaperRoutes
+from service.api.proxies import TrustedProxies
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
 from service.api.responses import ORDER, ORDER_LIST, QUOTE, STATUS_UPDATE, PoolListSchema, TokenListSchema
 from service.api.route import RouteGroups
@@ -153,8 +156,11 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
                 orders=unused, link=unused, executing=unused, unknown_outcomes=unused, anonymous=unused
             ),
             KeyRoutes(unused),
+            DocumentRoute(unused),
         ),
         Access(unused, unused),
+        Origins((), ()),
+        TrustedProxies(()),
     )
     served = {
         (route.method, route.resource.canonical)
