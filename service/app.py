@@ -5,6 +5,7 @@ import logging
 from service.api.access import Access
 from service.api.document import DocumentRoute
 from service.api.health import HealthRoute
+from service.api.idempotency import Idempotency
 from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
 from service.api.order_changes import ChangeRoutes
@@ -14,7 +15,7 @@ from service.api.pages import Pages
 from service.api.paper import PaperRoutes
 from service.api.proxies import TrustedProxies
 from service.api.route import RouteGroups
-from service.api.routes import ROUTES, application
+from service.api.routes import ROUTES, Guards, application
 from service.api.specs import openapi_document
 from service.api.stream import StreamRoutes
 from service.api.unknown_tokens import TokenFetcher
@@ -52,6 +53,7 @@ class Api:
                 clock=clock,
                 fetch_tokens=fetch_tokens,
                 queue=storage.queue,
+                idempotency=storage.idempotency,
                 insert_timeout_s=settings.insert_timeout_ms / 1000,
                 market_order_age_s=settings.max_market_order_age_s,
             ),
@@ -83,7 +85,8 @@ class Api:
             DocumentRoute(lambda: openapi_document(ROUTES, settings.root_path)),
         )
         origins = Origins((settings.host, *settings.allowed_hosts), settings.cors_origins)
-        self.web = application(groups, access, origins, TrustedProxies(settings.trusted_proxies))
+        proxies = TrustedProxies(settings.trusted_proxies)
+        self.web = application(groups, Guards(proxies, origins, access, Idempotency(storage.idempotency)))
 
 
 class Service:
@@ -117,6 +120,7 @@ class Service:
             Part(stop=storage.link.close),
             Part(start=self._prepare, stop=market.venue.stop),
             Part(stop=storage.orders.stop),
+            Part(start=storage.idempotency.start, stop=storage.idempotency.stop),
             Part(stop=storage.key_cache.stop),
             Part(start=storage.feeds.start, stop=storage.feeds.stop),
             Part(start=stream.start, drain=stream.stop, stop=stream.stop),

@@ -24,6 +24,7 @@ from service.settings import Settings
 from service.store.api_keys import ApiKeys, KeyCache
 from service.store.claims import Claims
 from service.store.endings import Endings
+from service.store.idempotency import IdempotencyKeys
 from service.store.instances import Identity, Instances
 from service.store.journal import Journal
 from service.store.orders import Orders
@@ -63,6 +64,7 @@ class Storage:
         self.link.on_change(self.queue.enqueue_all_due)
         self.keys = ApiKeys(self.database, clock)
         self.key_cache = KeyCache(self.keys, clock)
+        self.idempotency = IdempotencyKeys(self.database, clock, self.identity)
         self.orders = Orders(self.database, clock, group_limit=settings.write_group_limit)
         self.feeds = Feeds(self.orders, clock)
         self.bus = Bus(self.link, self.feeds, clock, deployment=self.deployment, sender=self.identity.id)

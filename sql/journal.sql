@@ -2,22 +2,36 @@
 -- be repeated: no row is written twice.
 
 -- name: insert_orders
--- Insert orders, each with its row in open_orders and its client order id, or none of them. One that rests is
--- open at once. If its client order id is taken, an order is not inserted; the caller reads the existing one.
+-- Insert orders, each with its row in open_orders, its client order id and its idempotency key. One that rests is
+-- open at once. If its client order id or its key is taken, an order is not inserted; the caller reads the existing
+-- one.
 WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, account text, client_order_id text, label text, order_type text, token_in text, token_out text,
         swap_mode text, amount numeric, amount_text text, slippage_bps integer, time_in_force text,
         limit_price text, limit_out numeric, sniper_conditions jsonb, expires_at timestamptz,
-        submit_by timestamptz, decimals_in integer, decimals_out integer, rests boolean, write_id text
+        submit_by timestamptz, decimals_in integer, decimals_out integer, rests boolean, write_id text,
+        idempotency_key text, request_hash text
     )
+),
+keyed AS (
+    -- If only the client order id turns out to be taken, this row stays, without an order: the request is known,
+    -- and its response follows from the client order id.
+    INSERT INTO idempotency_keys (account, key, request_hash, created_at, order_id)
+    SELECT account, idempotency_key, decode(request_hash, 'hex'), now(), id
+    FROM wanted
+    WHERE idempotency_key IS NOT NULL
+    ORDER BY account, idempotency_key
+    ON CONFLICT DO NOTHING
+    RETURNING order_id
 ),
 named AS (
     INSERT INTO client_orders (account, client_order_id, order_id)
     SELECT account, client_order_id, id
     FROM wanted
     WHERE client_order_id IS NOT NULL
+        AND (idempotency_key IS NULL OR id IN (SELECT order_id FROM keyed))
     ORDER BY account, client_order_id
     ON CONFLICT DO NOTHING
     RETURNING order_id
@@ -38,7 +52,8 @@ inserted AS (
         now(), now()
     FROM wanted
     CROSS JOIN LATERAL appended('[]', 'pending', now(), jsonb_build_object('writeId', write_id)) AS first
-    WHERE client_order_id IS NULL OR id IN (SELECT order_id FROM named)
+    WHERE (idempotency_key IS NULL OR id IN (SELECT order_id FROM keyed))
+        AND (client_order_id IS NULL OR id IN (SELECT order_id FROM named))
     ON CONFLICT (id) DO NOTHING
     RETURNING id, created_at, status = 'open' AS rests, expires_at
 ),

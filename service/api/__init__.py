@@ -30,6 +30,7 @@ proxies.py          the client's address behind a reverse proxy
 access.py           authenticates the caller and checks its scope
 server.py           the HTTP server
 connection.py       one connection, with its time limits
+idempotency.py      replays the response to a request that is sent again
 queues.py           limits how many expensive requests run at once
 unknown_tokens.py   fetches tokens that another instance has just listed
 """

@@ -3,11 +3,13 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from typing import NoReturn
 
 from aiohttp import web
 
 from service.api.access import CALLER, visible_account
 from service.api.fields import is_uuid
+from service.api.idempotency import check_same_request, read_key, replayed
 from service.api.messages import FetchTokens, json_response, load_body, load_query
 from service.api.pages import Pages
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
@@ -17,6 +19,7 @@ from service.api.terms import read_terms, values
 from service.api.views import OrderAt
 from service.clock import Clock
 from service.domain.api_key import Caller
+from service.domain.idempotency import IdempotencyKey
 from service.domain.order import NewOrder, Order, first_terms, submission_time_s
 from service.domain.timestamps import format_timestamp
 from service.domain.tokens import TOKENS
@@ -24,7 +27,8 @@ from service.execution.order_queue import OrderQueue
 from service.postgres.batch import QueueFullError
 from service.postgres.database import UnavailableError
 from service.store.endings import Filter
-from service.store.journal import ClientOrderIdTakenError, Journal
+from service.store.idempotency import IdempotencyKeys
+from service.store.journal import Journal, RepeatedOrderError
 from service.store.orders import Orders
 
 
@@ -43,21 +47,30 @@ class OrderRoutes:
     clock: Clock
     fetch_tokens: FetchTokens
     queue: OrderQueue
+    idempotency: IdempotencyKeys
     insert_timeout_s: float
     market_order_age_s: int = 0
 
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/execute: place an order; it is durable once the response is 201."""
-        sent = await load_body(request, NEW_ORDER, self.fetch_tokens)
+        key = await read_key(request)
         account = request[CALLER].account
+        try:
+            sent = await load_body(request, NEW_ORDER, self.fetch_tokens)
+        except InvalidError as refusal:
+            # The token may have been removed since it was placed.
+            return await self._replay(account, key) or _reject(refusal)
         try:
             order = self._new_order(account, sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
         except InvalidError as refusal:
-            return await self._reject_unless_repeated(account, sent, refusal)
+            return await self._replay(account, key) or await self._reject_unless_repeated(
+                account, sent, refusal
+            )
+        order = replace(order, idempotency=key)
         try:
             created_at = await self.journal.insert(order, self.insert_timeout_s)
-        except ClientOrderIdTakenError:
-            return await self._answer_repeated(order)
+        except RepeatedOrderError:
+            return await self._replay(account, key) or await self._answer_repeated(order)
         except QueueFullError:
             raise ServiceUnavailableError("Too many orders are waiting to be stored; try again.") from None
         except UnavailableError as error:
@@ -98,6 +111,22 @@ class OrderRoutes:
         )
         page = await self.orders.page(query["status"], wanted, query["limit"], query["cursor"])
         return await self.pages.write(page, query["status"])
+
+    async def _replay(self, account: str, key: IdempotencyKey | None) -> web.Response | None:
+        """Return the response that was sent under an idempotency key; None if there was none.
+
+        Raises:
+            InvalidError: The key was used for another request.
+        """
+        stored = None if key is None else await self.idempotency.find(account, key.key)
+        if key is None or stored is None:
+            return None
+        check_same_request(key, stored)
+        order = None if stored.order_id is None else await self.orders.get(stored.order_id)
+        if order is None:
+            # The client order id was taken: the response follows from that, each time.
+            return None
+        return replayed(json_response(ORDER.dump(OrderAt(order, 1)), HTTPStatus.CREATED))
 
     def _new_order(self, account: str, sent: SentOrder, now: datetime | None) -> NewOrder:
         """Build the order from a request, with its terms in stored form; see ``read_terms``."""
@@ -144,6 +173,10 @@ class OrderRoutes:
         if stored is None or not same or values(first_terms(stored)) != values(order.terms):
             raise ConflictError("This clientOrderId names another order.")
         return json_response(ORDER.dump(OrderAt(stored)))
+
+
+def _reject(refusal: InvalidError) -> NoReturn:
+    raise refusal
 
 
 def _found(order: Order | None, caller: Caller) -> web.Response:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from marshmallow import Schema
 
@@ -15,6 +16,14 @@ from service.api.paper import PaperRoutes
 from service.api.queues import Handler
 from service.api.stream import StreamRoutes
 from service.domain.api_key import Scope
+
+
+class Idempotent(Enum):
+    """Whether a route accepts an ``Idempotency-Key``."""
+
+    NO = auto()
+    BY_HANDLER = auto()  # the handler replays by itself
+    BY_RESPONSE = auto()  # its response is stored and replayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class ApiRoute:
         at_most: How many requests are handled concurrently; more are queued; None: no limit.
         allow_head: Whether a GET route also answers HEAD.
         websocket: Whether it is a WebSocket, which a ticket opens too.
+        idempotency: Whether it accepts an ``Idempotency-Key``, and what its replays are made from.
     """
 
     method: str
@@ -75,3 +85,4 @@ class ApiRoute:
     at_most: int | None = None
     allow_head: bool = True
     websocket: bool = False
+    idempotency: Idempotent = Idempotent.NO

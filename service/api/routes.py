@@ -3,10 +3,13 @@
 A new route is a row here and a handler in one of the route groups.
 """
 
+from dataclasses import dataclass
+
 from aiohttp import web
 
 from service.api import problems
 from service.api.access import Access
+from service.api.idempotency import Idempotency
 from service.api.market_requests import NewPoolSchema, PoolQuerySchema, QuoteQuerySchema
 from service.api.origins import Origins
 from service.api.proxies import TrustedProxies
@@ -30,7 +33,7 @@ from service.api.responses import (
     TicketSchema,
     TokenListSchema,
 )
-from service.api.route import ApiResponse, ApiRoute, RouteGroups
+from service.api.route import ApiResponse, ApiRoute, Idempotent, RouteGroups
 from service.domain.api_key import Scope
 
 LARGEST_BODY = 64 * 1024
@@ -46,6 +49,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "executeOrder",
         "Place an order; it is durable once the response is 201",
         body=NewOrderSchema,
+        idempotency=Idempotent.BY_HANDLER,
         responses=(
             ApiResponse(201, "Accepted.", OrderSchema),
             ApiResponse(200, "The clientOrderId names this order; the request is the same.", OrderSchema),
@@ -109,6 +113,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "Cancel all open orders, or those of a pair, a type or a label",
         at_most=2,
         body=CancelSchema,
+        idempotency=Idempotent.BY_RESPONSE,
         responses=(ApiResponse(200, "The number of orders.", CancelledSchema),),
         problems=(503,),
     ),
@@ -182,6 +187,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "List a pool in the paper market, and a token if it is new",
         at_most=1,
         body=NewPoolSchema,
+        idempotency=Idempotent.BY_RESPONSE,
         responses=(ApiResponse(201, "The pool.", PoolSchema),),
         problems=(409, 503),
     ),
@@ -240,24 +246,34 @@ ROUTES: tuple[ApiRoute, ...] = (
 )
 
 
-def application(
-    groups: RouteGroups, access: Access, origins: Origins, proxies: TrustedProxies
-) -> web.Application:
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What a request passes before it reaches its handler, from the outside in."""
+
+    proxies: TrustedProxies
+    origins: Origins
+    access: Access
+    idempotency: Idempotency
+
+
+def application(groups: RouteGroups, guards: Guards) -> web.Application:
     """Return the web application; every route but the public ones is guarded by its scope."""
     app = web.Application(
-        middlewares=[problems.middleware, proxies.middleware, origins.middleware],
+        middlewares=[problems.middleware, guards.proxies.middleware, guards.origins.middleware],
         client_max_size=LARGEST_BODY,
     )
     for route in ROUTES:
         handler = route.handler(groups)
         if route.at_most is not None:
             handler = at_most(route.at_most, handler)
+        if route.idempotency is Idempotent.BY_RESPONSE:
+            handler = guards.idempotency.wrap(handler)
         if route.scope is not None:
             # Before the queue: only an authenticated caller takes a place in it.
-            handler = access.guard(route.scope, handler, tickets=route.websocket)
+            handler = guards.access.guard(route.scope, handler, tickets=route.websocket)
         if route.method == "GET":
             app.router.add_get(route.path, handler, allow_head=route.allow_head)
         else:
             app.router.add_route(route.method, route.path, handler)
-    origins.protect(app)
+    guards.origins.protect(app)
     return app

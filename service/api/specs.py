@@ -11,14 +11,22 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from service.api.fields import camel_case
 from service.api.problems import CONTENT_TYPE
 from service.api.responses import ProblemSchema, StatusUpdateSchema
-from service.api.route import ApiRoute
+from service.api.route import ApiRoute, Idempotent
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _FORMATS = {"order_id": {"format": "uuid"}}
 """Formats of path parameters; all of them are strings."""
 
 _SCHEME = "apiKey"
+_IDEMPOTENCY_KEY: dict[str, object] = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "description": "Sent again with the same key within a day, the request is not executed again: the first"
+    " response is replayed, with Idempotent-Replayed: true.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
 _ACCESS_PROBLEMS = (401, 403)
+_KEY_PROBLEMS = (400, 409, 422)
 _BODY_PROBLEMS = (400, 413, 415, 422)
 _QUERY_PROBLEMS = (422,)
 
@@ -86,6 +94,8 @@ def _parameters(route: ApiRoute) -> list[dict[str, object]]:
         }
         for name in _PARAMETER.findall(route.path)
     ]
+    if route.idempotency is not Idempotent.NO:
+        parameters.append(_IDEMPOTENCY_KEY)
     if route.query is not None:
         parameters.append({"in": "query", "schema": route.query})
     return parameters
@@ -110,8 +120,9 @@ def _problems(route: ApiRoute) -> Iterable[int]:
     """Return the statuses of a route's problems, in order."""
     of_body = _BODY_PROBLEMS if route.body is not None else ()
     of_query = _QUERY_PROBLEMS if route.query is not None else ()
+    of_key = _KEY_PROBLEMS if route.idempotency is not Idempotent.NO else ()
     of_access = _ACCESS_PROBLEMS if route.scope is not None else ()
-    return sorted({*route.problems, *of_access, *of_body, *of_query})
+    return sorted({*route.problems, *of_access, *of_key, *of_body, *of_query})
 
 
 def _content(content_type: str, schema: type) -> dict[str, object]:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Literal
 
 from service.domain.history import Committed, HistoryEntry, accepted
+from service.domain.idempotency import IdempotencyKey
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.quote import Amounts, SwapMode
 from service.domain.routing_record import RoutingRecord
@@ -152,9 +153,11 @@ class NewOrder(OrderRequest):
     """A validated order that is not stored yet, without a history.
 
     ``submit_by`` (RFC 3339) is the deadline for its submission, if it has one besides its expiry.
+    ``idempotency`` is the key under which the client may send the request again.
     """
 
     submit_by: str | None = None
+    idempotency: IdempotencyKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,8 +59,8 @@ class SupersededError(Exception):
     """Another writer has changed the order or owns it: this one stops executing it."""
 
 
-class ClientOrderIdTakenError(Exception):
-    """The account has already used this client order id."""
+class RepeatedOrderError(Exception):
+    """The account has already used this client order id, or this idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Journal:
         """Store a new order and return its creation time (RFC 3339).
 
         Raises:
-            ClientOrderIdTakenError: Nothing was stored.
+            RepeatedOrderError: Nothing was stored.
             QueueFullError: Nothing was stored.
             UnavailableError: If ``unknown``, the order may exist under its id now, or later.
         """
@@ -189,7 +189,7 @@ class Journal:
             # Not inserted by this write: by an earlier one whose response was lost, or not at all.
             found = await self._read_back(dict.fromkeys(missing, 0))
             inserted |= {order_id: entry["timestamp"] for order_id, entry in found.items()}
-        return [inserted.get(order.id) or ClientOrderIdTakenError() for order in orders]
+        return [inserted.get(order.id) or RepeatedOrderError() for order in orders]
 
     async def _write_transitions(self, transitions: list[Transition]) -> list[Committed | Exception]:
         moved = await self._database.run(
@@ -235,6 +235,9 @@ def _new_row(order: NewOrder, write_id: str) -> dict[str, object]:
     row: dict[str, object] = dict(zip(_COLUMNS, _values_of(order), strict=True))
     row["submit_by"] = order.submit_by
     row["rests"] = order.rests
+    if order.idempotency is not None:
+        row["idempotency_key"] = order.idempotency.key
+        row["request_hash"] = order.idempotency.request_hash.hex()
     row["write_id"] = write_id
     return row
 

@@ -48,9 +48,15 @@ async def test_only_expected_hosts_are_served(start: Start, host: str, status: i
             assert answer.content_type == "application/problem+json"
 
 
+async def test_the_health_is_told_under_any_host(start: Start) -> None:
+    client = await start()
+    assert (await client.get("/health", headers={"Host": "probe.example"})).status == 200
+    assert (await client.get("/health/", headers={"Host": "probe.example"})).status == 421
+
+
 async def test_any_host_is_served_if_the_setting_says_so(start: Start) -> None:
     client = await start(ALLOWED_HOSTS="*")
-    assert (await client.get("/health", headers={"Host": "anything.example"})).status == 200
+    assert (await client.get("/api/tokens", headers={"Host": "anything.example"})).status == 200
 
 
 async def test_a_foreign_page_changes_nothing(start: Start) -> None:

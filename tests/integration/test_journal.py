@@ -16,7 +16,7 @@ from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.database import UnavailableError
 from service.postgres.queries import Row
 from service.store.claims import Claimed
-from service.store.journal import ClientOrderIdTakenError, QuotedTransaction, SupersededError
+from service.store.journal import QuotedTransaction, RepeatedOrderError, SupersededError
 from tests.support.servers import TestServers
 from tests.support.store import Store, open_store
 
@@ -40,7 +40,7 @@ async def test_one_of_many_concurrent_inserts_gets_a_client_order_id(store: Stor
     results = await asyncio.gather(
         *(store.insert("mine") for _ in range(20)), store.insert("another"), return_exceptions=True
     )
-    assert sum(isinstance(result, ClientOrderIdTakenError) for result in results) == 19
+    assert sum(isinstance(result, RepeatedOrderError) for result in results) == 19
     there = await store.orders.find_by_client_id("default", "mine")
     assert there is not None
     assert there.id in results

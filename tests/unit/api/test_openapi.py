@@ -12,6 +12,7 @@ from openapi_spec_validator import validate
 from service.api.access import Access
 from service.api.document import DocumentRoute
 from service.api.health import HealthRoute
+from service.api.idempotency import Idempotency
 from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
 from service.api.order_changes import ChangeRoutes
@@ -22,7 +23,7 @@ from service.api.proxies import TrustedProxies
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
 from service.api.responses import ORDER, ORDER_LIST, QUOTE, STATUS_UPDATE, PoolListSchema, TokenListSchema
 from service.api.route import RouteGroups
-from service.api.routes import application
+from service.api.routes import Guards, application
 from service.api.stream import StreamRoutes
 from service.api.views import OrderAt
 from service.domain.failures import FailureCode
@@ -146,6 +147,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
                 clock=unused,
                 fetch_tokens=unused,
                 queue=unused,
+                idempotency=unused,
                 insert_timeout_s=1,
             ),
             ChangeRoutes(unused, unused, unused, unused, 200, unused),
@@ -158,9 +160,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
             KeyRoutes(unused),
             DocumentRoute(unused),
         ),
-        Access(unused, unused),
-        Origins((), ()),
-        TrustedProxies(()),
+        Guards(TrustedProxies(()), Origins((), ()), Access(unused, unused), Idempotency(unused)),
     )
     served = {
         (route.method, route.resource.canonical)

@@ -1,0 +1,129 @@
+"""Idempotency keys in PostgreSQL, where they hold across restarts and instances.
+
+The key of a request that places an order is inserted by the statement that inserts the order. For other
+requests a key is reserved before the request is handled, and its response is stored afterwards; a reservation
+by a process that has died can be taken over.
+"""
+
+import asyncio
+import logging
+from typing import NamedTuple
+
+from service.background import Background, cancel
+from service.clock import Clock
+from service.domain.idempotency import IdempotencyKey
+from service.postgres.database import Database, UnavailableError
+from service.postgres.queries import query
+from service.store.instances import Identity
+
+log = logging.getLogger(__name__)
+
+_DELETE_EVERY_S = 60.0
+_MAX_PER_DELETE = 1_000
+_STORE_AGAIN_S = 1.0
+
+
+class _FoundRow(NamedTuple):
+    request_hash: memoryview
+    order_id: str | None
+    status: int | None
+    response: memoryview | None
+
+
+class StoredKey(NamedTuple):
+    """What is stored under a key: the order that its request placed, or its response, or neither yet."""
+
+    request_hash: bytes
+    order_id: str | None
+    status: int | None
+    response: bytes | None
+
+
+_RESERVE = query("reserve_idempotency_key")
+_FIND = query("find_idempotency_key", _FoundRow)
+_STORE = query("store_idempotent_response")
+_RELEASE = query("release_idempotency_key")
+_DELETE_OLD = query("delete_old_idempotency_keys")
+
+
+class IdempotencyKeys:
+    """The stored keys; those older than a day are deleted.
+
+    Every method raises ``UnavailableError`` while PostgreSQL is unavailable.
+
+    Args:
+        database: The engine's database.
+        clock: Times the deletion.
+        identity: The id under which this process reserves keys.
+    """
+
+    def __init__(self, database: Database, clock: Clock, identity: Identity) -> None:
+        self._database = database
+        self._clock = clock
+        self._identity = identity
+        self._storing: set[asyncio.Task[None]] = set()
+        self._deleting = Background("idempotency keys", self._delete_old_forever, clock)
+
+    def start(self) -> None:
+        """Begin to delete old keys."""
+        self._deleting.start()
+
+    async def stop(self) -> None:
+        """Stop deleting and storing."""
+        await self._deleting.stop()
+        await cancel(self._storing)
+
+    async def reserve(self, account: str, key: IdempotencyKey) -> str | None:
+        """Reserve a key; return the owner of the reservation, or None if the key is used."""
+        owner = self._identity.id
+        row = {"account": account, "key": key.key, "request_hash": key.request_hash, "owner": owner}
+        return owner if await self._database.run(_RESERVE, row) else None
+
+    async def find(self, account: str, key: str) -> StoredKey | None:
+        """Return what is stored under a key."""
+        rows = await self._database.read(_FIND, {"account": account, "key": key})
+        if not rows:
+            return None
+        [row] = rows
+        response = None if row.response is None else bytes(row.response)
+        return StoredKey(bytes(row.request_hash), row.order_id, row.status, response)
+
+    async def store(self, account: str, key: str, owner: str, status: int, response: bytes) -> None:
+        """Store the response of a request that has been handled; while PostgreSQL is unavailable, later."""
+        row = {"account": account, "key": key, "owner": owner, "status": status, "response": response}
+        try:
+            await self._database.run(_STORE, row)
+        except UnavailableError as error:
+            log.warning("a response is stored later (%s)", error, extra={"fault": "idempotency"})
+            task = asyncio.create_task(self._store_later(row), name="store a response")
+            self._storing.add(task)
+            task.add_done_callback(self._storing.discard)
+
+    async def _store_later(self, row: dict[str, object]) -> None:
+        while True:
+            await self._clock.sleep(_STORE_AGAIN_S)
+            try:
+                await self._database.run(_STORE, row)
+            except UnavailableError as error:
+                log.debug("a response could not be stored (%s)", error)
+            else:
+                return
+
+    async def release(self, account: str, key: str, owner: str) -> None:
+        """Give a reservation back: the request changed nothing and may be sent again."""
+        await self._database.run(_RELEASE, {"account": account, "key": key, "owner": owner})
+
+    async def delete_old(self) -> int:
+        """Delete keys older than a day; return how many."""
+        deleted = 0
+        while rows := await self._database.run(_DELETE_OLD, {"most": _MAX_PER_DELETE}):
+            deleted += len(rows)
+        return deleted
+
+    async def _delete_old_forever(self) -> None:
+        while True:
+            await self._clock.sleep(_DELETE_EVERY_S)
+            try:
+                await self.delete_old()
+            except UnavailableError as error:
+                log.debug("old idempotency keys could not be deleted (%s)", error)
