@@ -3,6 +3,7 @@
 import logging
 
 from service.api.access import Access
+from service.api.admin import AdminRoutes
 from service.api.document import DocumentRoute
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
@@ -75,7 +76,7 @@ class Api:
             ),
             PaperRoutes(market.venue, fetch_tokens),
             HealthRoute(
-                orders=storage.orders,
+                halt=storage.halt,
                 link=storage.link,
                 executing=lambda: execution.receiver.running,
                 unknown_outcomes=lambda: execution.engine.unknown_outcomes,
@@ -83,6 +84,7 @@ class Api:
             ),
             KeyRoutes(access),
             DocumentRoute(lambda: openapi_document(ROUTES, settings.root_path)),
+            AdminRoutes(storage.halt),
         )
         origins = Origins((settings.host, *settings.allowed_hosts), settings.cors_origins)
         proxies = TrustedProxies(settings.trusted_proxies)

@@ -24,9 +24,10 @@ from service.settings import Settings
 from service.store.api_keys import ApiKeys, KeyCache
 from service.store.claims import Claims
 from service.store.endings import Endings
+from service.store.halt import TradingHalt
 from service.store.idempotency import IdempotencyKeys
 from service.store.instances import Identity, Instances
-from service.store.journal import Journal
+from service.store.journal import Journal, JournalSettings
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 from service.store.resting import Resting
@@ -64,6 +65,7 @@ class Storage:
         self.link.on_change(self.queue.enqueue_all_due)
         self.keys = ApiKeys(self.database, clock)
         self.key_cache = KeyCache(self.keys, clock)
+        self.halt = TradingHalt(self.database, clock, self.queue.enqueue_all_due)
         self.idempotency = IdempotencyKeys(self.database, clock, self.identity)
         self.orders = Orders(self.database, clock, group_limit=settings.write_group_limit)
         self.feeds = Feeds(self.orders, clock)
@@ -72,11 +74,14 @@ class Storage:
             self.database,
             clock,
             self.bus.publish,
+            self.halt,
             on_late_insert=self.queue.requeue,
-            insert_limit=settings.insert_queue_limit,
-            group_limit=settings.write_group_limit,
-            wake_after_ms=WAKE_AFTER_MS,
-            instance_timeout_ms=settings.instance_timeout_ms,
+            settings=JournalSettings(
+                insert_limit=settings.insert_queue_limit,
+                group_limit=settings.write_group_limit,
+                wake_after_ms=WAKE_AFTER_MS,
+                instance_timeout_ms=settings.instance_timeout_ms,
+            ),
         )
         self.claims = Claims(
             self.database,
@@ -156,7 +161,7 @@ class Execution:
         )
         timeout_ms = settings.instance_timeout_ms
         self.sweep = Sweep(
-            Instances(storage.database, clock, storage.identity, dead_after_ms=timeout_ms),
+            Instances(storage.database, clock, storage.identity, storage.halt, dead_after_ms=timeout_ms),
             storage.identity,
             clock,
             storage.queue,
@@ -169,7 +174,15 @@ class Execution:
             storage.database, name="triggers", leader=clock.new_instance_id(), alone=servers.alone
         )
         view = MarketView(market.venue, clock, market.route_limits)
-        self.triggers = Triggers(lease, storage.resting, view, storage.queue, clock, slot_ms=settings.slot_ms)
+        self.triggers = Triggers(
+            lease,
+            storage.resting,
+            view,
+            storage.queue,
+            clock,
+            slot_ms=settings.slot_ms,
+            is_halted=lambda: storage.halt.reason is not None,
+        )
         storage.bus.on_steps(self.triggers.apply_steps)
         market.venue.on_change(self.triggers.apply_change)
 

@@ -3,8 +3,8 @@
 -- name: claim_orders
 -- Claim due orders without an owner for this process: a pending one, or an open one that was fired, begins an
 -- attempt (one entry: routing); one that another process left in execution continues from its last step (no
--- entry). An expired order does not start, and a process that was declared dead gets none. An order that this
--- process already owns is returned again, so the statement can be repeated.
+-- entry). An expired order does not start, none starts while trading is halted, and a process that was declared
+-- dead gets none. An order that this process already owns is returned again, so the statement can be repeated.
 WITH wanted AS (
     -- In a fixed order, as in every statement that locks several.
     SELECT row.id, row.write_id
@@ -24,6 +24,7 @@ claimed AS (
             OR p.owner IS NULL
                 AND p.due_at <= now()
                 AND (p.started OR p.expires_at IS NULL OR p.expires_at > now())
+                AND (p.started OR /* include: trading */)
         )
     RETURNING p.order_id, p.fired, w.write_id
 ),
@@ -67,6 +68,7 @@ line AS (
     SELECT order_id, row_number() OVER (ORDER BY due_at, order_id) AS place
     FROM open_orders
     WHERE owner IS NULL AND NOT started AND due_at <= now() AND (expires_at IS NULL OR expires_at > now())
+        AND /* include: trading */
     ORDER BY due_at, order_id
     LIMIT (SELECT count(*) FROM rate_starts WHERE started_at <= now() - %(window_ms)s * interval '1 millisecond')
 ),

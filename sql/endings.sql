@@ -96,3 +96,22 @@ moved AS (
 ),
 /* include: closed */
 SELECT id::text, entry FROM moved;
+
+-- name: set_cancel_timer
+-- Set when all open orders of an account are cancelled, or renew it.
+INSERT INTO cancel_timers (account, cancels_at)
+VALUES (%(account)s, now() + %(timeout_ms)s * interval '1 millisecond')
+ON CONFLICT (account) DO UPDATE SET cancels_at = excluded.cancels_at
+RETURNING rfc3339(cancels_at) AS cancels_at;
+
+-- name: clear_cancel_timer
+-- Have the orders of an account not cancelled by time.
+DELETE FROM cancel_timers WHERE account = %(account)s;
+
+-- name: find_expired_cancel_timers
+-- Return the accounts whose orders are to be cancelled now.
+SELECT account FROM cancel_timers WHERE cancels_at <= now();
+
+-- name: delete_expired_cancel_timer
+-- Delete a timer whose orders have been cancelled, unless it was renewed meanwhile.
+DELETE FROM cancel_timers WHERE account = %(account)s AND cancels_at <= now();

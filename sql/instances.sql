@@ -7,11 +7,12 @@ VALUES (%(id)s, now(), now())
 ON CONFLICT (id) DO UPDATE SET seen_at = now();
 
 -- name: heartbeat
--- Record that a process is alive. Returns PostgreSQL's time; nothing if the process has been declared dead.
+-- Record that a process is alive. Returns PostgreSQL's time, and why trading is halted, if it is; nothing if the
+-- process has been declared dead.
 UPDATE instances
 SET seen_at = now()
 WHERE id = %(id)s
-RETURNING extract(epoch FROM now())::float8;
+RETURNING extract(epoch FROM now())::float8 AS now, (SELECT reason FROM trading_halt) AS halted;
 
 -- name: remove_dead_instances
 -- Remove processes whose last heartbeat is too old.
@@ -48,7 +49,7 @@ WHERE order_id = ANY(%(ids)s::uuid[]) AND owner IS NULL AND due_at <= now() AND 
 
 -- name: wake_due_orders
 -- Return due orders without an owner, to be enqueued, and postpone their next wake-up. Of the orders whose attempt
--- has not begun, only as many as the rate limit allows now (0: no limit).
+-- has not begun, only as many as the rate limit allows now (0: no limit), and none while trading is halted.
 WITH started AS (
     SELECT order_id
     FROM open_orders
@@ -61,6 +62,7 @@ startable AS (
     SELECT order_id
     FROM open_orders
     WHERE owner IS NULL AND NOT started AND due_at <= now() AND (%(again)s OR wake_at <= now())
+        AND /* include: trading */
     ORDER BY due_at, order_id
     LIMIT least(%(most)s, CASE WHEN %(rate_limit)s = 0 THEN %(most)s ELSE (
         SELECT count(*) FROM rate_starts WHERE started_at <= now() - %(window_ms)s * interval '1 millisecond'

@@ -3,8 +3,8 @@
 
 -- name: insert_orders
 -- Insert orders, each with its row in open_orders, its client order id and its idempotency key. One that rests is
--- open at once. If its client order id or its key is taken, an order is not inserted; the caller reads the existing
--- one.
+-- open at once. If its client order id or its key is taken, or trading is halted, an order is not inserted; the
+-- caller reads the existing one, or why trading is halted.
 WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
@@ -14,6 +14,7 @@ WITH wanted AS (
         submit_by timestamptz, decimals_in integer, decimals_out integer, rests boolean, write_id text,
         idempotency_key text, request_hash text
     )
+    WHERE /* include: trading */
 ),
 keyed AS (
     -- If only the client order id turns out to be taken, this row stays, without an order: the request is known,
@@ -77,8 +78,8 @@ SELECT id::text, rfc3339(created_at) AS created_at FROM inserted;
 
 -- name: append_transitions
 -- Append one transition to each order, if it is still at the version that its writer read and belongs to it.
--- A new transaction is not stored for a process that may have been declared dead, and an order that has expired
--- is neither built nor submitted. An attempt that fails ends its order as cancelled if that was requested, and as expired if it has expired. The
+-- A new transaction is not stored while trading is halted, nor for a process that may have been declared dead; an
+-- order that has expired is neither built nor submitted. An attempt that fails ends its order as cancelled if that was requested, and as expired if it has expired. The
 -- step's data (quotes, a transaction, a fill, an end) is written for the rows that moved.
 WITH wanted AS (
     SELECT *
@@ -150,6 +151,7 @@ moved AS (
             WHERE i.id = w.owner
                 AND i.seen_at > now() - %(instance_timeout_ms)s * interval '1 millisecond'
         ))
+        AND (w.transaction IS NULL OR /* include: trading */)
     RETURNING
         o.id, o.account, o.version, o.created_at, o.status, o.status_history -> -1 AS entry, o.attempts,
         w.retry_in_ms, w.quotes, w.route, w.transaction

@@ -49,6 +49,7 @@ WITH seen AS (
     JOIN open_orders AS p ON p.order_id = w.id
     WHERE p.rested_version = w.version
         AND /* include: may_be_fired */
+        AND /* include: trading */
     ORDER BY p.order_id
     FOR UPDATE OF p
 )

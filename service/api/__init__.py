@@ -9,6 +9,7 @@ timeline.py         an order's history as the WebSocket's messages
 pages.py            lists, page by page
 market.py           quotes, tokens, pools
 paper.py            listing pools in the paper market
+admin.py            the kill switch
 keys.py             the caller's own key, and tickets for WebSockets
 health.py           whether the service can do its work
 

@@ -9,17 +9,19 @@ from aiohttp import web
 from service.api.messages import json_response
 from service.postgres.database import UnavailableError
 from service.redis.link import RedisLink
-from service.store.orders import Orders
+from service.store.halt import TradingHalt
 
 
 @dataclass(frozen=True, slots=True)
 class HealthRoute:
     """The handler of the health route: checks the servers, and counts orders and unknown outcomes.
 
+    ``halt`` is read to check PostgreSQL, and shown.
+
     ``anonymous`` tells whether clients need no API key, because none was ever created.
     """
 
-    orders: Orders
+    halt: TradingHalt
     link: RedisLink
     executing: Callable[[], int]
     unknown_outcomes: Callable[[], int]
@@ -30,8 +32,9 @@ class HealthRoute:
 
         ``degraded``: Redis is unavailable or unusable; orders are accepted and executed without it.
         """
+        halt = None
         try:
-            await self.orders.versions([])
+            halt = await self.halt.read()
             database = True
         except UnavailableError:
             database = False
@@ -45,5 +48,6 @@ class HealthRoute:
             "executing": self.executing(),
             "unknownOutcomes": self.unknown_outcomes(),
             "anonymous": self.anonymous(),
+            "halted": halt and {"reason": halt.reason, "haltedAt": halt.halted_at},
         }
         return json_response(body, HTTPStatus.OK if database else HTTPStatus.SERVICE_UNAVAILABLE)

@@ -10,8 +10,8 @@ from service.api.access import CALLER, visible_account
 from service.api.fields import is_uuid
 from service.api.messages import FetchTokens, json_response, load_body
 from service.api.problems import ConflictError, NotFoundError
-from service.api.requests import AMENDMENT, CANCEL
-from service.api.responses import CANCELLED, CANCELLED_ORDER, ORDER
+from service.api.requests import AMENDMENT, CANCEL, CANCEL_AFTER
+from service.api.responses import CANCEL_TIMER, CANCELLED, CANCELLED_ORDER, ORDER
 from service.api.terms import amend_terms
 from service.api.views import OrderAt
 from service.clock import Clock
@@ -68,6 +68,12 @@ class ChangeRoutes:
         )
         cancelled, requested = await self.endings.cancel_matching(wanted)
         return json_response(CANCELLED.dump({"cancelled": cancelled, "cancel_requested": requested}))
+
+    async def cancel_after(self, request: web.Request) -> web.Response:
+        """POST /api/orders/cancel-after: cancel all open orders of the account, unless this is sent again."""
+        sent = await load_body(request, CANCEL_AFTER)
+        cancels_at = await self.endings.set_timer(request[CALLER].account, sent["timeout_ms"])
+        return json_response(CANCEL_TIMER.dump({"cancels_at": cancels_at}))
 
     async def amend(self, request: web.Request) -> web.Response:
         """PATCH /api/orders/{orderId}: amend an open order."""

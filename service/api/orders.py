@@ -27,6 +27,7 @@ from service.execution.order_queue import OrderQueue
 from service.postgres.batch import QueueFullError
 from service.postgres.database import UnavailableError
 from service.store.endings import Filter
+from service.store.halt import HaltedError
 from service.store.idempotency import IdempotencyKeys
 from service.store.journal import Journal, RepeatedOrderError
 from service.store.orders import Orders
@@ -71,6 +72,8 @@ class OrderRoutes:
             created_at = await self.journal.insert(order, self.insert_timeout_s)
         except RepeatedOrderError:
             return await self._replay(account, key) or await self._answer_repeated(order)
+        except HaltedError as halt:
+            return await self._replay(account, key) or await self._refuse_while_halted(order, halt)
         except QueueFullError:
             raise ServiceUnavailableError("Too many orders are waiting to be stored; try again.") from None
         except UnavailableError as error:
@@ -151,6 +154,16 @@ class OrderRoutes:
             return order
         # Counted from here: if PostgreSQL is unavailable, the order may be stored much later.
         return replace(order, submit_by=format_timestamp(now + timedelta(seconds=within_s)))
+
+    async def _refuse_while_halted(self, order: NewOrder, halt: HaltedError) -> web.Response:
+        """Refuse an order while trading is halted, unless it repeats one that was placed before."""
+        named = order.client_order_id is not None
+        if (
+            named
+            and await self.orders.find_by_client_id(order.account, order.client_order_id or "") is not None
+        ):
+            return await self._answer_repeated(order)
+        raise ServiceUnavailableError(f"Trading is halted: {halt}")
 
     async def _reject_unless_repeated(
         self, account: str, sent: SentOrder, refusal: InvalidError

@@ -74,6 +74,16 @@ def _is_label(text: str) -> None:
         raise ValidationError("Must be 1 to 64 characters, none of them a control character.")
 
 
+def _is_timeout(value: int) -> None:
+    if value != 0 and not 1_000 <= value <= 86_400_000:
+        raise ValidationError("Must be 0, or from 1000 to 86400000.")
+
+
+def _is_reason(text: str) -> None:
+    if not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{1,200}", text):
+        raise ValidationError("Must be 1 to 200 characters, none of them a control character.")
+
+
 def _label(description: str) -> fields.String:
     return fields.String(
         load_default=None,
@@ -270,6 +280,38 @@ class ListQuerySchema(Request[ListQuery]):
     cursor = Cursor(load_default=None, metadata={"type": "string", "description": "nextCursor of a page."})
 
 
+class CancelAfter(TypedDict):
+    """In how many milliseconds all open orders are cancelled; 0: never."""
+
+    timeout_ms: int
+
+
+class CancelAfterSchema(Request[CancelAfter]):
+    """The body of POST /api/orders/cancel-after."""
+
+    timeout_ms = StrictInteger(
+        required=True,
+        validate=_is_timeout,
+        metadata={"description": "0: no timer; otherwise 1000 (1 s) to 86400000 (a day)."},
+    )
+
+
+class HaltRequest(TypedDict):
+    """Why trading is halted, for everyone who is refused."""
+
+    reason: str
+
+
+class HaltSchema(Request[HaltRequest]):
+    """The body of POST /api/admin/halt."""
+
+    reason = fields.String(
+        required=True,
+        validate=_is_reason,
+        metadata={"description": "Shown to clients.", "minLength": 1, "maxLength": 200},
+    )
+
+
 class StreamQuery(TypedDict):
     """The sequence after which the stream resumes; 0: from the beginning."""
 
@@ -294,3 +336,5 @@ LIST_QUERY = ListQuerySchema()
 STREAM_QUERY = StreamQuerySchema()
 AMENDMENT = AmendmentSchema()
 CANCEL = CancelSchema()
+CANCEL_AFTER = CancelAfterSchema()
+HALT = HaltSchema()

@@ -283,6 +283,20 @@ class TicketSchema(ResponseSchema):
     valid_seconds = fields.Integer(required=True)
 
 
+class CancelTimerSchema(ResponseSchema):
+    """When all open orders of the account are cancelled; null: never."""
+
+    cancels_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
+
+
+class HaltStateSchema(ResponseSchema):
+    """Whether trading is halted, why, and since when."""
+
+    halted = fields.Boolean(required=True)
+    reason = fields.String(required=True, allow_none=True)
+    halted_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
+
+
 class ProblemErrorSchema(Schema):
     """One validation error and its location."""
 
@@ -315,6 +329,8 @@ CANCELLED = CancelledSchema()
 STATUS_UPDATE = StatusUpdateSchema()
 KEY = KeySchema()
 TICKET = TicketSchema()
+CANCEL_TIMER = CancelTimerSchema()
+HALT_STATE = HaltStateSchema()
 QUOTE = QuoteSchema()
 TOKEN = TokenSchema()
 POOL = PoolSchema()

@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 from marshmallow import Schema
 
+from service.api.admin import AdminRoutes
 from service.api.document import DocumentRoute
 from service.api.health import HealthRoute
 from service.api.keys import KeyRoutes
@@ -38,6 +39,7 @@ class RouteGroups:
     health: HealthRoute
     keys: KeyRoutes
     document: DocumentRoute
+    admin: AdminRoutes
 
 
 @dataclass(frozen=True, slots=True)

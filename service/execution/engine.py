@@ -27,6 +27,7 @@ from service.execution.retry import RetryPolicy
 from service.execution.running import RunningOrders
 from service.routing.quoting import Quoter
 from service.store.claims import Claimed, Claims, Deferred
+from service.store.halt import HaltedError
 from service.store.journal import Journal, QuotedTransaction, SupersededError, Transition
 from service.store.orders import Orders
 
@@ -145,6 +146,10 @@ class Engine:
             await self._end_attempt(run, end.failure, end.routing)
         except TooLateError:
             self._running.continue_in_background(run.order.order_id, self._wait_for_expiry(run.order))
+        except HaltedError as halt:
+            log.warning("order %s is not submitted: trading is halted: %s", run.order.order_id, halt)
+            # Afterwards the sweep finds it without a task, and it continues from its last step.
+            self._running.continue_in_background(run.order.order_id, self._journal.wait_until_resumed())
         except SupersededError:
             log.warning("order %s is no longer this process's", run.order.order_id)
         except Exception:

@@ -7,6 +7,7 @@ that has not been submitted. A submitted order continues until its outcome is kn
 the journal sees the flag and cancels the order.
 """
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from service.domain.history import Committed, ended, public
 from service.postgres.database import Database
 from service.postgres.queries import Query, query
 from service.store.journal import EntryRow, OnCommit
+
+log = logging.getLogger(__name__)
 
 
 class _RequestedRow(NamedTuple):
@@ -34,6 +37,10 @@ class _CancelledRow(NamedTuple):
 _REQUEST = query("request_cancel")
 _REQUEST_MATCHING = query("request_cancel_matching", _RequestedRow)
 _COUNT_CANCELLED = query("count_cancelled", _CancelledRow)
+_SET_TIMER = query("set_cancel_timer")
+_CLEAR_TIMER = query("clear_cancel_timer")
+_FIND_EXPIRED_TIMERS = query("find_expired_cancel_timers")
+_DELETE_EXPIRED_TIMER = query("delete_expired_cancel_timer")
 _END_CANCELLED = query("end_cancelled", EntryRow)
 _END_EXPIRED = query("end_expired", EntryRow)
 
@@ -108,6 +115,37 @@ class Endings:
             # Some may have been ended by another process, or have landed meanwhile.
             [now] = await self._database.run_through_conflicts(_COUNT_CANCELLED, {"ids": order_ids})
             cancelled, requested = cancelled + now.cancelled, requested + now.still_open
+
+    async def set_timer(self, account: str, timeout_ms: int) -> str | None:
+        """Set the time after which all open orders of an account are cancelled, unless it is set again.
+
+        Args:
+            account: The account.
+            timeout_ms: From now; 0: remove the timer.
+
+        Returns:
+            The time (RFC 3339), or None if there is none.
+        """
+        if timeout_ms == 0:
+            await self._database.run(_CLEAR_TIMER, {"account": account})
+            return None
+        rows = await self._database.run(_SET_TIMER, {"account": account, "timeout_ms": timeout_ms})
+        return str(rows[0][0])
+
+    async def cancel_by_timer(self) -> None:
+        """Cancel the open orders of the accounts whose timers have expired.
+
+        A timer is deleted after its orders are cancelled: if this process dies in between, another goes on.
+        """
+        for (account,) in await self._database.run(_FIND_EXPIRED_TIMERS):
+            cancelled, requested = await self.cancel_matching(Filter(account))
+            log.warning(
+                "account %s: its timer has expired: %d orders cancelled, %d may still land",
+                account,
+                cancelled,
+                requested,
+            )
+            await self._database.run(_DELETE_EXPIRED_TIMER, {"account": account})
 
     async def end_cancelled(self, order_ids: list[str] | None = None) -> int:
         """End orders whose cancellation was requested (None: all such orders); return how many ended."""

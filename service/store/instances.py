@@ -4,14 +4,22 @@ PostgreSQL's clock decides everything here.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from service.clock import Clock
 from service.postgres.database import Database
 from service.postgres.queries import query
+from service.store.halt import TradingHalt
 from service.store.rate_limit import RateLimit
 
+
+class _HeartbeatRow(NamedTuple):
+    now: float
+    halted: str | None
+
+
 _REGISTER = query("register_instance")
-_HEARTBEAT = query("heartbeat")
+_HEARTBEAT = query("heartbeat", _HeartbeatRow)
 _REMOVE_DEAD = query("remove_dead_instances")
 _RELEASE_ORPHANS = query("release_orphans")
 _RELEASE = query("release_orders")
@@ -56,11 +64,15 @@ class Instances:
         database: The engine's database.
         clock: Updated with PostgreSQL's time.
         identity: This process's identity.
+        halt: Told by each heartbeat whether trading is halted.
         dead_after_ms: A process without a heartbeat for this long is dead, and others take its orders.
     """
 
-    def __init__(self, database: Database, clock: Clock, identity: Identity, *, dead_after_ms: int) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, identity: Identity, halt: TradingHalt, *, dead_after_ms: int
+    ) -> None:
         self._database = database
+        self._halt = halt
         self._clock = clock
         self._identity = identity
         self._dead_after_ms = dead_after_ms
@@ -75,9 +87,10 @@ class Instances:
         """Send a heartbeat; return False if this process has been declared dead."""
         since = self._clock.monotonic()
         rows = await self._database.run(_HEARTBEAT, {"id": self._identity.id})
-        for (epoch_s,) in rows:
-            self._clock.observe_database_time(epoch_s)
+        for row in rows:
+            self._clock.observe_database_time(row.now)
             self._identity.record_heartbeat(since)
+            self._halt.observe(row.halted, since)
         return bool(rows)
 
     async def remove_dead(self, *, all_others: bool = False) -> list[str]:

@@ -25,6 +25,7 @@ from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
 from service.postgres.database import Database
 from service.postgres.queries import query
+from service.store.halt import HaltedError, TradingHalt
 
 
 class EntryRow(NamedTuple):
@@ -95,6 +96,23 @@ OnCommit = Callable[[Sequence[Committed]], None]
 """Called with every step after its commit, a group at a time. Must not block."""
 
 
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """The journal's limits and time-outs.
+
+    Attributes:
+        insert_limit: The maximum number of queued inserts; more are rejected.
+        group_limit: The maximum number of rows in one statement.
+        wake_after_ms: How long after the insert the sweep wakes an order whose own wake-up was lost.
+        instance_timeout_ms: A process without a heartbeat for this long signs no new transaction.
+    """
+
+    insert_limit: int
+    group_limit: int
+    wake_after_ms: int
+    instance_timeout_ms: int
+
+
 class Journal:
     """Writes orders.
 
@@ -102,11 +120,9 @@ class Journal:
         database: The engine's database.
         clock: For write ids.
         on_commit: Called with committed steps.
+        halt: Says whether trading is halted.
         on_late_insert: Called with the id of an order that was stored after its client's time-out.
-        insert_limit: The maximum number of queued inserts; more are rejected.
-        group_limit: The maximum number of rows in one statement.
-        wake_after_ms: How long after the insert the sweep wakes an order whose own wake-up was lost.
-        instance_timeout_ms: A process without a heartbeat for this long signs no new transaction.
+        settings: Limits and time-outs.
     """
 
     def __init__(
@@ -114,25 +130,23 @@ class Journal:
         database: Database,
         clock: Clock,
         on_commit: OnCommit,
+        halt: TradingHalt,
         *,
         on_late_insert: Callable[[str], None],
-        insert_limit: int,
-        group_limit: int,
-        wake_after_ms: int,
-        instance_timeout_ms: int,
+        settings: JournalSettings,
     ) -> None:
         self._database = database
         self._clock = clock
         self._on_commit = on_commit
-        self._wake_after_ms = wake_after_ms
-        self._instance_timeout_ms = instance_timeout_ms
+        self._halt = halt
+        self._settings = settings
         self._inserts = Batcher(
             self._write_inserts,
             clock=clock,
             name="insert",
             key=lambda order: order.id,
-            largest=group_limit,
-            limit=insert_limit,
+            largest=settings.group_limit,
+            limit=settings.insert_limit,
             on_unclaimed=lambda order: on_late_insert(order.id),
         )
         # Never rejected and never abandoned: an order in execution depends on this write.
@@ -141,7 +155,7 @@ class Journal:
             clock=clock,
             name="append",
             key=lambda transition: transition.order_id,
-            largest=group_limit,
+            largest=settings.group_limit,
         )
 
     async def insert(self, order: NewOrder, timeout_s: float) -> str:
@@ -149,6 +163,7 @@ class Journal:
 
         Raises:
             RepeatedOrderError: Nothing was stored.
+            HaltedError: Nothing was stored; trading is halted.
             QueueFullError: Nothing was stored.
             UnavailableError: If ``unknown``, the order may exist under its id now, or later.
         """
@@ -160,8 +175,13 @@ class Journal:
         Raises:
             SupersededError: The order has another owner or another version; or it is to be built or submitted
                 and has expired; or it is to be submitted and its writer's last heartbeat is too old.
+            HaltedError: It is to be submitted, and trading is halted.
         """
         return await self._appends.submit(transition)
+
+    async def wait_until_resumed(self) -> None:
+        """Wait until trading that was halted is resumed, and new transactions are stored again."""
+        await self._halt.wait_until_resumed()
 
     async def stop(self) -> None:
         """Wait until every pending write is finished, unless PostgreSQL is unavailable."""
@@ -172,7 +192,7 @@ class Journal:
         rows = [_new_row(order, self._clock.new_write_id()) for order in orders]
         crash_points.reach("before insert")
         written = await self._database.run(
-            _INSERT, {"rows": as_json(rows), "wake_after_ms": self._wake_after_ms}
+            _INSERT, {"rows": as_json(rows), "wake_after_ms": self._settings.wake_after_ms}
         )
         inserted = {row.id: row.created_at for row in written}
         crash_points.reach("after insert")
@@ -185,18 +205,21 @@ class Journal:
         if resting:
             self._on_commit(resting)
         missing = [order.id for order in orders if order.id not in inserted]
+        not_inserted: Exception = RepeatedOrderError()
         if missing:
             # Not inserted by this write: by an earlier one whose response was lost, or not at all.
             found = await self._read_back(dict.fromkeys(missing, 0))
             inserted |= {order_id: entry["timestamp"] for order_id, entry in found.items()}
-        return [inserted.get(order.id) or RepeatedOrderError() for order in orders]
+            if len(found) < len(missing):
+                not_inserted = await self._halted() or not_inserted
+        return [inserted.get(order.id) or not_inserted for order in orders]
 
     async def _write_transitions(self, transitions: list[Transition]) -> list[Committed | Exception]:
         moved = await self._database.run(
             _APPEND,
             {
                 "rows": as_json([_row(t) for t in transitions]),
-                "instance_timeout_ms": self._instance_timeout_ms,
+                "instance_timeout_ms": self._settings.instance_timeout_ms,
             },
         )
         entries = {row.id: row.entry for row in moved}
@@ -205,8 +228,14 @@ class Journal:
             entries.update(await self._read_back(missing))
         results: list[Committed | Exception] = []
         committed = []
+        halted = None
+        if any(t.order_id not in entries and t.transaction is not None for t in transitions):
+            halted = await self._halted()
         for transition in transitions:
             entry = entries.get(transition.order_id)
+            if entry is None and transition.transaction is not None and halted is not None:
+                results.append(halted)
+                continue
             if entry is None or entry["writeId"] != transition.write_id:
                 results.append(SupersededError(transition.order_id))
                 continue
@@ -223,6 +252,11 @@ class Journal:
         if committed:
             self._on_commit(committed)
         return results
+
+    async def _halted(self) -> HaltedError | None:
+        """Return an error with the reason, if trading is halted."""
+        halt = await self._halt.read()
+        return None if halt is None else HaltedError(halt.reason)
 
     async def _read_back(self, versions: dict[str, int]) -> dict[str, StoredEntry]:
         """Return the entries that follow the given versions, where they exist."""

@@ -6,7 +6,7 @@ it matches them with the market whenever either has changed.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 
 from service.background import Background
@@ -40,6 +40,7 @@ class Triggers:
         queue: Enqueues the fired orders.
         clock: PostgreSQL's time; times the loop.
         slot_ms: The market's slot length; time conditions are checked once per slot.
+        is_halted: Whether trading is halted: nothing is watched then; the books are built again afterwards.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Triggers:
         clock: Clock,
         *,
         slot_ms: int,
+        is_halted: Callable[[], bool],
     ) -> None:
         self._market = market
+        self._is_halted = is_halted
         self._clock = clock
         self._slot_s = slot_ms / 1000
         pace = Pace(clock)
@@ -120,6 +123,9 @@ class Triggers:
             if self._watching:
                 log.warning("triggers: lost the lease, not watching")
             self._watching = False
+        elif self._is_halted():
+            # The store would refuse to fire the orders, again and again.
+            self._discard_books()
         elif epoch != self._built_epoch or not self._watching:
             await self._build_books(epoch)
         if self._watching:

@@ -1,4 +1,4 @@
-"""Ends expired orders, and orders that were cancelled by a process that then died."""
+"""Ends expired orders, orders that a dead process cancelled, and those of expired cancel timers."""
 
 import logging
 
@@ -39,6 +39,7 @@ class EndingLoop:
                 while await self._endings.end_expired() >= MAX_PER_STATEMENT:
                     pass
                 await self._endings.end_cancelled()
+                await self._endings.cancel_by_timer()
             except UnavailableError as error:
                 log.debug("endings: PostgreSQL is unavailable (%s)", error)
             await self._clock.sleep(_EVERY_S)

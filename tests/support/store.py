@@ -14,8 +14,9 @@ from service.execution.order_queue import OrderQueue
 from service.postgres.database import Database
 from service.postgres.migrations import migrate
 from service.store.claims import Claimed, Claims
+from service.store.halt import TradingHalt
 from service.store.instances import Identity, Instances
-from service.store.journal import Journal, Transition
+from service.store.journal import Journal, JournalSettings, Transition
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 from tests.support.servers import TestServers
@@ -49,18 +50,22 @@ class Store:
 
     def __post_init__(self) -> None:
         self.identity = Identity(self.clock, timeout_ms=INSTANCE_TIMEOUT_MS)
-        self.instances = Instances(self.database, self.clock, self.identity, dead_after_ms=1_000)
-        self.orders = Orders(self.database, self.clock, group_limit=500)
         self.queue = OrderQueue(NoRedis(), self.clock)
+        self.halt = TradingHalt(self.database, self.clock, self.queue.enqueue_all_due)
+        self.instances = Instances(self.database, self.clock, self.identity, self.halt, dead_after_ms=1_000)
+        self.orders = Orders(self.database, self.clock, group_limit=500)
         self.journal = Journal(
             self.database,
             self.clock,
             self._tell,
+            self.halt,
             on_late_insert=self.queue.requeue,
-            insert_limit=1_000,
-            group_limit=500,
-            wake_after_ms=5_000,
-            instance_timeout_ms=INSTANCE_TIMEOUT_MS,
+            settings=JournalSettings(
+                insert_limit=1_000,
+                group_limit=500,
+                wake_after_ms=5_000,
+                instance_timeout_ms=INSTANCE_TIMEOUT_MS,
+            ),
         )
         self.claims = Claims(
             self.database,

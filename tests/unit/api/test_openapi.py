@@ -10,6 +10,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from service.api.access import Access
+from service.api.admin import AdminRoutes
 from service.api.document import DocumentRoute
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
@@ -155,10 +156,11 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
             MarketRoutes(unused, unused, unused, unused, unused),
             PaperRoutes(unused, unused),
             HealthRoute(
-                orders=unused, link=unused, executing=unused, unknown_outcomes=unused, anonymous=unused
+                halt=unused, link=unused, executing=unused, unknown_outcomes=unused, anonymous=unused
             ),
             KeyRoutes(unused),
             DocumentRoute(unused),
+            AdminRoutes(unused),
         ),
         Guards(TrustedProxies(()), Origins((), ()), Access(unused, unused), Idempotency(unused)),
     )
