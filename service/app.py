@@ -15,6 +15,7 @@ from service.api.origins import Origins
 from service.api.pages import Pages
 from service.api.paper import PaperRoutes
 from service.api.proxies import TrustedProxies
+from service.api.request_limits import RequestLimits
 from service.api.route import RouteGroups
 from service.api.routes import ROUTES, Guards, application
 from service.api.specs import openapi_document
@@ -44,7 +45,8 @@ class Api:
     def __init__(self, settings: Settings, storage: Storage, market: Market, execution: Execution) -> None:
         clock = storage.clock
         fetch_tokens = TokenFetcher(market.venue)
-        access = Access(storage.keys, storage.key_cache)
+        self.limits = RequestLimits(storage.link, storage.deployment, settings.requests_per_second)
+        access = Access(storage.keys, storage.key_cache, self.limits)
         self.stream = StreamRoutes(storage.feeds, clock, access)
         groups = RouteGroups(
             OrderRoutes(
@@ -124,6 +126,7 @@ class Service:
             Part(stop=storage.orders.stop),
             Part(start=storage.idempotency.start, stop=storage.idempotency.stop),
             Part(stop=storage.key_cache.stop),
+            Part(stop=self.api.limits.close),
             Part(start=storage.feeds.start, stop=storage.feeds.stop),
             Part(start=stream.start, drain=stream.stop, stop=stream.stop),
             Part(start=storage.bus.start, stop=storage.bus.stop),

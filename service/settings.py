@@ -62,6 +62,7 @@ class Settings:
     host: str
     port: int
     allow_anonymous: bool
+    requests_per_second: int
     allowed_hosts: tuple[str, ...]
     cors_origins: tuple[str, ...]
     trusted_proxies: tuple[Network, ...]
@@ -171,6 +172,7 @@ def _read(env: _Variables) -> Settings:
         host=env.text("HOST") or "127.0.0.1",
         port=env.integer("PORT", 3000, 0, 65535),
         allow_anonymous=env.integer("ALLOW_ANONYMOUS", 0, 0, 1) == 1,
+        requests_per_second=env.integer("REQUESTS_PER_SECOND", 0, 0, 1_000_000),
         allowed_hosts=env.hosts("ALLOWED_HOSTS", parse_host_patterns),
         cors_origins=env.hosts("CORS_ORIGINS", parse_origins),
         trusted_proxies=env.hosts("TRUSTED_PROXIES", parse_networks),

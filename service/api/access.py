@@ -1,4 +1,4 @@
-"""Access: authenticates the caller of a request, and checks its scope.
+"""Access: authenticates the caller of a request, counts the request, and checks the key's scope.
 
 A client sends its API key as ``Authorization: Bearer``. A browser cannot send a header with a WebSocket: it
 offers a ticket, a single-use credential, as a subprotocol. While no key was ever created, every client is
@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 
 from service.api.problems import ForbiddenError, UnauthorizedError
 from service.api.queues import Handler
+from service.api.request_limits import RequestLimits
 from service.domain.api_key import ApiKey, Caller, Scope
 from service.domain.order import DEFAULT_ACCOUNT
 from service.store.api_keys import ApiKeys, KeyCache
@@ -33,10 +34,12 @@ class Access:
     Args:
         keys: The stored keys, for tickets.
         cache: The keys in memory.
+        limits: Counts the requests of each key.
     """
 
-    def __init__(self, keys: ApiKeys, cache: KeyCache) -> None:
+    def __init__(self, keys: ApiKeys, cache: KeyCache, limits: RequestLimits) -> None:
         self._keys = keys
+        self._limits = limits
         self._cache = cache
 
     def guard(self, scope: Scope, handler: Handler, *, tickets: bool = False) -> Handler:
@@ -50,6 +53,7 @@ class Access:
 
         async def answer(request: web.Request) -> web.StreamResponse:
             caller = await self._authenticate(request, tickets=tickets)
+            await self._limits.count(request, caller)
             if not caller.scope.includes(scope):
                 raise ForbiddenError(_NOT_ALLOWED.format(scope))
             request[CALLER] = caller

@@ -13,6 +13,7 @@ Problems never contain a driver's message, and no input causes a 500.
     +-- MediaTypeError       415  not application/json
     +-- InvalidError         422  JSON, but not valid; names the field and the reason
     +-- UpgradeError         426  a WebSocket route without a WebSocket
+    +-- TooManyRequestsError 429  the key's request limit
     +-- ServiceUnavailableError 503  try again later
 """
 
@@ -144,6 +145,21 @@ class UpgradeError(ProblemError):
     status = HTTPStatus.UPGRADE_REQUIRED
 
 
+class TooManyRequestsError(ProblemError):
+    """The caller has sent too many requests.
+
+    Args:
+        detail: The limit.
+        retry_after_s: When it may send the next.
+    """
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
 class ServiceUnavailableError(ProblemError):
     """The service cannot handle the request now."""
 
@@ -191,6 +207,8 @@ def respond(problem: ProblemError) -> web.Response:
     headers = {}
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(_RETRY_AFTER_S)
+    if isinstance(problem, TooManyRequestsError):
+        headers["Retry-After"] = str(problem.retry_after_s)
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="order execution engine"'
     if status is HTTPStatus.UPGRADE_REQUIRED:

@@ -14,6 +14,7 @@ from service.api.market_requests import NewPoolSchema, PoolQuerySchema, QuoteQue
 from service.api.origins import Origins
 from service.api.proxies import TrustedProxies
 from service.api.queues import at_most
+from service.api.request_limits import add_headers
 from service.api.requests import (
     AmendmentSchema,
     CancelAfterSchema,
@@ -314,5 +315,6 @@ def application(groups: RouteGroups, guards: Guards) -> web.Application:
             app.router.add_get(route.path, handler, allow_head=route.allow_head)
         else:
             app.router.add_route(route.method, route.path, handler)
+    app.on_response_prepare.append(add_headers)
     guards.origins.protect(app)
     return app

@@ -25,7 +25,7 @@ _IDEMPOTENCY_KEY: dict[str, object] = {
     " response is replayed, with Idempotent-Replayed: true.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
-_ACCESS_PROBLEMS = (401, 403)
+_ACCESS_PROBLEMS = (401, 403, 429)
 _KEY_PROBLEMS = (400, 409, 422)
 _BODY_PROBLEMS = (400, 413, 415, 422)
 _QUERY_PROBLEMS = (422,)

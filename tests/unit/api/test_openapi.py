@@ -162,7 +162,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
             DocumentRoute(unused),
             AdminRoutes(unused),
         ),
-        Guards(TrustedProxies(()), Origins((), ()), Access(unused, unused), Idempotency(unused)),
+        Guards(TrustedProxies(()), Origins((), ()), Access(unused, unused, unused), Idempotency(unused)),
     )
     served = {
         (route.method, route.resource.canonical)
