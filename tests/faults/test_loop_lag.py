@@ -156,6 +156,12 @@ CASES: dict[tuple[str, str], list[Case]] = {
     ("DELETE", "/api/paper/pools/{pool_id}"): [
         lambda rig: rig.request("DELETE", "/api/paper/pools/" + "x" * 4_000)
     ],
+    ("GET", "/api/keys/me"): get("/api/keys/me"),
+    ("POST", "/api/stream-tickets"): send("POST", "/api/stream-tickets", {}),
+    ("POST", "/api/orders/cancel-after"): [
+        *send("POST", "/api/orders/cancel-after", {"timeoutMs": 86_400_000}),
+        lambda rig: rig.request("POST", "/api/orders/cancel-after", b'{"timeoutMs":0}'),
+    ],
     ("GET", "/health"): get("/health"),
     ("GET", "/openapi.json"): get("/openapi.json"),
     # Last, since no order rests afterwards.
@@ -163,6 +169,8 @@ CASES: dict[tuple[str, str], list[Case]] = {
         *send("POST", "/api/orders/cancel", {"tokenIn": "GEM"}),
         lambda rig: rig.request("POST", "/api/orders/cancel", b'{"all":true}'),
     ],
+    ("POST", "/api/admin/halt"): send("POST", "/api/admin/halt", {"reason": "x" * 200}),
+    ("POST", "/api/admin/resume"): send("POST", "/api/admin/resume", {}),
 }
 
 

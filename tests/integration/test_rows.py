@@ -33,6 +33,7 @@ GIVEN = {
     "seed": 1,
     "slot_ms": 400,
     "name": "x",
+    "reason": "x",
     "leader": "01900000-0000-7000-8000-000000000000",
     "alone": True,
 }

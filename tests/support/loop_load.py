@@ -92,8 +92,8 @@ def store_orders(servers: TestServers, count: int, status: str, *, entries: int 
             )
         else:
             cursor.execute(
-                "INSERT INTO finished_orders (status, created_at, order_id)"
-                " SELECT %s, now(), id FROM unnest(%s::uuid[]) AS id",
+                "INSERT INTO finished_orders (account, status, created_at, order_id)"
+                " SELECT 'default', %s, now(), id FROM unnest(%s::uuid[]) AS id",
                 (status, order_ids),
             )
     return order_ids
