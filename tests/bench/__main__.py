@@ -5,6 +5,7 @@ it, and the client, share this machine's processors. Completion is read from the
 """
 
 import argparse
+import asyncio
 import json
 import statistics
 import subprocess
@@ -14,6 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from service.clock import Clock
+from service.domain.api_key import Scope
+from service.postgres.database import Database
+from service.postgres.migrations import migrate
+from service.store.api_keys import ApiKeys, NewKey
 from tests.support.process import NO_DELAYS, PROJECT, ServiceProcess
 from tests.support.servers import TestCluster, TestServers
 
@@ -34,9 +40,10 @@ class Figures:
 class LoadedService:
     """A service under load."""
 
-    def __init__(self, servers: TestServers, service: ServiceProcess) -> None:
+    def __init__(self, servers: TestServers, service: ServiceProcess, token: str = "") -> None:
         self._servers = servers
         self._service = service
+        self._token = token
 
     def run(self, orders: int, *, watch: bool) -> Figures:
         """Place orders and wait until all are confirmed."""
@@ -52,7 +59,7 @@ class LoadedService:
 
     def _load(self, orders: int, *, watch: bool) -> int:
         command = [sys.executable, "-m", "tests.bench.load", f"--port={self._service.port}"]
-        command += [f"--orders={orders}", *(["--watch"] if watch else [])]
+        command += [f"--orders={orders}", f"--token={self._token}", *(["--watch"] if watch else [])]
         output = subprocess.run(
             command, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=_PATIENCE_S
         ).stdout
@@ -76,14 +83,23 @@ class LoadedService:
 
 
 @contextmanager
-def _rig(cluster: TestCluster, **environment: str) -> Iterator[LoadedService]:
+def _rig(cluster: TestCluster, *, keyed: bool = False, **environment: str) -> Iterator[LoadedService]:
     servers = cluster.new()
+    token = asyncio.run(_create_key(servers)) if keyed else ""
     settings = {**servers.environment, **NO_DELAYS, "WORKER_CONCURRENCY": "50", **environment}
     with ServiceProcess(settings) as service:
         service.wait_until_ready()
-        rig = LoadedService(servers, service)
+        rig = LoadedService(servers, service, token)
         rig.run(_WARM_UP, watch=False)
         yield rig
+
+
+async def _create_key(servers: TestServers) -> str:
+    database = Database(servers.database_url, size=1, clock=Clock())
+    await migrate(database)
+    _key_id, token = await ApiKeys(database, Clock()).create(NewKey("bench", "bench", Scope.TRADE))
+    await database.close()
+    return token
 
 
 def main() -> None:
@@ -96,10 +112,15 @@ def main() -> None:
     cluster = TestCluster(durable=True)
     runs: dict[str, list[Figures]] = {}
     try:
-        with _rig(cluster) as engine, _rig(cluster, WRITE_GROUP_LIMIT="1") as baseline:
+        with (
+            _rig(cluster) as engine,
+            _rig(cluster, keyed=True) as keyed,
+            _rig(cluster, WRITE_GROUP_LIMIT="1") as baseline,
+        ):
             for _ in range(options.rounds):
                 for name, rig, orders, watch in (
                     ("group commit", engine, options.orders, False),
+                    ("with a key and an Idempotency-Key", keyed, options.orders, False),
                     ("row by row", baseline, options.orders // 5, False),
                     ("group commit, each order watched", engine, options.watched, True),
                 ):

@@ -19,7 +19,7 @@ _BODY = b'{"tokenIn":"%s","tokenOut":"%s","amountIn":"1","orderType":"market"}'
 _PAIRS = [(b"SOL", b"USDC"), (b"USDC", b"SOL"), (b"SOL", b"JUP"), (b"JUP", b"SOL"), (b"RAY", b"USDC")]
 _POST = (
     b"POST /api/orders/execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    b"Content-Length: %d\r\n\r\n%s"
+    b"%bContent-Length: %d\r\n\r\n%b"
 )
 _WATCH = (
     b"GET /api/orders/%s/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -127,10 +127,11 @@ class _Watcher(asyncio.Protocol):
             self.done.set_result(False)
 
 
-async def _run(host: str, port: int, orders: int, clients: int, watch: bool) -> dict[str, object]:
+async def _run(host: str, port: int, orders: int, clients: int, watch: bool, token: str) -> dict[str, object]:
     loop = asyncio.get_running_loop()
     left = orders
     complete = 0
+    began = time.monotonic()
     watching: set[asyncio.Task[None]] = set()
 
     def next_request() -> bytes | None:
@@ -139,7 +140,11 @@ async def _run(host: str, port: int, orders: int, clients: int, watch: bool) -> 
             return None
         left -= 1
         body = _BODY % _PAIRS[left % len(_PAIRS)]
-        return _POST % (len(body), body)
+        headers = b""
+        if token:
+            key = f"{began}-{left}"
+            headers = f"Authorization: Bearer {token}\r\nIdempotency-Key: {key}\r\n".encode()
+        return _POST % (headers, len(body), body)
 
     async def client() -> None:
         poster: _Poster
@@ -162,7 +167,6 @@ async def _run(host: str, port: int, orders: int, clients: int, watch: bool) -> 
         _transport, poster = await loop.create_connection(lambda: _Poster(next_request, placed), host, port)
         await poster.done
 
-    began = time.monotonic()
     await asyncio.gather(*(client() for _ in range(clients)))
     return {"seconds": time.monotonic() - began, "complete": complete}
 
@@ -175,8 +179,11 @@ def main() -> None:
     parser.add_argument("--orders", type=int, required=True)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--watch", action="store_true")
+    parser.add_argument("--token", default="", help="send it, and an Idempotency-Key with each order")
     options = parser.parse_args()
-    result = uvloop.run(_run(options.host, options.port, options.orders, options.clients, options.watch))
+    result = uvloop.run(
+        _run(options.host, options.port, options.orders, options.clients, options.watch, options.token)
+    )
     json.dump(result, sys.stdout)
 
 
