@@ -4,6 +4,7 @@ import logging
 
 from service.api.access import Access
 from service.api.admin import AdminRoutes
+from service.api.batch import BatchRoutes
 from service.api.document import DocumentRoute
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
@@ -14,6 +15,7 @@ from service.api.orders import OrderRoutes
 from service.api.origins import Origins
 from service.api.pages import Pages
 from service.api.paper import PaperRoutes
+from service.api.placing import Placer
 from service.api.proxies import TrustedProxies
 from service.api.request_limits import RequestLimits
 from service.api.route import RouteGroups
@@ -48,18 +50,19 @@ class Api:
         self.limits = RequestLimits(storage.link, storage.deployment, settings.requests_per_second)
         access = Access(storage.keys, storage.key_cache, self.limits)
         self.stream = StreamRoutes(storage.feeds, clock, access)
+        placer = Placer(
+            journal=storage.journal,
+            orders=storage.orders,
+            clock=clock,
+            fetch_tokens=fetch_tokens,
+            queue=storage.queue,
+            idempotency=storage.idempotency,
+            insert_timeout_s=settings.insert_timeout_ms / 1000,
+            market_order_age_s=settings.max_market_order_age_s,
+        )
         groups = RouteGroups(
-            OrderRoutes(
-                journal=storage.journal,
-                orders=storage.orders,
-                pages=Pages(storage.orders, Turns(clock)),
-                clock=clock,
-                fetch_tokens=fetch_tokens,
-                queue=storage.queue,
-                idempotency=storage.idempotency,
-                insert_timeout_s=settings.insert_timeout_ms / 1000,
-                market_order_age_s=settings.max_market_order_age_s,
-            ),
+            OrderRoutes(placer, storage.orders, Pages(storage.orders, Turns(clock)), fetch_tokens),
+            BatchRoutes(placer),
             ChangeRoutes(
                 orders=storage.orders,
                 endings=storage.endings,

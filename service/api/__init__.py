@@ -3,6 +3,8 @@
 routes.py           the table of all routes, and the application that is made from it
 route.py            one row of that table
 orders.py           placing and reading orders
+placing.py          how an order is placed
+batch.py            placing many
 order_changes.py    cancelling and amending them
 stream.py           the WebSocket of an order
 timeline.py         an order's history as the WebSocket's messages
@@ -15,6 +17,7 @@ health.py           whether the service can do its work
 
 requests.py         what a request about orders may contain
 market_requests.py  what a request about the market may contain
+admin_schemas.py    what one about keys and the kill switch may hold
 swap_request.py     the swap in requests for an order or a quote
 terms.py            the terms of an order: what they mean, and whether they fit together
 fields.py           the base classes of schemas, and strict fields

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from service.api.access import CALLER
+from service.api.admin_schemas import HALT, HALT_STATE
 from service.api.messages import json_response, load_body
-from service.api.requests import HALT
-from service.api.responses import HALT_STATE
 from service.store.halt import TradingHalt
 
 log = logging.getLogger(__name__)

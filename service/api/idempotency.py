@@ -90,9 +90,10 @@ class Idempotency:
         except BaseException:
             await self._release(account, key, owner)
             raise
-        if isinstance(response, web.Response) and response.status < HTTPStatus.BAD_REQUEST:
-            body = response.body if isinstance(response.body, bytes) else b""
-            await self._keys.store(account, key, owner, response.status, body)
+        if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
+            raise TypeError(f"{request.path}: only a response with its whole body can be replayed")
+        if response.status < HTTPStatus.BAD_REQUEST:
+            await self._keys.store(account, key, owner, response.status, response.body)
         else:
             await self._release(account, key, owner)
         return response

@@ -6,8 +6,8 @@ from http import HTTPStatus
 from aiohttp import web
 
 from service.api.access import CALLER, Access
+from service.api.admin_schemas import KEY, TICKET
 from service.api.messages import json_response
-from service.api.responses import KEY, TICKET
 from service.domain.timestamps import format_epoch
 from service.store.api_keys import TICKET_VALID_S
 

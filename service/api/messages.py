@@ -11,7 +11,7 @@ from marshmallow import ValidationError
 
 from service.api.fields import Request
 from service.api.problems import InvalidError, MalformedError, MediaTypeError
-from service.api.strict_json import NotJsonError, read_json
+from service.api.strict_json import MOST_MEMBERS, NotJsonError, read_json
 
 T = TypeVar("T")
 FetchTokens = Callable[[object], Awaitable[None]]
@@ -50,18 +50,37 @@ async def load_body(request: web.Request, schema: Request[T], fetch_tokens: Fetc
         MalformedError: The body is not JSON, or has a duplicate member.
         InvalidError: A value or a name does not match the schema.
     """
+    body = await read_body(request)
+    if fetch_tokens is not None:
+        await fetch_tokens(body)
+    return validate(body, schema)
+
+
+async def read_body(request: web.Request, most_members: int = MOST_MEMBERS) -> object:
+    """Read and parse a JSON body.
+
+    Raises:
+        MediaTypeError: The content type is not JSON.
+        MalformedError: The body is not JSON, has a duplicate member, or exceeds a limit.
+    """
     if request.content_type != "application/json":
         raise MediaTypeError("The body must be JSON, with Content-Type: application/json.")
     if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip", "deflate"}:
         raise MediaTypeError("The body's Content-Encoding must be gzip or deflate, if any.")
     try:
-        body = read_json(await request.read())
+        return read_json(await request.read(), most_members)
     except (web.RequestPayloadError, ConnectionError) as error:
         raise MalformedError("The body could not be read.") from error
     except NotJsonError as error:
         raise MalformedError(str(error)) from None
-    if fetch_tokens is not None:
-        await fetch_tokens(body)
+
+
+def validate(body: object, schema: Request[T]) -> T:
+    """Load a parsed body by its schema.
+
+    Raises:
+        InvalidError: A value or a name does not match the schema.
+    """
     try:
         return schema.read(body)
     except ValidationError as error:

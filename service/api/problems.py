@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
+from typing import Self
 from urllib.parse import quote
 
 import orjson
@@ -79,6 +80,12 @@ class ProblemError(Exception):
         problem = cls(detail)
         problem.status = status
         return problem
+
+    def within(self, path: FieldPath) -> Self:
+        """Prefix the paths of the errors: the request is a part of a larger one. Returns the problem."""
+        if self.errors is not None:
+            self.errors = [FieldError((*path, *error.path), error.detail) for error in self.errors]
+        return self
 
 
 class MalformedError(ProblemError):
@@ -189,8 +196,8 @@ def _escape(step: str) -> str:
     return quote(cut, safe="~!$&'()*+,;=:@", errors="replace")
 
 
-def respond(problem: ProblemError) -> web.Response:
-    """Return the response for a problem."""
+def problem_json(problem: ProblemError) -> dict[str, object]:
+    """Return a problem's members (RFC 9457)."""
     status = HTTPStatus(problem.status)
     body: dict[str, object] = {
         "type": "about:blank",
@@ -204,6 +211,12 @@ def respond(problem: ProblemError) -> web.Response:
             {"detail": error.detail[:_LONGEST_DETAIL], "pointer": _pointer(error.path)}
             for error in problem.errors
         ]
+    return body
+
+
+def respond(problem: ProblemError) -> web.Response:
+    """Return the response for a problem."""
+    status = HTTPStatus(problem.status)
     headers = {}
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(_RETRY_AFTER_S)
@@ -214,7 +227,10 @@ def respond(problem: ProblemError) -> web.Response:
     if status is HTTPStatus.UPGRADE_REQUIRED:
         headers["Upgrade"] = "websocket"
     return web.Response(
-        status=status.value, body=orjson.dumps(body), content_type=CONTENT_TYPE, headers=headers
+        status=status.value,
+        body=orjson.dumps(problem_json(problem)),
+        content_type=CONTENT_TYPE,
+        headers=headers,
     )
 
 

@@ -26,6 +26,7 @@ from service.store.orders import Position
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 500
+LARGEST_BATCH = 100
 
 
 def _slippage(load_default: object = missing) -> StrictInteger:
@@ -77,11 +78,6 @@ def _is_label(text: str) -> None:
 def _is_timeout(value: int) -> None:
     if value != 0 and not 1_000 <= value <= 86_400_000:
         raise ValidationError("Must be 0, or from 1000 to 86400000.")
-
-
-def _is_reason(text: str) -> None:
-    if not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{1,200}", text):
-        raise ValidationError("Must be 1 to 200 characters, none of them a control character.")
 
 
 def _label(description: str) -> fields.String:
@@ -191,6 +187,22 @@ class NewOrderSchema(SwapRequest[SentOrder]):
             raise ValidationError(errors)
 
 
+class Batch(TypedDict):
+    """Orders as sent; each is validated on its own."""
+
+    orders: list[object]
+
+
+class BatchSchema(Request[Batch]):
+    """The body of POST /api/orders/batch."""
+
+    orders = fields.List(
+        fields.Raw(allow_none=True, metadata={"type": "object", "description": "As for executeOrder."}),
+        required=True,
+        validate=validate.Length(1, LARGEST_BATCH),
+    )
+
+
 class SentTerms(TypedDict, total=False):
     """What ``AMENDMENT`` loads: as in ``SentOrder``; omitted terms are absent."""
 
@@ -296,22 +308,6 @@ class CancelAfterSchema(Request[CancelAfter]):
     )
 
 
-class HaltRequest(TypedDict):
-    """Why trading is halted, for everyone who is refused."""
-
-    reason: str
-
-
-class HaltSchema(Request[HaltRequest]):
-    """The body of POST /api/admin/halt."""
-
-    reason = fields.String(
-        required=True,
-        validate=_is_reason,
-        metadata={"description": "Shown to clients.", "minLength": 1, "maxLength": 200},
-    )
-
-
 class StreamQuery(TypedDict):
     """The sequence after which the stream resumes; 0: from the beginning."""
 
@@ -336,5 +332,5 @@ LIST_QUERY = ListQuerySchema()
 STREAM_QUERY = StreamQuerySchema()
 AMENDMENT = AmendmentSchema()
 CANCEL = CancelSchema()
+BATCH = BatchSchema()
 CANCEL_AFTER = CancelAfterSchema()
-HALT = HaltSchema()

@@ -3,7 +3,6 @@
 from marshmallow import Schema, fields, validate
 
 from service.api.fields import AMOUNT, Cursor, ResponseSchema, Stored
-from service.domain.api_key import Scope
 from service.domain.failures import FailureCode
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType, TimeInForce
@@ -265,36 +264,10 @@ class StatusUpdateSchema(ResponseSchema):
     order = fields.Nested(OrderSchema, required=True)
 
 
-class KeySchema(ResponseSchema):
-    """The caller's API key; of an anonymous caller only the account and the scope."""
-
-    key_id = fields.String(required=True, allow_none=True)
-    name = fields.String(required=True, allow_none=True)
-    account = fields.String(required=True)
-    scope = fields.String(required=True, validate=validate.OneOf(list(Scope)))
-    created_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
-    expires_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
-
-
-class TicketSchema(ResponseSchema):
-    """A ticket, with which a browser opens one WebSocket."""
-
-    ticket = fields.String(required=True)
-    valid_seconds = fields.Integer(required=True)
-
-
 class CancelTimerSchema(ResponseSchema):
     """When all open orders of the account are cancelled; null: never."""
 
     cancels_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
-
-
-class HaltStateSchema(ResponseSchema):
-    """Whether trading is halted, why, and since when."""
-
-    halted = fields.Boolean(required=True)
-    reason = fields.String(required=True, allow_none=True)
-    halted_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
 
 
 class ProblemErrorSchema(Schema):
@@ -321,16 +294,27 @@ class ProblemSchema(Schema):
     )
 
 
+class OrderResultSchema(ResponseSchema):
+    """The result of one order of a batch: the order, or the problem."""
+
+    status = fields.Integer(required=True, metadata={"description": "As if the order had been sent alone."})
+    order = fields.Nested(OrderSchema, required=True, allow_none=True)
+    problem = fields.Nested(ProblemSchema, required=True, allow_none=True)
+
+
+class BatchResultSchema(ResponseSchema):
+    """The results of a batch, in the order of its orders."""
+
+    results = fields.List(fields.Nested(OrderResultSchema), required=True)
+
+
 # Created once, since creating a schema costs more than using it.
 ORDER = OrderSchema()
 ORDER_LIST = OrderListSchema()
 CANCELLED_ORDER = CancelledOrderSchema()
 CANCELLED = CancelledSchema()
 STATUS_UPDATE = StatusUpdateSchema()
-KEY = KeySchema()
-TICKET = TicketSchema()
 CANCEL_TIMER = CancelTimerSchema()
-HALT_STATE = HaltStateSchema()
 QUOTE = QuoteSchema()
 TOKEN = TokenSchema()
 POOL = PoolSchema()

@@ -7,6 +7,7 @@ from enum import Enum, auto
 from marshmallow import Schema
 
 from service.api.admin import AdminRoutes
+from service.api.batch import BatchRoutes
 from service.api.document import DocumentRoute
 from service.api.health import HealthRoute
 from service.api.keys import KeyRoutes
@@ -32,6 +33,7 @@ class RouteGroups:
     """The objects whose methods are the handlers."""
 
     orders: OrderRoutes
+    batch: BatchRoutes
     changes: ChangeRoutes
     stream: StreamRoutes
     market: MarketRoutes

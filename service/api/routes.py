@@ -9,6 +9,7 @@ from aiohttp import web
 
 from service.api import problems
 from service.api.access import Access
+from service.api.admin_schemas import HaltSchema, HaltStateSchema, KeySchema, TicketSchema
 from service.api.idempotency import Idempotency
 from service.api.market_requests import NewPoolSchema, PoolQuerySchema, QuoteQuerySchema
 from service.api.origins import Origins
@@ -17,25 +18,23 @@ from service.api.queues import at_most
 from service.api.request_limits import add_headers
 from service.api.requests import (
     AmendmentSchema,
+    BatchSchema,
     CancelAfterSchema,
     CancelSchema,
-    HaltSchema,
     ListQuerySchema,
     NewOrderSchema,
     StreamQuerySchema,
 )
 from service.api.responses import (
+    BatchResultSchema,
     CancelledOrderSchema,
     CancelledSchema,
     CancelTimerSchema,
-    HaltStateSchema,
-    KeySchema,
     OrderListSchema,
     OrderSchema,
     PoolListSchema,
     PoolSchema,
     QuoteSchema,
-    TicketSchema,
     TokenListSchema,
 )
 from service.api.route import ApiResponse, ApiRoute, Idempotent, RouteGroups
@@ -60,6 +59,19 @@ ROUTES: tuple[ApiRoute, ...] = (
             ApiResponse(200, "The clientOrderId names this order; the request is the same.", OrderSchema),
         ),
         problems=(409, 503),
+    ),
+    ApiRoute(
+        "POST",
+        "/api/orders/batch",
+        Scope.TRADE,
+        lambda groups: groups.batch.execute,
+        "executeOrders",
+        "Place up to 100 orders, each with its own result",
+        at_most=2,
+        body=BatchSchema,
+        idempotency=Idempotent.BY_RESPONSE,
+        responses=(ApiResponse(200, "A result for each order, in their order.", BatchResultSchema),),
+        problems=(503,),
     ),
     ApiRoute(
         "GET",

@@ -18,8 +18,12 @@ class NotJsonError(ValueError):
     """The text is not JSON, or has a duplicate member; the message says why, for the client."""
 
 
-def read_json(text: bytes) -> object:
+def read_json(text: bytes, most_members: int = MOST_MEMBERS) -> object:
     """Parse JSON (RFC 8259) without duplicate members (RFC 7493).
+
+    Args:
+        text: The text.
+        most_members: The maximum number of members.
 
     Raises:
         NotJsonError: It is not; also for invalid UTF-8, NaN, lone surrogates, and exceeded limits.
@@ -31,12 +35,12 @@ def read_json(text: bytes) -> object:
     # Of duplicate members orjson silently keeps the last. Each member has a colon, so if there are as many
     # colons as members, none is missing. This saves most bodies the second parsing, which takes several times
     # as long.
-    if text.count(b":") != _members(value):
+    if text.count(b":") != _members(value, most_members):
         _PAIRS.decode(text.decode())
     return value
 
 
-def _members(value: object) -> int:
+def _members(value: object, most: int) -> int:
     """Return the total number of members of all objects in a value."""
     count = 0
     level = [value] if type(value) is dict or type(value) is list else []
@@ -49,8 +53,8 @@ def _members(value: object) -> int:
             else:
                 children = node
             inner += [each for each in children if type(each) is dict or type(each) is list]
-        if count + len(inner) > MOST_MEMBERS:
-            raise NotJsonError(f"The body has more than {MOST_MEMBERS} members.")
+        if count + len(inner) > most:
+            raise NotJsonError(f"The body has more than {most} members.")
         if not inner:
             return count
         level = inner

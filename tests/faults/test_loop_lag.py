@@ -28,6 +28,17 @@ ROUNDS = 6
 BODY = 64 * 1024 - 64
 NOBODY = "0190a8f5-0000-7000-8000-000000000000"
 
+LARGE_ORDER = {
+    "tokenIn": "SOL",
+    "tokenOut": "USDC",
+    "amountIn": "0." + "1".ljust(60, "0"),
+    "orderType": "limit",
+    "limitPrice": "1000000." + "0" * 50,
+    "timeInForce": "GTD",
+    "expiresAt": "2100-01-01T00:00:00.000000000+00:00",
+    "label": "x" * 64,
+    "slippageBps": 10_000,
+}
 ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1", "orderType": "market"}
 POOL = {"program": "raydium_cpmm", "tokenA": "SOL", "tokenB": "GEM", "amountA": "1", "amountB": "1"}
 
@@ -118,6 +129,12 @@ def with_order(method: str, body: bytes | None = None, path: str = "") -> Case:
 
 CASES: dict[tuple[str, str], list[Case]] = {
     ("POST", "/api/orders/execute"): send("POST", "/api/orders/execute", ORDER),
+    ("POST", "/api/orders/batch"): [
+        *send("POST", "/api/orders/batch", {"orders": [ORDER] * 100}),
+        lambda rig: rig.request(
+            "POST", "/api/orders/batch", json.dumps({"orders": [LARGE_ORDER] * 100}).encode()
+        ),
+    ],
     ("GET", "/api/orders"): [
         *get("/api/orders"),
         *get("/api/orders?limit=500&status=open")[:1],

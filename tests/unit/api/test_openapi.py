@@ -11,6 +11,7 @@ from openapi_spec_validator import validate
 
 from service.api.access import Access
 from service.api.admin import AdminRoutes
+from service.api.batch import BatchRoutes
 from service.api.document import DocumentRoute
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
@@ -141,16 +142,8 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
     unused: Any = None
     app = application(
         RouteGroups(
-            OrderRoutes(
-                journal=unused,
-                orders=unused,
-                pages=unused,
-                clock=unused,
-                fetch_tokens=unused,
-                queue=unused,
-                idempotency=unused,
-                insert_timeout_s=1,
-            ),
+            OrderRoutes(unused, unused, unused, unused),
+            BatchRoutes(unused),
             ChangeRoutes(unused, unused, unused, unused, 200, unused),
             StreamRoutes(unused, unused, unused),
             MarketRoutes(unused, unused, unused, unused, unused),

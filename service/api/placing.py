@@ -1,0 +1,183 @@
+"""Places orders: from a request's JSON to a durable order, or to the response if it repeats one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+
+from service.api.idempotency import check_same_request
+from service.api.messages import FetchTokens, validate
+from service.api.problems import ConflictError, InvalidError, ServiceUnavailableError
+from service.api.requests import NEW_ORDER, SentOrder
+from service.api.responses import ORDER
+from service.api.terms import read_terms, values
+from service.api.views import OrderAt
+from service.clock import Clock
+from service.domain.idempotency import IdempotencyKey
+from service.domain.order import NewOrder, Order, first_terms, submission_time_s
+from service.domain.timestamps import format_timestamp
+from service.domain.tokens import TOKENS
+from service.execution.order_queue import OrderQueue
+from service.postgres.batch import QueueFullError
+from service.postgres.database import UnavailableError
+from service.store.halt import HaltedError
+from service.store.idempotency import IdempotencyKeys
+from service.store.journal import Journal, RepeatedOrderError
+from service.store.orders import Orders
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The response to an order: its status, the order, and whether it is a replay of an earlier response."""
+
+    status: HTTPStatus
+    order: Mapping[str, object]
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Placer:
+    """Places orders.
+
+    ``fetch_tokens`` fetches unknown tokens that a request names, ``queue`` wakes workers for new orders;
+    ``insert_timeout_s`` is how long a client waits for PostgreSQL; ``market_order_age_s`` is the maximum age
+    at which a market order is submitted, 0: no limit.
+    """
+
+    journal: Journal
+    orders: Orders
+    clock: Clock
+    fetch_tokens: FetchTokens
+    queue: OrderQueue
+    idempotency: IdempotencyKeys
+    insert_timeout_s: float
+    market_order_age_s: int = 0
+
+    async def place(self, account: str, body: object, key: IdempotencyKey | None = None) -> Placed:
+        """Place an order; it is durable when this returns.
+
+        Raises:
+            ProblemError: It was not placed; if the problem has an ``orderId``, that is unknown.
+        """
+        prepared = await self.prepare(account, body, key)
+        return await self.store(prepared) if isinstance(prepared, NewOrder) else prepared
+
+    async def prepare(
+        self, account: str, body: object, key: IdempotencyKey | None = None
+    ) -> NewOrder | Placed:
+        """Return a request's order, or the response if it repeats one whose terms are not valid any more.
+
+        Raises:
+            ProblemError: The request is not valid.
+        """
+        await self.fetch_tokens(body)
+        try:
+            sent = validate(body, NEW_ORDER)
+        except InvalidError:
+            # A token may have been removed since the order was placed.
+            if (replay := await self._replay(account, key)) is not None:
+                return replay
+            raise
+        try:
+            order = self._new_order(account, sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
+        except InvalidError as refusal:
+            replay = await self._replay(account, key)
+            return replay or await self._reject_unless_repeated(account, sent, refusal)
+        return replace(order, idempotency=key)
+
+    async def store(self, order: NewOrder) -> Placed:
+        """Store an order, unless it repeats one, and have it executed.
+
+        Raises:
+            ProblemError: It was not stored; if the problem has an ``orderId``, that is unknown.
+        """
+        account, key = order.account, order.idempotency
+        try:
+            created_at = await self.journal.insert(order, self.insert_timeout_s)
+        except RepeatedOrderError:
+            return await self._replay(account, key) or await self._answer_repeated(order)
+        except HaltedError as halt:
+            return await self._replay(account, key) or await self._refuse_while_halted(order, halt)
+        except QueueFullError:
+            raise ServiceUnavailableError("Too many orders are waiting to be stored; try again.") from None
+        except UnavailableError as error:
+            if not error.unknown:
+                raise
+            raise ServiceUnavailableError(
+                "It is unknown whether the order was stored: look it up by its id.", orderId=order.id
+            ) from error
+        if not order.rests:
+            await self.queue.enqueue([order.id])
+        return Placed(HTTPStatus.CREATED, ORDER.dump(OrderAt(Order.accepted(order, created_at))))
+
+    async def _replay(self, account: str, key: IdempotencyKey | None) -> Placed | None:
+        """Return the response that was sent under an idempotency key; None if there was none.
+
+        Raises:
+            InvalidError: The key was used for another request.
+        """
+        stored = None if key is None else await self.idempotency.find(account, key.key)
+        if key is None or stored is None:
+            return None
+        check_same_request(key, stored)
+        order = None if stored.order_id is None else await self.orders.get(stored.order_id)
+        if order is None:
+            # The client order id was taken: the response follows from that, each time.
+            return None
+        return Placed(HTTPStatus.CREATED, ORDER.dump(OrderAt(order, 1)), replayed=True)
+
+    def _new_order(self, account: str, sent: SentOrder, now: datetime | None) -> NewOrder:
+        """Build the order from a request, with its terms in stored form; see ``read_terms``."""
+        bought = TOKENS.get(sent["token_out"])
+        order = NewOrder(
+            id=self.clock.new_order_id(),
+            account=account,
+            client_order_id=sent["client_order_id"],
+            label=sent["label"],
+            order_type=sent["order_type"],
+            token_in=sent["token_in"],
+            token_out=sent["token_out"],
+            swap_mode=sent["swap_mode"],
+            amount=sent["amount"],
+            amount_text=sent["amount_text"],
+            terms=read_terms(sent, now),
+            decimals_in=TOKENS[sent["token_in"]].decimals,
+            decimals_out=None if bought is None else bought.decimals,
+        )
+        within_s = submission_time_s(order, self.market_order_age_s)
+        if now is None or within_s is None:
+            return order
+        # Counted from here: if PostgreSQL is unavailable, the order may be stored much later.
+        return replace(order, submit_by=format_timestamp(now + timedelta(seconds=within_s)))
+
+    async def _refuse_while_halted(self, order: NewOrder, halt: HaltedError) -> Placed:
+        """Refuse an order while trading is halted, unless it repeats one that was placed before."""
+        if await self._find_repeated(order) is not None:
+            return await self._answer_repeated(order)
+        raise ServiceUnavailableError(f"Trading is halted: {halt}")
+
+    async def _reject_unless_repeated(self, account: str, sent: SentOrder, refusal: InvalidError) -> Placed:
+        """Reject an invalid order, unless it repeats one that was placed while its terms were still valid."""
+        if sent["client_order_id"] is None:
+            raise refusal
+        try:
+            order = self._new_order(account, sent, None)
+        except InvalidError:
+            raise refusal from None
+        if await self._find_repeated(order) is None:
+            raise refusal
+        return await self._answer_repeated(order)
+
+    async def _answer_repeated(self, order: NewOrder) -> Placed:
+        """Answer a repeated client order id: with the stored order, if the request is the same."""
+        stored = await self._find_repeated(order)
+        same = stored is not None and stored.is_same_swap(order)
+        if stored is None or not same or values(first_terms(stored)) != values(order.terms):
+            raise ConflictError("This clientOrderId names another order.")
+        return Placed(HTTPStatus.OK, ORDER.dump(OrderAt(stored)))
+
+    async def _find_repeated(self, order: NewOrder) -> Order | None:
+        """Return the order that has the same client order id."""
+        if order.client_order_id is None:
+            return None
+        return await self.orders.find_by_client_id(order.account, order.client_order_id)
