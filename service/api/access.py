@@ -90,11 +90,11 @@ class Access:
         return self._cache.is_empty
 
     async def _authenticate(self, request: web.Request, *, tickets: bool) -> Caller:
-        await self._cache.refresh()
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         # An empty token is none: a tool whose variable for it is not set sends one.
         if scheme.lower() == "bearer" and token.strip():
-            return _caller_of(self._cache.authenticate(token.strip()))
+            return _caller_of(await self._cache.authenticate(token.strip()))
+        await self._cache.refresh()
         if tickets and (ticket := _ticket_of(request)) is not None:
             return await self._redeem(ticket)
         if self._cache.is_empty:

@@ -16,6 +16,7 @@ from service.postgres.database import Database
 from service.postgres.queries import query
 
 _FRESH_S = 1.0
+_PAUSE_S = 0.05
 _COMMIT_MARGIN_S = 60.0
 """A change is dated when its statement begins and visible when it ends: later reads look this far back."""
 
@@ -147,14 +148,7 @@ class KeyCache:
         Raises:
             UnavailableError: PostgreSQL is unavailable.
         """
-        if self._read_at is not None and self._clock.monotonic() - self._read_at < _FRESH_S:
-            return
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read(), name="read API keys")
-        reading = self._reading
-        # Not awaited itself: a client that disconnects must not cancel it for the others.
-        await asyncio.wait([reading])
-        reading.result()
+        await self._read_since(self._clock.monotonic() - _FRESH_S)
 
     async def stop(self) -> None:
         """Stop reading."""
@@ -166,26 +160,48 @@ class KeyCache:
         """Whether no key was ever created."""
         return not self._by_id
 
-    def authenticate(self, token: str) -> ApiKey | None:
-        """Return the key of a token, if it is valid. Call ``refresh`` first."""
+    async def authenticate(self, token: str) -> ApiKey | None:
+        """Return the key of a token, if it is valid.
+
+        A token that is not accepted is compared once more with what is stored now: its key may just have been
+        created or rotated. So it takes as long whether or not there is a key of its id.
+
+        Raises:
+            UnavailableError: PostgreSQL is unavailable.
+        """
+        await self.refresh()
         parsed = parse_token(token)
         if parsed is None:
             return None
-        key_id, secret_hash = parsed
-        key = self._by_id.get(key_id)
-        now = self._clock.database_time()
-        if key is None:
-            # As much work as for a key that exists, so that the time does not tell which ids exist.
-            _UNKNOWN_KEY.accepts(secret_hash, now)
-            return None
-        return key if key.accepts(secret_hash, now) else None
+        if not self._accepts(*parsed):
+            await self._read_since(self._clock.monotonic())
+            if not self._accepts(*parsed):
+                return None
+        return self._by_id[parsed[0]]
 
     def active(self, key_id: str) -> ApiKey | None:
         """Return a key by its id, if it is active."""
         key = self._by_id.get(key_id)
         return key if key is not None and key.is_active(self._clock.database_time()) else None
 
+    def _accepts(self, key_id: str, secret_hash: bytes) -> bool:
+        # As much work for an id that does not exist.
+        return self._by_id.get(key_id, _UNKNOWN_KEY).accepts(secret_hash, self._clock.database_time())
+
+    async def _read_since(self, since: float) -> None:
+        """Return when the keys have been read by a read that began after a monotonic time."""
+        while self._read_at is None or self._read_at <= since:
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read(), name="read API keys")
+            reading = self._reading
+            # Not awaited itself: a client that disconnects must not cancel it for the others.
+            await asyncio.wait([reading])
+            reading.result()
+
     async def _read(self) -> None:
+        if self._read_at is not None:
+            # However many clients guess, reads are not more frequent.
+            await self._clock.sleep(self._read_at + _PAUSE_S - self._clock.monotonic())
         began = self._clock.monotonic()
         since = None if self._database_time is None else self._database_time - _COMMIT_MARGIN_S
         self._database_time, changed = await self._keys.get_changed(since)
@@ -194,7 +210,7 @@ class KeyCache:
 
 
 # Stands in for a key that does not exist.
-_UNKNOWN_KEY = ApiKey("", "", "", Scope.READ, hash_secret(""), created_at=0)
+_UNKNOWN_KEY = ApiKey("", "", "", Scope.READ, hash_secret(""), created_at=0, revoked_at=0)
 
 
 def _key_of(row: _KeyRow) -> ApiKey:

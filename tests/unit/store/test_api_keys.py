@@ -48,19 +48,26 @@ def stored(clock: ManualClock) -> StoredKeys:
     return StoredKeys(clock)
 
 
+async def refused(cache: KeyCache, clock: ManualClock, token: str) -> bool:
+    """Return whether a token is refused; before that, the keys are read once more."""
+    waiting = asyncio.create_task(cache.authenticate(token))
+    await clock.advance(0.05)
+    return await waiting is None
+
+
 async def test_the_keys_are_read_again_after_a_second(clock: ManualClock, stored: StoredKeys) -> None:
     cache = KeyCache(stored, clock)
     for _ in range(3):
         await cache.refresh()
     assert stored.since == [None]
-    assert cache.authenticate(TOKEN) == KEY
+    assert await cache.authenticate(TOKEN) == KEY
     stored.changed = [replace(KEY, revoked_at=START_S)]
     await clock.advance(0.9)
     await cache.refresh()
-    assert cache.authenticate(TOKEN) == KEY
+    assert await cache.authenticate(TOKEN) == KEY
     await clock.advance(0.1)
     await cache.refresh()
-    assert cache.authenticate(TOKEN) is None
+    assert await refused(cache, clock, TOKEN)
     # A change that was dated before the last read and committed after it is not missed.
     assert stored.since[1] is not None
     assert stored.since[1] <= START_S - 10
@@ -90,7 +97,7 @@ async def test_what_cannot_be_read_authenticates_nobody(clock: ManualClock, stor
             await cache.refresh()
     stored.error = None
     await cache.refresh()
-    assert cache.authenticate(TOKEN) == KEY
+    assert await cache.authenticate(TOKEN) == KEY
 
 
 async def test_a_change_during_a_read_is_read_within_a_second(clock: ManualClock, stored: StoredKeys) -> None:
@@ -102,11 +109,11 @@ async def test_a_change_during_a_read_is_read_within_a_second(clock: ManualClock
     await clock.advance(0.7)
     stored.held.set()
     await reading
-    assert cache.authenticate(TOKEN) == KEY
+    assert await cache.authenticate(TOKEN) == KEY
     # The age counts from when the read began.
     await clock.advance(0.3)
     await cache.refresh()
-    assert cache.authenticate(TOKEN) is None
+    assert await refused(cache, clock, TOKEN)
 
 
 async def test_a_key_expires_by_itself(clock: ManualClock, stored: StoredKeys) -> None:
@@ -116,11 +123,44 @@ async def test_a_key_expires_by_itself(clock: ManualClock, stored: StoredKeys) -
     assert cache.active(KEY.id) is not None
     await clock.advance(0.5)
     assert cache.active(KEY.id) is None
-    assert cache.authenticate(TOKEN) is None
+    assert await refused(cache, clock, TOKEN)
+
+
+async def test_a_key_that_was_just_created_or_rotated_is_accepted(
+    clock: ManualClock, stored: StoredKeys
+) -> None:
+    stored.changed = []
+    cache = KeyCache(stored, clock)
+    await cache.refresh()
+    for changed, token in (
+        (KEY, TOKEN),
+        (replace(KEY, secret_hash=hash_secret("8" * 64)), format_token(KEY.id, "8" * 64)),
+    ):
+        stored.changed = [changed]
+        waiting = asyncio.create_task(cache.authenticate(token))
+        await clock.advance(0.05)
+        assert await waiting == changed
+
+
+async def test_however_many_guess_the_reads_are_no_more_frequent(
+    clock: ManualClock, stored: StoredKeys
+) -> None:
+    cache = KeyCache(stored, clock)
+    await cache.refresh()
+    guesses = [
+        asyncio.create_task(cache.authenticate(format_token(key_id, "9" * 64)))
+        for key_id in (KEY.id, "f" * 16)
+        for _ in range(500)
+    ]
+    await clock.advance(0.04)
+    assert len(stored.since) == 1
+    await clock.advance(0.06)
+    assert set(await asyncio.gather(*guesses)) == {None}
+    assert len(stored.since) == 2
 
 
 async def test_unknown_and_malformed_tokens_are_refused(clock: ManualClock, stored: StoredKeys) -> None:
     cache = KeyCache(stored, clock)
     await cache.refresh()
     for token in ("", "oek_x", format_token("f" * 16, SECRET), format_token(KEY.id, "8" * 64)):
-        assert cache.authenticate(token) is None
+        assert await refused(cache, clock, token)
