@@ -1,7 +1,8 @@
 """The kill switch: while trading is halted, no order is accepted, fired, started or submitted.
 
 PostgreSQL enforces it: the statements that insert, fire, claim and submit orders check it themselves, so a
-halt takes effect on every instance with its commit. What has been submitted continues to its end.
+halt takes effect on every instance with its commit, for statements that begin after it; ``halt`` waits for
+those that began before. What has been submitted continues to its end.
 """
 
 import logging
@@ -29,6 +30,7 @@ class HaltedError(Exception):
 
 
 _HALT = query("halt_trading", Halt)
+_WAIT = query("wait_for_running_statements")
 _RESUME = query("resume_trading")
 _GET = query("get_halt", Halt)
 
@@ -70,8 +72,9 @@ class TradingHalt:
             self._on_resume()
 
     async def halt(self, reason: str) -> Halt:
-        """Halt trading, or replace the reason."""
+        """Halt trading, or replace the reason; when this returns, no statement trades any more."""
         [halt] = await self._database.run(_HALT, {"reason": reason})
+        await self._database.run(_WAIT)
         self.observe(halt.reason, self._clock.monotonic())
         return halt
 

@@ -68,6 +68,22 @@ async def test_no_order_is_accepted_on_any_instance(start: Start, servers: TestS
     assert (await health(clients[0]))["halted"] is None
 
 
+async def test_a_halt_waits_for_the_statements_that_began_before_it(
+    start: Start, servers: TestServers
+) -> None:
+    client = await start()
+    with servers.connect() as link, link.cursor() as cursor:
+        # A statement that submits an order reads the table in the same way.
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT 1 FROM trading_halt")
+        halting = asyncio.create_task(halt(client))
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'trading_halt'::regclass"
+        await until(lambda: rows(servers, waiting) == [(1,)])
+        assert not halting.done()
+        cursor.execute("COMMIT")
+        assert (await halting)["halted"] is True
+
+
 async def test_a_second_halt_replaces_the_reason(start: Start) -> None:
     client = await start()
     first = await halt(client)
