@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 _START_PATIENCE_S = 30
 _NO_KEY = (
-    "HOST is {}, which other machines can reach, and there is no API key: create one with"
+    "with {}, other machines can reach the service, and there is no API key: create one with"
     " 'python -m service keys create', or let every client trade with ALLOW_ANONYMOUS=1"
 )
 
@@ -62,7 +62,7 @@ class Api:
         )
         groups = RouteGroups(
             OrderRoutes(placer, storage.orders, Pages(storage.orders, Turns(clock)), fetch_tokens),
-            BatchRoutes(placer),
+            BatchRoutes(placer, storage.idempotency),
             ChangeRoutes(
                 orders=storage.orders,
                 endings=storage.endings,
@@ -91,7 +91,7 @@ class Api:
             DocumentRoute(lambda: openapi_document(ROUTES, settings.root_path)),
             AdminRoutes(storage.halt),
         )
-        origins = Origins((settings.host, *settings.allowed_hosts), settings.cors_origins)
+        origins = Origins((settings.host.lower(), *settings.allowed_hosts), settings.cors_origins)
         proxies = TrustedProxies(settings.trusted_proxies)
         self.web = application(groups, Guards(proxies, origins, access, Idempotency(storage.idempotency)))
 
@@ -104,7 +104,8 @@ class Service:
 
     def __init__(self, settings: Settings, servers: Servers, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
-        self._host, self._allow_anonymous = settings.host, settings.allow_anonymous
+        self._open_by = _open_by(settings)
+        self._allow_anonymous = settings.allow_anonymous
         self._alone = servers.alone
         self._grace_s: float = settings.shutdown_grace_s
         self.storage = Storage(settings, servers, self._clock)
@@ -195,14 +196,24 @@ class Service:
     async def _check_access(self) -> None:
         """Do not start where everybody could trade: reachable from elsewhere, without any key."""
         await self.storage.key_cache.refresh()
-        if not self.storage.key_cache.is_empty or is_loopback(self._host):
+        if not self.storage.key_cache.is_empty or self._open_by is None:
             return
         if not self._allow_anonymous:
-            raise InvalidSettingError(_NO_KEY.format(self._host))
-        log.warning(
-            "ALLOW_ANONYMOUS=1 and there is no API key: everyone who reaches %s may trade", self._host
-        )
+            raise InvalidSettingError(_NO_KEY.format(self._open_by))
+        log.warning("ALLOW_ANONYMOUS=1 and there is no API key: with %s, everyone may trade", self._open_by)
 
     async def _start_link(self) -> None:
         self.storage.link.start()
         await self.storage.link.wait_until_checked()
+
+
+def _open_by(settings: Settings) -> str | None:
+    """Return the setting by which other machines reach the service, with its value; None: they do not."""
+    if not is_loopback(settings.host.lower()):
+        return f"HOST={settings.host}"
+    if settings.trusted_proxies:
+        return "TRUSTED_PROXIES"
+    if settings.root_path:
+        return f"ROOT_PATH={settings.root_path}"
+    foreign = [host for host in settings.allowed_hosts if not is_loopback(host.removeprefix("."))]
+    return f"ALLOWED_HOSTS={foreign[0]}" if foreign else None

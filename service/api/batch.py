@@ -1,7 +1,9 @@
 """POST /api/orders/batch: up to 100 orders in one request, each with its own response.
 
-The orders are validated one after the other and then stored together, in one group of the journal, so that
-they share a commit. One that is rejected does not affect the others.
+The orders are validated one after the other and then stored together, normally in one group of the journal
+and with one commit. One that is rejected does not affect the others. With an ``Idempotency-Key`` each order
+has a key of its own, made from it, which is stored with the order: however the first request ended, when it
+is sent again the orders that were stored are replayed, and the others are tried again.
 """
 
 import asyncio
@@ -11,11 +13,15 @@ import orjson
 from aiohttp import web
 
 from service.api.access import CALLER
-from service.api.messages import read_body, validate
+from service.api.idempotency import check_same_request, read_key, replayed
+from service.api.messages import json_list_response, read_body, validate
 from service.api.placing import Placed, Placer
-from service.api.problems import ProblemError, problem_json
+from service.api.problems import ProblemError, ServiceUnavailableError, problem_json
 from service.api.requests import BATCH
+from service.domain.idempotency import IdempotencyKey
 from service.domain.order import NewOrder
+from service.postgres.database import UnavailableError
+from service.store.idempotency import IdempotencyKeys
 
 MOST_MEMBERS = 4_000
 """The maximum number of members in the body: 100 sniper orders with all conditions have fewer."""
@@ -31,14 +37,18 @@ class BatchRoutes:
     """The handler of the route that places many orders."""
 
     placer: Placer
+    keys: IdempotencyKeys
 
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/batch: place orders; each result is what the order alone would be answered."""
         account = request[CALLER].account
+        key = await read_key(request)
         bodies = validate(await read_body(request, MOST_MEMBERS), BATCH)["orders"]
+        repeated = key is not None and await self._is_repeated(account, key)
         prepared: list[_Result] = []
         for number, body in enumerate(bodies):
-            prepared.append(await self._prepare(account, body, number))
+            order_key = None if key is None else key.of_part(number)
+            prepared.append(await self._prepare(account, body, order_key, number))
             if number % _TOGETHER == _TOGETHER - 1:
                 await asyncio.sleep(0)
         # The tasks begin in the same iteration of the event loop, and so the inserts are in the same group.
@@ -48,13 +58,25 @@ class BatchRoutes:
             texts.append(_encode(result))
             if number % _TOGETHER == _TOGETHER - 1:
                 await asyncio.sleep(0)
-        # In one piece, so that it can be replayed.
-        body = b'{"results":[' + b",".join(texts) + b"]}"
-        return web.Response(body=body, content_type="application/json")
+        response = json_list_response("results", texts)
+        return replayed(response) if repeated else response
 
-    async def _prepare(self, account: str, body: object, number: int) -> _Result:
+    async def _is_repeated(self, account: str, key: IdempotencyKey) -> bool:
+        """Return whether the key was used before, for this batch.
+
+        Raises:
+            InvalidError: It was used for another request.
+        """
+        if await self.keys.reserve(account, key) is not None:
+            return False
+        stored = await self.keys.find(account, key.key)
+        if stored is not None:
+            check_same_request(key, stored)
+        return True
+
+    async def _prepare(self, account: str, body: object, key: IdempotencyKey | None, number: int) -> _Result:
         try:
-            return await self.placer.prepare(account, body)
+            return await self.placer.prepare(account, body, key)
         except ProblemError as problem:
             return problem.within(("orders", number))
 
@@ -65,6 +87,9 @@ class BatchRoutes:
             return await self.placer.store(prepared)
         except ProblemError as problem:
             return problem.within(("orders", number))
+        except UnavailableError:
+            # The others' results are known: this one must not hide them.
+            return ServiceUnavailableError("The database is unavailable; try again.")
 
 
 def _encode(result: Placed | ProblemError) -> bytes:

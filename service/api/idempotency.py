@@ -3,7 +3,6 @@
 A request that changed nothing (an error) is forgotten, and may be sent again under the same key.
 """
 
-import logging
 from http import HTTPStatus
 
 from aiohttp import web
@@ -12,10 +11,7 @@ from service.api.access import CALLER
 from service.api.problems import ConflictError, InvalidError, MalformedError
 from service.api.queues import Handler
 from service.domain.idempotency import IdempotencyKey, hash_request, parse_key
-from service.postgres.database import UnavailableError
 from service.store.idempotency import IdempotencyKeys, StoredKey
-
-log = logging.getLogger(__name__)
 
 HEADER = "Idempotency-Key"
 _REPLAYED = "Idempotent-Replayed"
@@ -88,22 +84,15 @@ class Idempotency:
         try:
             response = await handler(request)
         except BaseException:
-            await self._release(account, key, owner)
+            await self._keys.release(account, key, owner)
             raise
         if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             raise TypeError(f"{request.path}: only a response with its whole body can be replayed")
         if response.status < HTTPStatus.BAD_REQUEST:
             await self._keys.store(account, key, owner, response.status, response.body)
         else:
-            await self._release(account, key, owner)
-        return response
-
-    async def _release(self, account: str, key: str, owner: str) -> None:
-        try:
             await self._keys.release(account, key, owner)
-        except UnavailableError as error:
-            # It stays reserved until this process ends.
-            log.warning("an idempotency key stays reserved (%s)", error, extra={"fault": "idempotency"})
+        return response
 
     async def _replay(self, account: str, key: IdempotencyKey) -> web.StreamResponse:
         stored = await self._keys.find(account, key.key)

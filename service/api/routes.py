@@ -15,7 +15,6 @@ from service.api.market_requests import NewPoolSchema, PoolQuerySchema, QuoteQue
 from service.api.origins import Origins
 from service.api.proxies import TrustedProxies
 from service.api.queues import at_most
-from service.api.request_limits import add_headers
 from service.api.requests import (
     AmendmentSchema,
     BatchSchema,
@@ -69,7 +68,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "Place up to 100 orders, each with its own result",
         at_most=2,
         body=BatchSchema,
-        idempotency=Idempotent.BY_RESPONSE,
+        idempotency=Idempotent.BY_HANDLER,
         responses=(ApiResponse(200, "A result for each order, in their order.", BatchResultSchema),),
         problems=(503,),
     ),
@@ -142,7 +141,6 @@ ROUTES: tuple[ApiRoute, ...] = (
         "cancelOrdersAfter",
         "Cancel all open orders of the account after a time, unless it is set again",
         body=CancelAfterSchema,
-        idempotency=Idempotent.BY_RESPONSE,
         responses=(ApiResponse(200, "When they are cancelled.", CancelTimerSchema),),
         problems=(503,),
     ),
@@ -259,7 +257,6 @@ ROUTES: tuple[ApiRoute, ...] = (
         "haltTrading",
         "Halt trading: no order is accepted, fired, started or submitted, on any instance",
         body=HaltSchema,
-        idempotency=Idempotent.BY_RESPONSE,
         responses=(ApiResponse(200, "Trading is halted.", HaltStateSchema),),
         problems=(503,),
     ),
@@ -270,7 +267,6 @@ ROUTES: tuple[ApiRoute, ...] = (
         lambda groups: groups.admin.resume,
         "resumeTrading",
         "Resume trading",
-        idempotency=Idempotent.BY_RESPONSE,
         responses=(ApiResponse(200, "Trading is resumed.", HaltStateSchema),),
         problems=(503,),
     ),
@@ -327,6 +323,5 @@ def application(groups: RouteGroups, guards: Guards) -> web.Application:
             app.router.add_get(route.path, handler, allow_head=route.allow_head)
         else:
             app.router.add_route(route.method, route.path, handler)
-    app.on_response_prepare.append(add_headers)
     guards.origins.protect(app)
     return app

@@ -17,6 +17,11 @@ class IdempotencyKey:
     key: str
     request_hash: bytes
 
+    def of_part(self, number: int) -> "IdempotencyKey":
+        """Return the key of one part of the request. It has a space, so no client's key can be the same."""
+        digest = hashlib.sha256(self.request_hash + number.to_bytes(8)).digest()
+        return IdempotencyKey(f"{self.key} {number}", digest)
+
 
 def parse_key(header: str) -> str | None:
     """Parse the header ``Idempotency-Key``; None: it is malformed.
@@ -32,7 +37,7 @@ def parse_key(header: str) -> str | None:
 
 def hash_request(method: str, path: str, body: bytes) -> bytes:
     """Return the SHA-256 hash of a request; a JSON body's spaces and order of members do not matter."""
-    # A body that is not JSON is rejected by the handler.
-    with contextlib.suppress(orjson.JSONDecodeError):
+    # A body that is not JSON, or nested too deeply to be written again, is rejected by the handler.
+    with contextlib.suppress(orjson.JSONDecodeError, orjson.JSONEncodeError):
         body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(b"\n".join((method.encode(), path.encode(), body))).digest()

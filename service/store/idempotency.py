@@ -13,14 +13,14 @@ from service.background import Background, cancel
 from service.clock import Clock
 from service.domain.idempotency import IdempotencyKey
 from service.postgres.database import Database, UnavailableError
-from service.postgres.queries import query
+from service.postgres.queries import Query, Row, query
 from service.store.instances import Identity
 
 log = logging.getLogger(__name__)
 
 _DELETE_EVERY_S = 60.0
 _MAX_PER_DELETE = 1_000
-_STORE_AGAIN_S = 1.0
+_REPEAT_EVERY_S = 1.0
 
 
 class _FoundRow(NamedTuple):
@@ -61,7 +61,7 @@ class IdempotencyKeys:
         self._database = database
         self._clock = clock
         self._identity = identity
-        self._storing: set[asyncio.Task[None]] = set()
+        self._repeating: set[asyncio.Task[None]] = set()
         self._deleting = Background("idempotency keys", self._delete_old_forever, clock)
 
     def start(self) -> None:
@@ -69,15 +69,21 @@ class IdempotencyKeys:
         self._deleting.start()
 
     async def stop(self) -> None:
-        """Stop deleting and storing."""
+        """Stop deleting and repeating."""
         await self._deleting.stop()
-        await cancel(self._storing)
+        await cancel(self._repeating)
 
     async def reserve(self, account: str, key: IdempotencyKey) -> str | None:
         """Reserve a key; return the owner of the reservation, or None if the key is used."""
         owner = self._identity.id
         row = {"account": account, "key": key.key, "request_hash": key.request_hash, "owner": owner}
-        return owner if await self._database.run(_RESERVE, row) else None
+        try:
+            return owner if await self._database.run(_RESERVE, row) else None
+        except UnavailableError as error:
+            if error.unknown:
+                # It may be reserved, and nobody handles it.
+                self._repeat(_RELEASE, {"account": account, "key": key.key, "owner": owner})
+            raise
 
     async def find(self, account: str, key: str) -> StoredKey | None:
         """Return what is stored under a key."""
@@ -91,27 +97,34 @@ class IdempotencyKeys:
     async def store(self, account: str, key: str, owner: str, status: int, response: bytes) -> None:
         """Store the response of a request that has been handled; while PostgreSQL is unavailable, later."""
         row = {"account": account, "key": key, "owner": owner, "status": status, "response": response}
-        try:
-            await self._database.run(_STORE, row)
-        except UnavailableError as error:
-            log.warning("a response is stored later (%s)", error, extra={"fault": "idempotency"})
-            task = asyncio.create_task(self._store_later(row), name="store a response")
-            self._storing.add(task)
-            task.add_done_callback(self._storing.discard)
-
-    async def _store_later(self, row: dict[str, object]) -> None:
-        while True:
-            await self._clock.sleep(_STORE_AGAIN_S)
-            try:
-                await self._database.run(_STORE, row)
-            except UnavailableError as error:
-                log.debug("a response could not be stored (%s)", error)
-            else:
-                return
+        await self._run_or_repeat(_STORE, row)
 
     async def release(self, account: str, key: str, owner: str) -> None:
-        """Give a reservation back: the request changed nothing and may be sent again."""
-        await self._database.run(_RELEASE, {"account": account, "key": key, "owner": owner})
+        """Give a reservation back: the request can be sent again. While PostgreSQL is unavailable, later."""
+        await self._run_or_repeat(_RELEASE, {"account": account, "key": key, "owner": owner})
+
+    async def _run_or_repeat(self, statement: Query[Row], row: dict[str, object]) -> None:
+        try:
+            await self._database.run(statement, row)
+        except UnavailableError as error:
+            log.warning("%s: repeated later (%s)", statement.name, error, extra={"fault": "idempotency"})
+            self._repeat(statement, row)
+
+    def _repeat(self, statement: Query[Row], row: dict[str, object]) -> None:
+        """Repeat a statement until PostgreSQL has executed it."""
+        task = asyncio.create_task(self._repeat_until_done(statement, row), name=statement.name)
+        self._repeating.add(task)
+        task.add_done_callback(self._repeating.discard)
+
+    async def _repeat_until_done(self, statement: Query[Row], row: dict[str, object]) -> None:
+        while True:
+            await self._clock.sleep(_REPEAT_EVERY_S)
+            try:
+                await self._database.run(statement, row)
+            except UnavailableError as error:
+                log.debug("%s: PostgreSQL is unavailable (%s)", statement.name, error)
+            else:
+                return
 
     async def delete_old(self) -> int:
         """Delete keys older than a day; return how many."""

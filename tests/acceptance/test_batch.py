@@ -7,6 +7,7 @@ from aiohttp.web import Application
 
 from service.api.responses import BatchResultSchema
 from service.app import Service
+from service.postgres.database import UnavailableError
 from service.postgres.queries import Query, Row
 from tests.support.gem_market import rows
 from tests.support.orders import LIFE, Client, Json, get, order_of, place, statuses, watch
@@ -103,6 +104,50 @@ async def test_a_batch_of_another_form_is_rejected(start: Start, body: object, p
         assert (await answer.json())["errors"][0]["pointer"] == pointer
 
 
+async def test_a_batch_that_is_sent_again_is_completed(
+    make_service: Callable[..., Service],
+    aiohttp_client: Callable[[Application], Awaitable[Client]],
+    servers: TestServers,
+) -> None:
+    service = make_service()
+    client = await aiohttp_client(service.web)
+    headers = {"Idempotency-Key": "batch-1"}
+    orders = [order_of(**RESTING, label=str(number)) for number in range(3)]
+    first = await send(client, *orders, **headers)
+    # As if the process had died before it stored the last one, and its reservation with it.
+    rows(servers, "UPDATE idempotency_keys SET owner = gen_random_uuid() WHERE owner IS NOT NULL")
+    rows(servers, "DELETE FROM open_orders WHERE order_id = %s::uuid", first[2]["order"]["id"])
+    rows(servers, "DELETE FROM orders WHERE label = '2'")
+    rows(servers, "DELETE FROM idempotency_keys WHERE key = 'batch-1 2'")
+    again = await send(client, *orders, **headers)
+    assert [result["status"] for result in again] == [201] * 3
+    assert again[:2] == first[:2]
+    assert again[2]["order"]["id"] != first[2]["order"]["id"]
+    assert rows(servers, "SELECT count(*) FROM orders") == [(3,)]
+    # Another batch under the key is refused as a whole.
+    async with client.post(
+        "/api/orders/batch", json={"orders": [*orders, order_of(**RESTING)]}, headers=headers
+    ) as answer:
+        assert answer.status == 422
+    assert rows(servers, "SELECT count(*) FROM orders") == [(3,)]
+
+
+async def test_one_order_s_failure_does_not_hide_the_others(
+    make_service: Callable[..., Service], aiohttp_client: Callable[[Application], Awaitable[Client]]
+) -> None:
+    service = make_service()
+    client = await aiohttp_client(service.web)
+    await place(client, clientOrderId="mine", **RESTING)
+
+    async def fail(query: Query[Row]) -> None:
+        if query.name == "find_client_order":
+            raise UnavailableError("away", unknown=False)
+
+    meddle(service.storage.database, fail)
+    results = await send(client, order_of(**RESTING), order_of(clientOrderId="mine", **RESTING))
+    assert [result["status"] for result in results] == [201, 503]
+
+
 async def test_a_batch_is_executed_once(start: Start, servers: TestServers) -> None:
     client = await start()
     headers = {"Idempotency-Key": "batch-1"}
@@ -118,6 +163,12 @@ async def test_a_batch_is_executed_once(start: Start, servers: TestServers) -> N
 async def test_a_halt_refuses_each_order(start: Start) -> None:
     client = await start()
     await client.post("/api/admin/halt", json={"reason": "a drill"})
-    results = await send(client, order_of(), order_of(**RESTING), order_of(amountIn="0"))
+    orders = order_of(), order_of(**RESTING), order_of(amountIn="0")
+    headers = {"Idempotency-Key": "batch-1"}
+    results = await send(client, *orders, **headers)
     assert [result["status"] for result in results] == [503, 503, 422]
     assert results[0]["problem"]["detail"] == "Trading is halted: a drill"
+    # What was refused for a while is tried again under the same key.
+    await client.post("/api/admin/resume")
+    results = await send(client, *orders, **headers)
+    assert [result["status"] for result in results] == [201, 201, 422]

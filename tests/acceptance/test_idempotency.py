@@ -7,10 +7,15 @@ import pytest
 from aiohttp.web import Application
 
 from service.app import Service
-from service.postgres.database import UnavailableError
+from service.clock import Clock
+from service.domain.api_key import Scope
+from service.postgres.database import Database, UnavailableError
+from service.postgres.migrations import migrate
 from service.postgres.queries import Query, Row
+from service.store.api_keys import ApiKeys, NewKey
 from tests.support.gem_market import GEM_POOL, forget_listed_tokens, rows
 from tests.support.orders import Client, Json, order_of, watch
+from tests.support.paper import until
 from tests.support.servers import TestServers
 from tests.support.statements import Gate, meddle
 
@@ -103,6 +108,68 @@ async def test_an_order_that_has_expired_meanwhile_is_replayed(start: Start, ser
     assert (await watch(client, first[2]["id"]))[-1]["status"] == "expired"
     assert await send(client, EXECUTE, order) == (201, True, first[2])
     assert (await send(client, EXECUTE, order, "another"))[0] == 422
+
+
+async def test_a_key_is_of_its_account(start: Start, servers: TestServers) -> None:
+    database = Database(servers.database_url, size=1, clock=Clock())
+    await migrate(database)
+    tokens = [
+        (await ApiKeys(database, Clock()).create(NewKey(account, "bot", Scope.ADMIN)))[1]
+        for account in ("desk", "other")
+    ]
+    await database.close()
+    client = await start()
+    for path, body in ((EXECUTE, order_of(**RESTING)), (CANCEL, {"all": True})):
+        seen = []
+        for token in tokens * 2:
+            headers = {"Idempotency-Key": path, "Authorization": f"Bearer {token}"}
+            async with client.post(path, json=body, headers=headers) as answer:
+                seen.append("Idempotent-Replayed" in answer.headers)
+                assert answer.status < 300
+        assert seen == [False, False, True, True]
+    assert rows(servers, "SELECT account FROM orders ORDER BY account") == [("desk",), ("other",)]
+
+
+@pytest.mark.parametrize("path", [EXECUTE, CANCEL, "/api/orders/batch"])
+async def test_a_deeply_nested_body_is_malformed(start: Start, path: str) -> None:
+    client = await start()
+    headers = {"Idempotency-Key": KEY, "Content-Type": "application/json"}
+    for depth in (100, 300, 900, 5_000):
+        async with client.post(path, data=b"[" * depth + b"]" * depth, headers=headers) as answer:
+            assert answer.status == 400
+
+
+@pytest.mark.parametrize("name", ["release_idempotency_key", "reserve_idempotency_key"])
+async def test_no_key_stays_reserved_when_postgresql_is_away_for_a_moment(
+    make_service: Callable[..., Service],
+    aiohttp_client: Callable[[Application], Awaitable[Client]],
+    servers: TestServers,
+    name: str,
+) -> None:
+    service = make_service()
+    client = await aiohttp_client(service.web)
+    failed = False
+
+    async def fail_after(query: Query[Row]) -> None:
+        nonlocal failed
+        if query.name == "request_cancel_matching" and not failed:
+            raise UnavailableError("away", unknown=False)
+        if query.name == name and not failed:
+            failed = True
+            if name == "reserve_idempotency_key":
+                rows(
+                    servers,
+                    "INSERT INTO idempotency_keys (account, key, request_hash, created_at, owner)"
+                    " SELECT 'default', %s, decode('00', 'hex'), now(), id FROM instances",
+                    KEY,
+                )
+            raise UnavailableError("the response was lost", unknown=True)
+
+    meddle(service.storage.database, fail_after)
+    assert (await send(client, CANCEL, {"all": True}))[0] == 503
+    assert failed
+    await until(lambda: rows(servers, "SELECT count(*) FROM idempotency_keys") == [(0,)])
+    assert (await send(client, CANCEL, {"all": True}))[:2] == (200, False)
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "two words", 'in"side', "é"])

@@ -143,7 +143,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
     app = application(
         RouteGroups(
             OrderRoutes(unused, unused, unused, unused),
-            BatchRoutes(unused),
+            BatchRoutes(unused, unused),
             ChangeRoutes(unused, unused, unused, unused, 200, unused),
             StreamRoutes(unused, unused, unused),
             MarketRoutes(unused, unused, unused, unused, unused),
