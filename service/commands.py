@@ -26,7 +26,7 @@ from service.clock import Clock
 from service.parts import Servers
 from service.postgres import queries
 from service.postgres.database import Database, UnavailableError
-from service.postgres.migrations import MigrationError, migrate
+from service.postgres.migrations import MigrationError, migrate, migrate_if_empty
 from service.settings import InvalidSettingError, Settings
 from service.store.api_keys import ApiKeys
 from service.urls import parse_postgres_url
@@ -236,7 +236,7 @@ def _run_on_database(loaded: Settings, run: Callable[[Database, Clock], Coroutin
 
 def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
     async def run(database: Database, clock: Clock) -> None:
-        await migrate(database)
+        await migrate_if_empty(database)
         keys = ApiKeys(database, clock)
         await keys.get_changed(None)  # reads PostgreSQL's time
         await arguments.run_key(keys, clock.database_time(), arguments)

@@ -24,11 +24,13 @@ def is_loopback(host: str) -> bool:
 
 
 def parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a host is; None: it is a name."""
+    """Return the address that a host is, an IPv4 one if it is mapped to IPv6; None: it is a name."""
     try:
-        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address if mapped is None else mapped
 
 
 def parse_host_patterns(text: str) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ async def _show(keys: ApiKeys, now: float, arguments: argparse.Namespace) -> Non
 async def _rotate(keys: ApiKeys, _now: float, arguments: argparse.Namespace) -> None:
     token = await keys.rotate(arguments.id, arguments.overlap)
     if token is None:
-        raise KeyCommandError(f"there is no key {arguments.id}, or it was revoked")
+        raise KeyCommandError(f"there is no key {arguments.id}, or it has expired or was revoked")
     _print_token(arguments.id, token, arguments)
 
 

@@ -43,5 +43,7 @@ def to_stderr(level: str, clock: Clock) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     handler.addFilter(OneLineASecond(clock))
     logging.basicConfig(level=level, handlers=[handler])
+    # It logs the subprotocols that a client offers, one of which may be a ticket.
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
     # taskiq logs every job it starts.
     logging.getLogger("taskiq").setLevel(logging.WARNING)

@@ -27,7 +27,7 @@ SET
     previous_until = now() + %(overlap_s)s * interval '1 second',
     secret_hash = %(secret_hash)s,
     changed_at = now()
-WHERE id = %(id)s AND revoked_at IS NULL
+WHERE id = %(id)s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 RETURNING id;
 
 -- name: revoke_api_key

@@ -13,6 +13,7 @@ WITH wanted AS (
     FROM open_orders AS p
     JOIN orders AS o ON o.id = p.order_id
     WHERE p.order_id > %(after)s::uuid
+        AND (%(account)s::text IS NULL OR p.account = %(account)s)
         AND p.created_at <= coalesce(%(until)s::timestamptz, now())
         AND /* include: matching */
     ORDER BY p.order_id
@@ -109,8 +110,8 @@ RETURNING rfc3339(cancels_at) AS cancels_at;
 DELETE FROM cancel_timers WHERE account = %(account)s;
 
 -- name: find_expired_cancel_timers
--- Return the accounts whose orders are to be cancelled now.
-SELECT account FROM cancel_timers WHERE cancels_at <= now();
+-- Return the accounts whose orders are to be cancelled now, and the time before which these were placed.
+SELECT account, cancels_at::text FROM cancel_timers WHERE cancels_at <= now();
 
 -- name: delete_expired_cancel_timer
 -- Delete a timer whose orders have been cancelled, unless it was renewed meanwhile.

@@ -56,15 +56,15 @@ inserted AS (
     WHERE (idempotency_key IS NULL OR id IN (SELECT order_id FROM keyed))
         AND (client_order_id IS NULL OR id IN (SELECT order_id FROM named))
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, created_at, status = 'open' AS rests, expires_at
+    RETURNING id, account, created_at, status = 'open' AS rests, expires_at
 ),
 opened AS (
     -- The insert's own wake-up is in flight: the sweep sends another only when it is late.
     INSERT INTO open_orders (
-        order_id, created_at, due_at, wake_at, resting, rested_at, rested_version, expires_at
+        order_id, account, created_at, due_at, wake_at, resting, rested_at, rested_version, expires_at
     )
     SELECT
-        i.id, i.created_at,
+        i.id, i.account, i.created_at,
         CASE WHEN i.rests THEN 'infinity' ELSE now() END,
         CASE WHEN i.rests THEN 'infinity' ELSE now() + %(wake_after_ms)s * interval '1 millisecond' END,
         i.rests,
@@ -79,8 +79,9 @@ SELECT id::text, rfc3339(created_at) AS created_at FROM inserted;
 -- name: append_transitions
 -- Append one transition to each order, if it is still at the version that its writer read and belongs to it.
 -- A new transaction is not stored while trading is halted, nor for a process that may have been declared dead; an
--- order that has expired is neither built nor submitted. An attempt that fails ends its order as cancelled if that was requested, and as expired if it has expired. The
--- step's data (quotes, a transaction, a fill, an end) is written for the rows that moved.
+-- order that has expired is neither built nor submitted. An attempt that fails ends its order as cancelled if that
+-- was requested, and as expired if it has expired. The step's data (quotes, a transaction, a fill, an end) is
+-- written for the rows that moved.
 WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (

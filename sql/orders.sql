@@ -41,6 +41,7 @@ SELECT (extract(epoch FROM p.created_at) * 1000000)::bigint AS created_us, p.ord
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
 WHERE o.status = %(status)s
+    AND (%(account)s::text IS NULL OR p.account = %(account)s)
     AND /* include: matching */
     AND (p.created_at, p.order_id) < /* include: position */
 ORDER BY p.created_at DESC, p.order_id DESC

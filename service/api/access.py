@@ -5,9 +5,11 @@ offers a ticket, a single-use credential, as a subprotocol. While no key was eve
 anonymous and may do everything; where that would be dangerous the service does not start (``check_open``).
 """
 
+import re
+
 from aiohttp import hdrs, web
 
-from service.api.problems import ForbiddenError, UnauthorizedError
+from service.api.problems import ForbiddenError, ProblemError, UnauthorizedError
 from service.api.queues import Handler
 from service.api.request_limits import RequestLimits
 from service.domain.api_key import ApiKey, Caller, Scope
@@ -23,6 +25,7 @@ STREAM_PROTOCOL = "order-engine.v1"
 _TICKET = "ticket."
 """A subprotocol with this prefix is a ticket."""
 
+_SECRET = re.compile(r"[0-9a-f]{64}")
 _ANONYMOUS = Caller(DEFAULT_ACCOUNT, Scope.ADMIN, None)
 _NOT_VALID = "The API key is missing or not valid."
 _NOT_ALLOWED = "The API key's scope does not allow this; it needs: {}."
@@ -53,11 +56,18 @@ class Access:
 
         async def answer(request: web.Request) -> web.StreamResponse:
             caller = await self._authenticate(request, tickets=tickets)
-            await self._limits.count(request, caller)
-            if not caller.scope.includes(scope):
-                raise ForbiddenError(_NOT_ALLOWED.format(scope))
-            request[CALLER] = caller
-            return await handler(request)
+            allowance = await self._limits.count(caller, request.remote)
+            try:
+                if not caller.scope.includes(scope):
+                    raise ForbiddenError(_NOT_ALLOWED.format(scope))
+                request[CALLER] = caller
+                response = await handler(request)
+            except ProblemError as problem:
+                problem.headers.update(allowance)
+                raise
+            if not response.prepared:
+                response.headers.update(allowance)
+            return response
 
         return answer
 
@@ -84,11 +94,6 @@ class Access:
             return self._cache.is_empty
         return self._cache.active(caller.key_id) is not None
 
-    async def is_open(self) -> bool:
-        """Return whether anonymous callers are accepted, because no key was ever created."""
-        await self._cache.refresh()
-        return self._cache.is_empty
-
     async def _authenticate(self, request: web.Request, *, tickets: bool) -> Caller:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         # An empty token is none: a tool whose variable for it is not set sends one.
@@ -102,13 +107,13 @@ class Access:
         raise UnauthorizedError(_NOT_VALID)
 
     async def _redeem(self, ticket: str) -> Caller:
-        used = await self._keys.use_ticket(ticket)
+        used = await self._keys.use_ticket(ticket) if _SECRET.fullmatch(ticket) else None
         if used is None:
             raise UnauthorizedError("The ticket is not valid: it was used, or is older than 30 seconds.")
         [key_id] = used
         if key_id is None and self._cache.is_empty:
             return _ANONYMOUS
-        return _caller_of(None if key_id is None else self._cache.active(key_id))
+        return _caller_of(None if key_id is None else await self._cache.find_active(key_id))
 
 
 def visible_account(caller: Caller, wanted: str | None) -> str | None:

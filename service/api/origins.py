@@ -16,23 +16,13 @@ from urllib.parse import urlsplit
 import aiohttp_cors
 from aiohttp import hdrs, web
 
-from service.api.problems import ForbiddenError, ProblemError
+from service.api.problems import SECURITY_HEADERS, ForbiddenError, ProblemError
 from service.api.queues import Handler
 from service.hosts import is_loopback, parse_address
 
 _SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 _PREFLIGHT_VALID_S = 600
 _HEALTH = "/health"
-
-SECURITY_HEADERS = {
-    hdrs.CACHE_CONTROL: "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-"""Headers of every response, unless it has one of the name itself."""
 
 
 class Origins:

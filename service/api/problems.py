@@ -26,7 +26,7 @@ from typing import Self
 from urllib.parse import quote
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 from marshmallow import Schema, ValidationError
 
 from service.domain.condition_parser import FieldPath
@@ -52,6 +52,16 @@ _TITLES = {
     HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
 }
 
+SECURITY_HEADERS = {
+    hdrs.CACHE_CONTROL: "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Headers of every response, unless it has one of the name itself."""
+
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -73,6 +83,8 @@ class ProblemError(Exception):
         self.detail = detail
         self.errors = errors
         self.members = members
+        self.headers: dict[str, str] = {}
+        """Further headers of the response."""
 
     @classmethod
     def of_status(cls, status: HTTPStatus, detail: str) -> "ProblemError":
@@ -153,18 +165,9 @@ class UpgradeError(ProblemError):
 
 
 class TooManyRequestsError(ProblemError):
-    """The caller has sent too many requests.
-
-    Args:
-        detail: The limit.
-        retry_after_s: When it may send the next.
-    """
+    """The caller has sent too many requests in a second."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
-
-    def __init__(self, detail: str, *, retry_after_s: int) -> None:
-        super().__init__(detail)
-        self.retry_after_s = retry_after_s
 
 
 class ServiceUnavailableError(ProblemError):
@@ -217,11 +220,9 @@ def problem_json(problem: ProblemError) -> dict[str, object]:
 def respond(problem: ProblemError) -> web.Response:
     """Return the response for a problem."""
     status = HTTPStatus(problem.status)
-    headers = {}
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+    headers = {**SECURITY_HEADERS, **problem.headers}
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         headers["Retry-After"] = str(_RETRY_AFTER_S)
-    if isinstance(problem, TooManyRequestsError):
-        headers["Retry-After"] = str(problem.retry_after_s)
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="order execution engine"'
     if status is HTTPStatus.UPGRADE_REQUIRED:

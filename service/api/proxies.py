@@ -4,12 +4,16 @@
 trusted proxy appended is true: the client is the last address of the list that is not a trusted proxy's.
 """
 
+import re
 from collections.abc import Sequence
 
 from aiohttp import web
 
 from service.api.queues import Handler
 from service.hosts import Network, parse_address
+
+# Some balancers append the client's port: to an IPv4 address, or to an IPv6 one in brackets.
+_PORT = re.compile(r"^([0-9.]+|\[[^\]]*\]):[0-9]+$")
 
 
 class TrustedProxies:
@@ -32,7 +36,7 @@ class TrustedProxies:
     def _as_sent(self, request: web.Request) -> web.Request:
         remote = request.remote or ""
         forwarded = [
-            address.strip()
+            _PORT.sub(r"\1", address.strip())
             for header in request.headers.getall("X-Forwarded-For", ())
             for address in header.split(",")
         ]

@@ -4,10 +4,9 @@ The counters are in Redis, by the library limits. While Redis is unavailable eac
 no request is refused because Redis does not answer.
 """
 
+import asyncio
 import logging
-from typing import NamedTuple
 
-from aiohttp import web
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from redis.asyncio import Redis
@@ -20,18 +19,8 @@ from service.redis.link import REDIS_ERRORS, RedisLink, connect
 log = logging.getLogger(__name__)
 
 _WINDOW_S = 1
+_REDIS_TIMEOUT_S = 0.5
 _POLICY = "default"
-
-
-class Allowance(NamedTuple):
-    """A key's limit, and how many requests are left in this second."""
-
-    limit: int
-    left: int
-
-
-ALLOWANCE = web.RequestKey("allowance", Allowance)
-"""What a request's key may still send; absent without a limit."""
 
 
 class RequestLimits:
@@ -51,21 +40,26 @@ class RequestLimits:
         self._client: Redis | None = None
         self._shared: RedisStorage | None = None
 
-    async def count(self, request: web.Request, caller: Caller) -> None:
-        """Count a request.
+    async def count(self, caller: Caller, address: str | None) -> dict[str, str]:
+        """Count a request, and return the headers that tell the caller its limit; none without a limit.
 
         Raises:
             TooManyRequestsError: The caller has sent too many in this second.
         """
         if self._limit is None:
-            return
-        who = caller.key_id or request.remote or "unknown"
-        used = await self._add_one(self._limit.key_for(who))
-        request[ALLOWANCE] = Allowance(self._limit.amount, max(0, self._limit.amount - used))
-        if used > self._limit.amount:
-            raise TooManyRequestsError(
-                f"More than {self._limit.amount} requests in a second.", retry_after_s=_WINDOW_S
-            )
+            return {}
+        limit = self._limit.amount
+        used = await self._add_one(self._limit.key_for(caller.key_id or address or "unknown"))
+        # draft-ietf-httpapi-ratelimit-headers
+        headers = {
+            "RateLimit-Policy": f'"{_POLICY}";q={limit};w={_WINDOW_S}',
+            "RateLimit": f'"{_POLICY}";r={max(0, limit - used)};t={_WINDOW_S}',
+        }
+        if used > limit:
+            problem = TooManyRequestsError(f"More than {limit} requests in a second.")
+            problem.headers.update(headers)
+            raise problem
+        return headers
 
     async def close(self) -> None:
         """Close the connections to Redis."""
@@ -75,8 +69,13 @@ class RequestLimits:
     async def _add_one(self, key: str) -> int:
         if self._link.available:
             try:
-                return await self._storage().incr(key, _WINDOW_S)
+                async with asyncio.timeout(_REDIS_TIMEOUT_S):
+                    return await self._storage().incr(key, _WINDOW_S)
             except REDIS_ERRORS as error:
+                # Its host name may lead to another server by now.
+                client, self._client, self._shared = self._client, None, None
+                if client is not None:
+                    await client.aclose()
                 log.warning(
                     "requests are counted by this process alone (%s)",
                     error,
@@ -95,11 +94,3 @@ class RequestLimits:
                 connection_pool=self._client.connection_pool,  # type: ignore[arg-type]
             )
         return self._shared
-
-
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell the caller its limit (draft-ietf-httpapi-ratelimit-headers)."""
-    allowance = request.get(ALLOWANCE)
-    if allowance is not None:
-        response.headers["RateLimit-Policy"] = f'"{_POLICY}";q={allowance.limit};w={_WINDOW_S}'
-        response.headers["RateLimit"] = f'"{_POLICY}";r={allowance.left};t={_WINDOW_S}'

@@ -97,6 +97,25 @@ async def migrate(database: Database, migrations: list[Migration] | None = None)
         session.close()
 
 
+async def migrate_if_empty(database: Database) -> None:
+    """Create the schema in an empty database.
+
+    Raises:
+        MigrationError: The database is of another version: an older one may be in use by an older service.
+        UnavailableError: PostgreSQL cannot be reached.
+    """
+    session = await database.connect()
+    try:
+        await _prepare(session, database.schema)
+        applied: dict[int, str] = dict(await session.run(_APPLIED))
+    finally:
+        session.close()
+    if not applied:
+        await migrate(database)
+    elif _missing(load(), applied):
+        raise MigrationError("the database is of an older version: start this version of the service first")
+
+
 async def _prepare(session: Session, schema: str) -> None:
     """Create the schema and the table of migrations if missing; the check needs no CREATE permission."""
     if not await session.run("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)):

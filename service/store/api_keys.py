@@ -179,6 +179,17 @@ class KeyCache:
                 return None
         return self._by_id[parsed[0]]
 
+    async def find_active(self, key_id: str) -> ApiKey | None:
+        """Return a key by its id, if it is active, also one that has just been created.
+
+        Raises:
+            UnavailableError: PostgreSQL is unavailable.
+        """
+        await self.refresh()
+        if key_id not in self._by_id:
+            await self._read_since(self._clock.monotonic())
+        return self.active(key_id)
+
     def active(self, key_id: str) -> ApiKey | None:
         """Return a key by its id, if it is active."""
         key = self._by_id.get(key_id)

@@ -92,11 +92,15 @@ class Endings:
         crash_points.reach("after request cancel")
         await self.end_cancelled([order_id])
 
-    async def cancel_matching(self, wanted: Filter) -> tuple[int, int]:
-        """Cancel all matching open orders; return how many are cancelled, and how many may still land."""
+    async def cancel_matching(self, wanted: Filter, until: str | None = None) -> tuple[int, int]:
+        """Cancel all matching open orders; return how many are cancelled, and how many may still land.
+
+        Args:
+            wanted: Selects the orders.
+            until: Only those placed by this time; None: by now.
+        """
         cancelled = requested = 0
         after: str = _BEFORE_ALL
-        until: str | None = None
         while True:
             rows = await self._database.run_through_conflicts(
                 _REQUEST_MATCHING,
@@ -137,8 +141,9 @@ class Endings:
 
         A timer is deleted after its orders are cancelled: if this process dies in between, another goes on.
         """
-        for (account,) in await self._database.run(_FIND_EXPIRED_TIMERS):
-            cancelled, requested = await self.cancel_matching(Filter(account))
+        for account, cancels_at in await self._database.run(_FIND_EXPIRED_TIMERS):
+            # However late this is noticed, the orders placed since then stay.
+            cancelled, requested = await self.cancel_matching(Filter(account), cancels_at)
             log.warning(
                 "account %s: its timer has expired: %d orders cancelled, %d may still land",
                 account,

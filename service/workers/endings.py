@@ -24,14 +24,18 @@ class EndingLoop:
         self._endings = endings
         self._clock = clock
         self._loop = Background("endings", self._run_forever, clock)
+        # Apart, because the cancellation of many orders must not delay the expiry of others.
+        self._timers = Background("cancel timers", self._run_timers_forever, clock)
 
     def start(self) -> None:
         """Begin, with the orders that expired while no process ran."""
         self._loop.start()
+        self._timers.start()
 
     async def stop(self) -> None:
-        """Stop the loop."""
+        """Stop the loops."""
         await self._loop.stop()
+        await self._timers.stop()
 
     async def _run_forever(self) -> None:
         while True:
@@ -39,7 +43,14 @@ class EndingLoop:
                 while await self._endings.end_expired() >= MAX_PER_STATEMENT:
                     pass
                 await self._endings.end_cancelled()
-                await self._endings.cancel_by_timer()
             except UnavailableError as error:
                 log.debug("endings: PostgreSQL is unavailable (%s)", error)
+            await self._clock.sleep(_EVERY_S)
+
+    async def _run_timers_forever(self) -> None:
+        while True:
+            try:
+                await self._endings.cancel_by_timer()
+            except UnavailableError as error:
+                log.debug("cancel timers: PostgreSQL is unavailable (%s)", error)
             await self._clock.sleep(_EVERY_S)

@@ -28,7 +28,9 @@ CREATE TABLE stream_tickets (
 CREATE INDEX stream_tickets_expiry ON stream_tickets (expires_at);
 
 -- Lists and cancellations by account.
+-- The defaults are for instances of 0.1.0 that still run, whose orders are all of this account.
 ALTER TABLE finished_orders ADD COLUMN account text NOT NULL DEFAULT 'default';
-ALTER TABLE finished_orders ALTER COLUMN account DROP DEFAULT;
+ALTER TABLE open_orders ADD COLUMN account text NOT NULL DEFAULT 'default';
+CREATE INDEX open_orders_by_account ON open_orders (account, created_at DESC, order_id DESC);
 CREATE INDEX finished_orders_by_account ON finished_orders (account, status, created_at DESC, order_id DESC);
 CREATE INDEX orders_by_account ON orders (account, created_at DESC, id DESC);

@@ -91,8 +91,14 @@ def test_only_these_routes_are_public() -> None:
 
 async def test_every_route_needs_a_key_with_its_scope(start: Start, keyring: Keyring) -> None:
     headers = {scope: await keyring.header(scope) for scope in Scope}
+    gone = [await keyring.header(Scope.ADMIN), await keyring.header(Scope.ADMIN, expires_in_s=-1)]
+    await keyring.stored.revoke(keyring.id_of(gone[0]))
     client = await start()
     placed = await _place(client, headers[Scope.TRADE], clientOrderId="mine", **_resting())
+    for path in {route.path for route in GUARDED if route.method == "GET" and route.allow_head}:
+        url = path.format(order_id=placed["id"], client_order_id="mine")
+        assert (await client.head(url)).status == 401
+        assert (await client.head(url, headers=headers[Scope.READ])).status in {200, 422}
     for route in GUARDED:
         assert route.scope is not None
         for value in NOT_VALID:
@@ -101,6 +107,8 @@ async def test_every_route_needs_a_key_with_its_scope(start: Start, keyring: Key
             assert answer.status == 401, (route, value)
             assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
             assert problem["detail"] == "The API key is missing or not valid."
+        for header in gone:
+            assert (await _ask(client, route, placed["id"], header)).status == 401, route
         for scope, header in headers.items():
             answer = await _ask(client, route, placed["id"], header)
             allowed = scope.includes(route.scope)
@@ -192,6 +200,32 @@ async def test_an_expired_or_a_revoked_key_is_refused_soon_on_every_instance(
     assert socket.close_code == UNAUTHORIZED
 
 
+async def test_a_key_can_be_used_as_soon_as_it_is_created_or_rotated(
+    start: Start, keyring: Keyring, servers: TestServers
+) -> None:
+    await keyring.header(Scope.READ)
+    clients = [await start(), await start()]
+    for client in clients:
+        assert (await client.get("/api/keys/me")).status == 401
+    new = await keyring.header(Scope.TRADE)
+    for client in clients:
+        assert (await client.get("/api/keys/me", headers=new)).status == 200
+    # Its ticket too, on the instance that has not heard of the key.
+    late = await keyring.header(Scope.TRADE)
+    order = await _place(clients[0], late, **_resting())
+    ticket = (await (await clients[0].post("/api/stream-tickets", headers=late)).json())["ticket"]
+    protocols = (STREAM_PROTOCOL, f"ticket.{ticket}")
+    socket = await clients[1].ws_connect(f"/api/orders/{order['id']}/ws", protocols=protocols)
+    assert (await socket.receive_json())["sequence"] == 1
+    await socket.close()
+    rotated = await keyring.stored.rotate(keyring.id_of(new), 0)
+    for client in clients:
+        header = {"Authorization": f"Bearer {rotated}"}
+        assert (await client.get("/api/keys/me", headers=header)).status == 200
+    expired = await keyring.header(Scope.READ, expires_in_s=-1)
+    assert await keyring.stored.rotate(keyring.id_of(expired), 0) is None
+
+
 async def test_a_rotated_key_has_a_new_secret(start: Start, keyring: Keyring) -> None:
     lasting, replaced = await keyring.header(Scope.READ), await keyring.header(Scope.READ)
     new = {
@@ -268,6 +302,8 @@ async def test_a_ticket_opens_one_socket_on_any_instance(
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("UPDATE stream_tickets SET expires_at = now()")
     assert await status_of(STREAM_PROTOCOL, too_late) == 401
+    for malformed in ("ticket.", "ticket.x", f"ticket.{'0' * 63}", f"ticket.{'0' * 64}0"):
+        assert await status_of(STREAM_PROTOCOL, malformed) == 401
     # A ticket is for sockets only.
     answer = await first.get("/api/orders", headers={"Sec-WebSocket-Protocol": await ticket(mine)})
     assert answer.status == 401

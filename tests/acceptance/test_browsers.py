@@ -41,7 +41,7 @@ UNKNOWN = "00000000-0000-0000-0000-000000000000"
     ],
 )
 async def test_only_expected_hosts_are_served(start: Start, host: str, status: int) -> None:
-    client = await start(ALLOWED_HOSTS="api.example.com,.example.org")
+    client = await start(ALLOWED_HOSTS="api.example.com,.example.org", ALLOW_ANONYMOUS="1")
     async with client.get("/api/tokens", headers={"Host": host}) as answer:
         assert answer.status == status
         if status == 421:
@@ -55,7 +55,7 @@ async def test_the_health_is_told_under_any_host(start: Start) -> None:
 
 
 async def test_any_host_is_served_if_the_setting_says_so(start: Start) -> None:
-    client = await start(ALLOWED_HOSTS="*")
+    client = await start(ALLOWED_HOSTS="*", ALLOW_ANONYMOUS="1")
     assert (await client.get("/api/tokens", headers={"Host": "anything.example"})).status == 200
 
 
@@ -124,6 +124,8 @@ async def test_every_response_has_the_security_headers(start: Start, path: str) 
         ("10.0.0.1", {"X-Forwarded-For": "9.9.9.9, 1.2.3.4"}, ("1.2.3.4", "http")),
         ("10.0.0.1", {"X-Forwarded-For": "1.2.3.4, 10.0.0.2"}, ("1.2.3.4", "http")),
         ("10.0.0.1", {"X-Forwarded-For": "1.2.3.4, unknown"}, ("10.0.0.1", "http")),
+        ("::ffff:10.0.0.1", {"X-Forwarded-For": "1.2.3.4:5678"}, ("1.2.3.4", "http")),
+        ("10.0.0.1", {"X-Forwarded-For": "[2001:db8::1]:5678"}, ("[2001:db8::1]", "http")),
         ("10.0.0.1", {"X-Forwarded-Proto": "javascript"}, ("10.0.0.1", "http")),
         ("10.0.0.1", {}, ("10.0.0.1", "http")),
         ("8.8.8.8", {"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "https"}, ("8.8.8.8", "http")),
@@ -145,6 +147,6 @@ async def test_only_a_trusted_proxy_is_believed(
 
 
 async def test_the_document_names_the_root_path(start: Start) -> None:
-    client = await start(ROOT_PATH="/engine")
+    client = await start(ROOT_PATH="/engine", ALLOW_ANONYMOUS="1")
     document = await (await client.get("/openapi.json")).json()
     assert document["servers"] == [{"url": "/engine"}]

@@ -236,6 +236,15 @@ async def test_a_process_that_dies_while_it_cancels_leaves_the_rest_to_another(
     gate.open()
 
 
+async def test_orders_placed_after_the_timer_s_time_stay(start: Start, servers: TestServers) -> None:
+    client = await start()
+    order = await place(client, **RESTING)
+    # As if every instance had been away when it ran out.
+    rows(servers, "INSERT INTO cancel_timers SELECT 'default', created_at - interval '1 ms' FROM orders")
+    await until(lambda: rows(servers, "SELECT count(*) FROM cancel_timers") == [(0,)])
+    assert (await get(client, order["id"]))["status"] == "open"
+
+
 async def test_a_timer_is_of_one_account(servers: TestServers, start: Start) -> None:
     client = await start()
     order = await place(client, **RESTING)

@@ -88,7 +88,7 @@ def test_a_key_from_its_creation_to_its_revocation(keys: Keys) -> None:
         (("create", "x", "--scope", "root"), "invalid"),
         (("create", "x", "--expires-in", "soon"), "must be a duration"),
         (("show", "0" * 16), "error: there is no key 0000000000000000"),
-        (("rotate", "0" * 16), "error: there is no key 0000000000000000, or it was revoked"),
+        (("rotate", "0" * 16), "error: there is no key 0000000000000000, or it has expired or was revoked"),
         (("revoke", "0" * 16), "error: there is no key 0000000000000000"),
         (("revoke", "x"), "must be a key's id"),
     ],
@@ -116,11 +116,11 @@ def test_an_open_address_needs_a_key_or_a_setting(servers: TestServers, keys: Ke
     with ServiceProcess(environment) as refused:
         assert refused.process.wait(60) == 1
         [line] = refused.output.splitlines()
-        assert line.startswith("error: HOST is 0.0.0.0")
+        assert line.startswith("error: with HOST=0.0.0.0, other machines can reach the service")
         assert "keys create" in line
     with ServiceProcess({**environment, "ALLOW_ANONYMOUS": "1"}) as service:
         service.wait_until_ready()
-        assert "everyone who reaches 0.0.0.0 may trade" in service.output
+        assert "with HOST=0.0.0.0, everyone may trade" in service.output
         _status_of_health, health = _get(f"http://127.0.0.1:{service.port}", "/health")
         assert health["anonymous"] is True
         token = _created(keys, "bot")["token"]

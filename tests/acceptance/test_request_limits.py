@@ -1,6 +1,7 @@
 """Request limits: counted for each key, across instances, and never a refusal because of Redis."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -97,11 +98,44 @@ async def test_an_error_of_redis_refuses_nothing(
     service = make_service(REQUESTS_PER_SECOND=str(LIMIT))
     client = await aiohttp_client(service.web)
 
-    async def fail(*_arguments: object) -> int:
-        raise ConnectionError("reset")
+    for error in (ConnectionError("reset"), TimeoutError()):
+        asked: list[object] = []
 
-    monkeypatch.setattr("limits.aio.storage.RedisStorage.incr", fail)
+        async def fail(*arguments: object, error: Exception = error, asked: list[object] = asked) -> int:
+            asked.append(arguments)
+            raise error
+
+        monkeypatch.setattr("limits.aio.storage.RedisStorage.incr", fail)
+        await place(client)
+        assert asked
+
+
+async def test_a_redis_that_hangs_delays_nothing_for_long(
+    make_service: Callable[..., Service],
+    aiohttp_client: Callable[[Application], Awaitable[Client]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = await aiohttp_client(make_service(REQUESTS_PER_SECOND=str(LIMIT)).web)
+
+    async def hang(*_arguments: object) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    monkeypatch.setattr("limits.aio.storage.RedisStorage.incr", hang)
+    began = time.monotonic()
     await place(client)
+    assert time.monotonic() - began < 2
+
+
+async def test_the_limit_is_told_behind_a_proxy_and_counts_the_client(start: Start) -> None:
+    client = await start(REQUESTS_PER_SECOND="1", TRUSTED_PROXIES="127.0.0.1", ALLOW_ANONYMOUS="1")
+    for address in ("1.2.3.4", "1.2.3.5"):
+        async with client.get("/api/tokens", headers={"X-Forwarded-For": address}) as answer:
+            assert answer.status == 200
+            assert answer.headers["RateLimit"] == '"default";r=0;t=1'
+    unknown = "/api/orders/00000000-0000-0000-0000-000000000000"
+    async with client.get(unknown, headers={"X-Forwarded-For": "1.2.3.6"}) as answer:
+        assert (answer.status, answer.headers["RateLimit-Policy"]) == (404, '"default";q=1;w=1')
 
 
 async def test_health_is_not_counted_and_there_is_no_limit_by_default(start: Start) -> None:

@@ -20,6 +20,7 @@ from service.hosts import (
         ("127.0.0.1", True),
         ("127.8.9.1", True),
         ("::1", True),
+        ("::ffff:127.0.0.1", True),
         ("[::1]", True),
         ("0.0.0.0", False),  # noqa: S104 - no address to bind
         ("::", False),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from service.api.problems import (
+    SECURITY_HEADERS,
     ConflictError,
     InvalidError,
     MalformedError,
@@ -176,3 +177,11 @@ async def test_a_response_that_is_no_error_is_passed_on() -> None:
 )
 def test_a_pointer_is_a_uri_fragment(name: str, pointer: str) -> None:
     assert pointers({name: ["No."]}) == [(pointer, "No.")]
+
+
+def test_every_problem_has_the_security_headers() -> None:
+    # Also those that are sent before the application sees the request.
+    problem = NotFoundError("There is no such order.")
+    problem.headers["RateLimit"] = "x"
+    headers = respond(problem).headers
+    assert dict(headers).items() >= {**SECURITY_HEADERS, "RateLimit": "x"}.items()
