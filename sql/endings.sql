@@ -114,5 +114,5 @@ DELETE FROM cancel_timers WHERE account = %(account)s;
 SELECT account, cancels_at::text FROM cancel_timers WHERE cancels_at <= now();
 
 -- name: delete_expired_cancel_timer
--- Delete a timer whose orders have been cancelled, unless it was renewed meanwhile.
-DELETE FROM cancel_timers WHERE account = %(account)s AND cancels_at <= now();
+-- Delete a timer whose orders have been cancelled, unless it was renewed meanwhile: even if it has expired again.
+DELETE FROM cancel_timers WHERE account = %(account)s AND cancels_at = %(cancels_at)s::timestamptz;

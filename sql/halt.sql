@@ -7,11 +7,21 @@ VALUES (%(reason)s, now())
 ON CONFLICT (only_row) DO UPDATE SET reason = excluded.reason
 RETURNING reason, rfc3339(halted_at) AS halted_at;
 
--- name: wait_for_running_statements
--- Wait until every statement has ended that may have begun before trading was halted: each holds a lock on the table
--- that it reads. (Statements sent together are one transaction.)
-SET LOCAL lock_timeout = 0;
-LOCK TABLE trading_halt IN ACCESS EXCLUSIVE MODE;
+-- name: get_clock
+-- Return PostgreSQL's time at this moment, which is later than now() within a statement.
+SELECT clock_timestamp()::text;
+
+-- name: count_trading_statements
+-- Count the statements that read trading_halt and began before a time: they may not have seen the halt. Those of
+-- other roles, such as a backup, are not seen here, and do not trade.
+SELECT count(*)
+FROM pg_locks AS l
+JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'relation'
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.relation = 'trading_halt'::regclass
+    AND l.pid <> pg_backend_pid()
+    AND a.xact_start <= %(began)s::timestamptz;
 
 -- name: resume_trading
 -- Resume trading.

@@ -44,7 +44,8 @@ class BatchRoutes:
         account = request[CALLER].account
         key = await read_key(request)
         bodies = validate(await read_body(request, MOST_MEMBERS), BATCH)["orders"]
-        repeated = key is not None and await self._is_repeated(account, key)
+        if key is not None:
+            await self._reserve(account, key)
         prepared: list[_Result] = []
         for number, body in enumerate(bodies):
             order_key = None if key is None else key.of_part(number)
@@ -59,20 +60,19 @@ class BatchRoutes:
             if number % _TOGETHER == _TOGETHER - 1:
                 await asyncio.sleep(0)
         response = json_list_response("results", texts)
-        return replayed(response) if repeated else response
+        any_replayed = any(isinstance(result, Placed) and result.replayed for result in results)
+        return replayed(response) if any_replayed else response
 
-    async def _is_repeated(self, account: str, key: IdempotencyKey) -> bool:
-        """Return whether the key was used before, for this batch.
+    async def _reserve(self, account: str, key: IdempotencyKey) -> None:
+        """Have the key stand for this batch.
 
         Raises:
             InvalidError: It was used for another request.
         """
-        if await self.keys.reserve(account, key) is not None:
-            return False
-        stored = await self.keys.find(account, key.key)
-        if stored is not None:
-            check_same_request(key, stored)
-        return True
+        if await self.keys.reserve(account, key) is None:
+            stored = await self.keys.find(account, key.key)
+            if stored is not None:
+                check_same_request(key, stored)
 
     async def _prepare(self, account: str, body: object, key: IdempotencyKey | None, number: int) -> _Result:
         try:

@@ -70,28 +70,28 @@ class Idempotency:
             if key is None:
                 return await handler(request)
             account = request[CALLER].account
-            owner = await self._keys.reserve(account, key)
-            if owner is None:
+            reservation = await self._keys.reserve(account, key)
+            if reservation is None:
                 return await self._replay(account, key)
-            return await self._execute(request, handler, key.key, owner)
+            return await self._execute(request, handler, key.key, reservation)
 
         return answer
 
     async def _execute(
-        self, request: web.Request, handler: Handler, key: str, owner: str
+        self, request: web.Request, handler: Handler, key: str, reservation: str
     ) -> web.StreamResponse:
         account = request[CALLER].account
         try:
             response = await handler(request)
         except BaseException:
-            await self._keys.release(account, key, owner)
+            await self._keys.release(account, key, reservation)
             raise
         if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             raise TypeError(f"{request.path}: only a response with its whole body can be replayed")
         if response.status < HTTPStatus.BAD_REQUEST:
-            await self._keys.store(account, key, owner, response.status, response.body)
+            await self._keys.store(account, key, reservation, response.status, response.body)
         else:
-            await self._keys.release(account, key, owner)
+            await self._keys.release(account, key, reservation)
         return response
 
     async def _replay(self, account: str, key: IdempotencyKey) -> web.StreamResponse:

@@ -171,11 +171,10 @@ class Placer:
     async def _answer_repeated(self, order: NewOrder) -> Placed:
         """Answer a repeated client order id: with the stored order, if the request is the same."""
         stored = await self._find_repeated(order)
-        if stored is None and order.client_order_id is None:
+        if stored is None:
             # A halt has refused it, which ended before it could be read.
             raise ServiceUnavailableError("The order was not stored; try again.")
-        same = stored is not None and stored.is_same_swap(order)
-        if stored is None or not same or values(first_terms(stored)) != values(order.terms):
+        if not stored.is_same_swap(order) or values(first_terms(stored)) != values(order.terms):
             raise ConflictError("This clientOrderId names another order.")
         return Placed(HTTPStatus.OK, ORDER.dump(OrderAt(stored)))
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from service.api.problems import TooManyRequestsError
 from service.domain.api_key import Caller
 from service.postgres.deployment import Deployment
-from service.redis.link import REDIS_ERRORS, RedisLink, connect
+from service.redis.link import REDIS_ERRORS, RedisLink, close, connect
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class RequestLimits:
         self._local = MemoryStorage()
         self._client: Redis | None = None
         self._shared: RedisStorage | None = None
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def count(self, caller: Caller, address: str | None) -> dict[str, str]:
         """Count a request, and return the headers that tell the caller its limit; none without a limit.
@@ -64,24 +65,32 @@ class RequestLimits:
     async def close(self) -> None:
         """Close the connections to Redis."""
         if self._client is not None:
-            await self._client.aclose()
+            self._close_later(self._client)
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     async def _add_one(self, key: str) -> int:
         if self._link.available:
+            storage, client = self._storage(), self._client
             try:
                 async with asyncio.timeout(_REDIS_TIMEOUT_S):
-                    return await self._storage().incr(key, _WINDOW_S)
+                    return await storage.incr(key, _WINDOW_S)
             except REDIS_ERRORS as error:
-                # Its host name may lead to another server by now.
-                client, self._client, self._shared = self._client, None, None
-                if client is not None:
-                    await client.aclose()
+                # Its host name may lead to another server by now. Others may have replaced it already.
+                if client is not None and client is self._client:
+                    self._close_later(client)
+                    self._client = self._shared = None
                 log.warning(
                     "requests are counted by this process alone (%s)",
                     error,
                     extra={"fault": "request limits"},
                 )
         return await self._local.incr(key, _WINDOW_S)
+
+    def _close_later(self, client: Redis) -> None:
+        closing = asyncio.create_task(close(client), name="redis close")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     def _storage(self) -> Storage:
         if self._shared is None:

@@ -113,7 +113,9 @@ async def migrate_if_empty(database: Database) -> None:
     if not applied:
         await migrate(database)
     elif _missing(load(), applied):
-        raise MigrationError("the database is of an older version: start this version of the service first")
+        raise MigrationError(
+            "the database is of an older version: stop the service, and run 'python -m service migrate'"
+        )
 
 
 async def _prepare(session: Session, schema: str) -> None:

@@ -239,7 +239,7 @@ class RedisLink:
 
     def _drop_connections(self) -> None:
         """Replace all connections: the host name may resolve to another server now."""
-        closing = asyncio.create_task(_close(self._client), name="redis close")
+        closing = asyncio.create_task(close(self._client), name="redis close")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
         self._client = connect(self.url)
@@ -281,7 +281,8 @@ async def _guarded(work: Callable[[Redis], Awaitable[None]], client: Redis) -> N
     await work(client)
 
 
-async def _close(client: Redis) -> None:
+async def close(client: Redis) -> None:
+    """Close a client's connections; errors of a lost server are expected."""
     try:
         await client.aclose()
     except REDIS_ERRORS as error:

@@ -150,7 +150,7 @@ class Endings:
                 cancelled,
                 requested,
             )
-            await self._database.run(_DELETE_EXPIRED_TIMER, {"account": account})
+            await self._database.run(_DELETE_EXPIRED_TIMER, {"account": account, "cancels_at": cancels_at})
 
     async def end_cancelled(self, order_ids: list[str] | None = None) -> int:
         """End orders whose cancellation was requested (None: all such orders); return how many ended."""

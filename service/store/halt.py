@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from service.clock import Clock
-from service.postgres.database import Database
+from service.postgres.database import STATEMENT_TIMEOUT_MS, Database
 from service.postgres.queries import query
 
 log = logging.getLogger(__name__)
 
 _CHECK_EVERY_S = 0.5
+_POLL_S = 0.02
 
 
 class Halt(NamedTuple):
@@ -30,7 +31,8 @@ class HaltedError(Exception):
 
 
 _HALT = query("halt_trading", Halt)
-_WAIT = query("wait_for_running_statements")
+_GET_CLOCK = query("get_clock")
+_COUNT_RUNNING = query("count_trading_statements")
 _RESUME = query("resume_trading")
 _GET = query("get_halt", Halt)
 
@@ -74,9 +76,22 @@ class TradingHalt:
     async def halt(self, reason: str) -> Halt:
         """Halt trading, or replace the reason; when this returns, no statement trades any more."""
         [halt] = await self._database.run(_HALT, {"reason": reason})
-        await self._database.run(_WAIT)
+        await self._wait_for_running_statements()
         self.observe(halt.reason, self._clock.monotonic())
         return halt
+
+    async def _wait_for_running_statements(self) -> None:
+        """Wait until no statement runs that began before the halt's commit.
+
+        It takes no lock, which others would have to wait for. A statement of the service runs no longer than
+        its time-out; what runs longer does not trade.
+        """
+        give_up = self._clock.monotonic() + STATEMENT_TIMEOUT_MS / 1000
+        [(began,)] = await self._database.run(_GET_CLOCK)
+        while (await self._database.run(_COUNT_RUNNING, {"began": began}))[0][0]:
+            if self._clock.monotonic() >= give_up:
+                return
+            await self._clock.sleep(_POLL_S)
 
     async def resume(self) -> None:
         """Resume trading."""

@@ -5,11 +5,10 @@ requests a key is reserved before the request is handled, and its response is st
 by a process that has died can be taken over.
 """
 
-import asyncio
 import logging
 from typing import NamedTuple
 
-from service.background import Background, cancel
+from service.background import Background
 from service.clock import Clock
 from service.domain.idempotency import IdempotencyKey
 from service.postgres.database import Database, UnavailableError
@@ -21,6 +20,8 @@ log = logging.getLogger(__name__)
 _DELETE_EVERY_S = 60.0
 _MAX_PER_DELETE = 1_000
 _REPEAT_EVERY_S = 1.0
+# A reservation that could not be given back counts as handled until its process ends.
+_MOST_UNFINISHED = 10_000
 
 
 class _FoundRow(NamedTuple):
@@ -61,28 +62,37 @@ class IdempotencyKeys:
         self._database = database
         self._clock = clock
         self._identity = identity
-        self._repeating: set[asyncio.Task[None]] = set()
+        # Statements that PostgreSQL did not answer, by their reservation.
+        self._unfinished: dict[str, tuple[Query[Row], dict[str, object]]] = {}
+        self._repeating = Background("idempotency statements", self._repeat_forever, clock)
         self._deleting = Background("idempotency keys", self._delete_old_forever, clock)
 
     def start(self) -> None:
-        """Begin to delete old keys."""
+        """Begin to delete old keys, and to repeat what PostgreSQL did not answer."""
         self._deleting.start()
+        self._repeating.start()
 
     async def stop(self) -> None:
         """Stop deleting and repeating."""
         await self._deleting.stop()
-        await cancel(self._repeating)
+        await self._repeating.stop()
 
     async def reserve(self, account: str, key: IdempotencyKey) -> str | None:
-        """Reserve a key; return the owner of the reservation, or None if the key is used."""
-        owner = self._identity.id
-        row = {"account": account, "key": key.key, "request_hash": key.request_hash, "owner": owner}
+        """Reserve a key for one request; return the reservation, or None if the key is used."""
+        reservation = self._clock.new_write_id()
+        row = {
+            "account": account,
+            "key": key.key,
+            "request_hash": key.request_hash,
+            "owner": self._identity.id,
+            "reservation": reservation,
+        }
         try:
-            return owner if await self._database.run(_RESERVE, row) else None
+            return reservation if await self._database.run(_RESERVE, row) else None
         except UnavailableError as error:
             if error.unknown:
                 # It may be reserved, and nobody handles it.
-                self._repeat(_RELEASE, {"account": account, "key": key.key, "owner": owner})
+                self._repeat(_RELEASE, account, key.key, reservation)
             raise
 
     async def find(self, account: str, key: str) -> StoredKey | None:
@@ -94,37 +104,43 @@ class IdempotencyKeys:
         response = None if row.response is None else bytes(row.response)
         return StoredKey(bytes(row.request_hash), row.order_id, row.status, response)
 
-    async def store(self, account: str, key: str, owner: str, status: int, response: bytes) -> None:
+    async def store(self, account: str, key: str, reservation: str, status: int, response: bytes) -> None:
         """Store the response of a request that has been handled; while PostgreSQL is unavailable, later."""
-        row = {"account": account, "key": key, "owner": owner, "status": status, "response": response}
-        await self._run_or_repeat(_STORE, row)
+        await self._run_or_repeat(_STORE, account, key, reservation, status=status, response=response)
 
-    async def release(self, account: str, key: str, owner: str) -> None:
+    async def release(self, account: str, key: str, reservation: str) -> None:
         """Give a reservation back: the request can be sent again. While PostgreSQL is unavailable, later."""
-        await self._run_or_repeat(_RELEASE, {"account": account, "key": key, "owner": owner})
+        await self._run_or_repeat(_RELEASE, account, key, reservation)
 
-    async def _run_or_repeat(self, statement: Query[Row], row: dict[str, object]) -> None:
+    async def _run_or_repeat(
+        self, statement: Query[Row], account: str, key: str, reservation: str, **values: object
+    ) -> None:
+        row = {"account": account, "key": key, "reservation": reservation, **values}
         try:
             await self._database.run(statement, row)
         except UnavailableError as error:
             log.warning("%s: repeated later (%s)", statement.name, error, extra={"fault": "idempotency"})
-            self._repeat(statement, row)
+            self._repeat(statement, account, key, reservation, **values)
 
-    def _repeat(self, statement: Query[Row], row: dict[str, object]) -> None:
-        """Repeat a statement until PostgreSQL has executed it."""
-        task = asyncio.create_task(self._repeat_until_done(statement, row), name=statement.name)
-        self._repeating.add(task)
-        task.add_done_callback(self._repeating.discard)
+    def _repeat(
+        self, statement: Query[Row], account: str, key: str, reservation: str, **values: object
+    ) -> None:
+        """Have a statement repeated until PostgreSQL has executed it."""
+        if len(self._unfinished) < _MOST_UNFINISHED:
+            row = {"account": account, "key": key, "reservation": reservation, **values}
+            self._unfinished[reservation] = (statement, row)
 
-    async def _repeat_until_done(self, statement: Query[Row], row: dict[str, object]) -> None:
+    async def _repeat_forever(self) -> None:
+        """Repeat the unfinished statements, one at a time, so that they do not add to an overload."""
         while True:
             await self._clock.sleep(_REPEAT_EVERY_S)
-            try:
-                await self._database.run(statement, row)
-            except UnavailableError as error:
-                log.debug("%s: PostgreSQL is unavailable (%s)", statement.name, error)
-            else:
-                return
+            for reservation, (statement, row) in list(self._unfinished.items()):
+                try:
+                    await self._database.run(statement, row)
+                except UnavailableError as error:
+                    log.debug("%s: PostgreSQL is unavailable (%s)", statement.name, error)
+                    break
+                del self._unfinished[reservation]
 
     async def delete_old(self) -> int:
         """Delete keys older than a day; return how many."""

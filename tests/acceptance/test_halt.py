@@ -72,16 +72,33 @@ async def test_a_halt_waits_for_the_statements_that_began_before_it(
     start: Start, servers: TestServers
 ) -> None:
     client = await start()
+    order = await place(client, **RESTING)
     with servers.connect() as link, link.cursor() as cursor:
         # A statement that submits an order reads the table in the same way.
         cursor.execute("BEGIN")
         cursor.execute("SELECT 1 FROM trading_halt")
         halting = asyncio.create_task(halt(client))
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'trading_halt'::regclass"
-        await until(lambda: rows(servers, waiting) == [(1,)])
+        await until(lambda: rows(servers, "SELECT count(*) FROM trading_halt") == [(1,)])
+        # Meanwhile it holds nobody else up: neither heartbeats nor cancellations.
+        for _ in range(5):
+            assert (await client.get("/health")).status == 200
+        assert (await client.delete(f"/api/orders/{order['id']}")).status == 200
         assert not halting.done()
         cursor.execute("COMMIT")
         assert (await halting)["halted"] is True
+
+
+async def test_a_transaction_that_never_ends_does_not_prevent_a_halt(
+    start: Start, servers: TestServers
+) -> None:
+    client = await start()
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT 1 FROM trading_halt")
+        began = time.monotonic()
+        assert (await halt(client))["halted"] is True
+        assert 2.9 < time.monotonic() - began < 6
+        cursor.execute("COMMIT")
 
 
 async def test_a_second_halt_replaces_the_reason(start: Start) -> None:
@@ -243,6 +260,23 @@ async def test_orders_placed_after_the_timer_s_time_stay(start: Start, servers: 
     rows(servers, "INSERT INTO cancel_timers SELECT 'default', created_at - interval '1 ms' FROM orders")
     await until(lambda: rows(servers, "SELECT count(*) FROM cancel_timers") == [(0,)])
     assert (await get(client, order["id"]))["status"] == "open"
+
+
+async def test_a_timer_that_is_renewed_while_it_cancels_is_not_lost(
+    make_service: Callable[..., Service], aiohttp_client: MakeClient, servers: TestServers
+) -> None:
+    service = make_service()
+    client = await aiohttp_client(service.web)
+    await place(client, **RESTING)
+    gate = Gate(service.storage.database, "count_cancelled")
+    await set_timer(client, 1_000)
+    await asyncio.wait_for(gate.reached.wait(), 5)
+    await set_timer(client, 1_000)
+    later = await place(client, **RESTING)
+    # It has expired again before the first cancellation is done.
+    await until(lambda: rows(servers, "SELECT cancels_at < now() FROM cancel_timers") == [(True,)])
+    gate.open()
+    assert (await watch(client, later["id"]))[-1]["status"] == "cancelled"
 
 
 async def test_a_timer_is_of_one_account(servers: TestServers, start: Start) -> None:

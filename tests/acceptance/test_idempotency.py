@@ -150,6 +150,15 @@ async def test_no_key_stays_reserved_when_postgresql_is_away_for_a_moment(
     client = await aiohttp_client(service.web)
     failed = False
 
+    new_write_id = service.storage.clock.new_write_id
+    reservations: list[str] = []
+
+    def record_write_id() -> str:
+        reservations.append(new_write_id())
+        return reservations[-1]
+
+    service.storage.clock.new_write_id = record_write_id  # type: ignore[method-assign]
+
     async def fail_after(query: Query[Row]) -> None:
         nonlocal failed
         if query.name == "request_cancel_matching" and not failed:
@@ -159,9 +168,11 @@ async def test_no_key_stays_reserved_when_postgresql_is_away_for_a_moment(
             if name == "reserve_idempotency_key":
                 rows(
                     servers,
-                    "INSERT INTO idempotency_keys (account, key, request_hash, created_at, owner)"
-                    " SELECT 'default', %s, decode('00', 'hex'), now(), id FROM instances",
+                    "INSERT INTO idempotency_keys"
+                    " (account, key, request_hash, created_at, owner, reservation)"
+                    " SELECT 'default', %s, decode('00', 'hex'), now(), id, %s FROM instances",
                     KEY,
+                    reservations[-1],
                 )
             raise UnavailableError("the response was lost", unknown=True)
 
