@@ -31,32 +31,45 @@ WHERE account = %(account)s AND client_order_id = %(client_order_id)s;
 SELECT (extract(epoch FROM o.created_at) * 1000000)::bigint AS created_us, o.id::text AS order_id
 FROM orders AS o
 WHERE /* include: matching */
+    AND /* include: listed */
+    AND o.created_at >= /* include: earliest */
     AND (o.created_at, o.id) < /* include: position */
 ORDER BY o.created_at DESC, o.id DESC
 LIMIT %(limit)s;
 
 -- name: list_open_orders
--- Return a page of unfinished orders' ids in one status, newest first, after a position.
+-- Return a page of unfinished orders' ids in some statuses, newest first, after a position.
 SELECT (extract(epoch FROM p.created_at) * 1000000)::bigint AS created_us, p.order_id::text
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
-WHERE o.status = %(status)s
+WHERE o.status = ANY(%(statuses)s)
     AND (%(account)s::text IS NULL OR p.account = %(account)s)
     AND /* include: matching */
+    AND /* include: listed */
+    AND p.created_at >= /* include: earliest */
     AND (p.created_at, p.order_id) < /* include: position */
 ORDER BY p.created_at DESC, p.order_id DESC
 LIMIT %(limit)s;
 
 -- name: list_finished_orders
--- Return a page of ended orders' ids in one status, newest first, after a position.
-SELECT (extract(epoch FROM f.created_at) * 1000000)::bigint AS created_us, f.order_id::text
-FROM finished_orders AS f
-JOIN orders AS o ON o.id = f.order_id
-WHERE f.status = %(status)s
-    AND (%(account)s::text IS NULL OR f.account = %(account)s)
-    AND /* include: matching */
-    AND (f.created_at, f.order_id) < /* include: position */
-ORDER BY f.created_at DESC, f.order_id DESC
+-- Return a page of ended orders' ids in some statuses, newest first, after a position. Each status is read by itself,
+-- in the order of the index.
+SELECT (extract(epoch FROM found.created_at) * 1000000)::bigint AS created_us, found.order_id::text
+FROM unnest(%(statuses)s::text[]) AS wanted (status)
+CROSS JOIN LATERAL (
+    SELECT f.created_at, f.order_id
+    FROM finished_orders AS f
+    JOIN orders AS o ON o.id = f.order_id
+    WHERE f.status = wanted.status
+        AND (%(account)s::text IS NULL OR f.account = %(account)s)
+        AND /* include: matching */
+        AND /* include: listed */
+        AND f.created_at >= /* include: earliest */
+        AND (f.created_at, f.order_id) < /* include: position */
+    ORDER BY f.created_at DESC, f.order_id DESC
+    LIMIT %(limit)s
+) AS found
+ORDER BY found.created_at DESC, found.order_id DESC
 LIMIT %(limit)s;
 
 -- fragment: matching
@@ -66,6 +79,15 @@ LIMIT %(limit)s;
     AND (%(token_in)s::text IS NULL OR o.token_in = %(token_in)s)
     AND (%(token_out)s::text IS NULL OR o.token_out = %(token_out)s)
     AND (%(label)s::text IS NULL OR o.label = %(label)s)
+
+-- fragment: listed
+-- Whether an order was placed before a time, and its client order id matches a pattern; null: any.
+(%(created_to)s::timestamptz IS NULL OR o.created_at < %(created_to)s::timestamptz)
+    AND (%(client_order_id)s::text IS NULL OR o.client_order_id LIKE %(client_order_id)s)
+
+-- fragment: earliest
+-- The time from which on orders are listed; null: any.
+coalesce(%(created_from)s::timestamptz, '-infinity')
 
 -- fragment: position
 -- The position after which a page begins; null: the first page.

@@ -16,6 +16,7 @@ keys.py             the caller's own key, and tickets for WebSockets
 health.py           whether the service can do its work
 
 requests.py         what a request about orders may contain
+list_requests.py    what one about lists of orders may hold
 market_requests.py  what a request about the market may contain
 admin_schemas.py    what one about keys and the kill switch may hold
 swap_request.py     the swap in requests for an order or a quote

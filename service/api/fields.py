@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from marshmallow import RAISE, Schema, ValidationError, fields, missing, pre_load
 
@@ -18,6 +18,7 @@ _SYMBOL = f"[A-Za-z0-9]{{1,{LONGEST_SYMBOL}}}"
 _MINT = "[1-9A-HJ-NP-Za-km-z]{32,44}"
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_TAG = re.compile(r"[0-9a-f]{12}")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -115,24 +116,32 @@ class QueryInteger(fields.Integer):
         return super()._deserialize(value, attr, data, **options)
 
 
-class Cursor(fields.Field[Position]):
+class ListPosition(NamedTuple):
+    """A position in one list of orders; ``tag`` is that of the list's filter."""
+
+    position: Position
+    tag: str
+
+
+class Cursor(fields.Field[ListPosition]):
     """A position in a list of orders, opaque to the client."""
 
-    def _serialize(self, value: Position | None, *_where: object, **_options: object) -> str | None:
+    def _serialize(self, value: ListPosition | None, *_where: object, **_options: object) -> str | None:
         if value is None:
             return None
-        text = f"{value.created_us}.{value.order_id}"
+        text = f"{value.position.created_us}.{value.position.order_id}.{value.tag}"
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
-    def _deserialize(self, value: str, *_where: object, **_options: object) -> Position:
+    def _deserialize(self, value: str, *_where: object, **_options: object) -> ListPosition:
         try:
             text = base64.urlsafe_b64decode(value.encode("ascii") + b"==").decode("ascii")
         except (binascii.Error, UnicodeError):
             text = ""
-        created_us, _, order_id = text.partition(".")
-        if not (re.fullmatch(r"[0-9]{1,18}", created_us) and is_uuid(order_id)):
+        created_us, _, rest = text.partition(".")
+        order_id, _, tag = rest.partition(".")
+        if not (re.fullmatch(r"[0-9]{1,18}", created_us) and is_uuid(order_id) and _TAG.fullmatch(tag)):
             raise ValidationError("Not a valid cursor.")
-        return Position(int(created_us), order_id)
+        return ListPosition(Position(int(created_us), order_id), tag)
 
 
 T = TypeVar("T")

@@ -7,17 +7,17 @@ from aiohttp import web
 from service.api.access import CALLER, visible_account
 from service.api.fields import is_uuid
 from service.api.idempotency import read_key, replayed
+from service.api.list_requests import LIST_QUERY
 from service.api.messages import FetchTokens, json_response, load_query, read_body
 from service.api.pages import Pages
 from service.api.placing import Placer
-from service.api.problems import NotFoundError
-from service.api.requests import LIST_QUERY
+from service.api.problems import InvalidError, NotFoundError
 from service.api.responses import ORDER
 from service.api.views import OrderAt
 from service.domain.api_key import Caller
 from service.domain.order import Order
 from service.store.endings import Filter
-from service.store.orders import Orders
+from service.store.orders import ListFilter, Orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,27 @@ class OrderRoutes:
         return _found(order, caller)
 
     async def list(self, request: web.Request) -> web.Response:
-        """GET /api/orders?status=&orderType=&tokenIn=&tokenOut=&limit=&cursor=, newest first."""
+        """GET /api/orders: a page of the orders that match a filter, newest first."""
         await self.fetch_tokens(request.query)
         query = load_query(request, LIST_QUERY)
-        wanted = Filter(
-            visible_account(request[CALLER], query["account"]),
-            query["order_type"],
-            query["token_in"],
-            query["token_out"],
-            query["label"],
+        wanted = ListFilter(
+            Filter(
+                visible_account(request[CALLER], query["account"]),
+                query["order_type"],
+                query["token_in"],
+                query["token_out"],
+                query["label"],
+            ),
+            query["status"] or frozenset(),
+            query["created_from"],
+            query["created_to"],
+            query["client_order_id_prefix"],
         )
-        page = await self.orders.page(query["status"], wanted, query["limit"], query["cursor"])
-        return await self.pages.write(page, query["status"])
+        cursor = query["cursor"]
+        if cursor is not None and cursor.tag != wanted.tag:
+            raise InvalidError.at(("cursor",), "The cursor is of a list with another filter.")
+        page = await self.orders.page(wanted, query["limit"], cursor and cursor.position)
+        return await self.pages.write(page, wanted)
 
 
 def _found(order: Order | None, caller: Caller) -> web.Response:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import orjson
 from aiohttp import web
 
+from service.api.fields import ListPosition
 from service.api.messages import json_list_response
 from service.api.responses import ORDER, ORDER_LIST
 from service.api.views import OrderAt
 from service.domain.lifecycle import Status
 from service.domain.order import Order
-from service.store.orders import Orders, Page, Position
+from service.store.orders import ListFilter, Orders, Page, Position
 from service.turns import Steps, Turns
 
 LARGEST_PAGE_BYTES = 2 * 1024 * 1024
@@ -47,29 +48,33 @@ class Pages:
         self._orders = orders
         self._turns = turns
 
-    async def write(self, page: Page, status: Status | None) -> web.Response:
-        """Return a page of orders in a status (None: any); it ends early if it reaches the maximum size."""
+    async def write(self, page: Page, wanted: ListFilter) -> web.Response:
+        """Return a page of the orders of a list; it ends early if it reaches the maximum size."""
         written = _Written()
         for first in range(0, len(page.positions), _READ_TOGETHER):
             positions = page.positions[first : first + _READ_TOGETHER]
             orders = await self._orders.get_many([position.order_id for position in positions])
             # Reading the orders has already used its share of this event loop iteration.
             await asyncio.sleep(0)
-            await self._turns.run(_write(written, positions, orders, status))
+            await self._turns.run(_write(written, positions, orders, wanted.statuses))
             if written.full:
                 break
         more = page.more or (written.full and written.last != page.positions[-1])
-        following = ORDER_LIST.dump({"orders": [], "next_cursor": written.last if more else None})
+        cursor = ListPosition(written.last, wanted.tag) if more and written.last is not None else None
+        following = ORDER_LIST.dump({"orders": [], "next_cursor": cursor})
         return json_list_response("orders", written.orders, nextCursor=following["nextCursor"])
 
 
 def _write(
-    written: _Written, positions: Sequence[Position], orders: dict[str, Order], status: Status | None
+    written: _Written,
+    positions: Sequence[Position],
+    orders: dict[str, Order],
+    statuses: frozenset[Status],
 ) -> Steps[None]:
     for position in positions:
         order = orders[position.order_id]
         # An order whose status changed between the two reads no longer belongs to the list.
-        if status is None or order.status == status:
+        if not statuses or order.status in statuses:
             text = orjson.dumps(ORDER.dump(OrderAt(order)))
             written.orders.append(text)
             written.size += len(text)

@@ -8,7 +8,6 @@ from marshmallow import ValidationError, fields, missing, validate, validates_sc
 
 from service.api.fields import (
     AMOUNT,
-    Cursor,
     QueryInteger,
     Request,
     StrictBoolean,
@@ -18,14 +17,10 @@ from service.api.fields import (
 )
 from service.api.swap_request import Swap, SwapRequest, optional_token, required_token
 from service.domain.api_key import ACCOUNT_PATTERN, is_account_name
-from service.domain.lifecycle import Status
 from service.domain.order import DEFAULT_SLIPPAGE_BPS, TERM_OWNERS, JsonObject, OrderType, TimeInForce
 from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS
-from service.store.orders import Position
 
-DEFAULT_PAGE = 100
-LARGEST_PAGE = 500
 LARGEST_BATCH = 100
 
 
@@ -80,7 +75,8 @@ def _is_timeout(value: int) -> None:
         raise ValidationError("Must be 0, or from 1000 to 86400000.")
 
 
-def _label(description: str) -> fields.String:
+def label_field(description: str) -> fields.String:
+    """Return the field of a label."""
     return fields.String(
         load_default=None,
         validate=_is_label,
@@ -88,7 +84,8 @@ def _label(description: str) -> fields.String:
     )
 
 
-def _account(verb: str) -> fields.String:
+def account_field(verb: str) -> fields.String:
+    """Return the field of an account, of which a request does something to the orders."""
     return fields.String(
         load_default=None,
         validate=_is_account,
@@ -165,7 +162,9 @@ class NewOrderSchema(SwapRequest[SentOrder]):
             "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._:-]{1,64}$",
         },
     )
-    label = _label("Free text, such as the name of a strategy; orders can be listed and cancelled by it.")
+    label = label_field(
+        "Free text, such as the name of a strategy; orders can be listed and cancelled by it."
+    )
 
     @validates_schema(skip_on_field_errors=True)
     def check_type(self, data: _NewOrder, **_options: object) -> None:
@@ -243,12 +242,12 @@ class CancelFilter(TypedDict):
 class CancelSchema(Request[CancelFilter]):
     """POST /api/orders/cancel: a filter of open orders."""
 
-    account = _account("Cancel")
+    account = account_field("Cancel")
     all = StrictBoolean(load_default=False, metadata={"description": "Every open order."})
     order_type = fields.Enum(OrderType, by_value=True, load_default=None)
     token_in = optional_token("sold")
     token_out = optional_token("bought")
-    label = _label("Only orders that have this label.")
+    label = label_field("Only orders that have this label.")
 
     @validates_schema(skip_on_field_errors=True)
     def check_filter(self, data: CancelFilter, **_options: object) -> None:
@@ -258,38 +257,6 @@ class CancelSchema(Request[CancelFilter]):
             raise ValidationError(
                 "Give either all: true, or at least one of orderType, tokenIn, tokenOut, label."
             )
-
-
-class ListQuery(TypedDict):
-    """A filter of orders, None matches any; a limit; and a cursor, None: from the newest."""
-
-    account: str | None
-    status: Status | None
-    order_type: OrderType | None
-    token_in: str | None
-    token_out: str | None
-    label: str | None
-    limit: int
-    cursor: Position | None
-
-
-class ListQuerySchema(Request[ListQuery]):
-    """The query of GET /api/orders."""
-
-    has_nulls = False
-
-    account = _account("List")
-    status = fields.Enum(Status, by_value=True, load_default=None)
-    order_type = fields.Enum(OrderType, by_value=True, load_default=None)
-    token_in = optional_token("sold")
-    token_out = optional_token("bought")
-    label = _label("Only orders that have this label.")
-    limit = QueryInteger(
-        load_default=DEFAULT_PAGE,
-        validate=validate.Range(1, LARGEST_PAGE),
-        metadata={"description": "The maximum number of orders; a page of large orders has fewer."},
-    )
-    cursor = Cursor(load_default=None, metadata={"type": "string", "description": "nextCursor of a page."})
 
 
 class CancelAfter(TypedDict):
@@ -328,7 +295,6 @@ class StreamQuerySchema(Request[StreamQuery]):
 
 # Building a schema costs more than using it.
 NEW_ORDER = NewOrderSchema()
-LIST_QUERY = ListQuerySchema()
 STREAM_QUERY = StreamQuerySchema()
 AMENDMENT = AmendmentSchema()
 CANCEL = CancelSchema()

@@ -11,6 +11,7 @@ from service.api import problems
 from service.api.access import Access
 from service.api.admin_schemas import HaltSchema, HaltStateSchema, KeySchema, TicketSchema
 from service.api.idempotency import Idempotency
+from service.api.list_requests import ListQuerySchema
 from service.api.market_requests import NewPoolSchema, PoolQuerySchema, QuoteQuerySchema
 from service.api.origins import Origins
 from service.api.proxies import TrustedProxies
@@ -20,7 +21,6 @@ from service.api.requests import (
     BatchSchema,
     CancelAfterSchema,
     CancelSchema,
-    ListQuerySchema,
     NewOrderSchema,
     StreamQuerySchema,
 )

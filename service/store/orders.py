@@ -1,7 +1,10 @@
 """Reading orders."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import hashlib
+import heapq
+import re
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -14,7 +17,7 @@ from service.domain.routing_record import NoQuoteJson, PoolQuoteJson, RouteJson,
 from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
 from service.postgres.database import Database
-from service.postgres.queries import query
+from service.postgres.queries import Query, query
 from service.store.endings import Filter
 from service.turns import Steps, Turns
 
@@ -98,6 +101,32 @@ class Page:
     more: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ListFilter:
+    """Selects orders for a list.
+
+    Attributes:
+        orders: By what was ordered, and by the account.
+        statuses: In one of these statuses; empty: any.
+        created_from: Placed at this time (RFC 3339) or later; None: any.
+        created_to: Placed before this time; None: any.
+        client_order_id_prefix: The beginning of the client order id; None: any.
+    """
+
+    orders: Filter
+    statuses: frozenset[Status] = frozenset()
+    created_from: str | None = None
+    created_to: str | None = None
+    client_order_id_prefix: str | None = None
+
+    @property
+    def tag(self) -> str:
+        """A short text that is the same only for the same filter."""
+        fields = (*asdict(self.orders).values(), *sorted(self.statuses), "", self.created_from)
+        fields = (*fields, self.created_to, self.client_order_id_prefix)
+        return hashlib.sha256(repr(fields).encode()).hexdigest()[:12]
+
+
 class Orders:
     """Reads orders.
 
@@ -166,21 +195,25 @@ class Orders:
         )
         return await self.get(rows[0][0]) if rows else None
 
-    async def page(self, status: Status | None, wanted: Filter, limit: int, before: Position | None) -> Page:
-        """Return a page of orders' positions, newest first, in one status (None: any)."""
-        statement = _LIST
-        if status is not None:
-            statement = _LIST_FINISHED if status in TERMINAL else _LIST_OPEN
-        positions = await self._database.read(
-            statement,
-            {
-                "status": status,
-                **asdict(wanted),
-                "limit": limit + 1,
-                "before_us": before and before.created_us,
-                "before_id": before and before.order_id,
-            },
+    async def page(self, wanted: ListFilter, limit: int, before: Position | None) -> Page:
+        """Return a page of orders' positions, newest first."""
+        parameters = {
+            **asdict(wanted.orders),
+            "created_from": wanted.created_from,
+            "created_to": wanted.created_to,
+            "client_order_id": _pattern(wanted.client_order_id_prefix),
+            "limit": limit + 1,
+            "before_us": before and before.created_us,
+            "before_id": before and before.order_id,
+        }
+        by_statement = [(_LIST, None)] if not wanted.statuses else _statements(wanted.statuses)
+        lists = await asyncio.gather(
+            *(
+                self._database.read(statement, {**parameters, "statuses": statuses})
+                for statement, statuses in by_statement
+            )
         )
+        positions = list(heapq.merge(*lists, reverse=True))
         return Page(positions[:limit], more=len(positions) > limit)
 
     async def versions(self, order_ids: list[str]) -> dict[str, int]:
@@ -197,6 +230,22 @@ class Orders:
         return SignedTransaction(
             row.id, row.venue, bytes(row.raw), row.maximum_in, row.minimum_out, row.last_valid_slot
         )
+
+
+def _statements(statuses: Collection[Status]) -> list[tuple[Query[Position], list[Status] | None]]:
+    """Return the statements that list orders in these statuses, each with its statuses."""
+    finished = [status for status in statuses if status in TERMINAL]
+    unfinished = [status for status in statuses if status not in TERMINAL]
+    both: list[tuple[Query[Position], list[Status] | None]] = [
+        (_LIST_OPEN, unfinished),
+        (_LIST_FINISHED, finished),
+    ]
+    return [each for each in both if each[1]]
+
+
+def _pattern(prefix: str | None) -> str | None:
+    """Return the pattern of LIKE for texts with a prefix."""
+    return None if prefix is None else re.sub(r"([%_\\])", r"\\\1", prefix) + "%"
 
 
 def _orders(rows: list[OrderRow]) -> Steps[dict[str, Order]]:

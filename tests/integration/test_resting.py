@@ -15,6 +15,7 @@ from service.domain.order import OrderType, TimeInForce, terms_at
 from service.store import resting as resting_module
 from service.store.claims import Claimed, Deferred
 from service.store.endings import Filter
+from service.store.orders import ListFilter
 from service.store.rate_limit import RateLimit
 from service.store.resting import Fired, RestingOrder
 from tests.support.desk import Desk, race
@@ -392,21 +393,25 @@ async def test_lists_are_filtered(desk: Desk) -> None:
     market = await desk.store.insert()
     await desk.endings.cancel(other.id)
     everything = [market, sniper.id, other.id, limit.id]
-    for status, wanted, expected in (
-        (None, Filter(), everything),
-        (None, Filter(order_type="limit"), [other.id, limit.id]),
-        (None, Filter(token_out="USDC"), [market, sniper.id, limit.id]),
-        (Status.OPEN, Filter(), [sniper.id, limit.id]),
-        (Status.OPEN, Filter(order_type="sniper", token_in="SOL"), [sniper.id]),
-        (Status.CANCELLED, Filter(token_out="USDT"), [other.id]),
-        (Status.CANCELLED, Filter(token_out="USDC"), []),
+    none: frozenset[Status] = frozenset()
+    for statuses, orders, expected in (
+        (none, Filter(), everything),
+        (none, Filter(order_type="limit"), [other.id, limit.id]),
+        (none, Filter(token_out="USDC"), [market, sniper.id, limit.id]),
+        ({Status.OPEN}, Filter(), [sniper.id, limit.id]),
+        ({Status.OPEN}, Filter(order_type="sniper", token_in="SOL"), [sniper.id]),
+        ({Status.CANCELLED}, Filter(token_out="USDT"), [other.id]),
+        ({Status.CANCELLED}, Filter(token_out="USDC"), []),
+        ({Status.CANCELLED, Status.OPEN, Status.FAILED}, Filter(), [sniper.id, other.id, limit.id]),
+        ({Status.PENDING, Status.OPEN}, Filter(), [market, sniper.id, limit.id]),
     ):
-        page = await desk.store.orders.page(status, wanted, 10, None)
-        assert [place.order_id for place in page.positions] == expected, (status, wanted)
-        first = await desk.store.orders.page(status, wanted, 1, None)
+        wanted = ListFilter(orders, frozenset(statuses))
+        page = await desk.store.orders.page(wanted, 10, None)
+        assert [place.order_id for place in page.positions] == expected, wanted
+        first = await desk.store.orders.page(wanted, 1, None)
         if len(expected) > 1:
             assert first.more
-            rest = await desk.store.orders.page(status, wanted, 10, first.positions[-1])
+            rest = await desk.store.orders.page(wanted, 10, first.positions[-1])
             assert [place.order_id for place in (*first.positions, *rest.positions)] == expected
 
 

@@ -13,6 +13,7 @@ from service.api.access import Access
 from service.api.admin import AdminRoutes
 from service.api.batch import BatchRoutes
 from service.api.document import DocumentRoute
+from service.api.fields import ListPosition
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
 from service.api.keys import KeyRoutes
@@ -334,7 +335,7 @@ def test_tokens_and_pools_match_the_document() -> None:
 
 
 def test_a_page_matches_the_document() -> None:
-    for position in (Position(1, ORDER_ID), None):
+    for position in (ListPosition(Position(1, ORDER_ID), "0123456789ab"), None):
         assert is_valid(
             "OrderList", ORDER_LIST.dump({"orders": [OrderAt(an_order())], "next_cursor": position})
         )

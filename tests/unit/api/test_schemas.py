@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from service.api.fields import Cursor, camel_case, is_uuid
+from service.api.fields import Cursor, ListPosition, camel_case, is_uuid
+from service.api.list_requests import LIST_QUERY
 from service.api.market_requests import NEW_POOL, POOL_QUERY, QUOTE_QUERY
-from service.api.requests import CANCEL, LIST_QUERY, NEW_ORDER, STREAM_QUERY
+from service.api.requests import CANCEL, NEW_ORDER, STREAM_QUERY
 from service.domain.amounts import U64_MAX
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType
@@ -277,13 +278,16 @@ def test_any_body_is_parsed_or_rejected(body: Any) -> None:
     assert type(loaded["slippage_bps"]) is int
 
 
-EVERY_ORDER = {
+EVERY_ORDER: dict[str, Any] = {
     "status": None,
     "order_type": None,
     "token_in": None,
     "token_out": None,
     "label": None,
     "account": None,
+    "created_from": None,
+    "created_to": None,
+    "client_order_id_prefix": None,
     "limit": 100,
     "cursor": None,
 }
@@ -296,7 +300,7 @@ def test_a_list_query_has_defaults() -> None:
 @pytest.mark.parametrize("status", Status)
 def test_orders_are_listed_by_each_status(status: Status) -> None:
     listed = LIST_QUERY.load({"status": status.value, "limit": "500"})
-    assert listed == {**EVERY_ORDER, "status": status, "limit": 500}
+    assert listed == {**EVERY_ORDER, "status": frozenset({status}), "limit": 500}
 
 
 @pytest.mark.parametrize(
@@ -404,7 +408,7 @@ def test_a_stream_resumes_after_nothing_else(text: str) -> None:
 @MODEST
 @given(st.integers(0, 10**18 - 1), st.uuids())
 def test_a_cursor_decodes_to_its_position(created_us: int, order_id: UUID) -> None:
-    position = Position(created_us, str(order_id))
+    position = ListPosition(Position(created_us, str(order_id)), "0123456789ab")
     text = Cursor()._serialize(position, "", None)
     assert text is not None
     assert text.isascii()

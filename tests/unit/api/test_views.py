@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from service.api.fields import ListPosition
 from service.api.responses import ORDER, ORDER_LIST, STATUS_UPDATE
 from service.api.views import OrderAt
 from service.domain.history import Committed, HistoryEntry
@@ -195,7 +196,7 @@ def test_a_status_update_shows_the_order_as_of_its_entry() -> None:
 
 
 def test_a_page_ends_with_a_cursor_or_null() -> None:
-    page = {"orders": [OrderAt(FILLED)], "next_cursor": Position(1, ORDER_ID)}
+    page = {"orders": [OrderAt(FILLED)], "next_cursor": ListPosition(Position(1, ORDER_ID), "0123456789ab")}
     assert ORDER_LIST.dump(page)["orders"] == [ORDER.dump(OrderAt(FILLED))]
     assert isinstance(ORDER_LIST.dump(page)["nextCursor"], str)
     assert ORDER_LIST.dump({**page, "next_cursor": None})["nextCursor"] is None

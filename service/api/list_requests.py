@@ -1,0 +1,108 @@
+"""The query of GET /api/orders."""
+
+import re
+from collections.abc import Mapping
+from typing import TypedDict
+
+from marshmallow import ValidationError, fields, validate
+
+from service.api.fields import Cursor, ListPosition, QueryInteger, Request
+from service.api.requests import account_field, label_field
+from service.api.swap_request import optional_token
+from service.domain.lifecycle import Status
+from service.domain.order import OrderType
+from service.domain.timestamps import InvalidTimestampError, parse_timestamp
+
+DEFAULT_PAGE = 100
+LARGEST_PAGE = 500
+_STATUSES = "^({0})(,({0}))*$".format("|".join(Status))
+
+
+class StatusList(fields.String):
+    """Statuses, separated by commas."""
+
+    def _deserialize(  # type: ignore[override]
+        self, value: object, attr: str | None, data: Mapping[str, object] | None, **options: object
+    ) -> frozenset[Status]:
+        text = super()._deserialize(value, attr, data, **options)
+        try:
+            return frozenset(Status(name) for name in text.split(","))
+        except ValueError:
+            raise ValidationError(
+                f"Must be of: {', '.join(Status)}; several are separated by commas."
+            ) from None
+
+
+def _time(which: str) -> fields.String:
+    return fields.String(
+        load_default=None,
+        validate=_is_time,
+        metadata={"description": f"Only orders {which}.", "format": "date-time"},
+    )
+
+
+def _is_time(text: str) -> None:
+    try:
+        parse_timestamp(text)
+    except InvalidTimestampError as error:
+        raise ValidationError(f"It {error}.") from None
+
+
+def _is_client_order_id_prefix(text: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text):
+        raise ValidationError("Must be 1 to 64 characters of A-Z a-z 0-9 . _ : -")
+
+
+class ListQuery(TypedDict):
+    """A filter of orders, None matches any; a limit; and a cursor, None: from the newest."""
+
+    account: str | None
+    status: frozenset[Status] | None
+    created_from: str | None
+    created_to: str | None
+    client_order_id_prefix: str | None
+    order_type: OrderType | None
+    token_in: str | None
+    token_out: str | None
+    label: str | None
+    limit: int
+    cursor: ListPosition | None
+
+
+class ListQuerySchema(Request[ListQuery]):
+    """The query of GET /api/orders."""
+
+    has_nulls = False
+
+    account = account_field("List")
+    status = StatusList(
+        load_default=None,
+        metadata={
+            "description": "Only orders in one of these statuses, separated by commas.",
+            "pattern": _STATUSES,
+        },
+    )
+    created_from = _time("placed at this time or later")
+    created_to = _time("placed before this time")
+    client_order_id_prefix = fields.String(
+        load_default=None,
+        validate=_is_client_order_id_prefix,
+        metadata={
+            "description": "Only orders whose clientOrderId begins with this.",
+            "pattern": "^[A-Za-z0-9._:-]{1,64}$",
+        },
+    )
+    order_type = fields.Enum(OrderType, by_value=True, load_default=None)
+    token_in = optional_token("sold")
+    token_out = optional_token("bought")
+    label = label_field("Only orders that have this label.")
+    limit = QueryInteger(
+        load_default=DEFAULT_PAGE,
+        validate=validate.Range(1, LARGEST_PAGE),
+        metadata={"description": "The maximum number of orders; a page of large orders has fewer."},
+    )
+    cursor = Cursor(load_default=None, metadata={"type": "string", "description": "nextCursor of a page."})
+
+
+# Building a schema costs more than using it.
+LIST_QUERY = ListQuerySchema()
