@@ -4,8 +4,9 @@ import logging
 
 from service.api.access import Access
 from service.api.admin import AdminRoutes
+from service.api.asyncapi import asyncapi_document
 from service.api.batch import BatchRoutes
-from service.api.document import DocumentRoute
+from service.api.document import DocumentRoutes
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
 from service.api.keys import KeyRoutes
@@ -88,7 +89,10 @@ class Api:
                 anonymous=lambda: storage.key_cache.is_empty,
             ),
             KeyRoutes(access),
-            DocumentRoute(lambda: openapi_document(ROUTES, settings.root_path)),
+            DocumentRoutes(
+                lambda: openapi_document(ROUTES, settings.root_path),
+                lambda: asyncapi_document(ROUTES, settings.root_path),
+            ),
             AdminRoutes(storage.halt),
         )
         origins = Origins((settings.host.lower(), *settings.allowed_hosts), settings.cors_origins)

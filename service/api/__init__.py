@@ -27,7 +27,8 @@ messages.py         loads requests by their schemas, and writes JSON responses
 views.py            an order as JSON
 responses.py        what a response contains
 specs.py            the OpenAPI document, made from the same table
-document.py         its route
+asyncapi.py         the AsyncAPI document of the WebSockets, made from both
+document.py         their routes
 problems.py         errors: problem+json
 
 origins.py          which hosts and origins a request may come for and from

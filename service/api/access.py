@@ -22,7 +22,7 @@ CALLER = web.RequestKey("caller", Caller)
 STREAM_PROTOCOL = "order-engine.v1"
 """The WebSocket subprotocol of all streams."""
 
-_TICKET = "ticket."
+TICKET_PREFIX = "ticket."
 """A subprotocol with this prefix is a ticket."""
 
 _SECRET = re.compile(r"[0-9a-f]{64}")
@@ -138,6 +138,6 @@ def _caller_of(key: ApiKey | None) -> Caller:
 def _ticket_of(request: web.Request) -> str | None:
     for offered in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()):
         for protocol in offered.split(","):
-            if protocol.strip().startswith(_TICKET):
-                return protocol.strip().removeprefix(_TICKET)
+            if protocol.strip().startswith(TICKET_PREFIX):
+                return protocol.strip().removeprefix(TICKET_PREFIX)
     return None

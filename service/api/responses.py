@@ -1,4 +1,4 @@
-"""Response schemas. The OpenAPI document is generated from them."""
+"""Response schemas. The OpenAPI and the AsyncAPI document are generated from them."""
 
 from marshmallow import Schema, fields, validate
 
@@ -256,7 +256,9 @@ class OrderListSchema(ResponseSchema):
 class StatusUpdateSchema(ResponseSchema):
     """A WebSocket message: one entry of the history, and the order as of that entry."""
 
-    type = fields.Constant("status_update", required=True)
+    type = fields.Constant(
+        "status_update", required=True, metadata={"type": "string", "enum": ["status_update"]}
+    )
     order_id = fields.String(required=True, metadata={"format": "uuid"})
     sequence = fields.Integer(required=True)
     status = fields.String(required=True, validate=validate.OneOf(list(Status)))

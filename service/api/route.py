@@ -1,4 +1,4 @@
-"""One row of the route table: a method, a path, their handler, and their description for OpenAPI."""
+"""One row of the route table: a method, a path, their handler, and their description in the documents."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from marshmallow import Schema
 
 from service.api.admin import AdminRoutes
 from service.api.batch import BatchRoutes
-from service.api.document import DocumentRoute
+from service.api.document import DocumentRoutes
 from service.api.health import HealthRoute
 from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
@@ -40,7 +40,7 @@ class RouteGroups:
     paper: PaperRoutes
     health: HealthRoute
     keys: KeyRoutes
-    document: DocumentRoute
+    document: DocumentRoutes
     admin: AdminRoutes
 
 
@@ -72,6 +72,7 @@ class ApiRoute:
         at_most: How many requests are handled concurrently; more are queued; None: no limit.
         allow_head: Whether a GET route also answers HEAD.
         websocket: Whether it is a WebSocket, which a ticket opens too.
+        messages: The schemas of the messages that a WebSocket sends.
         idempotency: Whether it accepts an ``Idempotency-Key``, and what its replays are made from.
     """
 
@@ -89,4 +90,5 @@ class ApiRoute:
     at_most: int | None = None
     allow_head: bool = True
     websocket: bool = False
+    messages: tuple[type[Schema], ...] = ()
     idempotency: Idempotent = Idempotent.NO

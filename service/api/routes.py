@@ -1,4 +1,4 @@
-"""The table of all routes, from which the application and the OpenAPI document are built.
+"""The table of all routes, from which the application and its documents are built.
 
 A new route is a row here and a handler in one of the route groups.
 """
@@ -34,6 +34,7 @@ from service.api.responses import (
     PoolListSchema,
     PoolSchema,
     QuoteSchema,
+    StatusUpdateSchema,
     TokenListSchema,
 )
 from service.api.route import ApiResponse, ApiRoute, Idempotent, RouteGroups
@@ -163,11 +164,12 @@ ROUTES: tuple[ApiRoute, ...] = (
         "streamOrder",
         "WebSocket: every entry of the history exactly once, in order, replayed and live",
         description="Messages are StatusUpdate objects. The socket closes with 1000 after the terminal one, "
-        "with 1012 when the service restarts (reconnect with `from`), with 4008 when the client reads "
-        "too slowly, and with 4001 when its API key has expired or was revoked. A browser offers the "
-        "subprotocols `order-engine.v1` and `ticket.<ticket>`.",
+        "with 1012 when the service restarts, with 4008 when the client reads too slowly, with 1011 after an "
+        "internal error (after these three reconnect with `from`), and with 4001 when its API key has "
+        "expired or was revoked. A browser offers the subprotocols `order-engine.v1` and `ticket.<ticket>`.",
         allow_head=False,
         websocket=True,
+        messages=(StatusUpdateSchema,),
         query=StreamQuerySchema,
         responses=(ApiResponse(101, "Switching to WebSocket."),),
         problems=(404, 426, 503),
@@ -290,6 +292,15 @@ ROUTES: tuple[ApiRoute, ...] = (
         "openapi",
         "This document",
         responses=(ApiResponse(200, "An OpenAPI 3.1 document."),),
+    ),
+    ApiRoute(
+        "GET",
+        "/asyncapi.json",
+        None,
+        lambda groups: groups.document.asyncapi,
+        "asyncapi",
+        "The AsyncAPI document of the WebSockets",
+        responses=(ApiResponse(200, "An AsyncAPI 3.0 document."),),
     ),
 )
 

@@ -3,21 +3,24 @@
 import re
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import orjson
 from apispec import APISpec
-from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow import MarshmallowPlugin, resolver
 
 from service.api.fields import camel_case
 from service.api.problems import CONTENT_TYPE
-from service.api.responses import ProblemSchema, StatusUpdateSchema
+from service.api.responses import ProblemSchema
 from service.api.route import ApiRoute, Idempotent
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _FORMATS = {"order_id": {"format": "uuid"}}
 """Formats of path parameters; all of them are strings."""
 
-_SCHEME = "apiKey"
+SECURITY_SCHEME = "apiKey"
+"""The name of the security scheme of all routes that need a key."""
+
 _IDEMPOTENCY_KEY: dict[str, object] = {
     "in": "header",
     "name": "Idempotency-Key",
@@ -38,6 +41,16 @@ def openapi_document(routes: tuple[ApiRoute, ...], root_path: str = "") -> bytes
         routes: The table.
         root_path: The path under which a proxy serves the API, such as ``/engine``.
     """
+    return orjson.dumps(openapi_spec(routes, root_path))
+
+
+def openapi_spec(routes: tuple[ApiRoute, ...], root_path: str = "") -> dict[str, Any]:
+    """Return the same document as an object, for the document that is made from it.
+
+    Args:
+        routes: The table.
+        root_path: The path under which a proxy serves the API, such as ``/engine``.
+    """
     spec = APISpec(
         title="Order execution engine",
         version=_version(),
@@ -50,12 +63,14 @@ def openapi_document(routes: tuple[ApiRoute, ...], root_path: str = "") -> bytes
         plugins=[MarshmallowPlugin()],
     )
     spec.components.security_scheme(
-        _SCHEME, {"type": "http", "scheme": "bearer", "description": "An API key's token: oek_<id>_<secret>."}
+        SECURITY_SCHEME,
+        {"type": "http", "scheme": "bearer", "description": "An API key's token: oek_<id>_<secret>."},
     )
-    spec.components.schema("StatusUpdate", schema=StatusUpdateSchema)
+    # The document has no messages; their schemas stand beside those of the requests and responses.
+    for message in dict.fromkeys(message for route in routes for message in route.messages):
+        spec.components.schema(resolver(message), schema=message)
     for route in routes:
-        path = _PARAMETER.sub(lambda found: f"{{{camel_case(found[1])}}}", route.path)
-        spec.path(path, operations={route.method.lower(): _operation(route)})
+        spec.path(documented_path(route), operations={route.method.lower(): _operation(route)})
     whole = spec.to_dict()
     _drop_null_defaults(whole)
     # A marshmallow schema cannot express that exactly one of two members is required.
@@ -66,7 +81,12 @@ def openapi_document(routes: tuple[ApiRoute, ...], root_path: str = "") -> bytes
         }
         for fixed, other in (("amountIn", "amountOut"), ("amountOut", "amountIn"))
     ]
-    return orjson.dumps(whole)
+    return whole
+
+
+def documented_path(route: ApiRoute) -> str:
+    """Return a route's path with its parameters in camelCase."""
+    return _PARAMETER.sub(lambda found: f"{{{camel_case(found[1])}}}", route.path)
 
 
 def _operation(route: ApiRoute) -> dict[str, object]:
@@ -78,7 +98,7 @@ def _operation(route: ApiRoute) -> dict[str, object]:
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": _content("application/json", route.body)}
     operation["responses"] = _responses(route)
-    operation["security"] = [] if route.scope is None else [{_SCHEME: []}]
+    operation["security"] = [] if route.scope is None else [{SECURITY_SCHEME: []}]
     if route.scope is not None:
         operation["x-scope"] = route.scope
     return operation

@@ -146,7 +146,9 @@ async def test_only_a_trusted_proxy_is_believed(
     assert seen == [expected]
 
 
-async def test_the_document_names_the_root_path(start: Start) -> None:
+async def test_the_documents_name_the_root_path(start: Start) -> None:
     client = await start(ROOT_PATH="/engine", ALLOW_ANONYMOUS="1")
     document = await (await client.get("/openapi.json")).json()
     assert document["servers"] == [{"url": "/engine"}]
+    streams = await (await client.get("/asyncapi.json")).json()
+    assert streams["servers"]["engine"]["pathname"] == "/engine"

@@ -195,12 +195,13 @@ async def refusals(record: Recorder) -> None:
 
 
 async def the_rest(record: Recorder) -> None:
-    """Tokens, a delisted pool, health, and the OpenAPI document."""
+    """Tokens, a delisted pool, health, and the documents."""
     await record.ask("GET", "/api/tokens")
     pools = await record.ask("GET", "/api/pools?token=GEM&venue=raydium")
     await record.ask("DELETE", f"/api/paper/pools/{pools['pools'][0]['id']}")
     await record.ask("GET", "/health")
     await record.ask("GET", "/openapi.json")
+    await record.ask("GET", "/asyncapi.json")
 
 
 async def failures(record: Recorder) -> None:

@@ -181,6 +181,7 @@ CASES: dict[tuple[str, str], list[Case]] = {
     ],
     ("GET", "/health"): get("/health"),
     ("GET", "/openapi.json"): get("/openapi.json"),
+    ("GET", "/asyncapi.json"): get("/asyncapi.json"),
     # Last, since no order rests afterwards.
     ("POST", "/api/orders/cancel"): [
         *send("POST", "/api/orders/cancel", {"tokenIn": "GEM"}),

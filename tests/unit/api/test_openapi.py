@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 from service.api.access import Access
 from service.api.admin import AdminRoutes
 from service.api.batch import BatchRoutes
-from service.api.document import DocumentRoute
+from service.api.document import DocumentRoutes
 from service.api.fields import ListPosition
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
@@ -153,7 +153,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
                 halt=unused, link=unused, executing=unused, unknown_outcomes=unused, anonymous=unused
             ),
             KeyRoutes(unused),
-            DocumentRoute(unused),
+            DocumentRoutes(unused, unused),
             AdminRoutes(unused),
         ),
         Guards(TrustedProxies(()), Origins((), ()), Access(unused, unused, unused), Idempotency(unused)),
