@@ -16,6 +16,7 @@ from marshmallow import Schema
 
 from service.api.market_requests import NEW_POOL
 from service.api.requests import AMENDMENT, NEW_ORDER
+from service.api.routes import ROUTES
 from service.domain.failures import FailureCode, Remedy, describe
 from tests.support import openapi
 from tests.support.settings import known_settings, load_settings
@@ -23,12 +24,14 @@ from tests.support.settings import known_settings, load_settings
 PROJECT = Path(__file__).parents[2]
 README = PROJECT / "README.md"
 CHANGELOG = PROJECT / "CHANGELOG.md"
+LLMS = PROJECT / "llms.txt"
 DOCS = PROJECT / "docs"
 MANUAL = [README, *sorted(DOCS.glob("*.md"))]
 DOCUMENTS = sorted({*PROJECT.glob("*.md"), *MANUAL, *PROJECT.glob(".github/**/*.md")})
 WORKFLOWS = sorted(PROJECT.glob(".github/workflows/*.yml"))
 
 _LONGEST_README = 170
+_AT_HOME = "http://localhost:3000"
 _METHODS = "GET|POST|PUT|PATCH|DELETE"
 _FENCED = re.compile(r"^( *)```.*?^\1```$", flags=re.MULTILINE | re.DOTALL)
 _INLINE_CODE = re.compile(r"`([^`\n]+)`")
@@ -308,6 +311,26 @@ def test_the_readme_is_short_and_links_the_whole_manual() -> None:
     assert len(README.read_text().splitlines()) <= _LONGEST_README
     linked = {(README.parent / link.partition("#")[0]).resolve() for link in _links(README)}
     assert {document.resolve() for document in MANUAL[1:]} <= linked
+
+
+def test_the_map_for_language_models_has_the_form_of_the_convention() -> None:
+    """See llmstxt.org: a title, a summary, text without headings, then sections of links."""
+    head, *sections = re.split(r"^## .+\n", LLMS.read_text(), flags=re.MULTILINE)
+    assert re.match(r"# \S.*\n\n(> .+\n)+\n", head)
+    assert not re.search(r"^#", head.partition("\n")[2], flags=re.MULTILINE)
+    assert sections
+    for section in sections:
+        assert all(re.fullmatch(r"- \[[^\]]+\]\([^)]+\): .+\.", line) for line in section.split("\n") if line)
+
+
+def test_the_map_for_language_models_links_what_exists_and_the_whole_manual() -> None:
+    links = _only_once(_links(LLMS))
+    served = {link.removeprefix(_AT_HOME) for link in links if link.startswith(_AT_HOME)}
+    assert served <= {route.path for route in ROUTES if route.method == "GET"}
+    assert {"/openapi.json", "/asyncapi.json"} <= served
+    files = {PROJECT / link for link in links if not link.startswith(_AT_HOME)}
+    assert [file for file in files if not file.exists()] == []
+    assert {README, *DOCS.glob("*.md")} <= files
 
 
 def test_the_changelog_can_be_released() -> None:
