@@ -21,8 +21,10 @@ from service.api.server import Runner
 from service.app import Service
 from service.audit import Report, audit
 from service.background import Background, cancel
+from service.chains.paper.ledger import Ledger
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
+from service.domain.tokens import list_token
 from service.parts import Servers
 from service.postgres import queries
 from service.postgres.database import Database, UnavailableError
@@ -239,6 +241,9 @@ def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
         await migrate_if_empty(database)
         keys = ApiKeys(database, clock)
         await keys.get_changed(None)  # reads PostgreSQL's time
+        ledger = Ledger(database, clock, slot_ms=loaded.slot_ms)
+        for token in await ledger.tokens(key_commands.named_tokens(arguments)):
+            list_token(token)
         await arguments.run_key(keys, clock.database_time(), arguments)
 
     _run_on_database(loaded, run)

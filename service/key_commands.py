@@ -1,18 +1,28 @@
-"""The command ``python -m service keys``: creates, lists, shows, rotates and revokes API keys."""
+"""The command ``python -m service keys``: creates, lists, shows, limits, rotates and revokes API keys."""
 
 import argparse
 import json
 import re
 from collections.abc import Awaitable, Callable
 
+from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.api_key import LONGEST_NAME, ApiKey, Scope, is_account_name
-from service.domain.order import DEFAULT_ACCOUNT
+from service.domain.key_limits import (
+    MOST_REQUESTS_PER_SECOND,
+    MOST_SLIPPAGE_BPS,
+    MOST_SOCKETS,
+    KeyLimits,
+    LargestAmount,
+)
+from service.domain.order import DEFAULT_ACCOUNT, OrderType
 from service.domain.timestamps import format_epoch
+from service.domain.tokens import LONGEST_SYMBOL, find_token, look_alike, nearest_symbol
 from service.store.api_keys import ApiKeys, NewKey
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _LONGEST_S = 100 * 365 * 86_400
 _ID = re.compile(r"[0-9a-f]{16}")
+_SYMBOL = re.compile(rf"[0-9A-Za-z]{{1,{LONGEST_SYMBOL}}}")
 
 Run = Callable[[ApiKeys, float, argparse.Namespace], Awaitable[None]]
 """Runs a command; the number is PostgreSQL's time, in seconds since the Unix epoch."""
@@ -24,7 +34,7 @@ class KeyCommandError(Exception):
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run: Callable[..., None]) -> None:
     """Add the command to a command line; ``run`` is called with the arguments, ``run_key`` among them."""
-    what = "create, list, show, rotate and revoke API keys"
+    what = "create, list, show, limit, rotate and revoke API keys"
     keys = commands.add_parser("keys", help=what, description=what).add_subparsers(
         dest="keys_command", required=True, metavar="command"
     )
@@ -42,8 +52,12 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run:
     )
     create.add_argument("--account", type=_account, default=DEFAULT_ACCOUNT, help="default: default")
     create.add_argument("--expires-in", type=_duration, metavar="30d", help="default: it never expires")
+    _add_limits(create)
     add("list", _list, "list all keys")
     add("show", _show, "show a key").add_argument("id", type=_id)
+    set_limits = add("set-limits", _set_limits, "replace all limits of a key; one that is left out ends")
+    set_limits.add_argument("id", type=_id)
+    _add_limits(set_limits)
     rotate = add("rotate", _rotate, "give a key a new secret and print its token, which is not shown again")
     rotate.add_argument("id", type=_id)
     rotate.add_argument(
@@ -52,8 +66,39 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run:
     add("revoke", _revoke, "revoke a key for good").add_argument("id", type=_id)
 
 
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    limits = parser.add_argument_group("limits", "by default there are none")
+    limits.add_argument(
+        "--tokens", type=_names, metavar="SOL,USDC", help="the only tokens that it may sell and buy"
+    )
+    limits.add_argument(
+        "--order-types", type=_order_types, metavar="market,limit", help="the only types of orders"
+    )
+    limits.add_argument(
+        "--max-slippage-bps", type=_integer(0, MOST_SLIPPAGE_BPS), metavar="100", help="of each order"
+    )
+    limits.add_argument(
+        "--max-amount", type=_amounts, metavar="SOL=10,USDC=5000", help="of each order, by token"
+    )
+    limits.add_argument(
+        "--requests-per-second",
+        type=_integer(1, MOST_REQUESTS_PER_SECOND),
+        metavar="50",
+        help="instead of REQUESTS_PER_SECOND",
+    )
+    limits.add_argument(
+        "--max-sockets", type=_integer(0, MOST_SOCKETS), metavar="20", help="open at once on one instance"
+    )
+
+
+def named_tokens(arguments: argparse.Namespace) -> list[str]:
+    """Return the tokens that the arguments name; the listed ones must be known before the command runs."""
+    return [*(getattr(arguments, "tokens", None) or ()), *(getattr(arguments, "max_amount", None) or ())]
+
+
 async def _create(keys: ApiKeys, _now: float, arguments: argparse.Namespace) -> None:
-    new = NewKey(arguments.account, arguments.name, arguments.scope, arguments.expires_in)
+    limits = _limits_of(arguments)
+    new = NewKey(arguments.account, arguments.name, arguments.scope, arguments.expires_in, limits)
     key_id, token = await keys.create(new)
     _print_token(key_id, token, arguments)
 
@@ -77,11 +122,75 @@ async def _show(keys: ApiKeys, now: float, arguments: argparse.Namespace) -> Non
             if arguments.json:
                 print(json.dumps(shown))
             else:
+                shown["limits"] = _as_options(key.limits) or None
                 print(
                     *(f"{name}: {'-' if value is None else value}" for name, value in shown.items()), sep="\n"
                 )
             return
     raise _no_such_key(arguments)
+
+
+async def _set_limits(keys: ApiKeys, _now: float, arguments: argparse.Namespace) -> None:
+    limits = _limits_of(arguments)
+    if not await keys.set_limits(arguments.id, limits):
+        raise _no_such_key(arguments)
+    if arguments.json:
+        print(json.dumps({"id": arguments.id, "limits": limits.as_shown()}))
+    else:
+        print(f"limits of {arguments.id}: {_as_options(limits) or 'none'}")
+
+
+def _limits_of(arguments: argparse.Namespace) -> KeyLimits:
+    tokens = arguments.tokens
+    amounts: dict[str, LargestAmount] = {}
+    for name, text in (arguments.max_amount or {}).items():
+        token = find_token(name)
+        if token is None:
+            raise _no_such_token("--max-amount", name)
+        if token.symbol in amounts:
+            raise KeyCommandError(f"--max-amount: {token.symbol} is given twice")
+        try:
+            amounts[token.symbol] = LargestAmount(parse_amount(text, token.decimals), token.decimals)
+        except InvalidAmountError as error:
+            raise KeyCommandError(f"--max-amount: the amount of {token.symbol} {error}") from None
+    return KeyLimits(
+        tokens=None if tokens is None else frozenset(_symbol(name) for name in tokens),
+        order_types=arguments.order_types,
+        max_slippage_bps=arguments.max_slippage_bps,
+        max_amount=amounts,
+        requests_per_second=arguments.requests_per_second,
+        max_sockets=arguments.max_sockets,
+    )
+
+
+def _symbol(name: str) -> str:
+    """Return the symbol of a token, which may be listed later."""
+    token = find_token(name)
+    if token is not None:
+        return token.symbol
+    if look_alike(name) is not None or not _SYMBOL.fullmatch(name):
+        raise _no_such_token("--tokens", name)
+    return name
+
+
+def _no_such_token(option: str, name: str) -> KeyCommandError:
+    near = nearest_symbol(name)
+    hint = f"; did you mean {near}?" if near else ""
+    return KeyCommandError(f"{option}: there is no token {name}{hint}")
+
+
+def _as_options(limits: KeyLimits) -> str:
+    """Return limits as they are written on the command line."""
+    options = []
+    for name, value in limits.as_shown().items():
+        option = re.sub("[A-Z]", lambda found: f"-{found[0].lower()}", name)
+        if isinstance(value, dict):
+            options.append(f"--{option} {','.join(f'{token}={amount}' for token, amount in value.items())}")
+        elif isinstance(value, list):
+            options.append(f"--{option} {','.join(value)}")
+        elif value is not None:
+            options.append(f"--{option} {value}")
+    return " ".join(options)
 
 
 async def _rotate(keys: ApiKeys, _now: float, arguments: argparse.Namespace) -> None:
@@ -108,7 +217,7 @@ def _print_token(key_id: str, token: str, arguments: argparse.Namespace) -> None
         print(f"key {key_id}; its token is not shown again:", token, sep="\n")
 
 
-def _as_json(key: ApiKey, now: float) -> dict[str, str | None]:
+def _as_json(key: ApiKey, now: float) -> dict[str, object]:
     return {
         "id": key.id,
         "name": key.name,
@@ -118,6 +227,7 @@ def _as_json(key: ApiKey, now: float) -> dict[str, str | None]:
         "createdAt": format_epoch(key.created_at),
         "expiresAt": None if key.expires_at is None else format_epoch(key.expires_at),
         "revokedAt": None if key.revoked_at is None else format_epoch(key.revoked_at),
+        "limits": key.limits.as_shown(),
     }
 
 
@@ -145,6 +255,41 @@ def _id(text: str) -> str:
     if not _ID.fullmatch(text):
         raise argparse.ArgumentTypeError("must be a key's id: 16 hexadecimal digits")
     return text
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError("must be names separated by commas")
+    return names
+
+
+def _order_types(text: str) -> frozenset[OrderType]:
+    try:
+        return frozenset(OrderType(name) for name in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be some of {', '.join(OrderType)}, separated by commas"
+        ) from None
+
+
+def _amounts(text: str) -> dict[str, str]:
+    amounts: dict[str, str] = {}
+    for pair in _names(text):
+        token, _, amount = (part.strip() for part in pair.partition("="))
+        if not token or not amount or token in amounts:
+            raise argparse.ArgumentTypeError("must be like SOL=10,USDC=5000, each token once")
+        amounts[token] = amount
+    return amounts
+
+
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
 
 
 def _duration(text: str) -> int:

@@ -2,10 +2,10 @@
 
 -- name: create_api_key
 -- Store a new key; expires_in_s is null if it never expires.
-INSERT INTO api_keys (id, account, name, scope, secret_hash, created_at, expires_at, changed_at)
+INSERT INTO api_keys (id, account, name, scope, secret_hash, created_at, expires_at, changed_at, limits)
 VALUES (
     %(id)s, %(account)s, %(name)s, %(scope)s, %(secret_hash)s, now(),
-    now() + %(expires_in_s)s * interval '1 second', now()
+    now() + %(expires_in_s)s * interval '1 second', now(), %(limits)s::jsonb
 );
 
 -- name: get_changed_api_keys
@@ -15,7 +15,7 @@ SELECT
     extract(epoch FROM k.previous_until)::float8 AS previous_until,
     extract(epoch FROM k.created_at)::float8 AS created_at,
     extract(epoch FROM k.expires_at)::float8 AS expires_at,
-    extract(epoch FROM k.revoked_at)::float8 AS revoked_at
+    extract(epoch FROM k.revoked_at)::float8 AS revoked_at, k.limits
 FROM (SELECT 1) AS one
 LEFT JOIN api_keys AS k ON k.changed_at > coalesce(to_timestamp(%(since)s), '-infinity');
 
@@ -34,6 +34,13 @@ RETURNING id;
 -- Revoke a key. Returns the id if it exists; a key that was revoked before stays as it is.
 UPDATE api_keys
 SET revoked_at = coalesce(revoked_at, now()), changed_at = now()
+WHERE id = %(id)s
+RETURNING id;
+
+-- name: set_api_key_limits
+-- Replace a key's limits. Returns the id if it exists.
+UPDATE api_keys
+SET limits = %(limits)s::jsonb, changed_at = now()
 WHERE id = %(id)s
 RETURNING id;
 

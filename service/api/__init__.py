@@ -35,6 +35,7 @@ origins.py          which hosts and origins a request may come for and from
 proxies.py          the client's address behind a reverse proxy
 access.py           authenticates the caller and checks its scope
 request_limits.py   counts the requests of each key
+socket_limits.py    counts its open WebSockets
 server.py           the HTTP server
 connection.py       one connection, with its time limits
 idempotency.py      replays the response to a request that is sent again

@@ -132,7 +132,7 @@ def visible_account(caller: Caller, wanted: str | None) -> str | None:
 def _caller_of(key: ApiKey | None) -> Caller:
     if key is None:
         raise UnauthorizedError(_NOT_VALID)
-    return Caller(key.account, key.scope, key.id)
+    return Caller(key.account, key.scope, key.id, key.limits)
 
 
 def _ticket_of(request: web.Request) -> str | None:

@@ -5,8 +5,9 @@ from typing import TypedDict
 
 from marshmallow import ValidationError, fields, validate
 
-from service.api.fields import Request, ResponseSchema
+from service.api.fields import AMOUNT, Request, ResponseSchema, Stored
 from service.domain.api_key import Scope
+from service.domain.order import OrderType
 
 
 def _is_reason(text: str) -> None:
@@ -30,6 +31,34 @@ class HaltSchema(Request[HaltRequest]):
     )
 
 
+class KeyLimitsSchema(ResponseSchema):
+    """The limits of an API key; null: no limit."""
+
+    tokens = fields.List(
+        fields.String(),
+        required=True,
+        allow_none=True,
+        metadata={"description": "The tokens that it may trade."},
+    )
+    order_types = fields.List(
+        fields.String(validate=validate.OneOf(list(OrderType))), required=True, allow_none=True
+    )
+    max_slippage_bps = fields.Integer(required=True, allow_none=True)
+    max_amount = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(metadata=AMOUNT),
+        required=True,
+        allow_none=True,
+        metadata={"description": "By token: the largest amount that one order may fix, in display units."},
+    )
+    requests_per_second = fields.Integer(required=True, allow_none=True)
+    max_sockets = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={"description": "The most WebSockets open at once on one instance."},
+    )
+
+
 class KeySchema(ResponseSchema):
     """The caller's API key; of an anonymous caller only the account and the scope."""
 
@@ -39,6 +68,7 @@ class KeySchema(ResponseSchema):
     scope = fields.String(required=True, validate=validate.OneOf(list(Scope)))
     created_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
     expires_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
+    limits = Stored(KeyLimitsSchema, required=True)
 
 
 class TicketSchema(ResponseSchema):

@@ -18,6 +18,7 @@ from service.api.messages import json_list_response, read_body, validate
 from service.api.placing import Placed, Placer
 from service.api.problems import ProblemError, ServiceUnavailableError, problem_json
 from service.api.requests import BATCH
+from service.domain.api_key import Caller
 from service.domain.idempotency import IdempotencyKey
 from service.domain.order import NewOrder
 from service.postgres.database import UnavailableError
@@ -41,15 +42,15 @@ class BatchRoutes:
 
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/batch: place orders; each result is what the order alone would be answered."""
-        account = request[CALLER].account
+        caller = request[CALLER]
         key = await read_key(request)
         bodies = validate(await read_body(request, MOST_MEMBERS), BATCH)["orders"]
         if key is not None:
-            await self._reserve(account, key)
+            await self._reserve(caller.account, key)
         prepared: list[_Result] = []
         for number, body in enumerate(bodies):
             order_key = None if key is None else key.of_part(number)
-            prepared.append(await self._prepare(account, body, order_key, number))
+            prepared.append(await self._prepare(caller, body, order_key, number))
             if number % _TOGETHER == _TOGETHER - 1:
                 await asyncio.sleep(0)
         # The tasks begin in the same iteration of the event loop, and so the inserts are in the same group.
@@ -74,9 +75,11 @@ class BatchRoutes:
             if stored is not None:
                 check_same_request(key, stored)
 
-    async def _prepare(self, account: str, body: object, key: IdempotencyKey | None, number: int) -> _Result:
+    async def _prepare(
+        self, caller: Caller, body: object, key: IdempotencyKey | None, number: int
+    ) -> _Result:
         try:
-            return await self.placer.prepare(account, body, key)
+            return await self.placer.prepare(caller, body, key)
         except ProblemError as problem:
             return problem.within(("orders", number))
 

@@ -29,6 +29,7 @@ class KeyRoutes:
             "scope": caller.scope,
             "created_at": None if key is None else format_epoch(key.created_at),
             "expires_at": None if key is None or key.expires_at is None else format_epoch(key.expires_at),
+            "limits": caller.limits.as_shown(),
         }
         return json_response(KEY.dump(body))
 

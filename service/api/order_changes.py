@@ -1,6 +1,6 @@
 """Changes of orders over REST: cancel one, cancel many, amend an open one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -9,7 +9,7 @@ from aiohttp import web
 from service.api.access import CALLER, visible_account
 from service.api.fields import is_uuid
 from service.api.messages import FetchTokens, json_response, load_body
-from service.api.problems import ConflictError, NotFoundError
+from service.api.problems import ConflictError, ForbiddenError, NotFoundError
 from service.api.requests import AMENDMENT, CANCEL, CANCEL_AFTER
 from service.api.responses import CANCEL_TIMER, CANCELLED, CANCELLED_ORDER, ORDER
 from service.api.terms import amend_terms
@@ -87,6 +87,9 @@ class ChangeRoutes:
             amendment = _amendment(order, terms)
             if not amendment.detail["amended"]:
                 return json_response(ORDER.dump(OrderAt(order)))
+            breach = request[CALLER].limits.breach_of(replace(order, terms=terms))
+            if breach is not None:
+                raise ForbiddenError.of(breach)
             if order.version >= self.max_history_entries:
                 raise ConflictError(_HISTORY_FULL.format(order.version))
             step = await self.resting.amend(amendment)

@@ -32,7 +32,7 @@ class OrderRoutes:
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/execute: place an order; it is durable once the response is 201."""
         key = await read_key(request)
-        placed = await self.placer.place(request[CALLER].account, await read_body(request), key)
+        placed = await self.placer.place(request[CALLER], await read_body(request), key)
         response = json_response(placed.order, placed.status)
         return replayed(response) if placed.replayed else response
 

@@ -7,12 +7,19 @@ from http import HTTPStatus
 
 from service.api.idempotency import check_same_request
 from service.api.messages import FetchTokens, validate
-from service.api.problems import ConflictError, InvalidError, ServiceUnavailableError
+from service.api.problems import (
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    ProblemError,
+    ServiceUnavailableError,
+)
 from service.api.requests import NEW_ORDER, SentOrder
 from service.api.responses import ORDER
 from service.api.terms import read_terms, values
 from service.api.views import OrderAt
 from service.clock import Clock
+from service.domain.api_key import Caller
 from service.domain.idempotency import IdempotencyKey
 from service.domain.order import NewOrder, Order, first_terms, submission_time_s
 from service.domain.timestamps import format_timestamp
@@ -53,23 +60,24 @@ class Placer:
     insert_timeout_s: float
     market_order_age_s: int = 0
 
-    async def place(self, account: str, body: object, key: IdempotencyKey | None = None) -> Placed:
+    async def place(self, caller: Caller, body: object, key: IdempotencyKey | None = None) -> Placed:
         """Place an order; it is durable when this returns.
 
         Raises:
             ProblemError: It was not placed; if the problem has an ``orderId``, that is unknown.
         """
-        prepared = await self.prepare(account, body, key)
+        prepared = await self.prepare(caller, body, key)
         return await self.store(prepared) if isinstance(prepared, NewOrder) else prepared
 
     async def prepare(
-        self, account: str, body: object, key: IdempotencyKey | None = None
+        self, caller: Caller, body: object, key: IdempotencyKey | None = None
     ) -> NewOrder | Placed:
-        """Return a request's order, or the response if it repeats one whose terms are not valid any more.
+        """Return a request's order, or the response if it repeats one that would not be accepted any more.
 
         Raises:
-            ProblemError: The request is not valid.
+            ProblemError: The request is not valid, or the caller's limits do not allow the order.
         """
+        account = caller.account
         await self.fetch_tokens(body)
         try:
             sent = validate(body, NEW_ORDER)
@@ -83,6 +91,10 @@ class Placer:
         except InvalidError as refusal:
             replay = await self._replay(account, key)
             return replay or await self._reject_unless_repeated(account, sent, refusal)
+        if (breach := caller.limits.breach_of(order)) is not None:
+            # A limit may have been set since the order was placed.
+            replay = await self._replay(account, key)
+            return replay or await self._refuse_unless_repeated(order, ForbiddenError.of(breach))
         return replace(order, idempotency=key)
 
     async def store(self, order: NewOrder) -> Placed:
@@ -97,7 +109,8 @@ class Placer:
         except RepeatedOrderError:
             return await self._replay(account, key) or await self._answer_repeated(order)
         except HaltedError as halt:
-            return await self._replay(account, key) or await self._refuse_while_halted(order, halt)
+            refusal = ServiceUnavailableError(f"Trading is halted: {halt}")
+            return await self._replay(account, key) or await self._refuse_unless_repeated(order, refusal)
         except QueueFullError:
             raise ServiceUnavailableError("Too many orders are waiting to be stored; try again.") from None
         except UnavailableError as error:
@@ -150,11 +163,11 @@ class Placer:
         # Counted from here: if PostgreSQL is unavailable, the order may be stored much later.
         return replace(order, submit_by=format_timestamp(now + timedelta(seconds=within_s)))
 
-    async def _refuse_while_halted(self, order: NewOrder, halt: HaltedError) -> Placed:
-        """Refuse an order while trading is halted, unless it repeats one that was placed before."""
-        if await self._find_repeated(order) is not None:
-            return await self._answer_repeated(order)
-        raise ServiceUnavailableError(f"Trading is halted: {halt}")
+    async def _refuse_unless_repeated(self, order: NewOrder, refusal: ProblemError) -> Placed:
+        """Refuse an order, unless it repeats one that was placed before."""
+        if await self._find_repeated(order) is None:
+            raise refusal
+        return await self._answer_repeated(order)
 
     async def _reject_unless_repeated(self, account: str, sent: SentOrder, refusal: InvalidError) -> Placed:
         """Reject an invalid order, unless it repeats one that was placed while its terms were still valid."""
@@ -164,9 +177,7 @@ class Placer:
             order = self._new_order(account, sent, None)
         except InvalidError:
             raise refusal from None
-        if await self._find_repeated(order) is None:
-            raise refusal
-        return await self._answer_repeated(order)
+        return await self._refuse_unless_repeated(order, refusal)
 
     async def _answer_repeated(self, order: NewOrder) -> Placed:
         """Answer a repeated client order id: with the stored order, if the request is the same."""

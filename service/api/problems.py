@@ -13,7 +13,7 @@ Problems never contain a driver's message, and no input causes a 500.
     +-- MediaTypeError       415  not application/json
     +-- InvalidError         422  JSON, but not valid; names the field and the reason
     +-- UpgradeError         426  a WebSocket route without a WebSocket
-    +-- TooManyRequestsError 429  the key's request limit
+    +-- TooManyRequestsError 429  the key's requests or WebSockets are too many
     +-- ServiceUnavailableError 503  try again later
 """
 
@@ -30,6 +30,7 @@ from aiohttp import hdrs, web
 from marshmallow import Schema, ValidationError
 
 from service.domain.condition_parser import FieldPath
+from service.domain.key_limits import Breach
 from service.postgres.database import UnavailableError
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class ProblemError(Exception):
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
 
-    def __init__(self, detail: str, *, errors: Sequence[FieldError] | None = None, **members: str) -> None:
+    def __init__(self, detail: str, *, errors: Sequence[FieldError] | None = None, **members: object) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = errors
@@ -116,6 +117,11 @@ class ForbiddenError(ProblemError):
     """The caller is authenticated, and may not do this."""
 
     status = HTTPStatus.FORBIDDEN
+
+    @classmethod
+    def of(cls, breach: Breach) -> "ForbiddenError":
+        """Return the problem of an order that does not keep a limit of the API key."""
+        return cls(breach.detail, rule=breach.rule, limit=breach.limit)
 
 
 class NotFoundError(ProblemError):
@@ -165,7 +171,7 @@ class UpgradeError(ProblemError):
 
 
 class TooManyRequestsError(ProblemError):
-    """The caller has sent too many requests in a second."""
+    """The caller has sent too many requests in a second, or has too many WebSockets open."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
 

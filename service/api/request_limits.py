@@ -5,6 +5,7 @@ no request is refused because Redis does not answer.
 """
 
 import asyncio
+import functools
 import logging
 
 from limits import RateLimitItemPerSecond
@@ -29,13 +30,14 @@ class RequestLimits:
     Args:
         link: Tells whether Redis is usable.
         deployment: Names the counters.
-        per_second: How many requests each key, or each address without one, may send; 0: no limit.
+        per_second: How many requests each key without a limit of its own, or each address without a key, may
+            send; 0: no limit.
     """
 
     def __init__(self, link: RedisLink, deployment: Deployment, per_second: int) -> None:
         self._link = link
         self._deployment = deployment
-        self._limit = RateLimitItemPerSecond(per_second, _WINDOW_S) if per_second else None
+        self._per_second = per_second
         self._local = MemoryStorage()
         self._client: Redis | None = None
         self._shared: RedisStorage | None = None
@@ -47,10 +49,11 @@ class RequestLimits:
         Raises:
             TooManyRequestsError: The caller has sent too many in this second.
         """
-        if self._limit is None:
+        own = caller.limits.requests_per_second
+        limit = self._per_second if own is None else own
+        if not limit:
             return {}
-        limit = self._limit.amount
-        used = await self._add_one(self._limit.key_for(caller.key_id or address or "unknown"))
+        used = await self._add_one(_per_second(limit).key_for(caller.key_id or address or "unknown"))
         # draft-ietf-httpapi-ratelimit-headers
         headers = {
             "RateLimit-Policy": f'"{_POLICY}";q={limit};w={_WINDOW_S}',
@@ -103,3 +106,8 @@ class RequestLimits:
                 connection_pool=self._client.connection_pool,  # type: ignore[arg-type]
             )
         return self._shared
+
+
+@functools.lru_cache(maxsize=256)
+def _per_second(requests: int) -> RateLimitItemPerSecond:
+    return RateLimitItemPerSecond(requests, _WINDOW_S)

@@ -291,6 +291,10 @@ class ProblemSchema(Schema):
         validate=validate.OneOf(list(FailureCode)),
         metadata={"description": "Why a quote cannot be given."},
     )
+    rule = fields.String(
+        metadata={"description": "The limit of the API key that the request does not keep, as in getOwnKey."}
+    )
+    limit = fields.Raw(metadata={"description": "Its value, as in getOwnKey; of maxAmount, the token's."})
     orderId = fields.String(  # noqa: N815
         metadata={"description": "Of a 503: the id under which the order may exist."}
     )

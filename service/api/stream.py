@@ -15,6 +15,7 @@ from service.api.fields import is_uuid
 from service.api.messages import load_query
 from service.api.problems import NotFoundError, ServiceUnavailableError, UpgradeError
 from service.api.requests import STREAM_QUERY
+from service.api.socket_limits import SocketLimits
 from service.api.timeline import Timeline
 from service.background import Background, cancel
 from service.clock import Clock
@@ -168,6 +169,7 @@ class StreamRoutes:
         self._access = access
         self._clock = clock
         self._turns = Turns(clock)
+        self._limits = SocketLimits()
         self._streams: set[_Stream] = set()
         self._timelines: WeakValueDictionary[str, Timeline] = WeakValueDictionary()
         self._stopping = False
@@ -202,15 +204,16 @@ class StreamRoutes:
                 raise NotFoundError("There is no such order.")
             if self._stopping:
                 raise ServiceUnavailableError("The service is stopping; connect again.")
-            await socket.prepare(request)
-            stream = _Stream(socket, request.transport, self._clock, self._turns, caller)
-            timeline = self._timelines.setdefault(order_id, Timeline())
-            self._streams.add(stream)
-            try:
-                await stream.run(watch, timeline)
-            finally:
-                self._streams.discard(stream)
-                stream.ended.set()
+            with self._limits.count(caller):
+                await socket.prepare(request)
+                stream = _Stream(socket, request.transport, self._clock, self._turns, caller)
+                timeline = self._timelines.setdefault(order_id, Timeline())
+                self._streams.add(stream)
+                try:
+                    await stream.run(watch, timeline)
+                finally:
+                    self._streams.discard(stream)
+                    stream.ended.set()
         return socket
 
     async def stop(self) -> None:

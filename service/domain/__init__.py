@@ -13,6 +13,7 @@ condition_parser.py  parses conditions as a client sends them
 amounts.py           amounts: integers in base units, decimal strings in the API
 tokens.py            the tokens
 api_key.py           API keys: tokens, scopes, accounts
+key_limits.py        their limits, and whether an order keeps them
 idempotency.py       idempotency keys: parsed, and the hash of a request
 timestamps.py        parses and formats timestamps
 """

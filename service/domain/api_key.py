@@ -8,8 +8,10 @@ cannot be guessed.
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from service.domain.key_limits import NO_LIMITS, KeyLimits
 
 _PREFIX = "oek"
 _TOKEN = re.compile(rf"{_PREFIX}_([0-9a-f]{{16}})_([0-9a-f]{{64}})")
@@ -53,6 +55,7 @@ class ApiKey:
     revoked_at: float | None = None
     previous_hash: bytes | None = None
     previous_until: float | None = None
+    limits: KeyLimits = NO_LIMITS
 
     def is_active(self, now: float) -> bool:
         """Return whether the key is neither revoked nor expired."""
@@ -69,11 +72,16 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request: an API key, or an anonymous client while there are no keys (``key_id`` is None)."""
+    """Who sent a request: an API key, or an anonymous client while there are no keys (``key_id`` is None).
+
+    ``limits`` are the key's when the request was authenticated.
+    """
 
     account: str
     scope: Scope
     key_id: str | None
+    # Not compared: a key is the same caller whatever its limits were when it opened a WebSocket.
+    limits: KeyLimits = field(default=NO_LIMITS, compare=False)
 
     def may_see(self, account: str | None) -> bool:
         """Return whether an account's orders are visible to this caller."""

@@ -6,14 +6,20 @@ instance within about a second, without Redis; and while PostgreSQL is unavailab
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import orjson
 
 from service.background import cancel
 from service.clock import Clock
 from service.domain.api_key import ApiKey, Scope, format_token, hash_secret, parse_token
+from service.domain.key_limits import NO_LIMITS, NO_ORDERS, InvalidLimitsError, KeyLimits, parse_limits
 from service.postgres.database import Database
 from service.postgres.queries import query
+
+log = logging.getLogger(__name__)
 
 _FRESH_S = 1.0
 _PAUSE_S = 0.05
@@ -35,12 +41,14 @@ class _KeyRow(NamedTuple):
     created_at: float
     expires_at: float | None
     revoked_at: float | None
+    limits: object
 
 
 _CREATE = query("create_api_key")
 _GET_CHANGED = query("get_changed_api_keys", _KeyRow)
 _ROTATE = query("rotate_api_key")
 _REVOKE = query("revoke_api_key")
+_SET_LIMITS = query("set_api_key_limits")
 _CREATE_TICKET = query("create_stream_ticket")
 _USE_TICKET = query("use_stream_ticket")
 
@@ -53,6 +61,7 @@ class NewKey:
     name: str
     scope: Scope
     expires_in_s: int | None = None
+    limits: KeyLimits = NO_LIMITS
 
 
 class ApiKeys:
@@ -79,6 +88,7 @@ class ApiKeys:
             "scope": new.scope,
             "secret_hash": hash_secret(secret),
             "expires_in_s": new.expires_in_s,
+            "limits": _as_json(new.limits),
         }
         await self._database.run(_CREATE, parameters)
         return key_id, format_token(key_id, secret)
@@ -110,6 +120,10 @@ class ApiKeys:
     async def revoke(self, key_id: str) -> bool:
         """Revoke a key for good; return whether it exists."""
         return bool(await self._database.run(_REVOKE, {"id": key_id}))
+
+    async def set_limits(self, key_id: str, limits: KeyLimits) -> bool:
+        """Replace a key's limits; return whether it exists."""
+        return bool(await self._database.run(_SET_LIMITS, {"id": key_id, "limits": _as_json(limits)}))
 
     async def create_ticket(self, key_id: str | None) -> str:
         """Store a ticket for one WebSocket, and return it; without a key it is an anonymous client's."""
@@ -236,4 +250,23 @@ def _key_of(row: _KeyRow) -> ApiKey:
         revoked_at=row.revoked_at,
         previous_hash=None if row.previous_hash is None else bytes(row.previous_hash),
         previous_until=row.previous_until,
+        limits=_limits_of(row),
     )
+
+
+def _limits_of(row: _KeyRow) -> KeyLimits:
+    try:
+        return parse_limits(row.limits)
+    except InvalidLimitsError as error:
+        # Set by a newer version, perhaps. What is not understood must not count as no limit.
+        log.error(  # noqa: TRY400 - the message says everything
+            "API key %s may place no orders: its limits cannot be read: %s",
+            row.id,
+            error,
+            extra={"fault": "limits of an API key"},
+        )
+        return NO_ORDERS
+
+
+def _as_json(limits: KeyLimits) -> str:
+    return orjson.dumps(limits.as_stored()).decode()

@@ -15,6 +15,7 @@ from service.api.stream import UNAUTHORIZED
 from service.app import Service
 from service.clock import Clock
 from service.domain.api_key import Scope
+from service.domain.key_limits import NO_LIMITS
 from service.postgres.database import Database
 from service.postgres.migrations import migrate
 from service.store.api_keys import ApiKeys, NewKey
@@ -38,9 +39,13 @@ class Keyring:
         self.stored = keys
         self.ids: dict[str, str] = {}
 
-    async def header(self, scope: Scope, account: str = "desk", **changes: int) -> dict[str, str]:
+    async def header(
+        self, scope: Scope, account: str = "desk", expires_in_s: int | None = None
+    ) -> dict[str, str]:
         """Create a key, and return the header that sends it."""
-        key_id, token = await self.stored.create(NewKey(account, f"{scope} of {account}", scope, **changes))
+        key_id, token = await self.stored.create(
+            NewKey(account, f"{scope} of {account}", scope, expires_in_s)
+        )
         self.ids[token] = key_id
         return {"Authorization": f"Bearer {token}"}
 
@@ -250,6 +255,7 @@ async def test_a_key_tells_what_it_may_do(start: Start, keyring: Keyring) -> Non
         "name": "trade of desk",
         "account": "desk",
         "scope": "trade",
+        "limits": NO_LIMITS.as_shown(),
     }
 
 

@@ -80,9 +80,60 @@ def test_a_key_from_its_creation_to_its_revocation(keys: Keys) -> None:
         assert secret not in keys(*command).stdout
 
 
+LIMITS = (
+    "--tokens SOL,USDC,MOON --order-types market,limit --max-slippage-bps 100"
+    " --max-amount SOL=10.50,USDC=5000 --requests-per-second 50 --max-sockets 20"
+)
+
+
+def test_a_key_s_limits(keys: Keys, servers: TestServers) -> None:
+    limited = _created(keys, "bot", *LIMITS.split())["id"]
+    shown = json.loads(keys("show", limited, "--json").stdout)["limits"]
+    assert shown == {
+        "tokens": ["MOON", "SOL", "USDC"],
+        "orderTypes": ["market", "limit"],
+        "maxSlippageBps": 100,
+        "maxAmount": {"SOL": "10.5", "USDC": "5000"},
+        "requestsPerSecond": 50,
+        "maxSockets": 20,
+    }
+    assert json.loads(keys("list", "--json").stdout)[0]["limits"] == shown
+    # They are shown as they can be given again.
+    [line] = [line for line in keys("show", limited).stdout.splitlines() if line.startswith("limits: ")]
+    again = keys("set-limits", limited, *line.removeprefix("limits: ").split(), "--json")
+    assert json.loads(again.stdout) == {"id": limited, "limits": shown}
+    # All of them are replaced; a token may be named by its mint, and may be one that was listed later.
+    mint = "So11111111111111111111111111111111111111112"
+    gem = "Gem1111111111111111111111111111111111111111"
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("INSERT INTO paper_tokens (symbol, mint, decimals) VALUES ('GEM', %s, 3)", (gem,))
+    amounts = ("--max-amount", f"{mint}=1,GEM=0.001")
+    ended = keys("set-limits", limited, "--tokens", f"{mint},{gem}", *amounts)
+    as_given = "--tokens GEM,SOL --max-amount GEM=0.001,SOL=1"
+    assert ended.stdout == f"limits of {limited}: {as_given}\n", ended.stderr
+    too_fine = keys("set-limits", limited, "--max-amount", "GEM=0.0001")
+    assert too_fine.stderr == "error: --max-amount: the amount of GEM has more than the token's 3 decimals\n"
+    assert keys("set-limits", limited).stdout == f"limits of {limited}: none\n"
+    assert set(json.loads(keys("show", limited, "--json").stdout)["limits"].values()) == {None}
+    assert "limits: -" in keys("show", limited).stdout.splitlines()
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
+        (("set-limits", "0" * 16), "error: there is no key 0000000000000000"),
+        (("create", "x", "--tokens", "SOL,,USDC"), "must be names separated by commas"),
+        (("create", "x", "--tokens", "sol"), "error: --tokens: there is no token sol; did you mean SOL?"),
+        (("create", "x", "--tokens", "S-O-L"), "error: --tokens: there is no token S-O-L"),
+        (("create", "x", "--order-types", "market,stop"), "must be some of market, limit, sniper"),
+        (("create", "x", "--max-slippage-bps", "10001"), "must be a whole number from 0 to 10000"),
+        (("create", "x", "--max-amount", "SOL"), "must be like SOL=10,USDC=5000, each token once"),
+        (("create", "x", "--max-amount", "SOL=1,SOL=2"), "must be like SOL=10,USDC=5000, each token once"),
+        (("create", "x", "--max-amount", "GEM=1"), "error: --max-amount: there is no token GEM"),
+        (("create", "x", "--max-amount", "SOL=0"), "the amount of SOL must be greater than zero"),
+        (("create", "x", "--max-amount", "SOL=1e3"), "the amount of SOL must be a plain decimal number"),
+        (("create", "x", "--requests-per-second", "0"), "must be a whole number from 1 to 1000000"),
+        (("create", "x", "--max-sockets", "-1"), "must be a whole number from 0 to 1000000"),
         (("create", "x", "--account", "No Name"), "must be 1 to 63 characters"),
         (("create", ""), "must be 1 to 64 printable characters"),
         (("create", "x", "--scope", "root"), "invalid"),

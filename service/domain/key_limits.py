@@ -1,0 +1,190 @@
+"""The limits of an API key, and whether an order keeps those that can be decided from the order alone."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from service.domain.amounts import U64_MAX, format_amount
+from service.domain.order import OrderRequest, OrderType
+from service.domain.quote import SwapMode
+
+MOST_SLIPPAGE_BPS = 10_000
+MOST_REQUESTS_PER_SECOND = 1_000_000
+MOST_SOCKETS = 1_000_000
+
+_MOST_DECIMALS = 64
+_MEMBERS = {"tokens", "orderTypes", "maxSlippageBps", "maxAmount", "requestsPerSecond", "maxSockets"}
+
+
+class InvalidLimitsError(ValueError):
+    """Stored limits that this version does not know; the message says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A limit that an order does not keep.
+
+    ``rule`` is the limit's name in the API, ``limit`` its value in the form of the API, and ``detail`` says
+    it to people.
+    """
+
+    rule: str
+    limit: object
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LargestAmount:
+    """The largest amount of a token: base units, and the decimals that the token had when it was set."""
+
+    amount: int
+    decimals: int
+
+    def allows(self, amount: int, decimals: int | None) -> bool:
+        """Return whether an amount is not larger; without decimals it cannot be compared."""
+        # A token that was removed may have been listed again with other decimals.
+        return decimals is not None and amount * 10**self.decimals <= self.amount * 10**decimals
+
+    def __str__(self) -> str:
+        """Return the amount in display units."""
+        return format_amount(self.amount, self.decimals)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What an API key may do; None: no limit.
+
+    Attributes:
+        tokens: Symbols of the tokens that it may trade; both sides of a swap must be among them.
+        order_types: The types of the orders that it may place.
+        max_slippage_bps: The largest slippage of an order.
+        max_amount: The largest amount of one order by the symbol of the token whose amount the order fixes.
+        requests_per_second: How many requests it may send.
+        max_sockets: How many WebSockets it may have open on one instance.
+    """
+
+    tokens: frozenset[str] | None = None
+    order_types: frozenset[OrderType] | None = None
+    max_slippage_bps: int | None = None
+    max_amount: Mapping[str, LargestAmount] = field(default_factory=dict, hash=False)
+    requests_per_second: int | None = None
+    max_sockets: int | None = None
+
+    def breach_of(self, order: OrderRequest) -> Breach | None:
+        """Return the first limit that an order does not keep; None if it keeps all of them."""
+        if self.tokens is not None and not self.tokens >= {order.token_in, order.token_out}:
+            tokens = sorted(self.tokens)
+            return Breach("tokens", tokens, f"The API key may trade only these tokens: {_joined(tokens)}.")
+        if self.order_types is not None and order.order_type not in self.order_types:
+            types = _ordered(self.order_types)
+            return Breach(
+                "orderTypes", types, f"The API key may place only orders of these types: {_joined(types)}."
+            )
+        most = self.max_slippage_bps
+        if most is not None and order.terms.slippage_bps > most:
+            return Breach("maxSlippageBps", most, f"The API key allows at most {most} slippageBps.")
+        return self._breach_of_amount(order)
+
+    def _breach_of_amount(self, order: OrderRequest) -> Breach | None:
+        if order.swap_mode is SwapMode.EXACT_OUT:
+            sold = self.max_amount.get(order.token_in)
+            if sold is not None:
+                return Breach(
+                    "maxAmount",
+                    str(sold),
+                    f"The API key may sell at most {sold} {order.token_in} per order, and an order with an"
+                    " amountOut may pay more; send amountIn.",
+                )
+            token, decimals = order.token_out, order.decimals_out
+        else:
+            token, decimals = order.token_in, order.decimals_in
+        largest = self.max_amount.get(token)
+        if largest is None or largest.allows(order.amount, decimals):
+            return None
+        return Breach("maxAmount", str(largest), f"The API key allows at most {largest} {token} per order.")
+
+    def as_stored(self) -> dict[str, object]:
+        """Return the limits as JSON to be stored; what has no limit is left out."""
+        amounts = {
+            token: {"amount": largest.amount, "decimals": largest.decimals}
+            for token, largest in sorted(self.max_amount.items())
+        }
+        stored = {**self.as_shown(), "maxAmount": amounts or None}
+        return {name: value for name, value in stored.items() if value is not None}
+
+    def as_shown(self) -> dict[str, object]:
+        """Return the limits in the form of the API: amounts in display units, null without a limit."""
+        return {
+            "tokens": None if self.tokens is None else sorted(self.tokens),
+            "orderTypes": None if self.order_types is None else _ordered(self.order_types),
+            "maxSlippageBps": self.max_slippage_bps,
+            "maxAmount": {token: str(largest) for token, largest in sorted(self.max_amount.items())} or None,
+            "requestsPerSecond": self.requests_per_second,
+            "maxSockets": self.max_sockets,
+        }
+
+
+NO_LIMITS = KeyLimits()
+NO_ORDERS = KeyLimits(tokens=frozenset())
+"""Refuses every order."""
+
+
+def parse_limits(stored: object) -> KeyLimits:
+    """Parse stored limits.
+
+    Raises:
+        InvalidLimitsError: This version does not know them, or they are malformed.
+    """
+    if not isinstance(stored, dict) or not stored.keys() <= _MEMBERS:
+        raise InvalidLimitsError(f"{stored!r} has unknown members")
+    tokens, types = _texts(stored.get("tokens")), _texts(stored.get("orderTypes"))
+    unknown = (types or frozenset()) - set(OrderType)
+    if unknown:
+        raise InvalidLimitsError(f"{sorted(unknown)} are no types of orders")
+    return KeyLimits(
+        tokens=tokens,
+        order_types=None if types is None else frozenset(OrderType(each) for each in types),
+        max_slippage_bps=_optional_integer(stored.get("maxSlippageBps"), MOST_SLIPPAGE_BPS),
+        max_amount=_amounts(stored.get("maxAmount", {})),
+        requests_per_second=_optional_integer(
+            stored.get("requestsPerSecond"), MOST_REQUESTS_PER_SECOND, least=1
+        ),
+        max_sockets=_optional_integer(stored.get("maxSockets"), MOST_SOCKETS),
+    )
+
+
+def _texts(value: object) -> frozenset[str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise InvalidLimitsError(f"{value!r} is no list of texts")
+    return frozenset(value)
+
+
+def _amounts(value: object) -> dict[str, LargestAmount]:
+    if not isinstance(value, dict):
+        raise InvalidLimitsError(f"{value!r} are no amounts")
+    return {token: _largest(amount) for token, amount in value.items()}
+
+
+def _largest(value: object) -> LargestAmount:
+    if not isinstance(value, dict) or value.keys() != {"amount", "decimals"}:
+        raise InvalidLimitsError(f"{value!r} is no amount")
+    return LargestAmount(_integer(value["amount"], U64_MAX), _integer(value["decimals"], _MOST_DECIMALS))
+
+
+def _optional_integer(value: object, most: int, *, least: int = 0) -> int | None:
+    return None if value is None else _integer(value, most, least=least)
+
+
+def _integer(value: object, most: int, *, least: int = 0) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidLimitsError(f"{value!r} is not an integer from {least} to {most}")
+    return value
+
+
+def _ordered(types: frozenset[OrderType]) -> list[str]:
+    return [kind.value for kind in OrderType if kind in types]
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
