@@ -4,8 +4,10 @@ import logging
 
 from service.api.access import Access
 from service.api.admin import AdminRoutes
+from service.api.application import Guards, application
 from service.api.asyncapi import asyncapi_document
 from service.api.batch import BatchRoutes
+from service.api.docs import DocsRoutes
 from service.api.document import DocumentRoutes
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
@@ -20,7 +22,7 @@ from service.api.placing import Placer
 from service.api.proxies import TrustedProxies
 from service.api.request_limits import RequestLimits
 from service.api.route import RouteGroups
-from service.api.routes import ROUTES, Guards, application
+from service.api.routes import ROUTES
 from service.api.specs import openapi_document
 from service.api.stream import StreamRoutes
 from service.api.unknown_tokens import TokenFetcher
@@ -93,6 +95,7 @@ class Api:
                 lambda: openapi_document(ROUTES, settings.root_path),
                 lambda: asyncapi_document(ROUTES, settings.root_path),
             ),
+            DocsRoutes(),
             AdminRoutes(storage.halt),
         )
         origins = Origins((settings.host.lower(), *settings.allowed_hosts), settings.cors_origins)

@@ -15,8 +15,8 @@ import psycopg2
 from aiohttp import web
 
 from service import crash_points, descriptors, embedded, key_commands, logs, settings, stop_signals
+from service.api.application import LARGEST_BODY
 from service.api.connection import ConnectionLimits
-from service.api.routes import LARGEST_BODY
 from service.api.server import Runner
 from service.app import Service
 from service.audit import Report, audit

@@ -1,6 +1,7 @@
 """REST and WebSocket: requests and responses.
 
-routes.py           the table of all routes, and the application that is made from it
+routes.py           the table of all routes
+application.py      the application that is made from it
 route.py            one row of that table
 orders.py           placing and reading orders
 placing.py          how an order is placed
@@ -29,6 +30,7 @@ responses.py        what a response contains
 specs.py            the OpenAPI document, made from the same table
 asyncapi.py         the AsyncAPI document of the WebSockets, made from both
 document.py         their routes
+docs.py             the page that shows the first
 problems.py         errors: problem+json
 
 origins.py          which hosts and origins a request may come for and from

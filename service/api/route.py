@@ -8,6 +8,7 @@ from marshmallow import Schema
 
 from service.api.admin import AdminRoutes
 from service.api.batch import BatchRoutes
+from service.api.docs import DocsRoutes
 from service.api.document import DocumentRoutes
 from service.api.health import HealthRoute
 from service.api.keys import KeyRoutes
@@ -41,6 +42,7 @@ class RouteGroups:
     health: HealthRoute
     keys: KeyRoutes
     document: DocumentRoutes
+    docs: DocsRoutes
     admin: AdminRoutes
 
 

@@ -3,19 +3,9 @@
 A new route is a row here and a handler in one of the route groups.
 """
 
-from dataclasses import dataclass
-
-from aiohttp import web
-
-from service.api import problems
-from service.api.access import Access
 from service.api.admin_schemas import HaltSchema, HaltStateSchema, KeySchema, TicketSchema
-from service.api.idempotency import Idempotency
 from service.api.list_requests import ListQuerySchema
 from service.api.market_requests import NewPoolSchema, PoolQuerySchema, QuoteQuerySchema
-from service.api.origins import Origins
-from service.api.proxies import TrustedProxies
-from service.api.queues import at_most
 from service.api.requests import (
     AmendmentSchema,
     BatchSchema,
@@ -37,12 +27,8 @@ from service.api.responses import (
     StatusUpdateSchema,
     TokenListSchema,
 )
-from service.api.route import ApiResponse, ApiRoute, Idempotent, RouteGroups
+from service.api.route import ApiResponse, ApiRoute, Idempotent
 from service.domain.api_key import Scope
-
-LARGEST_BODY = 64 * 1024
-"""Bytes; an order has a few hundred."""
-
 
 ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
@@ -302,37 +288,23 @@ ROUTES: tuple[ApiRoute, ...] = (
         "The AsyncAPI document of the WebSockets",
         responses=(ApiResponse(200, "An AsyncAPI 3.0 document."),),
     ),
+    ApiRoute(
+        "GET",
+        "/docs",
+        None,
+        lambda groups: groups.docs.page,
+        "docs",
+        "The OpenAPI document as a page for browsers",
+        responses=(ApiResponse(200, "An HTML page."),),
+    ),
+    ApiRoute(
+        "GET",
+        "/docs/{asset}",
+        None,
+        lambda groups: groups.docs.asset,
+        "docsAsset",
+        "A script or style sheet of the page",
+        responses=(ApiResponse(200, "The file."), ApiResponse(304, "The client has it.")),
+        problems=(404,),
+    ),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Guards:
-    """What a request passes before it reaches its handler, from the outside in."""
-
-    proxies: TrustedProxies
-    origins: Origins
-    access: Access
-    idempotency: Idempotency
-
-
-def application(groups: RouteGroups, guards: Guards) -> web.Application:
-    """Return the web application; every route but the public ones is guarded by its scope."""
-    app = web.Application(
-        middlewares=[problems.middleware, guards.proxies.middleware, guards.origins.middleware],
-        client_max_size=LARGEST_BODY,
-    )
-    for route in ROUTES:
-        handler = route.handler(groups)
-        if route.at_most is not None:
-            handler = at_most(route.at_most, handler)
-        if route.idempotency is Idempotent.BY_RESPONSE:
-            handler = guards.idempotency.wrap(handler)
-        if route.scope is not None:
-            # Before the queue: only an authenticated caller takes a place in it.
-            handler = guards.access.guard(route.scope, handler, tickets=route.websocket)
-        if route.method == "GET":
-            app.router.add_get(route.path, handler, allow_head=route.allow_head)
-        else:
-            app.router.add_route(route.method, route.path, handler)
-    guards.origins.protect(app)
-    return app

@@ -214,7 +214,13 @@ def test_the_wheel_contains_exactly_the_service(wheel: Path) -> None:
     modules = {str(path.relative_to(PROJECT)) for path in PROJECT.glob("service/**/*.py")}
     statements = {f"service/{path.relative_to(PROJECT)}" for path in PROJECT.glob("sql/**/*.sql")}
     assert "service/sql/migrations/0001_schema.sql" in statements
-    assert names == {*modules, *statements, "service/py.typed"}
+    page = {
+        str(path.relative_to(PROJECT))
+        for path in PROJECT.glob("service/api/docs_page/**/*")
+        if path.is_file()
+    }
+    assert "service/api/docs_page/swagger-ui/LICENSE" in page
+    assert names == {*modules, *statements, *page, "service/py.typed"}
 
 
 def test_the_wheel_installs_its_command(image: _Image) -> None:

@@ -1,9 +1,11 @@
 """Every request of the Postman collection, sent to the running service, passes its tests.
 
-The tests of a request are JavaScript for Postman; here they are parsed, not run. They have three forms,
+The tests of a request are JavaScript for Postman; here they are parsed, not run. They have four forms,
 and any other form fails, so that every test is checked:
 
 - ``pm.test("...", () => pm.response.to.have.status(201));``, once and first;
+- ``pm.test("...", () => pm.response.to.have.header("Content-Type", "..."));``, second and last, if the
+  response is not JSON;
 - ``pm.test("...", () => pm.expect(pm.response.json().<path>).to.eql(<JSON or a variable>));``;
 - ``pm.collectionVariables.set("<variable>", pm.response.json().<path>);``.
 """
@@ -24,6 +26,9 @@ _COLLECTION = PROJECT / "postman" / "order-execution-engine.postman_collection.j
 _PATH = r"pm\.response\.json\(\)\.([A-Za-z]+(?:\.[A-Za-z]+|\[[0-9]+\])*)"
 _STATUS = re.compile(r'pm\.test\("[^"]+", \(\) => pm\.response\.to\.have\.status\(([0-9]{3})\)\);')
 _EQUAL = re.compile(rf'pm\.test\("[^"]+", \(\) => pm\.expect\({_PATH}\)\.to\.eql\((.+)\)\);')
+_TYPE = re.compile(
+    r'pm\.test\("[^"]+", \(\) => pm\.response\.to\.have\.header\("Content-Type", "([^"]+)"\)\);'
+)
 _KEEP = re.compile(rf'pm\.collectionVariables\.set\("([A-Za-z]+)", {_PATH}\);')
 _VARIABLE = re.compile(r'pm\.collectionVariables\.get\("([A-Za-z]+)"\)')
 
@@ -80,7 +85,8 @@ class _Runner:
         ) as answer:
             self.seen.add((request["method"], url.path))
             text = await answer.text()
-            self.check(item["event"], answer.status, answer.content_type, text)
+            content_type = answer.headers.get("Content-Type", "")
+            self.check(item["event"], answer.status, content_type, text)
 
     def check(self, events: list[Json], status: int, content_type: str, text: str) -> None:
         """Check a response with a request's tests, and store the variables that they set."""
@@ -93,6 +99,9 @@ class _Runner:
         self.statuses.add(status)
         if status == 204:
             assert (text, others) == ("", [])
+            return
+        if others and (expected := _TYPE.fullmatch(others[0])):
+            assert (content_type, others[1:]) == (expected[1], [])
             return
         assert content_type == ("application/json" if status < 400 else "application/problem+json")
         answer = json.loads(text)

@@ -182,6 +182,8 @@ CASES: dict[tuple[str, str], list[Case]] = {
     ("GET", "/health"): get("/health"),
     ("GET", "/openapi.json"): get("/openapi.json"),
     ("GET", "/asyncapi.json"): get("/asyncapi.json"),
+    ("GET", "/docs"): get("/docs"),
+    ("GET", "/docs/{asset}"): [*get("/docs/swagger-ui-bundle.js"), *get("/docs/" + "x" * 8_000)[:1]],
     # Last, since no order rests afterwards.
     ("POST", "/api/orders/cancel"): [
         *send("POST", "/api/orders/cancel", {"tokenIn": "GEM"}),

@@ -11,7 +11,9 @@ from openapi_spec_validator import validate
 
 from service.api.access import Access
 from service.api.admin import AdminRoutes
+from service.api.application import Guards, application
 from service.api.batch import BatchRoutes
+from service.api.docs import DocsRoutes
 from service.api.document import DocumentRoutes
 from service.api.fields import ListPosition
 from service.api.health import HealthRoute
@@ -26,7 +28,6 @@ from service.api.proxies import TrustedProxies
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
 from service.api.responses import ORDER, ORDER_LIST, QUOTE, STATUS_UPDATE, PoolListSchema, TokenListSchema
 from service.api.route import RouteGroups
-from service.api.routes import Guards, application
 from service.api.stream import StreamRoutes
 from service.api.views import OrderAt
 from service.domain.failures import FailureCode
@@ -154,6 +155,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
             ),
             KeyRoutes(unused),
             DocumentRoutes(unused, unused),
+            DocsRoutes(),
             AdminRoutes(unused),
         ),
         Guards(TrustedProxies(()), Origins((), ()), Access(unused, unused, unused), Idempotency(unused)),

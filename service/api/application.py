@@ -1,0 +1,50 @@
+"""The web application, made from the table of all routes, and what guards them."""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from service.api import problems
+from service.api.access import Access
+from service.api.idempotency import Idempotency
+from service.api.origins import Origins
+from service.api.proxies import TrustedProxies
+from service.api.queues import at_most
+from service.api.route import Idempotent, RouteGroups
+from service.api.routes import ROUTES
+
+LARGEST_BODY = 64 * 1024
+"""Bytes; an order has a few hundred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What a request passes before it reaches its handler, from the outside in."""
+
+    proxies: TrustedProxies
+    origins: Origins
+    access: Access
+    idempotency: Idempotency
+
+
+def application(groups: RouteGroups, guards: Guards) -> web.Application:
+    """Return the web application; every route but the public ones is guarded by its scope."""
+    app = web.Application(
+        middlewares=[problems.middleware, guards.proxies.middleware, guards.origins.middleware],
+        client_max_size=LARGEST_BODY,
+    )
+    for route in ROUTES:
+        handler = route.handler(groups)
+        if route.at_most is not None:
+            handler = at_most(route.at_most, handler)
+        if route.idempotency is Idempotent.BY_RESPONSE:
+            handler = guards.idempotency.wrap(handler)
+        if route.scope is not None:
+            # Before the queue: only an authenticated caller takes a place in it.
+            handler = guards.access.guard(route.scope, handler, tickets=route.websocket)
+        if route.method == "GET":
+            app.router.add_get(route.path, handler, allow_head=route.allow_head)
+        else:
+            app.router.add_route(route.method, route.path, handler)
+    guards.origins.protect(app)
+    return app
