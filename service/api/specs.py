@@ -64,7 +64,7 @@ def openapi_spec(routes: tuple[ApiRoute, ...], root_path: str = "") -> dict[str,
     )
     spec.components.security_scheme(
         SECURITY_SCHEME,
-        {"type": "http", "scheme": "bearer", "description": "An API key's token: oek_<id>_<secret>."},
+        {"type": "http", "scheme": "bearer", "description": "An API key's token: `oek_<id>_<secret>`."},
     )
     # The document has no messages; their schemas stand beside those of the requests and responses.
     for message in dict.fromkeys(message for route in routes for message in route.messages):

@@ -1,5 +1,6 @@
 """The OpenAPI document is valid, lists every route, and matches the requests and responses."""
 
+import json
 import re
 from dataclasses import asdict
 from typing import Any
@@ -386,3 +387,11 @@ def test_the_documents_patterns_are_anchored_and_in_ecma_262() -> None:
 
 def test_the_document_lists_itself() -> None:
     assert "/openapi.json" in openapi.document()["paths"]
+
+
+def test_no_description_has_a_tag_that_a_page_would_hide() -> None:
+    # Descriptions are Markdown, in which ``<id>`` is HTML unless it is code.
+    text = json.dumps(openapi.document())
+    described = re.findall(r'"(?:description|summary)": "((?:[^"\\]|\\.)*)"', text)
+    assert described
+    assert [each for each in described if re.search(r"<\w", re.sub("`[^`]*`", "", each))] == []
