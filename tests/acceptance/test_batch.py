@@ -93,6 +93,7 @@ async def test_a_batch_is_one_statement(
         ({"orders": []}, "#/orders"),
         ({"orders": {}}, "#/orders"),
         ({"orders": [order_of()] * 101}, "#/orders"),
+        ({"orders": ["1"] * 10_000}, "#/orders"),
         ({"orders": [order_of()], "more": 1}, "#/more"),
         ([], "#"),
     ],
