@@ -1,8 +1,10 @@
 -- Endings without a fill: cancellation and expiry.
 
 -- name: request_cancel
--- Flag orders for cancellation. Their status must be read only after this has committed.
-UPDATE open_orders SET cancel_requested = true WHERE order_id = ANY(%(ids)s::uuid[]);
+-- Flag orders of an account (null: any) for cancellation. Their status must be read only after this has committed.
+UPDATE open_orders
+SET cancel_requested = true
+WHERE order_id = ANY(%(ids)s::uuid[]) AND (%(account)s::text IS NULL OR account = %(account)s);
 
 -- name: request_cancel_matching
 -- Flag the open orders that match a filter (null: any), a page at a time, ordered by id; only

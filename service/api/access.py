@@ -2,9 +2,10 @@
 
 A client sends its API key as ``Authorization: Bearer``. A browser cannot send a header with a WebSocket: it
 offers a ticket, a single-use credential, as a subprotocol. While no key was ever created, every client is
-anonymous and may do everything; where that would be dangerous the service does not start (``check_open``).
+anonymous and may do everything; where that would be dangerous the service does not start.
 """
 
+import asyncio
 import re
 
 from aiohttp import hdrs, web
@@ -42,6 +43,8 @@ class Access:
 
     def __init__(self, keys: ApiKeys, cache: KeyCache, limits: RequestLimits) -> None:
         self._keys = keys
+        # Whoever connects can offer a ticket: the statements that look for them must leave room for others.
+        self._redeeming = asyncio.Semaphore(2)
         self._limits = limits
         self._cache = cache
 
@@ -107,7 +110,10 @@ class Access:
         raise UnauthorizedError(_NOT_VALID)
 
     async def _redeem(self, ticket: str) -> Caller:
-        used = await self._keys.use_ticket(ticket) if _SECRET.fullmatch(ticket) else None
+        used = None
+        if _SECRET.fullmatch(ticket):
+            async with self._redeeming:
+                used = await self._keys.use_ticket(ticket)
         if used is None:
             raise UnauthorizedError("The ticket is not valid: it was used, or is older than 30 seconds.")
         [key_id] = used

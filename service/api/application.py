@@ -35,10 +35,11 @@ def application(groups: RouteGroups, guards: Guards) -> web.Application:
     )
     for route in ROUTES:
         handler = route.handler(groups)
-        if route.at_most is not None:
-            handler = at_most(route.at_most, handler)
         if route.idempotency is Idempotent.BY_RESPONSE:
             handler = guards.idempotency.wrap(handler)
+        if route.at_most is not None:
+            # Around the former: a reservation is a statement too.
+            handler = at_most(route.at_most, handler)
         if route.scope is not None:
             # Before the queue: only an authenticated caller takes a place in it.
             handler = guards.access.guard(route.scope, handler, tickets=route.websocket)

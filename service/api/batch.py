@@ -16,7 +16,7 @@ from service.api.access import CALLER
 from service.api.idempotency import check_same_request, read_key, replayed
 from service.api.messages import json_list_response, read_body, validate
 from service.api.placing import Placed, Placer
-from service.api.problems import ProblemError, ServiceUnavailableError, problem_json
+from service.api.problems import DATABASE_UNAVAILABLE, ProblemError, ServiceUnavailableError, problem_json
 from service.api.requests import BATCH
 from service.domain.api_key import Caller
 from service.domain.idempotency import IdempotencyKey
@@ -92,7 +92,7 @@ class BatchRoutes:
             return problem.within(("orders", number))
         except UnavailableError:
             # The others' results are known: this one must not hide them.
-            return ServiceUnavailableError("The database is unavailable; try again.")
+            return ServiceUnavailableError(DATABASE_UNAVAILABLE)
 
 
 def _encode(result: Placed | ProblemError) -> bytes:

@@ -1,7 +1,6 @@
 """The query of GET /api/orders."""
 
 import re
-from collections.abc import Mapping
 from typing import TypedDict
 
 from marshmallow import ValidationError, fields, validate
@@ -18,15 +17,12 @@ LARGEST_PAGE = 500
 _STATUSES = "^({0})(,({0}))*$".format("|".join(Status))
 
 
-class StatusList(fields.String):
+class StatusList(fields.Field[frozenset[Status]]):
     """Statuses, separated by commas."""
 
-    def _deserialize(  # type: ignore[override]
-        self, value: object, attr: str | None, data: Mapping[str, object] | None, **options: object
-    ) -> frozenset[Status]:
-        text = super()._deserialize(value, attr, data, **options)
+    def _deserialize(self, value: str, *_where: object, **_options: object) -> frozenset[Status]:
         try:
-            return frozenset(Status(name) for name in text.split(","))
+            return frozenset(Status(name) for name in value.split(","))
         except ValueError:
             raise ValidationError(
                 f"Must be of: {', '.join(Status)}; several are separated by commas."
@@ -78,6 +74,7 @@ class ListQuerySchema(Request[ListQuery]):
     status = StatusList(
         load_default=None,
         metadata={
+            "type": "string",
             "description": "Only orders in one of these statuses, separated by commas.",
             "pattern": _STATUSES,
         },

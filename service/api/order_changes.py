@@ -15,7 +15,7 @@ from service.api.responses import CANCEL_TIMER, CANCELLED, CANCELLED_ORDER, ORDE
 from service.api.terms import amend_terms
 from service.api.views import OrderAt
 from service.clock import Clock
-from service.domain.api_key import Caller
+from service.domain.api_key import Caller, Scope
 from service.domain.history import amended
 from service.domain.lifecycle import Status
 from service.domain.order import Order, Terms
@@ -45,9 +45,10 @@ class ChangeRoutes:
     async def cancel(self, request: web.Request) -> web.Response:
         """DELETE /api/orders/{orderId}: 200: cancelled; 202: submitted, cancelled unless it lands."""
         order_id = request.match_info["order_id"].lower()
-        await self._get(order_id, request[CALLER])
-        await self.endings.cancel(order_id)
-        order = await self._get(order_id, request[CALLER])
+        caller = request[CALLER]
+        if is_uuid(order_id):
+            await self.endings.cancel(order_id, None if caller.scope is Scope.ADMIN else caller.account)
+        order = await self._get(order_id, caller)
         view = CANCELLED_ORDER.dump(OrderAt(order))
         if order.status is Status.CANCELLED:
             return json_response({**view, "cancelRequested": False})

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 
+DATABASE_UNAVAILABLE = "The database is unavailable; try again."
+
 _RETRY_AFTER_S = 1
 
 # Keeps a response small for any request: at most about 20 kB, if all names consist of escapes.
@@ -256,7 +258,7 @@ async def middleware(request: web.Request, handler: _Handler) -> web.StreamRespo
             error,
             extra={"fault": "postgresql"},
         )
-        return respond(ServiceUnavailableError("The database is unavailable; try again."))
+        return respond(ServiceUnavailableError(DATABASE_UNAVAILABLE))
     except web.HTTPException as error:
         return respond_to_http_exception(error)
     except Exception as error:

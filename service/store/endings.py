@@ -85,10 +85,10 @@ class Endings:
         self._clock = clock
         self._on_commit = on_commit
 
-    async def cancel(self, order_id: str) -> None:
-        """Cancel an order; if it has been submitted, it is cancelled as soon as its attempt fails."""
+    async def cancel(self, order_id: str, account: str | None = None) -> None:
+        """Cancel an order of an account (None: any); one that is submitted, as soon as its attempt fails."""
         crash_points.reach("before request cancel")
-        await self._database.run_through_conflicts(_REQUEST, {"ids": [order_id]})
+        await self._database.run_through_conflicts(_REQUEST, {"ids": [order_id], "account": account})
         crash_points.reach("after request cancel")
         await self.end_cancelled([order_id])
 

@@ -19,6 +19,7 @@ from service.domain.key_limits import NO_LIMITS
 from service.postgres.database import Database
 from service.postgres.migrations import migrate
 from service.store.api_keys import ApiKeys, NewKey
+from tests.support.gem_market import rows
 from tests.support.orders import Client, Json, order_of
 from tests.support.servers import TestServers
 
@@ -122,7 +123,9 @@ async def test_every_route_needs_a_key_with_its_scope(start: Start, keyring: Key
             assert answer.status != 401
 
 
-async def test_nothing_of_another_account_is_seen_or_changed(start: Start, keyring: Keyring) -> None:
+async def test_nothing_of_another_account_is_seen_or_changed(
+    start: Start, keyring: Keyring, servers: TestServers
+) -> None:
     mine, other = await keyring.header(Scope.TRADE, "desk"), await keyring.header(Scope.TRADE, "other")
     admin = await keyring.header(Scope.ADMIN, "operations")
     client = await start()
@@ -157,7 +160,8 @@ async def test_nothing_of_another_account_is_seen_or_changed(start: Start, keyri
     # The other account's clientOrderId is its own.
     theirs = await _place(client, other, clientOrderId="mine", **_resting())
     assert theirs["account"] == "other"
-    # Nothing has changed.
+    # Nothing has changed, nor will it.
+    assert rows(servers, "SELECT count(*) FROM open_orders WHERE cancel_requested") == [(0,)]
     assert await (await client.get(path, headers=mine)).json() == before
     # An admin sees all accounts, one account, and whose each order is.
     listed = await (await client.get("/api/orders", headers=admin)).json()

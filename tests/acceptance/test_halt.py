@@ -137,7 +137,7 @@ async def test_resting_orders_do_not_fire_and_can_be_cancelled(start: Start, ser
 
 
 async def test_nothing_is_submitted_and_what_was_submitted_ends(
-    servers: TestServers, aiohttp_client: MakeClient
+    servers: TestServers, aiohttp_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     services = [
         service_on(servers, EXECUTION_DELAY_MS="1500"),
@@ -154,7 +154,7 @@ async def test_nothing_is_submitted_and_what_was_submitted_ends(
     for gate in gates:
         gate.open()
     assert (await watch(clients[1], submitted["id"]))[-1]["status"] == "confirmed"
-    await asyncio.sleep(WITHIN_S)
+    await until(lambda: all(f"{order['id']} is not submitted" in caplog.text for order in building))
     for order in building:
         assert (await get(clients[0], order["id"]))["status"] in {"pending", "routing", "building"}
     assert rows(servers, "SELECT count(*) FROM transactions") == [(1,)]
@@ -191,7 +191,9 @@ async def set_timer(client: Client, timeout_ms: int) -> str | None:
         return cancels_at
 
 
-async def test_open_orders_are_cancelled_unless_the_timer_is_renewed(start: Start) -> None:
+async def test_open_orders_are_cancelled_unless_the_timer_is_renewed(
+    start: Start, servers: TestServers
+) -> None:
     clients = [await start(), await start()]
     order = await place(clients[0], **RESTING)
     began = time.monotonic()
@@ -205,7 +207,7 @@ async def test_open_orders_are_cancelled_unless_the_timer_is_renewed(start: Star
     assert 2.2 < time.monotonic() - began < 2.2 + 2 * WITHIN_S
     # It takes effect once: what is placed afterwards stays.
     later = await place(clients[0], **RESTING)
-    await asyncio.sleep(WITHIN_S)
+    await until(lambda: rows(servers, "SELECT count(*) FROM cancel_timers") == [(0,)])
     assert (await get(clients[0], later["id"]))["status"] == "open"
 
 
