@@ -149,7 +149,7 @@ async def test_nothing_is_submitted_and_what_was_submitted_ends(
     # These are about to be submitted, on either instance, when trading is halted.
     gates = [Gate(service.storage.database, "append_transitions") for service in services]
     building = [await place(client) for client in clients]
-    await asyncio.wait_for(gates[0].reached.wait(), 5)
+    await until(lambda: rows(servers, "SELECT count(*) FROM orders WHERE status = 'routing'") == [(2,)])
     await halt(clients[1])
     for gate in gates:
         gate.open()
@@ -167,14 +167,15 @@ async def test_nothing_is_submitted_and_what_was_submitted_ends(
 async def test_an_order_that_was_accepted_starts_after_the_halt(
     make_service: Callable[..., Service], aiohttp_client: MakeClient, servers: TestServers
 ) -> None:
-    service = make_service()
-    client = await aiohttp_client(service.web)
-    other = await aiohttp_client(make_service().web)
-    gate = Gate(service.storage.database, "claim_orders")
+    services = [make_service(), make_service()]
+    client, other = [await aiohttp_client(service.web) for service in services]
+    # Either instance may receive the wake-up.
+    gates = [Gate(service.storage.database, "claim_orders") for service in services]
     order = await place(client)
-    await asyncio.wait_for(gate.reached.wait(), 5)
+    await until(lambda: any(gate.reached.is_set() for gate in gates))
     await halt(other)
-    gate.open()
+    for gate in gates:
+        gate.open()
     await asyncio.sleep(2 * WITHIN_S)
     assert rows(servers, "SELECT attempts, status FROM orders") == [(0, "pending")]
     began = time.monotonic()
