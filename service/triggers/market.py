@@ -126,6 +126,14 @@ class MarketView:
         moved = {pair for pair in pairs if pair in marked or not changed.isdisjoint(self._pools(pair))}
         return moved | affected, affected
 
+    def has_changed(self, pair: Pair) -> bool:
+        """Return whether ``pop_changed`` would return this pair."""
+        return (
+            pair in self._marked
+            or not self._changed.isdisjoint(self._pools(pair))
+            or pair in _affected(self._added_or_removed, [pair])
+        )
+
     def prices(self, pair: Pair) -> MarketPrices:
         """Return a pair's current prices."""
         return MarketPrices(*pair, self._snapshots(pair), self._limits)

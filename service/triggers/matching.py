@@ -78,13 +78,19 @@ class Matcher:
             await self._match_snipers(pair)
 
     async def match_orders(self, limits: Sequence[RestingLimit]) -> None:
-        """Match single orders that were added to the book after their market last changed."""
+        """Match single orders that were added to the book after their market last changed.
+
+        Where the market has just changed, ``match`` matches the whole pair: otherwise these orders would be
+        due before older ones that the same change lets fire.
+        """
         firing: list[Fired] = []
         by_pair: dict[Pair, list[RestingLimit]] = {}
         for limit in limits:
             by_pair.setdefault((limit.token_in, limit.token_out), []).append(limit)
         for pair, orders in by_pair.items():
             await self._pace.yield_to_loop()
+            if self._market.has_changed(pair):
+                continue
             prices = self._market.prices(pair)
             for order in orders:
                 fired = self._orders.limits.match_order(order.order_id, prices)

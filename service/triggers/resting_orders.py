@@ -95,11 +95,11 @@ class RestingOrders:
         return must_load
 
     async def load_changed(self) -> AsyncGenerator[list[RestingLimit], None]:
-        """Load the changed orders; yields the limit orders that are new and may fire now."""
+        """Load the changed orders, oldest first; yields the limit orders that are new and may fire now."""
         if self._clock.monotonic() >= self._next_comparison:
             await self._compare()
         # Orders that change during this loop are loaded in the next turn, so that other work is not delayed.
-        order_ids, self._to_load = [*self._to_load], set()
+        order_ids, self._to_load = sorted(self._to_load), set()
         for start in range(0, len(order_ids), _READ_LIMIT):
             batch = order_ids[start : start + _READ_LIMIT]
             found = await self._resting.get(batch)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import cast
 
+import pytest
+
 from service.chains.venue import MarketChange, PoolRef, Traded, Venue
 from service.domain.quote import Dex
 from service.routing import RouteLimits
@@ -22,6 +24,14 @@ class Past:
     async def traded_since(self, _seconds: int) -> Sequence[Traded]:
         self.readings += 1
         return [Traded("pool", 1, 5, 7)]
+
+
+class OnePool(Past):
+    """A venue with one pool."""
+
+    def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
+        pool = PoolRef("direct", Dex.RAYDIUM, "SOL", "USDC")
+        return [pool] if {token_in, token_out} == {"SOL", "USDC"} else []
 
 
 async def test_missed_changes_are_read_at_most_once_a_second() -> None:
@@ -51,3 +61,24 @@ def test_unread_changes_do_not_accumulate() -> None:
     assert view.pop_changed([("SOL", "USDC")])[1] == set()
     view.apply(came, watching=True)
     assert view.pop_changed([("SOL", "USDC")])[1] == {("SOL", "USDC")}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        MarketChange(frozenset({"direct"}), ()),
+        MarketChange(frozenset({"elsewhere"}), ()),
+        MarketChange(frozenset(), (), added_or_removed=(PoolRef("new", Dex.RAYDIUM, "SOL", "USDC"),)),
+        MarketChange(frozenset(), (), added_or_removed=(PoolRef("new", Dex.RAYDIUM, "RAY", "JUP"),)),
+    ],
+)
+def test_whether_a_pair_has_changed_is_known_before_the_changes_are_read(change: MarketChange) -> None:
+    view = MarketView(cast("Venue", OnePool()), ManualClock(), RouteLimits())
+    pair = ("SOL", "USDC")
+    assert not view.has_changed(pair)
+    view.apply(change, watching=True)
+    known = view.has_changed(pair)
+    assert view.has_changed(pair) == known == (pair in view.pop_changed([pair])[0])
+    assert not view.has_changed(pair)
+    view.mark_changed(pair)
+    assert view.has_changed(pair)

@@ -1,0 +1,135 @@
+"""Which resting orders fire together, and which first."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import cast
+
+import pytest
+
+from service.amm import ChainTime
+from service.chains.venue import MarketChange, PoolRef, Snapshot, Venue
+from service.domain.history import Committed
+from service.domain.lifecycle import Status
+from service.domain.order import OrderType
+from service.execution.order_queue import OrderQueue
+from service.routing import RouteLimits
+from service.store.resting import Fired, Resting, RestingOrder
+from service.triggers.market import MarketView
+from service.triggers.matching import Matcher
+from service.triggers.pace import Pace
+from service.triggers.resting_orders import RestingOrders
+from tests.support.clock import ManualClock
+from tests.support.market import SLOT, SLOT_MS, founded
+
+
+class Listed:
+    """A venue whose pools are listed by the test."""
+
+    def __init__(self) -> None:
+        self.snapshots: dict[str, Snapshot] = {}
+
+    def list_pools(self, token_a: str, token_b: str) -> MarketChange:
+        """List the genesis pools of a pair, and return the change."""
+        now = ChainTime(SLOT * SLOT_MS // 1000, SLOT)
+        refs = []
+        for pool in founded():
+            if {pool.token_a, pool.token_b} == {token_a, token_b}:
+                ref = PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b)
+                self.snapshots[pool.id] = Snapshot(ref, pool.state, now)
+                refs.append(ref)
+        assert refs
+        return MarketChange(frozenset(ref.id for ref in refs), (), added_or_removed=tuple(refs))
+
+    def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
+        pair = {token_in, token_out}
+        return [s.pool for s in self.snapshots.values() if {s.pool.token_a, s.pool.token_b} == pair]
+
+    def local_snapshots(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:
+        return [self.snapshots[pool.id] for pool in pools]
+
+
+class Store:
+    """The resting orders of the store; everything that is fired is recorded, by statement."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, RestingOrder] = {}
+        self.fired: list[list[str]] = []
+
+    async def scan(self) -> AsyncGenerator[list[RestingOrder], None]:
+        yield [*self.rows.values()]
+
+    async def get(self, order_ids: Sequence[str]) -> list[RestingOrder]:
+        return [self.rows[order_id] for order_id in order_ids if order_id in self.rows]
+
+    async def rested_within(self, _within_ms: int) -> dict[str, int]:
+        return {}
+
+    async def fire(self, orders: Sequence[Fired]) -> list[str]:
+        self.fired.append([order.order_id for order in orders])
+        return self.fired[-1]
+
+
+class Queue:
+    """Drops every wake-up."""
+
+    async def enqueue(self, order_ids: Sequence[str]) -> None:
+        """Drop the wake-ups."""
+
+
+class MatcherHarness:
+    """A matcher of a market and a store that the test changes."""
+
+    def __init__(self) -> None:
+        self.venue, self.store, clock = Listed(), Store(), ManualClock()
+        pace, resting = Pace(clock), cast("Resting", self.store)
+        self.view = MarketView(cast("Venue", self.venue), clock, RouteLimits())
+        self.orders = RestingOrders(resting, self.view, clock, pace)
+        queue = cast("OrderQueue", Queue())
+        self.matcher = Matcher(self.orders, self.view, resting, queue, clock, pace, slot_ms=SLOT_MS)
+
+    async def place(self, *order_ids: str) -> None:
+        """Place limit orders that any price satisfies, and match them alone, as the loop does."""
+        for order_id in order_ids:
+            self.store.rows[order_id] = RestingOrder(
+                order_id, 2, OrderType.LIMIT, "SOL", "USDC", 10**9, 1, None, 0, not_before=0
+            )
+            self.orders.apply([Committed(order_id, {"sequence": 2, "status": Status.OPEN, "timestamp": ""})])
+        async for limits in self.orders.load_changed():
+            await self.matcher.match_orders(limits)
+
+    def apply(self, change: MarketChange) -> None:
+        self.view.apply(change, watching=True)
+
+
+@pytest.fixture
+def harness() -> MatcherHarness:
+    return MatcherHarness()
+
+
+async def test_a_new_order_does_not_overtake_older_ones_when_the_market_changes(
+    harness: MatcherHarness,
+) -> None:
+    await harness.place("older")
+    await harness.matcher.match()
+    harness.apply(harness.venue.list_pools("SOL", "USDC"))
+    await harness.place("newer")
+    assert harness.store.fired == []
+    await harness.matcher.match()
+    assert [sorted(together) for together in harness.store.fired] == [["newer", "older"]]
+
+
+async def test_a_new_order_fires_at_once_if_only_another_pair_has_changed(harness: MatcherHarness) -> None:
+    harness.apply(harness.venue.list_pools("SOL", "USDC"))
+    await harness.matcher.match()
+    await harness.place("first")
+    harness.apply(harness.venue.list_pools("BONK", "USDC"))
+    assert harness.store.fired == [["first"]]
+    await harness.place("second")
+    assert harness.store.fired == [["first"], ["second"]]
+
+
+async def test_new_orders_fire_in_the_order_of_their_ids(harness: MatcherHarness) -> None:
+    harness.apply(harness.venue.list_pools("SOL", "USDC"))
+    await harness.matcher.match()
+    order_ids = [f"{number:03}" for number in range(250)]
+    await harness.place(*reversed(order_ids))
+    assert harness.store.fired == [order_ids[:200], order_ids[200:]]
