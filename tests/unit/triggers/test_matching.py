@@ -47,7 +47,7 @@ class Listed:
         return [self.snapshots[pool.id] for pool in pools]
 
 
-class Store:
+class FiringRecord:
     """The resting orders of the store; everything that is fired is recorded, by statement."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class MatcherHarness:
     """A matcher of a market and a store that the test changes."""
 
     def __init__(self) -> None:
-        self.venue, self.store, clock = Listed(), Store(), ManualClock()
+        self.venue, self.store, clock = Listed(), FiringRecord(), ManualClock()
         pace, resting = Pace(clock), cast("Resting", self.store)
         self.view = MarketView(cast("Venue", self.venue), clock, RouteLimits())
         self.orders = RestingOrders(resting, self.view, clock, pace)
