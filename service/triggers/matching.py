@@ -6,6 +6,7 @@ instances watch and however often.
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
 
 from service import crash_points
@@ -67,15 +68,27 @@ class Matcher:
             if pair in pools_changed:
                 self._orders.limits.reset(pair)
             await self._match_limits(pair)
+        snipers = self._orders.snipers
+        due = changed | snipers.pop_opened(self._clock.database_time())
         now = self._clock.monotonic()
-        every_pair = now >= self._next_slot
-        if every_pair:
+        if now >= self._next_slot:
             # The passage of time alone may fulfil conditions.
             self._next_slot = now + self._slot_ms / 1000
-        snipers = self._orders.snipers
-        for pair in snipers.pairs if every_pair else snipers.pairs & changed:
+            due |= snipers.pairs
+        for pair in snipers.pairs & due:
             await self._pace.yield_to_loop()
             await self._match_snipers(pair)
+
+    @property
+    def idle_s(self) -> float:
+        """For how long nothing is to be matched, unless an order or the market changes."""
+        idle_s = math.inf
+        if self._orders.snipers.pairs:
+            idle_s = self._next_slot - self._clock.monotonic()
+        for due in (self._orders.limits.next_due, self._orders.snipers.next_opening):
+            if due is not None:
+                idle_s = min(idle_s, due - self._clock.database_time())
+        return max(idle_s, 0)
 
     async def match_orders(self, limits: Sequence[RestingLimit]) -> None:
         """Match single orders that were added to the book after their market last changed.

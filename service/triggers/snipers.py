@@ -1,5 +1,6 @@
 """The resting sniper orders of one process, by pair."""
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ class Snipers:
     def __init__(self) -> None:
         self._snipers: dict[str, _Sniper] = {}
         self._by_pair: dict[Pair, dict[str, _Sniper]] = {}
+        # When time windows open, and whose; of an order that was removed or amended until then.
+        self._openings: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
         """Return how many orders rest."""
@@ -39,6 +42,24 @@ class Snipers:
     def pairs(self) -> set[Pair]:
         """The pairs that are watched."""
         return set(self._by_pair)
+
+    @property
+    def next_opening(self) -> float | None:
+        """When a time window opens next, by PostgreSQL's clock; None if none does."""
+        return self._openings[0][0] if self._openings else None
+
+    def pop_opened(self, now_s: float) -> set[Pair]:
+        """Return the pairs of the orders whose time windows have opened since the last call.
+
+        Args:
+            now_s: PostgreSQL's time, in seconds since the Unix epoch.
+        """
+        opened = set()
+        while self._openings and self._openings[0][0] <= now_s:
+            sniper = self._snipers.get(heapq.heappop(self._openings)[1])
+            if sniper is not None:
+                opened.add(sniper.pair)
+        return opened
 
     def add(self, order: RestingOrder) -> bool:
         """Add an order, replacing another version of it.
@@ -62,6 +83,8 @@ class Snipers:
         )
         self._snipers[order.order_id] = sniper
         self._by_pair.setdefault(sniper.pair, {})[order.order_id] = sniper
+        if sniper.conditions.not_before is not None:
+            heapq.heappush(self._openings, (sniper.conditions.not_before.timestamp(), order.order_id))
         return True
 
     def version(self, order_id: str) -> int | None:

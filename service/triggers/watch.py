@@ -57,7 +57,6 @@ class Triggers:
         self._market = market
         self._is_halted = is_halted
         self._clock = clock
-        self._slot_s = slot_ms / 1000
         pace = Pace(clock)
         self._orders = RestingOrders(resting, market, clock, pace)
         self._matcher = Matcher(self._orders, market, resting, queue, clock, pace, slot_ms=slot_ms)
@@ -161,12 +160,8 @@ class Triggers:
         """Return how long there is nothing to do, unless something changes."""
         if self._orders.behind or self._market.changed or self._leadership.epoch != self._built_epoch:
             return 0
-        idle_s = self._orders.next_comparison - self._clock.monotonic()
-        if self._orders.snipers.pairs:
-            idle_s = min(idle_s, self._slot_s)
-        if self._orders.limits.next_due is not None:
-            idle_s = min(idle_s, self._orders.limits.next_due - self._clock.database_time())
-        return max(idle_s, 0)
+        until_comparison_s = self._orders.next_comparison - self._clock.monotonic()
+        return max(0, min(until_comparison_s, self._matcher.idle_s))
 
     async def _wait(self, seconds: float) -> None:
         try:

@@ -1,15 +1,17 @@
 """Which resting orders fire together, and which first."""
 
+import math
 from collections.abc import AsyncGenerator, Sequence
 from typing import cast
 
 import pytest
 
 from service.amm import ChainTime
-from service.chains.venue import MarketChange, PoolRef, Snapshot, Venue
+from service.chains.venue import MarketChange, PoolRef, PoolView, Snapshot, Venue
 from service.domain.history import Committed
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType
+from service.domain.timestamps import format_epoch
 from service.execution.order_queue import OrderQueue
 from service.routing import RouteLimits
 from service.store.resting import Fired, Resting, RestingOrder
@@ -43,6 +45,10 @@ class Listed:
         pair = {token_in, token_out}
         return [s.pool for s in self.snapshots.values() if {s.pool.token_a, s.pool.token_b} == pair]
 
+    def views(self, pools: Sequence[PoolRef]) -> Sequence[PoolView]:
+        assert not pools
+        return ()
+
     def local_snapshots(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:
         return [self.snapshots[pool.id] for pool in pools]
 
@@ -75,26 +81,46 @@ class Queue:
         """Drop the wake-ups."""
 
 
+def step(order_id: str, status: Status) -> Committed:
+    return Committed(order_id, {"sequence": 2, "status": status, "timestamp": ""})
+
+
 class MatcherHarness:
     """A matcher of a market and a store that the test changes."""
 
     def __init__(self) -> None:
-        self.venue, self.store, clock = Listed(), FiringRecord(), ManualClock()
-        pace, resting = Pace(clock), cast("Resting", self.store)
-        self.view = MarketView(cast("Venue", self.venue), clock, RouteLimits())
-        self.orders = RestingOrders(resting, self.view, clock, pace)
+        self.venue, self.store, self.clock = Listed(), FiringRecord(), ManualClock()
+        pace, resting = Pace(self.clock), cast("Resting", self.store)
+        self.view = MarketView(cast("Venue", self.venue), self.clock, RouteLimits())
+        self.orders = RestingOrders(resting, self.view, self.clock, pace)
         queue = cast("OrderQueue", Queue())
-        self.matcher = Matcher(self.orders, self.view, resting, queue, clock, pace, slot_ms=SLOT_MS)
+        self.matcher = Matcher(self.orders, self.view, resting, queue, self.clock, pace, slot_ms=SLOT_MS)
 
     async def place(self, *order_ids: str) -> None:
         """Place limit orders that any price satisfies, and match them alone, as the loop does."""
         for order_id in order_ids:
-            self.store.rows[order_id] = RestingOrder(
-                order_id, 2, OrderType.LIMIT, "SOL", "USDC", 10**9, 1, None, 0, not_before=0
+            self._rest(
+                RestingOrder(order_id, 2, OrderType.LIMIT, "SOL", "USDC", 10**9, 1, None, 0, not_before=0)
             )
-            self.orders.apply([Committed(order_id, {"sequence": 2, "status": Status.OPEN, "timestamp": ""})])
         async for limits in self.orders.load_changed():
             await self.matcher.match_orders(limits)
+
+    async def snipe(self, order_id: str, opens_in_s: float) -> None:
+        """Place a sniper order whose only condition is a time window, and match what has changed."""
+        opens = format_epoch(self.clock.database_time() + opens_in_s)
+        conditions = {"timeWindow": {"notBefore": opens}}
+        self._rest(
+            RestingOrder(
+                order_id, 2, OrderType.SNIPER, "SOL", "USDC", 10**9, None, conditions, 0, not_before=0
+            )
+        )
+        async for limits in self.orders.load_changed():
+            await self.matcher.match_orders(limits)
+        await self.matcher.match()
+
+    def _rest(self, order: RestingOrder) -> None:
+        self.store.rows[order.order_id] = order
+        self.orders.apply([step(order.order_id, Status.OPEN)])
 
     def apply(self, change: MarketChange) -> None:
         self.view.apply(change, watching=True)
@@ -133,3 +159,37 @@ async def test_new_orders_fire_in_the_order_of_their_ids(harness: MatcherHarness
     order_ids = [f"{number:03}" for number in range(250)]
     await harness.place(*reversed(order_ids))
     assert harness.store.fired == [order_ids[:200], order_ids[200:]]
+
+
+async def test_a_sniper_fires_when_its_window_opens_and_not_with_the_next_slot(
+    harness: MatcherHarness,
+) -> None:
+    slot_s = SLOT_MS / 1000
+    await harness.snipe("sniper", opens_in_s=1.5 * slot_s)
+    assert harness.matcher.idle_s == pytest.approx(slot_s)
+    await harness.clock.advance(slot_s)
+    await harness.matcher.match()
+    assert harness.store.fired == []
+    assert harness.matcher.idle_s == pytest.approx(slot_s / 2)
+    await harness.clock.advance(slot_s / 2)
+    await harness.matcher.match()
+    assert harness.store.fired == [["sniper"]]
+    assert harness.matcher.idle_s > slot_s
+
+
+async def test_a_change_of_the_market_does_not_delay_the_check_of_the_slot(harness: MatcherHarness) -> None:
+    slot_s = SLOT_MS / 1000
+    await harness.snipe("sniper", opens_in_s=3_600)
+    await harness.clock.advance(0.75 * slot_s)
+    harness.apply(MarketChange(frozenset({"elsewhere"}), ()))
+    await harness.matcher.match()
+    assert harness.matcher.idle_s == pytest.approx(slot_s / 4)
+
+
+async def test_the_window_of_an_order_that_was_removed_opens_for_nothing(harness: MatcherHarness) -> None:
+    await harness.snipe("sniper", opens_in_s=1)
+    harness.orders.apply([step("sniper", Status.CANCELLED)])
+    await harness.clock.advance(1)
+    await harness.matcher.match()
+    assert harness.store.fired == []
+    assert harness.matcher.idle_s == math.inf
