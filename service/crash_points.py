@@ -44,6 +44,13 @@ POINTS = (
     "after end expired",
     "before amend",
     "after amend",
+    "before reserve",
+    "after reserve",
+    "before store response",
+    "after store response",
+    "before set timer",
+    "after set timer",
+    "before end timer",
     "before publish",
     "after publish",
 )
@@ -52,7 +59,8 @@ POINTS = (
 A status stands for the write that moves an order to it (``pending``: a retry), ``submit`` for sending its
 transaction, ``settle`` for the paper chain's commit of its execution. ``open`` is the write that returns it
 to rest, ``fire`` a trigger's write. A cancellation is a request and an end; ``end expired`` is the expiry of
-a waiting order.
+a waiting order. ``reserve`` is an idempotency key's reservation, ``store response`` the response under it;
+``set timer`` and ``end timer`` are a cancel timer's.
 """
 
 

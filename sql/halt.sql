@@ -12,8 +12,8 @@ RETURNING reason, rfc3339(halted_at) AS halted_at;
 SELECT clock_timestamp()::text;
 
 -- name: count_trading_statements
--- Count the statements that read trading_halt and began before a time: they may not have seen the halt. Those of
--- other roles, such as a backup, are not seen here, and do not trade.
+-- Count the statements that read trading_halt, as those that insert, fire, claim and submit orders do, and began
+-- before a time. Those of other roles, such as a backup, are not seen here, and do not trade.
 SELECT count(*)
 FROM pg_locks AS l
 JOIN pg_stat_activity AS a ON a.pid = l.pid

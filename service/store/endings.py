@@ -19,6 +19,7 @@ from service.domain.failures import Failure, FailureCode
 from service.domain.history import Committed, ended, public
 from service.postgres.database import Database
 from service.postgres.queries import Query, query
+from service.store.halt import wait_for_trading_statements
 from service.store.journal import EntryRow, OnCommit
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,9 @@ class Endings:
         if timeout_ms == 0:
             await self._database.run(_CLEAR_TIMER, {"account": account})
             return None
+        crash_points.reach("before set timer")
         rows = await self._database.run(_SET_TIMER, {"account": account, "timeout_ms": timeout_ms})
+        crash_points.reach("after set timer")
         return str(rows[0][0])
 
     async def cancel_by_timer(self) -> None:
@@ -141,7 +144,10 @@ class Endings:
 
         A timer is deleted after its orders are cancelled: if this process dies in between, another goes on.
         """
-        for account, cancels_at in await self._database.run(_FIND_EXPIRED_TIMERS):
+        expired = await self._database.run(_FIND_EXPIRED_TIMERS)
+        if not expired:
+            return
+        for account, cancels_at in expired:
             # However late this is noticed, the orders placed since then stay.
             cancelled, requested = await self.cancel_matching(Filter(account), cancels_at)
             log.warning(
@@ -150,6 +156,11 @@ class Endings:
                 cancelled,
                 requested,
             )
+        # An order that was placed by then may have been stored by a statement that ended only now.
+        await wait_for_trading_statements(self._database, self._clock)
+        for account, cancels_at in expired:
+            await self.cancel_matching(Filter(account), cancels_at)
+            crash_points.reach("before end timer")
             await self._database.run(_DELETE_EXPIRED_TIMER, {"account": account, "cancels_at": cancels_at})
 
     async def end_cancelled(self, order_ids: list[str] | None = None) -> int:

@@ -37,6 +37,23 @@ _RESUME = query("resume_trading")
 _GET = query("get_halt", Halt)
 
 
+async def wait_for_trading_statements(database: Database, clock: Clock) -> None:
+    """Wait until no statement runs that inserts, fires, claims or submits orders and has already begun.
+
+    It takes no lock, which others would have to wait for. A statement of the service runs no longer than its
+    time-out; what runs longer does not trade.
+
+    Raises:
+        UnavailableError: PostgreSQL is unavailable.
+    """
+    give_up = clock.monotonic() + STATEMENT_TIMEOUT_MS / 1000
+    [(began,)] = await database.run(_GET_CLOCK)
+    while (await database.run(_COUNT_RUNNING, {"began": began}))[0][0]:
+        if clock.monotonic() >= give_up:
+            return
+        await clock.sleep(_POLL_S)
+
+
 class TradingHalt:
     """The kill switch.
 
@@ -76,22 +93,9 @@ class TradingHalt:
     async def halt(self, reason: str) -> Halt:
         """Halt trading, or replace the reason; when this returns, no statement trades any more."""
         [halt] = await self._database.run(_HALT, {"reason": reason})
-        await self._wait_for_running_statements()
+        await wait_for_trading_statements(self._database, self._clock)
         self.observe(halt.reason, self._clock.monotonic())
         return halt
-
-    async def _wait_for_running_statements(self) -> None:
-        """Wait until no statement runs that began before the halt's commit.
-
-        It takes no lock, which others would have to wait for. A statement of the service runs no longer than
-        its time-out; what runs longer does not trade.
-        """
-        give_up = self._clock.monotonic() + STATEMENT_TIMEOUT_MS / 1000
-        [(began,)] = await self._database.run(_GET_CLOCK)
-        while (await self._database.run(_COUNT_RUNNING, {"began": began}))[0][0]:
-            if self._clock.monotonic() >= give_up:
-                return
-            await self._clock.sleep(_POLL_S)
 
     async def resume(self) -> None:
         """Resume trading."""

@@ -8,6 +8,7 @@ by a process that has died can be taken over.
 import logging
 from typing import NamedTuple
 
+from service import crash_points
 from service.background import Background
 from service.clock import Clock
 from service.domain.idempotency import IdempotencyKey
@@ -87,13 +88,16 @@ class IdempotencyKeys:
             "owner": self._identity.id,
             "reservation": reservation,
         }
+        crash_points.reach("before reserve")
         try:
-            return reservation if await self._database.run(_RESERVE, row) else None
+            reserved = await self._database.run(_RESERVE, row)
         except UnavailableError as error:
             if error.unknown:
                 # It may be reserved, and nobody handles it.
                 self._repeat(_RELEASE, account, key.key, reservation)
             raise
+        crash_points.reach("after reserve")
+        return reservation if reserved else None
 
     async def find(self, account: str, key: str) -> StoredKey | None:
         """Return what is stored under a key."""
@@ -106,7 +110,9 @@ class IdempotencyKeys:
 
     async def store(self, account: str, key: str, reservation: str, status: int, response: bytes) -> None:
         """Store the response of a request that has been handled; while PostgreSQL is unavailable, later."""
+        crash_points.reach("before store response")
         await self._run_or_repeat(_STORE, account, key, reservation, status=status, response=response)
+        crash_points.reach("after store response")
 
     async def release(self, account: str, key: str, reservation: str) -> None:
         """Give a reservation back: the request can be sent again. While PostgreSQL is unavailable, later."""

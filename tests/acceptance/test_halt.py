@@ -184,6 +184,14 @@ async def test_an_order_that_was_accepted_starts_after_the_halt(
     assert time.monotonic() - began < 2 + WITHIN_S
 
 
+COPY_ORDER = (
+    "INSERT INTO orders SELECT copy.* FROM orders AS o, jsonb_populate_record("
+    "o, jsonb_build_object('id', %s::text, 'created_at', now(), 'updated_at', now())) AS copy",
+    "INSERT INTO open_orders SELECT copy.* FROM open_orders AS p, jsonb_populate_record("
+    "p, jsonb_build_object('order_id', %s::text, 'created_at', now())) AS copy",
+)
+
+
 async def set_timer(client: Client, timeout_ms: int) -> str | None:
     """Set the timer, and return when it expires."""
     async with client.post("/api/orders/cancel-after", json={"timeoutMs": timeout_ms}) as answer:
@@ -288,3 +296,21 @@ async def test_a_timer_is_of_one_account(servers: TestServers, start: Start) -> 
     rows(servers, "INSERT INTO cancel_timers VALUES ('other', now())")
     await until(lambda: rows(servers, "SELECT count(*) FROM cancel_timers") == [(0,)])
     assert (await get(client, order["id"]))["status"] == "open"
+
+
+async def test_an_order_stored_by_a_statement_that_began_before_the_timer_s_time_is_cancelled(
+    start: Start, servers: TestServers, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start()
+    await place(client, **RESTING)
+    with servers.connect() as link, link.cursor() as cursor:
+        # A slow statement that inserts a copy of the order.
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT gen_random_uuid()::text, count(*) FROM trading_halt")
+        [(late, _halts)] = cursor.fetchall()
+        for statement in COPY_ORDER:
+            cursor.execute(statement, [late])
+        await set_timer(client, 1_000)
+        await until(lambda: "its timer has expired: 1 orders cancelled" in caplog.text)
+        cursor.execute("COMMIT")
+    assert (await watch(client, late))[-1]["status"] == "cancelled"

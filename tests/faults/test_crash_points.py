@@ -22,7 +22,7 @@ from tests.support.judge import (
 from tests.support.load import mixed_orders, post_all
 from tests.support.orders import Json
 from tests.support.process import ServiceProcess
-from tests.support.resting import RESTING_POINTS
+from tests.support.resting import REQUEST_POINTS, RESTING_POINTS
 from tests.support.servers import TestCluster, TestServers
 
 SETTINGS = {
@@ -59,8 +59,11 @@ DANGEROUS = (
 )
 """The points after which recovery is hardest; the short form kills once at each of them."""
 
-_MARKET_POINTS = [point for point in POINTS if point not in RESTING_POINTS]
-"""The points that market orders reach; ``test_resting_kills.py`` kills at the others."""
+_MARKET_POINTS = [point for point in POINTS if point not in {*RESTING_POINTS, *REQUEST_POINTS}]
+"""The points that market orders reach.
+
+``test_resting_kills.py`` and ``test_request_kills.py`` kill at the others.
+"""
 
 # If a point is not reached within this time, the process is killed anyway. No transaction is
 # settled before the dead process's lease of the paper chain has expired.

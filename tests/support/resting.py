@@ -44,6 +44,17 @@ RESTING_POINTS = {
 }
 """The crash points reached only by orders that rest, are cancelled or expire, and how often."""
 
+REQUEST_POINTS = {
+    "before reserve": 5,
+    "after reserve": 5,
+    "before store response": 3,
+    "after store response": 3,
+    "before set timer": 1,
+    "after set timer": 1,
+    "before end timer": 1,
+}
+"""The crash points that only such requests reach, and the maximum number of times to pass one."""
+
 
 class Kind(StrEnum):
     """An order's kind, with its expected outcome."""

@@ -9,7 +9,7 @@ import pytest
 
 from service import crash_points
 from service.domain.lifecycle import Status
-from tests.support.resting import RESTING_POINTS
+from tests.support.resting import REQUEST_POINTS, RESTING_POINTS
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_the_points_in_the_code_are_exactly_the_known_ones() -> None:
 
 
 def test_the_fault_tests_use_every_point() -> None:
-    # The points of resting orders are in the tests' list, all others in the service's.
-    assert set(RESTING_POINTS) <= set(crash_points.POINTS)
+    # The points of resting orders and of requests are in the tests' lists, all others in the service's.
+    assert {*RESTING_POINTS, *REQUEST_POINTS} <= set(crash_points.POINTS)
     for what in ("open", "expired", "fire", "request cancel", "end cancelled", "end expired", "amend"):
         assert {f"before {what}", f"after {what}"} <= set(RESTING_POINTS)
