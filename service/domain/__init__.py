@@ -7,6 +7,7 @@ lifecycle.py         the order's state machine
 transaction.py       a signed transaction and its outcome
 failures.py          failure codes, and whether an attempt is retried
 quote.py             what a pool quotes, and the route that was chosen
+leg_limits.py        the limits of a route's legs, where each is fixed when the transaction is signed
 limit_price.py       limit prices
 conditions.py        the conditions of sniper orders
 condition_parser.py  parses conditions as a client sends them
