@@ -2,4 +2,5 @@
 
 venue.py  the interface: pools and their snapshots, and transactions from signing to their outcome
 paper/    a market in the engine's own PostgreSQL that simulates a chain
+solana/   builds and reads transactions of Solana; not a venue yet
 """
