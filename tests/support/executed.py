@@ -35,7 +35,7 @@ RENT = 2_039_280
 """Lamports of a token account when the transactions were executed."""
 
 ON_PURPOSE_WRONG = ("dlmm_second_array_missing", "dlmm_arrays_reversed")
-"""They name bin arrays that a swap needs not, or in the wrong sequence: the service never builds them."""
+"""One lacks a bin array that its swap reaches, one has them in the wrong sequence: none is ever built so."""
 
 
 @dataclass(frozen=True, slots=True)

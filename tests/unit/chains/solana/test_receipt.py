@@ -1,0 +1,178 @@
+"""Answers that do not tell what a transaction did, and balances that do not add up."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from solders.hash import Hash
+from solders.instruction import Instruction
+from solders.transaction import VersionedTransaction
+
+from service.chains.solana.addresses import WRAPPED_SOL
+from service.chains.solana.builder import ComputeBudget, compile_transaction
+from service.chains.solana.programs.registry import MAINNET
+from service.chains.solana.receipt import NoReceiptError, Receipt, decoded_swaps, read_receipt
+from tests.support.executed import PROGRAMS, USDC, WALLET, executed
+
+CASE = executed()["v1_one_leg_raydium_cpmm"]
+FAILED = executed()["atomic_last_leg_slippage"]
+KEYS = CASE.transaction.message.account_keys
+Answer = dict[str, Any]
+
+
+def read(answer: Answer | None) -> Receipt:
+    return read_receipt(answer, CASE.raw, PROGRAMS)
+
+
+def changed(path: str, value: object) -> Answer:
+    """Return the answer with one value replaced; the path's parts are separated by dots."""
+    answer = CASE.answer()
+    *parents, last = path.split(".")
+    at: Any = answer
+    for parent in parents:
+        at = at[int(parent) if parent.isdigit() else parent]
+    at[int(last) if last.isdigit() else last] = value
+    return answer
+
+
+def without(path: str) -> Answer:
+    answer = changed(path, None)
+    *parents, last = path.split(".")
+    at: Any = answer
+    for parent in parents:
+        at = at[parent]
+    del at[last]
+    return answer
+
+
+def test_an_unknown_transaction_has_no_receipt() -> None:
+    with pytest.raises(NoReceiptError, match="does not know"):
+        read(None)
+
+
+def test_an_answer_without_metadata_is_no_receipt() -> None:
+    with pytest.raises(NoReceiptError, match="no metadata"):
+        read(changed("meta", None))
+
+
+def test_another_transaction_is_no_receipt() -> None:
+    with pytest.raises(NoReceiptError, match="other bytes"):
+        read(FAILED.answer())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        without("slot"),
+        without("meta"),
+        without("meta.err"),
+        without("meta.fee"),
+        without("meta.preBalances"),
+        without("meta.postTokenBalances"),
+        changed("slot", "7"),
+        changed("slot", None),
+        changed("transaction", None),
+        changed("transaction", []),
+        changed("transaction", ["not base64", "base64"]),
+        changed("meta", []),
+        changed("meta.err", 7),
+        changed("meta.err", {"InstructionError": [99, {"Custom": 1}]}),
+        changed("meta.fee", "5000"),
+        changed("meta.fee", 5_000.5),
+        changed("meta.fee", True),
+        changed("meta.preBalances", [1]),
+        changed("meta.preBalances", None),
+        changed("meta.postBalances.0", "1"),
+        changed("meta.preTokenBalances", None),
+        changed("meta.postTokenBalances", []),
+        changed("meta.postTokenBalances.0", "x"),
+        changed("meta.postTokenBalances.0.accountIndex", "1"),
+        changed("meta.postTokenBalances.0.accountIndex", 999),
+        changed("meta.postTokenBalances.0.mint", "not a key"),
+        changed("meta.postTokenBalances.0.owner", None),
+        changed("meta.postTokenBalances.0.uiTokenAmount", {"uiAmount": 1.5}),
+        changed("meta.postTokenBalances.0.uiTokenAmount.amount", 1),
+        changed("meta.postTokenBalances.0.uiTokenAmount.amount", "1.5"),
+    ],
+)
+def test_a_malformed_answer_is_no_receipt(answer: Answer) -> None:
+    with pytest.raises(NoReceiptError):
+        read(answer)
+
+
+def test_vaults_that_do_not_both_change_are_no_receipt() -> None:
+    answer = CASE.answer()
+    answer["meta"]["postTokenBalances"] = answer["meta"]["preTokenBalances"]
+    with pytest.raises(NoReceiptError, match="changed by 0 and 0"):
+        read(answer)
+
+
+def _lamports(answer: Answer) -> None:
+    answer["meta"]["postBalances"][0] += 1
+
+
+def _usdc(answer: Answer) -> None:
+    for each in answer["meta"]["postTokenBalances"]:
+        if each["owner"] == str(WALLET.pubkey()):
+            each["uiTokenAmount"]["amount"] = str(int(each["uiTokenAmount"]["amount"]) - 1)
+
+
+@pytest.mark.parametrize(("change", "mint"), [(_lamports, WRAPPED_SOL), (_usdc, USDC)])
+def test_a_balance_that_the_legs_do_not_explain_is_reported(
+    change: Callable[[Answer], None], mint: object
+) -> None:
+    answer = CASE.answer()
+    change(answer)
+    receipt = read(answer)
+    [difference] = receipt.differences
+    assert difference.startswith(f"{mint}: ")
+    # The order still has its result: the vaults say what it is.
+    assert receipt.fill(WRAPPED_SOL, USDC).amount_out == 149_610_076
+
+
+def test_a_failed_transaction_that_moved_something_is_reported() -> None:
+    answer = FAILED.answer()
+    answer["meta"]["postBalances"][0] -= 1
+    [difference] = read_receipt(answer, FAILED.raw, PROGRAMS).differences
+    assert difference == f"{WRAPPED_SOL}: the wallet's balance changed by -1, the legs explain 0"
+
+
+def test_lamports_that_an_old_account_receives_are_no_rent() -> None:
+    case = executed()["dlmm_two_arrays_buy"]
+    answer = case.answer()
+    [index] = [
+        each["accountIndex"]
+        for each in answer["meta"]["preTokenBalances"]
+        if each["owner"] == str(WALLET.pubkey())
+    ]
+    answer["meta"]["postBalances"][index] += 1
+    receipt = read_receipt(answer, case.raw, PROGRAMS)
+    assert (receipt.rent, receipt.differences) == (0, ())
+
+
+def transaction(instruction: Instruction) -> VersionedTransaction:
+    budget = ComputeBudget(1, 1, 0)
+    compiled = compile_transaction([instruction], WALLET.pubkey(), budget, Hash.default())
+    return VersionedTransaction(compiled.message, [WALLET])
+
+
+def test_other_programs_are_passed_over_and_other_instructions_refused() -> None:
+    other = Instruction(USDC, b"anything", [])
+    assert decoded_swaps(transaction(other), PROGRAMS) == ()
+    deposit = Instruction(MAINNET.raydium_cpmm, b"deposits", [])
+    with pytest.raises(NoReceiptError, match="not a swap of CPMM"):
+        decoded_swaps(transaction(deposit), PROGRAMS)
+
+
+def test_a_transaction_without_a_swap_has_no_receipt() -> None:
+    """It would be an order that paid and received nothing."""
+    raw = bytes(transaction(Instruction(USDC, b"anything", [])))
+    nothing: Answer = {"preTokenBalances": [], "postTokenBalances": [], "err": None, "fee": 5_000}
+    answer = {
+        "slot": 7,
+        "transaction": [base64.b64encode(raw).decode(), "base64"],
+        "meta": {**nothing, "preBalances": [9_000, 1], "postBalances": [4_000, 1]},
+    }
+    with pytest.raises(NoReceiptError, match="without a swap"):
+        read_receipt(answer, raw, PROGRAMS)
