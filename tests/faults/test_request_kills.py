@@ -42,7 +42,6 @@ _POINTS = {
     **REQUEST_POINTS,
     "before insert": 8,
     "after insert": 8,
-    "after request cancel": 2,
     "before end cancelled": 3,
     "after end cancelled": 3,
     "before submitted": 5,
