@@ -23,6 +23,7 @@ from service.api.proxies import TrustedProxies
 from service.api.request_limits import RequestLimits
 from service.api.route import RouteGroups
 from service.api.routes import ROUTES
+from service.api.sockets import Sockets
 from service.api.specs import openapi_document
 from service.api.stream import StreamRoutes
 from service.api.unknown_tokens import TokenFetcher
@@ -52,7 +53,7 @@ class Api:
         fetch_tokens = TokenFetcher(market.venue)
         self.limits = RequestLimits(storage.link, storage.deployment, settings.requests_per_second)
         access = Access(storage.keys, storage.key_cache, self.limits)
-        self.stream = StreamRoutes(storage.feeds, clock, access)
+        self.sockets = Sockets(clock, access)
         placer = Placer(
             journal=storage.journal,
             orders=storage.orders,
@@ -74,7 +75,7 @@ class Api:
                 max_history_entries=settings.max_history_entries,
                 fetch_tokens=fetch_tokens,
             ),
-            self.stream,
+            StreamRoutes(storage.feeds, self.sockets, Turns(clock)),
             MarketRoutes(
                 quoter=market.quoter,
                 venue=market.venue,
@@ -127,7 +128,7 @@ class Service:
 
     def _parts(self) -> list[Part]:
         """Return the parts in the order in which they start; they stop in reverse."""
-        storage, market, execution, stream = self.storage, self.market, self.execution, self.api.stream
+        storage, market, execution, sockets = self.storage, self.market, self.execution, self.api.sockets
         return [
             Part(stop=market.database.close),
             Part(stop=storage.database.close),
@@ -139,7 +140,7 @@ class Service:
             Part(stop=storage.key_cache.stop),
             Part(stop=self.api.limits.close),
             Part(start=storage.feeds.start, stop=storage.feeds.stop),
-            Part(start=stream.start, drain=stream.stop, stop=stream.stop),
+            Part(start=sockets.start, drain=sockets.stop, stop=sockets.stop),
             Part(start=storage.bus.start, stop=storage.bus.stop),
             # All parts have registered their needs of Redis by now; they are checked before work begins.
             Part(start=self._start_link),

@@ -37,7 +37,11 @@ origins.py          which hosts and origins a request may come for and from
 proxies.py          the client's address behind a reverse proxy
 access.py           authenticates the caller and checks its scope
 request_limits.py   counts the requests of each key
-socket_limits.py    counts its open WebSockets
+sockets.py          all open WebSockets
+client_socket.py    one of them
+heartbeats.py       pings their clients, and finds the silent ones
+close_codes.py      the codes with which they are closed
+socket_limits.py    counts the open ones of each key
 server.py           the HTTP server
 connection.py       one connection, with its time limits
 idempotency.py      replays the response to a request that is sent again

@@ -11,6 +11,7 @@ import orjson
 from apispec.ext.marshmallow import resolver
 
 from service.api.access import STREAM_PROTOCOL, TICKET_PREFIX
+from service.api.close_codes import close_code_table
 from service.api.route import ApiRoute
 from service.api.specs import SECURITY_SCHEME, documented_path, openapi_spec
 from service.store.api_keys import TICKET_VALID_S
@@ -25,6 +26,16 @@ _TICKET: _Json = {
     "description": f"For browsers: the subprotocols `{STREAM_PROTOCOL}` and `{TICKET_PREFIX}<ticket>`. "
     f"`POST /api/stream-tickets` creates a ticket; it opens one WebSocket within {TICKET_VALID_S} s.",
 }
+
+_DESCRIPTION = f"""\
+Reports the execution of swap orders, and the market, over WebSocket: the service sends, and clients receive.
+The OpenAPI document, at /openapi.json, describes all other routes.
+
+The service sends a ping every 20 s, which WebSocket clients answer automatically. It closes with one of these
+codes:
+
+{close_code_table()}
+"""
 
 _SCHEMA_REFERENCE = re.compile(r'"#/components/schemas/(\w+)"')
 
@@ -44,8 +55,7 @@ def asyncapi_document(routes: tuple[ApiRoute, ...], root_path: str = "") -> byte
             "asyncapi": "3.0.0",
             "info": {
                 **openapi["info"],
-                "description": "Reports the execution of swap orders over WebSocket: the service sends, and "
-                "clients receive. The OpenAPI document, at /openapi.json, describes all other routes.",
+                "description": _DESCRIPTION,
             },
             "defaultContentType": "application/json",
             "servers": {"engine": _server(root_path)},

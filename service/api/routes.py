@@ -151,10 +151,9 @@ ROUTES: tuple[ApiRoute, ...] = (
         lambda groups: groups.stream.stream,
         "streamOrder",
         "WebSocket: every entry of the history exactly once, in order, replayed and live",
-        description="Messages are StatusUpdate objects. The socket closes with 1000 after the terminal one, "
-        "with 1012 when the service restarts, with 4008 when the client reads too slowly, with 1011 after an "
-        "internal error (after these three reconnect with `from`), and with 4001 when its API key has "
-        "expired or was revoked. A browser offers the subprotocols `order-engine.v1` and `ticket.<ticket>`.",
+        description="Messages are StatusUpdate objects. The socket closes with 1000 after the terminal one; "
+        "after 1011, 1012, 4002 or 4008 reconnect with `from`. A browser offers the subprotocols "
+        "`order-engine.v1` and `ticket.<ticket>`. The AsyncAPI document lists all close codes.",
         allow_head=False,
         websocket=True,
         messages=(StatusUpdateSchema,),

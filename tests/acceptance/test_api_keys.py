@@ -9,9 +9,9 @@ from aiohttp import ClientResponse, WSServerHandshakeError
 from aiohttp.web import Application
 
 from service.api.access import STREAM_PROTOCOL
+from service.api.close_codes import UNAUTHORIZED
 from service.api.route import ApiRoute
 from service.api.routes import ROUTES
-from service.api.stream import UNAUTHORIZED
 from service.app import Service
 from service.clock import Clock
 from service.domain.api_key import Scope

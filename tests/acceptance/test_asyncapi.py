@@ -40,4 +40,4 @@ async def test_the_stream_of_an_order_is_as_the_document_says(start: Start) -> N
             assert [error.message for error in messages.iter_errors(update)] == []
             statuses.append(update["status"])
     assert statuses == LIFE[1:]
-    assert f"{socket.close_code}" in channel["description"]
+    assert f"| `{socket.close_code}` |" in document["info"]["description"]

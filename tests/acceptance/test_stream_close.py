@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType
 
-from service.api import stream
+from service.api import client_socket
+from service.api.client_socket import ClientSocket
 from service.api.timeline import Timeline
 from service.app import Service
 from tests.support.load import place_many
@@ -78,7 +79,7 @@ async def test_a_client_that_does_not_read_gets_4008_when_it_reads_again(
     service = make_service()
     client = await aiohttp_client(service.web)
     order = await execute(client)
-    monkeypatch.setattr(stream, "_SEND_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(client_socket, "_SEND_TIMEOUT_S", 0.1)
     # More than the buffers between the two hold.
     monkeypatch.setattr(Timeline, "message", lambda *_step: b"x" * 30_000_000)
     async with connect(client, order["id"]) as late, connect(client, order["id"]):
@@ -89,12 +90,12 @@ async def test_a_client_that_does_not_read_gets_4008_when_it_reads_again(
         # The other one has never read a byte.
         for each in streams:
             await asyncio.wait_for(each.ended.wait(), PATIENCE_S + 3)
-    assert service.api.stream._streams == set()
+    assert service.api.sockets._open == set()
 
 
-async def cut_off(service: Service, clients: int) -> list[stream._Stream]:
+async def cut_off(service: Service, clients: int) -> list[ClientSocket]:
     """Wait until so many streams are being closed."""
-    streams = service.api.stream._streams
+    streams = service.api.sockets._open
     async with asyncio.timeout(10):
         while len(streams) < clients or not all(each._close_request.done() for each in streams):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -117,7 +118,9 @@ async def test_an_internal_error_closes_with_1011_and_logs_one_line(
         assert await socket.close_code() == 1011
         assert PATIENCE_S - 0.2 < await socket.end() < PATIENCE_S + 3
     [record] = [
-        each for each in caplog.records if each.name == stream.log.name and each.levelno > logging.DEBUG
+        each
+        for each in caplog.records
+        if each.name == client_socket.log.name and each.levelno > logging.DEBUG
     ]
     assert record.exc_info is None
     assert "KeyError('GEM')" in record.getMessage()

@@ -67,8 +67,14 @@ class RawSocket:
 @asynccontextmanager
 async def connect(service: Client | ServiceProcess, order_id: str) -> AsyncIterator[RawSocket]:
     """Open an order's stream."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-    path = f"/api/orders/{order_id}/ws"
+    async with connect_to(service.port, f"/api/orders/{order_id}/ws") as socket:
+        yield socket
+
+
+@asynccontextmanager
+async def connect_to(port: int | None, path: str) -> AsyncIterator[RawSocket]:
+    """Open a stream on this machine."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(_HANDSHAKE.format(path=path).encode())
     assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
     try:
