@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from service.amm import Ratio
 from service.chains.venue import Snapshot
 from service.domain.failures import FailureCode
 from service.routing.exact import Hop, Hops, hop_of
@@ -150,10 +151,39 @@ class PathFinder:
         """Whether any path exists, even if its pools refuse to trade."""
         return bool(self.direct) or any(firsts and seconds for firsts, seconds in self._hubs)
 
+    def marginal_price(self) -> Steps[Ratio | None]:
+        """Return the best marginal price of all paths, net of fees: base units out per base unit in.
+
+        It comes from the pools' curves, without rounding. None if no path trades. Along a path prices
+        multiply, so that the best path through a hub consists of the best pool on either side.
+        """
+        best = yield from _best_price(self.direct)
+        for firsts, seconds in self._hubs:
+            first = yield from _best_price(firsts)
+            second = yield from _best_price(seconds)
+            if first is not None and second is not None:
+                best = _better(best, Ratio(first.out * second.out, first.per * second.per))
+        return best
+
     def refusals(self) -> list[FailureCode]:
         """Return why pools of two-hop paths have no curve, for the pools whose curve was requested."""
         hops = (hop for pair in self._hubs for side in pair for hop in side)
         return [hop.refusal for hop in hops if hop.refusal is not None]
+
+
+def _best_price(hops: Sequence[Hop]) -> Steps[Ratio | None]:
+    best: Ratio | None = None
+    for hop in hops:
+        segment = hop.segments.first
+        if segment is not None:
+            best = _better(best, Ratio(segment.gain, segment.depth))
+        yield
+    return best
+
+
+def _better(one: Ratio | None, other: Ratio) -> Ratio:
+    """Return the higher of two prices; the first if they are equal."""
+    return other if one is None or other.out * one.per > one.out * other.per else one
 
 
 def _hops(token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> list[Hop]:

@@ -7,7 +7,6 @@ where rounding may matter, exact quotes decide (``trial``).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TypeGuard
 
 from service.amm.quote import Ratio
@@ -115,16 +114,9 @@ def find_route(
 def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> Ratio | None:
     """Return the best marginal price, net of fees, of all direct and two-hop paths.
 
-    It comes from the pools' curves, without rounding: base units out per base unit in. None if no pool
-    trades.
+    See ``PathFinder.marginal_price``; None if no pool trades.
     """
-    best: Ratio | None = None
-    for candidate in PathFinder(token_in, token_out, snapshots).better_than(None):
-        segments = [segment for hop in candidate.hops if (segment := hop.segments.first) is not None]
-        price = Ratio(prod(segment.gain for segment in segments), prod(segment.depth for segment in segments))
-        if best is None or price.out * best.per > best.out * price.per:
-            best = price
-    return best
+    return finished(PathFinder(token_in, token_out, snapshots).marginal_price())
 
 
 class _Router:

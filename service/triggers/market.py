@@ -4,18 +4,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from service.amm import Ratio
-from service.chains.venue import MarketChange, MarketData, PoolRef, Snapshot, Traded
+from service.chains.venue import MarketChange, MarketData, Snapshot, Traded
 from service.clock import Clock
 from service.domain.conditions import LONGEST_VOLUME_S, PairFacts
 from service.domain.tokens import TOKENS
-from service.routing import HUBS, RouteLimits, marginal_price
+from service.routing import RouteLimits, marginal_price
+from service.routing.changes import Pair, PairChanges
 from service.routing.prices import MarketPrices
 from service.routing.quoting import pools_for
-from service.triggers.book import Pair
 from service.triggers.facts import PairPools, VolumeTape, facts_of
 
 _DOLLAR = "USDC"
-_SPARE_PAIRS = 100
 _LOAD_EVERY_S = 1.0
 
 
@@ -35,17 +34,14 @@ class MarketView:
         self._tapes: dict[str, VolumeTape] = defaultdict(VolumeTape)
         # Trades received while past trades are being read.
         self._arrived: list[Traded] | None = None
-        self._changed: set[str] = set()
-        self._marked: set[Pair] = set()
-        self._added_or_removed: list[PoolRef] = []
+        self._changes = PairChanges(venue)
         self._trades_missed = False
         self._next_load = 0.0
-        self._pools_of: dict[Pair, frozenset[str]] = {}
 
     @property
     def changed(self) -> bool:
         """Whether there are changes that ``pop_changed`` has not returned yet."""
-        return bool(self._changed or self._marked)
+        return self._changes.waiting
 
     @property
     def must_load_trades(self) -> bool:
@@ -60,9 +56,7 @@ class MarketView:
         """
         await self.load_trades()
         _slot, views = self._venue.all_views()
-        self._changed = {view.pool.id for view in views}
-        self._pools_of.clear()
-        self._added_or_removed.clear()
+        self._changes.restart(view.pool.id for view in views)
 
     async def load_trades(self) -> None:
         """Read the trades of the last hour.
@@ -95,10 +89,8 @@ class MarketView:
             watching: Whether ``pop_changed`` is being called; if not, pool changes would only accumulate.
         """
         self._trades_missed = self._trades_missed or not change.complete
-        self._changed |= change.pool_ids
+        self._changes.add(change, read=watching)
         for pool in change.added_or_removed:
-            if watching:
-                self._added_or_removed.append(pool)
             # Trades in an earlier pool with this id do not count for this one.
             self._tapes.pop(pool.id, None)
         if self._arrived is not None:
@@ -111,28 +103,15 @@ class MarketView:
 
     def mark_changed(self, pair: Pair) -> None:
         """Mark a pair as changed."""
-        self._marked.add(pair)
+        self._changes.mark(pair)
 
     def pop_changed(self, pairs: Collection[Pair]) -> tuple[set[Pair], set[Pair]]:
         """Return the pairs that changed since the last call, and those whose set of pools has changed."""
-        added_or_removed, self._added_or_removed = self._added_or_removed, []
-        changed, self._changed = self._changed, set()
-        marked, self._marked = self._marked, set()
-        affected = _affected(added_or_removed, pairs) if added_or_removed else set()
-        if len(self._pools_of) > 2 * len(pairs) + _SPARE_PAIRS:
-            self._pools_of.clear()
-        for pair in affected:
-            self._pools_of.pop(pair, None)
-        moved = {pair for pair in pairs if pair in marked or not changed.isdisjoint(self._pools(pair))}
-        return moved | affected, affected
+        return self._changes.pop(pairs)
 
     def has_changed(self, pair: Pair) -> bool:
         """Return whether ``pop_changed`` would return this pair."""
-        return (
-            pair in self._marked
-            or not self._changed.isdisjoint(self._pools(pair))
-            or pair in _affected(self._added_or_removed, [pair])
-        )
+        return self._changes.has_changed(pair)
 
     def prices(self, pair: Pair) -> MarketPrices:
         """Return a pair's current prices."""
@@ -159,22 +138,3 @@ class MarketView:
 
     def _snapshots(self, pair: Pair) -> list[Snapshot]:
         return list(self._venue.local_snapshots(pools_for(self._venue, *pair)))
-
-    def _pools(self, pair: Pair) -> frozenset[str]:
-        pools = self._pools_of.get(pair)
-        if pools is None:
-            pools = frozenset(pool.id for pool in pools_for(self._venue, *pair))
-            self._pools_of[pair] = pools
-        return pools
-
-
-def _affected(pools: Iterable[PoolRef], pairs: Iterable[Pair]) -> set[Pair]:
-    """Return the pairs whose routes may use these pools, directly or through a hub."""
-    direct: set[frozenset[str]] = set()
-    ends: set[str] = set()
-    for pool in pools:
-        direct.add(frozenset((pool.token_a, pool.token_b)))
-        for end, between in ((pool.token_a, pool.token_b), (pool.token_b, pool.token_a)):
-            if between in HUBS:
-                ends.add(end)
-    return {pair for pair in pairs if not ends.isdisjoint(pair) or frozenset(pair) in direct}

@@ -281,7 +281,7 @@ def test_triggers_check_the_pairs_that_a_new_pool_serves() -> None:
         after = {pair: serving(venue, pair) for pair in pairs}
         moved, other_pools = view.pop_changed(pairs)
         assert {pair for pair in pairs if before[pair] != after[pair]} <= other_pools <= moved
-        assert {pair for pair in pairs if view._pools(pair) != after[pair]} == set()
+        assert {pair for pair in pairs if view._changes.pools(pair) != after[pair]} == set()
         # But not all pairs.
         assert len(other_pools) < len(pairs)
 
