@@ -13,6 +13,7 @@ from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
 from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
+from service.api.market_stream import MarketStreamRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
 from service.api.origins import Origins
@@ -83,6 +84,7 @@ class Api:
                 fetch_tokens=fetch_tokens,
                 turns=Turns(clock),
             ),
+            MarketStreamRoutes(market.feed, market.venue, self.sockets, fetch_tokens),
             PaperRoutes(market.venue, fetch_tokens),
             HealthRoute(
                 halt=storage.halt,
@@ -140,6 +142,7 @@ class Service:
             Part(stop=storage.key_cache.stop),
             Part(stop=self.api.limits.close),
             Part(start=storage.feeds.start, stop=storage.feeds.stop),
+            Part(start=market.feed.start, stop=market.feed.stop),
             Part(start=sockets.start, drain=sockets.stop, stop=sockets.stop),
             Part(start=storage.bus.start, stop=storage.bus.stop),
             # All parts have registered their needs of Redis by now; they are checked before work begins.

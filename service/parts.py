@@ -10,6 +10,7 @@ from service.chains.paper.venue import PaperSettings, PaperVenue
 from service.clock import Clock
 from service.events.bus import Bus
 from service.events.feed import Feeds
+from service.events.market_feed import MarketFeed
 from service.execution.engine import Engine, ExecutionSettings
 from service.execution.order_queue import OrderQueue
 from service.execution.retry import RetryPolicy
@@ -108,7 +109,7 @@ class Storage:
 
 
 class Market:
-    """The venue, and the best routes on it."""
+    """The venue, the best routes on it, and the pairs that are watched."""
 
     def __init__(self, settings: Settings, servers: Servers, storage: Storage) -> None:
         clock = storage.clock
@@ -129,6 +130,14 @@ class Market:
         self.quoter = Quoter(
             self.venue, timeout_ms=settings.quote_timeout_ms, limits=self.route_limits, clock=clock
         )
+        self.feed = MarketFeed(
+            self.venue,
+            clock,
+            self.route_limits,
+            every_ms=settings.market_update_ms,
+            most_quotes=settings.max_market_quotes,
+        )
+        self.venue.on_change(self.feed.apply)
 
 
 class Execution:

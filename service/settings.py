@@ -78,6 +78,8 @@ class Settings:
     max_history_entries: int
     quote_delay_ms: Range
     quote_timeout_ms: int
+    market_update_ms: int
+    max_market_quotes: int
     max_route_legs: int
     min_split_gain_bps: int
     execution_delay_ms: Range
@@ -188,6 +190,8 @@ def _read(env: _Variables) -> Settings:
         max_history_entries=env.integer("MAX_HISTORY_ENTRIES", 200, 10, 1_000),
         quote_delay_ms=env.range_of("QUOTE_DELAY_MS", "200-300", _milliseconds),
         quote_timeout_ms=env.integer("QUOTE_TIMEOUT_MS", 2_000, 1, 60_000),
+        market_update_ms=env.integer("MARKET_UPDATE_MS", 100, 10, 60_000),
+        max_market_quotes=env.integer("MAX_MARKET_QUOTES", 200, 1, 10_000),
         max_route_legs=env.integer("MAX_ROUTE_LEGS", 4, 1, 8),
         min_split_gain_bps=env.integer("MIN_SPLIT_GAIN_BPS", 1, 0, 10_000),
         execution_delay_ms=env.range_of("EXECUTION_DELAY_MS", "2000-3000", _milliseconds),

@@ -11,6 +11,8 @@ stream.py           the WebSocket of an order
 timeline.py         an order's history as the WebSocket's messages
 pages.py            lists, page by page
 market.py           quotes, tokens, pools
+market_stream.py    the WebSocket of the market
+market_messages.py  its messages
 paper.py            listing pools in the paper market
 admin.py            the kill switch
 keys.py             the caller's own key, and tickets for WebSockets

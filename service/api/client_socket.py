@@ -7,7 +7,7 @@ handshake can complete.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -23,6 +23,9 @@ CLOSE_TIMEOUT_S = 2.0
 _SEND_TIMEOUT_S = 10.0
 
 _CLOSED = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
+
+SendAll = Callable[["ClientSocket"], Coroutine[object, object, None]]
+"""Sends a stream's messages over a socket; returns after the last one."""
 
 
 class ClientSocket:
@@ -84,14 +87,10 @@ class ClientSocket:
         if self._transport is not None:
             self._transport.abort()
 
-    async def run(self, send_all: Callable[["ClientSocket"], Awaitable[None]]) -> None:
-        """Run a stream: send all its messages, close the socket, and return when the connection is over.
-
-        Args:
-            send_all: Sends the messages; returns after the last one.
-        """
+    async def run(self, send_all: SendAll) -> None:
+        """Run a stream: send all its messages, close the socket, and return when the connection is over."""
         reader = asyncio.create_task(self._receive(), name="stream reader")
-        sender = asyncio.create_task(_finish(send_all(self)), name="stream sender")
+        sender = asyncio.create_task(send_all(self), name="stream sender")
         ends: list[asyncio.Future[None] | asyncio.Future[tuple[int, bytes]]] = [
             reader,
             sender,
@@ -178,10 +177,6 @@ class ClientSocket:
             pass
         finally:
             self.abort()
-
-
-async def _finish(sending: Awaitable[None]) -> None:
-    await sending
 
 
 def _error_of(task: asyncio.Task[None]) -> BaseException | None:

@@ -16,6 +16,10 @@ AMOUNT = {"pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?$"}
 
 _SYMBOL = f"[A-Za-z0-9]{{1,{LONGEST_SYMBOL}}}"
 _MINT = "[1-9A-HJ-NP-Za-km-z]{32,44}"
+_TOKEN = f"({_SYMBOL}|{_MINT})"
+
+PAIR_PATTERN = rf"{_TOKEN}-{_TOKEN}(:(0|[1-9][0-9]*)(\.[0-9]+)?)?"
+"""A pair, and optionally an amount, in the OpenAPI document; not anchored."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TAG = re.compile(r"[0-9a-f]{12}")
@@ -71,7 +75,7 @@ class TokenName(fields.String):
             required=required,
             load_default=load_default,
             validate=validate,
-            metadata={"description": description, "pattern": f"^({_SYMBOL}|{_MINT})$"},
+            metadata={"description": description, "pattern": f"^{_TOKEN}$"},
         )
         self._listed = listed
 

@@ -13,6 +13,7 @@ from service.api.document import DocumentRoutes
 from service.api.health import HealthRoute
 from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
+from service.api.market_stream import MarketStreamRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
 from service.api.paper import PaperRoutes
@@ -38,6 +39,7 @@ class RouteGroups:
     changes: ChangeRoutes
     stream: StreamRoutes
     market: MarketRoutes
+    market_stream: MarketStreamRoutes
     paper: PaperRoutes
     health: HealthRoute
     keys: KeyRoutes

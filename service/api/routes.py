@@ -5,7 +5,13 @@ A new route is a row here and a handler in one of the route groups.
 
 from service.api.admin_schemas import HaltSchema, HaltStateSchema, KeySchema, TicketSchema
 from service.api.list_requests import ListQuerySchema
-from service.api.market_requests import NewPoolSchema, PoolQuerySchema, QuoteQuerySchema
+from service.api.market_messages import MarketUpdateSchema
+from service.api.market_requests import (
+    MarketStreamQuerySchema,
+    NewPoolSchema,
+    PoolQuerySchema,
+    QuoteQuerySchema,
+)
 from service.api.requests import (
     AmendmentSchema,
     BatchSchema,
@@ -193,6 +199,24 @@ ROUTES: tuple[ApiRoute, ...] = (
         query=PoolQuerySchema,
         responses=(ApiResponse(200, "Pools.", PoolListSchema),),
         problems=(503,),
+    ),
+    ApiRoute(
+        "GET",
+        "/api/market/ws",
+        Scope.READ,
+        lambda groups: groups.market_stream.stream,
+        "streamMarket",
+        "WebSocket: prices and best quotes of pairs as the market moves",
+        description="Messages are MarketUpdate objects: first the state of all pairs, then of those that "
+        "have changed. The next message is sent when the client has answered the ping that follows the one "
+        "before, so that a slow client gets the newest state and skips others. A browser offers the "
+        "subprotocols `order-engine.v1` and `ticket.<ticket>`. The AsyncAPI document lists all close codes.",
+        allow_head=False,
+        websocket=True,
+        messages=(MarketUpdateSchema,),
+        query=MarketStreamQuerySchema,
+        responses=(ApiResponse(101, "Switching to WebSocket."),),
+        problems=(426, 503),
     ),
     ApiRoute(
         "POST",

@@ -5,12 +5,12 @@ One timer of each kind checks all sockets.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 
 from aiohttp import WSCloseCode, web
 
 from service.api.access import CALLER, STREAM_PROTOCOL, Access
-from service.api.client_socket import CLOSE_TIMEOUT_S, ClientSocket
+from service.api.client_socket import CLOSE_TIMEOUT_S, ClientSocket, SendAll
 from service.api.close_codes import SILENT, TOO_SLOW, UNAUTHORIZED
 from service.api.heartbeats import BEAT_EVERY_S, Heartbeats
 from service.api.problems import ServiceUnavailableError, UpgradeError
@@ -66,17 +66,14 @@ class Sockets:
         return socket
 
     async def serve(
-        self,
-        request: web.Request,
-        socket: web.WebSocketResponse,
-        send_all: Callable[[ClientSocket], Awaitable[None]],
+        self, request: web.Request, socket: web.WebSocketResponse, send_all: SendAll
     ) -> web.WebSocketResponse:
         """Open a socket, send a stream's messages, and return the closed socket.
 
         Args:
             request: The request.
             socket: What ``upgrade`` has returned for it.
-            send_all: Sends the messages; returns after the last one.
+            send_all: Sends the messages.
 
         Raises:
             ServiceUnavailableError: The service is stopping.

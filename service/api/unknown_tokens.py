@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from service.api.market_requests import MOST_PAIRS
 from service.api.problems import ServiceUnavailableError
 from service.chains.venue import MarketData, VenueUnavailableError
 from service.domain.tokens import find_token
@@ -30,7 +31,7 @@ class TokenFetcher:
         """
         if not isinstance(sent, Mapping):
             return
-        named = [sent.get(member) for member in _MEMBERS]
+        named = [*(sent.get(member) for member in _MEMBERS), *_in_pairs(sent.get("pairs"))]
         unknown = {
             name
             for name in named
@@ -42,3 +43,10 @@ class TokenFetcher:
             await self.venue.fetch_tokens(unknown)
         except VenueUnavailableError as error:
             raise ServiceUnavailableError("The market cannot be reached; try again.") from error
+
+
+def _in_pairs(pairs: object) -> list[str]:
+    """Return the tokens of a query's pairs, as many as it may have."""
+    if not isinstance(pairs, str):
+        return []
+    return [name for pair in pairs.split(",")[:MOST_PAIRS] for name in pair.partition(":")[0].split("-")[:2]]

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from aiohttp import ClientResponse, WSServerHandshakeError
+from aiohttp import ClientResponse, WSMsgType, WSServerHandshakeError
 from aiohttp.web import Application
 
 from service.api.access import STREAM_PROTOCOL
@@ -196,8 +196,10 @@ async def test_an_expired_or_a_revoked_key_is_refused_soon_on_every_instance(
     for client in clients:
         for header in (expiring, revoked, stays):
             assert (await client.get("/api/keys/me", headers=header)).status == 200
-    socket = await clients[1].ws_connect(f"/api/orders/{order['id']}/ws", headers=revoked)
-    assert (await socket.receive_json())["sequence"] == 1
+    paths = (f"/api/orders/{order['id']}/ws", "/api/market/ws?pairs=SOL-USDC")
+    sockets = [await clients[1].ws_connect(path, headers=revoked) for path in paths]
+    for socket in sockets:
+        assert (await socket.receive()).type is WSMsgType.TEXT
     await keyring.stored.revoke(keyring.id_of(revoked))
     began = time.monotonic()
     for client in clients:
@@ -205,9 +207,10 @@ async def test_an_expired_or_a_revoked_key_is_refused_soon_on_every_instance(
             assert time.monotonic() - began < REVOKED_WITHIN_S
             await asyncio.sleep(0.05)
         assert (await client.get("/api/keys/me", headers=stays)).status == 200
-    while not socket.closed:
-        await socket.receive(timeout=2 * REVOKED_WITHIN_S)
-    assert socket.close_code == UNAUTHORIZED
+    for socket in sockets:
+        while not socket.closed:
+            await socket.receive(timeout=2 * REVOKED_WITHIN_S)
+        assert socket.close_code == UNAUTHORIZED
 
 
 async def test_a_key_can_be_used_as_soon_as_it_is_created_or_rotated(
@@ -315,6 +318,10 @@ async def test_a_ticket_opens_one_socket_on_any_instance(
     assert await status_of(STREAM_PROTOCOL, too_late) == 401
     for malformed in ("ticket.", "ticket.x", f"ticket.{'0' * 63}", f"ticket.{'0' * 64}0"):
         assert await status_of(STREAM_PROTOCOL, malformed) == 401
+    # Whatever the socket is.
+    protocols = (STREAM_PROTOCOL, await ticket(other))
+    async with second.ws_connect("/api/market/ws?pairs=SOL-USDC", protocols=protocols) as socket:
+        assert (await socket.receive_json())["type"] == "market_state"
     # A ticket is for sockets only.
     answer = await first.get("/api/orders", headers={"Sec-WebSocket-Protocol": await ticket(mine)})
     assert answer.status == 401

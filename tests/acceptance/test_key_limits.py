@@ -305,7 +305,8 @@ async def test_a_key_has_so_many_sockets_open_on_one_instance(start: Start, keys
     for client in clients:
         sockets = [
             await client.ws_connect(path, headers=limited),
-            await client.ws_connect(path, protocols=await ticket()),
+            # Sockets of all kinds count together.
+            await client.ws_connect("/api/market/ws?pairs=SOL-USDC", protocols=await ticket()),
         ]
         async with client.get(path, headers=upgrade) as answer:
             problem = await answer.json()

@@ -8,6 +8,7 @@ counts. The garbage collector is off meanwhile, because it would scan the test's
 import functools
 import gc
 import http.client
+import itertools
 import json
 import socket
 import struct
@@ -40,6 +41,15 @@ LARGE_ORDER = {
     "slippageBps": 10_000,
 }
 ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1", "orderType": "market"}
+# As many as a socket may watch, in amounts that are split over all pools, and small ones.
+MANY_PAIRS = ",".join(
+    f"{sold}-{bought}:{amount}"
+    for (sold, bought), amount in zip(
+        itertools.permutations(("SOL", "USDC", "USDT", "JUP", "RAY", "BONK"), 2),
+        itertools.cycle(("18446744.7", "0.00001")),
+        strict=False,
+    )
+).rsplit(",", 10)[0]
 POOL = {"program": "raydium_cpmm", "tokenA": "SOL", "tokenB": "GEM", "amountA": "1", "amountB": "1"}
 
 
@@ -62,7 +72,9 @@ def bodies(valid: dict[str, Any]) -> Iterator[bytes]:
 def queries() -> Iterator[str]:
     """Yield query strings of the maximum length."""
     yield "&".join(f"{number:x}=" for number in range(1_500))
-    for name in ("amountIn", "tokenIn", "token", "cursor", "limit", "from"):
+    yield "pairs=" + "SOL-USDC:1," * 700
+    yield "pairs=" + ",".join(f"T{number}-USDC" for number in range(20))
+    for name in ("amountIn", "tokenIn", "token", "cursor", "limit", "from", "pairs"):
         yield f"{name}=" + "9" * 8_000
     yield "cursor=" + "%41" * 2_600
 
@@ -169,6 +181,12 @@ CASES: dict[tuple[str, str], list[Case]] = {
     ],
     ("GET", "/api/tokens"): get("/api/tokens"),
     ("GET", "/api/pools"): get("/api/pools"),
+    ("GET", "/api/market/ws"): [
+        *get("/api/market/ws"),
+        # The message, and the ping that follows it.
+        lambda rig: rig.stream(f"/api/market/ws?pairs={MANY_PAIRS}", b"", 2),
+        lambda rig: rig.stream(f"/api/market/ws?pairs={MANY_PAIRS}", frame(PING) * 3_000, 3_002),
+    ],
     ("POST", "/api/paper/pools"): send("POST", "/api/paper/pools", POOL),
     ("DELETE", "/api/paper/pools/{pool_id}"): [
         lambda rig: rig.request("DELETE", "/api/paper/pools/" + "x" * 4_000)

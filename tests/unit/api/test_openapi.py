@@ -21,6 +21,7 @@ from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
 from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
+from service.api.market_stream import MarketStreamRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
 from service.api.origins import Origins
@@ -150,6 +151,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
             ChangeRoutes(unused, unused, unused, unused, 200, unused),
             StreamRoutes(unused, unused, unused),
             MarketRoutes(unused, unused, unused, unused, unused),
+            MarketStreamRoutes(unused, unused, unused, unused),
             PaperRoutes(unused, unused),
             HealthRoute(
                 halt=unused, link=unused, executing=unused, unknown_outcomes=unused, anonymous=unused

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from service.api import sockets
 from service.api.access import CALLER, Access
-from service.api.client_socket import ClientSocket
+from service.api.client_socket import ClientSocket, SendAll
 from service.api.close_codes import SILENT
 from service.api.heartbeats import Heartbeats
 from service.api.sockets import Sockets
@@ -21,8 +21,6 @@ from tests.support.clock import ManualClock
 from tests.support.sockets import CLOSE, PING, PONG, TEXT, RawSocket, connect_to, frame
 
 PING_EVERY_S, SILENT_AFTER_S = 20, 60
-
-SendAll = Callable[[ClientSocket], Awaitable[None]]
 
 
 async def send_nothing(_client: ClientSocket) -> None:
