@@ -13,6 +13,7 @@ from aiohttp.web import Application, Request
 
 from service import settings
 from service.app import Service
+from service.domain.tokens import TOKENS
 from service.parts import Servers
 from tests.support.process import NO_DELAYS, ServiceProcess
 from tests.support.report import (
@@ -26,6 +27,15 @@ Client = TestClient[Request, Application]
 
 # Hooks: pytest finds them here.
 __all__ = ["pytest_runtest_logreport", "pytest_runtest_makereport", "pytest_terminal_summary"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tokens_of_other_files() -> Iterator[None]:
+    """Remove the tokens that a file's services have listed: all services of the process share the table."""
+    known = set(TOKENS)
+    yield
+    for symbol in set(TOKENS) - known:
+        del TOKENS[symbol]
 
 
 @pytest.fixture(scope="session")
