@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.api_key import LONGEST_NAME, ApiKey, Scope, is_account_name
 from service.domain.key_limits import (
+    MOST_PRICE_IMPACT_BPS,
     MOST_REQUESTS_PER_SECOND,
     MOST_SLIPPAGE_BPS,
     MOST_SOCKETS,
@@ -76,6 +77,12 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     limits.add_argument(
         "--max-slippage-bps", type=_integer(0, MOST_SLIPPAGE_BPS), metavar="100", help="of each order"
+    )
+    limits.add_argument(
+        "--max-price-impact-bps",
+        type=_integer(0, MOST_PRICE_IMPACT_BPS),
+        metavar="300",
+        help="of the route of each order",
     )
     limits.add_argument(
         "--max-amount", type=_amounts, metavar="SOL=10,USDC=5000", help="of each order, by token"
@@ -157,6 +164,7 @@ def _limits_of(arguments: argparse.Namespace) -> KeyLimits:
         tokens=None if tokens is None else frozenset(_symbol(name) for name in tokens),
         order_types=arguments.order_types,
         max_slippage_bps=arguments.max_slippage_bps,
+        max_price_impact_bps=arguments.max_price_impact_bps,
         max_amount=amounts,
         requests_per_second=arguments.requests_per_second,
         max_sockets=arguments.max_sockets,

@@ -157,6 +157,7 @@ class Execution:
                     settings.max_retries, settings.retry_base_delay_ms, settings.max_history_entries
                 ),
                 outcome_timeout_ms=settings.outcome_timeout_ms,
+                max_price_impact_bps=settings.max_price_impact_bps or None,
             ),
             queue=storage.queue,
         )

@@ -103,6 +103,7 @@ class Settings:
     instance_timeout_ms: int
     outcome_timeout_ms: int
     max_market_order_age_s: int
+    max_price_impact_bps: int
     redis_prefix: str
     crash_at: str | None
     log_level: str
@@ -215,6 +216,7 @@ def _read(env: _Variables) -> Settings:
         instance_timeout_ms=env.integer("INSTANCE_TIMEOUT_MS", 4_000, 500, 600_000),
         outcome_timeout_ms=env.integer("OUTCOME_TIMEOUT_MS", 10_000, 0, 600_000),
         max_market_order_age_s=env.integer("MAX_MARKET_ORDER_AGE_S", 0, 0, 31_536_000),
+        max_price_impact_bps=env.integer("MAX_PRICE_IMPACT_BPS", 0, 0, 10_000),
         crash_at=env.text("CRASH_AT"),
         redis_prefix=env.text("REDIS_PREFIX") or "oee",
         log_level=env.parsed("LOG_LEVEL", "INFO", _log_level),

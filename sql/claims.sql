@@ -141,14 +141,14 @@ handed AS (
 UNION ALL
 SELECT
     order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL,
+    NULL, NULL,
     ceil(wait_ms)::integer
 FROM deferred
 UNION ALL
 -- Locked by another transaction, which may not be a claim.
 SELECT
     p.order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL,
+    NULL, NULL,
     0
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid)
 JOIN open_orders AS p ON p.order_id = row.id
@@ -189,7 +189,8 @@ started AS (
 -- Return what a process needs to execute the orders that were ``handed`` to it.
 SELECT
     h.id::text, o.order_type, o.token_in, o.token_out, o.swap_mode, o.amount, o.slippage_bps,
-    o.time_in_force, o.limit_out, extract(epoch FROM o.expires_at)::float8 AS expires_at,
+    o.time_in_force, o.limit_out, o.max_price_impact_bps,
+    extract(epoch FROM o.expires_at)::float8 AS expires_at,
     extract(epoch FROM p.expires_at)::float8 AS submit_by, h.status, h.version, h.attempts,
     h.attempts - p.attempts_before AS attempts_since_rest, h.entry, NULL::integer AS wait_ms
 FROM handed AS h

@@ -93,7 +93,9 @@ moved AS (
         limit_price = %(limit_price)s,
         limit_out = %(limit_out)s,
         sniper_conditions = %(sniper_conditions)s::jsonb,
-        expires_at = %(expires_at)s
+        expires_at = %(expires_at)s,
+        -- The lower one of the keys that placed and amended it; a null is no limit.
+        max_price_impact_bps = least(o.max_price_impact_bps, %(max_price_impact_bps)s::integer)
     FROM place
     WHERE o.id = place.order_id AND o.version = %(version)s AND o.status = 'open'
     RETURNING o.id, o.version, o.status_history -> -1 AS entry, o.expires_at

@@ -44,6 +44,11 @@ class KeyLimitsSchema(ResponseSchema):
         fields.String(validate=validate.OneOf(list(OrderType))), required=True, allow_none=True
     )
     max_slippage_bps = fields.Integer(required=True, allow_none=True)
+    max_price_impact_bps = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={"description": "The highest price impact of a route on which its orders are submitted."},
+    )
     max_amount = fields.Dict(
         keys=fields.String(),
         values=fields.String(metadata=AMOUNT),

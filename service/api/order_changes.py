@@ -85,7 +85,7 @@ class ChangeRoutes:
             if order.status is not Status.OPEN:
                 raise ConflictError(_NOT_OPEN.format(order.status))
             terms = amend_terms(order, sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
-            amendment = _amendment(order, terms)
+            amendment = _amendment(order, terms, request[CALLER])
             if not amendment.detail["amended"]:
                 return json_response(ORDER.dump(OrderAt(order)))
             breach = request[CALLER].limits.breach_of(replace(order, terms=terms))
@@ -105,6 +105,6 @@ class ChangeRoutes:
         return order
 
 
-def _amendment(order: Order, terms: Terms) -> Amendment:
+def _amendment(order: Order, terms: Terms, caller: Caller) -> Amendment:
     detail = amended(order.terms.by_name(), terms.by_name())
-    return Amendment(order.id, order.version, terms, detail)
+    return Amendment(order.id, order.version, terms, detail, caller.limits.max_price_impact_bps)

@@ -95,7 +95,7 @@ class Placer:
             # A limit may have been set since the order was placed.
             replay = await self._replay(account, key)
             return replay or await self._refuse_unless_repeated(order, ForbiddenError.of(breach))
-        return replace(order, idempotency=key)
+        return replace(order, idempotency=key, max_price_impact_bps=caller.limits.max_price_impact_bps)
 
     async def store(self, order: NewOrder) -> Placed:
         """Store an order, unless it repeats one, and have it executed.

@@ -30,6 +30,7 @@ class FailureCode(StrEnum):
     TRANSACTION_REJECTED = "transaction_rejected"
     ATTEMPT_EXPIRED = "attempt_expired"
     LIMIT_NOT_REACHED = "limit_not_reached"
+    PRICE_IMPACT_TOO_HIGH = "price_impact_too_high"
     NOT_FILLED_IMMEDIATELY = "not_filled_immediately"
     NOT_SUBMITTED_IN_TIME = "not_submitted_in_time"
     HISTORY_FULL = "history_full"
@@ -71,6 +72,9 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
     ),
     FailureCode.LIMIT_NOT_REACHED: _Meaning(
         Remedy.REQUOTE, "No route pays the limit price for the whole amount any more."
+    ),
+    FailureCode.PRICE_IMPACT_TOO_HIGH: _Meaning(
+        Remedy.REQUOTE, "The best route's price impact is above the limit."
     ),
     FailureCode.NOT_FILLED_IMMEDIATELY: _Meaning(
         Remedy.NONE, "The IOC or FOK order could not be filled immediately."

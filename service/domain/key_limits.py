@@ -8,11 +8,20 @@ from service.domain.order import OrderRequest, OrderType
 from service.domain.quote import SwapMode
 
 MOST_SLIPPAGE_BPS = 10_000
+MOST_PRICE_IMPACT_BPS = 10_000
 MOST_REQUESTS_PER_SECOND = 1_000_000
 MOST_SOCKETS = 1_000_000
 
 _MOST_DECIMALS = 64
-_MEMBERS = {"tokens", "orderTypes", "maxSlippageBps", "maxAmount", "requestsPerSecond", "maxSockets"}
+_MEMBERS = {
+    "tokens",
+    "orderTypes",
+    "maxSlippageBps",
+    "maxPriceImpactBps",
+    "maxAmount",
+    "requestsPerSecond",
+    "maxSockets",
+}
 
 
 class InvalidLimitsError(ValueError):
@@ -57,6 +66,8 @@ class KeyLimits:
         tokens: Symbols of the tokens that it may trade; both sides of a swap must be among them.
         order_types: The types of the orders that it may place.
         max_slippage_bps: The largest slippage of an order.
+        max_price_impact_bps: The highest price impact of a route on which its orders are submitted; it is
+            known only when they are executed.
         max_amount: The largest amount of one order by the symbol of the token whose amount the order fixes.
         requests_per_second: How many requests it may send.
         max_sockets: How many WebSockets it may have open on one instance.
@@ -65,6 +76,7 @@ class KeyLimits:
     tokens: frozenset[str] | None = None
     order_types: frozenset[OrderType] | None = None
     max_slippage_bps: int | None = None
+    max_price_impact_bps: int | None = None
     max_amount: Mapping[str, LargestAmount] = field(default_factory=dict, hash=False)
     requests_per_second: int | None = None
     max_sockets: int | None = None
@@ -117,6 +129,7 @@ class KeyLimits:
             "tokens": None if self.tokens is None else sorted(self.tokens),
             "orderTypes": None if self.order_types is None else _ordered(self.order_types),
             "maxSlippageBps": self.max_slippage_bps,
+            "maxPriceImpactBps": self.max_price_impact_bps,
             "maxAmount": {token: str(largest) for token, largest in sorted(self.max_amount.items())} or None,
             "requestsPerSecond": self.requests_per_second,
             "maxSockets": self.max_sockets,
@@ -144,6 +157,7 @@ def parse_limits(stored: object) -> KeyLimits:
         tokens=tokens,
         order_types=None if types is None else frozenset(OrderType(each) for each in types),
         max_slippage_bps=_optional_integer(stored.get("maxSlippageBps"), MOST_SLIPPAGE_BPS),
+        max_price_impact_bps=_optional_integer(stored.get("maxPriceImpactBps"), MOST_PRICE_IMPACT_BPS),
         max_amount=_amounts(stored.get("maxAmount", {})),
         requests_per_second=_optional_integer(
             stored.get("requestsPerSecond"), MOST_REQUESTS_PER_SECOND, least=1

@@ -153,10 +153,12 @@ class NewOrder(OrderRequest):
     """A validated order that is not stored yet, without a history.
 
     ``submit_by`` (RFC 3339) is the deadline for its submission, if it has one besides its expiry.
-    ``idempotency`` is the key under which the client may send the request again.
+    ``max_price_impact_bps`` is the highest price impact of its route that the caller's API key allows; None:
+    any. ``idempotency`` is the key under which the client may send the request again.
     """
 
     submit_by: str | None = None
+    max_price_impact_bps: int | None = None
     idempotency: IdempotencyKey | None = None
 
 

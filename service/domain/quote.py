@@ -120,14 +120,15 @@ class Route:
         """Input and output."""
         return Amounts(self.amount_in, self.amount_out)
 
-    def limits(self, slippage_bps: int) -> tuple[int, int]:
+    def limits(self, slippage_bps: int, limit_out: int | None = None) -> tuple[int, int]:
         """Return the maximum input and the minimum output, in base units.
 
-        The side that the client fixed is exact; the slippage applies to the other.
+        The side that the client fixed is exact; the slippage applies to the other. The minimum is never below
+        ``limit_out``, a limit order's minimum output.
         """
-        if self.mode is SwapMode.EXACT_IN:
-            return self.amount_in, minimum_out(self.amount_out, slippage_bps)
-        return maximum_in(self.amount_in, slippage_bps), self.amount_out
+        if self.mode is SwapMode.EXACT_OUT:
+            return maximum_in(self.amount_in, slippage_bps), self.amount_out
+        return self.amount_in, max(minimum_out(self.amount_out, slippage_bps), limit_out or 0)
 
     @property
     def legs(self) -> tuple[Leg, ...]:

@@ -16,7 +16,7 @@ from service.domain import history
 from service.domain.failures import Failure, FailureCode
 from service.domain.history import Details
 from service.domain.lifecycle import Event, Status, next_status
-from service.domain.quote import Route
+from service.domain.quote import Choice, Route
 from service.domain.routing_record import RoutingRecord, in_words, record_choice
 from service.domain.tokens import TOKENS
 from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
@@ -42,10 +42,14 @@ _ENDED_WITHIN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ExecutionSettings:
-    """How orders are executed; times in milliseconds."""
+    """How orders are executed; times in milliseconds.
+
+    ``max_price_impact_bps`` is the highest price impact of a route, for all orders; None: no limit.
+    """
 
     retry: RetryPolicy
     outcome_timeout_ms: int
+    max_price_impact_bps: int | None = None
 
 
 @dataclass(slots=True)
@@ -162,21 +166,22 @@ class Engine:
 
     async def _route(self, run: _Run) -> Route:
         """Quote the order on every pool, and record the quotes and the chosen route."""
-        choice = await best_quote(run.order, self._quoter, self._clock)
+        choice = await self._quote(run.order)
         log.info("order %s: %s", run.order.order_id, in_words(choice))
         detail, record = history.routed(choice.route), record_choice(choice)
         await self._move(run, Event.QUOTED, detail=detail, routing=record)
         return choice.route
 
+    async def _quote(self, order: Claimed) -> Choice:
+        return await best_quote(order, self._quoter, self._clock, self._settings.max_price_impact_bps)
+
     async def _build(self, run: _Run, route: Route | None) -> SignedTransaction:
         """Sign a transaction for the chosen route, and make it durable."""
         order = run.order
         if route is None:
-            route = (await best_quote(order, self._quoter, self._clock)).route
-        maximum_in, minimum_out = route.limits(order.slippage_bps)
-        if order.limit_out is not None:
-            # Never below the limit, nor further below the quote than the client's slippage allows.
-            minimum_out = max(minimum_out, order.limit_out)
+            route = (await self._quote(order)).route
+        # Never below the limit, nor further below the quote than the client's slippage allows.
+        maximum_in, minimum_out = route.limits(order.slippage_bps, order.limit_out)
         swap = Swap(
             order.order_id,
             order.attempts,

@@ -10,6 +10,7 @@ from service.store.claims import Claimed
 _PRICE_IS_GONE = frozenset(
     {
         FailureCode.LIMIT_NOT_REACHED,
+        FailureCode.PRICE_IMPACT_TOO_HIGH,
         FailureCode.SLIPPAGE_EXCEEDED,
         FailureCode.INSUFFICIENT_LIQUIDITY,
         FailureCode.NO_ROUTE,

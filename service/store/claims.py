@@ -33,6 +33,7 @@ class _ClaimRow(NamedTuple):
     slippage_bps: int
     time_in_force: str | None
     limit_out: int | None
+    max_price_impact_bps: int | None
     expires_at: float | None
     submit_by: float | None
     status: str
@@ -54,9 +55,10 @@ class Claimed:
     It is not an ``Order``: the claim reads what the execution needs, without the history.
 
     ``amount`` is in base units of the token whose side ``swap_mode`` fixes; ``limit_out`` is the minimum
-    output for the whole amount, in base units. ``expires_at``, and ``submit_by``, the submission deadline,
-    which is no later, are in seconds since the Unix epoch. ``attempts`` counts all attempts that have begun,
-    ``attempts_since_rest`` those since the order last rested.
+    output for the whole amount, in base units. ``max_price_impact_bps`` is the highest price impact that the
+    API keys which placed and amended it allow; None: any. ``expires_at``, and ``submit_by``, the submission
+    deadline, which is no later, are in seconds since the Unix epoch. ``attempts`` counts all attempts that
+    have begun, ``attempts_since_rest`` those since the order last rested.
     """
 
     order_id: str
@@ -69,6 +71,7 @@ class Claimed:
     slippage_bps: int
     time_in_force: TimeInForce | None
     limit_out: int | None
+    max_price_impact_bps: int | None
     expires_at: float | None
     submit_by: float | None
     status: Status
@@ -166,6 +169,7 @@ def _claimed(row: _ClaimRow, owner: str) -> Claimed:
         slippage_bps=row.slippage_bps,
         time_in_force=None if row.time_in_force is None else TimeInForce(row.time_in_force),
         limit_out=row.limit_out,
+        max_price_impact_bps=row.max_price_impact_bps,
         expires_at=row.expires_at,
         submit_by=row.submit_by,
         status=Status(row.status),

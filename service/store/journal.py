@@ -268,6 +268,7 @@ class Journal:
 def _new_row(order: NewOrder, write_id: str) -> dict[str, object]:
     row: dict[str, object] = dict(zip(_COLUMNS, _values_of(order), strict=True))
     row["submit_by"] = order.submit_by
+    row["max_price_impact_bps"] = order.max_price_impact_bps
     row["rests"] = order.rests
     if order.idempotency is not None:
         row["idempotency_key"] = order.idempotency.key

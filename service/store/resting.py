@@ -62,12 +62,16 @@ class Fired:
 
 @dataclass(frozen=True, slots=True)
 class Amendment:
-    """The new terms of an open order, and the details of their history entry."""
+    """The new terms of an open order, and the details of their history entry.
+
+    ``max_price_impact_bps`` is the highest price impact that the caller's API key allows; None: any.
+    """
 
     order_id: str
     version: int
     terms: Terms
     detail: Details
+    max_price_impact_bps: int | None = None
 
 
 class Resting:
@@ -147,6 +151,7 @@ class Resting:
                 **terms_row(amendment.terms),
                 "sniper_conditions": None if conditions is None else orjson.dumps(conditions).decode(),
                 "detail": orjson.dumps(detail).decode(),
+                "max_price_impact_bps": amendment.max_price_impact_bps,
             },
         )
         crash_points.reach("after amend")

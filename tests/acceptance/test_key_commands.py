@@ -82,7 +82,7 @@ def test_a_key_from_its_creation_to_its_revocation(keys: Keys) -> None:
 
 LIMITS = (
     "--tokens SOL,USDC,MOON --order-types market,limit --max-slippage-bps 100"
-    " --max-amount SOL=10.50,USDC=5000 --requests-per-second 50 --max-sockets 20"
+    " --max-price-impact-bps 0 --max-amount SOL=10.50,USDC=5000 --requests-per-second 50 --max-sockets 20"
 )
 
 
@@ -93,6 +93,7 @@ def test_a_key_s_limits(keys: Keys, servers: TestServers) -> None:
         "tokens": ["MOON", "SOL", "USDC"],
         "orderTypes": ["market", "limit"],
         "maxSlippageBps": 100,
+        "maxPriceImpactBps": 0,
         "maxAmount": {"SOL": "10.5", "USDC": "5000"},
         "requestsPerSecond": 50,
         "maxSockets": 20,
@@ -127,6 +128,7 @@ def test_a_key_s_limits(keys: Keys, servers: TestServers) -> None:
         (("create", "x", "--tokens", "S-O-L"), "error: --tokens: there is no token S-O-L"),
         (("create", "x", "--order-types", "market,stop"), "must be some of market, limit, sniper"),
         (("create", "x", "--max-slippage-bps", "10001"), "must be a whole number from 0 to 10000"),
+        (("create", "x", "--max-price-impact-bps", "1e2"), "must be a whole number from 0 to 10000"),
         (("create", "x", "--max-amount", "SOL"), "must be like SOL=10,USDC=5000, each token once"),
         (("create", "x", "--max-amount", "SOL=1,SOL=2"), "must be like SOL=10,USDC=5000, each token once"),
         (("create", "x", "--max-amount", "GEM=1"), "error: --max-amount: there is no token GEM"),

@@ -22,6 +22,7 @@ ALL = KeyLimits(
     tokens=frozenset({"USDC", "SOL"}),
     order_types=frozenset({OrderType.LIMIT, OrderType.MARKET}),
     max_slippage_bps=0,
+    max_price_impact_bps=10_000,
     max_amount={"SOL": LargestAmount(U64_MAX, 9), "USDC": LargestAmount(5_000 * USDC + 1, 6)},
     requests_per_second=50,
     max_sockets=0,
@@ -68,6 +69,8 @@ BUYING = {"swap_mode": SwapMode.EXACT_OUT, "amount": 300 * USDC}
         # The same amount, of a token that was listed again with other decimals.
         (KeyLimits(max_amount={"SOL": LargestAmount(20, 1)}), {}),
         (KeyLimits(requests_per_second=1, max_sockets=0), {}),
+        # Known only when the order is executed.
+        (KeyLimits(max_price_impact_bps=0), {}),
     ],
 )
 def test_an_order_keeps_its_key_s_limits(limits: KeyLimits, changes: dict[str, Any]) -> None:
@@ -141,6 +144,7 @@ def test_limits_are_stored_in_base_units_and_shown_in_display_units() -> None:
         "tokens": ["SOL", "USDC"],
         "orderTypes": ["market", "limit"],
         "maxSlippageBps": 0,
+        "maxPriceImpactBps": 10_000,
         "maxAmount": {"SOL": "18446744073.709551615", "USDC": "5000.000001"},
         "requestsPerSecond": 50,
         "maxSockets": 0,
@@ -160,6 +164,7 @@ def test_limits_are_stored_in_base_units_and_shown_in_display_units() -> None:
         {"maxSlippageBps": True},
         {"maxSlippageBps": 10_001},
         {"maxSlippageBps": -1},
+        {"maxPriceImpactBps": 10_001},
         {"requestsPerSecond": 0},
         {"maxSockets": 1.5},
         {"maxAmount": []},

@@ -15,6 +15,7 @@ FEW = 3
 
 PRICE_IS_GONE = {
     FailureCode.LIMIT_NOT_REACHED,
+    FailureCode.PRICE_IMPACT_TOO_HIGH,
     FailureCode.SLIPPAGE_EXCEEDED,
     FailureCode.INSUFFICIENT_LIQUIDITY,
     FailureCode.NO_ROUTE,
@@ -47,6 +48,7 @@ def an_order(
         slippage_bps=100,
         time_in_force=time_in_force,
         limit_out=None if time_in_force is None else 1,
+        max_price_impact_bps=None,
         expires_at=None,
         submit_by=None,
         status=Status.ROUTING,

@@ -276,6 +276,24 @@ def test_price_impact_is_weighted_and_compounds() -> None:
     assert row.price_impact_ppm == 10**6 - kept // 10**6
 
 
+def test_the_price_impact_of_a_route_is_computed_by_hand() -> None:
+    whole = route([snapshot("one", cpmm(fee=2_500))], 10**9).route
+    # 997,500,000 after fees: 0.0009975 / 1.0009975.
+    assert whole.price_impact_ppm == 997
+    # Half of it in each of two equal pools: 0.00049875 / 1.00049875.
+    halves = route([snapshot("one", cpmm(fee=2_500)), snapshot("two", cpmm(fee=2_500))], 10**9).route
+    assert [path.amount_in for path in halves.paths] == [10**9 // 2, 10**9 // 2]
+    assert halves.price_impact_ppm == 499
+    # Two hops of a tenth, each after a fee of a hundredth of a per cent: 0.09999 / 1.09999 = 0.09090083.
+    row = route(HUB_POOLS[:2], DEEP // 10).route
+    first, second = (leg.price_impact_ppm for leg in row.legs)
+    assert first == 90_901
+    # The second pool is paid what the first one pays, 0.09090083; after its fee: 0.09089174 / 1.09089174.
+    assert second == 83_319
+    # 1 - 0.909099 * 0.916681 = 0.16664622, rounded up.
+    assert row.price_impact_ppm == 166_647
+
+
 @pytest.mark.parametrize(
     ("states", "unavailable", "code"),
     [
