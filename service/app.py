@@ -30,6 +30,7 @@ from service.api.stream import StreamRoutes
 from service.api.unknown_tokens import TokenFetcher
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
+from service.domain.service_limits import ServiceLimits
 from service.hosts import is_loopback
 from service.lifespan import Lifespan, Part
 from service.parts import Execution, Market, Servers, Storage
@@ -63,6 +64,7 @@ class Api:
             queue=storage.queue,
             idempotency=storage.idempotency,
             insert_timeout_s=settings.insert_timeout_ms / 1000,
+            limits=ServiceLimits.of(settings.max_order_amounts),
             market_order_age_s=settings.max_market_order_age_s,
         )
         groups = RouteGroups(

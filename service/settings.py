@@ -104,6 +104,7 @@ class Settings:
     outcome_timeout_ms: int
     max_market_order_age_s: int
     max_price_impact_bps: int
+    max_order_amounts: dict[str, int]
     redis_prefix: str
     crash_at: str | None
     log_level: str
@@ -217,6 +218,7 @@ def _read(env: _Variables) -> Settings:
         outcome_timeout_ms=env.integer("OUTCOME_TIMEOUT_MS", 10_000, 0, 600_000),
         max_market_order_age_s=env.integer("MAX_MARKET_ORDER_AGE_S", 0, 0, 31_536_000),
         max_price_impact_bps=env.integer("MAX_PRICE_IMPACT_BPS", 0, 0, 10_000),
+        max_order_amounts=env.parsed("MAX_ORDER_AMOUNTS", "", _largest_amounts),
         crash_at=env.text("CRASH_AT"),
         redis_prefix=env.text("REDIS_PREFIX") or "oee",
         log_level=env.parsed("LOG_LEVEL", "INFO", _log_level),
@@ -298,6 +300,14 @@ def _balances(text: str) -> dict[str, int]:
         except InvalidAmountError as error:
             raise ValidationError(f"{token.symbol}'s amount {error}") from None
     return balances
+
+
+def _largest_amounts(text: str) -> dict[str, int]:
+    """Parse amounts like balances, none of them zero."""
+    amounts = _balances(text)
+    if 0 in amounts.values():
+        raise ValidationError("an amount must be greater than zero; a token that is left out has no limit")
+    return amounts
 
 
 def _failure_rates(text: str) -> FailureRates:

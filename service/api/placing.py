@@ -22,6 +22,7 @@ from service.clock import Clock
 from service.domain.api_key import Caller
 from service.domain.idempotency import IdempotencyKey
 from service.domain.order import NewOrder, Order, first_terms, submission_time_s
+from service.domain.service_limits import ServiceLimits
 from service.domain.timestamps import format_timestamp
 from service.domain.tokens import TOKENS
 from service.execution.order_queue import OrderQueue
@@ -48,7 +49,7 @@ class Placer:
 
     ``fetch_tokens`` fetches unknown tokens that a request names, ``queue`` wakes workers for new orders;
     ``insert_timeout_s`` is how long a client waits for PostgreSQL; ``market_order_age_s`` is the maximum age
-    at which a market order is submitted, 0: no limit.
+    at which a market order is submitted, 0: no limit; ``limits`` are those of all orders.
     """
 
     journal: Journal
@@ -58,6 +59,7 @@ class Placer:
     queue: OrderQueue
     idempotency: IdempotencyKeys
     insert_timeout_s: float
+    limits: ServiceLimits
     market_order_age_s: int = 0
 
     async def place(self, caller: Caller, body: object, key: IdempotencyKey | None = None) -> Placed:
@@ -75,7 +77,7 @@ class Placer:
         """Return a request's order, or the response if it repeats one that would not be accepted any more.
 
         Raises:
-            ProblemError: The request is not valid, or the caller's limits do not allow the order.
+            ProblemError: The request is not valid, or a limit does not allow the order.
         """
         account = caller.account
         await self.fetch_tokens(body)
@@ -91,7 +93,8 @@ class Placer:
         except InvalidError as refusal:
             replay = await self._replay(account, key)
             return replay or await self._reject_unless_repeated(account, sent, refusal)
-        if (breach := caller.limits.breach_of(order)) is not None:
+        breach = self.limits.breach_of(order) or caller.limits.breach_of(order)
+        if breach is not None:
             # A limit may have been set since the order was placed.
             replay = await self._replay(account, key)
             return replay or await self._refuse_unless_repeated(order, ForbiddenError.of(breach))

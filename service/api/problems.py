@@ -122,7 +122,7 @@ class ForbiddenError(ProblemError):
 
     @classmethod
     def of(cls, breach: Breach) -> "ForbiddenError":
-        """Return the problem of an order that does not keep a limit of the API key."""
+        """Return the problem of an order that does not keep a limit of the API key, or of the service."""
         return cls(breach.detail, rule=breach.rule, limit=breach.limit)
 
 

@@ -292,9 +292,14 @@ class ProblemSchema(Schema):
         metadata={"description": "Why a quote cannot be given."},
     )
     rule = fields.String(
-        metadata={"description": "The limit of the API key that the request does not keep, as in getOwnKey."}
+        metadata={
+            "description": "The limit that the request does not keep: of the API key, as in getOwnKey, or "
+            "`maxOrderAmounts`, a setting of the service."
+        }
     )
-    limit = fields.Raw(metadata={"description": "Its value, as in getOwnKey; of maxAmount, the token's."})
+    limit = fields.Raw(
+        metadata={"description": "Its value, as in getOwnKey; of a limit of amounts, the token's."}
+    )
     orderId = fields.String(  # noqa: N815
         metadata={"description": "Of a 503: the id under which the order may exist."}
     )

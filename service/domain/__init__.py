@@ -15,6 +15,7 @@ amounts.py           amounts: integers in base units, decimal strings in the API
 tokens.py            the tokens
 api_key.py           API keys: tokens, scopes, accounts
 key_limits.py        their limits, and whether an order keeps them
+service_limits.py    the limits of all orders
 idempotency.py       idempotency keys: parsed, and the hash of a request
 timestamps.py        parses and formats timestamps
 """

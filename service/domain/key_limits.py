@@ -94,25 +94,7 @@ class KeyLimits:
         most = self.max_slippage_bps
         if most is not None and order.terms.slippage_bps > most:
             return Breach("maxSlippageBps", most, f"The API key allows at most {most} slippageBps.")
-        return self._breach_of_amount(order)
-
-    def _breach_of_amount(self, order: OrderRequest) -> Breach | None:
-        if order.swap_mode is SwapMode.EXACT_OUT:
-            sold = self.max_amount.get(order.token_in)
-            if sold is not None:
-                return Breach(
-                    "maxAmount",
-                    str(sold),
-                    f"The API key may sell at most {sold} {order.token_in} per order, and an order with an"
-                    " amountOut may pay more; send amountIn.",
-                )
-            token, decimals = order.token_out, order.decimals_out
-        else:
-            token, decimals = order.token_in, order.decimals_in
-        largest = self.max_amount.get(token)
-        if largest is None or largest.allows(order.amount, decimals):
-            return None
-        return Breach("maxAmount", str(largest), f"The API key allows at most {largest} {token} per order.")
+        return breach_of_amount(order, self.max_amount, "maxAmount", "The API key")
 
     def as_stored(self) -> dict[str, object]:
         """Return the limits as JSON to be stored; what has no limit is left out."""
@@ -134,6 +116,35 @@ class KeyLimits:
             "requestsPerSecond": self.requests_per_second,
             "maxSockets": self.max_sockets,
         }
+
+
+def breach_of_amount(
+    order: OrderRequest, largest: Mapping[str, LargestAmount], rule: str, who: str
+) -> Breach | None:
+    """Return the breach if the amount that an order fixes, or may pay, is too large.
+
+    Args:
+        order: The order.
+        largest: The largest amounts by the symbols of their tokens.
+        rule: The limit's name in the API.
+        who: What has this limit, as the subject of a sentence.
+    """
+    if order.swap_mode is SwapMode.EXACT_OUT:
+        sold = largest.get(order.token_in)
+        if sold is not None:
+            return Breach(
+                rule,
+                str(sold),
+                f"{who} allows selling at most {sold} {order.token_in} per order, and an order with an"
+                " amountOut may pay more; send amountIn.",
+            )
+        token, decimals = order.token_out, order.decimals_out
+    else:
+        token, decimals = order.token_in, order.decimals_in
+    most = largest.get(token)
+    if most is None or most.allows(order.amount, decimals):
+        return None
+    return Breach(rule, str(most), f"{who} allows at most {most} {token} per order.")
 
 
 NO_LIMITS = KeyLimits()

@@ -52,7 +52,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert loaded.paper_failure_rates == FailureRates(0, 0, 0)
     assert (loaded.slot_ms, loaded.paper_tx_valid_slots, loaded.paper_balances) == (400, 150, {})
     assert (loaded.max_route_legs, loaded.min_split_gain_bps) == (4, 1)
-    assert loaded.max_price_impact_bps == 0
+    assert (loaded.max_price_impact_bps, loaded.max_order_amounts) == (0, {})
     assert loaded.log_level == "INFO"
 
 
@@ -99,7 +99,7 @@ def test_another_env_file_can_be_given(tmp_path: Path) -> None:
         *("HOST", "PORT", "DATA_DIR", "DATABASE_URL", "REDIS_URL", "REDIS_PREFIX", "LOG_LEVEL", "PAPER_SEED"),
         *("QUOTE_DELAY_MS", "PRICE_VARIANCE", "PAPER_FAILURE_RATE", "MAX_RETRIES", "QUEUE_RATE_LIMIT"),
         *("PAPER_BALANCES", "MAX_ROUTE_LEGS", "MIN_SPLIT_GAIN_BPS", "SLOT_MS", "PAPER_TX_VALID_SLOTS"),
-        "MAX_PRICE_IMPACT_BPS",
+        *("MAX_PRICE_IMPACT_BPS", "MAX_ORDER_AMOUNTS"),
     ],
 )
 def test_an_empty_value_is_an_absent_value(name: str, value: str) -> None:
@@ -146,6 +146,7 @@ def test_an_empty_value_is_an_absent_value(name: str, value: str) -> None:
         ("MAX_ROUTE_LEGS", ["0", "9", "two"]),
         ("MIN_SPLIT_GAIN_BPS", ["-1", "10001", "0.5"]),
         ("MAX_PRICE_IMPACT_BPS", ["-1", "10001", "0.5", "3%", *NOT_PLAIN]),
+        ("MAX_ORDER_AMOUNTS", ["1000", "SOL", "SOL=0", "DOGE=1", "SOL=1,SOL=2", "SOL=1e9", "SOL=-1"]),
         (
             "PAPER_BALANCES",
             [
@@ -209,6 +210,12 @@ def test_a_password_is_not_repeated_in_an_error() -> None:
         ("MAX_ROUTE_LEGS", "1", "max_route_legs", 1),
         ("MIN_SPLIT_GAIN_BPS", "0", "min_split_gain_bps", 0),
         ("MAX_PRICE_IMPACT_BPS", "300", "max_price_impact_bps", 300),
+        (
+            "MAX_ORDER_AMOUNTS",
+            "SOL=1000,USDC=150000.5",
+            "max_order_amounts",
+            {"SOL": 10**12, "USDC": 150_000_500_000},
+        ),
         (
             "PAPER_BALANCES",
             "SOL=1000,USDC=50000.5",
