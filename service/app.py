@@ -9,6 +9,7 @@ from service.api.asyncapi import asyncapi_document
 from service.api.batch import BatchRoutes
 from service.api.docs import DocsRoutes
 from service.api.document import DocumentRoutes
+from service.api.dry_run import DryRun
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
 from service.api.keys import KeyRoutes
@@ -21,6 +22,7 @@ from service.api.pages import Pages
 from service.api.paper import PaperRoutes
 from service.api.placing import Placer
 from service.api.proxies import TrustedProxies
+from service.api.queues import at_most
 from service.api.request_limits import RequestLimits
 from service.api.route import RouteGroups
 from service.api.routes import ROUTES
@@ -41,6 +43,9 @@ from service.turns import Turns
 log = logging.getLogger(__name__)
 
 _START_PATIENCE_S = 30
+_DRY_RUNS = 4
+"""How many orders run dry at once, unlike orders that are placed; more are queued."""
+
 _NO_KEY = (
     "with {}, other machines can reach the service, and there is no API key: create one with"
     " 'python -m service keys create', or let every client trade with ALLOW_ANONYMOUS=1"
@@ -67,8 +72,22 @@ class Api:
             limits=ServiceLimits.of(settings.max_order_amounts),
             market_order_age_s=settings.max_market_order_age_s,
         )
+        dry_run = DryRun(
+            placer=placer,
+            halt=storage.halt,
+            quoter=market.quoter,
+            wallet=market.venue,
+            clock=clock,
+            max_price_impact_bps=settings.max_price_impact_bps or None,
+        )
         groups = RouteGroups(
-            OrderRoutes(placer, storage.orders, Pages(storage.orders, Turns(clock)), fetch_tokens),
+            OrderRoutes(
+                placer,
+                at_most(_DRY_RUNS, dry_run.execute),
+                storage.orders,
+                Pages(storage.orders, Turns(clock)),
+                fetch_tokens,
+            ),
             BatchRoutes(placer, storage.idempotency),
             ChangeRoutes(
                 orders=storage.orders,

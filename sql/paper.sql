@@ -53,6 +53,10 @@ ORDER BY p.id COLLATE "C";
 -- All balances, without the net gain or loss of delisted pools.
 SELECT owner, token, balance FROM paper_wallets WHERE owner <> 'delisted';
 
+-- name: paper_get_balance
+-- One balance; no row is none.
+SELECT balance FROM paper_wallets WHERE owner = %(owner)s AND token = %(token)s;
+
 -- name: paper_lead
 -- Become the market's leader, if the lease is free or has expired. Returns the new epoch; or, while another leads,
 -- the seconds until its lease expires unless it is renewed.

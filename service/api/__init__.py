@@ -6,11 +6,13 @@ route.py            one row of that table
 orders.py           placing and reading orders
 placing.py          how an order is placed
 batch.py            placing many
+dry_run.py          what placing one would do
 order_changes.py    cancelling and amending them
 stream.py           the WebSocket of an order
 timeline.py         an order's history as the WebSocket's messages
 pages.py            lists, page by page
 market.py           quotes, tokens, pools
+quotes.py           a quote as JSON
 market_stream.py    the WebSocket of the market
 market_messages.py  its messages
 paper.py            listing pools in the paper market
@@ -21,6 +23,7 @@ health.py           whether the service can do its work
 requests.py         what a request about orders may contain
 list_requests.py    what one about lists of orders may hold
 market_requests.py  what a request about the market may contain
+dry_run_schemas.py  a dry run's query and response
 admin_schemas.py    what one about keys and the kill switch may hold
 swap_request.py     the swap in requests for an order or a quote
 terms.py            the terms of an order: what they mean, and whether they fit together

@@ -14,10 +14,10 @@ from aiohttp import web
 
 from service.api.access import CALLER
 from service.api.idempotency import check_same_request, read_key, replayed
-from service.api.messages import json_list_response, read_body, validate
+from service.api.messages import json_list_response, load_query, read_body, validate
 from service.api.placing import Placed, Placer
 from service.api.problems import DATABASE_UNAVAILABLE, ProblemError, ServiceUnavailableError, problem_json
-from service.api.requests import BATCH
+from service.api.requests import BATCH, NO_QUERY
 from service.domain.api_key import Caller
 from service.domain.idempotency import IdempotencyKey
 from service.domain.order import NewOrder
@@ -43,6 +43,7 @@ class BatchRoutes:
     async def execute(self, request: web.Request) -> web.Response:
         """POST /api/orders/batch: place orders; each result is what the order alone would be answered."""
         caller = request[CALLER]
+        load_query(request, NO_QUERY)
         key = await read_key(request)
         bodies = validate(await read_body(request, MOST_MEMBERS), BATCH)["orders"]
         if key is not None:

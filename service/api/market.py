@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 
 import orjson
 from aiohttp import web
@@ -11,24 +10,18 @@ from marshmallow import Schema
 
 from service.api.market_requests import POOL_QUERY, QUOTE_QUERY
 from service.api.messages import FetchTokens, json_list_response, json_response, load_query
-from service.api.problems import InvalidError, ServiceUnavailableError
+from service.api.quotes import problem_of, quote_json
 from service.api.responses import POOL, QUOTE, TOKEN
 from service.chains.venue import MarketData, PoolView, VenueUnavailableError
 from service.clock import Clock
 from service.domain.amounts import format_amount, format_price
-from service.domain.failures import FailureCode
 from service.domain.quote import Choice
-from service.domain.routing_record import record_choice
-from service.domain.timestamps import format_timestamp
 from service.domain.tokens import TOKENS
 from service.routing import NoRouteError
 from service.routing.quoting import Quoter
 from service.turns import Steps, Turns
 
 log = logging.getLogger(__name__)
-
-# How long a quote is shown as valid: the paper market's prices move every two seconds, a chain's every slot.
-_LIFETIME = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +43,9 @@ class MarketRoutes:
                 query["swap_mode"], query["token_in"], query["token_out"], query["amount"], accept=_accept_any
             )
         except NoRouteError as end:
-            raise _no_quote(end) from None
-        route = choice.route
-        decimals_in, decimals_out = TOKENS[route.token_in].decimals, TOKENS[route.token_out].decimals
-        maximum_in, minimum_out = route.limits(query["slippage_bps"])
-        now = datetime.fromtimestamp(self.clock.database_time(), UTC)
-        record = record_choice(choice)
-        return json_response(
-            QUOTE.dump(
-                {
-                    **query,
-                    "amount_in": format_amount(route.amount_in, decimals_in),
-                    "amount_out": format_amount(route.amount_out, decimals_out),
-                    "maximum_in": format_amount(maximum_in, decimals_in),
-                    "minimum_out": format_amount(minimum_out, decimals_out),
-                    "price": format_price(route.amount_out, decimals_out, route.amount_in, decimals_in),
-                    "price_impact": format_amount(route.price_impact_ppm, 6),
-                    "venue": route.dex,
-                    "route": record.route,
-                    "quotes": record.quotes,
-                    "quoted_at": format_timestamp(now),
-                    "expires_at": format_timestamp(now + _LIFETIME),
-                }
-            )
-        )
+            raise problem_of(end.failure) from None
+        now = self.clock.database_time()
+        return json_response(QUOTE.dump(quote_json(choice, now, query["slippage_bps"])))
 
     async def tokens(self, _request: web.Request) -> web.Response:
         """GET /api/tokens."""
@@ -114,12 +86,6 @@ def _written(schema: Schema, objects: Iterable[dict[str, object]]) -> Steps[list
         written.append(orjson.dumps(schema.dump(each)))
         yield
     return written
-
-
-def _no_quote(end: NoRouteError) -> InvalidError | ServiceUnavailableError:
-    code = end.failure.code
-    kind = ServiceUnavailableError if code is FailureCode.QUOTES_UNAVAILABLE else InvalidError
-    return kind(end.failure.detail, reason=code)
 
 
 def pool_json(view: PoolView) -> dict[str, object]:

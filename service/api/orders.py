@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from service.api.access import CALLER, visible_account
+from service.api.dry_run_schemas import EXECUTE_QUERY
 from service.api.fields import is_uuid
 from service.api.idempotency import read_key, replayed
 from service.api.list_requests import LIST_QUERY
@@ -12,6 +13,7 @@ from service.api.messages import FetchTokens, json_response, load_query, read_bo
 from service.api.pages import Pages
 from service.api.placing import Placer
 from service.api.problems import InvalidError, NotFoundError
+from service.api.queues import Handler
 from service.api.responses import ORDER
 from service.api.views import OrderAt
 from service.domain.api_key import Caller
@@ -22,15 +24,22 @@ from service.store.orders import ListFilter, Orders
 
 @dataclass(frozen=True, slots=True)
 class OrderRoutes:
-    """The handlers of the routes that place and read orders; ``fetch_tokens`` as in ``Placer``."""
+    """The handlers of the routes that place and read orders.
+
+    ``fetch_tokens`` as in ``Placer``; ``dry_run`` handles the orders that are not to be placed.
+    """
 
     placer: Placer
+    dry_run: Handler
     orders: Orders
     pages: Pages
     fetch_tokens: FetchTokens
 
-    async def execute(self, request: web.Request) -> web.Response:
+    async def execute(self, request: web.Request) -> web.StreamResponse:
         """POST /api/orders/execute: place an order; it is durable once the response is 201."""
+        # Hardly any order has a query, and loading one costs more than looking.
+        if request.query_string and load_query(request, EXECUTE_QUERY)["dry_run"]:
+            return await self.dry_run(request)
         key = await read_key(request)
         placed = await self.placer.place(request[CALLER], await read_body(request), key)
         response = json_response(placed.order, placed.status)

@@ -34,6 +34,11 @@ from service.store.journal import Journal, RepeatedOrderError
 from service.store.orders import Orders
 
 
+def trading_is_halted(reason: str) -> ServiceUnavailableError:
+    """Return the problem of an order that is placed while trading is halted."""
+    return ServiceUnavailableError(f"Trading is halted: {reason}")
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """The response to an order: its status, the order, and whether it is a replay of an earlier response."""
@@ -79,26 +84,56 @@ class Placer:
         Raises:
             ProblemError: The request is not valid, or a limit does not allow the order.
         """
-        account = caller.account
+        order = await self.read(caller, body, key)
+        if isinstance(order, Placed):
+            return order
+        if (refusal := self.refusal_of(caller, order)) is not None:
+            # A limit may have been set since the order was placed.
+            replay = await self._replay(caller.account, key)
+            return replay or await self._refuse_unless_repeated(order, refusal)
+        return replace(order, idempotency=key)
+
+    async def read(
+        self, caller: Caller, body: object, key: IdempotencyKey | None = None
+    ) -> NewOrder | Placed:
+        """Return a request's order, whether or not a limit allows it; otherwise like ``prepare``.
+
+        Raises:
+            ProblemError: The request is not valid.
+        """
         await self.fetch_tokens(body)
         try:
             sent = validate(body, NEW_ORDER)
         except InvalidError:
             # A token may have been removed since the order was placed.
-            if (replay := await self._replay(account, key)) is not None:
+            if (replay := await self._replay(caller.account, key)) is not None:
                 return replay
             raise
         try:
-            order = self._new_order(account, sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
+            return self._new_order(caller, sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
         except InvalidError as refusal:
-            replay = await self._replay(account, key)
-            return replay or await self._reject_unless_repeated(account, sent, refusal)
+            replay = await self._replay(caller.account, key)
+            return replay or await self._reject_unless_repeated(caller, sent, refusal)
+
+    def refusal_of(self, caller: Caller, order: NewOrder) -> ForbiddenError | None:
+        """Return why a limit of the service or of the caller's key does not allow an order."""
         breach = self.limits.breach_of(order) or caller.limits.breach_of(order)
-        if breach is not None:
-            # A limit may have been set since the order was placed.
-            replay = await self._replay(account, key)
-            return replay or await self._refuse_unless_repeated(order, ForbiddenError.of(breach))
-        return replace(order, idempotency=key, max_price_impact_bps=caller.limits.max_price_impact_bps)
+        return None if breach is None else ForbiddenError.of(breach)
+
+    async def find_repeated(self, order: NewOrder) -> Placed | None:
+        """Return the response to an order whose client order id names the same order; None: it is new.
+
+        Raises:
+            ConflictError: The client order id names another order.
+        """
+        if order.client_order_id is None:
+            return None
+        stored = await self.orders.find_by_client_id(order.account, order.client_order_id)
+        if stored is None:
+            return None
+        if not stored.is_same_swap(order) or values(first_terms(stored)) != values(order.terms):
+            raise ConflictError("This clientOrderId names another order.")
+        return Placed(HTTPStatus.OK, ORDER.dump(OrderAt(stored)))
 
     async def store(self, order: NewOrder) -> Placed:
         """Store an order, unless it repeats one, and have it executed.
@@ -112,7 +147,7 @@ class Placer:
         except RepeatedOrderError:
             return await self._replay(account, key) or await self._answer_repeated(order)
         except HaltedError as halt:
-            refusal = ServiceUnavailableError(f"Trading is halted: {halt}")
+            refusal = trading_is_halted(str(halt))
             return await self._replay(account, key) or await self._refuse_unless_repeated(order, refusal)
         except QueueFullError:
             raise ServiceUnavailableError("Too many orders are waiting to be stored; try again.") from None
@@ -142,12 +177,12 @@ class Placer:
             return None
         return Placed(HTTPStatus.CREATED, ORDER.dump(OrderAt(order, 1)), replayed=True)
 
-    def _new_order(self, account: str, sent: SentOrder, now: datetime | None) -> NewOrder:
+    def _new_order(self, caller: Caller, sent: SentOrder, now: datetime | None) -> NewOrder:
         """Build the order from a request, with its terms in stored form; see ``read_terms``."""
         bought = TOKENS.get(sent["token_out"])
         order = NewOrder(
             id=self.clock.new_order_id(),
-            account=account,
+            account=caller.account,
             client_order_id=sent["client_order_id"],
             label=sent["label"],
             order_type=sent["order_type"],
@@ -159,6 +194,7 @@ class Placer:
             terms=read_terms(sent, now),
             decimals_in=TOKENS[sent["token_in"]].decimals,
             decimals_out=None if bought is None else bought.decimals,
+            max_price_impact_bps=caller.limits.max_price_impact_bps,
         )
         within_s = submission_time_s(order, self.market_order_age_s)
         if now is None or within_s is None:
@@ -168,32 +204,25 @@ class Placer:
 
     async def _refuse_unless_repeated(self, order: NewOrder, refusal: ProblemError) -> Placed:
         """Refuse an order, unless it repeats one that was placed before."""
-        if await self._find_repeated(order) is None:
+        repeated = await self.find_repeated(order)
+        if repeated is None:
             raise refusal
-        return await self._answer_repeated(order)
+        return repeated
 
-    async def _reject_unless_repeated(self, account: str, sent: SentOrder, refusal: InvalidError) -> Placed:
+    async def _reject_unless_repeated(self, caller: Caller, sent: SentOrder, refusal: InvalidError) -> Placed:
         """Reject an invalid order, unless it repeats one that was placed while its terms were still valid."""
         if sent["client_order_id"] is None:
             raise refusal
         try:
-            order = self._new_order(account, sent, None)
+            order = self._new_order(caller, sent, None)
         except InvalidError:
             raise refusal from None
         return await self._refuse_unless_repeated(order, refusal)
 
     async def _answer_repeated(self, order: NewOrder) -> Placed:
         """Answer a repeated client order id: with the stored order, if the request is the same."""
-        stored = await self._find_repeated(order)
-        if stored is None:
+        repeated = await self.find_repeated(order)
+        if repeated is None:
             # A halt has refused it, which ended before it could be read.
             raise ServiceUnavailableError("The order was not stored; try again.")
-        if not stored.is_same_swap(order) or values(first_terms(stored)) != values(order.terms):
-            raise ConflictError("This clientOrderId names another order.")
-        return Placed(HTTPStatus.OK, ORDER.dump(OrderAt(stored)))
-
-    async def _find_repeated(self, order: NewOrder) -> Order | None:
-        """Return the order that has the same client order id."""
-        if order.client_order_id is None:
-            return None
-        return await self.orders.find_by_client_id(order.account, order.client_order_id)
+        return repeated

@@ -186,6 +186,12 @@ class NewOrderSchema(SwapRequest[SentOrder]):
             raise ValidationError(errors)
 
 
+class NoQuerySchema(Request[dict[str, object]]):
+    """The query of a route that has none, and would otherwise ignore what means something elsewhere."""
+
+    has_nulls = False
+
+
 class Batch(TypedDict):
     """Orders as sent; each is validated on its own."""
 
@@ -310,4 +316,5 @@ STREAM_QUERY = StreamQuerySchema()
 AMENDMENT = AmendmentSchema()
 CANCEL = CancelSchema()
 BATCH = BatchSchema()
+NO_QUERY = NoQuerySchema()
 CANCEL_AFTER = CancelAfterSchema()

@@ -289,7 +289,7 @@ class ProblemSchema(Schema):
     errors = fields.List(fields.Nested(ProblemErrorSchema))
     reason = fields.String(
         validate=validate.OneOf(list(FailureCode)),
-        metadata={"description": "Why a quote cannot be given."},
+        metadata={"description": "Why a quote cannot be given, or why an order would not be filled now."},
     )
     rule = fields.String(
         metadata={

@@ -68,7 +68,7 @@ class ApiRoute:
         handler: Returns the handler from the route groups.
         operation_id: The operation's name in the document; client generators use it.
         summary: The summary, in one line.
-        responses: The responses other than problems, the usual one first.
+        responses: The responses other than problems, the usual one first; a status may have several.
         problems: The statuses of its problems, except those of parsing the body or the query.
         description: Details beyond the summary.
         query: The schema of the query; None: the query is not read.

@@ -4,6 +4,7 @@ A new route is a row here and a handler in one of the route groups.
 """
 
 from service.api.admin_schemas import HaltSchema, HaltStateSchema, KeySchema, TicketSchema
+from service.api.dry_run_schemas import DryRunSchema, ExecuteQuerySchema
 from service.api.list_requests import ListQuerySchema
 from service.api.market_messages import MarketUpdateSchema
 from service.api.market_requests import (
@@ -18,6 +19,7 @@ from service.api.requests import (
     CancelAfterSchema,
     CancelSchema,
     NewOrderSchema,
+    NoQuerySchema,
     StreamQuerySchema,
 )
 from service.api.responses import (
@@ -44,11 +46,15 @@ ROUTES: tuple[ApiRoute, ...] = (
         lambda groups: groups.orders.execute,
         "executeOrder",
         "Place an order; it is durable once the response is 201",
+        description="With `dryRun=true` nothing is placed or stored, an Idempotency-Key is ignored, and the "
+        "response says what the order would do: whether something would refuse it, and its quote.",
+        query=ExecuteQuerySchema,
         body=NewOrderSchema,
         idempotency=Idempotent.BY_HANDLER,
         responses=(
             ApiResponse(201, "Accepted.", OrderSchema),
             ApiResponse(200, "The clientOrderId names this order; the request is the same.", OrderSchema),
+            ApiResponse(200, "Of a dry run: what the order would do.", DryRunSchema),
         ),
         problems=(409, 503),
     ),
@@ -60,6 +66,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "executeOrders",
         "Place up to 100 orders, each with its own result",
         at_most=2,
+        query=NoQuerySchema,
         body=BatchSchema,
         idempotency=Idempotent.BY_HANDLER,
         responses=(ApiResponse(200, "A result for each order, in their order.", BatchResultSchema),),

@@ -123,11 +123,14 @@ def _parameters(route: ApiRoute) -> list[dict[str, object]]:
 
 def _responses(route: ApiRoute) -> dict[str, object]:
     responses: dict[str, object] = {}
-    for response in route.responses:
-        described: dict[str, object] = {"description": response.description}
-        if response.schema is not None:
-            described["content"] = _content("application/json", response.schema)
-        responses[str(response.status)] = described
+    for status in dict.fromkeys(response.status for response in route.responses):
+        same = [response for response in route.responses if response.status == status]
+        described: dict[str, object] = {"description": " ".join(each.description for each in same)}
+        schemas = [each.schema for each in same if each.schema is not None]
+        if schemas:
+            schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
+            described["content"] = _content("application/json", schema)
+        responses[str(status)] = described
     for status in _problems(route):
         responses[str(status)] = {
             "description": "A problem.",
@@ -145,7 +148,7 @@ def _problems(route: ApiRoute) -> Iterable[int]:
     return sorted({*route.problems, *of_access, *of_key, *of_body, *of_query})
 
 
-def _content(content_type: str, schema: type) -> dict[str, object]:
+def _content(content_type: str, schema: object) -> dict[str, object]:
     return {content_type: {"schema": schema}}
 
 

@@ -201,5 +201,17 @@ class Execution(Protocol):
         ...
 
 
-class Venue(MarketData, Execution, Protocol):
-    """Market data and execution of one venue: the paper market, or a chain."""
+class Wallet(Protocol):
+    """The wallet that pays for orders, and is paid."""
+
+    async def balance(self, token: str) -> int:
+        """Return its balance of a token, in base units.
+
+        Raises:
+            VenueUnavailableError: The venue did not answer.
+        """
+        ...
+
+
+class Venue(MarketData, Execution, Wallet, Protocol):
+    """Market data, execution and the wallet of one venue: the paper market, or a chain."""

@@ -93,11 +93,13 @@ async def market_orders(record: Recorder) -> None:
     await ask("GET", "/api/pools?token=GEM")
     await ask("GET", "/api/quotes?tokenIn=USDC&tokenOut=GEM&amountIn=100")
     await ask("GET", "/api/quotes?tokenIn=USDC&tokenOut=GEM&amountOut=100&slippageBps=50")
+    await ask("POST", "/api/orders/execute?dryRun=true", {**MARKET, "clientOrderId": "first"})
     bought = await ask("POST", "/api/orders/execute", {**MARKET, "clientOrderId": "first"})
     await record.follow(bought["orderId"])
     await record.follow(bought["orderId"], after=3)
     for body in ({**MARKET, "amountIn": "100.0"}, {**MARKET, "amountIn": "7"}):
         await ask("POST", "/api/orders/execute", {**body, "clientOrderId": "first"})
+        await ask("POST", "/api/orders/execute?dryRun=true", {**body, "clientOrderId": "first"})
     exact = {"tokenIn": "USDC", "tokenOut": "GEM", "amountOut": "12.5", "orderType": "market"}
     paid = await ask("POST", "/api/orders/execute", {**exact, "slippageBps": 30})
     await record.follow(paid["orderId"])
@@ -111,6 +113,7 @@ async def market_orders(record: Recorder) -> None:
 async def resting_orders(record: Recorder) -> None:
     """Limit and sniper orders that rest, are amended and cancelled, fire and expire."""
     ask = record.ask
+    await ask("POST", "/api/orders/execute?dryRun=true", {**LIMIT_ORDER, "limitPrice": "1000"})
     near = await ask("POST", "/api/orders/execute", {**LIMIT_ORDER, "limitPrice": "1000"})
     await record.until(near["orderId"], "open")
     later = "2999-01-01T00:00:00+01:00"
@@ -166,6 +169,8 @@ async def refusals(record: Recorder) -> None:
         },
     ):
         await ask("POST", "/api/orders/execute", body)
+    await ask("POST", "/api/orders/execute?dryRun=true", {**MARKET, "amountIn": "0"})
+    await ask("POST", "/api/orders/execute?dryRun=maybe", MARKET)
     json = {"Content-Type": "application/json"}
     await ask("POST", "/api/orders/execute", b"{", **json)
     await ask("POST", "/api/orders/execute", b"[]", **json)

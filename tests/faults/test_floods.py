@@ -63,6 +63,18 @@ def quotes(_service: ServiceProcess) -> list[Request]:
     ]
 
 
+def dry_runs(_service: ServiceProcess) -> list[Request]:
+    return [
+        Request("POST", f"{EXECUTE}?dryRun=true", {"orderType": "market", **swap})
+        for swap in (
+            {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "20000", "clientOrderId": "unknown"},
+            {"tokenIn": "JUP", "tokenOut": "BONK", "amountIn": "40{n}"},
+            {"tokenIn": "JUP", "tokenOut": "BONK", "amountOut": "400{n}"},
+            {"tokenIn": "RAY", "tokenOut": "JUP", "amountOut": "40"},
+        )
+    ]
+
+
 def sockets(service: ServiceProcess) -> list[Request]:
     """Return WebSocket requests for orders that have ended, which the service closes."""
     return [Request("WS", f"/api/orders/{order_id}/ws") for order_id in ended(service, 40)]
@@ -107,6 +119,7 @@ def cancel_nothing(service: ServiceProcess) -> list[Request]:
 FLOODS: dict[str, Callable[[ServiceProcess], list[Request]]] = {
     "lists": lists,
     "quotes": quotes,
+    "dry runs": dry_runs,
     "sockets": sockets,
     "sockets of resting orders": sockets_of_resting,
     "reads": reads,
@@ -120,7 +133,7 @@ FLOODS: dict[str, Callable[[ServiceProcess], list[Request]]] = {
     "duplicates": of_one("POST", EXECUTE, {**LIMIT_ORDER, "clientOrderId": "again"}),
     "orders that rest": of_one("POST", EXECUTE, LIMIT_ORDER),
 }
-WORST = ("lists", "quotes", "sockets", "cancel all")
+WORST = ("lists", "quotes", "dry runs", "sockets", "cancel all")
 
 
 @pytest.fixture(scope="module")

@@ -135,12 +135,23 @@ def send(method: str, path: str, valid: dict[str, Any]) -> list[Case]:
     ]
 
 
+def dry_run(**swap: str) -> Case:
+    body = json.dumps({**swap, "orderType": "market"}).encode()
+    return lambda rig: rig.request("POST", "/api/orders/execute?dryRun=true", body)
+
+
 def with_order(method: str, body: bytes | None = None, path: str = "") -> Case:
     return lambda rig: rig.request(method, f"/api/orders/{rig.resting.pop()}{path}", body)
 
 
 CASES: dict[tuple[str, str], list[Case]] = {
-    ("POST", "/api/orders/execute"): send("POST", "/api/orders/execute", ORDER),
+    ("POST", "/api/orders/execute"): [
+        *send("POST", "/api/orders/execute", ORDER),
+        *send("POST", "/api/orders/execute?dryRun=true", ORDER),
+        dry_run(tokenIn="SOL", tokenOut="USDC", amountIn="18446744073.7"),
+        dry_run(tokenIn="JUP", tokenOut="BONK", amountIn="0.00001"),
+        dry_run(tokenIn="BONK", tokenOut="SOL", amountOut="18446744073.7"),
+    ],
     ("POST", "/api/orders/batch"): [
         *send("POST", "/api/orders/batch", {"orders": [ORDER] * 100}),
         lambda rig: rig.request(

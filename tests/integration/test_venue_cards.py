@@ -381,6 +381,18 @@ async def test_more_than_the_wallet_holds_is_not_sold(
         assert desk.pools() == before
 
 
+async def test_the_balance_follows_what_lands(kind: StandKind, servers: TestServers) -> None:
+    async with kind(servers, balance=10**9) as stand:
+        desk, venue = TradingDesk(stand, Clock()), stand.venue
+        bought = await venue.balance(stand.token_out)
+        assert await venue.balance(stand.token_in) == 10**9
+        status = await desk.execute(await desk.sign((await desk.quote(4 * 10**8)).route))
+        assert status.fill is not None
+        assert await venue.balance(stand.token_in) == 6 * 10**8
+        assert await venue.balance(stand.token_out) == bought + status.fill.amount_out
+        assert await venue.balance("NOBODY") == 0
+
+
 async def test_the_wallet_is_sold_to_its_last_unit(kind: StandKind, servers: TestServers) -> None:
     async with kind(servers, balance=2 * 10**9) as stand:
         desk = TradingDesk(stand, Clock())

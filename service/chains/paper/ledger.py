@@ -39,6 +39,7 @@ _OPEN_POOLS = query("paper_open_pools")
 _FUND_WALLETS = query("paper_fund_wallets")
 _GET_POOLS = query("paper_get_pools", PoolRow)
 _GET_WALLETS = query("paper_get_wallets", WalletRow)
+_GET_BALANCE = query("paper_get_balance")
 _READ_LEADER = query("paper_read_leader", CommitId)
 _SUBMIT = query("paper_submit", AcceptedRow)
 _GET_STATUSES = query("paper_get_statuses", StatusRow)
@@ -114,6 +115,11 @@ class Ledger:
     async def wallets(self) -> dict[tuple[str, str], int]:
         """Return all balances, in base units by owner and token."""
         return {(row.owner, row.token): row.balance for row in await self._run(_GET_WALLETS)}
+
+    async def balance(self, owner: str, token: str) -> int:
+        """Return one balance, in base units."""
+        rows = await self._run(_GET_BALANCE, {"owner": owner, "token": token})
+        return int(rows[0][0]) if rows else 0
 
     async def commit_id(self) -> CommitId:
         """Return the market's latest commit."""

@@ -12,6 +12,7 @@ from service.chains.paper.leader import ChainSettings
 from service.chains.paper.lease import PaperLease
 from service.chains.paper.ledger import Ledger
 from service.chains.paper.listing import Listings, NewPool
+from service.chains.paper.market import USER
 from service.chains.paper.pool import PaperPool
 from service.chains.paper.records import Submission
 from service.chains.paper.transaction import Signer, decode, message_of
@@ -274,6 +275,10 @@ class PaperVenue:
     async def refuse(self, transaction: SignedTransaction) -> TransactionStatus:
         """Record a transaction as rejected, unless the chain already has it."""
         return await self._ledger.refuse(decode(transaction))
+
+    async def balance(self, token: str) -> int:
+        """Return the balance of the user's wallet, in base units, as last committed."""
+        return await self._ledger.balance(USER, token)
 
     async def status(self, transaction: SignedTransaction) -> TransactionStatus:
         """Return a transaction's state on the chain."""

@@ -146,7 +146,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
     unused: Any = None
     app = application(
         RouteGroups(
-            OrderRoutes(unused, unused, unused, unused),
+            OrderRoutes(unused, unused, unused, unused, unused),
             BatchRoutes(unused, unused),
             ChangeRoutes(unused, unused, unused, unused, 200, unused),
             StreamRoutes(unused, unused, unused),
