@@ -9,10 +9,11 @@ app.py            the whole service: its parts, the API, and the order in which 
 lifespan.py       starts parts in order and stops them in reverse
 audit.py          checks every order against the venue's ledger
 api/              REST and WebSocket: requests and responses
-parts.py          builds the parts: storage, market, execution
+parts.py          builds the parts: storage, market, execution, webhooks
 triggers/         fires limit and sniper orders
 workers/          taskiq on Redis: schedules the execution of orders
 execution/        one order's life from top to bottom, and its retries
+webhooks/         delivers the changes of orders to webhook endpoints
 events/           publishes committed changes to watchers
 store/            orders in PostgreSQL: the journal (group commit), claims, reads
 routing/          finds the best route through pools

@@ -30,12 +30,14 @@ from service.api.sockets import Sockets
 from service.api.specs import openapi_document
 from service.api.stream import StreamRoutes
 from service.api.unknown_tokens import TokenFetcher
+from service.api.webhook_events import write_message
+from service.api.webhooks import WebhookRoutes
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 from service.domain.service_limits import ServiceLimits
 from service.hosts import is_loopback
 from service.lifespan import Lifespan, Part
-from service.parts import Execution, Market, Servers, Storage
+from service.parts import Execution, Market, Servers, Storage, Webhooks
 from service.postgres.database import RefusedError, UnavailableError
 from service.settings import InvalidSettingError, Settings
 from service.turns import Turns
@@ -55,7 +57,9 @@ _NO_KEY = (
 class Api:
     """REST and WebSocket; ``web`` is the aiohttp application."""
 
-    def __init__(self, settings: Settings, storage: Storage, market: Market, execution: Execution) -> None:
+    def __init__(
+        self, settings: Settings, storage: Storage, market: Market, execution: Execution, webhooks: Webhooks
+    ) -> None:
         clock = storage.clock
         fetch_tokens = TokenFetcher(market.venue)
         self.limits = RequestLimits(storage.link, storage.deployment, settings.requests_per_second)
@@ -121,6 +125,7 @@ class Api:
             ),
             DocsRoutes(),
             AdminRoutes(storage.halt),
+            WebhookRoutes(webhooks.endpoints, webhooks.sender, webhooks.deliverer.announce),
         )
         origins = Origins((settings.host.lower(), *settings.allowed_hosts), settings.cors_origins)
         proxies = TrustedProxies(settings.trusted_proxies)
@@ -142,7 +147,8 @@ class Service:
         self.storage = Storage(settings, servers, self._clock)
         self.market = Market(settings, servers, self.storage)
         self.execution = Execution(settings, servers, self.storage, self.market)
-        self.api = Api(settings, self.storage, self.market, self.execution)
+        self.webhooks = Webhooks(settings, self.storage, write_message)
+        self.api = Api(settings, self.storage, self.market, self.execution, self.webhooks)
         self._lifespan = Lifespan(self._parts())
         self.web = self.api.web
         self.web.on_startup.append(lambda _app: self.start())
@@ -152,6 +158,7 @@ class Service:
     def _parts(self) -> list[Part]:
         """Return the parts in the order in which they start; they stop in reverse."""
         storage, market, execution, sockets = self.storage, self.market, self.execution, self.api.sockets
+        deliverer = self.webhooks.deliverer
         return [
             Part(stop=market.database.close),
             Part(stop=storage.database.close),
@@ -166,6 +173,7 @@ class Service:
             Part(start=market.feed.start, stop=market.feed.stop),
             Part(start=sockets.start, drain=sockets.stop, stop=sockets.stop),
             Part(start=storage.bus.start, stop=storage.bus.stop),
+            Part(start=deliverer.start, drain=deliverer.drain, stop=deliverer.stop),
             # All parts have registered their needs of Redis by now; they are checked before work begins.
             Part(start=self._start_link),
             # It deregisters the process after all parts that claim, fire or write have stopped.

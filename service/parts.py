@@ -1,4 +1,4 @@
-"""Builds the parts of the service, group by group: storage, market, execution.
+"""Builds the parts of the service, group by group: storage, market, execution, webhooks.
 
 Each group receives the groups before it. ``app.py`` starts and stops them.
 """
@@ -32,14 +32,20 @@ from service.store.journal import Journal, JournalSettings
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 from service.store.resting import Resting
+from service.store.webhook_endpoints import WebhookEndpoints
+from service.store.webhook_outbox import WebhookOutbox
 from service.triggers.market import MarketView
 from service.triggers.watch import Triggers
+from service.webhooks.deliverer import WebhookDeliverer, WriteMessage
+from service.webhooks.sender import WebhookSender
 from service.workers.broker import WakeUpBroker
 from service.workers.endings import EndingLoop
 from service.workers.receiver import JobReceiver
 from service.workers.sweep import WAKE_AFTER_MS, Sweep
 
 _VENUE_CONNECTIONS = 3
+# How much longer than an attempt at a webhook its lease is: for reading the order and recording the result.
+_LEASE_MARGIN_S = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +201,27 @@ class Execution:
         )
         storage.bus.on_steps(self.triggers.apply_steps)
         market.venue.on_change(self.triggers.apply_change)
+
+
+class Webhooks:
+    """The endpoints of webhooks, and the delivery to them; ``write`` writes the messages."""
+
+    def __init__(self, settings: Settings, storage: Storage, write: WriteMessage) -> None:
+        clock = storage.clock
+        self.endpoints = WebhookEndpoints(storage.database, clock)
+        self.sender = WebhookSender(
+            clock, timeout_s=settings.webhook_timeout_s, allow_private=settings.webhook_allow_private
+        )
+        self.outbox = WebhookOutbox(
+            storage.database,
+            clock,
+            lease_s=settings.webhook_timeout_s + _LEASE_MARGIN_S,
+            group_limit=settings.write_group_limit,
+        )
+        self.deliverer = WebhookDeliverer(
+            self.outbox, self.endpoints, storage.orders, self.sender, write, clock
+        )
+        storage.bus.on_steps(lambda _steps: self.deliverer.wake())
 
 
 def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:

@@ -30,6 +30,8 @@ claimed AS (
 ),
 /* include: refused */,
 /* include: started */,
+changed AS (SELECT id, account, order_type, label, status, version FROM started),
+/* include: notified */,
 handed AS (
     SELECT id, status, version, attempts, entry FROM started
     UNION ALL
@@ -90,6 +92,8 @@ claimed AS (
     RETURNING p.order_id, p.fired, a.write_id, free.slot
 ),
 /* include: started */,
+changed AS (SELECT id, account, order_type, label, status, version FROM started),
+/* include: notified */,
 used AS (
     UPDATE rate_starts AS r
     SET started_at = s.updated_at
@@ -182,7 +186,9 @@ started AS (
         )
     FROM claimed AS c
     WHERE o.id = c.order_id AND o.status IN ('pending', 'open')
-    RETURNING o.id, o.status, o.version, o.attempts, o.status_history -> -1 AS entry, o.updated_at
+    RETURNING
+        o.id, o.account, o.order_type, o.label, o.status, o.version, o.attempts,
+        o.status_history -> -1 AS entry, o.updated_at
 )
 
 -- fragment: claimed_orders

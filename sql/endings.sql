@@ -62,8 +62,12 @@ moved AS (
         )
     FROM flagged AS f
     WHERE o.id = f.order_id AND o.status IN ('pending', 'open', 'routing', 'building')
-    RETURNING o.id, o.account, o.created_at, o.status, o.status_history -> -1 AS entry
+    RETURNING
+        o.id, o.account, o.order_type, o.label, o.version, o.created_at, o.status,
+        o.status_history -> -1 AS entry
 ),
+changed AS (SELECT id, account, order_type, label, status, version FROM moved),
+/* include: notified */,
 /* include: closed */
 SELECT id::text, entry FROM moved;
 
@@ -95,8 +99,12 @@ moved AS (
         )
     FROM over
     WHERE o.id = over.order_id AND o.status IN ('pending', 'open', 'routing', 'building')
-    RETURNING o.id, o.account, o.created_at, o.status, o.status_history -> -1 AS entry
+    RETURNING
+        o.id, o.account, o.order_type, o.label, o.version, o.created_at, o.status,
+        o.status_history -> -1 AS entry
 ),
+changed AS (SELECT id, account, order_type, label, status, version FROM moved),
+/* include: notified */,
 /* include: closed */
 SELECT id::text, entry FROM moved;
 

@@ -56,8 +56,14 @@ inserted AS (
     WHERE (idempotency_key IS NULL OR id IN (SELECT order_id FROM keyed))
         AND (client_order_id IS NULL OR id IN (SELECT order_id FROM named))
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, account, created_at, status = 'open' AS rests, expires_at
+    RETURNING id, account, order_type, label, created_at, status = 'open' AS rests, expires_at
 ),
+changed AS (
+    SELECT id, account, order_type, label, 'pending' AS status, 1 AS version FROM inserted
+    UNION ALL
+    SELECT id, account, order_type, label, 'open', 2 FROM inserted WHERE rests
+),
+/* include: notified */,
 opened AS (
     -- The insert's own wake-up is in flight: the sweep sends another only when it is late.
     INSERT INTO open_orders (
@@ -154,9 +160,11 @@ moved AS (
         ))
         AND (w.transaction IS NULL OR /* include: trading */)
     RETURNING
-        o.id, o.account, o.version, o.created_at, o.status, o.status_history -> -1 AS entry, o.attempts,
-        w.retry_in_ms, w.quotes, w.route, w.transaction
+        o.id, o.account, o.order_type, o.label, o.version, o.created_at, o.status,
+        o.status_history -> -1 AS entry, o.attempts, w.retry_in_ms, w.quotes, w.route, w.transaction
 ),
+changed AS (SELECT id, account, order_type, label, status, version FROM moved),
+/* include: notified */,
 quoted AS (
     INSERT INTO order_quotes (order_id, sequence, quotes, route)
     SELECT id, version, quotes, route FROM moved WHERE quotes IS NOT NULL

@@ -98,8 +98,11 @@ moved AS (
         max_price_impact_bps = least(o.max_price_impact_bps, %(max_price_impact_bps)s::integer)
     FROM place
     WHERE o.id = place.order_id AND o.version = %(version)s AND o.status = 'open'
-    RETURNING o.id, o.version, o.status_history -> -1 AS entry, o.expires_at
+    RETURNING
+        o.id, o.account, o.order_type, o.label, o.status, o.version, o.status_history -> -1 AS entry, o.expires_at
 ),
+changed AS (SELECT id, account, order_type, label, status, version FROM moved),
+/* include: notified */,
 rested AS (
     UPDATE open_orders AS p
     SET

@@ -1,6 +1,7 @@
 """REST and WebSocket: requests and responses.
 
 routes.py           the table of all routes
+webhook_routes.py   its rows about webhook endpoints
 application.py      the application that is made from it
 route.py            one row of that table
 orders.py           placing and reading orders
@@ -16,6 +17,7 @@ quotes.py           a quote as JSON
 market_stream.py    the WebSocket of the market
 market_messages.py  its messages
 paper.py            listing pools in the paper market
+webhooks.py         webhook endpoints
 admin.py            the kill switch
 keys.py             the caller's own key, and tickets for WebSockets
 health.py           whether the service can do its work
@@ -24,12 +26,14 @@ requests.py         what a request about orders may contain
 list_requests.py    what one about lists of orders may hold
 market_requests.py  what a request about the market may contain
 dry_run_schemas.py  a dry run's query and response
+webhook_schemas.py  what one about webhook endpoints may hold, and their messages
 admin_schemas.py    what one about keys and the kill switch may hold
 swap_request.py     the swap in requests for an order or a quote
 terms.py            the terms of an order: what they mean, and whether they fit together
 fields.py           the base classes of schemas, and strict fields
 strict_json.py      parses the body of a request
 messages.py         loads requests by their schemas, and writes JSON responses
+webhook_events.py   writes the messages of webhooks
 views.py            an order as JSON
 responses.py        what a response contains
 specs.py            the OpenAPI document, made from the same table

@@ -19,6 +19,7 @@ from service.api.orders import OrderRoutes
 from service.api.paper import PaperRoutes
 from service.api.queues import Handler
 from service.api.stream import StreamRoutes
+from service.api.webhooks import WebhookRoutes
 from service.domain.api_key import Scope
 
 
@@ -46,6 +47,7 @@ class RouteGroups:
     document: DocumentRoutes
     docs: DocsRoutes
     admin: AdminRoutes
+    webhooks: WebhookRoutes
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from service.api.responses import (
     TokenListSchema,
 )
 from service.api.route import ApiResponse, ApiRoute, Idempotent
+from service.api.webhook_routes import WEBHOOK_ROUTES
 from service.domain.api_key import Scope
 
 ROUTES: tuple[ApiRoute, ...] = (
@@ -270,6 +271,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         responses=(ApiResponse(201, "The ticket; it is valid once.", TicketSchema),),
         problems=(503,),
     ),
+    *WEBHOOK_ROUTES,
     ApiRoute(
         "POST",
         "/api/admin/halt",

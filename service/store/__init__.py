@@ -1,13 +1,15 @@
 """Stores orders. Only this package accesses the engine's own tables.
 
-journal.py      inserts orders and appends transitions
-claims.py       claims orders for execution
-orders.py       reads orders
-resting.py      reads, fires and amends resting orders
-endings.py      cancels and expires orders
-api_keys.py     creates, rotates and revokes API keys, and caches them
-halt.py         the kill switch
-idempotency.py  stores the keys of requests that may be sent again
-instances.py    heartbeats of the instances, and takeover of a dead one's orders
-rate_limit.py   limits how many orders may start per minute
+journal.py            inserts orders and appends transitions
+claims.py             claims orders for execution
+orders.py             reads orders
+resting.py            reads, fires and amends resting orders
+endings.py            cancels and expires orders
+api_keys.py           creates, rotates and revokes API keys, and caches them
+halt.py               the kill switch
+idempotency.py        stores the keys of requests that may be sent again
+instances.py          heartbeats of the instances, and takeover of a dead one's orders
+rate_limit.py         limits how many orders may start per minute
+webhook_endpoints.py  where accounts want to be told of changes
+webhook_outbox.py     the changes that are still to be delivered there
 """

@@ -79,7 +79,7 @@ def _resting() -> Json:
 
 
 async def _ask(client: Client, route: ApiRoute, order_id: str, header: dict[str, str]) -> ClientResponse:
-    path = route.path.format(order_id=order_id, client_order_id="mine", pool_id="none")
+    path = route.path.format(order_id=order_id, client_order_id="mine", pool_id="none", webhook_id=order_id)
     return await client.request(route.method, path, headers=header, json={} if route.body else None)
 
 
@@ -102,8 +102,11 @@ async def test_every_route_needs_a_key_with_its_scope(start: Start, keyring: Key
     await keyring.stored.revoke(keyring.id_of(gone[0]))
     client = await start()
     placed = await _place(client, headers[Scope.TRADE], clientOrderId="mine", **_resting())
+    # A public address, and a label that no order has: nothing is sent.
+    sent = {"url": "https://8.8.8.8/", "label": "of no order"}
+    webhook = await (await client.post("/api/webhooks", json=sent, headers=headers[Scope.TRADE])).json()
     for path in {route.path for route in GUARDED if route.method == "GET" and route.allow_head}:
-        url = path.format(order_id=placed["id"], client_order_id="mine")
+        url = path.format(order_id=placed["id"], client_order_id="mine", webhook_id=webhook["id"])
         assert (await client.head(url)).status == 401
         assert (await client.head(url, headers=headers[Scope.READ])).status in {200, 422}
     for route in GUARDED:

@@ -50,6 +50,13 @@ MANY_PAIRS = ",".join(
         strict=False,
     )
 ).rsplit(",", 10)[0]
+# A public address, and a label that no order has: nothing is sent.
+WEBHOOK = {
+    "url": "https://8.8.8.8/",
+    "events": ["open"] * 9,
+    "label": "of no order",
+    "description": "x" * 200,
+}
 POOL = {"program": "raydium_cpmm", "tokenA": "SOL", "tokenB": "GEM", "amountA": "1", "amountB": "1"}
 
 
@@ -208,6 +215,17 @@ CASES: dict[tuple[str, str], list[Case]] = {
         *send("POST", "/api/orders/cancel-after", {"timeoutMs": 86_400_000}),
         lambda rig: rig.request("POST", "/api/orders/cancel-after", b'{"timeoutMs":0}'),
     ],
+    ("POST", "/api/webhooks"): [
+        *send("POST", "/api/webhooks", WEBHOOK),
+        *[lambda rig: rig.request("POST", "/api/webhooks", json.dumps(WEBHOOK).encode())] * 20,
+    ],
+    ("GET", "/api/webhooks"): get("/api/webhooks"),
+    ("GET", "/api/webhooks/{webhook_id}"): get(f"/api/webhooks/{NOBODY}")[:1],
+    ("PATCH", "/api/webhooks/{webhook_id}"): send("PATCH", f"/api/webhooks/{NOBODY}", {"enabled": False}),
+    ("DELETE", "/api/webhooks/{webhook_id}"): [lambda rig: rig.request("DELETE", f"/api/webhooks/{NOBODY}")],
+    ("POST", "/api/webhooks/{webhook_id}/rotate-secret"): send(
+        "POST", f"/api/webhooks/{NOBODY}/rotate-secret", {}
+    ),
     ("GET", "/health"): get("/health"),
     ("GET", "/openapi.json"): get("/openapi.json"),
     ("GET", "/asyncapi.json"): get("/asyncapi.json"),

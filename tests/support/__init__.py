@@ -18,6 +18,7 @@ resting.py        limit and sniper orders of every kind
 gem_market.py     limit and sniper orders in a market whose prices only the test moves
 flood.py          one request, repeated as fast as it is answered
 raw.py            HTTP, byte by byte
+receiver.py       a webhook receiver
 sockets.py        a WebSocket client without automatic behaviour
 
 Parts of the service in isolation:

@@ -17,6 +17,7 @@ from marshmallow import Schema
 from service.api.market_requests import NEW_POOL
 from service.api.requests import AMENDMENT, NEW_ORDER
 from service.api.routes import ROUTES
+from service.api.webhook_schemas import NEW_WEBHOOK
 from service.domain.failures import FailureCode, Remedy, describe
 from tests.support import openapi
 from tests.support.settings import known_settings, load_settings
@@ -158,6 +159,7 @@ def test_bodies_in_the_manual_are_valid() -> None:
         "orders/execute": NEW_ORDER,
         "paper/pools": NEW_POOL,
         "orders/ORDER_ID": AMENDMENT,
+        "webhooks": NEW_WEBHOOK,
     }
     sent = [
         found

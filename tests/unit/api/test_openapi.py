@@ -32,6 +32,7 @@ from service.api.responses import ORDER, ORDER_LIST, QUOTE, STATUS_UPDATE, PoolL
 from service.api.route import RouteGroups
 from service.api.stream import StreamRoutes
 from service.api.views import OrderAt
+from service.api.webhooks import WebhookRoutes
 from service.domain.failures import FailureCode
 from service.domain.history import HistoryEntry
 from service.domain.order import Order, OrderType, Terms
@@ -160,6 +161,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
             DocumentRoutes(unused, unused),
             DocsRoutes(),
             AdminRoutes(unused),
+            WebhookRoutes(unused, unused, unused),
         ),
         Guards(TrustedProxies(()), Origins((), ()), Access(unused, unused, unused), Idempotency(unused)),
     )
