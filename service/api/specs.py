@@ -13,6 +13,7 @@ from service.api.fields import camel_case
 from service.api.problems import CONTENT_TYPE
 from service.api.responses import ProblemSchema
 from service.api.route import ApiRoute, Idempotent
+from service.api.webhook_schemas import WebhookMessageSchema
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _FORMATS = {"order_id": {"format": "uuid"}}
@@ -71,7 +72,8 @@ def openapi_spec(routes: tuple[ApiRoute, ...], root_path: str = "") -> dict[str,
         spec.components.schema(resolver(message), schema=message)
     for route in routes:
         spec.path(documented_path(route), operations={route.method.lower(): _operation(route)})
-    whole = spec.to_dict()
+    spec.components.schema(resolver(WebhookMessageSchema), schema=WebhookMessageSchema)
+    whole = spec.to_dict() | {"webhooks": {"orderChanged": {"post": _webhook()}}}
     _drop_null_defaults(whole)
     # A marshmallow schema cannot express that exactly one of two members is required.
     whole["components"]["schemas"]["NewOrder"]["oneOf"] = [
@@ -102,6 +104,28 @@ def _operation(route: ApiRoute) -> dict[str, object]:
     if route.scope is not None:
         operation["x-scope"] = route.scope
     return operation
+
+
+def _webhook() -> dict[str, object]:
+    """Return the operation that receivers of webhooks implement."""
+    headers = ("webhook-id", "webhook-timestamp", "webhook-signature")
+    message = {"$ref": f"#/components/schemas/{resolver(WebhookMessageSchema)}"}
+    return {
+        "operationId": "orderChanged",
+        "summary": "Sent to the account's webhook endpoints for each entry of an order's history",
+        "description": "By the Standard Webhooks convention (standardwebhooks.com). At least once, and in"
+        " order for each order.",
+        "security": [],
+        "parameters": [
+            {"in": "header", "name": name, "required": True, "schema": {"type": "string"}} for name in headers
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": message}}},
+        "responses": {
+            "2XX": {"description": "Received."},
+            "410": {"description": "Nothing more is wanted: the endpoint is disabled."},
+            "default": {"description": "Not received: it is sent again."},
+        },
+    }
 
 
 def _parameters(route: ApiRoute) -> list[dict[str, object]]:
