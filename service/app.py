@@ -169,6 +169,7 @@ class Service:
             Part(start=storage.idempotency.start, stop=storage.idempotency.stop),
             Part(stop=storage.key_cache.stop),
             Part(stop=self.api.limits.close),
+            Part(start=storage.events.start, stop=storage.events.stop),
             Part(start=storage.feeds.start, stop=storage.feeds.stop),
             Part(start=market.feed.start, stop=market.feed.stop),
             Part(start=sockets.start, drain=sockets.stop, stop=sockets.stop),

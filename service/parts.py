@@ -29,6 +29,7 @@ from service.store.halt import TradingHalt
 from service.store.idempotency import IdempotencyKeys
 from service.store.instances import Identity, Instances
 from service.store.journal import Journal, JournalSettings
+from service.store.order_events import OrderEvents
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 from service.store.resting import Resting
@@ -75,6 +76,7 @@ class Storage:
         self.halt = TradingHalt(self.database, clock, self.queue.enqueue_all_due)
         self.idempotency = IdempotencyKeys(self.database, clock, self.identity)
         self.orders = Orders(self.database, clock, group_limit=settings.write_group_limit)
+        self.events = OrderEvents(self.database, clock)
         self.feeds = Feeds(self.orders, clock)
         self.bus = Bus(self.link, self.feeds, clock, deployment=self.deployment, sender=self.identity.id)
         self.journal = Journal(

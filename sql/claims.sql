@@ -31,6 +31,7 @@ claimed AS (
 /* include: refused */,
 /* include: started */,
 changed AS (SELECT id, account, order_type, label, status, version FROM started),
+/* include: recorded */,
 /* include: notified */,
 handed AS (
     SELECT id, status, version, attempts, entry FROM started
@@ -93,6 +94,7 @@ claimed AS (
 ),
 /* include: started */,
 changed AS (SELECT id, account, order_type, label, status, version FROM started),
+/* include: recorded */,
 /* include: notified */,
 used AS (
     UPDATE rate_starts AS r

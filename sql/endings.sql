@@ -67,6 +67,7 @@ moved AS (
         o.status_history -> -1 AS entry
 ),
 changed AS (SELECT id, account, order_type, label, status, version FROM moved),
+/* include: recorded */,
 /* include: notified */,
 /* include: closed */
 SELECT id::text, entry FROM moved;
@@ -104,6 +105,7 @@ moved AS (
         o.status_history -> -1 AS entry
 ),
 changed AS (SELECT id, account, order_type, label, status, version FROM moved),
+/* include: recorded */,
 /* include: notified */,
 /* include: closed */
 SELECT id::text, entry FROM moved;

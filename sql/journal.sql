@@ -63,6 +63,7 @@ changed AS (
     UNION ALL
     SELECT id, account, order_type, label, 'open', 2 FROM inserted WHERE rests
 ),
+/* include: recorded */,
 /* include: notified */,
 opened AS (
     -- The insert's own wake-up is in flight: the sweep sends another only when it is late.
@@ -164,6 +165,7 @@ moved AS (
         o.status_history -> -1 AS entry, o.attempts, w.retry_in_ms, w.quotes, w.route, w.transaction
 ),
 changed AS (SELECT id, account, order_type, label, status, version FROM moved),
+/* include: recorded */,
 /* include: notified */,
 quoted AS (
     INSERT INTO order_quotes (order_id, sequence, quotes, route)
@@ -211,6 +213,13 @@ rested AS (
 ),
 /* include: closed */
 SELECT id::text, entry FROM moved;
+
+-- fragment: recorded
+-- Insert an event for each history entry of the orders that have ``changed``.
+recorded AS (
+    INSERT INTO order_events (account, order_id, version)
+    SELECT account, id, version FROM changed ORDER BY id, version
+)
 
 -- fragment: closed
 -- Of the orders that have ``moved``, move the ended ones from open_orders to finished_orders.

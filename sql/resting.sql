@@ -102,6 +102,7 @@ moved AS (
         o.id, o.account, o.order_type, o.label, o.status, o.version, o.status_history -> -1 AS entry, o.expires_at
 ),
 changed AS (SELECT id, account, order_type, label, status, version FROM moved),
+/* include: recorded */,
 /* include: notified */,
 rested AS (
     UPDATE open_orders AS p
