@@ -10,6 +10,7 @@ from service.api.batch import BatchRoutes
 from service.api.docs import DocsRoutes
 from service.api.document import DocumentRoutes
 from service.api.dry_run import DryRun
+from service.api.event_messages import EventWriter
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
 from service.api.keys import KeyRoutes
@@ -17,6 +18,7 @@ from service.api.market import MarketRoutes
 from service.api.market_stream import MarketStreamRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
+from service.api.orders_stream import OrdersStreamRoutes
 from service.api.origins import Origins
 from service.api.pages import Pages
 from service.api.paper import PaperRoutes
@@ -35,6 +37,7 @@ from service.api.webhooks import WebhookRoutes
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 from service.domain.service_limits import ServiceLimits
+from service.events.pump import EventPump
 from service.hosts import is_loopback
 from service.lifespan import Lifespan, Part
 from service.parts import Execution, Market, Servers, Storage, Webhooks
@@ -65,6 +68,8 @@ class Api:
         self.limits = RequestLimits(storage.link, storage.deployment, settings.requests_per_second)
         access = Access(storage.keys, storage.key_cache, self.limits)
         self.sockets = Sockets(clock, access)
+        self.pump = EventPump(storage.events, clock, storage.deployment, EventWriter())
+        storage.bus.on_steps(self.pump.wake)
         placer = Placer(
             journal=storage.journal,
             orders=storage.orders,
@@ -102,6 +107,7 @@ class Api:
                 fetch_tokens=fetch_tokens,
             ),
             StreamRoutes(storage.feeds, self.sockets, Turns(clock)),
+            OrdersStreamRoutes(self.pump, self.sockets, storage.deployment, fetch_tokens),
             MarketRoutes(
                 quoter=market.quoter,
                 venue=market.venue,
@@ -171,6 +177,7 @@ class Service:
             Part(stop=self.api.limits.close),
             Part(start=storage.events.start, stop=storage.events.stop),
             Part(start=storage.feeds.start, stop=storage.feeds.stop),
+            Part(start=self.api.pump.start, stop=self.api.pump.stop),
             Part(start=market.feed.start, stop=market.feed.stop),
             Part(start=sockets.start, drain=sockets.stop, stop=sockets.stop),
             Part(start=storage.bus.start, stop=storage.bus.stop),

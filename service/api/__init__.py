@@ -10,6 +10,7 @@ batch.py            placing many
 dry_run.py          what placing one would do
 order_changes.py    cancelling and amending them
 stream.py           the WebSocket of an order
+orders_stream.py    the WebSocket of all orders of an account
 timeline.py         an order's history as the WebSocket's messages
 pages.py            lists, page by page
 market.py           quotes, tokens, pools
@@ -23,7 +24,7 @@ keys.py             the caller's own key, and tickets for WebSockets
 health.py           whether the service can do its work
 
 requests.py         what a request about orders may contain
-list_requests.py    what one about lists of orders may hold
+list_requests.py    what one about lists of orders, or their stream, may hold
 market_requests.py  what a request about the market may contain
 dry_run_schemas.py  a dry run's query and response
 webhook_schemas.py  what one about webhook endpoints may hold, and their messages
@@ -36,6 +37,7 @@ messages.py         loads requests by their schemas, and writes JSON responses
 webhook_events.py   writes the messages of webhooks
 views.py            an order as JSON
 responses.py        what a response contains
+event_messages.py   what a message of the stream of all orders contains
 specs.py            the OpenAPI document, made from the same table
 asyncapi.py         the AsyncAPI document of the WebSockets, made from both
 document.py         their routes

@@ -1,4 +1,4 @@
-"""The query of GET /api/orders."""
+"""The queries of GET /api/orders, and of the WebSocket of all orders."""
 
 import re
 from typing import TypedDict
@@ -49,6 +49,24 @@ def _is_client_order_id_prefix(text: str) -> None:
         raise ValidationError("Must be 1 to 64 characters of A-Z a-z 0-9 . _ : -")
 
 
+def _status_field(description: str) -> StatusList:
+    return StatusList(
+        load_default=None,
+        metadata={"type": "string", "description": description, "pattern": _STATUSES},
+    )
+
+
+def _prefix_field() -> fields.String:
+    return fields.String(
+        load_default=None,
+        validate=_is_client_order_id_prefix,
+        metadata={
+            "description": "Only orders whose clientOrderId begins with this.",
+            "pattern": "^[A-Za-z0-9._:-]{1,64}$",
+        },
+    )
+
+
 class ListQuery(TypedDict):
     """A filter of orders, None matches any; a limit; and a cursor, None: from the newest."""
 
@@ -71,24 +89,10 @@ class ListQuerySchema(Request[ListQuery]):
     has_nulls = False
 
     account = account_field("List")
-    status = StatusList(
-        load_default=None,
-        metadata={
-            "type": "string",
-            "description": "Only orders in one of these statuses, separated by commas.",
-            "pattern": _STATUSES,
-        },
-    )
+    status = _status_field("Only orders in one of these statuses, separated by commas.")
     created_from = _time("placed at this time or later")
     created_to = _time("placed before this time")
-    client_order_id_prefix = fields.String(
-        load_default=None,
-        validate=_is_client_order_id_prefix,
-        metadata={
-            "description": "Only orders whose clientOrderId begins with this.",
-            "pattern": "^[A-Za-z0-9._:-]{1,64}$",
-        },
-    )
+    client_order_id_prefix = _prefix_field()
     order_type = fields.Enum(OrderType, by_value=True, load_default=None)
     token_in = optional_token("sold")
     token_out = optional_token("bought")
@@ -101,5 +105,38 @@ class ListQuerySchema(Request[ListQuery]):
     cursor = Cursor(load_default=None, metadata={"type": "string", "description": "nextCursor of a page."})
 
 
+class OrdersStreamQuery(TypedDict):
+    """A filter of events, None matches any; and a position, None: from now on."""
+
+    account: str | None
+    status: frozenset[Status] | None
+    client_order_id_prefix: str | None
+    order_type: OrderType | None
+    token_in: str | None
+    token_out: str | None
+    label: str | None
+    after: str | None
+
+
+class OrdersStreamQuerySchema(Request[OrdersStreamQuery]):
+    """The query of GET /api/orders/ws."""
+
+    has_nulls = False
+
+    account = account_field("Stream")
+    status = _status_field("Only events with one of these statuses, separated by commas.")
+    client_order_id_prefix = _prefix_field()
+    order_type = fields.Enum(OrderType, by_value=True, load_default=None)
+    token_in = optional_token("sold")
+    token_out = optional_token("bought")
+    label = label_field("Only orders that have this label.")
+    after = fields.String(
+        data_key="from",
+        load_default=None,
+        metadata={"description": "Resume after the message with this position, at most 24 h old."},
+    )
+
+
 # Building a schema costs more than using it.
 LIST_QUERY = ListQuerySchema()
+ORDERS_STREAM_QUERY = OrdersStreamQuerySchema()

@@ -16,6 +16,7 @@ from service.api.market import MarketRoutes
 from service.api.market_stream import MarketStreamRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
+from service.api.orders_stream import OrdersStreamRoutes
 from service.api.paper import PaperRoutes
 from service.api.queues import Handler
 from service.api.stream import StreamRoutes
@@ -39,6 +40,7 @@ class RouteGroups:
     batch: BatchRoutes
     changes: ChangeRoutes
     stream: StreamRoutes
+    orders_stream: OrdersStreamRoutes
     market: MarketRoutes
     market_stream: MarketStreamRoutes
     paper: PaperRoutes

@@ -5,7 +5,8 @@ A new route is a row here and a handler in one of the route groups.
 
 from service.api.admin_schemas import HaltSchema, HaltStateSchema, KeySchema, TicketSchema
 from service.api.dry_run_schemas import DryRunSchema, ExecuteQuerySchema
-from service.api.list_requests import ListQuerySchema
+from service.api.event_messages import OrderEventsSchema
+from service.api.list_requests import ListQuerySchema, OrdersStreamQuerySchema
 from service.api.market_messages import MarketUpdateSchema
 from service.api.market_requests import (
     MarketStreamQuerySchema,
@@ -174,6 +175,22 @@ ROUTES: tuple[ApiRoute, ...] = (
         query=StreamQuerySchema,
         responses=(ApiResponse(101, "Switching to WebSocket."),),
         problems=(404, 426, 503),
+    ),
+    ApiRoute(
+        "GET",
+        "/api/orders/ws",
+        Scope.READ,
+        lambda groups: groups.orders_stream.stream,
+        "streamOrders",
+        "WebSocket: the events of all orders of the account, resumable for 24 hours",
+        description="Messages are OrderEvents objects; the first has no events. After 1011, 1012, 4002 or "
+        "4008 reconnect with `from` set to the last position that you received; after 4010 without it.",
+        allow_head=False,
+        websocket=True,
+        messages=(OrderEventsSchema,),
+        query=OrdersStreamQuerySchema,
+        responses=(ApiResponse(101, "Switching to WebSocket."),),
+        problems=(426, 503),
     ),
     ApiRoute(
         "GET",

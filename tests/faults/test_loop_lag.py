@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
+from service.store.order_events import MOST_IN_PAGE
 from tests.conftest import service_on
 from tests.support.loop_lag import LoopProbe, watched_service
-from tests.support.loop_load import ENTRIES, store_orders
+from tests.support.loop_load import ENTRIES, store_events, store_orders
 from tests.support.servers import TestServers
 from tests.support.sockets import CLOSE, PING, TEXT, frame
 
@@ -94,6 +95,7 @@ class MeasuredService:
     probe: LoopProbe
     ended: list[str]
     resting: list[str]
+    position: str
 
     def request(self, method: str, path: str, body: bytes | None = None) -> int:
         """Send a request and read its whole response; return its status."""
@@ -191,6 +193,13 @@ CASES: dict[tuple[str, str], list[Case]] = {
             f"/api/orders/{rig.resting[0]}/ws?from={ENTRIES}", frame(TEXT, b"x" * 4_000) * 30 + frame(PING), 1
         ),
     ],
+    ("GET", "/api/orders/ws"): [
+        *get("/api/orders/ws"),
+        *get("/api/orders/ws?from=" + "MS4" * 2_300)[:1],
+        lambda rig: rig.stream("/api/orders/ws", b"", 1),
+        lambda rig: rig.stream(f"/api/orders/ws?from={rig.position}", b"", 1 + 2_000 // MOST_IN_PAGE),
+        lambda rig: rig.stream("/api/orders/ws", frame(PING) * 3_000, 3_001),
+    ],
     ("GET", "/api/quotes"): [
         *get("/api/quotes"),
         *get("/api/quotes?tokenIn=SOL&tokenOut=USDC&amountIn=18446744073.7")[:1],
@@ -263,6 +272,7 @@ def no_collector() -> Iterator[None]:
 @pytest.mark.usefixtures("no_collector")
 def test_no_route_blocks_the_event_loop(servers: TestServers) -> None:
     ended, resting = store_orders(servers, 500, "cancelled"), store_orders(servers, 500, "open")
+    position = store_events(servers, ended, versions=4)
     make = functools.partial(
         service_on,
         servers,
@@ -279,7 +289,7 @@ def test_no_route_blocks_the_event_loop(servers: TestServers) -> None:
             if route.resource is not None and route.method != "HEAD"
         }
         assert served == set(CASES)
-        rig = MeasuredService(port, probe, ended, resting)
+        rig = MeasuredService(port, probe, ended, resting, position)
         for route, cases in CASES.items():
             for number, case in enumerate(cases):
                 took_ms = longest_ms(rig, case)

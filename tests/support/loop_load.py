@@ -1,9 +1,14 @@
 """Orders of the maximum size, inserted directly, since executing hundreds would take minutes."""
 
+import asyncio
 import json
 import uuid
 from typing import Any
 
+from service.clock import Clock
+from service.postgres.database import Database
+from service.postgres.deployment import Deployment
+from service.store.order_events import OrderEvents
 from tests.support.servers import TestServers
 
 ENTRIES = 250
@@ -97,3 +102,25 @@ def store_orders(servers: TestServers, count: int, status: str, *, entries: int 
                 (status, order_ids),
             )
     return order_ids
+
+
+def store_events(servers: TestServers, order_ids: list[str], *, versions: int) -> str:
+    """Insert the events of the last entries of stored orders; return a position before them."""
+    position = asyncio.run(_position(servers))
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO order_events (account, order_id, version)"
+            " SELECT account, id, version - back FROM orders, generate_series(0, %s) AS back"
+            " WHERE id = ANY(%s::uuid[])",
+            (versions - 1, order_ids),
+        )
+    return position
+
+
+async def _position(servers: TestServers) -> str:
+    database = Database(servers.database_url, size=1, clock=Clock())
+    deployment = Deployment("oee")
+    await deployment.read(database, Clock())
+    position = await OrderEvents(database, Clock()).horizon()
+    await database.close()
+    return position.encode(deployment.id)

@@ -24,6 +24,7 @@ from service.api.market import MarketRoutes
 from service.api.market_stream import MarketStreamRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
+from service.api.orders_stream import OrdersStreamRoutes
 from service.api.origins import Origins
 from service.api.paper import PaperRoutes
 from service.api.proxies import TrustedProxies
@@ -151,6 +152,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
             BatchRoutes(unused, unused),
             ChangeRoutes(unused, unused, unused, unused, 200, unused),
             StreamRoutes(unused, unused, unused),
+            OrdersStreamRoutes(unused, unused, unused, unused),
             MarketRoutes(unused, unused, unused, unused, unused),
             MarketStreamRoutes(unused, unused, unused, unused),
             PaperRoutes(unused, unused),
