@@ -20,6 +20,7 @@ flood.py          one request, repeated as fast as it is answered
 raw.py            HTTP, byte by byte
 receiver.py       a webhook receiver
 sockets.py        a WebSocket client without automatic behaviour
+watchers.py       many clients of the stream of all orders
 
 Parts of the service in isolation:
 
