@@ -5,6 +5,7 @@ import logging
 from service.api.access import Access
 from service.api.admin import AdminRoutes
 from service.api.application import Guards, application
+from service.api.approvals import ApprovalRoutes
 from service.api.asyncapi import asyncapi_document
 from service.api.batch import BatchRoutes
 from service.api.docs import DocsRoutes
@@ -80,6 +81,7 @@ class Api:
             insert_timeout_s=settings.insert_timeout_ms / 1000,
             limits=ServiceLimits.of(settings.max_order_amounts),
             market_order_age_s=settings.max_market_order_age_s,
+            approval_timeout_s=settings.approval_timeout_s,
         )
         dry_run = DryRun(
             placer=placer,
@@ -104,6 +106,7 @@ class Api:
                 resting=storage.resting,
                 clock=clock,
                 max_history_entries=settings.max_history_entries,
+                approval_timeout_s=settings.approval_timeout_s,
                 fetch_tokens=fetch_tokens,
             ),
             StreamRoutes(storage.feeds, self.sockets, Turns(clock)),
@@ -132,6 +135,7 @@ class Api:
             DocsRoutes(),
             AdminRoutes(storage.halt),
             WebhookRoutes(webhooks.endpoints, webhooks.sender, webhooks.deliverer.announce),
+            ApprovalRoutes(storage.orders, storage.approvals, storage.queue),
         )
         origins = Origins((settings.host.lower(), *settings.allowed_hosts), settings.cors_origins)
         proxies = TrustedProxies(settings.trusted_proxies)

@@ -44,6 +44,10 @@ POINTS = (
     "after end expired",
     "before amend",
     "after amend",
+    "before approve",
+    "after approve",
+    "before refuse",
+    "after refuse",
     "before reserve",
     "after reserve",
     "before store response",
@@ -59,8 +63,9 @@ POINTS = (
 A status stands for the write that moves an order to it (``pending``: a retry), ``submit`` for sending its
 transaction, ``settle`` for the paper chain's commit of its execution. ``open`` is the write that returns it
 to rest, ``fire`` a trigger's write. A cancellation is a request and an end; ``end expired`` is the expiry of
-a waiting order. ``reserve`` is an idempotency key's reservation, ``store response`` the response under it;
-``set timer`` and ``end timer`` are a cancel timer's.
+a waiting order; ``approve`` and ``refuse`` are the decisions about one that awaits approval. ``reserve`` is
+an idempotency key's reservation, ``store response`` the response under it; ``set timer`` and ``end timer``
+are a cancel timer's.
 """
 
 

@@ -96,6 +96,9 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     limits.add_argument(
         "--max-sockets", type=_integer(0, MOST_SOCKETS), metavar="20", help="open at once on one instance"
     )
+    limits.add_argument(
+        "--requires-approval", action="store_true", help="an admin key must approve each of its orders"
+    )
 
 
 def named_tokens(arguments: argparse.Namespace) -> list[str]:
@@ -168,6 +171,7 @@ def _limits_of(arguments: argparse.Namespace) -> KeyLimits:
         max_amount=amounts,
         requests_per_second=arguments.requests_per_second,
         max_sockets=arguments.max_sockets,
+        requires_approval=arguments.requires_approval,
     )
 
 
@@ -196,6 +200,8 @@ def _as_options(limits: KeyLimits) -> str:
             options.append(f"--{option} {','.join(f'{token}={amount}' for token, amount in value.items())}")
         elif isinstance(value, list):
             options.append(f"--{option} {','.join(value)}")
+        elif isinstance(value, bool):
+            options += [f"--{option}"] * value
         elif value is not None:
             options.append(f"--{option} {value}")
     return " ".join(options)

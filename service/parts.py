@@ -23,6 +23,7 @@ from service.routing import RouteLimits
 from service.routing.quoting import Quoter
 from service.settings import Settings
 from service.store.api_keys import ApiKeys, KeyCache
+from service.store.approvals import Approvals
 from service.store.claims import Claims
 from service.store.endings import Endings
 from service.store.halt import TradingHalt
@@ -105,6 +106,14 @@ class Storage:
             self.database,
             clock,
             self.bus.publish,
+            wake_after_ms=WAKE_AFTER_MS,
+            market_order_age_s=settings.max_market_order_age_s,
+        )
+        self.approvals = Approvals(
+            self.database,
+            clock,
+            self.bus.publish,
+            self.halt,
             wake_after_ms=WAKE_AFTER_MS,
             market_order_age_s=settings.max_market_order_age_s,
         )

@@ -105,6 +105,7 @@ class Settings:
     max_market_order_age_s: int
     max_price_impact_bps: int
     max_order_amounts: dict[str, int]
+    approval_timeout_s: int
     webhook_allow_private: bool
     webhook_timeout_s: int
     redis_prefix: str
@@ -221,6 +222,7 @@ def _read(env: _Variables) -> Settings:
         max_market_order_age_s=env.integer("MAX_MARKET_ORDER_AGE_S", 0, 0, 31_536_000),
         max_price_impact_bps=env.integer("MAX_PRICE_IMPACT_BPS", 0, 0, 10_000),
         max_order_amounts=env.parsed("MAX_ORDER_AMOUNTS", "", _largest_amounts),
+        approval_timeout_s=env.integer("APPROVAL_TIMEOUT_S", 3_600, 1, 31_536_000),
         webhook_allow_private=env.integer("WEBHOOK_ALLOW_PRIVATE", 0, 0, 1) == 1,
         webhook_timeout_s=env.integer("WEBHOOK_TIMEOUT_S", 15, 1, 60),
         crash_at=env.text("CRASH_AT"),

@@ -17,6 +17,17 @@ steps AS (
         lag(e.entry) OVER (PARTITION BY o.id ORDER BY e.place) AS previous
     FROM orders AS o
     CROSS JOIN LATERAL jsonb_array_elements(o.status_history) WITH ORDINALITY AS e (entry, place)
+),
+approvals AS (
+    -- Of the orders that had to be approved, up to each step: the last entry that requires it, and the last approval.
+    SELECT
+        o.id, e.place, e.entry,
+        max(e.place) FILTER (WHERE e.entry ? 'awaitingApproval') OVER up_to AS required,
+        coalesce(max(e.place) FILTER (WHERE e.entry ? 'approvedBy') OVER up_to, 0) AS approved
+    FROM orders AS o
+    CROSS JOIN LATERAL jsonb_array_elements(o.status_history) WITH ORDINALITY AS e (entry, place)
+    WHERE o.status_history @> '[{"awaitingApproval": true}]'
+    WINDOW up_to AS (PARTITION BY o.id ORDER BY e.place)
 )
 SELECT order_id::text AS subject, 'landed ' || times || ' times' AS what FROM landed WHERE times > 1
 UNION ALL
@@ -73,6 +84,20 @@ UNION ALL
 SELECT id::text, coalesce(previous ->> 'status', 'nothing') || ' was followed by ' || (entry ->> 'status')
 FROM steps
 WHERE NOT coalesce(previous ->> 'status', '') || '>' || (entry ->> 'status') = ANY(%(legal)s)
+UNION ALL
+SELECT id::text, (entry ->> 'status') || ', and was not approved'
+FROM approvals
+WHERE entry ->> 'status' IN ('routing', 'submitted') AND required > approved
+UNION ALL
+-- Only open_orders decides whether an order may be fired or started: it must agree with the history.
+SELECT
+    o.id::text,
+    CASE WHEN p.approve_by IS NULL THEN 'awaits approval, and may be executed without'
+        ELSE 'awaits no approval, and waits for one' END
+FROM open_orders AS p
+JOIN orders AS o ON o.id = p.order_id
+LEFT JOIN approvals AS a ON a.id = o.id AND a.place = o.version
+WHERE (o.status = 'open' AND coalesce(a.required > a.approved, false)) <> (p.approve_by IS NOT NULL)
 UNION ALL
 SELECT o.id::text, o.status || ', and not among the open orders'
 FROM orders AS o

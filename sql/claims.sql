@@ -19,6 +19,7 @@ claimed AS (
     FROM wanted AS w
     WHERE p.order_id = w.id
         AND EXISTS (SELECT 1 FROM instances AS i WHERE i.id = %(owner)s)
+        AND p.approve_by IS NULL
         AND (
             p.owner = %(owner)s
             OR p.owner IS NULL
@@ -88,6 +89,7 @@ claimed AS (
     WHERE p.order_id = a.id
         AND EXISTS (SELECT 1 FROM instances AS i WHERE i.id = %(owner)s)
         AND p.owner IS NULL
+        AND p.approve_by IS NULL
         AND NOT p.started
         AND (p.expires_at IS NULL OR p.expires_at > now())
     RETURNING p.order_id, p.fired, a.write_id, free.slot

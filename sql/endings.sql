@@ -74,9 +74,9 @@ SELECT id::text, entry FROM moved;
 
 -- name: end_expired
 -- Expire orders that have not been submitted in time; a process that executes one then fails on its version. If
--- the submission deadline has passed and not the order's own expiry, the entry has the reason.
+-- the time for its approval or its submission has passed and not the order's own expiry, the entry has the reason.
 WITH over AS (
-    SELECT p.order_id
+    SELECT p.order_id, p.approve_by
     FROM open_orders AS p
     JOIN orders AS o ON o.id = p.order_id
     WHERE p.expires_at <= now() AND o.status IN ('pending', 'open', 'routing', 'building')
@@ -94,6 +94,7 @@ moved AS (
             o.status_history, 'expired', greatest(o.updated_at, now()),
             jsonb_build_object('writeId', %(write_id)s) || CASE
                 WHEN o.expires_at <= now() THEN '{}'
+                WHEN over.approve_by IS NOT NULL THEN %(not_approved)s::jsonb
                 WHEN o.time_in_force IN ('IOC', 'FOK') THEN %(not_at_once)s::jsonb
                 ELSE %(not_in_time)s::jsonb
             END

@@ -2,17 +2,17 @@
 -- be repeated: no row is written twice.
 
 -- name: insert_orders
--- Insert orders, each with its row in open_orders, its client order id and its idempotency key. One that rests is
--- open at once. If its client order id or its key is taken, or trading is halted, an order is not inserted; the
--- caller reads the existing one, or why trading is halted.
+-- Insert orders, each with its row in open_orders, its client order id and its idempotency key. One that rests, or
+-- that must be approved (approve_within_s), is open at once. If its client order id or its key is taken, or trading is
+-- halted, an order is not inserted; the caller reads the existing one, or why trading is halted.
 WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, account text, client_order_id text, label text, order_type text, token_in text, token_out text,
         swap_mode text, amount numeric, amount_text text, slippage_bps integer, time_in_force text,
         limit_price text, limit_out numeric, sniper_conditions jsonb, expires_at timestamptz,
-        submit_by timestamptz, decimals_in integer, decimals_out integer, rests boolean, write_id text,
-        idempotency_key text, request_hash text, max_price_impact_bps integer
+        submit_by timestamptz, decimals_in integer, decimals_out integer, opens boolean, approve_within_s integer,
+        write_id text, idempotency_key text, request_hash text, max_price_impact_bps integer
     )
     WHERE /* include: trading */
 ),
@@ -47,37 +47,40 @@ inserted AS (
         id, account, client_order_id, label, order_type, token_in, token_out, swap_mode, amount, amount_text,
         slippage_bps, time_in_force, limit_price, limit_out, sniper_conditions, expires_at, decimals_in,
         decimals_out,
-        CASE WHEN rests THEN 'open' ELSE 'pending' END,
-        CASE WHEN rests THEN 2 ELSE 1 END,
-        CASE WHEN rests THEN appended(first, 'open', now(), jsonb_build_object('writeId', write_id)) ELSE first END,
+        CASE WHEN opens THEN 'open' ELSE 'pending' END,
+        CASE WHEN opens THEN 2 ELSE 1 END,
+        CASE WHEN opens THEN appended(first, 'open', now(), jsonb_build_object('writeId', write_id) || CASE
+            WHEN approve_within_s IS NULL THEN '{}'::jsonb ELSE '{"awaitingApproval": true}'
+        END) ELSE first END,
         now(), now(), max_price_impact_bps
     FROM wanted
     CROSS JOIN LATERAL appended('[]', 'pending', now(), jsonb_build_object('writeId', write_id)) AS first
     WHERE (idempotency_key IS NULL OR id IN (SELECT order_id FROM keyed))
         AND (client_order_id IS NULL OR id IN (SELECT order_id FROM named))
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, account, order_type, label, created_at, status = 'open' AS rests, expires_at
+    RETURNING id, account, order_type, label, created_at, status = 'open' AS opens, expires_at
 ),
 changed AS (
     SELECT id, account, order_type, label, 'pending' AS status, 1 AS version FROM inserted
     UNION ALL
-    SELECT id, account, order_type, label, 'open', 2 FROM inserted WHERE rests
+    SELECT id, account, order_type, label, 'open', 2 FROM inserted WHERE opens
 ),
 /* include: recorded */,
 /* include: notified */,
 opened AS (
     -- The insert's own wake-up is in flight: the sweep sends another only when it is late.
     INSERT INTO open_orders (
-        order_id, account, created_at, due_at, wake_at, resting, rested_at, rested_version, expires_at
+        order_id, account, created_at, due_at, wake_at, resting, rested_at, rested_version, approve_by, expires_at
     )
     SELECT
         i.id, i.account, i.created_at,
-        CASE WHEN i.rests THEN 'infinity' ELSE now() END,
-        CASE WHEN i.rests THEN 'infinity' ELSE now() + %(wake_after_ms)s * interval '1 millisecond' END,
-        i.rests,
-        CASE WHEN i.rests THEN now() END,
-        CASE WHEN i.rests THEN 2 END,
-        least(i.expires_at, w.submit_by)
+        CASE WHEN i.opens THEN 'infinity' ELSE now() END,
+        CASE WHEN i.opens THEN 'infinity' ELSE now() + %(wake_after_ms)s * interval '1 millisecond' END,
+        i.opens AND w.approve_within_s IS NULL,
+        CASE WHEN i.opens THEN now() END,
+        CASE WHEN i.opens THEN 2 END,
+        now() + w.approve_within_s * interval '1 second',
+        least(i.expires_at, w.submit_by, now() + w.approve_within_s * interval '1 second')
     FROM inserted AS i
     JOIN wanted AS w ON w.id = i.id
 )

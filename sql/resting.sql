@@ -26,6 +26,7 @@ JOIN orders AS o ON o.id = p.order_id
 -- fragment: may_be_fired
 -- Whether an order rests and may be fired.
 p.resting
+    AND p.approve_by IS NULL
     AND p.fired IS NULL
     AND NOT p.cancel_requested
     AND (p.expires_at IS NULL OR p.expires_at > now())
@@ -70,12 +71,14 @@ RETURNING p.order_id::text;
 
 -- name: amend_order
 -- Amend an open order, if it is still at the version that the writer read. If it was fired on its old terms and
--- no attempt has begun, it rests again. The row of open_orders is locked first, as in every statement that locks
--- both.
+-- no attempt has begun, it rests again. One that awaits approval still does, until the same time; with
+-- approve_within_s (null: no) any order awaits it from now on. The row of open_orders is locked first, as in every
+-- statement that locks both.
 WITH place AS (
-    SELECT order_id
+    SELECT order_id, coalesce(approve_by, now() + %(approve_within_s)s * interval '1 second') AS approve_by
     FROM open_orders
     WHERE order_id = %(id)s
+        AND (resting OR approve_by IS NOT NULL)
         AND NOT cancel_requested
         AND (expires_at IS NULL OR expires_at > now())
     FOR UPDATE
@@ -99,7 +102,8 @@ moved AS (
     FROM place
     WHERE o.id = place.order_id AND o.version = %(version)s AND o.status = 'open'
     RETURNING
-        o.id, o.account, o.order_type, o.label, o.status, o.version, o.status_history -> -1 AS entry, o.expires_at
+        o.id, o.account, o.order_type, o.label, o.status, o.version, o.status_history -> -1 AS entry, o.expires_at,
+        place.approve_by
 ),
 changed AS (SELECT id, account, order_type, label, status, version FROM moved),
 /* include: recorded */,
@@ -109,13 +113,14 @@ rested AS (
     SET
         due_at = 'infinity',
         wake_at = 'infinity',
-        resting = true,
+        resting = m.approve_by IS NULL,
         fired = NULL,
         rested_at = now(),
         rested_version = m.version,
         not_before = NULL,
         returns = 0,
-        expires_at = m.expires_at
+        approve_by = m.approve_by,
+        expires_at = least(m.expires_at, m.approve_by)
     FROM moved AS m
     WHERE p.order_id = m.id
 )

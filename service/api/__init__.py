@@ -2,6 +2,7 @@
 
 routes.py           the table of all routes
 webhook_routes.py   its rows about webhook endpoints
+approval_routes.py  its rows about approvals
 application.py      the application that is made from it
 route.py            one row of that table
 orders.py           placing and reading orders
@@ -9,6 +10,7 @@ placing.py          how an order is placed
 batch.py            placing many
 dry_run.py          what placing one would do
 order_changes.py    cancelling and amending them
+approvals.py        approving and refusing orders
 stream.py           the WebSocket of an order
 orders_stream.py    the WebSocket of all orders of an account
 timeline.py         an order's history as the WebSocket's messages
@@ -25,6 +27,7 @@ health.py           whether the service can do its work
 
 requests.py         what a request about orders may contain
 list_requests.py    what one about lists of orders, or their stream, may hold
+approval_schema.py  what one that approves or refuses an order may hold
 market_requests.py  what a request about the market may contain
 dry_run_schemas.py  a dry run's query and response
 webhook_schemas.py  what one about webhook endpoints may hold, and their messages

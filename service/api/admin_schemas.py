@@ -10,7 +10,12 @@ from service.domain.api_key import Scope
 from service.domain.order import OrderType
 
 
-def _is_reason(text: str) -> None:
+def is_reason(text: str) -> None:
+    """Check the text of a reason.
+
+    Raises:
+        ValidationError: It is empty, too long, or has control characters.
+    """
     if not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{1,200}", text):
         raise ValidationError("Must be 1 to 200 characters, none of them a control character.")
 
@@ -26,7 +31,7 @@ class HaltSchema(Request[HaltRequest]):
 
     reason = fields.String(
         required=True,
-        validate=_is_reason,
+        validate=is_reason,
         metadata={"description": "Shown to clients.", "minLength": 1, "maxLength": 200},
     )
 
@@ -61,6 +66,10 @@ class KeyLimitsSchema(ResponseSchema):
         required=True,
         allow_none=True,
         metadata={"description": "The most WebSockets open at once on one instance."},
+    )
+    requires_approval = fields.Boolean(
+        required=True,
+        metadata={"description": "Whether an admin key must approve each order that it places or amends."},
     )
 
 

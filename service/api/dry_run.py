@@ -81,8 +81,8 @@ class DryRun:
         needed = _input(order, choice)
         if balance is not None and needed is not None and balance < needed:
             failure = failure or Failure.of(FailureCode.INSUFFICIENT_BALANCE)
-        if failure is not None and not order.rests:
-            # A resting order is quoted when it executes, which may be much later.
+        if failure is not None and not order.opens:
+            # An order that rests or awaits approval is quoted when it executes, which may be much later.
             refusals.append(problem_of(failure))
         return _response(
             refusals,

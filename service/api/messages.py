@@ -56,6 +56,11 @@ async def load_body(request: web.Request, schema: Request[T], fetch_tokens: Fetc
     return validate(body, schema)
 
 
+async def load_optional_body(request: web.Request, schema: Request[T]) -> T:
+    """Load a JSON body as ``load_body`` does; no body counts as an empty object."""
+    return await load_body(request, schema) if request.body_exists else validate({}, schema)
+
+
 async def read_body(request: web.Request, most_members: int = MOST_MEMBERS) -> object:
     """Read and parse a JSON body.
 

@@ -29,17 +29,23 @@ _HISTORY_FULL = (
     " Cancel it and place another."
 )
 _NOT_OPEN = "Only an open order can be amended; this one is {}."
+_IS_DUE = "The order is approved and about to be executed; it cannot be amended any more."
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeRoutes:
-    """The handlers that change orders; ``max_history_entries`` is the limit from which none is amended."""
+    """The handlers that change orders.
+
+    ``max_history_entries`` is the limit from which none is amended; ``approval_timeout_s`` is within how many
+    seconds an amendment must be approved, if its key requires that.
+    """
 
     orders: Orders
     endings: Endings
     resting: Resting
     clock: Clock
     max_history_entries: int
+    approval_timeout_s: int
     fetch_tokens: FetchTokens
 
     async def cancel(self, request: web.Request) -> web.Response:
@@ -84,8 +90,10 @@ class ChangeRoutes:
             order = await self._get(order_id, request[CALLER])
             if order.status is not Status.OPEN:
                 raise ConflictError(_NOT_OPEN.format(order.status))
+            if not (order.rests or order.awaits_approval):
+                raise ConflictError(_IS_DUE)
             terms = amend_terms(order, sent, datetime.fromtimestamp(self.clock.database_time(), UTC))
-            amendment = _amendment(order, terms, request[CALLER])
+            amendment = self._amendment(order, terms, request[CALLER])
             if not amendment.detail["amended"]:
                 return json_response(ORDER.dump(OrderAt(order)))
             breach = request[CALLER].limits.breach_of(replace(order, terms=terms))
@@ -104,7 +112,14 @@ class ChangeRoutes:
             raise NotFoundError("There is no such order.")
         return order
 
-
-def _amendment(order: Order, terms: Terms, caller: Caller) -> Amendment:
-    detail = amended(order.terms.by_name(), terms.by_name())
-    return Amendment(order.id, order.version, terms, detail, caller.limits.max_price_impact_bps)
+    def _amendment(self, order: Order, terms: Terms, caller: Caller) -> Amendment:
+        # The terms that were approved are not the new ones.
+        must_be_approved = caller.limits.requires_approval
+        return Amendment(
+            order.id,
+            order.version,
+            terms,
+            amended(order.terms.by_name(), terms.by_name(), needs_approval=must_be_approved),
+            max_price_impact_bps=caller.limits.max_price_impact_bps,
+            approve_within_s=self.approval_timeout_s if must_be_approved else None,
+        )

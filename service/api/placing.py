@@ -54,7 +54,8 @@ class Placer:
 
     ``fetch_tokens`` fetches unknown tokens that a request names, ``queue`` wakes workers for new orders;
     ``insert_timeout_s`` is how long a client waits for PostgreSQL; ``market_order_age_s`` is the maximum age
-    at which a market order is submitted, 0: no limit; ``limits`` are those of all orders.
+    at which a market order is submitted, 0: no limit; ``limits`` are those of all orders;
+    ``approval_timeout_s`` is within how many seconds an order must be approved, if its key requires that.
     """
 
     journal: Journal
@@ -65,6 +66,7 @@ class Placer:
     idempotency: IdempotencyKeys
     insert_timeout_s: float
     limits: ServiceLimits
+    approval_timeout_s: int
     market_order_age_s: int = 0
 
     async def place(self, caller: Caller, body: object, key: IdempotencyKey | None = None) -> Placed:
@@ -157,7 +159,7 @@ class Placer:
             raise ServiceUnavailableError(
                 "It is unknown whether the order was stored: look it up by its id.", orderId=order.id
             ) from error
-        if not order.rests:
+        if not order.opens:
             await self.queue.enqueue([order.id])
         return Placed(HTTPStatus.CREATED, ORDER.dump(OrderAt(Order.accepted(order, created_at))))
 
@@ -175,7 +177,8 @@ class Placer:
         if order is None:
             # The client order id was taken: the response follows from that, each time.
             return None
-        return Placed(HTTPStatus.CREATED, ORDER.dump(OrderAt(order, 1)), replayed=True)
+        view = OrderAt(order, order.accepted_version)
+        return Placed(HTTPStatus.CREATED, ORDER.dump(view), replayed=True)
 
     def _new_order(self, caller: Caller, sent: SentOrder, now: datetime | None) -> NewOrder:
         """Build the order from a request, with its terms in stored form; see ``read_terms``."""
@@ -195,9 +198,11 @@ class Placer:
             decimals_in=TOKENS[sent["token_in"]].decimals,
             decimals_out=None if bought is None else bought.decimals,
             max_price_impact_bps=caller.limits.max_price_impact_bps,
+            approve_within_s=self.approval_timeout_s if caller.limits.requires_approval else None,
         )
         within_s = submission_time_s(order, self.market_order_age_s)
-        if now is None or within_s is None:
+        # Of an order that must be approved, this time begins with the approval.
+        if now is None or within_s is None or order.approve_within_s is not None:
             return order
         # Counted from here: if PostgreSQL is unavailable, the order may be stored much later.
         return replace(order, submit_by=format_timestamp(now + timedelta(seconds=within_s)))

@@ -41,6 +41,15 @@ class HistoryEntrySchema(ResponseSchema):
     )
     amended = fields.Raw(metadata={"type": "object", "description": "Each changed term: `from` and `to`."})
     nextTryAt = fields.String(metadata={"format": "date-time"})  # noqa: N815
+    awaitingApproval = fields.Boolean(  # noqa: N815
+        metadata={"description": "True: from this entry on the order awaits approval."}
+    )
+    approvedBy = fields.String(  # noqa: N815
+        metadata={"description": "The id of the API key that approved the order."}
+    )
+    refusedBy = fields.String(  # noqa: N815
+        metadata={"description": "The id of the API key that refused the order."}
+    )
 
 
 class FeeSchema(ResponseSchema):
@@ -128,6 +137,10 @@ class OrderSchema(ResponseSchema):
     )
     expires_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
     status = fields.String(required=True, validate=validate.OneOf(list(Status)))
+    awaiting_approval = fields.Boolean(
+        required=True,
+        metadata={"description": "It is open, and not executed before it is approved; see approveOrder."},
+    )
     status_history = Stored(HistoryEntrySchema, many=True, required=True)
     created_at = fields.String(required=True, metadata={"format": "date-time"})
     updated_at = fields.String(required=True, metadata={"format": "date-time"})

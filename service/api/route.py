@@ -7,6 +7,7 @@ from enum import Enum, auto
 from marshmallow import Schema
 
 from service.api.admin import AdminRoutes
+from service.api.approvals import ApprovalRoutes
 from service.api.batch import BatchRoutes
 from service.api.docs import DocsRoutes
 from service.api.document import DocumentRoutes
@@ -50,6 +51,7 @@ class RouteGroups:
     docs: DocsRoutes
     admin: AdminRoutes
     webhooks: WebhookRoutes
+    approvals: ApprovalRoutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class ApiRoute:
         description: Details beyond the summary.
         query: The schema of the query; None: the query is not read.
         body: The schema of the body; None: the body is not read.
+        optional_body: Whether the request may have no body.
         at_most: How many requests are handled concurrently; more are queued; None: no limit.
         allow_head: Whether a GET route also answers HEAD.
         websocket: Whether it is a WebSocket, which a ticket opens too.
@@ -100,3 +103,4 @@ class ApiRoute:
     websocket: bool = False
     messages: tuple[type[Schema], ...] = ()
     idempotency: Idempotent = Idempotent.NO
+    optional_body: bool = False

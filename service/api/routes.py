@@ -4,6 +4,7 @@ A new route is a row here and a handler in one of the route groups.
 """
 
 from service.api.admin_schemas import HaltSchema, HaltStateSchema, KeySchema, TicketSchema
+from service.api.approval_routes import APPROVAL_ROUTES
 from service.api.dry_run_schemas import DryRunSchema, ExecuteQuerySchema
 from service.api.event_messages import OrderEventsSchema
 from service.api.list_requests import ListQuerySchema, OrdersStreamQuerySchema
@@ -122,6 +123,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         ),
         problems=(404, 409, 503),
     ),
+    *APPROVAL_ROUTES,
     ApiRoute(
         "POST",
         "/api/orders/cancel",

@@ -98,7 +98,8 @@ def _operation(route: ApiRoute) -> dict[str, object]:
     if parameters := _parameters(route):
         operation["parameters"] = parameters
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": _content("application/json", route.body)}
+        content = _content("application/json", route.body)
+        operation["requestBody"] = {"required": not route.optional_body, "content": content}
     operation["responses"] = _responses(route)
     operation["security"] = [] if route.scope is None else [{SECURITY_SCHEME: []}]
     if route.scope is not None:

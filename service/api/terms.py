@@ -59,8 +59,12 @@ def amend_terms(order: Order, sent: SentTerms, now: datetime | None) -> Terms:
         terms = _with_limit(terms, sent["limit_price"], order.amount, order.decimals_in, order.decimals_out)
     if order.order_type is OrderType.SNIPER:
         return _unless_equal(order.terms, _amend_sniper(order, terms, sent, now))
-    if "expires_at" in sent:
-        terms = _with_expiry(replace(terms, time_in_force=None), sent["expires_at"], now)
+    if "expires_at" in sent and order.order_type is OrderType.MARKET:
+        terms = _with_own_expiry(terms, sent["expires_at"], now)
+    elif "expires_at" in sent:
+        # It determines the time in force, except of IOC and FOK: those can be amended before their approval.
+        in_force = None if order.rests else terms.time_in_force
+        terms = _with_expiry(replace(terms, time_in_force=in_force), sent["expires_at"], now)
     return _unless_equal(order.terms, terms)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import orjson
 
 from service.domain.amounts import format_amount, format_price, format_shortfall
-from service.domain.history import HistoryEntry
+from service.domain.history import HistoryEntry, awaits_approval
 from service.domain.lifecycle import Status
 from service.domain.order import Order, Terms, apply_amendment, terms_at
 from service.domain.quote import SwapMode
@@ -21,6 +21,7 @@ class StateAt:
     attempts: int = 0
     venue: str | None = None
     routing: RoutingRecord | None = None
+    awaiting_approval: bool = False
 
     @classmethod
     def of(cls, order: Order, sequence: int) -> "StateAt":
@@ -33,13 +34,14 @@ class StateAt:
     def after(self, entry: HistoryEntry, routing: RoutingRecord | None) -> "StateAt":
         """Return the state after the next entry, which may have a routing record."""
         terms = apply_amendment(self.terms, entry, "to")
-        following = StateAt(terms, self.attempts, self.venue, self.routing)
+        following = StateAt(terms, self.attempts, self.venue, self.routing, self.awaiting_approval)
         following._apply(entry, routing)
         return following
 
     def _apply(self, entry: HistoryEntry, routing: RoutingRecord | None) -> None:
         if entry["status"] == Status.ROUTING:
             self.attempts += 1
+        self.awaiting_approval = awaits_approval(entry, before=self.awaiting_approval)
         self.venue = entry.get("venue", self.venue)
         self.routing = routing or self.routing
 
@@ -76,6 +78,7 @@ class OrderAt:
         self.sniper_conditions = terms.sniper_conditions
         self.expires_at = terms.expires_at
         self.status: str = last["status"]
+        self.awaiting_approval = state.awaiting_approval
         self.created_at = order.created_at
         self.updated_at: str = last["timestamp"]
         self.attempts = state.attempts

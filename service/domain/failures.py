@@ -34,6 +34,8 @@ class FailureCode(StrEnum):
     NOT_FILLED_IMMEDIATELY = "not_filled_immediately"
     NOT_SUBMITTED_IN_TIME = "not_submitted_in_time"
     HISTORY_FULL = "history_full"
+    APPROVAL_REFUSED = "approval_refused"
+    NOT_APPROVED_IN_TIME = "not_approved_in_time"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -83,6 +85,10 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
         Remedy.NONE, "The order could not be submitted within MAX_MARKET_ORDER_AGE_S."
     ),
     FailureCode.HISTORY_FULL: _Meaning(Remedy.NONE, "The order cannot rest again: its history is full."),
+    FailureCode.APPROVAL_REFUSED: _Meaning(Remedy.NONE, "The order was not approved."),
+    FailureCode.NOT_APPROVED_IN_TIME: _Meaning(
+        Remedy.NONE, "The order was not approved within APPROVAL_TIMEOUT_S."
+    ),
     FailureCode.INTERNAL_ERROR: _Meaning(Remedy.REQUOTE, "Internal error."),
 }
 

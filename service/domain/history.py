@@ -11,7 +11,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 from service.domain.amounts import format_amount, format_price
 from service.domain.conditions import USD_DECIMALS, LiquidityUnit, PairFacts, SniperConditions, created_pool
-from service.domain.failures import Failure
+from service.domain.failures import Failure, FailureCode
 from service.domain.lifecycle import Status
 from service.domain.quote import Amounts, Route
 from service.domain.routing_record import RoutingRecord
@@ -63,6 +63,9 @@ class Details(TypedDict, total=False):
     triggeredBy: Observation
     amended: dict[str, Change]
     nextTryAt: str
+    awaitingApproval: bool
+    approvedBy: str
+    refusedBy: str
 
 
 class HistoryEntry(Details):
@@ -121,9 +124,19 @@ def accepted(at: str) -> HistoryEntry:
     return {"sequence": 1, "status": Status.PENDING, "timestamp": at}
 
 
-def opened(at: str) -> HistoryEntry:
-    """Return the second entry of a resting order: it is open as soon as it is accepted."""
-    return {"sequence": 2, "status": Status.OPEN, "timestamp": at}
+def opened(at: str, *, awaiting_approval: bool = False) -> HistoryEntry:
+    """Return the second entry of an order that is open at once: it rests, or awaits approval."""
+    entry: HistoryEntry = {"sequence": 2, "status": Status.OPEN, "timestamp": at}
+    if awaiting_approval:
+        entry["awaitingApproval"] = True
+    return entry
+
+
+def awaits_approval(entry: HistoryEntry, *, before: bool) -> bool:
+    """Return whether an order awaits approval after an entry; ``before`` is whether it did before it."""
+    if entry["status"] != Status.OPEN or "approvedBy" in entry:
+        return False
+    return before or "awaitingApproval" in entry
 
 
 def routed(route: Route) -> Details:
@@ -165,18 +178,34 @@ def ended(failure: Failure) -> Details:
     return {"reason": failure.code, "detail": failure.detail}
 
 
-def amended(before: Mapping[str, object], after: Mapping[str, object]) -> Details:
+def amended(
+    before: Mapping[str, object], after: Mapping[str, object], *, needs_approval: bool = False
+) -> Details:
     """Return the details of an amendment: each changed term before and after.
 
     Args:
         before: The terms by their names in the API.
         after: The same terms.
+        needs_approval: Whether the order awaits approval because of it.
     """
+    approval: Details = {"awaitingApproval": True} if needs_approval else {}
     return {
+        **approval,
         "amended": {
             name: {"from": term, "to": after[name]} for name, term in before.items() if term != after[name]
-        }
+        },
     }
+
+
+def approved(by: str, reason: str | None) -> Details:
+    """Return the details of an approval: by which API key, and what it gave as a reason."""
+    return {"approvedBy": by} if reason is None else {"approvedBy": by, "detail": reason}
+
+
+def refused(by: str, reason: str | None) -> Details:
+    """Return the details of a refused approval, which ends the order. Arguments as of ``approved``."""
+    failure = Failure.of(FailureCode.APPROVAL_REFUSED)
+    return {"refusedBy": by, "reason": failure.code, "detail": reason or failure.detail}
 
 
 def price_reached(token_in: str, amount_in: int, token_out: str, amount_out: int) -> Details:

@@ -21,6 +21,7 @@ _MEMBERS = {
     "maxAmount",
     "requestsPerSecond",
     "maxSockets",
+    "requiresApproval",
 }
 
 
@@ -71,6 +72,7 @@ class KeyLimits:
         max_amount: The largest amount of one order by the symbol of the token whose amount the order fixes.
         requests_per_second: How many requests it may send.
         max_sockets: How many WebSockets it may have open on one instance.
+        requires_approval: Whether an admin key must approve each order that it places or amends.
     """
 
     tokens: frozenset[str] | None = None
@@ -80,6 +82,7 @@ class KeyLimits:
     max_amount: Mapping[str, LargestAmount] = field(default_factory=dict, hash=False)
     requests_per_second: int | None = None
     max_sockets: int | None = None
+    requires_approval: bool = False
 
     def breach_of(self, order: OrderRequest) -> Breach | None:
         """Return the first limit that an order does not keep; None if it keeps all of them."""
@@ -103,7 +106,7 @@ class KeyLimits:
             for token, largest in sorted(self.max_amount.items())
         }
         stored = {**self.as_shown(), "maxAmount": amounts or None}
-        return {name: value for name, value in stored.items() if value is not None}
+        return {name: value for name, value in stored.items() if value is not None and value is not False}
 
     def as_shown(self) -> dict[str, object]:
         """Return the limits in the form of the API: amounts in display units, null without a limit."""
@@ -115,6 +118,7 @@ class KeyLimits:
             "maxAmount": {token: str(largest) for token, largest in sorted(self.max_amount.items())} or None,
             "requestsPerSecond": self.requests_per_second,
             "maxSockets": self.max_sockets,
+            "requiresApproval": self.requires_approval,
         }
 
 
@@ -148,7 +152,7 @@ def breach_of_amount(
 
 
 NO_LIMITS = KeyLimits()
-NO_ORDERS = KeyLimits(tokens=frozenset())
+NO_ORDERS = KeyLimits(tokens=frozenset(), requires_approval=True)
 """Refuses every order."""
 
 
@@ -174,6 +178,7 @@ def parse_limits(stored: object) -> KeyLimits:
             stored.get("requestsPerSecond"), MOST_REQUESTS_PER_SECOND, least=1
         ),
         max_sockets=_optional_integer(stored.get("maxSockets"), MOST_SOCKETS),
+        requires_approval=_boolean(stored.get("requiresApproval", False)),
     )
 
 
@@ -195,6 +200,12 @@ def _largest(value: object) -> LargestAmount:
     if not isinstance(value, dict) or value.keys() != {"amount", "decimals"}:
         raise InvalidLimitsError(f"{value!r} is no amount")
     return LargestAmount(_integer(value["amount"], U64_MAX), _integer(value["decimals"], _MOST_DECIMALS))
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidLimitsError(f"{value!r} is neither true nor false")
+    return value
 
 
 def _optional_integer(value: object, most: int, *, least: int = 0) -> int | None:

@@ -7,10 +7,10 @@
        +----------+-----------+-----------+   retry: another attempt, later
                   +-----------+-----------+-> failed
 
-    pending -> open -> routing ...            an order that rests until a trigger fires it
+    pending -> open -> routing ...            an order that rests until a trigger fires it, or awaits approval
                 ^         |
                 +---------+                   rest: the price is gone again
-                                              (open -> open: amended)
+                                              (open -> open: amended, approved)
 
 Every status that is not terminal can change to ``cancelled`` or ``expired``; ``submitted`` only when its
 transaction can no longer land.
@@ -38,6 +38,8 @@ class Event(StrEnum):
 
     REST = "rest"
     AMEND = "amend"
+    APPROVE = "approve"
+    REFUSE = "refuse"
     FIRE = "fire"
     START = "start"
     QUOTED = "quoted"
@@ -56,6 +58,8 @@ _TRANSITIONS: dict[tuple[Status, Event], Status] = {
     (Status.PENDING, Event.START): Status.ROUTING,
     (Status.PENDING, Event.REST): Status.OPEN,
     (Status.OPEN, Event.AMEND): Status.OPEN,
+    (Status.OPEN, Event.APPROVE): Status.OPEN,
+    (Status.OPEN, Event.REFUSE): Status.CANCELLED,
     (Status.OPEN, Event.FIRE): Status.ROUTING,
     (Status.ROUTING, Event.QUOTED): Status.BUILDING,
     (Status.BUILDING, Event.PREPARED): Status.SUBMITTED,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
-from service.domain.history import Committed, HistoryEntry, accepted
+from service.domain.history import Committed, HistoryEntry, accepted, awaits_approval, opened
 from service.domain.idempotency import IdempotencyKey
 from service.domain.lifecycle import TERMINAL, Status
 from service.domain.quote import Amounts, SwapMode
@@ -154,12 +154,19 @@ class NewOrder(OrderRequest):
 
     ``submit_by`` (RFC 3339) is the deadline for its submission, if it has one besides its expiry.
     ``max_price_impact_bps`` is the highest price impact of its route that the caller's API key allows; None:
-    any. ``idempotency`` is the key under which the client may send the request again.
+    any. ``idempotency`` is the key under which the client may send the request again. ``approve_within_s`` is
+    within how many seconds it must be approved; None: it needs no approval.
     """
 
     submit_by: str | None = None
     max_price_impact_bps: int | None = None
     idempotency: IdempotencyKey | None = None
+    approve_within_s: int | None = None
+
+    @property
+    def opens(self) -> bool:
+        """Whether the order is open as soon as it is accepted: it rests, or awaits approval."""
+        return self.rests or self.approve_within_s is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +186,10 @@ class Order(OrderRequest):
 
     @classmethod
     def accepted(cls, new: NewOrder, created_at: str) -> "Order":
-        """Return a new order as stored, with its first entry."""
+        """Return a new order as the response shows it: with its first entry, or while it awaits approval."""
+        history: tuple[HistoryEntry, ...] = (accepted(created_at),)
+        if new.approve_within_s is not None:
+            history = (*history, opened(created_at, awaiting_approval=True))
         return cls(
             id=new.id,
             account=new.account,
@@ -194,7 +204,7 @@ class Order(OrderRequest):
             terms=new.terms,
             decimals_in=new.decimals_in,
             decimals_out=new.decimals_out,
-            history=(accepted(created_at),),
+            history=history,
             created_at=created_at,
             quoted=None,
             fill=None,
@@ -215,6 +225,19 @@ class Order(OrderRequest):
     def ended(self) -> bool:
         """Whether no further entry can follow."""
         return self.status in TERMINAL
+
+    @property
+    def accepted_version(self) -> int:
+        """The version that the response to its request showed."""
+        return 2 if len(self.history) > 1 and "awaitingApproval" in self.history[1] else 1
+
+    @property
+    def awaits_approval(self) -> bool:
+        """Whether the order must be approved before it can be executed."""
+        awaits = False
+        for entry in self.history:
+            awaits = awaits_approval(entry, before=awaits)
+        return awaits
 
     def after(self, step: Committed) -> "Order":
         """Return the order after its next step, ``step``."""

@@ -1,6 +1,6 @@
 """Endings without a fill: cancellation and expiry.
 
-An order expires when its ``expiresAt`` has passed, or when it was not submitted by its deadline.
+An order expires when its ``expiresAt`` has passed, or when it was not approved or submitted by its deadline.
 
 A cancellation first sets a flag, durable before the order's status is read; then every flagged order ends
 that has not been submitted. A submitted order continues until its outcome is known: if the attempt fails,
@@ -8,6 +8,7 @@ the journal sees the flag and cancels the order.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -57,6 +58,7 @@ def _reason(code: FailureCode) -> str:
 
 _NOT_AT_ONCE = _reason(FailureCode.NOT_FILLED_IMMEDIATELY)
 _NOT_IN_TIME = _reason(FailureCode.NOT_SUBMITTED_IN_TIME)
+_NOT_APPROVED = _reason(FailureCode.NOT_APPROVED_IN_TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +179,16 @@ class Endings:
         ``MAX_PER_STATEMENT``, there may be more.
         """
         crash_points.reach("before end expired")
-        count = await self._end(_END_EXPIRED, {"not_at_once": _NOT_AT_ONCE, "not_in_time": _NOT_IN_TIME})
+        reasons = {
+            "not_at_once": _NOT_AT_ONCE,
+            "not_in_time": _NOT_IN_TIME,
+            "not_approved": _NOT_APPROVED,
+        }
+        count = await self._end(_END_EXPIRED, reasons)
         crash_points.reach("after end expired")
         return count
 
-    async def _end(self, statement: Query[EntryRow], parameters: dict[str, object]) -> int:
+    async def _end(self, statement: Query[EntryRow], parameters: Mapping[str, object]) -> int:
         rows = await self._database.run_through_conflicts(
             statement, {**parameters, "most": MAX_PER_STATEMENT, "write_id": self._clock.new_write_id()}
         )

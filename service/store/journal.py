@@ -198,9 +198,12 @@ class Journal:
         crash_points.reach("after insert")
         # For the triggers; a new order that does not rest has no watchers yet.
         resting = [
-            Committed(order.id, opened(inserted[order.id]))
+            Committed(
+                order.id,
+                opened(inserted[order.id], awaiting_approval=order.approve_within_s is not None),
+            )
             for order in orders
-            if order.rests and order.id in inserted
+            if order.opens and order.id in inserted
         ]
         if resting:
             self._on_commit(resting)
@@ -269,7 +272,8 @@ def _new_row(order: NewOrder, write_id: str) -> dict[str, object]:
     row: dict[str, object] = dict(zip(_COLUMNS, _values_of(order), strict=True))
     row["submit_by"] = order.submit_by
     row["max_price_impact_bps"] = order.max_price_impact_bps
-    row["rests"] = order.rests
+    row["opens"] = order.opens
+    row["approve_within_s"] = order.approve_within_s
     if order.idempotency is not None:
         row["idempotency_key"] = order.idempotency.key
         row["request_hash"] = order.idempotency.request_hash.hex()

@@ -65,6 +65,8 @@ class Amendment:
     """The new terms of an open order, and the details of their history entry.
 
     ``max_price_impact_bps`` is the highest price impact that the caller's API key allows; None: any.
+    ``approve_within_s`` is within how many seconds the terms must be approved; None: they need no approval,
+    unless the order awaits one already.
     """
 
     order_id: str
@@ -72,6 +74,7 @@ class Amendment:
     terms: Terms
     detail: Details
     max_price_impact_bps: int | None = None
+    approve_within_s: int | None = None
 
 
 class Resting:
@@ -152,6 +155,7 @@ class Resting:
                 "sniper_conditions": None if conditions is None else orjson.dumps(conditions).decode(),
                 "detail": orjson.dumps(detail).decode(),
                 "max_price_impact_bps": amendment.max_price_impact_bps,
+                "approve_within_s": amendment.approve_within_s,
             },
         )
         crash_points.reach("after amend")

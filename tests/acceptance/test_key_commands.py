@@ -83,6 +83,7 @@ def test_a_key_from_its_creation_to_its_revocation(keys: Keys) -> None:
 LIMITS = (
     "--tokens SOL,USDC,MOON --order-types market,limit --max-slippage-bps 100"
     " --max-price-impact-bps 0 --max-amount SOL=10.50,USDC=5000 --requests-per-second 50 --max-sockets 20"
+    " --requires-approval"
 )
 
 
@@ -97,6 +98,7 @@ def test_a_key_s_limits(keys: Keys, servers: TestServers) -> None:
         "maxAmount": {"SOL": "10.5", "USDC": "5000"},
         "requestsPerSecond": 50,
         "maxSockets": 20,
+        "requiresApproval": True,
     }
     assert json.loads(keys("list", "--json").stdout)[0]["limits"] == shown
     # They are shown as they can be given again.
@@ -115,7 +117,7 @@ def test_a_key_s_limits(keys: Keys, servers: TestServers) -> None:
     too_fine = keys("set-limits", limited, "--max-amount", "GEM=0.0001")
     assert too_fine.stderr == "error: --max-amount: the amount of GEM has more than the token's 3 decimals\n"
     assert keys("set-limits", limited).stdout == f"limits of {limited}: none\n"
-    assert set(json.loads(keys("show", limited, "--json").stdout)["limits"].values()) == {None}
+    assert set(json.loads(keys("show", limited, "--json").stdout)["limits"].values()) == {None, False}
     assert "limits: -" in keys("show", limited).stdout.splitlines()
 
 

@@ -340,6 +340,7 @@ async def test_a_key_tells_its_limits(start: Start, keys: Keys) -> None:
         max_amount={"SOL": LargestAmount(21 * SOL // 2, 9)},
         requests_per_second=50,
         max_sockets=20,
+        requires_approval=True,
     )
     headers = [await keys.header(limits), await keys.header()]
     client = await start()
@@ -357,8 +358,9 @@ async def test_a_key_tells_its_limits(start: Start, keys: Keys) -> None:
         "maxAmount": {"SOL": "10.5"},
         "requestsPerSecond": 50,
         "maxSockets": 20,
+        "requiresApproval": True,
     }
-    assert set(shown[1].values()) == {None}
+    assert set(shown[1].values()) == {None, False}
 
 
 async def test_limits_that_cannot_be_read_allow_no_order(

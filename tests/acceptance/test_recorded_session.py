@@ -185,6 +185,7 @@ async def refusals(record: Recorder) -> None:
         ("GET", f"/api/orders/{UNKNOWN}"),
         ("GET", "/api/orders/none"),
         ("DELETE", f"/api/orders/{UNKNOWN}"),
+        ("POST", f"/api/orders/{UNKNOWN}/approve"),
         ("GET", "/api/orders/by-client-id/none"),
         ("GET", f"/api/orders/{UNKNOWN}/ws"),
         ("GET", "/api/orders?limit=0&status=done&cursor=x"),

@@ -11,6 +11,7 @@ import pytest
 
 from service.crash_points import POINTS
 from tests.support import report
+from tests.support.approvals import APPROVAL_POINTS
 from tests.support.judge import (
     Verdict,
     audit,
@@ -59,10 +60,11 @@ DANGEROUS = (
 )
 """The points after which recovery is hardest; the short form kills once at each of them."""
 
-_MARKET_POINTS = [point for point in POINTS if point not in {*RESTING_POINTS, *REQUEST_POINTS}]
+_ELSEWHERE = {*RESTING_POINTS, *REQUEST_POINTS, *APPROVAL_POINTS}
+_MARKET_POINTS = [point for point in POINTS if point not in _ELSEWHERE]
 """The points that market orders reach.
 
-``test_resting_kills.py`` and ``test_request_kills.py`` kill at the others.
+``test_resting_kills.py``, ``test_request_kills.py`` and ``test_approval_kills.py`` kill at the others.
 """
 
 # If a point is not reached within this time, the process is killed anyway. No transaction is

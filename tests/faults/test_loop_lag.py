@@ -182,6 +182,14 @@ CASES: dict[tuple[str, str], list[Case]] = {
         with_order("PATCH", b'{"limitPrice":"2000000"}'),
     ],
     ("DELETE", "/api/orders/{order_id}"): [with_order("DELETE")],
+    ("POST", "/api/orders/{order_id}/approve"): [
+        *send("POST", f"/api/orders/{NOBODY}/approve", {"reason": "x" * 200}),
+        with_order("POST", path="/approve"),
+    ],
+    ("POST", "/api/orders/{order_id}/refuse"): [
+        *send("POST", f"/api/orders/{NOBODY}/refuse", {"reason": "x" * 200}),
+        with_order("POST", path="/refuse"),
+    ],
     ("GET", "/api/orders/{order_id}/ws"): [
         lambda rig: rig.stream(f"/api/orders/{rig.ended[0]}/ws", b"", ENTRIES),
         lambda rig: rig.stream(f"/api/orders/{rig.ended[1]}/ws?from={ENTRIES - 1}", b"", 1),

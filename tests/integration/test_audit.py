@@ -100,6 +100,10 @@ SPOILS = [
         "routing was followed by confirmed",
     ),
     (
+        "UPDATE orders SET status_history = jsonb_set(status_history, '{0,awaitingApproval}', 'true')",
+        "submitted, and was not approved",
+    ),
+    (
         "INSERT INTO open_orders (order_id, created_at, due_at, wake_at)"
         " SELECT id, created_at, now(), now() FROM orders",
         "confirmed, and still among the open orders",

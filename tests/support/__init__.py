@@ -14,6 +14,7 @@ Clients:
 
 orders.py         places and follows orders
 load.py           many concurrent orders
+approvals.py      API keys whose orders must be approved, and keys that approve them
 resting.py        limit and sniper orders of every kind
 gem_market.py     limit and sniper orders in a market whose prices only the test moves
 flood.py          one request, repeated as fast as it is answered

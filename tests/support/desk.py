@@ -6,9 +6,10 @@ from typing import Any
 
 from service.domain.history import Committed
 from service.domain.lifecycle import Status
-from service.domain.order import NewOrder, OrderType, Terms, TimeInForce
+from service.domain.order import NewOrder, Order, OrderType, Terms, TimeInForce
 from service.domain.quote import Amounts
 from service.domain.transaction import Fill, SignedTransaction
+from service.store.approvals import Approvals
 from service.store.claims import Claimed
 from service.store.endings import Endings
 from service.store.journal import QuotedTransaction
@@ -20,7 +21,7 @@ from tests.support.store import Store, changed
 
 
 class Desk:
-    """A store with the parts that end, fire and amend orders."""
+    """A store with the parts that end, fire, amend and approve orders."""
 
     def __init__(self, servers: TestServers, store: Store) -> None:
         self.servers = servers
@@ -28,6 +29,14 @@ class Desk:
         self.told: list[Committed] = []
         self.endings = Endings(store.database, store.clock, self.told.extend)
         self.resting = Resting(store.database, store.clock, self.told.extend, wake_after_ms=5_000)
+        self.approvals = Approvals(
+            store.database,
+            store.clock,
+            self.told.extend,
+            store.halt,
+            wake_after_ms=5_000,
+            market_order_age_s=30,
+        )
 
     async def place(self, **changes: Any) -> NewOrder:
         """Store a limit order, which rests unless changed."""
@@ -42,6 +51,17 @@ class Desk:
             },
         )
         await self.store.journal.insert(order, 5)
+        return order
+
+    async def awaiting(self, **changes: Any) -> Order:
+        """Store a limit order that awaits approval, and return it as it is stored."""
+        order = await self.place(**{"approve_within_s": 3_600, **changes})
+        return await self.stored(order.id)
+
+    async def stored(self, order_id: str) -> Order:
+        """Return an order as it is stored."""
+        order = await self.store.orders.get(order_id)
+        assert order is not None
         return order
 
     async def fired(self, **changes: Any) -> NewOrder:
@@ -83,7 +103,9 @@ class Desk:
     def amendment(self, order_id: str, version: int = 2, **changes: Any) -> Amendment:
         """Return an amendment of an open order's limit."""
         detail = changes.pop("detail", {"amended": {"limitPrice": {"from": "100", "to": "200"}}})
-        return Amendment(order_id, version, replace(Terms(100, "GTC", "200", 200_000_000), **changes), detail)
+        within_s = changes.pop("approve_within_s", None)
+        terms = replace(Terms(100, "GTC", "200", 200_000_000), **changes)
+        return Amendment(order_id, version, terms, detail, approve_within_s=within_s)
 
     def stands(self, order_id: str) -> tuple[str, list[str], bool | None, int]:
         """Return an order's state.

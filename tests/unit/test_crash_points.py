@@ -9,6 +9,7 @@ import pytest
 
 from service import crash_points
 from service.domain.lifecycle import Status
+from tests.support.approvals import APPROVAL_POINTS
 from tests.support.resting import REQUEST_POINTS, RESTING_POINTS
 
 
@@ -60,3 +61,5 @@ def test_the_fault_tests_use_every_point() -> None:
     assert {*RESTING_POINTS, *REQUEST_POINTS} <= set(crash_points.POINTS)
     for what in ("open", "expired", "fire", "request cancel", "end cancelled", "end expired", "amend"):
         assert {f"before {what}", f"after {what}"} <= set(RESTING_POINTS)
+    decisions = {point for point in crash_points.POINTS if point.endswith(("approve", "refuse"))}
+    assert decisions == set(APPROVAL_POINTS)

@@ -13,6 +13,7 @@ from openapi_spec_validator import validate
 from service.api.access import Access
 from service.api.admin import AdminRoutes
 from service.api.application import Guards, application
+from service.api.approvals import ApprovalRoutes
 from service.api.batch import BatchRoutes
 from service.api.docs import DocsRoutes
 from service.api.document import DocumentRoutes
@@ -150,7 +151,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
         RouteGroups(
             OrderRoutes(unused, unused, unused, unused, unused),
             BatchRoutes(unused, unused),
-            ChangeRoutes(unused, unused, unused, unused, 200, unused),
+            ChangeRoutes(unused, unused, unused, unused, 200, 3_600, unused),
             StreamRoutes(unused, unused, unused),
             OrdersStreamRoutes(unused, unused, unused, unused),
             MarketRoutes(unused, unused, unused, unused, unused),
@@ -164,6 +165,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
             DocsRoutes(),
             AdminRoutes(unused),
             WebhookRoutes(unused, unused, unused),
+            ApprovalRoutes(unused, unused, unused),
         ),
         Guards(TrustedProxies(()), Origins((), ()), Access(unused, unused, unused), Idempotency(unused)),
     )

@@ -1,6 +1,7 @@
 """The terms of limit and sniper orders: parsed, amended, and shown as of each entry."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -306,6 +307,23 @@ def test_an_invalid_amendment_is_rejected(body: dict[str, Any], sent: dict[str, 
     with pytest.raises((ValidationError, InvalidError)) as caught:
         amend(an_order(body), **sent)
     assert pointers(caught.value) == [f"#/{where}".rstrip("/")]
+
+
+def test_a_market_order_can_be_amended_while_it_awaits_approval() -> None:
+    order = an_order(MARKET)
+    changed = amend(order, slippageBps=7, expiresAt=LATER)
+    assert changed == Terms(7, expires_at="2027-01-15T13:00:00.000000Z")
+    assert amend(replace(order, terms=changed), expiresAt=None) == Terms(7)
+
+
+@pytest.mark.parametrize("time_in_force", ["IOC", "FOK"])
+def test_an_amendment_keeps_an_immediate_order_immediate(time_in_force: str) -> None:
+    order = an_order({**LIMIT, "timeInForce": time_in_force})
+    assert amend(order, limitPrice="151").time_in_force == time_in_force
+    assert amend(order, expiresAt=None) == order.terms
+    with pytest.raises(InvalidError) as caught:
+        amend(order, expiresAt=LATER)
+    assert pointers(caught.value) == ["#/expiresAt"]
 
 
 def test_each_entry_shows_the_terms_as_of_that_entry() -> None:

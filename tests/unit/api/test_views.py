@@ -3,10 +3,12 @@
 from dataclasses import replace
 from typing import Any, cast
 
+import orjson
 import pytest
 
 from service.api.fields import ListPosition
 from service.api.responses import ORDER, ORDER_LIST, STATUS_UPDATE
+from service.api.timeline import Timeline
 from service.api.views import OrderAt
 from service.domain.history import Committed, HistoryEntry
 from service.domain.lifecycle import TERMINAL, Status
@@ -127,6 +129,28 @@ def test_the_failure_is_shown_only_at_failed() -> None:
 
 def test_without_a_sequence_the_order_is_shown_as_it_is_now() -> None:
     assert ORDER.dump(OrderAt(FILLED)) == ORDER.dump(OrderAt(FILLED, 9))
+
+
+def test_an_order_awaits_approval_as_of_each_entry() -> None:
+    history = (
+        entry(1, "pending"),
+        entry(2, "open", awaitingApproval=True),
+        entry(3, "open", amended={"slippageBps": {"from": 50, "to": 50}}),
+        entry(4, "open", approvedBy="a1"),
+        entry(5, "routing", attempt=1),
+    )
+    order = an_order(*history)
+    timeline = Timeline()
+    messages = [orjson.loads(timeline.message(order, sequence)) for sequence in range(1, 6)]
+    shown = [message["order"]["awaitingApproval"] for message in messages]
+    assert shown == [False, True, True, False, False]
+    assert [ORDER.dump(OrderAt(order, sequence))["awaitingApproval"] for sequence in range(1, 6)] == shown
+    refused = an_order(
+        *history[:2], entry(3, "cancelled", refusedBy="a1", reason="approval_refused", detail="No.")
+    )
+    view = ORDER.dump(OrderAt(refused))
+    assert view["awaitingApproval"] is False
+    assert (view["failureReason"], view["failureDetail"]) == ("approval_refused", "No.")
 
 
 def test_a_price_is_rounded_down_at_18_digits() -> None:

@@ -21,6 +21,8 @@ PERMANENT = {
     FailureCode.NOT_FILLED_IMMEDIATELY,
     FailureCode.NOT_SUBMITTED_IN_TIME,
     FailureCode.HISTORY_FULL,
+    FailureCode.APPROVAL_REFUSED,
+    FailureCode.NOT_APPROVED_IN_TIME,
 }
 TRANSIENT = set(FailureCode) - PERMANENT
 

@@ -1,7 +1,7 @@
 """The entries of an order's history: what each contains, and the part that clients see."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -54,6 +54,7 @@ def test_clients_see_the_common_members_first_and_never_the_write_id() -> None:
         ("venue", "raydium"),
     ]
     assert history.opened(AT) == {"sequence": 2, "status": "open", "timestamp": AT}
+    assert history.opened(AT, awaiting_approval=True) == {**history.opened(AT), "awaitingApproval": True}
 
 
 def test_a_transaction_entry_has_its_quote_and_limits_in_display_units() -> None:
@@ -87,6 +88,36 @@ def test_a_limit_order_entry_has_the_quoted_price() -> None:
     assert history.price_reached("SOL", 2 * 10**9, "USDC", 301 * 10**6) == {"triggeredBy": {"price": "150.5"}}
 
 
+def test_a_decision_names_its_key_and_a_refusal_its_reason() -> None:
+    assert history.approved("a1", None) == {"approvedBy": "a1"}
+    assert history.approved("a1", "fine") == {"approvedBy": "a1", "detail": "fine"}
+    by_default = "The order was not approved."
+    for told, expected in ((None, by_default), ("too large", "too large")):
+        refusal = {"refusedBy": "a1", "reason": "approval_refused", "detail": expected}
+        assert history.refused("a1", told) == refusal
+
+
+@pytest.mark.parametrize(
+    ("details", "status", "before", "after"),
+    [
+        ({}, "open", False, False),
+        ({"awaitingApproval": True}, "open", False, True),
+        ({"amended": {}}, "open", True, True),
+        ({"amended": {}}, "open", False, False),
+        ({"amended": {}, "awaitingApproval": True}, "open", False, True),
+        ({"approvedBy": "a1"}, "open", True, False),
+        ({"refusedBy": "a1"}, "cancelled", True, False),
+        ({}, "cancelled", True, False),
+        ({}, "expired", True, False),
+    ],
+)
+def test_an_order_awaits_approval_until_it_is_approved_or_has_ended(
+    details: Any, status: str, *, before: bool, after: bool
+) -> None:
+    entry = cast("HistoryEntry", {**details, "sequence": 3, "status": status, "timestamp": AT})
+    assert history.awaits_approval(entry, before=before) is after
+
+
 @pytest.mark.parametrize("name", AMENDABLE)
 def test_each_amendable_term_is_recorded_and_applied_in_both_directions(name: str) -> None:
     before = Terms(100, "GTC", "1", 1, {"price": {"above": "1"}}, AT)
@@ -98,3 +129,5 @@ def test_each_amendable_term_is_recorded_and_applied_in_both_directions(name: st
     assert apply_amendment(before, entry, "to") == after
     assert apply_amendment(after, entry, "from") == before
     assert history.amended(before.by_name(), before.by_name()) == {"amended": {}}
+    again = history.amended(before.by_name(), after.by_name(), needs_approval=True)
+    assert again == {**details, "awaitingApproval": True}

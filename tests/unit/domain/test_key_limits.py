@@ -26,6 +26,7 @@ ALL = KeyLimits(
     max_amount={"SOL": LargestAmount(U64_MAX, 9), "USDC": LargestAmount(5_000 * USDC + 1, 6)},
     requests_per_second=50,
     max_sockets=0,
+    requires_approval=True,
 )
 
 
@@ -71,6 +72,8 @@ BUYING = {"swap_mode": SwapMode.EXACT_OUT, "amount": 300 * USDC}
         (KeyLimits(requests_per_second=1, max_sockets=0), {}),
         # Known only when the order is executed.
         (KeyLimits(max_price_impact_bps=0), {}),
+        # It is accepted, and awaits its approval.
+        (KeyLimits(requires_approval=True), {}),
     ],
 )
 def test_an_order_keeps_its_key_s_limits(limits: KeyLimits, changes: dict[str, Any]) -> None:
@@ -135,7 +138,7 @@ def test_what_is_stored_is_read_back(limits: KeyLimits) -> None:
 
 def test_limits_are_stored_in_base_units_and_shown_in_display_units() -> None:
     assert NO_LIMITS.as_stored() == {}
-    assert set(NO_LIMITS.as_shown().values()) == {None}
+    assert set(NO_LIMITS.as_shown().values()) == {None, False}
     assert ALL.as_stored()["maxAmount"] == {
         "SOL": {"amount": U64_MAX, "decimals": 9},
         "USDC": {"amount": 5_000_000_001, "decimals": 6},
@@ -148,6 +151,7 @@ def test_limits_are_stored_in_base_units_and_shown_in_display_units() -> None:
         "maxAmount": {"SOL": "18446744073.709551615", "USDC": "5000.000001"},
         "requestsPerSecond": 50,
         "maxSockets": 0,
+        "requiresApproval": True,
     }
 
 
@@ -167,6 +171,8 @@ def test_limits_are_stored_in_base_units_and_shown_in_display_units() -> None:
         {"maxPriceImpactBps": 10_001},
         {"requestsPerSecond": 0},
         {"maxSockets": 1.5},
+        {"requiresApproval": 1},
+        {"requiresApproval": None},
         {"maxAmount": []},
         {"maxAmount": {"SOL": 1}},
         {"maxAmount": {"SOL": {"amount": 1}}},

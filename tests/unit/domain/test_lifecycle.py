@@ -20,6 +20,8 @@ EXPECTED = {
     ("pending", "cancel"): "cancelled",
     ("pending", "expire"): "expired",
     ("open", "amend"): "open",
+    ("open", "approve"): "open",
+    ("open", "refuse"): "cancelled",
     ("open", "fire"): "routing",
     ("open", "cancel"): "cancelled",
     ("open", "expire"): "expired",
@@ -100,6 +102,15 @@ def test_an_order_rests_before_its_first_attempt_and_between_attempts() -> None:
         life.append(status.value)
     assert life[:6] == ["pending", "open", "open", "routing", "building", "open"]
     assert life[6:] == ["routing", "building", "submitted", "confirmed"]
+
+
+def test_a_market_order_that_must_be_approved_is_open_until_then() -> None:
+    status, life = Status.PENDING, ["pending"]
+    for trigger in (Event.REST, Event.APPROVE, Event.FIRE, Event.QUOTED, Event.PREPARED, Event.LANDED):
+        status = next_status(status, trigger)
+        life.append(status.value)
+    assert life == ["pending", "open", "open", "routing", "building", "submitted", "confirmed"]
+    assert next_status(Status.OPEN, Event.REFUSE) is Status.CANCELLED
 
 
 def test_only_a_landed_attempt_confirms() -> None:

@@ -1,10 +1,11 @@
 """The order: which requests are the same, which orders rest, and the first status."""
 
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from service.domain.history import HistoryEntry
 from service.domain.order import (
     IMMEDIATE_S,
     TERM_OWNERS,
@@ -39,6 +40,10 @@ SNIPER = replace(
 )
 
 
+def entry(sequence: int, status: str, **details: Any) -> HistoryEntry:
+    return cast("HistoryEntry", {"sequence": sequence, "status": status, "timestamp": AT, **details})
+
+
 def limit(time_in_force: TimeInForce) -> NewOrder:
     return replace(MARKET, order_type=OrderType.LIMIT, terms=Terms(100, time_in_force, "1", 1))
 
@@ -50,6 +55,37 @@ def test_an_accepted_order_is_the_placed_one_at_its_first_entry() -> None:
     assert order.history == ({"sequence": 1, "status": "pending", "timestamp": AT},)
     assert (order.version, order.status, order.created_at) == (1, "pending", AT)
     assert (order.quoted, order.fill, order.routing, order.ended) == (None, None, {}, False)
+
+
+def test_an_order_that_must_be_approved_is_accepted_as_open() -> None:
+    for new in (MARKET, SNIPER, limit(TimeInForce.GTC), limit(TimeInForce.IOC)):
+        must = replace(new, approve_within_s=60)
+        assert (new.opens, must.opens) == (new.rests, True)
+        order = Order.accepted(must, AT)
+        assert [entry["status"] for entry in order.history] == ["pending", "open"]
+        assert (order.status, order.version, order.accepted_version) == ("open", 2, 2)
+        assert order.awaits_approval
+        assert not Order.accepted(new, AT).awaits_approval
+    # The response to a later repetition shows the same.
+    changed = replace(order, history=(*order.history, entry(3, "open", approvedBy="a1"), entry(4, "routing")))
+    assert (changed.accepted_version, changed.awaits_approval) == (2, False)
+    resting = replace(order, history=(*order.history[:1], entry(2, "open"), entry(3, "open")))
+    assert resting.accepted_version == Order.accepted(MARKET, AT).accepted_version == 1
+
+
+def test_an_amended_order_awaits_approval_again() -> None:
+    order = Order.accepted(replace(limit(TimeInForce.GTC), approve_within_s=60), AT)
+    awaits = [order.awaits_approval]
+    steps: list[dict[str, Any]] = [
+        {"amended": {}},
+        {"approvedBy": "a1"},
+        {"amended": {}},
+        {"awaitingApproval": True},
+    ]
+    for details in steps:
+        order = replace(order, history=(*order.history, entry(order.version + 1, "open", **details)))
+        awaits.append(order.awaits_approval)
+    assert awaits == [True, True, False, False, True]
 
 
 @pytest.mark.parametrize(
