@@ -38,11 +38,13 @@ ORDER BY o.created_at DESC, o.id DESC
 LIMIT %(limit)s;
 
 -- name: list_open_orders
--- Return a page of unfinished orders' ids in some statuses, newest first, after a position.
+-- Return a page of unfinished orders' ids in some statuses, all or those that await approval, newest first, after a
+-- position.
 SELECT (extract(epoch FROM p.created_at) * 1000000)::bigint AS created_us, p.order_id::text
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
 WHERE o.status = ANY(%(statuses)s)
+    AND (NOT %(awaiting_approval)s OR p.approve_by IS NOT NULL)
     AND (%(account)s::text IS NULL OR p.account = %(account)s)
     AND /* include: matching */
     AND /* include: listed */

@@ -75,6 +75,7 @@ class ListQuery(TypedDict):
     created_from: str | None
     created_to: str | None
     client_order_id_prefix: str | None
+    awaiting_approval: str | None
     order_type: OrderType | None
     token_in: str | None
     token_out: str | None
@@ -93,6 +94,11 @@ class ListQuerySchema(Request[ListQuery]):
     created_from = _time("placed at this time or later")
     created_to = _time("placed before this time")
     client_order_id_prefix = _prefix_field()
+    awaiting_approval = fields.String(
+        load_default=None,
+        validate=validate.OneOf(["true"]),
+        metadata={"description": "`true`: only orders that await approval."},
+    )
     order_type = fields.Enum(OrderType, by_value=True, load_default=None)
     token_in = optional_token("sold")
     token_out = optional_token("bought")

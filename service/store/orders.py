@@ -111,6 +111,7 @@ class ListFilter:
         created_from: Placed at this time (RFC 3339) or later; None: any.
         created_to: Placed before this time; None: any.
         client_order_id_prefix: The beginning of the client order id; None: any.
+        awaiting_approval: Whether only those are selected that await approval.
     """
 
     orders: Filter
@@ -118,12 +119,15 @@ class ListFilter:
     created_from: str | None = None
     created_to: str | None = None
     client_order_id_prefix: str | None = None
+    awaiting_approval: bool = False
 
     @property
     def tag(self) -> str:
         """A short text that is the same only for the same filter."""
         fields = (*asdict(self.orders).values(), *sorted(self.statuses), "", self.created_from)
         fields = (*fields, self.created_to, self.client_order_id_prefix)
+        if self.awaiting_approval:
+            fields = (*fields, "awaitingApproval")
         return hashlib.sha256(repr(fields).encode()).hexdigest()[:12]
 
 
@@ -202,15 +206,15 @@ class Orders:
             "created_from": wanted.created_from,
             "created_to": wanted.created_to,
             "client_order_id": _pattern(wanted.client_order_id_prefix),
+            "awaiting_approval": wanted.awaiting_approval,
             "limit": limit + 1,
             "before_us": before and before.created_us,
             "before_id": before and before.order_id,
         }
-        by_statement = [(_LIST, None)] if not wanted.statuses else _statements(wanted.statuses)
         lists = await asyncio.gather(
             *(
                 self._database.read(statement, {**parameters, "statuses": statuses})
-                for statement, statuses in by_statement
+                for statement, statuses in _statements(wanted)
             )
         )
         positions = list(heapq.merge(*lists, reverse=True))
@@ -232,8 +236,13 @@ class Orders:
         )
 
 
-def _statements(statuses: Collection[Status]) -> list[tuple[Query[Position], list[Status] | None]]:
-    """Return the statements that list orders in these statuses, each with its statuses."""
+def _statements(wanted: ListFilter) -> list[tuple[Query[Position], list[Status] | None]]:
+    """Return the statements that list the selected orders, each with its statuses; None: any."""
+    statuses: Collection[Status] = wanted.statuses
+    if wanted.awaiting_approval:
+        statuses = {Status.OPEN}.intersection(statuses or {Status.OPEN})
+    elif not statuses:
+        return [(_LIST, None)]
     finished = [status for status in statuses if status in TERMINAL]
     unfinished = [status for status in statuses if status not in TERMINAL]
     both: list[tuple[Query[Position], list[Status] | None]] = [

@@ -7,6 +7,8 @@ ALTER TABLE open_orders ADD CONSTRAINT open_orders_approval CHECK (
     approve_by IS NULL
     OR NOT resting AND NOT started AND owner IS NULL AND fired IS NULL AND due_at = 'infinity'
 ) NOT VALID;
+-- For lists of those that await approval, however many others rest.
+CREATE INDEX open_orders_awaiting ON open_orders (created_at DESC, order_id DESC) WHERE approve_by IS NOT NULL;
 
 -- An order that does not rest is open only while it awaits approval, and until it then starts. The new constraint
 -- allows more than the old one, so the existing rows need no check.

@@ -152,6 +152,33 @@ async def test_an_approved_order_rests_and_other_orders_await_no_approval(start:
     assert (await follow(client, team.bot, resting))[-1]["status"] == "confirmed"
 
 
+async def test_the_orders_that_await_approval_are_listed(start: Start, team: Team) -> None:
+    client = await start()
+    orders = [await place(client, team.bot, label=name, **RESTING) for name in "abcd"]
+    await place(client, team.trader, **RESTING)
+    await approve(client, team.boss, orders[0])
+    assert (await decide(client, team.boss, orders[1], "refuse"))[0] == 200
+    for key in (team.bot, team.boss):
+        for query, expected in (
+            ("", "dc"),
+            ("&status=open,cancelled", "dc"),
+            ("&status=cancelled", ""),
+            ("&label=c", "c"),
+            ("&orderType=market", ""),
+        ):
+            path = f"/api/orders?awaitingApproval=true{query}"
+            _status, page = await ask(client, "GET", path, key)
+            assert [order["label"] for order in page["orders"]] == list(expected), query
+    _status, first = await ask(client, "GET", "/api/orders?awaitingApproval=true&limit=1", team.boss)
+    cursor = f"cursor={first['nextCursor']}"
+    _status, second = await ask(
+        client, "GET", f"/api/orders?awaitingApproval=true&limit=1&{cursor}", team.boss
+    )
+    assert [order["label"] for order in (*first["orders"], *second["orders"])] == ["d", "c"]
+    for query in (f"status=open&{cursor}", "awaitingApproval=false", "awaitingApproval=1"):
+        assert (await ask(client, "GET", f"/api/orders?{query}", team.boss))[0] == 422
+
+
 @pytest.mark.parametrize("kind", ["market", "limit"])
 async def test_a_refused_order_is_cancelled_with_the_reason(start: Start, team: Team, kind: str) -> None:
     here, there = await start(), await start()

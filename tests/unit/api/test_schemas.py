@@ -288,6 +288,7 @@ EVERY_ORDER: dict[str, Any] = {
     "created_from": None,
     "created_to": None,
     "client_order_id_prefix": None,
+    "awaiting_approval": None,
     "limit": 100,
     "cursor": None,
 }
