@@ -129,16 +129,17 @@ class RequestResult:
 
 
 class Client:
-    """One keep-alive connection to a service that may die at any time."""
+    """One keep-alive connection to a service that may die at any time; each request has the ``headers``."""
 
-    def __init__(self, service: ServiceProcess) -> None:
+    def __init__(self, service: ServiceProcess, headers: Mapping[str, str] | None = None) -> None:
+        self._headers = {"Content-Type": "application/json", **(headers or {})}
         self._connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
 
-    def ask(self, method: str, path: str, body: Json | None = None) -> RequestResult:
-        """Send a request and wait for its response."""
+    def ask(self, method: str, path: str, body: Json | None = None, **headers: str) -> RequestResult:
+        """Send a request, with further headers, and wait for its response."""
         content = None if body is None else json.dumps(body)
         try:
-            self._connection.request(method, path, content, {"Content-Type": "application/json"})
+            self._connection.request(method, path, content, {**self._headers, **headers})
             answer = self._connection.getresponse()
             return RequestResult(answer.status, json.loads(answer.read()))
         except (OSError, http.client.HTTPException, ValueError):
