@@ -245,11 +245,20 @@ async def test_a_market_order_that_is_too_old_expires(start: Start, servers: Tes
     await execute(client)
     resting = await limit(client, "5")
     placed = await place(client, clientOrderId="old")
+    [(deadline, allowed_s)] = rows(
+        servers,
+        "SELECT rfc3339(expires_at), extract(epoch FROM expires_at - created_at)::float8"
+        " FROM open_orders WHERE order_id = %s",
+        placed["id"],
+    )
+    # It counts from when the request was read, which is a moment before the order is stored.
+    assert 0.5 < allowed_s <= 1
     order = await ended(client, placed)
     assert statuses(order) == ["pending", "expired"]
     assert order["failureReason"] == "not_submitted_in_time"
     assert order["expiresAt"] is None
-    assert 1 <= age_s(servers, order) <= 4
+    assert order["updatedAt"] >= deadline
+    assert age_s(servers, order) <= 4
     # An earlier expiry of its own has no reason code.
     timed = await ended(client, await place(client, expiresAt=after(0.5)))
     assert (timed["status"], timed["failureReason"]) == ("expired", None)
