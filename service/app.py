@@ -78,6 +78,7 @@ class Api:
             fetch_tokens=fetch_tokens,
             queue=storage.queue,
             idempotency=storage.idempotency,
+            mode=market.venue.mode,
             insert_timeout_s=settings.insert_timeout_ms / 1000,
             limits=ServiceLimits.of(settings.max_order_amounts),
             market_order_age_s=settings.max_market_order_age_s,
@@ -126,8 +127,9 @@ class Api:
                 executing=lambda: execution.receiver.running,
                 unknown_outcomes=lambda: execution.engine.unknown_outcomes,
                 anonymous=lambda: storage.key_cache.is_empty,
+                mode=market.venue.mode,
             ),
-            KeyRoutes(access),
+            KeyRoutes(access, market.venue.mode),
             DocumentRoutes(
                 lambda: openapi_document(ROUTES, settings.root_path),
                 lambda: asyncapi_document(ROUTES, settings.root_path),

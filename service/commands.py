@@ -25,7 +25,7 @@ from service.chains.paper.ledger import Ledger
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 from service.domain.tokens import list_token
-from service.parts import Servers
+from service.parts import Servers, trading_mode
 from service.postgres import queries
 from service.postgres.database import Database, UnavailableError
 from service.postgres.migrations import MigrationError, migrate, migrate_if_empty
@@ -72,6 +72,8 @@ def main() -> None:
 def _run(loaded: Settings, arguments: argparse.Namespace) -> None:
     try:
         logs.to_stderr(loaded.log_level, Clock())
+        if arguments.run is _serve:
+            log.info("mode: %s", trading_mode())
         _warn_of_ignored_options(loaded)
         _arm_crash_point(loaded.crash_at)
         queries.verify()

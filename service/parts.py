@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from service.chains.paper.faults import Fault, FaultyVenue
 from service.chains.paper.venue import PaperSettings, PaperVenue
 from service.clock import Clock
+from service.domain.mode import TradingMode
 from service.events.bus import Bus
 from service.events.feed import Feeds
 from service.events.market_feed import MarketFeed
@@ -233,6 +234,11 @@ class Webhooks:
             self.outbox, self.endpoints, storage.orders, self.sender, write, clock
         )
         storage.bus.on_steps(lambda _steps: self.deliverer.wake())
+
+
+def trading_mode() -> TradingMode:
+    """Return whether the service trades real money, before its parts are built."""
+    return PaperVenue.mode
 
 
 def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:

@@ -12,7 +12,7 @@ WITH wanted AS (
         swap_mode text, amount numeric, amount_text text, slippage_bps integer, time_in_force text,
         limit_price text, limit_out numeric, sniper_conditions jsonb, expires_at timestamptz,
         submit_by timestamptz, decimals_in integer, decimals_out integer, opens boolean, approve_within_s integer,
-        write_id text, idempotency_key text, request_hash text, max_price_impact_bps integer
+        write_id text, idempotency_key text, request_hash text, max_price_impact_bps integer, mode text
     )
     WHERE /* include: trading */
 ),
@@ -41,12 +41,12 @@ inserted AS (
     INSERT INTO orders (
         id, account, client_order_id, label, order_type, token_in, token_out, swap_mode, amount, amount_text,
         slippage_bps, time_in_force, limit_price, limit_out, sniper_conditions, expires_at, decimals_in,
-        decimals_out, status, version, status_history, created_at, updated_at, max_price_impact_bps
+        decimals_out, mode, status, version, status_history, created_at, updated_at, max_price_impact_bps
     )
     SELECT
         id, account, client_order_id, label, order_type, token_in, token_out, swap_mode, amount, amount_text,
         slippage_bps, time_in_force, limit_price, limit_out, sniper_conditions, expires_at, decimals_in,
-        decimals_out,
+        decimals_out, mode,
         CASE WHEN opens THEN 'open' ELSE 'pending' END,
         CASE WHEN opens THEN 2 ELSE 1 END,
         CASE WHEN opens THEN appended(first, 'open', now(), jsonb_build_object('writeId', write_id) || CASE

@@ -3,7 +3,7 @@
 -- name: get_orders
 -- Return orders by id, with the quotes of their last attempt.
 SELECT
-    o.id::text, o.account, o.client_order_id, o.label, o.order_type, o.token_in, o.token_out, o.swap_mode,
+    o.id::text, o.account, o.mode, o.client_order_id, o.label, o.order_type, o.token_in, o.token_out, o.swap_mode,
     o.amount, o.amount_text, o.slippage_bps, o.time_in_force, o.limit_price, o.limit_out,
     o.sniper_conditions, rfc3339(o.expires_at) AS expires_at, o.decimals_in, o.decimals_out, o.status_history,
     rfc3339(o.created_at) AS created_at, o.quoted_in, o.quoted_out, o.amount_in, o.amount_out, o.tx_hash,

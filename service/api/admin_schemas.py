@@ -7,6 +7,7 @@ from marshmallow import ValidationError, fields, validate
 
 from service.api.fields import AMOUNT, Request, ResponseSchema, Stored
 from service.domain.api_key import Scope
+from service.domain.mode import TradingMode
 from service.domain.order import OrderType
 
 
@@ -82,6 +83,11 @@ class KeySchema(ResponseSchema):
     scope = fields.String(required=True, validate=validate.OneOf(list(Scope)))
     created_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
     expires_at = fields.String(required=True, allow_none=True, metadata={"format": "date-time"})
+    mode = fields.String(
+        required=True,
+        validate=validate.OneOf(list(TradingMode)),
+        metadata={"description": "Whether orders trade real money (live) or on the paper market."},
+    )
     limits = Stored(KeyLimitsSchema, required=True)
 
 

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from service.api.messages import json_response
+from service.domain.mode import TradingMode
 from service.postgres.database import UnavailableError
 from service.redis.link import RedisLink
 from service.store.halt import TradingHalt
@@ -18,7 +19,8 @@ class HealthRoute:
 
     ``halt`` is read to check PostgreSQL, and shown.
 
-    ``anonymous`` tells whether clients need no API key, because none was ever created.
+    ``anonymous`` tells whether clients need no API key, because none was ever created; ``mode`` is whether
+    orders trade real money.
     """
 
     halt: TradingHalt
@@ -26,6 +28,7 @@ class HealthRoute:
     executing: Callable[[], int]
     unknown_outcomes: Callable[[], int]
     anonymous: Callable[[], bool]
+    mode: TradingMode
 
     async def health(self, _request: web.Request) -> web.Response:
         """Answer 200 while orders can be placed and read, 503 while PostgreSQL is unavailable.
@@ -42,6 +45,7 @@ class HealthRoute:
         status = "unavailable" if not database else "degraded" if redis_error else "ok"
         body = {
             "status": status,
+            "mode": self.mode,
             "database": "ok" if database else "unavailable",
             "redis": "unavailable" if redis_error else "ok",
             "redisError": redis_error,

@@ -8,15 +8,17 @@ from aiohttp import web
 from service.api.access import CALLER, Access
 from service.api.admin_schemas import KEY, TICKET
 from service.api.messages import json_response
+from service.domain.mode import TradingMode
 from service.domain.timestamps import format_epoch
 from service.store.api_keys import TICKET_VALID_S
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRoutes:
-    """The handlers of the routes about the caller's key."""
+    """The handlers of the routes about the caller's key; ``mode`` is whether orders trade real money."""
 
     access: Access
+    mode: TradingMode
 
     async def me(self, request: web.Request) -> web.Response:
         """GET /api/keys/me: what the caller's key may do."""
@@ -29,6 +31,7 @@ class KeyRoutes:
             "scope": caller.scope,
             "created_at": None if key is None else format_epoch(key.created_at),
             "expires_at": None if key is None or key.expires_at is None else format_epoch(key.expires_at),
+            "mode": self.mode,
             "limits": caller.limits.as_shown(),
         }
         return json_response(KEY.dump(body))

@@ -21,6 +21,7 @@ from service.api.views import OrderAt
 from service.clock import Clock
 from service.domain.api_key import Caller
 from service.domain.idempotency import IdempotencyKey
+from service.domain.mode import TradingMode
 from service.domain.order import NewOrder, Order, first_terms, submission_time_s
 from service.domain.service_limits import ServiceLimits
 from service.domain.timestamps import format_timestamp
@@ -53,6 +54,7 @@ class Placer:
     """Places orders.
 
     ``fetch_tokens`` fetches unknown tokens that a request names, ``queue`` wakes workers for new orders;
+    ``mode`` is whether they trade real money;
     ``insert_timeout_s`` is how long a client waits for PostgreSQL; ``market_order_age_s`` is the maximum age
     at which a market order is submitted, 0: no limit; ``limits`` are those of all orders;
     ``approval_timeout_s`` is within how many seconds an order must be approved, if its key requires that.
@@ -64,6 +66,7 @@ class Placer:
     fetch_tokens: FetchTokens
     queue: OrderQueue
     idempotency: IdempotencyKeys
+    mode: TradingMode
     insert_timeout_s: float
     limits: ServiceLimits
     approval_timeout_s: int
@@ -186,6 +189,7 @@ class Placer:
         order = NewOrder(
             id=self.clock.new_order_id(),
             account=caller.account,
+            mode=self.mode,
             client_order_id=sent["client_order_id"],
             label=sent["label"],
             order_type=sent["order_type"],

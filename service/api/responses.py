@@ -5,6 +5,7 @@ from marshmallow import Schema, fields, validate
 from service.api.fields import AMOUNT, Cursor, ResponseSchema, Stored
 from service.domain.failures import FailureCode
 from service.domain.lifecycle import Status
+from service.domain.mode import TradingMode
 from service.domain.order import OrderType, TimeInForce
 from service.domain.quote import MULTIPLE, Dex, SwapMode
 
@@ -118,6 +119,11 @@ class OrderSchema(ResponseSchema):
     id = fields.String(required=True, metadata={"format": "uuid"})
     order_id = fields.String(required=True, metadata={"format": "uuid", "description": "The same as id."})
     account = fields.String(required=True, metadata={"description": "The account that owns the order."})
+    mode = fields.String(
+        required=True,
+        validate=validate.OneOf(list(TradingMode)),
+        metadata={"description": "Whether it trades real money (live) or on the paper market."},
+    )
     client_order_id = fields.String(required=True, allow_none=True)
     label = fields.String(required=True, allow_none=True)
     token_in = fields.String(required=True)

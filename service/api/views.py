@@ -62,6 +62,7 @@ class OrderAt:
         last = order.history[self.sequence - 1]
         self.id = self.order_id = order.id
         self.account = order.account
+        self.mode = order.mode
         self.client_order_id = order.client_order_id
         self.label = order.label
         self.token_in = order.token_in

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from service.amm import ChainTime, PoolState, Ratio
+from service.domain.mode import TradingMode
 from service.domain.quote import Dex, Route
 from service.domain.tokens import Token
 from service.domain.transaction import SignedTransaction, TransactionStatus
@@ -215,3 +216,8 @@ class Wallet(Protocol):
 
 class Venue(MarketData, Execution, Wallet, Protocol):
     """Market data, execution and the wallet of one venue: the paper market, or a chain."""
+
+    @property
+    def mode(self) -> TradingMode:
+        """Whether its transactions move real money."""
+        ...

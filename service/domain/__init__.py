@@ -16,6 +16,7 @@ tokens.py            the tokens
 api_key.py           API keys: tokens, scopes, accounts
 key_limits.py        their limits, and whether an order keeps them
 service_limits.py    the limits of all orders
+mode.py              whether real money is traded
 idempotency.py       idempotency keys: parsed, and the hash of a request
 webhook.py           what is sent to webhook endpoints, and when again
 timestamps.py        parses and formats timestamps

@@ -8,6 +8,7 @@ from typing import Literal
 from service.domain.history import Committed, HistoryEntry, accepted, awaits_approval, opened
 from service.domain.idempotency import IdempotencyKey
 from service.domain.lifecycle import TERMINAL, Status
+from service.domain.mode import TradingMode
 from service.domain.quote import Amounts, SwapMode
 from service.domain.routing_record import RoutingRecord
 from service.domain.transaction import Fill
@@ -101,11 +102,12 @@ class OrderRequest:
     ``token_out`` if the mode is exact-out;
     ``amount_text`` is the amount as the client wrote it, and as responses repeat it. ``decimals_in`` and
     ``decimals_out`` are the tokens' decimals; None while tokenOut is not listed. ``label`` is the client's
-    free text.
+    free text. ``mode`` is whether it trades real money.
     """
 
     id: str
     account: str
+    mode: TradingMode
     client_order_id: str | None
     order_type: OrderType
     token_in: str
@@ -193,6 +195,7 @@ class Order(OrderRequest):
         return cls(
             id=new.id,
             account=new.account,
+            mode=new.mode,
             client_order_id=new.client_order_id,
             label=new.label,
             order_type=new.order_type,

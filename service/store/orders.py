@@ -11,6 +11,7 @@ from typing import NamedTuple
 from service.clock import Clock
 from service.domain.history import StoredEntry, public
 from service.domain.lifecycle import TERMINAL, Status
+from service.domain.mode import TradingMode
 from service.domain.order import JsonObject, Order, OrderType, Terms
 from service.domain.quote import Amounts, SwapMode
 from service.domain.routing_record import NoQuoteJson, PoolQuoteJson, RouteJson, RoutingRecord
@@ -34,6 +35,7 @@ class OrderRow(NamedTuple):
 
     id: str
     account: str
+    mode: str
     client_order_id: str | None
     label: str | None
     order_type: str
@@ -278,6 +280,7 @@ def order_of(row: OrderRow) -> Order:
     return Order(
         id=row.id,
         account=row.account,
+        mode=TradingMode(row.mode),
         client_order_id=row.client_order_id,
         label=row.label,
         order_type=OrderType(row.order_type),

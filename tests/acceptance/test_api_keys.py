@@ -265,6 +265,7 @@ async def test_a_key_tells_what_it_may_do(start: Start, keyring: Keyring) -> Non
         "name": "trade of desk",
         "account": "desk",
         "scope": "trade",
+        "mode": "paper",
         "limits": NO_LIMITS.as_shown(),
     }
 

@@ -170,7 +170,7 @@ def test_an_open_address_needs_a_key_or_a_setting(servers: TestServers, keys: Ke
     environment = {**servers.environment, "HOST": "0.0.0.0"}  # noqa: S104 - the subject of the test
     with ServiceProcess(environment) as refused:
         assert refused.process.wait(60) == 1
-        [line] = refused.output.splitlines()
+        [_mode, line] = refused.output.splitlines()
         assert line.startswith("error: with HOST=0.0.0.0, other machines can reach the service")
         assert "keys create" in line
     with ServiceProcess({**environment, "ALLOW_ANONYMOUS": "1"}) as service:

@@ -32,7 +32,7 @@ def test_an_invalid_host_is_reported_in_one_line(tmp_path: Path) -> None:
         check=False,
     )
     assert ended.returncode == 1
-    [line] = (ended.stdout + ended.stderr).splitlines()
+    [_mode, line] = (ended.stdout + ended.stderr).splitlines()
     assert line.startswith('error: Environment variable "HOST" invalid:')
     assert "x86_64-conda-linux-gnu" in line
     assert not (tmp_path / "data").exists()

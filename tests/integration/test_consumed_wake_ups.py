@@ -12,6 +12,7 @@ import redis
 from redis.asyncio import Redis
 
 from service.app import Service
+from service.domain.mode import TradingMode
 from service.domain.order import NewOrder, OrderType, Terms
 from service.domain.quote import SwapMode
 from service.postgres.database import UnavailableError
@@ -77,6 +78,7 @@ class InterceptedService:
         order = NewOrder(
             id=self.service.storage.clock.new_order_id(),
             account="default",
+            mode=TradingMode.PAPER,
             order_type=OrderType.MARKET,
             token_in="SOL",
             token_out="USDC",

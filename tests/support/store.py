@@ -8,6 +8,7 @@ from typing import Any
 from service.clock import Clock
 from service.domain.history import Committed
 from service.domain.lifecycle import Status
+from service.domain.mode import TradingMode
 from service.domain.order import NewOrder, OrderType, Terms
 from service.domain.quote import SwapMode
 from service.execution.order_queue import OrderQueue
@@ -84,6 +85,7 @@ class Store:
         return NewOrder(
             id=self.clock.new_order_id(),
             account="default",
+            mode=TradingMode.PAPER,
             order_type=OrderType.MARKET,
             token_in="SOL",
             token_out="USDC",

@@ -27,6 +27,7 @@ from service.chains.venue import (
     Traded,
 )
 from service.clock import Clock
+from service.domain.mode import TradingMode
 from service.domain.tokens import Token
 from service.domain.transaction import SignedTransaction, TransactionStatus
 from service.postgres.batch import Batcher
@@ -60,6 +61,8 @@ class PaperSettings:
 
 class PaperVenue:
     """A simulated market in the engine's PostgreSQL. Implements ``service.chains.venue.Venue``."""
+
+    mode = TradingMode.PAPER
 
     def __init__(
         self,

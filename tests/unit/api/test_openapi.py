@@ -37,6 +37,7 @@ from service.api.views import OrderAt
 from service.api.webhooks import WebhookRoutes
 from service.domain.failures import FailureCode
 from service.domain.history import HistoryEntry
+from service.domain.mode import TradingMode
 from service.domain.order import Order, OrderType, Terms
 from service.domain.quote import Choice, Dex, Leg, NoQuote, Path, PoolQuote, Route, SwapMode
 from service.domain.routing_record import RoutingRecord, record_choice, record_refusal
@@ -103,6 +104,7 @@ def an_order(
     return Order(
         id=ORDER_ID,
         account="default",
+        mode=TradingMode.PAPER,
         client_order_id=None,
         order_type=OrderType.MARKET,
         token_in="SOL",
@@ -158,9 +160,14 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
             MarketStreamRoutes(unused, unused, unused, unused),
             PaperRoutes(unused, unused),
             HealthRoute(
-                halt=unused, link=unused, executing=unused, unknown_outcomes=unused, anonymous=unused
+                halt=unused,
+                link=unused,
+                executing=unused,
+                unknown_outcomes=unused,
+                anonymous=unused,
+                mode=unused,
             ),
-            KeyRoutes(unused),
+            KeyRoutes(unused, unused),
             DocumentRoutes(unused, unused),
             DocsRoutes(),
             AdminRoutes(unused),

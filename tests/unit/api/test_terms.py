@@ -18,6 +18,7 @@ from service.api.terms import amend_terms, read_terms, values
 from service.domain import history
 from service.domain.history import Committed, HistoryEntry
 from service.domain.lifecycle import Status
+from service.domain.mode import TradingMode
 from service.domain.order import Order, Terms, apply_amendment, first_terms, terms_at
 from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS
@@ -72,6 +73,7 @@ def an_order(body: dict[str, Any]) -> Order:
     return Order(
         id="order",
         account="default",
+        mode=TradingMode.PAPER,
         client_order_id=None,
         order_type=sent["order_type"],
         token_in=sent["token_in"],

@@ -12,6 +12,7 @@ from service.api.timeline import Timeline
 from service.api.views import OrderAt
 from service.domain.history import Committed, HistoryEntry
 from service.domain.lifecycle import TERMINAL, Status
+from service.domain.mode import TradingMode
 from service.domain.order import Order, OrderType, Terms
 from service.domain.quote import Amounts, SwapMode
 from service.domain.routing_record import RoutingRecord
@@ -67,6 +68,7 @@ def an_order(
     return Order(
         id=ORDER_ID,
         account="default",
+        mode=TradingMode.PAPER,
         client_order_id="mine-1",
         order_type=OrderType.MARKET,
         token_in="SOL",

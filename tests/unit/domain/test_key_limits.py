@@ -14,6 +14,7 @@ from service.domain.key_limits import (
     LargestAmount,
     parse_limits,
 )
+from service.domain.mode import TradingMode
 from service.domain.order import NewOrder, OrderType, Terms
 from service.domain.quote import SwapMode
 
@@ -35,6 +36,7 @@ def order(**changes: Any) -> NewOrder:
     members: dict[str, Any] = {
         "id": "01900000-0000-7000-8000-000000000000",
         "account": "desk",
+        "mode": TradingMode.PAPER,
         "client_order_id": None,
         "order_type": OrderType.MARKET,
         "token_in": "SOL",

@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 
 from service.domain.history import HistoryEntry
+from service.domain.mode import TradingMode
 from service.domain.order import (
     IMMEDIATE_S,
     TERM_OWNERS,
@@ -23,6 +24,7 @@ AT = "2027-01-15T12:00:00.000000Z"
 MARKET = NewOrder(
     id="order",
     account="default",
+    mode=TradingMode.PAPER,
     client_order_id="mine",
     order_type=OrderType.MARKET,
     token_in="SOL",

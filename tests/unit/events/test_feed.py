@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.history import Committed
+from service.domain.mode import TradingMode
 from service.domain.order import Order, OrderType, Terms
 from service.domain.quote import SwapMode
 from service.domain.transaction import Fill
@@ -29,6 +30,7 @@ def order_at(version: int, order_id: str = "one") -> Order:
     return Order(
         id=order_id,
         account="default",
+        mode=TradingMode.PAPER,
         client_order_id=None,
         order_type=OrderType.MARKET,
         token_in="SOL",

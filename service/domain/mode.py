@@ -1,0 +1,10 @@
+"""Whether the service trades with real money."""
+
+from enum import StrEnum
+
+
+class TradingMode(StrEnum):
+    """Whether real money moves. The values are the API's."""
+
+    PAPER = "paper"  # on a simulated market
+    LIVE = "live"
