@@ -8,6 +8,7 @@ from service.api.application import Guards, application
 from service.api.approvals import ApprovalRoutes
 from service.api.asyncapi import asyncapi_document
 from service.api.batch import BatchRoutes
+from service.api.budgets import BudgetCheck
 from service.api.docs import DocsRoutes
 from service.api.document import DocumentRoutes
 from service.api.dry_run import DryRun
@@ -43,6 +44,7 @@ from service.hosts import is_loopback
 from service.lifespan import Lifespan, Part
 from service.parts import Execution, Market, Servers, Storage, Webhooks
 from service.postgres.database import RefusedError, UnavailableError
+from service.routing.dollars import ReferencePrices
 from service.settings import InvalidSettingError, Settings
 from service.turns import Turns
 
@@ -78,6 +80,7 @@ class Api:
             fetch_tokens=fetch_tokens,
             queue=storage.queue,
             idempotency=storage.idempotency,
+            budgets=BudgetCheck(ReferencePrices(market.venue, clock), storage.budgets),
             mode=market.venue.mode,
             insert_timeout_s=settings.insert_timeout_ms / 1000,
             limits=ServiceLimits.of(settings.max_order_amounts),
@@ -129,7 +132,7 @@ class Api:
                 anonymous=lambda: storage.key_cache.is_empty,
                 mode=market.venue.mode,
             ),
-            KeyRoutes(access, market.venue.mode),
+            KeyRoutes(access, storage.budgets, market.venue.mode),
             DocumentRoutes(
                 lambda: openapi_document(ROUTES, settings.root_path),
                 lambda: asyncapi_document(ROUTES, settings.root_path),
@@ -179,6 +182,7 @@ class Service:
             Part(start=self._prepare, stop=market.venue.stop),
             Part(stop=storage.orders.stop),
             Part(start=storage.idempotency.start, stop=storage.idempotency.stop),
+            Part(start=storage.budgets.start, stop=storage.budgets.stop),
             Part(stop=storage.key_cache.stop),
             Part(stop=self.api.limits.close),
             Part(start=storage.events.start, stop=storage.events.stop),

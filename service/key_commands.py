@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.api_key import LONGEST_NAME, ApiKey, Scope, is_account_name
+from service.domain.conditions import USD_DECIMALS
 from service.domain.key_limits import (
+    MOST_OPEN_ORDERS,
     MOST_PRICE_IMPACT_BPS,
     MOST_REQUESTS_PER_SECOND,
     MOST_SLIPPAGE_BPS,
@@ -97,13 +99,24 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         "--max-sockets", type=_integer(0, MOST_SOCKETS), metavar="20", help="open at once on one instance"
     )
     limits.add_argument(
+        "--max-amount-per-day", type=_amounts, metavar="SOL=100,USDC=50000", help="of all orders of 24 hours"
+    )
+    limits.add_argument("--max-usd-per-order", type=_usd, metavar="1000", help="value of each order")
+    limits.add_argument(
+        "--max-usd-per-day", type=_usd, metavar="10000", help="value of all orders of 24 hours"
+    )
+    limits.add_argument(
+        "--max-open-orders", type=_integer(0, MOST_OPEN_ORDERS), metavar="50", help="that have not ended"
+    )
+    limits.add_argument(
         "--requires-approval", action="store_true", help="an admin key must approve each of its orders"
     )
 
 
 def named_tokens(arguments: argparse.Namespace) -> list[str]:
     """Return the tokens that the arguments name; the listed ones must be known before the command runs."""
-    return [*(getattr(arguments, "tokens", None) or ()), *(getattr(arguments, "max_amount", None) or ())]
+    options = ("tokens", "max_amount", "max_amount_per_day")
+    return [name for option in options for name in getattr(arguments, option, None) or ()]
 
 
 async def _create(keys: ApiKeys, _now: float, arguments: argparse.Namespace) -> None:
@@ -152,27 +165,35 @@ async def _set_limits(keys: ApiKeys, _now: float, arguments: argparse.Namespace)
 
 def _limits_of(arguments: argparse.Namespace) -> KeyLimits:
     tokens = arguments.tokens
-    amounts: dict[str, LargestAmount] = {}
-    for name, text in (arguments.max_amount or {}).items():
-        token = find_token(name)
-        if token is None:
-            raise _no_such_token("--max-amount", name)
-        if token.symbol in amounts:
-            raise KeyCommandError(f"--max-amount: {token.symbol} is given twice")
-        try:
-            amounts[token.symbol] = LargestAmount(parse_amount(text, token.decimals), token.decimals)
-        except InvalidAmountError as error:
-            raise KeyCommandError(f"--max-amount: the amount of {token.symbol} {error}") from None
     return KeyLimits(
         tokens=None if tokens is None else frozenset(_symbol(name) for name in tokens),
         order_types=arguments.order_types,
         max_slippage_bps=arguments.max_slippage_bps,
         max_price_impact_bps=arguments.max_price_impact_bps,
-        max_amount=amounts,
+        max_amount=_largest_amounts("--max-amount", arguments.max_amount),
         requests_per_second=arguments.requests_per_second,
         max_sockets=arguments.max_sockets,
         requires_approval=arguments.requires_approval,
+        max_amount_per_day=_largest_amounts("--max-amount-per-day", arguments.max_amount_per_day),
+        max_usd_per_order=arguments.max_usd_per_order,
+        max_usd_per_day=arguments.max_usd_per_day,
+        max_open_orders=arguments.max_open_orders,
     )
+
+
+def _largest_amounts(option: str, sent: dict[str, str] | None) -> dict[str, LargestAmount]:
+    amounts: dict[str, LargestAmount] = {}
+    for name, text in (sent or {}).items():
+        token = find_token(name)
+        if token is None:
+            raise _no_such_token(option, name)
+        if token.symbol in amounts:
+            raise KeyCommandError(f"{option}: {token.symbol} is given twice")
+        try:
+            amounts[token.symbol] = LargestAmount(parse_amount(text, token.decimals), token.decimals)
+        except InvalidAmountError as error:
+            raise KeyCommandError(f"{option}: the amount of {token.symbol} {error}") from None
+    return amounts
 
 
 def _symbol(name: str) -> str:
@@ -295,6 +316,16 @@ def _amounts(text: str) -> dict[str, str]:
             raise argparse.ArgumentTypeError("must be like SOL=10,USDC=5000, each token once")
         amounts[token] = amount
     return amounts
+
+
+def _usd(text: str) -> int:
+    """Parse dollars, as millionths."""
+    try:
+        return parse_amount(text, USD_DECIMALS)
+    except InvalidAmountError:
+        raise argparse.ArgumentTypeError(
+            "must be dollars such as 1000 or 0.50, more than zero, with at most 6 decimals"
+        ) from None
 
 
 def _integer(least: int, most: int) -> Callable[[str], int]:

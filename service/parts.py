@@ -25,6 +25,7 @@ from service.routing.quoting import Quoter
 from service.settings import Settings
 from service.store.api_keys import ApiKeys, KeyCache
 from service.store.approvals import Approvals
+from service.store.budgets import Budgets
 from service.store.claims import Claims
 from service.store.endings import Endings
 from service.store.halt import TradingHalt
@@ -77,6 +78,7 @@ class Storage:
         self.key_cache = KeyCache(self.keys, clock)
         self.halt = TradingHalt(self.database, clock, self.queue.enqueue_all_due)
         self.idempotency = IdempotencyKeys(self.database, clock, self.identity)
+        self.budgets = Budgets(self.database, clock)
         self.orders = Orders(self.database, clock, group_limit=settings.write_group_limit)
         self.events = OrderEvents(self.database, clock)
         self.feeds = Feeds(self.orders, clock)

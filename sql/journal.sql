@@ -6,16 +6,70 @@
 -- that must be approved (approve_within_s), is open at once. If its client order id or its key is taken, or trading is
 -- halted, an order is not inserted; the caller reads the existing one, or why trading is halted.
 WITH wanted AS (
-    SELECT *
-    FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
-        id uuid, account text, client_order_id text, label text, order_type text, token_in text, token_out text,
-        swap_mode text, amount numeric, amount_text text, slippage_bps integer, time_in_force text,
-        limit_price text, limit_out numeric, sniper_conditions jsonb, expires_at timestamptz,
-        submit_by timestamptz, decimals_in integer, decimals_out integer, opens boolean, approve_within_s integer,
-        write_id text, idempotency_key text, request_hash text, max_price_impact_bps integer, mode text
-    )
+    SELECT *, 'new' AS verdict
+    FROM /* include: new_orders */
     WHERE /* include: trading */
 ),
+/* include: inserted_orders */,
+/* include: recorded */,
+/* include: notified */,
+/* include: opened_orders */
+SELECT id::text, rfc3339(created_at) AS created_at FROM inserted;
+
+-- name: insert_budgeted_orders
+-- insert_orders for a group with orders whose API keys have budgets, which a second array lists. One of them that
+-- does not keep its budgets is not inserted: it is returned with the limit, and how much of that is used. The others
+-- are counted.
+WITH sent AS (
+    SELECT *
+    FROM /* include: new_orders */
+    WHERE /* include: trading */
+),
+judged AS (
+    SELECT order_id, verdict, used FROM budget_verdicts(%(budgets)s::jsonb)
+),
+wanted AS (
+    -- One whose client order id is taken still takes its idempotency key.
+    SELECT s.*, coalesce(j.verdict, 'new') AS verdict
+    FROM sent AS s
+    LEFT JOIN judged AS j ON j.order_id = s.id
+    WHERE coalesce(j.verdict, 'new') IN ('new', 'named')
+),
+/* include: inserted_orders */,
+/* include: recorded */,
+/* include: notified */,
+/* include: opened_orders */,
+counted AS (
+    INSERT INTO key_usage AS u (key_id, minute, token, amount, usd)
+    SELECT
+        key_id, date_trunc('minute', created_at), used_token, sum(coalesce(used_amount, 0)),
+        sum(coalesce(used_usd, 0))
+    FROM opened
+    WHERE used_token IS NOT NULL
+    GROUP BY 1, 2, 3
+    ON CONFLICT (key_id, minute, token) DO UPDATE
+    SET amount = u.amount + excluded.amount, usd = u.usd + excluded.usd
+)
+SELECT id::text, rfc3339(created_at) AS created_at, NULL AS rule, NULL::numeric AS used FROM inserted
+UNION ALL
+SELECT s.id::text, NULL, j.verdict, j.used
+FROM judged AS j
+JOIN sent AS s ON s.id = j.order_id
+WHERE j.verdict NOT IN ('new', 'named', 'repeated');
+
+-- fragment: new_orders
+-- The orders of a group.
+jsonb_to_recordset(%(rows)s::jsonb) AS row (
+    id uuid, account text, client_order_id text, label text, order_type text, token_in text, token_out text,
+    swap_mode text, amount numeric, amount_text text, slippage_bps integer, time_in_force text,
+    limit_price text, limit_out numeric, sniper_conditions jsonb, expires_at timestamptz,
+    submit_by timestamptz, decimals_in integer, decimals_out integer, opens boolean, approve_within_s integer,
+    write_id text, idempotency_key text, request_hash text, max_price_impact_bps integer, mode text, key_id text,
+    used_token text, used_amount numeric, used_usd numeric
+)
+
+-- fragment: inserted_orders
+-- Insert the ``wanted`` orders.
 keyed AS (
     -- If only the client order id turns out to be taken, this row stays, without an order: the request is known,
     -- and its response follows from the client order id.
@@ -57,6 +111,7 @@ inserted AS (
     CROSS JOIN LATERAL appended('[]', 'pending', now(), jsonb_build_object('writeId', write_id)) AS first
     WHERE (idempotency_key IS NULL OR id IN (SELECT order_id FROM keyed))
         AND (client_order_id IS NULL OR id IN (SELECT order_id FROM named))
+        AND verdict = 'new'
     ON CONFLICT (id) DO NOTHING
     RETURNING id, account, order_type, label, created_at, status = 'open' AS opens, expires_at
 ),
@@ -64,13 +119,15 @@ changed AS (
     SELECT id, account, order_type, label, 'pending' AS status, 1 AS version FROM inserted
     UNION ALL
     SELECT id, account, order_type, label, 'open', 2 FROM inserted WHERE opens
-),
-/* include: recorded */,
-/* include: notified */,
+)
+
+-- fragment: opened_orders
+-- Store that the ``inserted`` orders of the ``wanted`` ones are open.
 opened AS (
     -- The insert's own wake-up is in flight: the sweep sends another only when it is late.
     INSERT INTO open_orders (
-        order_id, account, created_at, due_at, wake_at, resting, rested_at, rested_version, approve_by, expires_at
+        order_id, account, created_at, due_at, wake_at, resting, rested_at, rested_version, approve_by, expires_at,
+        key_id, used_token, used_amount, used_usd
     )
     SELECT
         i.id, i.account, i.created_at,
@@ -80,11 +137,12 @@ opened AS (
         CASE WHEN i.opens THEN now() END,
         CASE WHEN i.opens THEN 2 END,
         now() + w.approve_within_s * interval '1 second',
-        least(i.expires_at, w.submit_by, now() + w.approve_within_s * interval '1 second')
+        least(i.expires_at, w.submit_by, now() + w.approve_within_s * interval '1 second'),
+        w.key_id, w.used_token, w.used_amount, w.used_usd
     FROM inserted AS i
     JOIN wanted AS w ON w.id = i.id
+    RETURNING key_id, created_at, used_token, used_amount, used_usd
 )
-SELECT id::text, rfc3339(created_at) AS created_at FROM inserted;
 
 -- name: append_transitions
 -- Append one transition to each order, if it is still at the version that its writer read and belongs to it.
@@ -225,11 +283,16 @@ recorded AS (
 )
 
 -- fragment: closed
--- Of the orders that have ``moved``, move the ended ones from open_orders to finished_orders.
+-- Of the orders that have ``moved``, move the ended ones from open_orders to finished_orders. One that ends unfilled
+-- gives back what it uses of its key's budgets.
 closed AS (
     DELETE FROM open_orders AS p
     USING moved AS m
     WHERE p.order_id = m.id AND m.status IN ('confirmed', 'failed', 'cancelled', 'expired')
+    RETURNING CASE
+        WHEN p.used_token IS NOT NULL AND m.status <> 'confirmed'
+            THEN give_back(p.key_id, p.created_at, p.used_token, p.used_amount, p.used_usd)
+    END
 ),
 finished AS (
     INSERT INTO finished_orders (account, status, created_at, order_id)

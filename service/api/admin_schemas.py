@@ -37,6 +37,20 @@ class HaltSchema(Request[HaltRequest]):
     )
 
 
+def _amounts(description: str) -> fields.Dict:
+    return fields.Dict(
+        keys=fields.String(),
+        values=fields.String(metadata=AMOUNT),
+        required=True,
+        allow_none=True,
+        metadata={"description": description},
+    )
+
+
+def _dollars(description: str) -> fields.String:
+    return fields.String(required=True, allow_none=True, metadata={"description": description, **AMOUNT})
+
+
 class KeyLimitsSchema(ResponseSchema):
     """The limits of an API key; null: no limit."""
 
@@ -55,13 +69,7 @@ class KeyLimitsSchema(ResponseSchema):
         allow_none=True,
         metadata={"description": "The highest price impact of a route on which its orders are submitted."},
     )
-    max_amount = fields.Dict(
-        keys=fields.String(),
-        values=fields.String(metadata=AMOUNT),
-        required=True,
-        allow_none=True,
-        metadata={"description": "By token: the largest amount that one order may fix, in display units."},
-    )
+    max_amount = _amounts("By token: the largest amount that one order may fix, in display units.")
     requests_per_second = fields.Integer(required=True, allow_none=True)
     max_sockets = fields.Integer(
         required=True,
@@ -71,6 +79,24 @@ class KeyLimitsSchema(ResponseSchema):
     requires_approval = fields.Boolean(
         required=True,
         metadata={"description": "Whether an admin key must approve each order that it places or amends."},
+    )
+    max_amount_per_day = _amounts(
+        "By token: the largest amount that all its orders of 24 hours may fix, in display units."
+    )
+    max_usd_per_order = _dollars("The largest value of one order, in US dollars.")
+    max_usd_per_day = _dollars("The largest value of all its orders of 24 hours, in US dollars.")
+    max_open_orders = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "The most orders that are open at once."}
+    )
+
+
+class KeyUsageSchema(ResponseSchema):
+    """What the orders of an API key use of its limits on all orders together; null: no such limit."""
+
+    max_amount_per_day = _amounts("By token: the amount of the last 24 hours, in display units.")
+    max_usd_per_day = _dollars("The value of the last 24 hours, in US dollars.")
+    max_open_orders = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "Its orders that have not ended."}
     )
 
 
@@ -89,6 +115,7 @@ class KeySchema(ResponseSchema):
         metadata={"description": "Whether orders trade real money (live) or on the paper market."},
     )
     limits = Stored(KeyLimitsSchema, required=True)
+    used = Stored(KeyUsageSchema, required=True)
 
 
 class TicketSchema(ResponseSchema):

@@ -16,13 +16,20 @@ from service.api.dry_run_schemas import DRY_RUN
 from service.api.idempotency import read_key
 from service.api.messages import json_response, read_body
 from service.api.placing import Placed, Placer, trading_is_halted
-from service.api.problems import ConflictError, InvalidError, ProblemError, problem_json
+from service.api.problems import (
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    ProblemError,
+    problem_json,
+)
 from service.api.quotes import problem_of, quote_json
 from service.api.responses import ORDER, QUOTE
 from service.api.views import OrderAt
 from service.chains.venue import VenueUnavailableError, Wallet
 from service.clock import Clock
 from service.domain.amounts import format_amount
+from service.domain.api_key import Caller
 from service.domain.failures import Failure, FailureCode
 from service.domain.order import NewOrder, Order
 from service.domain.quote import Choice, Route, SwapMode
@@ -66,7 +73,8 @@ class DryRun:
             taken, repeated = conflict, None
         if repeated is not None:
             return _response([], order=repeated.order, repeats=True)
-        refusals = [taken, self.placer.refusal_of(caller, order), await self._halted()]
+        refusal = self.placer.refusal_of(caller, order) or await self._over_budget(caller, order)
+        refusals = [taken, refusal, await self._halted()]
         return await self._run(order, [refusal for refusal in refusals if refusal is not None])
 
     async def _run(self, order: NewOrder, refusals: list[ProblemError]) -> web.Response:
@@ -97,6 +105,11 @@ class DryRun:
         """Return the problem of an order that is placed while trading is halted; None if it is not."""
         halt = await self.halt.read()
         return None if halt is None else trading_is_halted(halt.reason)
+
+    async def _over_budget(self, caller: Caller, order: NewOrder) -> ProblemError | None:
+        """Return the problem of an order that would not keep a budget of the caller's key now."""
+        breach = await self.placer.budgets.breach_now(caller, order)
+        return None if breach is None else ForbiddenError.of(breach)
 
     async def _balance(self, token: str) -> int | None:
         """Return the wallet's balance of a token, in base units; None if it is not known."""

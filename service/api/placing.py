@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
+from service.api.budgets import BudgetCheck
 from service.api.idempotency import check_same_request
 from service.api.messages import FetchTokens, validate
 from service.api.problems import (
@@ -20,7 +21,9 @@ from service.api.terms import read_terms, values
 from service.api.views import OrderAt
 from service.clock import Clock
 from service.domain.api_key import Caller
+from service.domain.budgets import breach_of_budget
 from service.domain.idempotency import IdempotencyKey
+from service.domain.key_limits import Breach
 from service.domain.mode import TradingMode
 from service.domain.order import NewOrder, Order, first_terms, submission_time_s
 from service.domain.service_limits import ServiceLimits
@@ -29,6 +32,7 @@ from service.domain.tokens import TOKENS
 from service.execution.order_queue import OrderQueue
 from service.postgres.batch import QueueFullError
 from service.postgres.database import UnavailableError
+from service.store.budgets import OverBudgetError
 from service.store.halt import HaltedError
 from service.store.idempotency import IdempotencyKeys
 from service.store.journal import Journal, RepeatedOrderError
@@ -53,8 +57,8 @@ class Placed:
 class Placer:
     """Places orders.
 
-    ``fetch_tokens`` fetches unknown tokens that a request names, ``queue`` wakes workers for new orders;
-    ``mode`` is whether they trade real money;
+    ``fetch_tokens`` fetches unknown tokens that a request names, ``queue`` wakes workers for new orders,
+    ``budgets`` compares them with their keys' budgets; ``mode`` is whether they trade real money;
     ``insert_timeout_s`` is how long a client waits for PostgreSQL; ``market_order_age_s`` is the maximum age
     at which a market order is submitted, 0: no limit; ``limits`` are those of all orders;
     ``approval_timeout_s`` is within how many seconds an order must be approved, if its key requires that.
@@ -66,6 +70,7 @@ class Placer:
     fetch_tokens: FetchTokens
     queue: OrderQueue
     idempotency: IdempotencyKeys
+    budgets: BudgetCheck
     mode: TradingMode
     insert_timeout_s: float
     limits: ServiceLimits
@@ -92,11 +97,16 @@ class Placer:
         order = await self.read(caller, body, key)
         if isinstance(order, Placed):
             return order
-        if (refusal := self.refusal_of(caller, order)) is not None:
+        refusal, budget = self.refusal_of(caller, order), None
+        if refusal is None:
+            budget = await self.budgets.examine(caller, order)
+        if isinstance(budget, Breach):
+            refusal, budget = ForbiddenError.of(budget), None
+        if refusal is not None:
             # A limit may have been set since the order was placed.
             replay = await self._replay(caller.account, key)
             return replay or await self._refuse_unless_repeated(order, refusal)
-        return replace(order, idempotency=key)
+        return replace(order, idempotency=key, key_id=caller.key_id, budget=budget)
 
     async def read(
         self, caller: Caller, body: object, key: IdempotencyKey | None = None
@@ -154,6 +164,10 @@ class Placer:
         except HaltedError as halt:
             refusal = trading_is_halted(str(halt))
             return await self._replay(account, key) or await self._refuse_unless_repeated(order, refusal)
+        except OverBudgetError as over:
+            if order.budget is None:
+                raise
+            raise ForbiddenError.of(breach_of_budget(order.budget, over.rule, over.used)) from over
         except QueueFullError:
             raise ServiceUnavailableError("Too many orders are waiting to be stored; try again.") from None
         except UnavailableError as error:

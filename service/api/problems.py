@@ -123,7 +123,10 @@ class ForbiddenError(ProblemError):
     @classmethod
     def of(cls, breach: Breach) -> "ForbiddenError":
         """Return the problem of an order that does not keep a limit of the API key, or of the service."""
-        return cls(breach.detail, rule=breach.rule, limit=breach.limit)
+        problem = cls(breach.detail, rule=breach.rule, limit=breach.limit)
+        if breach.left is not None:
+            problem.members["left"] = breach.left
+        return problem
 
 
 class NotFoundError(ProblemError):

@@ -316,9 +316,8 @@ class ProblemSchema(Schema):
             "`maxOrderAmounts`, a setting of the service."
         }
     )
-    limit = fields.Raw(
-        metadata={"description": "Its value, as in getOwnKey; of a limit of amounts, the token's."}
-    )
+    limit = fields.Raw(metadata={"description": "Its value, as in getOwnKey; of amounts, the token's."})
+    left = fields.Raw(metadata={"description": "Of a budget: what is left of it, in the form of the limit."})
     orderId = fields.String(  # noqa: N815
         metadata={"description": "Of a 503: the id under which the order may exist."}
     )

@@ -15,6 +15,7 @@ amounts.py           amounts: integers in base units, decimal strings in the API
 tokens.py            the tokens
 api_key.py           API keys: tokens, scopes, accounts
 key_limits.py        their limits, and whether an order keeps them
+budgets.py           those of the limits that count all orders of a key
 service_limits.py    the limits of all orders
 mode.py              whether real money is traded
 idempotency.py       idempotency keys: parsed, and the hash of a request

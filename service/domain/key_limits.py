@@ -1,9 +1,13 @@
-"""The limits of an API key, and whether an order keeps those that can be decided from the order alone."""
+"""The limits of an API key, and whether an order keeps those that can be decided from the order alone.
+
+Those on all orders together are budgets, see ``budgets``.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from service.domain.amounts import U64_MAX, format_amount
+from service.domain.conditions import USD_DECIMALS
 from service.domain.order import OrderRequest, OrderType
 from service.domain.quote import SwapMode
 
@@ -11,6 +15,8 @@ MOST_SLIPPAGE_BPS = 10_000
 MOST_PRICE_IMPACT_BPS = 10_000
 MOST_REQUESTS_PER_SECOND = 1_000_000
 MOST_SOCKETS = 1_000_000
+# The open orders of a key are counted whenever it places one.
+MOST_OPEN_ORDERS = 10_000
 
 _MOST_DECIMALS = 64
 _MEMBERS = {
@@ -22,6 +28,10 @@ _MEMBERS = {
     "requestsPerSecond",
     "maxSockets",
     "requiresApproval",
+    "maxAmountPerDay",
+    "maxUsdPerOrder",
+    "maxUsdPerDay",
+    "maxOpenOrders",
 }
 
 
@@ -34,12 +44,13 @@ class Breach:
     """A limit that an order does not keep.
 
     ``rule`` is the limit's name in the API, ``limit`` its value in the form of the API, and ``detail`` says
-    it to people.
+    it to people. ``left`` is what is left of a budget, in the same form.
     """
 
     rule: str
     limit: object
     detail: str
+    left: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,11 @@ class LargestAmount:
         """Return whether an amount is not larger; without decimals it cannot be compared."""
         # A token that was removed may have been listed again with other decimals.
         return decimals is not None and amount * 10**self.decimals <= self.amount * 10**decimals
+
+    def in_units(self, decimals: int) -> int:
+        """Return it in base units of a token with these decimals, rounded down."""
+        amount: int = self.amount * 10**decimals // 10**self.decimals
+        return amount
 
     def __str__(self) -> str:
         """Return the amount in display units."""
@@ -73,6 +89,10 @@ class KeyLimits:
         requests_per_second: How many requests it may send.
         max_sockets: How many WebSockets it may have open on one instance.
         requires_approval: Whether an admin key must approve each order that it places or amends.
+        max_amount_per_day: The largest amount of all its orders in 24 hours, by the same token.
+        max_usd_per_order: The largest value of one order, in millionths of a dollar.
+        max_usd_per_day: The largest value of all its orders in 24 hours, in millionths of a dollar.
+        max_open_orders: How many of its orders may be open.
     """
 
     tokens: frozenset[str] | None = None
@@ -83,6 +103,16 @@ class KeyLimits:
     requests_per_second: int | None = None
     max_sockets: int | None = None
     requires_approval: bool = False
+    max_amount_per_day: Mapping[str, LargestAmount] = field(default_factory=dict, hash=False)
+    max_usd_per_order: int | None = None
+    max_usd_per_day: int | None = None
+    max_open_orders: int | None = None
+
+    @property
+    def has_budgets(self) -> bool:
+        """Whether an order must be compared with more than the limits of ``breach_of``."""
+        values = self.max_usd_per_order, self.max_usd_per_day, self.max_open_orders
+        return bool(self.max_amount_per_day) or values != (None, None, None)
 
     def breach_of(self, order: OrderRequest) -> Breach | None:
         """Return the first limit that an order does not keep; None if it keeps all of them."""
@@ -101,11 +131,13 @@ class KeyLimits:
 
     def as_stored(self) -> dict[str, object]:
         """Return the limits as JSON to be stored; what has no limit is left out."""
-        amounts = {
-            token: {"amount": largest.amount, "decimals": largest.decimals}
-            for token, largest in sorted(self.max_amount.items())
+        stored = {
+            **self.as_shown(),
+            "maxAmount": _stored(self.max_amount),
+            "maxAmountPerDay": _stored(self.max_amount_per_day),
+            "maxUsdPerOrder": self.max_usd_per_order,
+            "maxUsdPerDay": self.max_usd_per_day,
         }
-        stored = {**self.as_shown(), "maxAmount": amounts or None}
         return {name: value for name, value in stored.items() if value is not None and value is not False}
 
     def as_shown(self) -> dict[str, object]:
@@ -115,10 +147,14 @@ class KeyLimits:
             "orderTypes": None if self.order_types is None else _ordered(self.order_types),
             "maxSlippageBps": self.max_slippage_bps,
             "maxPriceImpactBps": self.max_price_impact_bps,
-            "maxAmount": {token: str(largest) for token, largest in sorted(self.max_amount.items())} or None,
+            "maxAmount": _shown(self.max_amount),
             "requestsPerSecond": self.requests_per_second,
             "maxSockets": self.max_sockets,
             "requiresApproval": self.requires_approval,
+            "maxAmountPerDay": _shown(self.max_amount_per_day),
+            "maxUsdPerOrder": _in_usd(self.max_usd_per_order),
+            "maxUsdPerDay": _in_usd(self.max_usd_per_day),
+            "maxOpenOrders": self.max_open_orders,
         }
 
 
@@ -156,6 +192,11 @@ NO_ORDERS = KeyLimits(tokens=frozenset(), requires_approval=True)
 """Refuses every order."""
 
 
+def format_usd(usd: int) -> str:
+    """Format millionths of a dollar as dollars."""
+    return format_amount(usd, USD_DECIMALS)
+
+
 def parse_limits(stored: object) -> KeyLimits:
     """Parse stored limits.
 
@@ -179,6 +220,10 @@ def parse_limits(stored: object) -> KeyLimits:
         ),
         max_sockets=_optional_integer(stored.get("maxSockets"), MOST_SOCKETS),
         requires_approval=_boolean(stored.get("requiresApproval", False)),
+        max_amount_per_day=_amounts(stored.get("maxAmountPerDay", {})),
+        max_usd_per_order=_optional_integer(stored.get("maxUsdPerOrder"), U64_MAX),
+        max_usd_per_day=_optional_integer(stored.get("maxUsdPerDay"), U64_MAX),
+        max_open_orders=_optional_integer(stored.get("maxOpenOrders"), MOST_OPEN_ORDERS),
     )
 
 
@@ -216,6 +261,22 @@ def _integer(value: object, most: int, *, least: int = 0) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise InvalidLimitsError(f"{value!r} is not an integer from {least} to {most}")
     return value
+
+
+def _stored(amounts: Mapping[str, LargestAmount]) -> dict[str, object] | None:
+    stored: dict[str, object] = {
+        token: {"amount": largest.amount, "decimals": largest.decimals}
+        for token, largest in sorted(amounts.items())
+    }
+    return stored or None
+
+
+def _shown(amounts: Mapping[str, LargestAmount]) -> dict[str, str] | None:
+    return {token: str(largest) for token, largest in sorted(amounts.items())} or None
+
+
+def _in_usd(usd: int | None) -> str | None:
+    return None if usd is None else format_usd(usd)
 
 
 def _ordered(types: frozenset[OrderType]) -> list[str]:

@@ -150,6 +150,29 @@ def submission_time_s(order: OrderRequest, market_order_age_s: int) -> float | N
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetUse:
+    """What an order uses of its API key's budgets, and what all orders of the key may use; None: no limit.
+
+    Attributes:
+        token: The token whose amount the order fixes.
+        decimals: The token's decimals.
+        amount: Base units that the order uses in 24 hours.
+        most_amount: Base units that all orders may use in 24 hours.
+        usd: The order's value, in millionths of a dollar, that it uses in 24 hours.
+        most_usd: The value that all orders may use in 24 hours.
+        most_open: How many orders may be open.
+    """
+
+    token: str
+    decimals: int
+    amount: int | None = None
+    most_amount: int | None = None
+    usd: int | None = None
+    most_usd: int | None = None
+    most_open: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewOrder(OrderRequest):
     """A validated order that is not stored yet, without a history.
@@ -157,13 +180,16 @@ class NewOrder(OrderRequest):
     ``submit_by`` (RFC 3339) is the deadline for its submission, if it has one besides its expiry.
     ``max_price_impact_bps`` is the highest price impact of its route that the caller's API key allows; None:
     any. ``idempotency`` is the key under which the client may send the request again. ``approve_within_s`` is
-    within how many seconds it must be approved; None: it needs no approval.
+    within how many seconds it must be approved; None: it needs no approval. ``key_id`` is the API key that
+    places it, and ``budget`` what it uses of the key's budgets, if there are any.
     """
 
     submit_by: str | None = None
     max_price_impact_bps: int | None = None
     idempotency: IdempotencyKey | None = None
     approve_within_s: int | None = None
+    key_id: str | None = None
+    budget: BudgetUse | None = None
 
     @property
     def opens(self) -> bool:

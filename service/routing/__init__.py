@@ -12,6 +12,7 @@ path_curve.py  a path's output as a function of its input
 ceiling.py     an upper bound on a pair's output for any amount
 changes.py     which pairs a change of the market may affect
 prices.py      a pair's prices at one moment: the ceiling, and exact quotes
+dollars.py     what an amount is worth in dollars
 """
 
 from service.routing.paths import HUBS

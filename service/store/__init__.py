@@ -6,6 +6,7 @@ orders.py             reads orders
 resting.py            reads, fires and amends resting orders
 endings.py            cancels and expires orders
 approvals.py          approves and refuses orders that await approval
+budgets.py            what orders use of the budgets of API keys
 api_keys.py           creates, rotates and revokes API keys, and caches them
 halt.py               the kill switch
 idempotency.py        stores the keys of requests that may be sent again

@@ -16,6 +16,7 @@ import orjson
 
 from service import crash_points
 from service.clock import Clock
+from service.domain.budgets import Rule
 from service.domain.history import Committed, Details, StoredEntry, opened, public
 from service.domain.lifecycle import Status
 from service.domain.order import NewOrder, OrderRequest, Terms
@@ -25,6 +26,7 @@ from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
 from service.postgres.database import Database
 from service.postgres.queries import query
+from service.store.budgets import OverBudgetError, budget_row, used_columns
 from service.store.halt import HaltedError, TradingHalt
 
 
@@ -40,12 +42,22 @@ class _InsertedRow(NamedTuple):
     created_at: str
 
 
+class _JudgedRow(NamedTuple):
+    """An order that was inserted, or the budget that it does not keep and how much of that is used."""
+
+    id: str
+    created_at: str | None
+    rule: str | None
+    used: int | None
+
+
 class _ReadBackRow(NamedTuple):
     id: str
     entry: StoredEntry | None
 
 
 _INSERT = query("insert_orders", _InsertedRow)
+_INSERT_BUDGETED = query("insert_budgeted_orders", _JudgedRow)
 _APPEND = query("append_transitions", EntryRow)
 _READ_BACK = query("read_entries_back", _ReadBackRow)
 
@@ -164,6 +176,7 @@ class Journal:
         Raises:
             RepeatedOrderError: Nothing was stored.
             HaltedError: Nothing was stored; trading is halted.
+            OverBudgetError: Nothing was stored; it does not keep a budget.
             QueueFullError: Nothing was stored.
             UnavailableError: If ``unknown``, the order may exist under its id now, or later.
         """
@@ -191,10 +204,16 @@ class Journal:
     async def _write_inserts(self, orders: list[NewOrder]) -> list[str | Exception]:
         rows = [_new_row(order, self._clock.new_write_id()) for order in orders]
         crash_points.reach("before insert")
-        written = await self._database.run(
-            _INSERT, {"rows": as_json(rows), "wake_after_ms": self._settings.wake_after_ms}
-        )
-        inserted = {row.id: row.created_at for row in written}
+        parameters = {"rows": as_json(rows), "wake_after_ms": self._settings.wake_after_ms}
+        inserted: dict[str, str] = {}
+        refused: dict[str, OverBudgetError] = {}
+        budgets = [budget_row(place, order) for place, order in enumerate(orders) if order.budget]
+        if budgets:
+            judged = await self._database.run(_INSERT_BUDGETED, {**parameters, "budgets": as_json(budgets)})
+            inserted = {row.id: row.created_at for row in judged if row.created_at is not None}
+            refused = {row.id: OverBudgetError(Rule(row.rule), row.used or 0) for row in judged if row.rule}
+        else:
+            inserted = {row.id: row.created_at for row in await self._database.run(_INSERT, parameters)}
         crash_points.reach("after insert")
         # For the triggers; a new order that does not rest has no watchers yet.
         resting = [
@@ -207,7 +226,7 @@ class Journal:
         ]
         if resting:
             self._on_commit(resting)
-        missing = [order.id for order in orders if order.id not in inserted]
+        missing = [order.id for order in orders if order.id not in inserted and order.id not in refused]
         not_inserted: Exception = RepeatedOrderError()
         if missing:
             # Not inserted by this write: by an earlier one whose response was lost, or not at all.
@@ -215,7 +234,7 @@ class Journal:
             inserted |= {order_id: entry["timestamp"] for order_id, entry in found.items()}
             if len(found) < len(missing):
                 not_inserted = await self._halted() or not_inserted
-        return [inserted.get(order.id) or not_inserted for order in orders]
+        return [inserted.get(order.id) or refused.get(order.id) or not_inserted for order in orders]
 
     async def _write_transitions(self, transitions: list[Transition]) -> list[Committed | Exception]:
         moved = await self._database.run(
@@ -278,7 +297,8 @@ def _new_row(order: NewOrder, write_id: str) -> dict[str, object]:
         row["idempotency_key"] = order.idempotency.key
         row["request_hash"] = order.idempotency.request_hash.hex()
     row["write_id"] = write_id
-    return row
+    row["key_id"] = order.key_id
+    return row if order.budget is None else row | used_columns(order.budget)
 
 
 def terms_row(terms: Terms) -> dict[str, object]:

@@ -267,6 +267,7 @@ async def test_a_key_tells_what_it_may_do(start: Start, keyring: Keyring) -> Non
         "scope": "trade",
         "mode": "paper",
         "limits": NO_LIMITS.as_shown(),
+        "used": {"maxAmountPerDay": None, "maxUsdPerDay": None, "maxOpenOrders": None},
     }
 
 

@@ -84,6 +84,7 @@ LIMITS = (
     "--tokens SOL,USDC,MOON --order-types market,limit --max-slippage-bps 100"
     " --max-price-impact-bps 0 --max-amount SOL=10.50,USDC=5000 --requests-per-second 50 --max-sockets 20"
     " --requires-approval"
+    " --max-amount-per-day SOL=100.0 --max-usd-per-order 999.990 --max-usd-per-day 10000 --max-open-orders 50"
 )
 
 
@@ -99,6 +100,10 @@ def test_a_key_s_limits(keys: Keys, servers: TestServers) -> None:
         "requestsPerSecond": 50,
         "maxSockets": 20,
         "requiresApproval": True,
+        "maxAmountPerDay": {"SOL": "100"},
+        "maxUsdPerOrder": "999.99",
+        "maxUsdPerDay": "10000",
+        "maxOpenOrders": 50,
     }
     assert json.loads(keys("list", "--json").stdout)[0]["limits"] == shown
     # They are shown as they can be given again.
@@ -110,9 +115,9 @@ def test_a_key_s_limits(keys: Keys, servers: TestServers) -> None:
     gem = "Gem1111111111111111111111111111111111111111"
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute("INSERT INTO paper_tokens (symbol, mint, decimals) VALUES ('GEM', %s, 3)", (gem,))
-    amounts = ("--max-amount", f"{mint}=1,GEM=0.001")
+    amounts = ("--max-amount", f"{mint}=1,GEM=0.001", "--max-amount-per-day", f"{gem}=7")
     ended = keys("set-limits", limited, "--tokens", f"{mint},{gem}", *amounts)
-    as_given = "--tokens GEM,SOL --max-amount GEM=0.001,SOL=1"
+    as_given = "--tokens GEM,SOL --max-amount GEM=0.001,SOL=1 --max-amount-per-day GEM=7"
     assert ended.stdout == f"limits of {limited}: {as_given}\n", ended.stderr
     too_fine = keys("set-limits", limited, "--max-amount", "GEM=0.0001")
     assert too_fine.stderr == "error: --max-amount: the amount of GEM has more than the token's 3 decimals\n"
@@ -136,6 +141,14 @@ def test_a_key_s_limits(keys: Keys, servers: TestServers) -> None:
         (("create", "x", "--max-amount", "GEM=1"), "error: --max-amount: there is no token GEM"),
         (("create", "x", "--max-amount", "SOL=0"), "the amount of SOL must be greater than zero"),
         (("create", "x", "--max-amount", "SOL=1e3"), "the amount of SOL must be a plain decimal number"),
+        (
+            ("create", "x", "--max-amount-per-day", "GEM=1"),
+            "error: --max-amount-per-day: there is no token GEM",
+        ),
+        (("create", "x", "--max-usd-per-order", "0"), "must be dollars such as 1000 or 0.50"),
+        (("create", "x", "--max-usd-per-day", "1.0000001"), "with at most 6 decimals"),
+        (("create", "x", "--max-usd-per-day", "$5"), "must be dollars"),
+        (("create", "x", "--max-open-orders", "10001"), "must be a whole number from 0 to 10000"),
         (("create", "x", "--requests-per-second", "0"), "must be a whole number from 1 to 1000000"),
         (("create", "x", "--max-sockets", "-1"), "must be a whole number from 0 to 1000000"),
         (("create", "x", "--account", "No Name"), "must be 1 to 63 characters"),

@@ -341,6 +341,10 @@ async def test_a_key_tells_its_limits(start: Start, keys: Keys) -> None:
         requests_per_second=50,
         max_sockets=20,
         requires_approval=True,
+        max_amount_per_day={"SOL": LargestAmount(100 * SOL, 9)},
+        max_usd_per_order=1_500 * USDC,
+        max_usd_per_day=10_000 * USDC,
+        max_open_orders=50,
     )
     headers = [await keys.header(limits), await keys.header()]
     client = await start()
@@ -359,6 +363,10 @@ async def test_a_key_tells_its_limits(start: Start, keys: Keys) -> None:
         "requestsPerSecond": 50,
         "maxSockets": 20,
         "requiresApproval": True,
+        "maxAmountPerDay": {"SOL": "100"},
+        "maxUsdPerOrder": "1500",
+        "maxUsdPerDay": "10000",
+        "maxOpenOrders": 50,
     }
     assert set(shown[1].values()) == {None, False}
 

@@ -167,7 +167,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
                 anonymous=unused,
                 mode=unused,
             ),
-            KeyRoutes(unused, unused),
+            KeyRoutes(unused, unused, unused),
             DocumentRoutes(unused, unused),
             DocsRoutes(),
             AdminRoutes(unused),

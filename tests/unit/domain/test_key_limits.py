@@ -1,6 +1,7 @@
 """The limits of a key: which orders keep them, and how they are stored and shown."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,10 @@ ALL = KeyLimits(
     requests_per_second=50,
     max_sockets=0,
     requires_approval=True,
+    max_amount_per_day={"SOL": LargestAmount(20 * SOL, 9)},
+    max_usd_per_order=U64_MAX,
+    max_usd_per_day=10_000_500_000,
+    max_open_orders=10_000,
 )
 
 
@@ -138,6 +143,37 @@ def test_what_is_stored_is_read_back(limits: KeyLimits) -> None:
     assert parse_limits(json.loads(json.dumps(limits.as_stored()))) == limits
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [
+        KeyLimits(max_amount_per_day={"SOL": LargestAmount(SOL, 9)}),
+        KeyLimits(max_usd_per_order=0),
+        KeyLimits(max_usd_per_day=1),
+        KeyLimits(max_open_orders=0),
+    ],
+)
+def test_some_limits_need_more_than_the_order(limits: KeyLimits) -> None:
+    assert limits.has_budgets
+    assert limits.breach_of(order()) is None
+    others = replace(
+        ALL, max_amount_per_day={}, max_usd_per_order=None, max_usd_per_day=None, max_open_orders=None
+    )
+    assert not others.has_budgets
+
+
+@pytest.mark.parametrize(
+    ("largest", "decimals", "amount"),
+    [
+        (LargestAmount(3 * SOL, 9), 9, 3 * SOL),
+        (LargestAmount(3, 0), 9, 3 * SOL),
+        (LargestAmount(U64_MAX, 0), 9, U64_MAX * 10**9),
+        (LargestAmount(1_999, 3), 0, 1),
+    ],
+)
+def test_a_largest_amount_in_base_units(largest: LargestAmount, decimals: int, amount: int) -> None:
+    assert largest.in_units(decimals) == amount
+
+
 def test_limits_are_stored_in_base_units_and_shown_in_display_units() -> None:
     assert NO_LIMITS.as_stored() == {}
     assert set(NO_LIMITS.as_shown().values()) == {None, False}
@@ -145,6 +181,8 @@ def test_limits_are_stored_in_base_units_and_shown_in_display_units() -> None:
         "SOL": {"amount": U64_MAX, "decimals": 9},
         "USDC": {"amount": 5_000_000_001, "decimals": 6},
     }
+    assert ALL.as_stored()["maxAmountPerDay"] == {"SOL": {"amount": 20 * SOL, "decimals": 9}}
+    assert (ALL.as_stored()["maxUsdPerOrder"], ALL.as_stored()["maxUsdPerDay"]) == (U64_MAX, 10_000_500_000)
     assert ALL.as_shown() == {
         "tokens": ["SOL", "USDC"],
         "orderTypes": ["market", "limit"],
@@ -154,6 +192,10 @@ def test_limits_are_stored_in_base_units_and_shown_in_display_units() -> None:
         "requestsPerSecond": 50,
         "maxSockets": 0,
         "requiresApproval": True,
+        "maxAmountPerDay": {"SOL": "20"},
+        "maxUsdPerOrder": "18446744073709.551615",
+        "maxUsdPerDay": "10000.5",
+        "maxOpenOrders": 10_000,
     }
 
 
@@ -180,6 +222,12 @@ def test_limits_are_stored_in_base_units_and_shown_in_display_units() -> None:
         {"maxAmount": {"SOL": {"amount": 1}}},
         {"maxAmount": {"SOL": {"amount": U64_MAX + 1, "decimals": 9}}},
         {"maxAmount": {"SOL": {"amount": 1, "decimals": 9, "usd": 1}}},
+        {"maxAmountPerDay": {"SOL": "1"}},
+        {"maxUsdPerOrder": "100"},
+        {"maxUsdPerDay": U64_MAX + 1},
+        {"maxUsdPerDay": 0.5},
+        {"maxOpenOrders": 10_001},
+        {"maxOpenOrders": True},
     ],
 )
 def test_what_is_not_understood_is_no_limit_of_nothing(stored: object) -> None:

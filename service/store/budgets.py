@@ -1,0 +1,121 @@
+"""What the orders of API keys use of the keys' budgets.
+
+The statement that inserts an order decides whether it keeps them, and counts what it uses; the one that ends
+it unfilled gives that back.
+"""
+
+import logging
+from typing import NamedTuple
+
+from service.background import Background
+from service.clock import Clock
+from service.domain.budgets import Rule, Usage
+from service.domain.order import BudgetUse, NewOrder
+from service.postgres.database import Database, UnavailableError
+from service.postgres.queries import query
+
+log = logging.getLogger(__name__)
+
+_DELETE_EVERY_S = 600.0
+_MAX_PER_DELETE = 1_000
+
+
+class _UsageRow(NamedTuple):
+    open_orders: int
+    token: str | None
+    amount: int | None
+    usd: int | None
+
+
+_GET_USAGE = query("get_key_usage", _UsageRow)
+_DELETE_OLD = query("delete_old_key_usage")
+
+
+class OverBudgetError(Exception):
+    """Too little is left of a budget of an order's API key; ``used`` is what the key's other orders use."""
+
+    def __init__(self, rule: Rule, used: int) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.used = used
+
+
+class Budgets:
+    """Reads what is used, and deletes what no longer counts.
+
+    Every method raises ``UnavailableError`` while PostgreSQL is unavailable.
+
+    Args:
+        database: The engine's database.
+        clock: Times the deletion.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._deleting = Background("key usage", self._delete_old_forever, clock)
+
+    def start(self) -> None:
+        """Begin to delete old usage."""
+        self._deleting.start()
+
+    async def stop(self) -> None:
+        """Stop deleting."""
+        await self._deleting.stop()
+
+    async def usage(self, key_id: str) -> Usage:
+        """Return what the orders of a key use."""
+        rows = await self._database.read(_GET_USAGE, {"key_id": key_id})
+        return Usage(
+            {row.token: row.amount or 0 for row in rows if row.token is not None},
+            sum(row.usd or 0 for row in rows),
+            rows[0].open_orders,
+        )
+
+    async def delete_old(self) -> int:
+        """Delete usage that no longer counts; return how many rows."""
+        deleted = 0
+        while rows := await self._database.run(_DELETE_OLD, {"most": _MAX_PER_DELETE}):
+            deleted += len(rows)
+        return deleted
+
+    async def _delete_old_forever(self) -> None:
+        while True:
+            await self._clock.sleep(_DELETE_EVERY_S)
+            try:
+                await self.delete_old()
+            except UnavailableError as error:
+                log.debug("old usage of keys could not be deleted (%s)", error)
+
+
+def used_columns(budget: BudgetUse) -> dict[str, object]:
+    """Return the columns of a new order that say what it uses, to be counted and given back."""
+    if budget.amount is None and budget.usd is None:
+        return {}
+    return {"used_token": budget.token, "used_amount": budget.amount, "used_usd": _as_text(budget.usd)}
+
+
+def budget_row(place: int, order: NewOrder) -> dict[str, object]:
+    """Return a row of ``budget_verdicts``: an order that has a budget, at its place in the group."""
+    budget, key = order.budget, order.idempotency
+    if budget is None:
+        raise ValueError(f"order {order.id} has no budget")
+    return {
+        "place": place,
+        "id": order.id,
+        "account": order.account,
+        "key_id": order.key_id,
+        "client_order_id": order.client_order_id,
+        "idempotency_key": None if key is None else key.key,
+        "token": budget.token,
+        "amount": budget.amount,
+        "most_amount": _as_text(budget.most_amount),
+        "usd": _as_text(budget.usd),
+        "most_usd": budget.most_usd,
+        "most_open": budget.most_open,
+    }
+
+
+def _as_text(number: int | None) -> str | None:
+    # It may exceed the 64 bits that JSON's encoder takes.
+    return None if number is None else str(number)
