@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.clock import Clock
+from service.domain.amounts import U64_MAX
 from service.domain.api_key import Scope
+from service.domain.key_limits import MOST_OPEN_ORDERS, KeyLimits, LargestAmount
 from service.postgres.database import Database
 from service.postgres.migrations import migrate
 from service.store.api_keys import ApiKeys, NewKey
@@ -25,6 +27,13 @@ from tests.support.servers import TestCluster, TestServers
 
 _WARM_UP = 300
 _PATIENCE_S = 120
+# Of every kind, and never exhausted.
+_BUDGETS = KeyLimits(
+    max_amount_per_day={token: LargestAmount(U64_MAX, 0) for token in ("SOL", "USDC", "JUP", "RAY")},
+    max_usd_per_order=U64_MAX,
+    max_usd_per_day=U64_MAX,
+    max_open_orders=MOST_OPEN_ORDERS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,8 @@ def _rig(cluster: TestCluster, *, keyed: bool = False, **environment: str) -> It
 async def _create_key(servers: TestServers) -> str:
     database = Database(servers.database_url, size=1, clock=Clock())
     await migrate(database)
-    _key_id, token = await ApiKeys(database, Clock()).create(NewKey("bench", "bench", Scope.TRADE))
+    new = NewKey("bench", "bench", Scope.TRADE, limits=_BUDGETS)
+    _key_id, token = await ApiKeys(database, Clock()).create(new)
     await database.close()
     return token
 
@@ -120,7 +130,7 @@ def main() -> None:
             for _ in range(options.rounds):
                 for name, rig, orders, watch in (
                     ("group commit", engine, options.orders, False),
-                    ("with a key and an Idempotency-Key", keyed, options.orders, False),
+                    ("with key, budget, Idempotency-Key", keyed, options.orders, False),
                     ("row by row", baseline, options.orders // 5, False),
                     ("group commit, each order watched", engine, options.watched, True),
                 ):
