@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,6 +107,10 @@ class Sender:
             self._connection.close()
             return 0, {}
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
 
 @dataclass
 class RequestLives:
@@ -192,13 +197,13 @@ class RequestLives:
         left = list(requests)
 
         def work() -> None:
-            sender = Sender(service, self.tokens)
-            while True:
-                with self._lock:
-                    if not left:
-                        break
-                    request = left.pop()
-                self._record(request, *sender.send(request))
+            with closing(Sender(service, self.tokens)) as sender:
+                while True:
+                    with self._lock:
+                        if not left:
+                            return
+                        request = left.pop()
+                    self._record(request, *sender.send(request))
 
         with ThreadPoolExecutor(4) as pool:
             for done in [pool.submit(work) for _ in range(4)]:

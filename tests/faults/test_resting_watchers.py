@@ -403,7 +403,8 @@ def test_a_late_trigger_does_not_fire_an_amended_order(cluster: TestCluster) -> 
         "amount_text": "1",
         "slippage_bps": 100,
         "sniper_conditions": {"price": {"above": "100"}},
-        "rests": True,
+        "opens": True,
+        "mode": "paper",
         "write_id": "first",
     }
     amendment = {
@@ -416,6 +417,8 @@ def test_a_late_trigger_does_not_fire_an_amended_order(cluster: TestCluster) -> 
         "sniper_conditions": '{"price": {"above": "1000"}}',
         "expires_at": None,
         "detail": '{"amended": {}, "writeId": "second"}',
+        "max_price_impact_bps": None,
+        "approve_within_s": None,
     }
     seen = {"id": order_id, "version": 2, "observed": {"triggeredBy": {"price": "150"}}}
 
