@@ -8,6 +8,7 @@ key_commands.py   creates, lists, limits, rotates and revokes API keys
 app.py            the whole service: its parts, the API, and the order in which they start and stop
 lifespan.py       starts parts in order and stops them in reverse
 audit.py          checks every order against the venue's ledger
+sandbox/          a local Solana chain, with doubles of the AMM programs
 api/              REST and WebSocket: requests and responses
 parts.py          builds the parts: storage, market, execution, webhooks
 triggers/         fires limit and sniper orders
