@@ -1,5 +1,14 @@
-"""The sandbox: so far, what executes one Solana transaction, with doubles of the four AMM programs.
+"""The sandbox: a local Solana chain in this process, with doubles of the four AMM programs.
 
+rpc/          what a node answers to JSON-RPC
+node.py       one endpoint's view of the chain
+faults.py     the faults of one endpoint
+market.py     a trader that moves a pool before a transaction lands
+chain.py      slots, blocks, the blockhash window, the mempool, and forks
+mempool.py    transactions that have not landed
+blocks.py     blocks and the transactions in them
+genesis.py    the accounts that the chain begins with
+pools.py      pools of the paper market as accounts of their programs
 machine.py    executes one transaction in LiteSVM
 runs.py       what LiteSVM answers, in terms of the original transaction
 rewriting.py  rewrites a transaction for LiteSVM: swaps become transfers
@@ -9,5 +18,7 @@ errors.py     errors of transactions and of JSON-RPC
 accounts.py   accounts with their earlier versions
 doubles/      doubles of the four programs
 
-Only the commands and ``service.app`` may import it.
+A whole live path can be tried here without a network or money: transactions and answers have the forms of a
+real cluster, but the programs are doubles. Only the commands and ``service.app`` may import it.
+docs/solana.md says what was proved.
 """

@@ -1,0 +1,297 @@
+"""The sandbox chain: slots, blocks, the blockhash window, the mempool, and forks.
+
+Nothing moves by itself: ``advance`` makes the next blocks. Who calls it owns the clock: a test, or the loop
+of ``service.sandbox.server``. The chain's own time follows from its slots alone.
+
+A blockhash is recent if it is at most 150 blocks older than the last block. Agave counts a blockhash's age
+from the parent, so a transaction may still land in the block of height ``lastValidBlockHeight + 1``.
+"""
+
+import hashlib
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from solders.hash import Hash
+from solders.keypair import Keypair
+from solders.pubkey import Pubkey
+from solders.transaction import VersionedTransaction
+
+from service.amm import ChainTime
+from service.chains.solana.programs.registry import AmmPrograms
+from service.sandbox.accounts import AccountHistory, StoredAccount
+from service.sandbox.blocks import Balances, Block, Landed, balances
+from service.sandbox.errors import TransactionRefusedError
+from service.sandbox.machine import BROUGHT_ALONG, ExecutionResult, Machine
+from service.sandbox.mempool import MAX_AGE, Mempool, Pending
+
+FIRST_SLOT, FIRST_HEIGHT = 1_000, 900
+
+MAX_BEHIND = 500
+"""How many slots behind the tip a node may read."""
+
+_KEPT_BLOCKS, _DROPPED_AT_ONCE = 50_000, 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The chain's pace.
+
+    Attributes:
+        slot_ms: A slot's length.
+        confirmed_after: Slots after which a block is confirmed.
+        finalized_after: Slots after which a block is finalized.
+    """
+
+    slot_ms: int = 200
+    confirmed_after: int = 2
+    finalized_after: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Genesis:
+    """What the chain begins with.
+
+    Attributes:
+        accounts: All accounts.
+        genesis_hash: The chain's identity.
+        time_s: Unix time of the first block.
+        wallet: The funded wallet.
+        trader: Another one, whose trades move pools.
+        pools: The pools' addresses, by the ids of the paper market's.
+    """
+
+    accounts: dict[Pubkey, StoredAccount]
+    genesis_hash: Hash
+    time_s: int
+    wallet: Keypair
+    trader: Keypair
+    pools: dict[str, Pubkey]
+
+
+class SandboxChain:
+    """One chain, with one current fork.
+
+    ``on_change`` is called after every new block and every fork. ``before_landing`` is called with each
+    transaction just before it executes, and returns transactions to execute first.
+    """
+
+    def __init__(self, genesis: Genesis, programs: AmmPrograms, timing: Timing | None = None) -> None:
+        self.genesis = genesis
+        self.timing = timing or Timing()
+        self.programs = programs
+        self.machine = Machine(programs)
+        self.accounts = AccountHistory()
+        own = {key: self.machine.own_account(key) for key in BROUGHT_ALONG}
+        for key, account in {**own, **genesis.accounts}.items():
+            self.accounts.write(FIRST_SLOT, key, account)
+        first = Block(FIRST_SLOT, FIRST_HEIGHT, self._hash(FIRST_SLOT), FIRST_SLOT - 1, genesis.time_s)
+        self._blocks = [first]
+        self._heights = {first.blockhash: first.height}
+        self._next_slot = FIRST_SLOT + 1
+        self._finalized = first
+        self._landed: dict[str, Landed] = {}
+        self._by_address: defaultdict[Pubkey, list[Landed]] = defaultdict(list)
+        self._mempool = Mempool(self._heights.get)
+        self.on_change: list[Callable[[], None]] = []
+        self.before_landing: Callable[[VersionedTransaction], list[bytes]] | None = None
+
+    # --- Reading
+
+    @property
+    def tip(self) -> Block:
+        """The last block."""
+        return self._blocks[-1]
+
+    @property
+    def finalized(self) -> Block:
+        """The last block that no fork removes."""
+        return self._finalized
+
+    @property
+    def first(self) -> Block:
+        """The oldest block that is kept."""
+        return self._blocks[0]
+
+    @property
+    def waiting(self) -> int:
+        """How many transactions have been submitted and neither landed nor expired."""
+        return len(self._mempool)
+
+    def block_by(self, slot: int) -> Block:
+        """Return the last block up to a slot; the oldest one if there is none."""
+        return self._blocks[max(0, bisect_right(self._blocks, slot, key=_slot) - 1)]
+
+    def blocks_after(self, slot: int, last_slot: int) -> list[Block]:
+        """Return the blocks after a slot, up to another one."""
+        start = bisect_right(self._blocks, slot, key=_slot)
+        return self._blocks[start : bisect_right(self._blocks, last_slot, key=_slot)]
+
+    def height_of(self, blockhash: Hash) -> int | None:
+        """Return the height of a blockhash on the current fork; None if it is unknown or much too old."""
+        return self._heights.get(blockhash)
+
+    def is_recent(self, blockhash: Hash, block: Block) -> bool:
+        """Whether a transaction with this blockhash may land after a block."""
+        height = self._heights.get(blockhash)
+        return height is not None and 0 <= block.height - height <= MAX_AGE
+
+    def landed(self, signature: str) -> Landed | None:
+        """Return a transaction of the current fork."""
+        return self._landed.get(signature)
+
+    def landed_of(self, address: Pubkey) -> list[Landed]:
+        """Return the transactions that name an address, the oldest first."""
+        return self._by_address.get(address, [])
+
+    def time_of(self, slot: int) -> int:
+        """Return the Unix time of a slot."""
+        return self.genesis.time_s + (slot - FIRST_SLOT) * self.timing.slot_ms // 1000
+
+    def simulate(self, transaction: VersionedTransaction, block: Block) -> ExecutionResult:
+        """Execute a transaction on the accounts after a block; nothing is kept.
+
+        Raises:
+            TransactionRefusedError: It cannot be part of a block.
+        """
+        return self.machine.execute(
+            transaction,
+            lambda key: self.accounts.at(key, block.slot),
+            ChainTime(block.time_s, block.slot),
+        )
+
+    # --- Moving
+
+    def submit(self, transaction: VersionedTransaction, raw: bytes, *, late: bool = False) -> None:
+        """Send a transaction to the leaders; the same one again changes nothing.
+
+        Args:
+            transaction: The transaction.
+            raw: Its bytes.
+            late: Land it in the last block that may take it.
+        """
+        self._mempool.add(transaction, raw, self.tip.height, late=late)
+
+    def advance(self, slots: int = 1) -> None:
+        """Make a block in each of the next slots."""
+        for _ in range(slots):
+            self._make_block()
+            self._changed()
+
+    def skip(self, slots: int = 1) -> None:
+        """Let slots pass whose leaders make no block."""
+        self._next_slot += slots
+
+    def fork(self, depth: int, *, keep: bool = True) -> None:
+        """Replace the last blocks by nothing: the chain goes on from an earlier one, in later slots.
+
+        Args:
+            depth: How many blocks vanish; those that are finalized stay.
+            keep: Whether their transactions may land again; those of the trader never do.
+        """
+        depth = min(depth, self.tip.height - self._finalized.height)
+        if depth <= 0:
+            return
+        removed = self._blocks[-depth:]
+        del self._blocks[-depth:]
+        for block in reversed(removed):
+            self.accounts.undo(block.changed, self.tip.slot)
+            del self._heights[block.blockhash]
+            for landed in reversed(block.landed):
+                self._forget(landed)
+        for landed in (each for block in removed for each in block.landed):
+            if keep and landed.transaction.message.account_keys[0] != self.genesis.trader.pubkey():
+                self.submit(landed.transaction, landed.raw)
+        self._changed()
+
+    def _make_block(self) -> None:
+        parent, slot = self.tip, self._next_slot
+        self._next_slot += 1
+        now = ChainTime(self.time_of(slot), slot)
+        landed: list[Landed] = []
+        changed: set[Pubkey] = set()
+        for signature, pending in self._mempool.due(parent.height):
+            if signature in self._landed:
+                self._mempool.remove(signature)
+            else:
+                landed += self._land_with_others(pending, now, changed)
+        block = Block(
+            slot,
+            parent.height + 1,
+            self._hash(slot),
+            parent.slot,
+            now.timestamp_s,
+            tuple(landed),
+            frozenset(changed),
+        )
+        self._blocks.append(block)
+        self._heights[block.blockhash] = block.height
+        final = self.block_by(slot - self.timing.finalized_after)
+        if final.slot > self._finalized.slot:
+            self._finalized = final
+        self._clean_up()
+
+    def _land_with_others(self, pending: Pending, now: ChainTime, changed: set[Pubkey]) -> list[Landed]:
+        landed: list[Landed] = []
+        if self.before_landing is not None:
+            for raw in self.before_landing(pending.transaction):
+                with suppress(TransactionRefusedError):
+                    landed.append(self._land(VersionedTransaction.from_bytes(raw), raw, now, changed))
+        # One that is refused, for want of lamports for its fee, is tried again until it expires.
+        with suppress(TransactionRefusedError):
+            landed.append(self._land(pending.transaction, pending.raw, now, changed))
+            self._mempool.remove(landed[-1].signature)
+        return landed
+
+    def _land(
+        self, transaction: VersionedTransaction, raw: bytes, now: ChainTime, changed: set[Pubkey]
+    ) -> Landed:
+        """Execute a transaction, and keep what it does.
+
+        Raises:
+            TransactionRefusedError: It cannot be part of a block.
+        """
+        slot = self._next_slot - 1
+        execution = self.machine.execute(transaction, self._latest, now)
+        before = balances(transaction, self._latest)
+        oldest_read = min(self._finalized.slot, slot - MAX_BEHIND)
+        for key, account in execution.changed.items():
+            self.accounts.write(slot, key, account, oldest_read)
+        changed.update(execution.changed)
+        after: Balances = balances(transaction, self._latest)
+        signature = str(transaction.signatures[0])
+        landed = Landed(transaction, raw, signature, slot, now.timestamp_s, execution, before, after)
+        self._landed[signature] = landed
+        for key in transaction.message.account_keys:
+            self._by_address[key].append(landed)
+        return landed
+
+    def _latest(self, key: Pubkey) -> StoredAccount | None:
+        return self.accounts.at(key, self._next_slot)
+
+    def _forget(self, landed: Landed) -> None:
+        del self._landed[landed.signature]
+        for key in landed.transaction.message.account_keys:
+            self._by_address[key].remove(landed)
+
+    def _clean_up(self) -> None:
+        if len(self._blocks) <= _KEPT_BLOCKS + _DROPPED_AT_ONCE:
+            return
+        for block in self._blocks[:_DROPPED_AT_ONCE]:
+            self._heights.pop(block.blockhash, None)
+            for landed in block.landed:
+                self._forget(landed)
+        del self._blocks[:_DROPPED_AT_ONCE]
+
+    def _changed(self) -> None:
+        for call in list(self.on_change):
+            call()
+
+    def _hash(self, slot: int) -> Hash:
+        return Hash(hashlib.sha256(bytes(self.genesis.genesis_hash) + slot.to_bytes(8, "little")).digest())
+
+
+def _slot(block: Block) -> int:
+    return block.slot
