@@ -3,7 +3,7 @@
 The map, from the outside in. Imports go down this list only:
 
 __main__.py       the entry point of the command line
-commands.py       serve, migrate, audit, keys
+commands.py       serve, migrate, audit, keys, sandbox
 key_commands.py   creates, lists, limits, rotates and revokes API keys
 app.py            the whole service: its parts, the API, and the order in which they start and stop
 lifespan.py       starts parts in order and stops them in reverse

@@ -1,4 +1,4 @@
-"""The commands: ``python -m service serve``, ``migrate``, ``audit`` and ``keys``."""
+"""The commands: ``python -m service serve``, ``migrate``, ``audit``, ``keys`` and ``sandbox``."""
 
 import argparse
 import asyncio
@@ -29,6 +29,7 @@ from service.parts import Servers, trading_mode
 from service.postgres import queries
 from service.postgres.database import Database, UnavailableError
 from service.postgres.migrations import MigrationError, migrate, migrate_if_empty
+from service.sandbox import command as sandbox_command
 from service.settings import InvalidSettingError, Settings
 from service.store.api_keys import ApiKeys
 from service.urls import parse_postgres_url
@@ -38,7 +39,12 @@ T = TypeVar("T")
 log = logging.getLogger("service")
 
 # Expected errors of a start; their messages are complete, so no traceback is shown.
-_EXPECTED_ERRORS = (InvalidSettingError, embedded.EmbeddedServerError, key_commands.KeyCommandError)
+_EXPECTED_ERRORS = (
+    InvalidSettingError,
+    embedded.EmbeddedServerError,
+    key_commands.KeyCommandError,
+    sandbox_command.SandboxError,
+)
 _POSTGRESQL_ERRORS = (MigrationError, UnavailableError, VenueUnavailableError, psycopg2.Error)
 
 _LONGEST_HOST_SHOWN = 64
@@ -60,6 +66,7 @@ def main() -> None:
     audit_parser.add_argument("--json", action="store_true", help="print the report as JSON")
     audit_parser.set_defaults(run=_audit)
     key_commands.add_to(commands, _keys)
+    sandbox_command.add_to(commands, _sandbox)
     arguments = parser.parse_args()
     try:
         _run(settings.load(), arguments)
@@ -249,6 +256,11 @@ def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
         await arguments.run_key(keys, clock.database_time(), arguments)
 
     _run_on_database(loaded, run)
+
+
+def _sandbox(_loaded: Settings, arguments: argparse.Namespace) -> None:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(sandbox_command.serve(arguments, Clock()))
 
 
 def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:

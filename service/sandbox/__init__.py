@@ -1,5 +1,8 @@
-"""The sandbox: a local Solana chain in this process, with doubles of the four AMM programs.
+"""The sandbox: a local Solana chain in this process, on loopback, with doubles of the four AMM programs.
 
+command.py    python -m service sandbox: runs it alone
+server.py     HTTP and WebSocket, and the loop that makes slots
+control.py    requests that arm faults, fork the chain and make slots
 rpc/          what a node answers to JSON-RPC
 node.py       one endpoint's view of the chain
 faults.py     the faults of one endpoint

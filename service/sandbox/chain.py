@@ -111,6 +111,11 @@ class SandboxChain:
         return self._finalized
 
     @property
+    def highest_slot(self) -> int:
+        """The last slot that has passed; after a fork, later than the tip's."""
+        return self._next_slot - 1
+
+    @property
     def first(self) -> Block:
         """The oldest block that is kept."""
         return self._blocks[0]
@@ -229,8 +234,7 @@ class SandboxChain:
         self._blocks.append(block)
         self._heights[block.blockhash] = block.height
         final = self.block_by(slot - self.timing.finalized_after)
-        if final.slot > self._finalized.slot:
-            self._finalized = final
+        self._finalized = max(self._finalized, final, key=_slot)
         self._clean_up()
 
     def _land_with_others(self, pending: Pending, now: ChainTime, changed: set[Pubkey]) -> list[Landed]:
@@ -256,7 +260,7 @@ class SandboxChain:
         slot = self._next_slot - 1
         execution = self.machine.execute(transaction, self._latest, now)
         before = balances(transaction, self._latest)
-        oldest_read = min(self._finalized.slot, slot - MAX_BEHIND)
+        oldest_read = min(self._finalized.slot, self.block_by(slot - MAX_BEHIND).slot)
         for key, account in execution.changed.items():
             self.accounts.write(slot, key, account, oldest_read)
         changed.update(execution.changed)

@@ -96,6 +96,12 @@ class Faults:
         for name, value in arguments.items():
             if name not in defaults or type(value) is not type(defaults[name]):
                 raise InvalidFaultError(f"{kind} has no argument {name} of this type")
+        if times is not None and (type(times) is not int or times < 1):
+            raise InvalidFaultError("times must be a whole number from 1, or null")
+        if type(rate_ppm) is not int or not 0 < rate_ppm <= PPM:
+            raise InvalidFaultError(f"rate_ppm must be a whole number from 1 to {PPM}")
+        if method is not None and not isinstance(method, str):
+            raise InvalidFaultError("method must be a method's name, or null")
         if kind == "garbage" and arguments.get("form", "html") not in GARBAGE:
             raise InvalidFaultError(f"form must be one of {', '.join(GARBAGE)}")
         self._armed.append(EndpointFault(kind, times, rate_ppm, method, {**defaults, **arguments}))

@@ -61,9 +61,9 @@ class Node:
             return tip
         if commitment is Commitment.CONFIRMED:
             return self.chain.block_by(tip.slot - timing.confirmed_after)
-        final = self.chain.block_by(tip.slot - timing.finalized_after)
-        # The chain's own never goes back, not even after a fork.
-        return self.chain.finalized if not self.slots_behind else final
+        # It never goes back, not even after a fork.
+        final = self.chain.highest_slot - self.slots_behind - timing.finalized_after
+        return self.chain.block_by(min(final, self.chain.finalized.slot))
 
     def account(self, key: Pubkey, block: Block) -> StoredAccount | None:
         """Return an account after a block."""

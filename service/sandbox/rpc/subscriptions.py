@@ -70,15 +70,15 @@ class Subscriptions:
         if topic != name:
             return self._unsubscribe(topic, params)
         topic = name.removesuffix("Subscribe")
-        if topic == name or topic not in _MAKERS:
+        if topic == name or topic not in TOPICS:
             raise RpcError(-32601, "Method not found")
-        subscription = _MAKERS[topic](self._node, params)
+        subscription = TOPICS[topic](self._node, params)
         self._last += 1
         self._open[self._last] = subscription
         return self._last
 
     def _unsubscribe(self, topic: str, params: Params) -> bool:
-        if topic not in _MAKERS:
+        if topic not in TOPICS:
             raise RpcError(-32601, "Method not found")
         number = params.number(0, "the subscription")
         found = self._open.get(number)
@@ -192,10 +192,11 @@ def _root(node: Node, params: Params) -> Subscription:
     return Subscription("root", Commitment.FINALIZED, node.block(Commitment.FINALIZED).slot, params.config(0))
 
 
-_MAKERS: Mapping[str, Callable[[Node, Params], Subscription]] = {
+TOPICS: Mapping[str, Callable[[Node, Params], Subscription]] = {
     "account": _account,
     "program": _program,
     "root": _root,
     "signature": _signature,
     "slot": _slot,
 }
+"""What may be subscribed to."""

@@ -187,6 +187,36 @@ def test_a_lagging_node_sees_the_chain_as_it_was() -> None:
     assert local.call("getSlot", {"commitment": "processed"}, node=other) == local.chain.tip.slot - 10
 
 
+def test_what_a_node_calls_finalized_never_goes_back() -> None:
+    local = LocalChain()
+    other = local.another_node()
+    other.faults.arm("behind", times=None, slots=3)
+    seen = []
+    for _ in range(6):
+        local.chain.advance(20)
+        seen.append([node.block(FINALIZED).slot for node in (local.node, other)])
+        local.chain.fork(15)
+        seen.append([node.block(FINALIZED).slot for node in (local.node, other)])
+    for column in zip(*seen, strict=True):
+        assert list(column) == sorted(column)
+    assert seen[-1][1] <= seen[-1][0] <= local.chain.tip.slot
+
+
+def test_accounts_of_a_node_behind_are_kept_although_slots_are_skipped() -> None:
+    local = LocalChain()
+    other = local.another_node()
+    other.faults.arm("behind", times=None, slots=500)
+    wallet = str(local.wallet.pubkey())
+    local.chain.advance(600)
+    before = local.account(local.wallet.pubkey()).lamports
+    local.chain.skip(300)
+    for _ in range(3):
+        local.send(local.sell())
+        local.chain.advance(50)
+    balance = local.call("getBalance", wallet, {"commitment": "processed"}, node=other)
+    assert balance["value"] == before
+
+
 def test_a_transaction_sent_to_any_node_lands() -> None:
     local = LocalChain()
     signature = local.send(local.sell(), local.another_node())

@@ -1,0 +1,120 @@
+"""The command ``python -m service sandbox``: runs the local chain alone, for any Solana client."""
+
+import argparse
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from service.background import Background
+from service.chains.solana.programs.registry import MAINNET, AmmPrograms
+from service.clock import Clock
+from service.sandbox.chain import SandboxChain, Timing
+from service.sandbox.faults import Faults
+from service.sandbox.genesis import genesis_of
+from service.sandbox.node import Node
+from service.sandbox.server import Sandbox
+from service.stop_signals import SIGNALS
+
+HOST = "127.0.0.1"
+_MOST_ENDPOINTS = 9
+_LAST_PORT = 65_535
+
+
+class SandboxError(Exception):
+    """The sandbox cannot start; the message says why."""
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run: Callable[..., None]) -> None:
+    """Add the command to a command line."""
+    what = "run a local Solana chain, with doubles of the AMM programs, on this machine only"
+    parser = commands.add_parser("sandbox", help=what, description=what)
+    parser.add_argument("--port", type=int, default=8899, help="default: 8899; the next one too, for sockets")
+    parser.add_argument("--seed", type=int, default=1, help="of the pools and the wallet; default: 1")
+    parser.add_argument("--slot-ms", type=int, default=200, help="a slot's length; 0: slots by request only")
+    parser.add_argument("--endpoints", type=int, default=1, help="how many endpoints, each with its faults")
+    parser.add_argument("--keypair", type=Path, metavar="FILE", help="write the wallet's keys to a new file")
+    parser.set_defaults(run=run)
+
+
+def make_sandbox(seed: int, slot_ms: int, endpoints: int, clock: Clock) -> Sandbox:
+    """Return a sandbox that begins now."""
+    genesis = genesis_of(seed, clock.time_ms() // 1000, MAINNET, clock)
+    chain = SandboxChain(genesis, AmmPrograms(MAINNET), Timing(slot_ms=slot_ms or Timing().slot_ms))
+    nodes = [
+        Node(chain, Faults(clock.seeded(f"faults:{seed}:{place}"))) for place in range(max(1, endpoints))
+    ]
+    return Sandbox(chain, nodes, clock)
+
+
+async def serve(arguments: argparse.Namespace, clock: Clock) -> None:
+    """Run the sandbox until a stop signal arrives.
+
+    Raises:
+        SandboxError: A port is taken, or the keypair's file exists.
+    """
+    if not 1 <= arguments.endpoints <= _MOST_ENDPOINTS:
+        raise SandboxError(f"--endpoints must be from 1 to {_MOST_ENDPOINTS}")
+    if not (0 <= arguments.port < _LAST_PORT and arguments.slot_ms >= 0):
+        raise SandboxError(f"--port must be from 0 to {_LAST_PORT - 1}, --slot-ms not negative")
+    stop = asyncio.Event()
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    sandbox = make_sandbox(arguments.seed, arguments.slot_ms, arguments.endpoints, clock)
+    if arguments.keypair is not None:
+        _write_keys(arguments.keypair, bytes(sandbox.chain.genesis.wallet))
+    slots = Background("sandbox slots", sandbox.make_slots, clock)
+    runner = web.AppRunner(sandbox.application(), access_log=None)
+    try:
+        await runner.setup()
+        port = await _listen(runner, arguments.port)
+        if arguments.slot_ms:
+            slots.start()
+        _greet(sandbox, port)
+        await stop.wait()
+    finally:
+        await slots.stop()
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, port: int) -> int:
+    """Listen on a port, and on the next one, where some clients look for WebSockets; return the first."""
+    try:
+        await web.TCPSite(runner, HOST, port).start()
+        found: int = runner.addresses[0][1]
+        if port:
+            await web.TCPSite(runner, HOST, port + 1).start()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise SandboxError(f"ports {port} and {port + 1}: {reason}") from None
+    return found
+
+
+def _write_keys(file: Path, keys: bytes) -> None:
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise SandboxError(f"{file}: {error.strerror}") from None
+    with os.fdopen(descriptor, "w") as opened:
+        json.dump(list(keys), opened)
+
+
+def _greet(sandbox: Sandbox, port: int) -> None:
+    url = f"http://{HOST}:{port}"
+    genesis = sandbox.chain.genesis
+    health = '{"jsonrpc":"2.0","id":1,"method":"getHealth"}'
+    print(
+        f"Listening on {url}",
+        "A local Solana chain; its AMM programs are doubles, and its tokens are worth nothing",
+        f"Genesis hash: {genesis.genesis_hash}",
+        *(f"Another endpoint: {url}{path}" for path in sandbox.nodes if path != "/"),
+        f"Funded wallet: {genesis.wallet.pubkey()}",
+        f"Pools: {len(genesis.pools)}",
+        "Try:",
+        f"  curl {url} -H 'Content-Type: application/json' -d '{health}'",
+        sep="\n",
+        flush=True,
+    )
