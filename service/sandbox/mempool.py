@@ -10,6 +10,7 @@ MAX_AGE = 150
 """The oldest recent blockhash, in blocks before the last one."""
 
 _UNKNOWN_HASH_BLOCKS = 300
+_MOST_PENDING = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Mempool:
         return len(self._pending)
 
     def add(self, transaction: VersionedTransaction, raw: bytes, tip: int, *, late: bool) -> None:
-        """Add a transaction; the same one again changes nothing.
+        """Add a transaction; the same one again changes nothing, and one too many is dropped.
 
         Args:
             transaction: The transaction.
@@ -55,7 +56,8 @@ class Mempool:
         height = self._height_of(transaction.message.recent_blockhash)
         last = tip if height is None else height + MAX_AGE + 1
         pending = Pending(transaction, raw, last if late else 0, tip)
-        self._pending.setdefault(str(transaction.signatures[0]), pending)
+        if len(self._pending) < _MOST_PENDING:
+            self._pending.setdefault(str(transaction.signatures[0]), pending)
 
     def remove(self, signature: str) -> None:
         """Remove a transaction that has landed."""

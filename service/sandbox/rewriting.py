@@ -16,11 +16,15 @@ from service.chains.solana.addresses import ASSOCIATED_TOKEN_PROGRAM, TOKEN_2022
 from service.chains.solana.programs.registry import AmmPrograms
 from service.sandbox.accounts import StoredAccount
 from service.sandbox.budget import BUILTIN_UNITS, COMPUTE_BUDGET_PROGRAM
+from service.sandbox.doubles.double import Double
 from service.sandbox.doubles.programs import doubles_of
 from service.sandbox.doubles.staged import ProgramRefusedError, Staged
 from service.sandbox.messages import instructions_of
 
 _INSUFFICIENT_FUNDS = 1
+
+# How many instructions a transaction may execute, those that others call included.
+_MAX_TRACE = 64
 
 # InitializeAccount and its two later forms: the account, then its mint.
 _INITIALIZE_TAGS = (1, 16, 18)
@@ -80,11 +84,16 @@ class Rewriter:
         """Rewrite a transaction, up to the first instruction that a double refuses."""
         staged = Staged(read, now)
         result = Rewritten()
+        trace = 0
         for index, each in enumerate(instructions_of(transaction)):
-            if each.program_id == COMPUTE_BUDGET_PROGRAM:
+            double = self.doubles.get(each.program_id)
+            trace += 1 if double is None else 1 + double.calls
+            if trace > _MAX_TRACE:
+                result.refusal = Refusal(index, "MaxInstructionTraceLengthExceeded")
+            elif each.program_id == COMPUTE_BUDGET_PROGRAM:
                 result.units[index] = BUILTIN_UNITS
-            elif each.program_id in self.doubles:
-                self._swap(index, each, staged, result)
+            elif double is not None:
+                self._swap(index, each, double, staged, result)
             else:
                 _note_opened(each, staged)
                 result.add(index, each)
@@ -92,8 +101,7 @@ class Rewriter:
                 break
         return result
 
-    def _swap(self, index: int, each: Instruction, staged: Staged, result: Rewritten) -> None:
-        double = self.doubles[each.program_id]
+    def _swap(self, index: int, each: Instruction, double: Double, staged: Staged, result: Rewritten) -> None:
         result.units[index] = double.units
         codes = {} if double.checks_balance is None else {_INSUFFICIENT_FUNDS: double.checks_balance}
         try:

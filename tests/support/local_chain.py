@@ -13,7 +13,7 @@ from solders.message import MessageV1, TransactionConfig
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
-from service.amm import ChainTime, Direction, DlmmPool, PoolState
+from service.amm import AmmError, ChainTime, Direction, DlmmPool, PoolState
 from service.chains.paper.pool_json import (
     METEORA_DAMM_V2,
     METEORA_DLMM,
@@ -112,6 +112,14 @@ class LocalChain:
         sol_first = pool.addresses.token_a.mint == WRAPPED_SOL
         direction = Direction.A_TO_B if sol_first is sells_sol else Direction.B_TO_A
         return self.leg_of(pool, direction, amount_in, minimum_out)
+
+    def leg_at_any_price(self, program: str, amount_in: int, *, sells_sol: bool) -> PlannedLeg:
+        """Return an exact-in leg that may be more than the pool or the wallet can pay."""
+        try:
+            return self.leg(program, amount_in, 1, sells_sol=sells_sol)
+        except AmmError:
+            whole = self.leg(program, SOL, 1, sells_sol=sells_sol)
+            return replace(whole, swap=replace(whole.swap, amount_in=amount_in))
 
     def leg_of(
         self, pool: OnChainPool, direction: Direction, amount_in: int, minimum_out: int | None = None

@@ -82,6 +82,7 @@ class Double:
         reasons: The other codes.
         refusals: The reasons of what the mathematics refuses, by the error's code.
         written: Returns the new data of the program's accounts.
+        calls: How many instructions the program calls in a swap: transfers, and the log of an event.
         units: Compute units of a swap.
         units_per_bin: Those of each further bin that a DLMM swap reaches.
         by_vaults: Whether the vaults give the direction; otherwise the token that the user pays does.
@@ -98,6 +99,7 @@ class Double:
     reasons: Reasons
     refusals: Mapping[str, int | str]
     written: Callable[[OnChainPool, Accounts, PoolState], Accounts]
+    calls: int
     units: int
     units_per_bin: int = 0
     by_vaults: bool = False

@@ -142,6 +142,7 @@ _CPMM = Double(
         PoolNotOpenError.code: 6000,
     },
     written=_cpmm_written,
+    calls=2,
     units=33_500,
     by_vaults=True,
 )
@@ -170,6 +171,7 @@ _AMM_V4 = Double(
         PoolNotOpenError.code: 22,
     },
     written=_amm_v4_written,
+    calls=2,
     units=23_400,
     checks_balance=40,
     names_mints=False,
@@ -206,6 +208,7 @@ _DLMM = Double(
         BinArrayMissingError.code: TOO_FEW_ACCOUNTS,
     },
     written=_dlmm_written,
+    calls=3,
     units=42_600,
     units_per_bin=5_500,
     readable=_dlmm_readable,
@@ -240,6 +243,7 @@ _DAMM_V2 = Double(
         PoolNotOpenError.code: 6003,
     },
     written=_damm_v2_written,
+    calls=3,
     units=15_600,
 )
 

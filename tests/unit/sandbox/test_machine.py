@@ -11,7 +11,8 @@ from solders.system_program import TransferParams, transfer
 from solders.transaction import VersionedTransaction
 
 from service.chains.paper.pool_json import METEORA_DAMM_V2, METEORA_DLMM, RAYDIUM_AMM_V4, RAYDIUM_CPMM
-from service.chains.solana.addresses import MEMO_PROGRAM
+from service.chains.solana.addresses import MEMO_PROGRAM, TOKEN_PROGRAM, associated_token_account
+from service.chains.solana.programs.pool import UserAccounts
 from service.sandbox.accounts import StoredAccount
 from service.sandbox.errors import TransactionRefusedError
 from service.sandbox.machine import ExecutionResult
@@ -188,3 +189,20 @@ def test_a_wallet_that_pays_its_last_lamport_is_gone() -> None:
     done = simulate(LOCAL.signed([MEMO], config(priority_fee=wallet - 5_000)))
     assert done.error is None
     assert done.changed == {LOCAL.wallet.pubkey(): None}
+
+
+@pytest.mark.parametrize(("name", "most"), [(RAYDIUM_CPMM, 21), (METEORA_DAMM_V2, 16)])
+def test_a_transaction_executes_64_instructions_those_that_are_called_included(name: str, most: int) -> None:
+    trader = LOCAL.chain.genesis.trader
+    leg = LOCAL.leg(name, 1_000, 1)
+    user = UserAccounts(
+        trader.pubkey(),
+        associated_token_account(trader.pubkey(), leg.sold.mint, TOKEN_PROGRAM),
+        associated_token_account(trader.pubkey(), leg.bought.mint, TOKEN_PROGRAM),
+    )
+    swap = leg.pool.instruction(leg.swap, user)
+    whole = config(compute_unit_limit=1_400_000)
+    assert simulate(LOCAL.signed([swap] * most, whole, payer=trader)).error is None
+    failed = simulate(LOCAL.signed([swap] * (most + 1), whole, payer=trader))
+    assert failed.error == {"InstructionError": [most, "MaxInstructionTraceLengthExceeded"]}
+    assert set(failed.changed) == {trader.pubkey()}
