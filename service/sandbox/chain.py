@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from solders.hash import Hash
 from solders.keypair import Keypair
@@ -32,7 +32,10 @@ FIRST_SLOT, FIRST_HEIGHT = 1_000, 900
 MAX_BEHIND = 500
 """How many slots behind the tip a node may read."""
 
-_KEPT_BLOCKS, _DROPPED_AT_ONCE = 50_000, 1_000
+KEPT_BLOCKS = 10_000
+"""How many blocks are kept at least, with their transactions."""
+
+_DROPPED_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +137,6 @@ class SandboxChain:
         start = bisect_right(self._blocks, slot, key=_slot)
         return self._blocks[start : bisect_right(self._blocks, last_slot, key=_slot)]
 
-    def height_of(self, blockhash: Hash) -> int | None:
-        """Return the height of a blockhash on the current fork; None if it is unknown or much too old."""
-        return self._heights.get(blockhash)
-
     def is_recent(self, blockhash: Hash, block: Block) -> bool:
         """Whether a transaction with this blockhash may land after a block."""
         height = self._heights.get(blockhash)
@@ -233,8 +232,7 @@ class SandboxChain:
         )
         self._blocks.append(block)
         self._heights[block.blockhash] = block.height
-        final = self.block_by(slot - self.timing.finalized_after)
-        self._finalized = max(self._finalized, final, key=_slot)
+        self._finalized = self.block_by(slot - self.timing.finalized_after)
         self._clean_up()
 
     def _land_with_others(self, pending: Pending, now: ChainTime, changed: set[Pubkey]) -> list[Landed]:
@@ -260,13 +258,14 @@ class SandboxChain:
         slot = self._next_slot - 1
         execution = self.machine.execute(transaction, self._latest, now)
         before = balances(transaction, self._latest)
-        oldest_read = min(self._finalized.slot, self.block_by(slot - MAX_BEHIND).slot)
         for key, account in execution.changed.items():
-            self.accounts.write(slot, key, account, oldest_read)
+            self.accounts.write(slot, key, account, oldest_read=slot - MAX_BEHIND)
         changed.update(execution.changed)
         after: Balances = balances(transaction, self._latest)
         signature = str(transaction.signatures[0])
-        landed = Landed(transaction, raw, signature, slot, now.timestamp_s, execution, before, after)
+        # The accounts are in their history.
+        kept = replace(execution, changed={})
+        landed = Landed(transaction, raw, signature, slot, now.timestamp_s, kept, before, after)
         self._landed[signature] = landed
         for key in transaction.message.account_keys:
             self._by_address[key].append(landed)
@@ -278,10 +277,13 @@ class SandboxChain:
     def _forget(self, landed: Landed) -> None:
         del self._landed[landed.signature]
         for key in landed.transaction.message.account_keys:
-            self._by_address[key].remove(landed)
+            others = self._by_address[key]
+            others.remove(landed)
+            if not others:
+                del self._by_address[key]
 
     def _clean_up(self) -> None:
-        if len(self._blocks) <= _KEPT_BLOCKS + _DROPPED_AT_ONCE:
+        if len(self._blocks) < KEPT_BLOCKS + _DROPPED_AT_ONCE:
             return
         for block in self._blocks[:_DROPPED_AT_ONCE]:
             self._heights.pop(block.blockhash, None)

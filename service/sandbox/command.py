@@ -22,6 +22,8 @@ from service.stop_signals import SIGNALS
 HOST = "127.0.0.1"
 _MOST_ENDPOINTS = 9
 _LAST_PORT = 65_535
+# How long open WebSockets may take to close when it stops.
+_CLOSE_S = 1.0
 
 
 class SandboxError(Exception):
@@ -67,7 +69,7 @@ async def serve(arguments: argparse.Namespace, clock: Clock) -> None:
     if arguments.keypair is not None:
         _write_keys(arguments.keypair, bytes(sandbox.chain.genesis.wallet))
     slots = Background("sandbox slots", sandbox.make_slots, clock)
-    runner = web.AppRunner(sandbox.application(), access_log=None)
+    runner = web.AppRunner(sandbox.application(), access_log=None, shutdown_timeout=_CLOSE_S)
     try:
         await runner.setup()
         port = await _listen(runner, arguments.port)

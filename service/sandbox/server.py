@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from service.sandbox.rpc.cluster import check_health
 from service.sandbox.rpc.methods import answer, error_answer
 from service.sandbox.rpc.subscriptions import Subscriptions
 
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z.-]+)(?::[0-9]{1,5})?")
 _LARGEST_BODY = 256 * 1024
 _MOST_CALLS = 100
 _MOST_UNSENT = 10_000
@@ -74,9 +76,13 @@ class Sandbox:
 @web.middleware
 async def _only_loopback(request: web.Request, handler: Any) -> web.StreamResponse:
     """Refuse other hosts, which a web page may have made to point here, and pages of other sites."""
-    host = request.url.host or ""
+    host = _HOST.fullmatch(request.host)
     origin = request.headers.get("Origin")
-    if not is_loopback(host) or (origin is not None and origin != f"{request.scheme}://{request.host}"):
+    if (
+        host is None
+        or not is_loopback(host[1].lower())
+        or (origin is not None and origin != f"{request.scheme}://{request.host}")
+    ):
         raise web.HTTPForbidden(text="The sandbox answers this machine only.")
     response: web.StreamResponse = await handler(request)
     return response

@@ -1,5 +1,6 @@
 """``python -m service sandbox`` in its own process, as other tools use it."""
 
+import asyncio
 import base64
 import json
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from solders.hash import Hash
 from solders.keypair import Keypair
 from solders.message import MessageV1, TransactionConfig
@@ -82,8 +84,11 @@ def test_it_starts_with_no_key_file_that_exists_and_no_port_that_is_taken(runnin
             assert "Traceback" not in process.output
 
 
-def test_a_stop_signal_ends_it() -> None:
+async def test_a_stop_signal_ends_it_although_a_socket_is_open() -> None:
     with ServiceProcess({}, ("sandbox", "--port", "0")) as process:
         process.wait_until_ready()
-        process.process.send_signal(signal.SIGTERM)
-        assert process.process.wait(30) == 0
+        async with ClientSession() as session, session.ws_connect(process.url) as socket:
+            await socket.send_json({"jsonrpc": "2.0", "id": 1, "method": "slotSubscribe"})
+            assert (await socket.receive_json())["result"] == 1
+            process.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.process.wait, 15) == 0

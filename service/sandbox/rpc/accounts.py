@@ -18,6 +18,8 @@ from service.sandbox.rpc.params import Config, Params, pubkey
 
 MOST_ACCOUNTS = 100
 _MOST_FILTERS = 4
+# 128 bytes in base58.
+_LONGEST_COMPARED = 175
 _DECIMALS_AT = 44
 
 Filter = Callable[[bytes], bool]
@@ -75,6 +77,8 @@ def _filter(given: Any) -> Filter:
         case {"memcmp": {"offset": int(offset), "bytes": str(text), **rest}} if offset >= 0:
             if rest.get("encoding", "base58") != "base58":
                 raise invalid_params("Invalid params: the sandbox compares bytes in base58 only.")
+            if len(text) > _LONGEST_COMPARED:
+                raise invalid_params("Invalid params: bytes of a memcmp are at most 128.")
             try:
                 wanted = base58.decode(text)
             except ValueError:

@@ -7,6 +7,7 @@ from solders.hash import Hash, ParseHashError
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
+from service.amm.integers import U64_MAX
 from service.sandbox.blocks import Block
 from service.sandbox.errors import RpcError, invalid_params
 from service.sandbox.node import Commitment, Node
@@ -30,9 +31,7 @@ class Config:
     def number(self, name: str) -> int | None:
         """Return a whole number from 0; None if it is not given."""
         value = self._typed(name, int)
-        if value is not None and (isinstance(value, bool) or value < 0):
-            raise invalid_params(f"Invalid params: {name} must be a whole number from 0.")
-        return value
+        return None if value is None else _number(value, name)
 
     def part(self, name: str) -> "Config | None":
         """Return an object; None if it is not given."""
@@ -88,10 +87,7 @@ class Params:
 
     def number(self, position: int, name: str) -> int:
         """Return a whole number from 0."""
-        value = self._get(position)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise invalid_params(f"Invalid params: {name} must be a whole number from 0.")
-        return value
+        return _number(self._get(position), name)
 
     def texts(self, position: int, name: str, most: int) -> list[str]:
         """Return a list of texts."""
@@ -119,6 +115,12 @@ class Params:
 
     def _get(self, position: int) -> Any:
         return self._values[position] if position < len(self._values) else None
+
+
+def _number(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= U64_MAX:
+        raise invalid_params(f"Invalid params: {name} must be a whole number from 0 to 2^64 - 1.")
+    return value
 
 
 def pubkey(text: str) -> Pubkey:

@@ -8,11 +8,15 @@ from solders.transaction import VersionedTransaction
 from service.sandbox.blocks import Balances, Block, balances
 from service.sandbox.errors import RpcError, TransactionRefusedError, error_text, invalid_params
 from service.sandbox.machine import ExecutionResult
+from service.sandbox.mempool import MAX_AGE
 from service.sandbox.node import Commitment, Node
 from service.sandbox.rpc.cluster import check_health, context
 from service.sandbox.rpc.encoding import account_json, inner_json, token_balances_json
 from service.sandbox.rpc.params import Config, Params, pubkey
 from service.sandbox.rpc.wire import Sent, decode_transaction, is_signed, verify
+
+# What the result of a preflight does not have.
+_ABSENT = {"accounts": None, "innerInstructions": None, "replacementBlockhash": None}
 
 
 def send_transaction(node: Node, params: Params) -> str:
@@ -37,7 +41,7 @@ def send_transaction(node: Node, params: Params) -> str:
 def _preflight(node: Node, transaction: VersionedTransaction, block: Block) -> None:
     error, execution = _simulated(node, transaction, block)
     if error is not None:
-        value = {**_result(error, execution), "accounts": None, "replacementBlockhash": None}
+        value = {**_result(error, execution), **_ABSENT}
         raise RpcError(-32002, f"Transaction simulation failed: {error_text(error)}", value)
 
 
@@ -56,7 +60,7 @@ def simulate_transaction(node: Node, params: Params) -> dict[str, Any]:
     value["accounts"] = _accounts(node, config.part("accounts"), block, execution)
     value |= _balances(node, sent, block, execution)
     if replace:
-        last_valid = node.chain.block_by(block.slot).height + 150
+        last_valid = block.height + MAX_AGE
         value["replacementBlockhash"] = {
             "blockhash": str(block.blockhash),
             "lastValidBlockHeight": last_valid,

@@ -4,6 +4,7 @@ from service.chains.paper.pool_json import METEORA_DAMM_V2, METEORA_DLMM, RAYDIU
 from service.chains.solana.errors import read_error
 from service.chains.solana.programs.registry import MAINNET
 from service.chains.solana.receipt import read_receipt
+from service.sandbox.chain import KEPT_BLOCKS
 from service.sandbox.genesis import genesis_of
 from service.sandbox.mempool import MAX_AGE
 from service.sandbox.node import Commitment
@@ -215,6 +216,21 @@ def test_accounts_of_a_node_behind_are_kept_although_slots_are_skipped() -> None
         local.chain.advance(50)
     balance = local.call("getBalance", wallet, {"commitment": "processed"}, node=other)
     assert balance["value"] == before
+
+
+def test_the_oldest_blocks_are_forgotten() -> None:
+    local = LocalChain()
+    first = local.send(local.sell())
+    local.chain.advance(KEPT_BLOCKS)
+    assert local.status(first) is not None
+    local.chain.advance(1_000)
+    assert local.chain.tip.height - local.chain.first.height < KEPT_BLOCKS + 1_000
+    assert local.status(first) is None
+    assert local.call("getFirstAvailableBlock") == local.chain.first.slot > 1_001
+    assert local.call("getSignaturesForAddress", str(local.wallet.pubkey())) == []
+    second = local.send(local.sell())
+    local.chain.advance()
+    assert local.status(second)["err"] is None
 
 
 def test_a_transaction_sent_to_any_node_lands() -> None:

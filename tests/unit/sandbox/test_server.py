@@ -92,6 +92,12 @@ async def test_only_json_from_this_machine_is_answered(served: Served) -> None:
     assert (await served.client.post("/", data=body, headers={"Content-Type": "text/plain"})).status == 415
     rebound = await served.client.post("/", data=body, headers={**json_type, "Host": "evil.example"})
     assert rebound.status == 403
+    for host in ("[", "a b", "a:b:c"):
+        odd = await served.client.post("/", data=body, headers={**json_type, "Host": host})
+        assert odd.status in (400, 403), host
+    for host in ("localhost", "LOCALHOST:8899", "[::1]:8899", "127.0.0.1"):
+        near = await served.client.post("/", data=body, headers={**json_type, "Host": host})
+        assert near.status == 200, host
     page = await served.client.post("/", data=body, headers={**json_type, "Origin": "https://evil.example"})
     assert page.status == 403
     faults = await served.client.post(
