@@ -206,3 +206,13 @@ def test_a_transaction_executes_64_instructions_those_that_are_called_included(n
     failed = simulate(LOCAL.signed([swap] * (most + 1), whole, payer=trader))
     assert failed.error == {"InstructionError": [most, "MaxInstructionTraceLengthExceeded"]}
     assert set(failed.changed) == {trader.pubkey()}
+
+
+@pytest.mark.parametrize(("name", "code"), [(RAYDIUM_AMM_V4, 40), (RAYDIUM_CPMM, 6005)])
+def test_which_is_told_of_a_balance_too_small_and_a_limit_that_is_broken(name: str, code: int) -> None:
+    """AMM v4 looks at the balance first; the others leave that to the token program, after their limits."""
+    millions = 2_000_000 * 10**6
+    failed = simulate(LOCAL.swap(LOCAL.leg(name, millions, 10**18, sells_sol=False)))
+    assert failed.error == {"InstructionError": [2, {"Custom": code}]}
+    poor = simulate(LOCAL.swap(LOCAL.leg(name, millions, 1, sells_sol=False)))
+    assert poor.error == {"InstructionError": [2, {"Custom": 40 if name == RAYDIUM_AMM_V4 else 1}]}

@@ -177,19 +177,26 @@ def test_amm_v4_takes_any_account_of_a_market_that_it_does_not_touch() -> None:
     assert execute(swap).transfers
 
 
-def test_a_swap_sees_the_one_before_it_in_the_same_pool() -> None:
+@pytest.mark.parametrize("name", PROGRAM_NAMES)
+def test_a_swap_sees_the_one_before_it_in_the_same_pool(name: str) -> None:
     staged = Staged(LOCAL.found, LOCAL.now)
-    leg = LOCAL.leg(METEORA_DLMM, SOL)
-    each = swap_of(METEORA_DLMM)
-    double = DOUBLES[each.program_id]
-    first = double.execute(LOCAL.chain.programs, each.program_id, each.accounts, each.data, staged)
-    staged.apply(first)
-    after = LOCAL.state(leg.pool).quote_exact_in(leg.swap.direction, SOL, LOCAL.now).next_state()
-    expected = after.quote_exact_in(leg.swap.direction, SOL, LOCAL.now).amount_out
-    # The second one's limit is the first one's quote, which it misses by the first one's price impact.
-    loose = Instruction(
-        each.program_id, each.data[:16] + (1).to_bytes(8, "little") + each.data[24:], each.accounts
+    amount = 5_000 * SOL
+    leg = LOCAL.leg(name, amount, 1)
+    owner = LOCAL.chain.genesis.trader.pubkey()
+    user = UserAccounts(
+        owner,
+        associated_token_account(owner, leg.sold.mint, TOKEN_PROGRAM),
+        associated_token_account(owner, leg.bought.mint, TOKEN_PROGRAM),
     )
-    second = double.execute(LOCAL.chain.programs, each.program_id, loose.accounts, loose.data, staged)
-    assert second.vaults[leg.bought.vault] == -expected
-    assert expected <= -first.vaults[leg.bought.vault]
+    each = leg.pool.instruction(leg.swap, user)
+    double = DOUBLES[each.program_id]
+
+    def paid() -> int:
+        done = double.execute(LOCAL.chain.programs, each.program_id, each.accounts, each.data, staged)
+        staged.apply(done)
+        return -done.vaults[leg.bought.vault]
+
+    first = LOCAL.state(leg.pool).quote_exact_in(leg.swap.direction, amount, LOCAL.now)
+    second = first.next_state().quote_exact_in(leg.swap.direction, amount, LOCAL.now)
+    assert second.amount_out < first.amount_out
+    assert [paid(), paid()] == [first.amount_out, second.amount_out]
