@@ -1,5 +1,7 @@
 """Blocks, the blockhash window, commitment and forks, on slots that only the test makes."""
 
+import pytest
+
 from service.chains.paper.pool_json import METEORA_DAMM_V2, METEORA_DLMM, RAYDIUM_CPMM
 from service.chains.solana.errors import read_error
 from service.chains.solana.programs.registry import MAINNET
@@ -158,20 +160,24 @@ def test_a_transaction_with_a_blockhash_of_a_lost_fork_never_lands() -> None:
     assert local.chain.waiting == 0
 
 
-def test_a_pool_may_move_just_before_a_transaction_and_a_fork_may_move_it_back() -> None:
-    for name in PROGRAM_NAMES:
-        local = LocalChain()
-        local.mover.arm(share_bps=100)
-        transaction = local.sell(name)
-        signature = local.send(transaction)
-        local.chain.advance()
-        keys = transaction.message.account_keys
-        programs = [keys[each.program_id_index] for each in transaction.message.instructions]
-        error = read_error(local.status(signature)["err"], programs)
-        assert error.code in (6005, 30, 6003, 6002), name
-        local.chain.fork(1)
-        local.chain.advance()
-        assert local.status(signature)["err"] is None, name
+@pytest.mark.parametrize("name", PROGRAM_NAMES)
+@pytest.mark.parametrize("sells_sol", [True, False])
+def test_a_pool_may_move_just_before_a_transaction_and_a_fork_may_move_it_back(
+    name: str, *, sells_sol: bool
+) -> None:
+    local = LocalChain()
+    local.mover.arm(share_bps=100)
+    transaction = local.swap(local.leg(name, SOL if sells_sol else 150 * 10**6, sells_sol=sells_sol))
+    signature = local.send(transaction)
+    local.chain.advance()
+    assert len(local.chain.tip.landed) == 2
+    keys = transaction.message.account_keys
+    programs = [keys[each.program_id_index] for each in transaction.message.instructions]
+    error = read_error(local.status(signature)["err"], programs)
+    assert error.code in (6005, 30, 6003, 6002)
+    local.chain.fork(1)
+    local.chain.advance()
+    assert local.status(signature)["err"] is None
 
 
 def test_a_lagging_node_sees_the_chain_as_it_was() -> None:

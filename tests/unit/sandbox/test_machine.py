@@ -85,6 +85,9 @@ def test_a_limit_of_loaded_bytes_that_is_too_low_or_not_set_fails_and_pays() -> 
 def test_a_failed_transaction_costs_its_fee_and_nothing_else(name: str) -> None:
     failed = simulate(LOCAL.sell(name, minimum_out=10**15))
     assert failed.error is not None
+    # The instruction that fails has used its units too.
+    done = simulate(LOCAL.sell(name, minimum_out=1))
+    assert done.units * 9 // 10 < failed.units < done.units
     wallet = LOCAL.account(LOCAL.wallet.pubkey())
     assert failed.changed == {
         LOCAL.wallet.pubkey(): StoredAccount(wallet.lamports - 12_000, wallet.owner, wallet.data)
