@@ -25,6 +25,8 @@ def test_a_transaction_lands_once_in_the_next_block() -> None:
     local.chain.advance()
     status = local.status(signature)
     assert (status["slot"], status["err"], status["confirmationStatus"]) == (1_001, None, "processed")
+    # The accounts are in their history only, or every transaction would hold copies of them.
+    assert [landed.execution.changed for landed in local.chain.tip.landed] == [{}]
     local.send(transaction)
     local.chain.advance(3)
     assert sum(len(block.landed) for block in local.chain.blocks_after(0, 10_000)) == 1

@@ -5,6 +5,7 @@ import struct
 from typing import Any
 
 import pytest
+from solders.message import TransactionConfig
 from solders.pubkey import Pubkey
 
 from service.chains.paper.pool_json import (
@@ -18,6 +19,7 @@ from service.chains.solana.addresses import TOKEN_PROGRAM, associated_token_acco
 from service.domain.tokens import TOKENS
 from service.sandbox.rpc import base58
 from tests.support.local_chain import PROGRAM_NAMES, CallFailedError, LocalChain
+from tests.support.local_chain import SOL as SOL_UNITS
 
 CLOCK = "SysvarC1ock11111111111111111111111111111111"
 PROCESSED = {"commitment": "processed"}
@@ -193,7 +195,15 @@ def test_the_least_fee_of_transactions_that_locked_all_accounts() -> None:
     assert fees(damm.pool) == [0, 17_500]
     assert fees(cpmm.pool, damm.pool) == [0, 0]
     assert fees() == [17_500, 17_500]
-    # The vaults' authority is only read.
+    for priority in (9_000, 3_000, 6_000):
+        limits = TransactionConfig(
+            priority_fee=priority, compute_unit_limit=400_000, loaded_accounts_data_size_limit=1 << 24
+        )
+        local.send(local.signed(local.instructions([local.leg(RAYDIUM_CPMM, SOL_UNITS, 1)]), limits))
+    local.chain.advance()
+    assert fees(cpmm.pool)[-1] == 7_500
+    local.chain.fork(1, keep=False)
+    # The token program is only read.
     assert fees(TOKEN_PROGRAM) == [0, 0]
     assert failure("getRecentPrioritizationFees", [WALLET] * 129).code == -32602
 

@@ -7,14 +7,14 @@ import pytest
 from solders.address_lookup_table_account import AddressLookupTableAccount
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
-from solders.message import MessageV0
+from solders.message import MessageV0, MessageV1
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from service.chains.paper.pool_json import METEORA_DLMM, RAYDIUM_CPMM
 from service.chains.solana.addresses import MEMO_PROGRAM
 from service.sandbox.rpc import base58
-from tests.support.local_chain import SKIP, SOL, CallFailedError, LocalChain, wire
+from tests.support.local_chain import BUDGET, SKIP, SOL, CallFailedError, LocalChain, wire
 from tests.support.solana_pools import made_up
 
 BASE64 = {"encoding": "base64", "preflightCommitment": "processed"}
@@ -126,6 +126,23 @@ def test_more_than_64_accounts_or_instructions_are_refused() -> None:
     assert local.send(local.signed([Instruction(MEMO_PROGRAM, b"", many[:62])]))
     assert local.send(local.signed([MEMO] * 64))
     assert "sanitize" in failure(local, "sendTransaction", wire(local.signed([MEMO] * 65)), SKIP).message
+
+
+def test_more_than_12_signatures_are_refused() -> None:
+    local = LocalChain()
+    for others in (11, 12):
+        metas = [AccountMeta(made_up(f"signer {number}"), True, False) for number in range(others)]
+        message = MessageV1.try_compile(
+            local.wallet.pubkey(),
+            [Instruction(MEMO_PROGRAM, b"", metas)],
+            local.chain.tip.blockhash,
+            BUDGET.config,
+        )
+        unsigned = wire(VersionedTransaction.populate(message, [Signature.default()] * (others + 1)))
+        if others == 11:
+            assert local.call("simulateTransaction", unsigned, SIMULATE)["value"]["err"] is None
+        else:
+            assert "sanitize" in failure(local, "simulateTransaction", unsigned, SIMULATE).message
 
 
 @pytest.mark.parametrize("text", ["!", "AAAA", "", base64.b64encode(b"\x81" * 300).decode()])
