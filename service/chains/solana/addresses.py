@@ -1,5 +1,7 @@
 """Addresses that are the same on every cluster, and addresses derived from seeds."""
 
+from functools import lru_cache
+
 from solders.pubkey import Pubkey
 
 SYSTEM_PROGRAM = Pubkey.from_string("11111111111111111111111111111111")
@@ -10,6 +12,8 @@ MEMO_PROGRAM = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 WRAPPED_SOL = Pubkey.from_string("So11111111111111111111111111111111111111112")
 
 
+# Finding one takes a hash and a test on the curve for each bump, and each pool needs the same few again.
+@lru_cache(maxsize=10_000)
 def derived(program: Pubkey, *seeds: bytes) -> Pubkey:
     """Return the program's address of these seeds."""
     return Pubkey.find_program_address(list(seeds), program)[0]

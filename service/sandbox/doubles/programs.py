@@ -22,6 +22,7 @@ from service.amm.errors import (
 )
 from service.amm.meteora_damm_v2_account import DammV2Account
 from service.amm.meteora_dlmm_account import BinArrayAccount, LbPairAccount
+from service.amm.meteora_dlmm_bins import BINS_PER_ARRAY
 from service.amm.raydium_amm_v4_account import AmmV4Account
 from service.amm.raydium_cpmm_account import CpmmPoolAccount
 from service.chains.solana.programs.meteora_dlmm import arrays_ahead, bin_array_address
@@ -67,12 +68,15 @@ def _dlmm_written(pool: OnChainPool, accounts: Accounts, after: PoolState) -> Ac
     key, program = pool.addresses.pool, pool.addresses.program
     if not isinstance(after, DlmmPool):
         raise TypeError(type(after))
-    written = {key: LbPairAccount.decode(accounts[key]).written(after).encode()}
-    for index, array in after.arrays.items():
-        address = bin_array_address(program, key, index)
-        before = BinArrayAccount.decode(accounts[address])
-        if before.array != array:
-            written[address] = before.written(array).encode()
+    pair = LbPairAccount.decode(accounts[key])
+    written = {key: pair.written(after).encode()}
+    first, last = sorted((pair.active_id, after.active_id))
+    for index in range(first // BINS_PER_ARRAY, last // BINS_PER_ARRAY + 1):
+        # One without liquidity was passed over, and is not named.
+        if index in after.arrays:
+            address = bin_array_address(program, key, index)
+            account = BinArrayAccount.decode(accounts[address])
+            written[address] = account.written(after.arrays[index]).encode()
     return written
 
 
@@ -82,36 +86,21 @@ def _dlmm_readable(call: Call, accounts: Accounts, staged: Staged) -> Accounts:
     The program takes the next array from the rest of the list, so one that is named too early is not found.
     """
     key, program = call.pool.addresses.pool, call.pool.addresses.program
+    # Without its arrays: which of them have liquidity is in the pair and its extension.
+    found = {address: data for address, data in accounts.items() if len(data) != BinArrayAccount.SIZE}
+    bare = call.pool.state(found)
+    if not isinstance(bare, DlmmPool):
+        raise TypeError(type(bare))
     named = {address: place for place, address in reversed(list(enumerate(call.swap.bin_arrays)))}
-    arrays = {bin_array_address(program, key, index) for index in _liquid(call, accounts)}
-    found = {address: data for address, data in accounts.items() if address not in arrays}
     last = -1
-    for index in _ahead(call, accounts):
+    for index in arrays_ahead(bare, call.direction):
         address = bin_array_address(program, key, index)
-        place = named.get(address, -1)
-        if place <= last:
-            break
-        data = staged.data(address)
-        if not data:
+        place, data = named.get(address, -1), staged.data(address)
+        if place <= last or not data:
             break
         found[address] = data
         last = place
     return found
-
-
-def _dlmm_state(call: Call, accounts: Accounts) -> DlmmPool:
-    state = call.pool.state(accounts)
-    if not isinstance(state, DlmmPool):
-        raise TypeError(type(state))
-    return state
-
-
-def _liquid(call: Call, accounts: Accounts) -> tuple[int, ...]:
-    return _dlmm_state(call, accounts).liquid_arrays
-
-
-def _ahead(call: Call, accounts: Accounts) -> tuple[int, ...]:
-    return arrays_ahead(_dlmm_state(call, accounts), call.direction)
 
 
 _CPMM = Double(
