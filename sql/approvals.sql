@@ -69,7 +69,7 @@ moved AS (
     WHERE o.id = place.order_id AND o.version = %(version)s AND o.status = 'open'
     RETURNING
         o.id, o.account, o.order_type, o.label, o.version, o.created_at, o.status,
-        o.status_history -> -1 AS entry
+        o.status_history -> -1 AS entry, o.token_in, o.token_out, o.venue
 ),
 changed AS (SELECT id, account, order_type, label, status, version FROM moved),
 /* include: recorded */,

@@ -64,7 +64,7 @@ moved AS (
     WHERE o.id = f.order_id AND o.status IN ('pending', 'open', 'routing', 'building')
     RETURNING
         o.id, o.account, o.order_type, o.label, o.version, o.created_at, o.status,
-        o.status_history -> -1 AS entry
+        o.status_history -> -1 AS entry, o.token_in, o.token_out, o.venue
 ),
 changed AS (SELECT id, account, order_type, label, status, version FROM moved),
 /* include: recorded */,
@@ -103,7 +103,7 @@ moved AS (
     WHERE o.id = over.order_id AND o.status IN ('pending', 'open', 'routing', 'building')
     RETURNING
         o.id, o.account, o.order_type, o.label, o.version, o.created_at, o.status,
-        o.status_history -> -1 AS entry
+        o.status_history -> -1 AS entry, o.token_in, o.token_out, o.venue
 ),
 changed AS (SELECT id, account, order_type, label, status, version FROM moved),
 /* include: recorded */,

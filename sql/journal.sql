@@ -123,24 +123,41 @@ changed AS (
 
 -- fragment: opened_orders
 -- Store that the ``inserted`` orders of the ``wanted`` ones are open.
+sorted AS (
+    SELECT
+        i.id, i.account, i.created_at, i.opens, now() + w.approve_within_s * interval '1 second' AS approve_by,
+        least(i.expires_at, w.submit_by, now() + w.approve_within_s * interval '1 second') AS expires_at,
+        w.key_id, w.used_token, w.used_amount, w.used_usd, w.order_type, w.token_in, w.token_out,
+        order_kind(i.account, w.order_type, w.token_in, w.token_out, NULL, NULL) AS kind
+    FROM inserted AS i
+    JOIN wanted AS w ON w.id = i.id
+),
+kinds AS (
+    INSERT INTO order_kinds (id, account, order_type, token_in, token_out)
+    SELECT DISTINCT s.kind, s.account, s.order_type, s.token_in, s.token_out
+    FROM sorted AS s
+    WHERE NOT EXISTS (SELECT 1 FROM order_kinds AS k WHERE k.id = s.kind)
+    ORDER BY s.kind
+    ON CONFLICT DO NOTHING
+),
 opened AS (
     -- The insert's own wake-up is in flight: the sweep sends another only when it is late.
     INSERT INTO open_orders (
         order_id, account, created_at, due_at, wake_at, resting, rested_at, rested_version, approve_by, expires_at,
-        key_id, used_token, used_amount, used_usd
+        key_id, used_token, used_amount, used_usd, kind
     )
     SELECT
         i.id, i.account, i.created_at,
         CASE WHEN i.opens THEN 'infinity' ELSE now() END,
         CASE WHEN i.opens THEN 'infinity' ELSE now() + %(wake_after_ms)s * interval '1 millisecond' END,
-        i.opens AND w.approve_within_s IS NULL,
+        i.opens AND i.approve_by IS NULL,
         CASE WHEN i.opens THEN now() END,
         CASE WHEN i.opens THEN 2 END,
-        now() + w.approve_within_s * interval '1 second',
-        least(i.expires_at, w.submit_by, now() + w.approve_within_s * interval '1 second'),
-        w.key_id, w.used_token, w.used_amount, w.used_usd
-    FROM inserted AS i
-    JOIN wanted AS w ON w.id = i.id
+        i.approve_by,
+        i.expires_at,
+        i.key_id, i.used_token, i.used_amount, i.used_usd,
+        i.kind
+    FROM sorted AS i
     RETURNING key_id, created_at, used_token, used_amount, used_usd
 )
 
@@ -199,7 +216,8 @@ moved AS (
         amount_in = w.amount_in,
         amount_out = w.amount_out,
         tx_hash = w.tx_hash,
-        decimals_out = coalesce(o.decimals_out, w.decimals_out)
+        decimals_out = coalesce(o.decimals_out, w.decimals_out),
+        venue = coalesce(w.detail ->> 'venue', o.venue)
     FROM steps AS w
     WHERE o.id = w.id
         AND o.version = w.version
@@ -223,7 +241,8 @@ moved AS (
         AND (w.transaction IS NULL OR /* include: trading */)
     RETURNING
         o.id, o.account, o.order_type, o.label, o.version, o.created_at, o.status,
-        o.status_history -> -1 AS entry, o.attempts, w.retry_in_ms, w.quotes, w.route, w.transaction
+        o.status_history -> -1 AS entry, o.attempts, o.token_in, o.token_out, o.venue,
+        w.retry_in_ms, w.quotes, w.route, w.transaction
 ),
 changed AS (SELECT id, account, order_type, label, status, version FROM moved),
 /* include: recorded */,
@@ -294,11 +313,24 @@ closed AS (
             THEN give_back(p.key_id, p.created_at, p.used_token, p.used_amount, p.used_usd)
     END
 ),
-finished AS (
-    INSERT INTO finished_orders (account, status, created_at, order_id)
-    SELECT account, status, created_at, id
+ended AS (
+    SELECT
+        id, account, created_at, order_type, token_in, token_out, status, venue,
+        order_kind(account, order_type, token_in, token_out, status, venue) AS kind
     FROM moved
     WHERE status IN ('confirmed', 'failed', 'cancelled', 'expired')
+),
+kinds AS (
+    INSERT INTO order_kinds (id, account, order_type, token_in, token_out, status, venue)
+    SELECT DISTINCT e.kind, e.account, e.order_type, e.token_in, e.token_out, e.status, e.venue
+    FROM ended AS e
+    WHERE NOT EXISTS (SELECT 1 FROM order_kinds AS k WHERE k.id = e.kind)
+    ORDER BY e.kind
+    ON CONFLICT DO NOTHING
+),
+finished AS (
+    INSERT INTO finished_orders (account, status, created_at, order_id, kind)
+    SELECT account, status, created_at, id, kind FROM ended
 )
 
 -- name: read_entries_back

@@ -1,6 +1,7 @@
 """The queries of GET /api/orders, and of the WebSocket of all orders."""
 
 import re
+from collections.abc import Mapping
 from typing import TypedDict
 
 from marshmallow import ValidationError, fields, validate
@@ -10,7 +11,8 @@ from service.api.requests import account_field, label_field
 from service.api.swap_request import optional_token
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType
-from service.domain.timestamps import InvalidTimestampError, parse_timestamp
+from service.domain.quote import MULTIPLE, Dex
+from service.domain.timestamps import InvalidTimestampError, format_timestamp, parse_timestamp
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 500
@@ -29,19 +31,20 @@ class StatusList(fields.Field[frozenset[Status]]):
             ) from None
 
 
-def _time(which: str) -> fields.String:
-    return fields.String(
-        load_default=None,
-        validate=_is_time,
-        metadata={"description": f"Only orders {which}.", "format": "date-time"},
-    )
+class Time(fields.String):
+    """A time; loaded in UTC, because PostgreSQL knows fewer offsets than RFC 3339."""
+
+    def _deserialize(
+        self, value: object, attr: str | None, data: Mapping[str, object] | None, **options: object
+    ) -> str:
+        try:
+            return format_timestamp(parse_timestamp(super()._deserialize(value, attr, data, **options)))
+        except InvalidTimestampError as error:
+            raise ValidationError(f"It {error}.") from None
 
 
-def _is_time(text: str) -> None:
-    try:
-        parse_timestamp(text)
-    except InvalidTimestampError as error:
-        raise ValidationError(f"It {error}.") from None
+def _time(which: str) -> Time:
+    return Time(load_default=None, metadata={"description": f"Only orders {which}.", "format": "date-time"})
 
 
 def _is_client_order_id_prefix(text: str) -> None:
@@ -72,6 +75,7 @@ class ListQuery(TypedDict):
 
     account: str | None
     status: frozenset[Status] | None
+    venue: str | None
     created_from: str | None
     created_to: str | None
     client_order_id_prefix: str | None
@@ -91,6 +95,11 @@ class ListQuerySchema(Request[ListQuery]):
 
     account = account_field("List")
     status = _status_field("Only orders in one of these statuses, separated by commas.")
+    venue = fields.String(
+        load_default=None,
+        validate=validate.OneOf([*Dex, MULTIPLE]),
+        metadata={"description": "Only orders whose last route is through this DEX, or through multiple."},
+    )
     created_from = _time("placed at this time or later")
     created_to = _time("placed before this time")
     client_order_id_prefix = _prefix_field()

@@ -77,6 +77,7 @@ class OrderRoutes:
             query["created_to"],
             query["client_order_id_prefix"],
             awaiting_approval=query["awaiting_approval"] is not None,
+            venue=query["venue"],
         )
         cursor = query["cursor"]
         if cursor is not None and cursor.tag != wanted.tag:

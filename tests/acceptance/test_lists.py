@@ -31,7 +31,8 @@ async def listed(client: Client, query: str) -> list[str]:
 
 async def test_each_filter_selects_its_orders(start: Start, servers: TestServers) -> None:
     client = await start()
-    await execute(client, label="a", clientOrderId="bot_1-a")
+    venue = (await execute(client, label="a", clientOrderId="bot_1-a"))["venue"]
+    other = "meteora" if venue == "raydium" else "raydium"
     cancelled = await place(client, label="b", clientOrderId="bot_1-b", **RESTING)
     assert (await client.delete(f"/api/orders/{cancelled['id']}")).status == 200
     await place(client, label="c", clientOrderId="bot.1", **RESTING)
@@ -59,6 +60,17 @@ async def test_each_filter_selects_its_orders(start: Start, servers: TestServers
         ("clientOrderIdPrefix=bot", "dcba"),
         ("clientOrderIdPrefix=bot&status=open&tokenOut=USDT", "d"),
         ("clientOrderIdPrefix=Bot", ""),
+        ("orderType=limit", "edcb"),
+        ("orderType=market", "a"),
+        ("tokenOut=USDT", "d"),
+        ("orderType=limit&status=cancelled", "b"),
+        ("orderType=sniper&status=expired", ""),
+        (f"venue={venue}", "a"),
+        (f"venue={venue}&status=confirmed&tokenIn=SOL", "a"),
+        (f"venue={venue}&status=cancelled", ""),
+        (f"venue={other}", ""),
+        # PostgreSQL knows no such offset.
+        ("createdFrom=2000-01-01T00:00:00%2B23:59", "edcba"),
     ):
         assert "".join(await listed(client, query)) == expected, query
 
@@ -73,6 +85,7 @@ async def test_each_filter_selects_its_orders(start: Start, servers: TestServers
         ("createdFrom=yesterday", "createdFrom"),
         ("createdTo=2030-01-01T00:00:00", "createdTo"),
         ("clientOrderIdPrefix=", "clientOrderIdPrefix"),
+        ("venue=orca", "venue"),
         ("clientOrderIdPrefix=a%25", "clientOrderIdPrefix"),
     ],
 )
@@ -95,6 +108,7 @@ async def test_a_cursor_belongs_to_its_filter(start: Start) -> None:
         ("", 422),
         ("status=open,failed", 422),
         ("status=open&label=a", 422),
+        ("status=open&venue=raydium", 422),
         ("status=open&account=default", 422),
     ):
         async with client.get(f"/api/orders?{query}&cursor={cursor}") as answer:

@@ -280,6 +280,7 @@ def test_any_body_is_parsed_or_rejected(body: Any) -> None:
 
 EVERY_ORDER: dict[str, Any] = {
     "status": None,
+    "venue": None,
     "order_type": None,
     "token_in": None,
     "token_out": None,
