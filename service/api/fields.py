@@ -21,7 +21,10 @@ _TOKEN = f"({_SYMBOL}|{_MINT})"
 PAIR_PATTERN = rf"{_TOKEN}-{_TOKEN}(:(0|[1-9][0-9]*)(\.[0-9]+)?)?"
 """A pair, and optionally an amount, in the OpenAPI document; not anchored."""
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+"""A UUID in canonical form, as a regular expression."""
+
+_UUID = re.compile(UUID)
 _TAG = re.compile(r"[0-9a-f]{12}")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 

@@ -237,7 +237,7 @@ async def test_the_stream_without_a_websocket_is_426(client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nowhere", 404), ("GET", EXECUTE, 404), ("PUT", EXECUTE, 405), ("POST", "/health", 405)],
+    [("GET", "/nowhere", 404), ("GET", EXECUTE, 405), ("PUT", EXECUTE, 405), ("POST", "/health", 405)],
 )
 async def test_an_unknown_path_is_a_problem(client: Client, method: str, path: str, status: int) -> None:
     async with client.request(method, path) as answer:
