@@ -34,6 +34,7 @@ dry_run_schemas.py  a dry run's query and response
 webhook_schemas.py  what one about webhook endpoints may hold, and their messages
 admin_schemas.py    what one about keys and the kill switch may hold
 swap_request.py     the swap in requests for an order or a quote
+sniper_schema.py    the schema of a sniper order's conditions
 terms.py            the terms of an order: what they mean, and whether they fit together
 fields.py           the base classes of schemas, and strict fields
 strict_json.py      parses the body of a request
@@ -43,6 +44,8 @@ views.py            an order as JSON
 responses.py        what a response contains
 event_messages.py   what a message of the stream of all orders contains
 specs.py            the OpenAPI document, made from the same table
+error_responses.py  the problems in it
+examples.py         the examples in it
 asyncapi.py         the AsyncAPI document of the WebSockets, made from both
 document.py         their routes
 docs.py             the page that shows the first

@@ -33,7 +33,7 @@ class HaltSchema(Request[HaltRequest]):
     reason = fields.String(
         required=True,
         validate=is_reason,
-        metadata={"description": "Shown to clients.", "minLength": 1, "maxLength": 200},
+        metadata={"description": "Shown to clients.", "pattern": r"^[^\x00-\x1f\x7f-\x9f]{1,200}$"},
     )
 
 

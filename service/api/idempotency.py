@@ -14,6 +14,7 @@ from service.domain.idempotency import IdempotencyKey, hash_request, parse_key
 from service.store.idempotency import IdempotencyKeys, StoredKey
 
 HEADER = "Idempotency-Key"
+BEING_HANDLED = f"A request with this {HEADER} is being handled; send it again later."
 _REPLAYED = "Idempotent-Replayed"
 
 
@@ -103,4 +104,4 @@ class Idempotency:
                     status=stored.status, body=stored.response, content_type="application/json"
                 )
                 return replayed(response)
-        raise ConflictError(f"A request with this {HEADER} is being handled; send it again later.")
+        raise ConflictError(BEING_HANDLED)

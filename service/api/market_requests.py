@@ -17,7 +17,7 @@ from service.api.fields import (
 from service.api.swap_request import SwapRequest, parse_amount_of, required_token
 from service.chains.paper.listing import NewPool, token_of
 from service.chains.paper.pool_json import PROGRAMS
-from service.domain.amounts import InvalidAmountError, parse_amount
+from service.domain.amounts import LONGEST_NUMBER, InvalidAmountError, parse_amount
 from service.domain.order import DEFAULT_SLIPPAGE_BPS
 from service.domain.quote import Dex, SwapMode
 from service.domain.tokens import TOKENS, find_token
@@ -146,8 +146,8 @@ class NewPoolSchema(Request[NewPool]):
     )
     token_a = required_token("A", listed=False, check=not_a_look_alike)
     token_b = required_token("B", listed=False, check=not_a_look_alike)
-    amount_a = fields.String(required=True, metadata=AMOUNT)
-    amount_b = fields.String(required=True, metadata=AMOUNT)
+    amount_a = fields.String(required=True, metadata={"maxLength": LONGEST_NUMBER, **AMOUNT})
+    amount_b = fields.String(required=True, metadata={"maxLength": LONGEST_NUMBER, **AMOUNT})
     decimals = StrictInteger(
         load_default=6,
         validate=validate.Range(0, 12),

@@ -15,7 +15,9 @@ from service.api.fields import (
     camel_case,
     unknown_token,
 )
+from service.api.sniper_schema import CONDITIONS
 from service.api.swap_request import Swap, SwapRequest, optional_token, required_token
+from service.domain.amounts import LONGEST_NUMBER
 from service.domain.api_key import ACCOUNT_PATTERN, is_account_name
 from service.domain.order import DEFAULT_SLIPPAGE_BPS, TERM_OWNERS, JsonObject, OrderType, TimeInForce
 from service.domain.quote import SwapMode
@@ -37,6 +39,7 @@ def _limit_price(load_default: object = missing) -> fields.String:
         load_default=load_default,
         metadata={
             "description": "Limit orders only: the minimum price, tokenOut per tokenIn, net of fees.",
+            "maxLength": LONGEST_NUMBER,
             **AMOUNT,
         },
     )
@@ -54,14 +57,7 @@ def _expires_at(load_default: object = missing) -> fields.String:
 
 
 def _conditions(load_default: object = missing) -> fields.Raw:
-    return fields.Raw(
-        load_default=load_default,
-        metadata={
-            "type": "object",
-            "description": "Sniper orders only: any of poolCreated, minLiquidity, price, volume, timeWindow; "
-            "all that are given must hold.",
-        },
-    )
+    return fields.Raw(load_default=load_default, metadata=CONDITIONS)
 
 
 def _is_label(text: str) -> None:
@@ -213,7 +209,8 @@ class BatchSchema(Request[Batch]):
     """The body of POST /api/orders/batch."""
 
     orders = _OrderList(
-        fields.Raw(allow_none=True, metadata={"type": "object", "description": "As for executeOrder."}),
+        # An order that is not valid is rejected in its own result.
+        fields.Raw(allow_none=True, metadata={"anyOf": [{"$ref": "#/components/schemas/NewOrder"}, {}]}),
         required=True,
         validate=validate.Length(1, LARGEST_BATCH),
     )
@@ -288,7 +285,10 @@ class CancelAfterSchema(Request[CancelAfter]):
     timeout_ms = StrictInteger(
         required=True,
         validate=_is_timeout,
-        metadata={"description": "0: no timer; otherwise 1000 (1 s) to 86400000 (a day)."},
+        metadata={
+            "description": "0: no timer; otherwise 1000 (1 s) to 86400000 (a day).",
+            "anyOf": [{"enum": [0]}, {"minimum": 1_000, "maximum": 86_400_000}],
+        },
     )
 
 

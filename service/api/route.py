@@ -55,12 +55,31 @@ class RouteGroups:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiLink:
+    """What a client can do with a response: call an operation with one of its members as a parameter."""
+
+    operation_id: str
+    parameter: str
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """A response other than a problem; without a schema the document does not describe its body."""
+    """A response other than a problem.
+
+    Attributes:
+        status: The status.
+        description: What it means.
+        schema: The schema of its body, in JSON.
+        content_type: The type of a body without a schema; None: it has no body.
+        links: The operations that can follow it.
+    """
 
     status: int
     description: str
     schema: type[Schema] | None = None
+    content_type: str | None = None
+    links: tuple[ApiLink, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from service.api.responses import (
     CancelledOrderSchema,
     CancelledSchema,
     CancelTimerSchema,
+    HealthSchema,
     OrderListSchema,
     OrderSchema,
     PoolListSchema,
@@ -37,9 +38,14 @@ from service.api.responses import (
     StatusUpdateSchema,
     TokenListSchema,
 )
-from service.api.route import ApiResponse, ApiRoute, Idempotent
+from service.api.route import ApiLink, ApiResponse, ApiRoute, Idempotent
 from service.api.webhook_routes import WEBHOOK_ROUTES
 from service.domain.api_key import Scope
+
+_OF_ORDER = tuple(
+    ApiLink(operation_id, "orderId", "orderId")
+    for operation_id in ("getOrder", "amendOrder", "cancelOrder", "streamOrder")
+)
 
 ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
@@ -55,7 +61,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         body=NewOrderSchema,
         idempotency=Idempotent.BY_HANDLER,
         responses=(
-            ApiResponse(201, "Accepted.", OrderSchema),
+            ApiResponse(201, "Accepted.", OrderSchema, links=_OF_ORDER),
             ApiResponse(200, "The clientOrderId names this order; the request is the same.", OrderSchema),
             ApiResponse(200, "Of a dry run: what the order would do.", DryRunSchema),
         ),
@@ -255,7 +261,9 @@ ROUTES: tuple[ApiRoute, ...] = (
         at_most=1,
         body=NewPoolSchema,
         idempotency=Idempotent.BY_RESPONSE,
-        responses=(ApiResponse(201, "The pool.", PoolSchema),),
+        responses=(
+            ApiResponse(201, "The pool.", PoolSchema, links=(ApiLink("delistPool", "poolId", "id"),)),
+        ),
         problems=(409, 503),
     ),
     ApiRoute(
@@ -322,8 +330,10 @@ ROUTES: tuple[ApiRoute, ...] = (
         "health",
         "Health check",
         responses=(
-            ApiResponse(200, "ok, or degraded: Redis is unavailable or unusable, see redisError."),
-            ApiResponse(503, "unavailable: PostgreSQL is unavailable."),
+            ApiResponse(
+                200, "ok, or degraded: Redis is unavailable or unusable, see redisError.", HealthSchema
+            ),
+            ApiResponse(503, "unavailable: PostgreSQL is unavailable.", HealthSchema),
         ),
     ),
     ApiRoute(
@@ -333,7 +343,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         lambda groups: groups.document.openapi,
         "openapi",
         "This document",
-        responses=(ApiResponse(200, "An OpenAPI 3.1 document."),),
+        responses=(ApiResponse(200, "An OpenAPI 3.1 document.", content_type="application/json"),),
     ),
     ApiRoute(
         "GET",
@@ -342,7 +352,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         lambda groups: groups.document.asyncapi,
         "asyncapi",
         "The AsyncAPI document of the WebSockets",
-        responses=(ApiResponse(200, "An AsyncAPI 3.0 document."),),
+        responses=(ApiResponse(200, "An AsyncAPI 3.0 document.", content_type="application/json"),),
     ),
     ApiRoute(
         "GET",
@@ -351,7 +361,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         lambda groups: groups.docs.page,
         "docs",
         "The OpenAPI document as a page for browsers",
-        responses=(ApiResponse(200, "An HTML page."),),
+        responses=(ApiResponse(200, "An HTML page.", content_type="text/html"),),
     ),
     ApiRoute(
         "GET",
@@ -360,7 +370,10 @@ ROUTES: tuple[ApiRoute, ...] = (
         lambda groups: groups.docs.asset,
         "docsAsset",
         "A script or style sheet of the page",
-        responses=(ApiResponse(200, "The file."), ApiResponse(304, "The client has it.")),
+        responses=(
+            ApiResponse(200, "The file.", content_type="text/*"),
+            ApiResponse(304, "The client has it."),
+        ),
         problems=(404,),
     ),
 )

@@ -1,7 +1,6 @@
 """Builds the OpenAPI document from the route table and the schemas."""
 
 import re
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -9,10 +8,19 @@ import orjson
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin, resolver
 
+from service.api.error_responses import (
+    HEADERS,
+    OF_ANY_LIMIT,
+    SHARED,
+    component_name,
+    header_references,
+    own_problems,
+    problem_response,
+    problem_statuses,
+)
+from service.api.examples import add_example, read_example, shared_problems
 from service.api.fields import camel_case
-from service.api.problems import CONTENT_TYPE
-from service.api.responses import ProblemSchema
-from service.api.route import ApiRoute, Idempotent
+from service.api.route import ApiResponse, ApiRoute, Idempotent
 from service.api.webhook_schemas import WebhookMessageSchema
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -27,12 +35,8 @@ _IDEMPOTENCY_KEY: dict[str, object] = {
     "name": "Idempotency-Key",
     "description": "Sent again with the same key within a day, the request is not executed again: the first"
     " response is replayed, with Idempotent-Replayed: true.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "schema": {"type": "string", "pattern": '^("[!#-~]{1,255}"|[!#-~]{1,255})$'},
 }
-_ACCESS_PROBLEMS = (401, 403, 429)
-_KEY_PROBLEMS = (400, 409, 422)
-_BODY_PROBLEMS = (400, 413, 415, 422)
-_QUERY_PROBLEMS = (422,)
 
 
 def openapi_document(routes: tuple[ApiRoute, ...], root_path: str = "") -> bytes:
@@ -70,12 +74,18 @@ def openapi_spec(routes: tuple[ApiRoute, ...], root_path: str = "") -> dict[str,
     # The document has no messages; their schemas stand beside those of the requests and responses.
     for message in dict.fromkeys(message for route in routes for message in route.messages):
         spec.components.schema(resolver(message), schema=message)
+    for name, header in HEADERS.items():
+        spec.components.header(name, header)
+    for status in SHARED:
+        spec.components.response(component_name(status), problem_response(status))
     for route in routes:
         spec.path(documented_path(route), operations={route.method.lower(): _operation(route)})
     spec.components.schema(resolver(WebhookMessageSchema), schema=WebhookMessageSchema)
     whole = spec.to_dict() | {"webhooks": {"orderChanged": {"post": _webhook()}}}
+    _add_examples(whole, routes)
     _drop_null_defaults(whole)
-    # A marshmallow schema cannot express that exactly one of two members is required.
+    # A marshmallow schema can express neither that some member is required, nor exactly one of two.
+    whole["components"]["schemas"]["Amendment"]["minProperties"] = 1
     whole["components"]["schemas"]["NewOrder"]["oneOf"] = [
         {
             "required": [fixed],
@@ -147,30 +157,53 @@ def _parameters(route: ApiRoute) -> list[dict[str, object]]:
 
 
 def _responses(route: ApiRoute) -> dict[str, object]:
-    responses: dict[str, object] = {}
+    responses: dict[str, Any] = {}
     for status in dict.fromkeys(response.status for response in route.responses):
         same = [response for response in route.responses if response.status == status]
-        described: dict[str, object] = {"description": " ".join(each.description for each in same)}
-        schemas = [each.schema for each in same if each.schema is not None]
-        if schemas:
-            schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
-            described["content"] = _content("application/json", schema)
-        responses[str(status)] = described
-    for status in _problems(route):
-        responses[str(status)] = {
-            "description": "A problem.",
-            "content": _content(CONTENT_TYPE, ProblemSchema),
-        }
+        responses[str(status)] = _response(route, same)
+    for status in problem_statuses(route):
+        described = problem_response(status)
+        if (also := responses.get(str(status))) is not None:
+            also["content"] |= described["content"]
+        elif status in own_problems(route):
+            responses[str(status)] = described
+        else:
+            responses[str(status)] = component_name(status)
     return responses
 
 
-def _problems(route: ApiRoute) -> Iterable[int]:
-    """Return the statuses of a route's problems, in order."""
-    of_body = _BODY_PROBLEMS if route.body is not None else ()
-    of_query = _QUERY_PROBLEMS if route.query is not None else ()
-    of_key = _KEY_PROBLEMS if route.idempotency is not Idempotent.NO else ()
-    of_access = _ACCESS_PROBLEMS if route.scope is not None else ()
-    return sorted({*route.problems, *of_access, *of_key, *of_body, *of_query})
+def _response(route: ApiRoute, same: list[ApiResponse]) -> dict[str, Any]:
+    """Describe the responses that have the same status."""
+    described: dict[str, Any] = {"description": " ".join(each.description for each in same)}
+    schemas = [each.schema for each in same if each.schema is not None]
+    if schemas:
+        schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
+        described["content"] = _content("application/json", schema)
+    elif same[0].content_type is not None:
+        described["content"] = {same[0].content_type: {}}
+    headers = OF_ANY_LIMIT if route.scope is not None and not route.websocket else ()
+    if route.idempotency is not Idempotent.NO:
+        headers = ("Idempotent-Replayed", *headers)
+    if headers:
+        described["headers"] = header_references(headers)
+    if links := [link for each in same for link in each.links]:
+        described["links"] = {
+            link.operation_id: {
+                "operationId": link.operation_id,
+                "parameters": {link.parameter: f"$response.body#/{link.member}"},
+            }
+            for link in links
+        }
+    return described
+
+
+def _add_examples(whole: dict[str, Any], routes: tuple[ApiRoute, ...]) -> None:
+    for route in routes:
+        operation = whole["paths"][documented_path(route)][route.method.lower()]
+        add_example(operation, read_example(route.operation_id))
+    for status, problem in shared_problems().items():
+        [content] = whole["components"]["responses"][component_name(status)]["content"].values()
+        content["example"] = problem
 
 
 def _content(content_type: str, schema: object) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import TypedDict, TypeVar
 from marshmallow import ValidationError, fields, post_load, validates_schema
 
 from service.api.fields import AMOUNT, Request, TokenName
-from service.domain.amounts import InvalidAmountError, parse_amount
+from service.domain.amounts import LONGEST_NUMBER, InvalidAmountError, parse_amount
 from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS, Token
 
@@ -33,7 +33,9 @@ def optional_token(role: str) -> TokenName:
 
 
 def _amount(description: str) -> fields.String:
-    return fields.String(load_default=None, metadata={"description": description, **AMOUNT})
+    return fields.String(
+        load_default=None, metadata={"description": description, "maxLength": LONGEST_NUMBER, **AMOUNT}
+    )
 
 
 def parse_amount_of(text: str, token: Token, name: str) -> int:

@@ -1,6 +1,6 @@
 """The rows of the route table about webhook endpoints."""
 
-from service.api.route import ApiResponse, ApiRoute, Idempotent
+from service.api.route import ApiLink, ApiResponse, ApiRoute, Idempotent
 from service.api.webhook_schemas import (
     NewWebhookResultSchema,
     NewWebhookSchema,
@@ -11,6 +11,11 @@ from service.api.webhook_schemas import (
     WebhookSecretSchema,
 )
 from service.domain.api_key import Scope
+
+_OF_WEBHOOK = tuple(
+    ApiLink(operation_id, "webhookId", "id")
+    for operation_id in ("getWebhook", "updateWebhook", "deleteWebhook", "rotateWebhookSecret")
+)
 
 WEBHOOK_ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute(
@@ -23,7 +28,9 @@ WEBHOOK_ROUTES: tuple[ApiRoute, ...] = (
         at_most=4,
         body=NewWebhookSchema,
         idempotency=Idempotent.BY_RESPONSE,
-        responses=(ApiResponse(201, "The endpoint, with its secret.", NewWebhookResultSchema),),
+        responses=(
+            ApiResponse(201, "The endpoint, with its secret.", NewWebhookResultSchema, links=_OF_WEBHOOK),
+        ),
         problems=(409, 503),
     ),
     ApiRoute(

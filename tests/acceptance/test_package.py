@@ -220,7 +220,9 @@ def test_the_wheel_contains_exactly_the_service(wheel: Path) -> None:
         if path.is_file()
     }
     assert "service/api/docs_page/swagger-ui/LICENSE" in page
-    assert names == {*modules, *statements, *page, "service/py.typed"}
+    examples = {str(path.relative_to(PROJECT)) for path in PROJECT.glob("service/api/examples/*.json")}
+    assert "service/api/examples/executeOrder.json" in examples
+    assert names == {*modules, *statements, *page, *examples, "service/py.typed"}
 
 
 def test_the_wheel_installs_its_command(image: _Image) -> None:

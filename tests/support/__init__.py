@@ -8,6 +8,7 @@ pgbouncer.py      PgBouncer in front of a test's PostgreSQL
 proxy.py          a TCP proxy that injects network faults
 process.py        the real service in its own process
 openapi.py        the OpenAPI document, as it is served
+keys.py           creates API keys
 settings.py       loads settings from given variables only
 
 Clients:
