@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from marshmallow import Schema
 
+from service.api.admin_schemas import HALT
 from service.api.market_requests import NEW_POOL
-from service.api.requests import AMENDMENT, NEW_ORDER
+from service.api.requests import AMENDMENT, BATCH, CANCEL, CANCEL_AFTER, NEW_ORDER
 from service.api.routes import ROUTES
 from service.api.webhook_schemas import NEW_WEBHOOK
 from service.domain.failures import FailureCode, Remedy, describe
@@ -160,12 +161,16 @@ def test_bodies_in_the_manual_are_valid() -> None:
         "paper/pools": NEW_POOL,
         "orders/ORDER_ID": AMENDMENT,
         "webhooks": NEW_WEBHOOK,
+        "orders/batch": BATCH,
+        "orders/cancel": CANCEL,
+        "orders/cancel-after": CANCEL_AFTER,
+        "admin/halt": HALT,
     }
     sent = [
         found
         for document in MANUAL
         for found in re.findall(
-            r"curl [^\n]*/api/([A-Za-z_/]+)[^`]*?-d '(\{.+?\})'", document.read_text(), re.DOTALL
+            r"curl [^\n]*/api/([A-Za-z_/-]+)[^`]*?-d '(\{.+?\})'", document.read_text(), re.DOTALL
         )
     ]
     assert {path for path, _body in sent} == set(schemas)
