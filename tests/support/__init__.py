@@ -23,6 +23,7 @@ raw.py            HTTP, byte by byte
 receiver.py       a webhook receiver
 sockets.py        a WebSocket client without automatic behaviour
 watchers.py       many clients of the stream of all orders
+socket_fuzz.py    what hostile clients do with a WebSocket
 contract_hooks.py  lets schemathesis send requests that are accepted
 
 Parts of the service in isolation:
