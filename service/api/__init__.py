@@ -1,6 +1,8 @@
 """REST and WebSocket: requests and responses.
 
 routes.py           the table of all routes
+order_routes.py     its rows about orders
+market_routes.py    its rows about the market
 webhook_routes.py   its rows about webhook endpoints
 approval_routes.py  its rows about approvals
 application.py      the application that is made from it
