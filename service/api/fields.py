@@ -4,9 +4,9 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from marshmallow import RAISE, Schema, ValidationError, fields, missing, pre_load
+from marshmallow import RAISE, Schema, ValidationError, fields, missing, pre_load, validate
 
 from service.domain.tokens import LONGEST_SYMBOL, find_token, look_alike, nearest_symbol
 from service.store.orders import Position
@@ -23,6 +23,8 @@ PAIR_PATTERN = rf"{_TOKEN}-{_TOKEN}(:(0|[1-9][0-9]*)(\.[0-9]+)?)?"
 
 UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 """A UUID in canonical form, as a regular expression."""
+
+T = TypeVar("T")
 
 _UUID = re.compile(UUID)
 _TAG = re.compile(r"[0-9a-f]{12}")
@@ -112,6 +114,24 @@ def not_a_look_alike(symbol: str) -> None:
         raise ValidationError(f"Symbols are unique ignoring case. Did you mean {token.symbol}?")
 
 
+class ShortList(fields.List[T]):
+    """A list of 1 to ``longest`` elements.
+
+    Its length is checked before its elements, of which a body may hold many thousands.
+    """
+
+    def __init__(self, element: fields.Field[T], *, longest: int, **options: Any) -> None:
+        super().__init__(element, validate=validate.Length(1, longest), **options)
+        self._longest = longest
+
+    def _deserialize(
+        self, value: object, attr: str | None, data: Mapping[str, object] | None, **options: object
+    ) -> list[T | None]:
+        if isinstance(value, list) and not 1 <= len(value) <= self._longest:
+            raise ValidationError(f"Length must be between 1 and {self._longest}.")
+        return super()._deserialize(value, attr, data, **options)
+
+
 class QueryInteger(fields.Integer):
     """A whole number in a query string: digits only, unlike int()."""
 
@@ -149,9 +169,6 @@ class Cursor(fields.Field[ListPosition]):
         if not (re.fullmatch(r"[0-9]{1,18}", created_us) and is_uuid(order_id) and _TAG.fullmatch(tag)):
             raise ValidationError("Not a valid cursor.")
         return ListPosition(Position(int(created_us), order_id), tag)
-
-
-T = TypeVar("T")
 
 
 class Request(Schema, Generic[T]):

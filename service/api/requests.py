@@ -10,6 +10,7 @@ from service.api.fields import (
     AMOUNT,
     QueryInteger,
     Request,
+    ShortList,
     StrictBoolean,
     StrictInteger,
     camel_case,
@@ -194,25 +195,14 @@ class Batch(TypedDict):
     orders: list[object]
 
 
-class _OrderList(fields.List[object]):
-    """A list whose length is checked before its elements, of which a body may hold many thousands."""
-
-    def _deserialize(
-        self, value: object, attr: str | None, data: Mapping[str, object] | None, **options: object
-    ) -> list[object]:
-        if isinstance(value, list) and not 1 <= len(value) <= LARGEST_BATCH:
-            raise ValidationError(f"Length must be between 1 and {LARGEST_BATCH}.")
-        return super()._deserialize(value, attr, data, **options)
-
-
 class BatchSchema(Request[Batch]):
     """The body of POST /api/orders/batch."""
 
-    orders = _OrderList(
+    orders = ShortList(
         # An order that is not valid is rejected in its own result.
         fields.Raw(allow_none=True, metadata={"anyOf": [{"$ref": "#/components/schemas/NewOrder"}, {}]}),
         required=True,
-        validate=validate.Length(1, LARGEST_BATCH),
+        longest=LARGEST_BATCH,
     )
 
 

@@ -4,7 +4,7 @@ from typing import TypedDict
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from service.api.fields import Request, ResponseSchema, StrictBoolean
+from service.api.fields import Request, ResponseSchema, ShortList, StrictBoolean
 from service.api.requests import account_field, label_field
 from service.api.responses import StatusUpdateSchema
 from service.domain.lifecycle import Status
@@ -44,10 +44,10 @@ class NewWebhookSchema(Request[SentWebhook]):
     """The body of POST /api/webhooks."""
 
     url = fields.String(required=True, metadata=_URL)
-    events = fields.List(
+    events = ShortList(
         fields.Enum(Status, by_value=True),
         load_default=None,
-        validate=validate.Length(1, len(Status)),
+        longest=len(Status),
         metadata={"description": "Only changes to one of these statuses; null: all."},
     )
     order_type = fields.Enum(
@@ -79,9 +79,9 @@ class WebhookChangesSchema(Request[WebhookChanges]):
     meaningful_nulls = frozenset({"events", "description"})
 
     url = fields.String(metadata=_URL)
-    events = fields.List(
+    events = ShortList(
         fields.Enum(Status, by_value=True),
-        validate=validate.Length(1, len(Status)),
+        longest=len(Status),
         metadata={"description": "Only changes to one of these statuses; null: all."},
     )
     description = fields.String(

@@ -64,7 +64,7 @@ def fill(servers: TestServers, orders: int) -> None:
             cursor.execute("VACUUM (ANALYZE)")
 
 
-class Reader:
+class ListReader:
     """A client that measures its requests."""
 
     def __init__(self, service: ServiceProcess, token: str, rounds: int) -> None:
@@ -114,7 +114,7 @@ def _ids(servers: TestServers) -> list[str]:
         return [order_id for (order_id,) in cursor.fetchall()]
 
 
-def measure(servers: TestServers, reader: Reader, limit: int) -> None:
+def measure(servers: TestServers, reader: ListReader, limit: int) -> None:
     """Print every figure."""
     chance = random.Random(1)
     ids, times = _ids(servers), _times(servers)
@@ -155,7 +155,7 @@ def main() -> None:
             service.wait_until_ready()
             for name, token in zip(("of one account", "of all accounts"), tokens, strict=True):
                 print(f"\n{options.orders} orders; pages of {options.limit}, {name}")
-                measure(servers, Reader(service, token, options.rounds), options.limit)
+                measure(servers, ListReader(service, token, options.rounds), options.limit)
     finally:
         cluster.stop()
 

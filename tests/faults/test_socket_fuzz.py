@@ -45,7 +45,7 @@ RESTING: Json = {**MARKET_ORDER, "orderType": "limit", "limitPrice": "1000000"}
 
 
 @dataclass
-class Rig:
+class FuzzRig:
     """A service in a thread of its own, with an order that rests and one that has ended."""
 
     service: Service
@@ -74,23 +74,23 @@ class Rig:
         return asyncio.run_coroutine_threadsafe(names(), self.loop).result(10)
 
 
-def _order(rig: Rig, messages: list[Json]) -> None:
+def _order(rig: FuzzRig, messages: list[Json]) -> None:
     assert [message["sequence"] for message in messages] == list(range(1, len(messages) + 1))
     assert {message["orderId"] for message in messages} <= {rig.resting, rig.ended}
 
 
-def _events(_rig: Rig, messages: list[Json]) -> None:
+def _events(_rig: FuzzRig, messages: list[Json]) -> None:
     assert {message["type"] for message in messages} <= {"order_events"}
     # Nothing happens meanwhile.
     assert [message["events"] for message in messages] == [[]] * len(messages)
 
 
-def _market(_rig: Rig, messages: list[Json]) -> None:
+def _market(_rig: FuzzRig, messages: list[Json]) -> None:
     kinds = ["market_state", *["market_update"] * (len(messages) - 1)]
     assert [message["type"] for message in messages] == kinds[: len(messages)]
 
 
-SOCKETS: dict[str, tuple[Callable[[Rig], list[str]], Callable[[Rig, list[Json]], None]]] = {
+SOCKETS: dict[str, tuple[Callable[[FuzzRig], list[str]], Callable[[FuzzRig, list[Json]], None]]] = {
     "streamOrder": (
         lambda rig: [f"/api/orders/{order_id}/ws" for order_id in (rig.resting, rig.ended)],
         _order,
@@ -102,12 +102,12 @@ SOCKETS: dict[str, tuple[Callable[[Rig], list[str]], Callable[[Rig, list[Json]],
 
 
 @pytest.fixture(scope="module")
-def rig(cluster: TestCluster) -> Iterator[Rig]:
+def rig(cluster: TestCluster) -> Iterator[FuzzRig]:
     servers = cluster.new()
     key = NewKey("default", "fuzzer", Scope.TRADE, None, KeyLimits(max_sockets=MOST_SOCKETS))
     [token] = create_keys(servers, key)
     ready, stop = threading.Event(), asyncio.Event()
-    found: list[Rig] = []
+    found: list[FuzzRig] = []
 
     async def serve() -> None:
         service, clock = service_on(servers), Clock()
@@ -116,7 +116,7 @@ def rig(cluster: TestCluster) -> Iterator[Rig]:
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             port = runner.addresses[0][1]
-            found.append(Rig(service, asyncio.get_running_loop(), port, token))
+            found.append(FuzzRig(service, asyncio.get_running_loop(), port, token))
             ready.set()
             await stop.wait()
         finally:
@@ -158,7 +158,7 @@ def test_every_websocket_is_attacked() -> None:
     assert set(SOCKETS) == {route.operation_id for route in ROUTES if route.websocket}
 
 
-def _attack(rig: Rig, name: str, examples: int) -> None:
+def _attack(rig: FuzzRig, name: str, examples: int) -> None:
     paths, check = SOCKETS[name]
 
     @settings(
@@ -204,7 +204,7 @@ def _wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("the condition did not hold in time")
 
 
-def _check(rig: Rig, caplog: pytest.LogCaptureFixture, name: str, examples: int) -> None:
+def _check(rig: FuzzRig, caplog: pytest.LogCaptureFixture, name: str, examples: int) -> None:
     before = rig.tasks()
     with caplog.at_level(logging.WARNING):
         _attack(rig, name, examples)
@@ -217,7 +217,7 @@ def _check(rig: Rig, caplog: pytest.LogCaptureFixture, name: str, examples: int)
 
 @pytest.mark.parametrize("name", SOCKETS)
 def test_no_client_of_a_websocket_harms_the_service(
-    rig: Rig, caplog: pytest.LogCaptureFixture, name: str
+    rig: FuzzRig, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     _check(rig, caplog, name, 50)
 
@@ -225,6 +225,6 @@ def test_no_client_of_a_websocket_harms_the_service(
 @pytest.mark.long
 @pytest.mark.parametrize("name", SOCKETS)
 def test_no_client_of_a_websocket_harms_the_service_for_long(
-    rig: Rig, caplog: pytest.LogCaptureFixture, name: str
+    rig: FuzzRig, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     _check(rig, caplog, name, 3_000)

@@ -51,7 +51,7 @@ INSERT INTO order_kinds (id, account, order_type, token_in, token_out, status, v
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListedOrder:
     """What lists select by."""
 
     created_us: int
@@ -90,7 +90,7 @@ def _us(text: str) -> int:
 
 
 @pytest.fixture
-def stored(servers: TestServers) -> list[Row]:
+def stored(servers: TestServers) -> list[ListedOrder]:
     """Return stored orders, newest first."""
     with servers.connect() as link:
         link.autocommit = True
@@ -103,7 +103,7 @@ def stored(servers: TestServers) -> list[Row]:
         "SELECT (extract(epoch FROM created_at) * 1000000)::bigint, id::text, account, order_type, token_in,"
         " token_out, status, venue, label, client_order_id FROM orders ORDER BY created_at DESC, id DESC",
     )
-    return [Row(*row) for row in found]
+    return [ListedOrder(*row) for row in found]
 
 
 @pytest.fixture
@@ -124,7 +124,9 @@ async def _listed(orders: Orders, wanted: ListFilter, limit: int) -> list[Positi
             return positions
 
 
-async def test_every_combination_of_filters_lists_its_orders(stored: list[Row], orders: Orders) -> None:
+async def test_every_combination_of_filters_lists_its_orders(
+    stored: list[ListedOrder], orders: Orders
+) -> None:
     assert len({row.created_us for row in stored}) < ORDERS / 4
     middle = format_timestamp(datetime.fromtimestamp(stored[ORDERS // 2].created_us / 1e6).astimezone())
     statuses: list[set[Status]] = [
@@ -163,7 +165,7 @@ async def test_every_combination_of_filters_lists_its_orders(stored: list[Row], 
 
 @pytest.mark.parametrize("few", [1, 20, 20_000])
 async def test_a_prefix_of_few_and_of_many_ids_lists_its_orders(
-    stored: list[Row], orders: Orders, monkeypatch: pytest.MonkeyPatch, few: int
+    stored: list[ListedOrder], orders: Orders, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
     monkeypatch.setattr("service.store.orders._FEW", few)
     for prefix in ("b", "bot-3", "bot-3-1", "bot-9", "x"):
@@ -174,7 +176,9 @@ async def test_a_prefix_of_few_and_of_many_ids_lists_its_orders(
                 assert await _listed(orders, wanted, 9) == expected, wanted
 
 
-async def test_orders_of_an_older_version_have_their_kind(stored: list[Row], servers: TestServers) -> None:
+async def test_orders_of_an_older_version_have_their_kind(
+    stored: list[ListedOrder], servers: TestServers
+) -> None:
     wrong = rows(
         servers,
         "SELECT o.id FROM orders AS o LEFT JOIN open_orders AS p ON p.order_id = o.id"
