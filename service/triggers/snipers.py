@@ -12,6 +12,7 @@ from service.store.resting import Fired, RestingOrder
 from service.triggers.book import Pair
 
 _TESTS_BETWEEN_PAUSES = 64
+_SPARE_OPENINGS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Snipers:
     def __init__(self) -> None:
         self._snipers: dict[str, _Sniper] = {}
         self._by_pair: dict[Pair, dict[str, _Sniper]] = {}
-        # When time windows open, and whose; of an order that was removed or amended until then.
+        # When time windows open, and whose; also of some orders that were removed or amended.
         self._openings: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
@@ -85,7 +86,18 @@ class Snipers:
         self._by_pair.setdefault(sniper.pair, {})[order.order_id] = sniper
         if sniper.conditions.not_before is not None:
             heapq.heappush(self._openings, (sniper.conditions.not_before.timestamp(), order.order_id))
+            if len(self._openings) > 2 * len(self._snipers) + _SPARE_OPENINGS:
+                self._forget_openings()
         return True
+
+    def _forget_openings(self) -> None:
+        """Drop the openings of removed orders: a window may open in many years."""
+        self._openings = [
+            (sniper.conditions.not_before.timestamp(), sniper.order_id)
+            for sniper in self._snipers.values()
+            if sniper.conditions.not_before is not None
+        ]
+        heapq.heapify(self._openings)
 
     def version(self, order_id: str) -> int | None:
         """Return the version at which an order rests here; None if it does not."""

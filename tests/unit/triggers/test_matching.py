@@ -193,3 +193,14 @@ async def test_the_window_of_an_order_that_was_removed_opens_for_nothing(harness
     await harness.matcher.match()
     assert harness.store.fired == []
     assert harness.matcher.idle_s == math.inf
+
+
+async def test_windows_of_removed_orders_are_forgotten(harness: MatcherHarness) -> None:
+    for number in range(500):
+        await harness.snipe(f"sniper {number}", opens_in_s=10**9)
+        harness.orders.apply([step(f"sniper {number}", Status.CANCELLED)])
+    await harness.snipe("sniper", opens_in_s=10)
+    assert len(harness.orders.snipers._openings) <= 103
+    await harness.clock.advance(10)
+    await harness.matcher.match()
+    assert harness.store.fired == [["sniper"]]
