@@ -144,15 +144,24 @@ class EventPump:
     async def _send_backlog(
         self, wanted: ListFilter, done: EventPosition, until: EventPosition, send: Send
     ) -> int:
-        """Send the events between two positions, and return how many pages they were."""
+        """Send the events between two positions, and return how many pages they were.
+
+        A message without events says how far it is, so that a client whose connection breaks does not start
+        again.
+        """
         pages = 0
+        sent_at = self._clock.monotonic()
         while done.target is not None or done.base != until.base:
             read = partial(self._reader.read_shared, done, until, wanted.orders.account)
             page = await self._patiently(read)
             for part in page.parts:
                 if texts := part.matching(wanted):
                     await send(self._writer.message(texts, part.position))
+                    sent_at = self._clock.monotonic()
             done, pages = page.position, pages + 1
+            if sent_at <= self._clock.monotonic() - _QUIET_S:
+                await send(self._writer.message([], done.encode(self._deployment.id)))
+                sent_at = self._clock.monotonic()
         return pages
 
     @contextmanager
@@ -226,6 +235,9 @@ class EventPump:
                 for wanted, group, queues in groups:
                     if texts := part.matching(wanted):
                         await self._put(group, queues, self._writer.message(texts, part.position))
+                    else:
+                        # Hundreds of filters may match nothing.
+                        await asyncio.sleep(0)
             done = page.position
         quiet_since = self._clock.monotonic() - _QUIET_S
         for _wanted, group, queues in groups:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -10,7 +11,7 @@ import pytest
 
 from service.domain.lifecycle import Status
 from service.events import message_queue
-from service.events.event_reader import matches
+from service.events.event_reader import MessagePart, matches
 from service.events.message_queue import SlowReaderError
 from service.events.pump import EraChangedError, EventPump
 from service.postgres.database import UnavailableError
@@ -304,6 +305,49 @@ async def test_a_position_is_sent_every_ten_seconds_if_nothing_else_is(world: Wo
     assert (client.messages, client.seen) == (3, [4])
     await world.clock.advance(2)
     assert client.messages == 4
+
+
+async def test_a_backlog_without_matches_moves_the_position_every_ten_seconds(world: World) -> None:
+    await world.join()  # so that the pump knows the horizon
+    start = world.stored.now()
+    nothing = ListFilter(Filter(label="another"))
+    world.stored.commit(4 * PAGE)
+    world.stored.free.clear()
+    client = await world.join(nothing, start)
+    assert (client.messages, client.position) == (1, start)
+    await world.clock.advance(10)
+    world.stored.free.set()
+    await world.step()
+    assert client.seen == []
+    assert client.messages >= 2
+    assert client.position is not None
+    assert client.position != start
+
+
+async def test_filters_that_match_nothing_do_not_block_the_event_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        await world.join(ListFilter(Filter(label=f"none {number}")))
+    in_turn: Counter[int] = Counter()
+    turn = 0
+    matching = MessagePart.matching
+
+    def next_turn() -> None:
+        nonlocal turn
+        turn += 1
+        asyncio.get_running_loop().call_soon(next_turn)
+
+    def counted(part: MessagePart, wanted: ListFilter) -> list[bytes]:
+        in_turn[turn] += 1
+        return matching(part, wanted)
+
+    next_turn()
+    monkeypatch.setattr(MessagePart, "matching", counted)
+    world.stored.commit()
+    await world.step()
+    assert in_turn.total() == 20
+    assert max(in_turn.values()) == 1
 
 
 async def test_a_client_that_does_not_read_fails_and_affects_no_other(
