@@ -31,7 +31,7 @@ WITH listed AS (
     WHERE xid = ANY(%(ended)s::xid8[])
         AND id <= %(base_last_id)s::bigint
         AND /* include: on_page */
-    ORDER BY id
+    ORDER BY id + 0  -- these are few: found by xid, not by reading all ids from the first on
     LIMIT %(most)s
 ),
 assigned AS (
@@ -41,7 +41,7 @@ assigned AS (
         AND xid < %(next_xid)s::xid8
         AND id <= %(base_last_id)s::bigint
         AND /* include: on_page */
-    ORDER BY id
+    ORDER BY id + 0
     LIMIT %(most)s
 ),
 new AS (
