@@ -73,6 +73,8 @@ class Api:
         self.sockets = Sockets(clock, access)
         self.pump = EventPump(storage.events, clock, storage.deployment, EventWriter())
         storage.bus.on_steps(self.pump.wake)
+        limits = ServiceLimits.of(settings.max_order_amounts)
+        budgets = BudgetCheck(ReferencePrices(market.venue, clock), storage.budgets)
         placer = Placer(
             journal=storage.journal,
             orders=storage.orders,
@@ -80,10 +82,10 @@ class Api:
             fetch_tokens=fetch_tokens,
             queue=storage.queue,
             idempotency=storage.idempotency,
-            budgets=BudgetCheck(ReferencePrices(market.venue, clock), storage.budgets),
+            budgets=budgets,
             mode=market.venue.mode,
             insert_timeout_s=settings.insert_timeout_ms / 1000,
-            limits=ServiceLimits.of(settings.max_order_amounts),
+            limits=limits,
             market_order_age_s=settings.max_market_order_age_s,
             approval_timeout_s=settings.approval_timeout_s,
         )
@@ -109,6 +111,8 @@ class Api:
                 endings=storage.endings,
                 resting=storage.resting,
                 clock=clock,
+                limits=limits,
+                budgets=budgets,
                 max_history_entries=settings.max_history_entries,
                 approval_timeout_s=settings.approval_timeout_s,
                 fetch_tokens=fetch_tokens,

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from service.api.access import CALLER, visible_account
+from service.api.budgets import BudgetCheck
 from service.api.fields import is_uuid
 from service.api.messages import FetchTokens, json_response, load_body
 from service.api.problems import ConflictError, ForbiddenError, NotFoundError
@@ -17,8 +18,10 @@ from service.api.views import OrderAt
 from service.clock import Clock
 from service.domain.api_key import Caller, Scope
 from service.domain.history import amended
+from service.domain.key_limits import KeyLimits
 from service.domain.lifecycle import Status
 from service.domain.order import Order, Terms
+from service.domain.service_limits import ServiceLimits
 from service.store.endings import Endings, Filter
 from service.store.orders import Orders
 from service.store.resting import Amendment, Resting
@@ -36,6 +39,7 @@ _IS_DUE = "The order is approved and about to be executed; it cannot be amended 
 class ChangeRoutes:
     """The handlers that change orders.
 
+    ``limits`` are those of all orders; ``budgets`` compares an order's value with its key's limit;
     ``max_history_entries`` is the limit from which none is amended; ``approval_timeout_s`` is within how many
     seconds an amendment must be approved, if its key requires that.
     """
@@ -44,6 +48,8 @@ class ChangeRoutes:
     endings: Endings
     resting: Resting
     clock: Clock
+    limits: ServiceLimits
+    budgets: BudgetCheck
     max_history_entries: int
     approval_timeout_s: int
     fetch_tokens: FetchTokens
@@ -96,9 +102,7 @@ class ChangeRoutes:
             amendment = self._amendment(order, terms, request[CALLER])
             if not amendment.detail["amended"]:
                 return json_response(ORDER.dump(OrderAt(order)))
-            breach = request[CALLER].limits.breach_of(replace(order, terms=terms))
-            if breach is not None:
-                raise ForbiddenError.of(breach)
+            self._check(request[CALLER].limits, replace(order, terms=terms))
             if order.version >= self.max_history_entries:
                 raise ConflictError(_HISTORY_FULL.format(order.version))
             step = await self.resting.amend(amendment)
@@ -111,6 +115,16 @@ class ChangeRoutes:
         if order is None or not caller.may_see(order.account):
             raise NotFoundError("There is no such order.")
         return order
+
+    def _check(self, limits: KeyLimits, amended_order: Order) -> None:
+        """Raise a ``ForbiddenError`` if an amended order does not keep a limit; the budgets stay the same."""
+        breach = (
+            self.limits.breach_of(amended_order)
+            or limits.breach_of(amended_order)
+            or self.budgets.breach_of(limits, amended_order)
+        )
+        if breach is not None:
+            raise ForbiddenError.of(breach)
 
     def _amendment(self, order: Order, terms: Terms, caller: Caller) -> Amendment:
         # The terms that were approved are not the new ones.

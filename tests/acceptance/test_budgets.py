@@ -85,6 +85,12 @@ class Bots:
         used: Json = (await self.me(client, token))["used"]
         return used
 
+    async def amend(self, client: Client, token: str, order: Json, **changes: object) -> tuple[int, Json]:
+        """Amend an order; return the status and the body."""
+        headers = {"Authorization": f"Bearer {token}"}
+        async with client.patch(f"/api/orders/{order['id']}", json=changes, headers=headers) as answer:
+            return answer.status, await answer.json()
+
     async def cancel(self, client: Client, token: str, order: Json) -> None:
         """Cancel an order."""
         headers = {"Authorization": f"Bearer {token}"}
@@ -297,6 +303,30 @@ async def test_a_limit_in_dollars_needs_a_price(start: Start, bots: Bots) -> Non
             assert found == status, problem
             if listed == "JUP":
                 assert "no price of GEM in USDC" in problem["detail"]
+
+
+async def test_an_amended_order_keeps_the_limits_of_one_order(start: Start, bots: Bots) -> None:
+    placing = await bots.key()
+    small, large = [await bots.key(KeyLimits(max_usd_per_order=most * USD)) for most in (10, 10**9)]
+    per_day = await bots.key(replace(sol_per_day(1), max_usd_per_day=USD, max_open_orders=0))
+    client = await start()
+    order = await bots.place(client, placing, **RESTING, amountIn="100")
+    status, problem = await bots.amend(client, small, order, limitPrice="2000000")
+    assert (status, problem["rule"], problem["limit"]) == (403, "maxUsdPerOrder", "10"), problem
+    assert "this one is worth" in problem["detail"]
+    # What changes nothing is no amendment.
+    assert (await bots.amend(client, small, order, limitPrice="1000000.0"))[0] == 200
+    assert (await bots.amend(client, large, order, limitPrice="2000000"))[0] == 200
+    # An amendment uses no budget: the amount stays the same, and counts for the key that placed the order.
+    assert (await bots.amend(client, per_day, order, limitPrice="3000000"))[0] == 200
+    none = {"maxAmountPerDay": {"SOL": "0"}, "maxUsdPerDay": "0", "maxOpenOrders": 0}
+    assert await bots.used(client, per_day) == none
+    within = await bots.place(client, placing, **BUYING, amountIn="10")
+    assert (await bots.amend(client, small, within, limitPrice="2000000"))[0] == 200
+    # The largest amount for everyone may have been set since the order was placed.
+    stricter = await start(MAX_ORDER_AMOUNTS="SOL=50")
+    status, problem = await bots.amend(stricter, large, order, limitPrice="4000000")
+    assert (status, problem["rule"], problem["limit"]) == (403, "maxOrderAmounts", "50")
 
 
 async def test_a_repeated_request_uses_nothing(start: Start, bots: Bots, servers: TestServers) -> None:

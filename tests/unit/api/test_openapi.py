@@ -153,7 +153,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
         RouteGroups(
             OrderRoutes(unused, unused, unused, unused, unused),
             BatchRoutes(unused, unused),
-            ChangeRoutes(unused, unused, unused, unused, 200, 3_600, unused),
+            ChangeRoutes(unused, unused, unused, unused, unused, unused, 200, 3_600, unused),
             StreamRoutes(unused, unused, unused),
             OrdersStreamRoutes(unused, unused, unused, unused),
             MarketRoutes(unused, unused, unused, unused, unused),
