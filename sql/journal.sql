@@ -86,6 +86,7 @@ named AS (
     SELECT account, client_order_id, id
     FROM wanted
     WHERE client_order_id IS NOT NULL
+        AND verdict = 'new'
         AND (idempotency_key IS NULL OR id IN (SELECT order_id FROM keyed))
     ORDER BY account, client_order_id
     ON CONFLICT DO NOTHING

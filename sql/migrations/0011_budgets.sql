@@ -66,7 +66,7 @@ DECLARE
     open_before  integer;  -- null: not counted yet
     admitted     integer;  -- orders of this key in this group
     client_ids   text[];   -- theirs
-    keys         text[];   -- their idempotency keys
+    keys         text[];   -- the idempotency keys that this group stores for this key
 BEGIN
     -- One group of a key at a time, on all instances. In a volatile function each statement sees what was committed
     -- before it began: after this one, all that the groups before have used.
@@ -143,12 +143,9 @@ BEGIN
         order_id := candidate.id;
         used := NULL;
         -- A comparison with null, which is no limit, is not true.
-        IF candidate.is_stored
-            OR candidate.client_order_id = ANY (client_ids)
-            OR candidate.idempotency_key = ANY (keys)
-        THEN
+        IF candidate.is_stored OR candidate.idempotency_key = ANY (keys) THEN
             verdict := 'repeated';
-        ELSIF candidate.is_named THEN
+        ELSIF candidate.is_named OR candidate.client_order_id = ANY (client_ids) THEN
             verdict := 'named';
         ELSIF open_before + admitted >= candidate.most_open THEN
             verdict := 'maxOpenOrders';
@@ -170,9 +167,9 @@ BEGIN
             IF candidate.client_order_id IS NOT NULL THEN
                 client_ids := client_ids || candidate.client_order_id;
             END IF;
-            IF candidate.idempotency_key IS NOT NULL THEN
-                keys := keys || candidate.idempotency_key;
-            END IF;
+        END IF;
+        IF verdict IN ('new', 'named') AND candidate.idempotency_key IS NOT NULL THEN
+            keys := keys || candidate.idempotency_key;
         END IF;
         RETURN NEXT;
     END LOOP;
@@ -182,6 +179,6 @@ $$;
 COMMENT ON FUNCTION budget_verdicts IS
 'Whether orders that are about to be inserted keep the budgets of their API keys. The verdicts:
 new: it keeps them, and uses its amounts;
-repeated: its id or its idempotency key is stored, or an admitted order of the group has its ids;
-named: its client order id is stored, so it is not inserted;
+repeated: its id or its idempotency key is stored, or the group stores that key for another order;
+named: its client order id is stored, or an admitted order of the group has it, so it is not inserted;
 otherwise the limit that it does not keep, and how much of that is used.';

@@ -224,6 +224,23 @@ async def test_a_taken_client_order_id_takes_its_new_key_and_no_budget(
     assert await usage(store, key_id) == Usage({"SOL": SOL}, 0, 1)
 
 
+async def test_copies_of_a_client_order_id_in_one_group_take_their_keys(
+    store: Store, key_id: str, servers: TestServers
+) -> None:
+    """Each request has used its idempotency key, though only the first with each client order id is inserted."""
+    copies = [
+        (store, keyed(order_of(store, key_id, 1, client_order_id=f"mine {number % 3}"), f"key {number}"))
+        for number in range(40)
+    ]
+    results = await insert(*copies)
+    assert [type(each) for each in results] == [str] * 3 + [RepeatedOrderError] * 37
+    assert rows(servers, "SELECT count(*), count(DISTINCT xmin::text) FROM idempotency_keys") == [(40, 1)]
+    others = [(store, keyed(order_of(store, key_id, 1), f"key {number}")) for number in range(40)]
+    assert {type(each) for each in await insert(*others)} == {RepeatedOrderError}
+    assert rows(servers, "SELECT count(*) FROM orders") == [(3,)]
+    assert await usage(store, key_id) == Usage({"SOL": 3}, 0, 3)
+
+
 async def test_the_window_of_24_hours_rolls(store: Store, key_id: str, servers: TestServers) -> None:
     def pass_by(interval: str) -> None:
         rows(servers, "UPDATE key_usage SET minute = minute - %s::interval", interval)
