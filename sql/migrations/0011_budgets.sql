@@ -56,6 +56,8 @@ COMMENT ON FUNCTION give_back IS 'Gives back what an order has used of the budge
 CREATE FUNCTION budget_verdicts(new_orders jsonb)
 RETURNS TABLE (order_id uuid, verdict text, used numeric)
 LANGUAGE plpgsql STRICT VOLATILE
+-- A session would otherwise keep the plans that it made while the tables were small, which read them whole.
+SET plan_cache_mode = force_custom_plan
 AS $$
 DECLARE
     candidate    record;
@@ -79,7 +81,7 @@ BEGIN
     FOR candidate IN
         SELECT
             c.*,
-            -- Not EXISTS, whose plan may be to read the whole table, and is kept while the table grows.
+            -- Not EXISTS, whose plan may be to read the whole table into a hash.
             coalesce(
                 (SELECT true FROM orders AS o WHERE o.id = c.id),
                 (

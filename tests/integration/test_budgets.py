@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from service.domain.api_key import Scope
@@ -17,7 +18,7 @@ from service.domain.transaction import Fill
 from service.postgres.database import UnavailableError
 from service.postgres.queries import Query, Row
 from service.store.api_keys import ApiKeys, NewKey
-from service.store.budgets import Budgets, OverBudgetError
+from service.store.budgets import Budgets, OverBudgetError, budget_row
 from service.store.claims import Claimed
 from service.store.journal import RepeatedOrderError
 from tests.support.gem_market import rows
@@ -227,7 +228,7 @@ async def test_a_taken_client_order_id_takes_its_new_key_and_no_budget(
 async def test_copies_of_a_client_order_id_in_one_group_take_their_keys(
     store: Store, key_id: str, servers: TestServers
 ) -> None:
-    """Each request has used its idempotency key, though only the first with each client order id is inserted."""
+    """Each request has used its key, though only the first with each client order id is inserted."""
     copies = [
         (store, keyed(order_of(store, key_id, 1, client_order_id=f"mine {number % 3}"), f"key {number}"))
         for number in range(40)
@@ -239,6 +240,43 @@ async def test_copies_of_a_client_order_id_in_one_group_take_their_keys(
     assert {type(each) for each in await insert(*others)} == {RepeatedOrderError}
     assert rows(servers, "SELECT count(*) FROM orders") == [(3,)]
     assert await usage(store, key_id) == Usage({"SOL": 3}, 0, 3)
+
+
+async def test_a_session_does_not_keep_the_plans_for_small_tables(
+    store: Store, key_id: str, servers: TestServers
+) -> None:
+    group = orjson.dumps([budget_row(0, keyed(order_of(store, key_id, client_order_id="mine"), "once"))])
+    tables = ["client_orders", "idempotency_keys", "key_usage", "key_refunds"]
+    with servers.connect() as link, link.cursor() as cursor:
+
+        def judge() -> dict[str, int]:
+            """Return how often the tables have been read whole, after a verdict."""
+            cursor.execute("SELECT verdict FROM budget_verdicts(%s)", (group.decode(),))
+            assert cursor.fetchall() == [("new",)]
+            cursor.execute(
+                "SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE relname = ANY(%s)", (tables,)
+            )
+            return dict(cursor.fetchall())
+
+        def fill(count: int) -> None:
+            for statement in (
+                "INSERT INTO client_orders SELECT count, n, gen_random_uuid() FROM numbers",
+                "INSERT INTO idempotency_keys (account, key, request_hash, created_at, order_id)"
+                " SELECT count, n, '', now(), gen_random_uuid() FROM numbers",
+                "INSERT INTO key_usage SELECT count || ' ' || n, now(), 'SOL', 1, 1 FROM numbers",
+                "INSERT INTO key_refunds SELECT count || ' ' || n, now(), 'SOL', 1, 1 FROM numbers",
+            ):
+                numbers = "WITH numbers AS (SELECT %s AS count, n FROM generate_series(1, %s) AS n) "
+                cursor.execute(numbers + statement, (str(count), count))
+
+        cursor.execute("BEGIN")
+        fill(1)
+        cursor.execute(f"ANALYZE {', '.join(tables)}")
+        for _ in range(10):
+            judge()
+        fill(20_000)
+        before = judge()
+        assert judge() == before
 
 
 async def test_the_window_of_24_hours_rolls(store: Store, key_id: str, servers: TestServers) -> None:
