@@ -85,7 +85,9 @@ named AS (
     INSERT INTO client_orders (account, client_order_id, order_id)
     SELECT account, client_order_id, id
     FROM wanted
-    WHERE client_order_id IS NOT NULL
+    -- All groups take the keys first, so that none waits for another that waits for it. Only this reads all of keyed.
+    WHERE (SELECT count(*) FROM keyed) >= 0
+        AND client_order_id IS NOT NULL
         AND verdict = 'new'
         AND (idempotency_key IS NULL OR id IN (SELECT order_id FROM keyed))
     ORDER BY account, client_order_id

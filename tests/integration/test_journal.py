@@ -9,6 +9,7 @@ import pytest
 
 from service.domain.amounts import U64_MAX
 from service.domain.history import Committed
+from service.domain.idempotency import IdempotencyKey
 from service.domain.lifecycle import Status
 from service.domain.quote import Amounts, Choice, Dex, Leg, Path, PoolQuote, Route, SwapMode
 from service.domain.routing_record import RoutingRecord, record_choice
@@ -17,6 +18,8 @@ from service.postgres.database import UnavailableError
 from service.postgres.queries import Row
 from service.store.claims import Claimed
 from service.store.journal import QuotedTransaction, RepeatedOrderError, SupersededError
+from tests.support.gem_market import rows
+from tests.support.paper import until
 from tests.support.servers import TestServers
 from tests.support.store import Store, open_store
 
@@ -49,6 +52,26 @@ async def test_one_of_many_concurrent_inserts_gets_a_client_order_id(store: Stor
 async def test_a_repeated_insert_stores_one_order(store: Store) -> None:
     order = store.new_order("again")
     assert await store.journal.insert(order, 5) == await store.journal.insert(order, 5)
+
+
+async def test_idempotency_keys_are_taken_before_client_order_ids(store: Store, servers: TestServers) -> None:
+    """Otherwise groups with the same ids could wait for each other."""
+    keyed = replace(store.new_order(), idempotency=IdempotencyKey("once", b"hash"))
+    taken = "INSERT INTO idempotency_keys VALUES ('default', 'once', '', now(), gen_random_uuid())"
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(taken)
+        orders = store.new_order("mine"), keyed
+        inserting = asyncio.gather(
+            *(store.journal.insert(order, 5) for order in orders), return_exceptions=True
+        )
+        await until(lambda: rows(servers, waiting) == [(1,)])
+        # The other group takes its client order id last.
+        cursor.execute("SET lock_timeout = '500ms'")
+        cursor.execute("INSERT INTO client_orders VALUES ('default', 'mine', gen_random_uuid())")
+        cursor.execute("COMMIT")
+    assert [type(result) for result in await inserting] == [RepeatedOrderError] * 2
 
 
 async def test_a_transition_is_published_after_it_is_durable(store: Store) -> None:
