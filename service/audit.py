@@ -30,7 +30,7 @@ _PATIENCE_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A violation: an order or a token, and a description."""
+    """A violation: an order, a token or an API key, and a description."""
 
     order_id: str
     what: str

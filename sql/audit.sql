@@ -1,7 +1,7 @@
 -- The audit. One statement, so that orders and ledger are read from one snapshot.
 
 -- name: audit
--- Return every violation: the order or token, and a description. A landed transaction whose order is still
+-- Return every violation: the order, token or API key, and a description. A landed transaction whose order is still
 -- submitted is in progress and not a violation.
 WITH landed AS (
     SELECT
@@ -121,6 +121,31 @@ JOIN orders AS o ON o.id = p.order_id
 LEFT JOIN instances AS i ON i.id = p.owner
 WHERE p.owner IS NOT NULL
     AND coalesce(i.seen_at, o.updated_at) < now() - %(patience_s)s * interval '1 second'
+UNION ALL
+-- An open order of the last 24 hours is counted towards its key's budgets. The minute in which they begin is left out:
+-- it may have been deleted meanwhile.
+SELECT
+    o.key_id,
+    'its open orders use ' || o.amount || ' base units of ' || o.token || ' and ' || o.usd
+        || ' millionths of a dollar of ' || rfc3339(o.minute) || ', and less is counted'
+FROM (
+    SELECT
+        key_id, date_trunc('minute', created_at) AS minute, used_token AS token,
+        sum(coalesce(used_amount, 0)) AS amount, sum(coalesce(used_usd, 0)) AS usd
+    FROM open_orders
+    WHERE used_token IS NOT NULL AND created_at >= usage_begins() + interval '1 minute'
+    GROUP BY 1, 2, 3
+) AS o
+LEFT JOIN (
+    SELECT e.key_id, e.minute, e.token, sum(e.amount) AS amount, sum(e.usd) AS usd
+    FROM (
+        SELECT u.key_id, u.minute, u.token, u.amount, u.usd FROM key_usage AS u
+        UNION ALL
+        SELECT r.key_id, r.minute, r.token, -r.amount, -r.usd FROM key_refunds AS r
+    ) AS e
+    GROUP BY 1, 2, 3
+) AS c ON (c.key_id, c.minute, c.token) = (o.key_id, o.minute, o.token)
+WHERE coalesce(c.amount, 0) < o.amount OR coalesce(c.usd, 0) < o.usd
 UNION ALL
 -- Conservation: the balances of pools and wallets equal their funding.
 SELECT token, sum(gain) || ' base units of it came from nowhere'

@@ -17,6 +17,7 @@ from service.postgres.database import Database
 from service.postgres.migrations import migrate
 from service.store.api_keys import ApiKeys, NewKey
 from tests.support.gem_market import forget_listed_tokens, poll, rows
+from tests.support.judge import audit_now
 from tests.support.orders import Client, Json, order_of
 from tests.support.paper import NO_REDIS
 from tests.support.servers import TestServers
@@ -214,6 +215,7 @@ async def test_an_unfilled_order_gives_back_what_it_uses(
     await bots.cancel(client, token, cancelled)
     assert await bots.used(client, token) == none
     await bots.place(client, token, **RESTING, amountIn="3")
+    assert await audit_now(servers) == []
 
 
 async def test_a_filled_order_keeps_what_it_uses(start: Start, bots: Bots) -> None:

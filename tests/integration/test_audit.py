@@ -38,6 +38,11 @@ def spoil(servers: TestServers, statement: str) -> None:
         cursor.execute(statement)
 
 
+_USES_A_BUDGET = """
+INSERT INTO open_orders (order_id, created_at, due_at, wake_at, key_id, used_token, used_amount, used_usd)
+SELECT id, created_at, now(), now(), 'bot', 'SOL', 5, 7 FROM orders;
+"""
+
 SPOILS = [
     ("DELETE FROM paper_transactions", "confirmed, and has not landed"),
     (
@@ -124,6 +129,17 @@ SPOILS = [
         " updated_at = updated_at - interval '1 hour'",
         "owned by a process that is gone",
     ),
+    *[
+        (f"{_USES_A_BUDGET}{counted}", "and less is counted")
+        for counted in (
+            "",
+            "INSERT INTO key_usage SELECT 'bot', date_trunc('minute', created_at), 'SOL', 5, 6 FROM orders",
+            "INSERT INTO key_usage"
+            " SELECT 'bot', date_trunc('minute', created_at), 'SOL', 9, 9 FROM orders;"
+            "INSERT INTO key_refunds"
+            " SELECT 'bot', date_trunc('minute', created_at), 'SOL', 5, 0 FROM orders",
+        )
+    ],
     (
         "UPDATE paper_wallets SET balance = balance + 1 WHERE owner = 'user' AND token = 'BONK'",
         "1 base units of it came from nowhere",

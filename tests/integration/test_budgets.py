@@ -22,6 +22,7 @@ from service.store.budgets import Budgets, OverBudgetError, budget_row
 from service.store.claims import Claimed
 from service.store.journal import RepeatedOrderError
 from tests.support.gem_market import rows
+from tests.support.judge import audit_now
 from tests.support.paper import until
 from tests.support.servers import TestServers
 from tests.support.store import Store, open_store
@@ -129,7 +130,7 @@ async def test_keys_of_one_group_do_not_share_a_budget(store: Store, servers: Te
     ],
 )
 async def test_two_instances_keep_one_budget(
-    stores: list[Store], key_id: str, budget: BudgetUse, rule: Rule, used: int
+    stores: list[Store], key_id: str, servers: TestServers, budget: BudgetUse, rule: Rule, used: int
 ) -> None:
     for store in stores:
         # Many small groups.
@@ -141,6 +142,7 @@ async def test_two_instances_keep_one_budget(
     assert {each[0] for each in decided if each is not None} == {rule}
     assert max(each[1] for each in decided if each is not None) == used
     assert (await usage(stores[0], key_id)).open_orders == 10
+    assert await audit_now(servers) == []
 
 
 async def test_an_order_is_compared_with_what_is_committed_while_it_waits(
