@@ -104,21 +104,34 @@ SELECT EXISTS (SELECT 1 FROM webhook_endpoints WHERE enabled) AS found;
 
 -- name: claim_webhook_deliveries
 -- Lease deliveries that are due: of each order only the earliest that is left, so that they arrive in order. An
--- endpoint gets as many at once as the limit leaves (busy: how many this process is sending to it), and a single one
--- if it has failed repeatedly. Endpoints with few go first.
-WITH ready AS (
-    SELECT
-        e.id, coalesce(b.sending, 0) AS sending,
-        CASE WHEN e.failures >= %(suspend_after)s THEN 1 ELSE %(per_endpoint)s END AS at_most
-    FROM webhook_endpoints AS e
-    LEFT JOIN jsonb_to_recordset(%(busy)s::jsonb) AS b (id uuid, sending integer) ON b.id = e.id
-    WHERE e.enabled AND e.retry_at <= now()
+-- endpoint, and all of an account, get as many at once as the limits leave (busy: how many this process is sending),
+-- and an endpoint that has failed repeatedly a single one. An endpoint gets no more than half of what its account
+-- has left, so that one that is slow leaves places to the others. Accounts take turns, and so do an account's endpoints.
+WITH busy AS (
+    SELECT * FROM jsonb_to_recordset(%(busy)s::jsonb) AS row (id uuid, account text, sending integer)
 ),
-heads AS (
-    SELECT d.endpoint_id, d.order_id, d.sequence
+accounts AS (
+    SELECT account, sum(sending)::integer AS sending FROM busy GROUP BY account
+),
+ready AS (
+    SELECT
+        e.id, e.account, coalesce(b.sending, 0) AS sending, coalesce(a.sending, 0) AS account_sending,
+        CASE
+            WHEN e.failures >= %(suspend_after)s THEN 1
+            ELSE greatest(least(%(per_endpoint)s, (%(per_account)s - coalesce(a.sending, 0)) / 2), 1)
+        END AS at_most
+    FROM webhook_endpoints AS e
+    LEFT JOIN busy AS b ON b.id = e.id
+    LEFT JOIN accounts AS a ON a.account = e.account
+    WHERE e.enabled AND e.retry_at <= now() AND coalesce(a.sending, 0) < %(per_account)s
+),
+found AS (
+    SELECT
+        d.endpoint_id, d.order_id, d.sequence, r.account, r.account_sending,
+        r.sending + row_number() OVER (PARTITION BY r.id ORDER BY d.due_at) AS turn_of_endpoint
     FROM ready AS r
     CROSS JOIN LATERAL (
-        SELECT f.endpoint_id, f.order_id, f.sequence
+        SELECT f.endpoint_id, f.order_id, f.sequence, f.due_at
         FROM webhook_deliveries AS f
         WHERE f.endpoint_id = r.id
             AND f.due_at <= now()
@@ -132,7 +145,18 @@ heads AS (
         LIMIT greatest(r.at_most - r.sending, 0)
         FOR UPDATE OF f SKIP LOCKED
     ) AS d
-    ORDER BY r.sending
+),
+turns AS (
+    SELECT
+        endpoint_id, order_id, sequence,
+        account_sending + row_number() OVER (PARTITION BY account ORDER BY turn_of_endpoint, endpoint_id) AS turn
+    FROM found
+),
+heads AS (
+    SELECT endpoint_id, order_id, sequence
+    FROM turns
+    WHERE turn <= %(per_account)s
+    ORDER BY turn
     LIMIT %(most)s
 ),
 leased AS (
@@ -143,7 +167,7 @@ leased AS (
     RETURNING d.endpoint_id, d.order_id, d.sequence, d.attempts
 )
 SELECT
-    l.endpoint_id::text, l.order_id::text, l.sequence, l.attempts, e.url, e.secret,
+    l.endpoint_id::text, e.account, l.order_id::text, l.sequence, l.attempts, e.url, e.secret,
     CASE WHEN e.previous_until > now() THEN e.previous_secret END AS previous_secret
 FROM leased AS l
 JOIN webhook_endpoints AS e ON e.id = l.endpoint_id;

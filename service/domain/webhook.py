@@ -16,12 +16,13 @@ _LONGEST_PAUSE_S = 3_600
 
 @dataclass(frozen=True, slots=True)
 class WebhookDelivery:
-    """An entry of an order's history that is due at an endpoint.
+    """An entry of an order's history that is due at an endpoint of an account.
 
     ``attempts`` have failed. Each of the ``secrets`` signs.
     """
 
     endpoint_id: str
+    account: str
     order_id: str
     sequence: int
     attempts: int

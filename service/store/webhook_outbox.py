@@ -28,6 +28,7 @@ _LONGEST_SUSPEND_MS = 60_000
 
 class _LeasedRow(NamedTuple):
     endpoint_id: str
+    account: str
     order_id: str
     sequence: int
     attempts: int
@@ -108,24 +109,31 @@ class WebhookOutbox:
         [[found]] = await self._database.read(_HAS_ENDPOINTS)
         return bool(found)
 
-    async def claim(self, sending: Mapping[str, int], per_endpoint: int, most: int) -> list[WebhookDelivery]:
+    async def claim(
+        self, sending: Mapping[tuple[str, str], int], *, per_endpoint: int, per_account: int, most: int
+    ) -> list[WebhookDelivery]:
         """Lease deliveries that are due, of each order at most its next one.
 
         Args:
-            sending: How many this process is sending to each endpoint.
-            per_endpoint: How many it may send to one at once.
-            most: The maximum number.
+            sending: How many this process is sending, by account and endpoint.
+            per_endpoint: How many it may send to one endpoint at once.
+            per_account: How many it may send to all of an account at once.
+            most: The maximum number that is leased.
 
         Raises:
             UnavailableError: PostgreSQL is unavailable; what may have been leased is sent after the lease.
         """
-        busy = [{"id": endpoint_id, "sending": count} for endpoint_id, count in sending.items()]
+        busy = [
+            {"id": endpoint_id, "account": account, "sending": count}
+            for (account, endpoint_id), count in sending.items()
+        ]
         rows = await self._database.run(
             _CLAIM,
             {
                 "busy": as_json(busy),
                 "suspend_after": _SUSPEND_AFTER,
                 "per_endpoint": per_endpoint,
+                "per_account": per_account,
                 "most": most,
                 "lease_s": self._lease_s,
             },
@@ -185,6 +193,7 @@ def _delivery_of(row: _LeasedRow) -> WebhookDelivery:
     secrets = [row.secret] if row.previous_secret is None else [row.secret, row.previous_secret]
     return WebhookDelivery(
         endpoint_id=row.endpoint_id,
+        account=row.account,
         order_id=row.order_id,
         sequence=row.sequence,
         attempts=row.attempts,

@@ -2,7 +2,7 @@
 
 Every instance runs a deliverer. It leases deliveries from the outbox, of each order only the next, sends them
 concurrently, and records the results. An endpoint that does not answer holds only its own few places, and
-after repeated failures only one.
+after repeated failures only one. However slowly an account's endpoints answer, the others get places.
 """
 
 import asyncio
@@ -72,7 +72,8 @@ class WebhookDeliverer:
         # Without any endpoint, a wake-up is ignored.
         self._has_endpoints = False
         self._woken = asyncio.Event()
-        self._sending: Counter[str] = Counter()
+        # By account and endpoint.
+        self._sending: Counter[tuple[str, str]] = Counter()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._attempts: set[asyncio.Task[DeliveryResult]] = set()
         # The current claim is never cancelled: what it has leased would wait for the lease.
@@ -140,12 +141,17 @@ class WebhookDeliverer:
     async def _claim_due(self) -> None:
         if not self._has_endpoints:
             self._has_endpoints = await self._outbox.has_endpoints()
-        most = _MOST - len(self._deliveries)
-        if not self._has_endpoints or most <= 0:
+        free = _MOST - len(self._deliveries)
+        if not self._has_endpoints or free <= 0:
             return
-        for delivery in await self._outbox.claim(self._sending, _PER_ENDPOINT, most):
+        # The fewer places are free, the fewer an account may hold, and a claim takes only half of them: so a
+        # few accounts with slow endpoints leave some.
+        claimed = await self._outbox.claim(
+            self._sending, per_endpoint=_PER_ENDPOINT, per_account=max(free // 4, 1), most=max(free // 2, 1)
+        )
+        for delivery in claimed:
             task = asyncio.create_task(self._deliver(delivery), name="webhook delivery")
-            self._sending[delivery.endpoint_id] += 1
+            self._sending[delivery.account, delivery.endpoint_id] += 1
             self._deliveries.add(task)
             task.add_done_callback(self._deliveries.discard)
 
@@ -168,9 +174,10 @@ class WebhookDeliverer:
         finally:
             attempt.cancel()
             self._attempts.discard(attempt)
-            self._sending[delivery.endpoint_id] -= 1
-            if not self._sending[delivery.endpoint_id]:
-                del self._sending[delivery.endpoint_id]
+            place = delivery.account, delivery.endpoint_id
+            self._sending[place] -= 1
+            if not self._sending[place]:
+                del self._sending[place]
             self._woken.set()
 
     async def _attempt(self, delivery: WebhookDelivery) -> DeliveryResult:

@@ -21,7 +21,7 @@ NO_CHANGE = EndpointChange("endpoint", suspended=False, recovered=False, gone=Fa
 
 
 def delivery(order_id: str = "order", sequence: int = 1, attempts: int = 0) -> WebhookDelivery:
-    return WebhookDelivery("endpoint", order_id, sequence, attempts, "https://example.com/", (b"x",))
+    return WebhookDelivery("endpoint", "desk", order_id, sequence, attempts, "https://example.com/", (b"x",))
 
 
 class FakeOutbox:
@@ -30,7 +30,8 @@ class FakeOutbox:
     def __init__(self) -> None:
         self.endpoints = True
         self.due: list[WebhookDelivery] = []
-        self.claims: list[dict[str, int]] = []
+        self.claims: list[dict[tuple[str, str], int]] = []
+        self.limits: list[tuple[int, int]] = []
         self.results: list[DeliveryResult] = []
         self.change: EndpointChange | None = None
         self.given_up: list[dict[str, int]] = []
@@ -39,10 +40,14 @@ class FakeOutbox:
     async def has_endpoints(self) -> bool:
         return self.endpoints
 
-    async def claim(self, sending: Mapping[str, int], _per_endpoint: int, most: int) -> list[WebhookDelivery]:
+    async def claim(
+        self, sending: Mapping[tuple[str, str], int], *, per_endpoint: int, per_account: int, most: int
+    ) -> list[WebhookDelivery]:
+        assert per_endpoint <= per_account or sending
         if self.unavailable:
             raise UnavailableError("away", unknown=False)
         self.claims.append(dict(sending))
+        self.limits.append((per_account, most))
         claimed, self.due = self.due[:most], self.due[most:]
         return claimed
 
@@ -153,12 +158,25 @@ async def test_what_is_being_sent_counts(rig: DelivererRig) -> None:
     rig.sender.let.clear()
     await rig.run(delivery("a"), delivery("b"))
     await rig.run(delivery("c"))
-    assert {"endpoint": 2} in rig.outbox.claims
+    assert {("desk", "endpoint"): 2} in rig.outbox.claims
     rig.sender.let.set()
     await rig.run()
     assert len(rig.outbox.results) == 3
     await rig.run()
     assert rig.outbox.claims[-1] == {}
+    await rig.deliverer.stop()
+
+
+async def test_what_does_not_answer_leaves_places_free(rig: DelivererRig) -> None:
+    rig.sender.let.clear()
+    assert rig.outbox.limits[-1] == (64, 128)
+    await rig.run(*(delivery(str(number)) for number in range(1_000)))
+    for _ in range(20):
+        await rig.run()
+        (per_account, most), sending = rig.outbox.limits[-1], rig.outbox.claims[-1]
+        free = 256 - sum(sending.values())
+        assert (per_account, most) == (max(free // 4, 1), max(free // 2, 1))
+        assert most < free or free == 1
     await rig.deliverer.stop()
 
 
