@@ -40,11 +40,14 @@ class WebhookRoutes:
     async def create(self, request: web.Request) -> web.Response:
         """POST /api/webhooks: an endpoint, and its secret, which cannot be read again."""
         sent = await load_body(request, NEW_WEBHOOK)
-        await self._check_url(sent["url"])
         account = request[CALLER].account
+        # Before the name is resolved, which may take seconds.
+        if len(await self.endpoints.get_all(account)) >= MOST_ENDPOINTS:
+            raise _full()
+        await self._check_url(sent["url"])
         created = await self.endpoints.create(NewWebhookEndpoint(account, **sent))
         if created is None:
-            raise ConflictError(f"The account has {MOST_ENDPOINTS} webhook endpoints, the maximum.")
+            raise _full()
         endpoint_id, secret = created
         self.on_change()
         endpoint = await self._get(endpoint_id, account)
@@ -112,6 +115,10 @@ def _named(request: web.Request) -> tuple[str, str | None]:
         raise _no_such_webhook()
     caller: Caller = request[CALLER]
     return endpoint_id, None if caller.scope is Scope.ADMIN else caller.account
+
+
+def _full() -> ConflictError:
+    return ConflictError(f"The account has {MOST_ENDPOINTS} webhook endpoints, the maximum.")
 
 
 def _no_such_webhook() -> NotFoundError:

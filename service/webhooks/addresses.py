@@ -63,10 +63,14 @@ def open_public_socket(info: tuple[Any, ...]) -> socket.socket:
 
 
 class NameResolver(AbstractResolver):
-    """Resolves names in its own threads, so that name servers that do not answer delay nothing else."""
+    """Resolves names in its own threads, so that name servers that do not answer delay nothing else.
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_THREADS, "webhook names")
+    Args:
+        threads: How many names are resolved at once.
+    """
+
+    def __init__(self, threads: int = _THREADS) -> None:
+        self._threads = ThreadPoolExecutor(threads, "webhook names")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC

@@ -26,6 +26,7 @@ from service.webhooks.addresses import NameResolver, PrivateAddressError, find_f
 
 _USER_AGENT = "order-execution-engine"
 _KEEP_ALIVE_S = 15.0
+_CHECK_THREADS = 4
 
 
 class WebhookSender:
@@ -42,6 +43,8 @@ class WebhookSender:
         self._timeout_s = timeout_s
         self._allow_private = allow_private
         self._resolver = NameResolver()
+        # Whoever registers names whose servers do not answer must not hold the threads of deliveries.
+        self._check_resolver = NameResolver(_CHECK_THREADS)
         self._session: ClientSession | None = None
 
     def start(self) -> None:
@@ -66,10 +69,11 @@ class WebhookSender:
         if self._session is not None:
             await self._session.close()
         await self._resolver.close()
+        await self._check_resolver.close()
 
     async def find_fault(self, url: str) -> str | None:
         """Return why a URL cannot be an endpoint, for the client; None: it can."""
-        return await find_fault(url, self._resolver, allow_private=self._allow_private)
+        return await find_fault(url, self._check_resolver, allow_private=self._allow_private)
 
     async def post(self, url: str, secrets: Sequence[bytes], message_id: str, body: bytes) -> WebhookAnswer:
         """Post a message once, and return what its endpoint answered."""

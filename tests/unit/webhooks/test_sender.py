@@ -1,11 +1,16 @@
 """The sender: the convention's signature, and what answers mean."""
 
+import asyncio
+import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
 from service.domain.webhook import WebhookAnswer, answer_of, format_secret, message_id, slowest_retry_ms
+from service.webhooks import addresses
 from service.webhooks.sender import WebhookSender
 from tests.support.clock import START_S, ManualClock
 
@@ -90,3 +95,25 @@ def test_the_time_until_an_attempt_is_repeated_doubles_up_to_ten_minutes() -> No
     times = [slowest_retry_ms(attempts, 1_000) for attempts in range(60)]
     assert times[:4] == [1_000, 2_000, 4_000, 8_000]
     assert set(times[10:]) == {600_000}
+
+
+async def test_names_that_are_checked_in_vain_delay_no_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, resolve = threading.Event(), socket.getaddrinfo
+
+    def ask(host: str, *args: Any, **options: Any) -> Any:
+        if host.startswith("silent"):
+            answered.wait()
+        return resolve(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    monkeypatch.setattr(addresses, "_RESOLVE_TIMEOUT_S", 0.05)
+    sending = WebhookSender(ManualClock(), timeout_s=1, allow_private=False)
+    sending.start()
+    try:
+        names = [f"https://silent{number}.invalid/" for number in range(50)]
+        assert await asyncio.gather(*map(sending.find_fault, names)) == [None] * 50
+        answer = await sending.post("https://localhost/", [KEY], MESSAGE_ID, BODY)
+        assert answer == WebhookAnswer("The address is not a public one.")
+    finally:
+        answered.set()
+        await sending.stop()
