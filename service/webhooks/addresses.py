@@ -25,6 +25,9 @@ _THREADS = 32
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+# Some versions of Python call these public: protocol assignments, and documentation. The single address is a
+# cloud's service on each host.
+_NOT_CALLED = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "168.63.129.16/32", "3fff::/20")))
 
 
 class PrivateAddressError(OSError):
@@ -47,6 +50,8 @@ def is_public(host: str) -> bool:
             address = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
         elif address not in _GLOBAL_UNICAST or address.sixtofour or address.teredo:
             return False
+    if any(address in network for network in _NOT_CALLED):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
 
@@ -131,7 +136,7 @@ def _find_fault_in_text(url: str, *, allow_private: bool) -> str | None:
         return f"Must be 1 to {LONGEST_URL} printable ASCII characters, without spaces."
     try:
         parsed = URL(url)
-        has_host = bool(parsed.raw_host) and parsed.port is not None
+        has_host = bool(parsed.raw_host) and bool(parsed.port)
     except ValueError:
         return "Not a valid URL."
     if parsed.scheme not in ({"https", "http"} if allow_private else {"https"}) or not has_host:

@@ -272,6 +272,7 @@ NOT_ALLOWED = [
     "https://example.com/#part",
     "https:///path",
     "https://example.com:99999/",
+    "https://8.8.8.8:0/",
     "ftp://example.com/",
     "example.com",
     "https://exam ple.com/",
