@@ -159,6 +159,39 @@ heads AS (
     ORDER BY turn
     LIMIT %(most)s
 ),
+-- What is queued behind one that waits is not read again at each claim: it waits as long. One that is leased is not
+-- waited for, since its result may be recorded at the same time.
+blocked AS (
+    SELECT d.endpoint_id, d.order_id, d.sequence, d.due_at
+    FROM ready AS r
+    CROSS JOIN LATERAL (
+        SELECT f.endpoint_id, f.order_id, f.sequence, h.due_at
+        FROM (
+            SELECT n.endpoint_id, n.order_id, n.sequence
+            FROM webhook_deliveries AS n
+            WHERE n.endpoint_id = r.id AND n.due_at <= now()
+            ORDER BY n.due_at
+            LIMIT %(most_blocked)s
+        ) AS due
+        JOIN webhook_deliveries AS f
+            ON f.endpoint_id = due.endpoint_id AND f.order_id = due.order_id AND f.sequence = due.sequence
+        JOIN webhook_deliveries AS h
+            ON h.endpoint_id = f.endpoint_id AND h.order_id = f.order_id
+                AND h.sequence = (
+                    SELECT min(s.sequence)
+                    FROM webhook_deliveries AS s
+                    WHERE s.endpoint_id = f.endpoint_id AND s.order_id = f.order_id
+                )
+        WHERE h.sequence < f.sequence AND h.due_at > now() AND h.leased_until IS NULL AND f.due_at <= now()
+        FOR UPDATE OF f, h SKIP LOCKED
+    ) AS d
+),
+postponed AS (
+    UPDATE webhook_deliveries AS d
+    SET due_at = b.due_at
+    FROM blocked AS b
+    WHERE d.endpoint_id = b.endpoint_id AND d.order_id = b.order_id AND d.sequence = b.sequence
+),
 leased AS (
     UPDATE webhook_deliveries AS d
     SET leased_until = now() + %(lease_s)s * interval '1 second'
@@ -186,7 +219,7 @@ WITH results AS (
 ),
 locked AS (
     SELECT
-        d.endpoint_id, d.order_id, d.sequence, d.sequence = r.sequence AS is_tried, r.delivered, r.failure,
+        d.endpoint_id, d.order_id, d.sequence, d.due_at, d.sequence = r.sequence AS is_tried, r.delivered, r.failure,
         r.retry_in_ms
     FROM results AS r
     JOIN webhook_deliveries AS d
@@ -212,7 +245,7 @@ moved AS (
     FROM locked AS l
     WHERE d.endpoint_id = l.endpoint_id AND d.order_id = l.order_id AND d.sequence = l.sequence
         AND NOT (l.is_tried AND l.delivered)
-        AND (l.is_tried OR l.failure IS NOT NULL OR d.due_at > now())
+        AND (l.is_tried OR l.failure IS NOT NULL OR l.due_at > now())
 ),
 tallies AS (
     SELECT

@@ -22,6 +22,8 @@ MAX_PER_GIVE_UP = 1_000
 """If as many are given up at once, there may be more."""
 
 _SUSPEND_AFTER = 5
+# Of each endpoint that a claim reads.
+_MOST_BLOCKED = 500
 _SUSPEND_MS = 1_000
 _LONGEST_SUSPEND_MS = 60_000
 
@@ -135,6 +137,7 @@ class WebhookOutbox:
                 "per_endpoint": per_endpoint,
                 "per_account": per_account,
                 "most": most,
+                "most_blocked": _MOST_BLOCKED,
                 "lease_s": self._lease_s,
             },
         )

@@ -1,0 +1,42 @@
+"""The outbox under long queues: what a claim reads, and what is left of an endpoint."""
+
+from collections.abc import Awaitable, Callable
+
+from tests.acceptance.test_webhooks import PENDING, PRIVATE, create, receiver
+from tests.support.gem_market import rows
+from tests.support.orders import Client
+from tests.support.paper import until
+from tests.support.receiver import Receiver
+from tests.support.servers import TestServers
+
+__all__ = ["receiver"]
+
+Start = Callable[..., Awaitable[Client]]
+
+
+def queue(servers: TestServers, orders: int, sequences: str, due: str) -> None:
+    """Queue messages of orders, which do not exist, for the only endpoint."""
+    rows(
+        servers,
+        "INSERT INTO webhook_deliveries (endpoint_id, order_id, sequence, created_at, due_at) "  # noqa: S608
+        f"SELECT e.id, md5(o::text)::uuid, s, now(), {due} "
+        f"FROM webhook_endpoints AS e, generate_series(1, {orders}) AS o, {sequences} AS s",
+    )
+
+
+async def test_what_is_queued_behind_one_that_waits_waits_as_long(
+    start: Start, receiver: Receiver, servers: TestServers
+) -> None:
+    client = await start(**PRIVATE)
+    await create(client, receiver)
+    queue(servers, 200, "generate_series(1, 1)", "now() + o * interval '1 s' + interval '1 h'")
+    queue(servers, 200, "generate_series(2, 5)", "now()")
+    await until(lambda: rows(servers, f"{PENDING} WHERE due_at <= now()") == [(0,)])
+    beyond = f"""
+        {PENDING} AS d JOIN webhook_deliveries AS h USING (endpoint_id, order_id)
+        WHERE h.sequence = 1 AND d.due_at <> h.due_at
+    """
+    assert rows(servers, beyond) == [(0,)]
+    # Once the first ones are sent, so are those behind them.
+    rows(servers, "UPDATE webhook_deliveries SET due_at = now() WHERE sequence = 1")
+    await until(lambda: rows(servers, PENDING) == [(0,)])
