@@ -250,7 +250,7 @@ moved AS (
 tallies AS (
     SELECT
         endpoint_id, bool_or(delivered) AS delivered, bool_or(gone) AS gone, max(pause_ms) AS pause_ms,
-        max(failure) AS failure
+        coalesce(max(failure) FILTER (WHERE gone), max(failure)) AS failure
     FROM results
     WHERE delivered OR failure IS NOT NULL
     GROUP BY endpoint_id

@@ -1,8 +1,14 @@
 """The outbox under long queues: what a claim reads, and what is left of an endpoint."""
 
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
-from tests.acceptance.test_webhooks import PENDING, PRIVATE, create, receiver
+from aiohttp.web import Application
+
+from service.domain.webhook import WebhookDelivery
+from service.store.webhook_outbox import DeliveryResult
+from tests.acceptance.test_webhooks import PENDING, PRIVATE, create, read, receiver
+from tests.conftest import service_on
 from tests.support.gem_market import rows
 from tests.support.orders import Client
 from tests.support.paper import until
@@ -12,6 +18,7 @@ from tests.support.servers import TestServers
 __all__ = ["receiver"]
 
 Start = Callable[..., Awaitable[Client]]
+MakeClient = Callable[[Application], Awaitable[Client]]
 
 
 def queue(servers: TestServers, orders: int, sequences: str, due: str) -> None:
@@ -40,3 +47,23 @@ async def test_what_is_queued_behind_one_that_waits_waits_as_long(
     # Once the first ones are sent, so are those behind them.
     rows(servers, "UPDATE webhook_deliveries SET due_at = now() WHERE sequence = 1")
     await until(lambda: rows(servers, PENDING) == [(0,)])
+
+
+async def test_a_disabled_endpoint_shows_why_it_is(
+    servers: TestServers, aiohttp_client: MakeClient, receiver: Receiver
+) -> None:
+    service = service_on(servers, **PRIVATE)
+    client = await aiohttp_client(service.web)
+    endpoint = await create(client, receiver)
+    deliveries = [
+        WebhookDelivery(endpoint["id"], "default", str(UUID(int=number)), 1, 0, receiver.url, (b"x",))
+        for number in range(2)
+    ]
+    # Recorded together.
+    await service.webhooks.outbox._write_results(
+        [
+            DeliveryResult(deliveries[0], failure="It answered 410.", retry_in_ms=1, gone=True),
+            DeliveryResult(deliveries[1], failure="It answered 500.", retry_in_ms=1),
+        ]
+    )
+    assert (await read(client, endpoint))["disabledReason"] == "It answered 410."
