@@ -86,15 +86,33 @@ WHERE id = %(id)s AND (%(account)s::text IS NULL OR account = %(account)s)
 RETURNING id::text;
 
 -- name: drop_webhook_deliveries
--- Delete deliveries to an endpoint that does not exist any more, a limited number. Returns one row for each. Those
--- that this misses are never sent, and given up after a day.
+-- Delete deliveries to endpoints that do not exist any more, a limited number. Returns one row for each. It looks at
+-- one row of each endpoint, and reads the rest only of those.
+WITH RECURSIVE queued AS (
+    (SELECT endpoint_id FROM webhook_deliveries ORDER BY endpoint_id LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT d.endpoint_id
+        FROM webhook_deliveries AS d
+        WHERE d.endpoint_id > q.endpoint_id
+        ORDER BY d.endpoint_id
+        LIMIT 1
+    )
+    FROM queued AS q
+    WHERE q.endpoint_id IS NOT NULL
+),
+orphaned AS (
+    SELECT q.endpoint_id
+    FROM queued AS q
+    WHERE NOT EXISTS (SELECT 1 FROM webhook_endpoints AS e WHERE e.id = q.endpoint_id)
+)
 DELETE FROM webhook_deliveries
 WHERE (endpoint_id, order_id, sequence) IN (
-    SELECT endpoint_id, order_id, sequence
-    FROM webhook_deliveries
-    WHERE endpoint_id = %(id)s::uuid
+    SELECT d.endpoint_id, d.order_id, d.sequence
+    FROM orphaned AS o
+    JOIN webhook_deliveries AS d ON d.endpoint_id = o.endpoint_id
     LIMIT %(most)s
-    FOR UPDATE SKIP LOCKED
+    FOR UPDATE OF d SKIP LOCKED
 )
 RETURNING true;
 

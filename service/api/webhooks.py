@@ -77,7 +77,7 @@ class WebhookRoutes:
         return json_response(WEBHOOK.dump(await self._get(endpoint_id, account)))
 
     async def delete(self, request: web.Request) -> web.Response:
-        """DELETE /api/webhooks/{webhookId}: also what was still to be delivered to it."""
+        """DELETE /api/webhooks/{webhookId}: nothing more is delivered to it."""
         if not await self.endpoints.delete(*_named(request)):
             raise _no_such_webhook()
         return web.Response(status=HTTPStatus.NO_CONTENT)

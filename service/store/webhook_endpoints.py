@@ -26,7 +26,10 @@ MOST_LISTED = 1_000
 OVERLAP_S = 86_400
 """How long a rotated secret goes on signing beside the new one."""
 
-_MAX_PER_DELETE = 1_000
+MAX_PER_DROP = 1_000
+"""If as many deliveries are dropped at once, there may be more."""
+
+_MAX_HASTENED = 1_000
 
 
 class _CreatedRow(NamedTuple):
@@ -150,8 +153,8 @@ class WebhookEndpoints:
         return True
 
     async def hasten(self, endpoint_id: str) -> None:
-        """Have what waits for an endpoint's next attempt sent now."""
-        await self._database.run(_HASTEN, {"id": endpoint_id, "most": _MAX_PER_DELETE})
+        """Have what waits for an endpoint's next attempt sent now, a thousand at most."""
+        await self._database.run(_HASTEN, {"id": endpoint_id, "most": _MAX_HASTENED})
 
     async def rotate(self, endpoint_id: str, account: str | None) -> tuple[bytes, str] | None:
         """Give an endpoint a new secret; return it, and until when the old one signs too (RFC 3339)."""
@@ -162,12 +165,12 @@ class WebhookEndpoints:
         return (secret, rows[0][0]) if rows else None
 
     async def delete(self, endpoint_id: str, account: str | None) -> bool:
-        """Delete an endpoint, and what was to be delivered to it; return whether it existed."""
-        if not await self._database.run(_DELETE, {"id": endpoint_id, "account": account}):
-            return False
-        while await self._database.run(_DROP, {"id": endpoint_id, "most": _MAX_PER_DELETE}):
-            pass
-        return True
+        """Delete an endpoint; return whether it existed. Nothing more is sent to it."""
+        return bool(await self._database.run(_DELETE, {"id": endpoint_id, "account": account}))
+
+    async def drop_orphans(self) -> int:
+        """Delete what was to be delivered to deleted endpoints, up to ``MAX_PER_DROP``; return how many."""
+        return len(await self._database.run(_DROP, {"most": MAX_PER_DROP}))
 
     def _new_secret(self) -> bytes:
         return bytes.fromhex(self._clock.new_secret())

@@ -67,3 +67,19 @@ async def test_a_disabled_endpoint_shows_why_it_is(
         ]
     )
     assert (await read(client, endpoint))["disabledReason"] == "It answered 410."
+
+
+async def test_what_is_left_of_a_deleted_endpoint_is_dropped_later(
+    servers: TestServers, aiohttp_client: MakeClient, receiver: Receiver
+) -> None:
+    service = service_on(servers, **PRIVATE)
+    client = await aiohttp_client(service.web)
+    endpoint = await create(client, receiver)
+    queue(servers, 1_500, "generate_series(1, 2)", "now() + interval '1 h'")
+    assert (await client.delete(f"/api/webhooks/{endpoint['id']}")).status == 204
+    assert rows(servers, PENDING) == [(3_000,)]
+    other = await create(client, receiver)
+    queue(servers, 2, "generate_series(1, 2)", "now() + interval '1 h'")
+    await service.webhooks.deliverer.drop_orphans()
+    assert rows(servers, "SELECT DISTINCT endpoint_id::text FROM webhook_deliveries") == [(other["id"],)]
+    assert (await read(client, other))["pending"] == 4

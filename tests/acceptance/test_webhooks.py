@@ -411,14 +411,16 @@ async def test_what_cannot_be_delivered_for_a_day_is_given_up(
 
 
 async def test_a_deleted_endpoint_gets_nothing_more(
-    start: Start, receiver: Receiver, servers: TestServers
+    servers: TestServers, aiohttp_client: MakeClient, receiver: Receiver
 ) -> None:
-    client = await start(**PRIVATE)
+    service = service_on(servers, **PRIVATE)
+    client = await aiohttp_client(service.web)
     endpoint = await create(client, receiver)
     receiver.answer = answering(500)
     await execute_many(client, 2)
     assert (await client.delete(f"/api/webhooks/{endpoint['id']}")).status == 204
     assert rows(servers, "SELECT count(*) FROM webhook_endpoints") == [(0,)]
+    await service.webhooks.deliverer.drop_orphans()
     await until(lambda: rows(servers, PENDING) == [(0,)])
 
 

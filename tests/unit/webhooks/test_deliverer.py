@@ -106,6 +106,9 @@ class FakeEndpoints:
     async def hasten(self, endpoint_id: str) -> None:
         self.hastened.append(endpoint_id)
 
+    async def drop_orphans(self) -> int:
+        return 0
+
 
 def write(order: Order, sequence: int) -> Steps[bytes]:
     yield
