@@ -12,6 +12,7 @@ halt.py               the kill switch
 idempotency.py        stores the keys of requests that may be sent again
 order_events.py       reads the events of orders, for streams of many orders
 event_position.py     how much of these a client has seen
+purge.py              deletes rows that are no longer needed
 instances.py          heartbeats of the instances, and takeover of a dead one's orders
 rate_limit.py         limits how many orders may start per minute
 webhook_endpoints.py  where accounts want to be told of changes

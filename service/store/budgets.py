@@ -4,20 +4,16 @@ The statement that inserts an order decides whether it keeps them, and counts wh
 it unfilled gives that back.
 """
 
-import logging
 from typing import NamedTuple
 
-from service.background import Background
 from service.clock import Clock
 from service.domain.budgets import Rule, Usage
 from service.domain.order import BudgetUse, NewOrder
-from service.postgres.database import Database, UnavailableError
+from service.postgres.database import Database
 from service.postgres.queries import query
-
-log = logging.getLogger(__name__)
+from service.store.purge import Purge
 
 _DELETE_EVERY_S = 600.0
-_MAX_PER_DELETE = 1_000
 
 
 class _UsageRow(NamedTuple):
@@ -52,16 +48,15 @@ class Budgets:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
-        self._clock = clock
-        self._deleting = Background("key usage", self._delete_old_forever, clock)
+        self._purge = Purge(database, clock, _DELETE_OLD, every_s=_DELETE_EVERY_S)
 
     def start(self) -> None:
         """Begin to delete old usage."""
-        self._deleting.start()
+        self._purge.start()
 
     async def stop(self) -> None:
         """Stop deleting."""
-        await self._deleting.stop()
+        await self._purge.stop()
 
     async def usage(self, key_id: str) -> Usage:
         """Return what the orders of a key use."""
@@ -74,18 +69,7 @@ class Budgets:
 
     async def delete_old(self) -> int:
         """Delete usage that no longer counts; return how many rows."""
-        deleted = 0
-        while rows := await self._database.run(_DELETE_OLD, {"most": _MAX_PER_DELETE}):
-            deleted += len(rows)
-        return deleted
-
-    async def _delete_old_forever(self) -> None:
-        while True:
-            await self._clock.sleep(_DELETE_EVERY_S)
-            try:
-                await self.delete_old()
-            except UnavailableError as error:
-                log.debug("old usage of keys could not be deleted (%s)", error)
+        return await self._purge.run()
 
 
 def used_columns(budget: BudgetUse) -> dict[str, object]:

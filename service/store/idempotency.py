@@ -15,11 +15,11 @@ from service.domain.idempotency import IdempotencyKey
 from service.postgres.database import Database, UnavailableError
 from service.postgres.queries import Query, Row, query
 from service.store.instances import Identity
+from service.store.purge import Purge
 
 log = logging.getLogger(__name__)
 
 _DELETE_EVERY_S = 60.0
-_MAX_PER_DELETE = 1_000
 _REPEAT_EVERY_S = 1.0
 # A reservation that could not be given back counts as handled until its process ends.
 _MOST_UNFINISHED = 10_000
@@ -66,16 +66,16 @@ class IdempotencyKeys:
         # Statements that PostgreSQL did not answer, by their reservation.
         self._unfinished: dict[str, tuple[Query[Row], dict[str, object]]] = {}
         self._repeating = Background("idempotency statements", self._repeat_forever, clock)
-        self._deleting = Background("idempotency keys", self._delete_old_forever, clock)
+        self._purge = Purge(database, clock, _DELETE_OLD, every_s=_DELETE_EVERY_S)
 
     def start(self) -> None:
         """Begin to delete old keys, and to repeat what PostgreSQL did not answer."""
-        self._deleting.start()
+        self._purge.start()
         self._repeating.start()
 
     async def stop(self) -> None:
         """Stop deleting and repeating."""
-        await self._deleting.stop()
+        await self._purge.stop()
         await self._repeating.stop()
 
     async def reserve(self, account: str, key: IdempotencyKey) -> str | None:
@@ -150,15 +150,4 @@ class IdempotencyKeys:
 
     async def delete_old(self) -> int:
         """Delete keys older than a day; return how many."""
-        deleted = 0
-        while rows := await self._database.run(_DELETE_OLD, {"most": _MAX_PER_DELETE}):
-            deleted += len(rows)
-        return deleted
-
-    async def _delete_old_forever(self) -> None:
-        while True:
-            await self._clock.sleep(_DELETE_EVERY_S)
-            try:
-                await self.delete_old()
-            except UnavailableError as error:
-                log.debug("old idempotency keys could not be deleted (%s)", error)
+        return await self._purge.run()

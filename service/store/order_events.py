@@ -3,19 +3,16 @@
 They are kept for 25 hours. Snapshots say which of them a reader has seen: see ``event_position``.
 """
 
-import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from service.background import Background
 from service.clock import Clock
 from service.domain.history import StoredEntry
-from service.postgres.database import Database, UnavailableError
-from service.postgres.queries import Query, Row, query
+from service.postgres.database import Database
+from service.postgres.queries import query
 from service.store.event_position import EventPosition, EventSnapshot, hashed
-
-log = logging.getLogger(__name__)
+from service.store.purge import Purge
 
 MOST_IN_PAGE = 250
 """The maximum number of events in a page."""
@@ -24,8 +21,6 @@ MOST_IN_PAGE = 250
 _IDS_IN_PAGE = 20_000
 
 _DELETE_EVERY_S = 60.0
-_MOST_PER_DELETE = 1_000
-_DELETE_PAUSE_S = 0.05
 
 
 class OrderEvent(NamedTuple):
@@ -105,16 +100,18 @@ class OrderEvents:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
-        self._clock = clock
-        self._deleting = Background("order events", self._delete_forever, clock)
+        self._old = Purge(database, clock, _DELETE_OLD, every_s=_DELETE_EVERY_S)
+        self._foreign = Purge(database, clock, _DELETE_FOREIGN, every_s=_DELETE_EVERY_S)
 
     def start(self) -> None:
         """Begin to delete old events."""
-        self._deleting.start()
+        self._old.start()
+        self._foreign.start()
 
     async def stop(self) -> None:
         """Stop deleting."""
-        await self._deleting.stop()
+        await self._old.stop()
+        await self._foreign.stop()
 
     async def horizon(self) -> EventPosition:
         """Return the position after all events that have been committed."""
@@ -173,31 +170,11 @@ class OrderEvents:
 
     async def delete_old(self) -> int:
         """Delete events that are older than 25 hours; return how many."""
-        return await self._delete_all(_DELETE_OLD)
+        return await self._old.run()
 
     async def delete_foreign(self) -> int:
         """Delete events that were restored from a cluster with higher transaction ids; return how many."""
-        return await self._delete_all(_DELETE_FOREIGN)
-
-    async def _delete_all(self, statement: Query[Row]) -> int:
-        deleted = 0
-        while rows := await self._database.run(statement, {"most": _MOST_PER_DELETE}):
-            deleted += len(rows)
-            # In small steps: there may be millions, and the disk is needed for orders.
-            await self._clock.sleep(_DELETE_PAUSE_S)
-        return deleted
-
-    async def _delete_forever(self) -> None:
-        restored = True
-        while True:
-            try:
-                if restored:
-                    await self.delete_foreign()
-                    restored = False
-                await self.delete_old()
-            except UnavailableError as error:
-                log.debug("old events could not be deleted (%s)", error)
-            await self._clock.sleep(_DELETE_EVERY_S)
+        return await self._foreign.run()
 
 
 def _hash(order_id: str | None, version: int | None) -> str:

@@ -13,6 +13,7 @@ from service.domain.lifecycle import Status
 from service.domain.order import OrderType
 from service.postgres.database import Database
 from service.postgres.queries import query
+from service.store.purge import delete_in_steps
 
 MOST_ENDPOINTS = 20
 """The maximum number of an account's endpoints."""
@@ -25,9 +26,6 @@ MOST_LISTED = 1_000
 
 OVERLAP_S = 86_400
 """How long a rotated secret goes on signing beside the new one."""
-
-MAX_PER_DROP = 1_000
-"""If as many deliveries are dropped at once, there may be more."""
 
 _MAX_HASTENED = 1_000
 
@@ -169,8 +167,8 @@ class WebhookEndpoints:
         return bool(await self._database.run(_DELETE, {"id": endpoint_id, "account": account}))
 
     async def drop_orphans(self) -> int:
-        """Delete what was to be delivered to deleted endpoints, up to ``MAX_PER_DROP``; return how many."""
-        return len(await self._database.run(_DROP, {"most": MAX_PER_DROP}))
+        """Delete what was to be delivered to deleted endpoints; return how many."""
+        return await delete_in_steps(self._database, self._clock, _DROP)
 
     def _new_secret(self) -> bytes:
         return bytes.fromhex(self._clock.new_secret())

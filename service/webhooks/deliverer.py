@@ -16,7 +16,7 @@ from service.domain.order import Order
 from service.domain.webhook import WebhookAnswer, WebhookDelivery, message_id, slowest_retry_ms
 from service.postgres.database import UnavailableError
 from service.store.orders import Orders
-from service.store.webhook_endpoints import MAX_PER_DROP, WebhookEndpoints
+from service.store.webhook_endpoints import WebhookEndpoints
 from service.store.webhook_outbox import MAX_PER_GIVE_UP, DeliveryResult, EndpointChange, WebhookOutbox
 from service.turns import Steps, Turns
 from service.webhooks.sender import WebhookSender
@@ -31,7 +31,6 @@ _POLL_S = 1.0
 # Between two claims, so that one statement leases what several commits have added.
 _PAUSE_S = 0.02
 _KEEP_EVERY_S = 10.0
-_DROP_PAUSE_S = 0.05
 _DRAIN_S = 1.0
 
 WriteMessage = Callable[[Order, int], Steps[bytes]]
@@ -226,7 +225,7 @@ class WebhookDeliverer:
             await self._clock.sleep(_KEEP_EVERY_S)
             try:
                 await self.give_up_old()
-                await self.drop_orphans()
+                await self._endpoints.drop_orphans()
                 self._has_endpoints = await self._outbox.has_endpoints()
             except UnavailableError as error:
                 log.debug("webhooks: PostgreSQL is unavailable (%s)", error)
@@ -239,8 +238,3 @@ class WebhookDeliverer:
                 log.warning("webhook endpoint %s: %d deliveries are given up", endpoint_id, count)
             if sum(given_up.values()) < MAX_PER_GIVE_UP:
                 return
-
-    async def drop_orphans(self) -> None:
-        """Delete what was to be delivered to deleted endpoints, in steps with pauses."""
-        while await self._endpoints.drop_orphans() >= MAX_PER_DROP:
-            await self._clock.sleep(_DROP_PAUSE_S)

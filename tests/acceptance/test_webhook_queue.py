@@ -80,6 +80,6 @@ async def test_what_is_left_of_a_deleted_endpoint_is_dropped_later(
     assert rows(servers, PENDING) == [(3_000,)]
     other = await create(client, receiver)
     queue(servers, 2, "generate_series(1, 2)", "now() + interval '1 h'")
-    await service.webhooks.deliverer.drop_orphans()
+    await service.webhooks.endpoints.drop_orphans()
     assert rows(servers, "SELECT DISTINCT endpoint_id::text FROM webhook_deliveries") == [(other["id"],)]
     assert (await read(client, other))["pending"] == 4

@@ -420,7 +420,7 @@ async def test_a_deleted_endpoint_gets_nothing_more(
     await execute_many(client, 2)
     assert (await client.delete(f"/api/webhooks/{endpoint['id']}")).status == 204
     assert rows(servers, "SELECT count(*) FROM webhook_endpoints") == [(0,)]
-    await service.webhooks.deliverer.drop_orphans()
+    await service.webhooks.endpoints.drop_orphans()
     await until(lambda: rows(servers, PENDING) == [(0,)])
 
 

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection, cursor
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType
 from service.postgres.queries import SQL_FOLDER, load
-from service.store import order_events
+from service.store import order_events, purge
 from service.store.claims import Claimed
 from service.store.endings import Endings
 from service.store.event_position import EventPosition, decode_position
@@ -276,7 +276,7 @@ async def test_the_last_event_of_a_position_tells_whether_the_database_was_resto
 async def test_old_events_are_deleted_and_the_last_one_stays(
     servers: TestServers, store: Store, events: OrderEvents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order_events, "_MOST_PER_DELETE", 2)
+    monkeypatch.setattr(purge, "_MOST_PER_STEP", 2)
     for _ in range(6):
         await store.insert()
     assert await events.delete_old() == 0
