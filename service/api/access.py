@@ -13,9 +13,11 @@ from aiohttp import hdrs, web
 from service.api.problems import ForbiddenError, ProblemError, UnauthorizedError
 from service.api.queues import Handler
 from service.api.request_limits import RequestLimits
+from service.api.requests import SentFilter
 from service.domain.api_key import ApiKey, Caller, Scope
 from service.domain.order import DEFAULT_ACCOUNT
 from service.store.api_keys import ApiKeys, KeyCache
+from service.store.endings import Filter
 
 CALLER = web.RequestKey("caller", Caller)
 """The caller of a request, for its handler."""
@@ -123,7 +125,7 @@ class Access:
 
 
 def visible_account(caller: Caller, wanted: str | None) -> str | None:
-    """Return the account whose orders a caller lists or cancels; None: those of all accounts.
+    """Return the account whose orders or webhooks a caller may see; None: those of all accounts.
 
     Raises:
         ForbiddenError: It asks for another account, and is not an admin.
@@ -133,6 +135,16 @@ def visible_account(caller: Caller, wanted: str | None) -> str | None:
     if wanted not in {None, caller.account}:
         raise ForbiddenError("Only an admin key sees other accounts.")
     return caller.account
+
+
+def visible_filter(caller: Caller, sent: SentFilter) -> Filter:
+    """Return the filter of the orders that a caller lists, watches or cancels.
+
+    Raises:
+        ForbiddenError: As of ``visible_account``.
+    """
+    account = visible_account(caller, sent["account"])
+    return Filter(account, sent["order_type"], sent["token_in"], sent["token_out"], sent["label"])
 
 
 def _caller_of(key: ApiKey | None) -> Caller:

@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from typing import TypedDict
 
 from marshmallow import ValidationError, fields, validate
 
 from service.api.fields import Cursor, ListPosition, QueryInteger, Request
-from service.api.requests import account_field, label_field
+from service.api.requests import SentFilter, account_field, label_field
 from service.api.swap_request import optional_token
 from service.domain.lifecycle import Status
 from service.domain.order import OrderType
@@ -70,20 +69,15 @@ def _prefix_field() -> fields.String:
     )
 
 
-class ListQuery(TypedDict):
+class ListQuery(SentFilter):
     """A filter of orders, None matches any; a limit; and a cursor, None: from the newest."""
 
-    account: str | None
     status: frozenset[Status] | None
     venue: str | None
     created_from: str | None
     created_to: str | None
     client_order_id_prefix: str | None
     awaiting_approval: str | None
-    order_type: OrderType | None
-    token_in: str | None
-    token_out: str | None
-    label: str | None
     limit: int
     cursor: ListPosition | None
 
@@ -120,16 +114,11 @@ class ListQuerySchema(Request[ListQuery]):
     cursor = Cursor(load_default=None, metadata={"type": "string", "description": "nextCursor of a page."})
 
 
-class OrdersStreamQuery(TypedDict):
+class OrdersStreamQuery(SentFilter):
     """A filter of events, None matches any; and a position, None: from now on."""
 
-    account: str | None
     status: frozenset[Status] | None
     client_order_id_prefix: str | None
-    order_type: OrderType | None
-    token_in: str | None
-    token_out: str | None
-    label: str | None
     after: str | None
 
 

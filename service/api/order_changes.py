@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from service.api.access import CALLER, visible_account
+from service.api.access import CALLER, visible_filter
 from service.api.budgets import BudgetCheck
 from service.api.fields import is_uuid
 from service.api.messages import FetchTokens, json_response, load_body
@@ -22,7 +22,7 @@ from service.domain.key_limits import KeyLimits
 from service.domain.lifecycle import Status
 from service.domain.order import Order, Terms
 from service.domain.service_limits import ServiceLimits
-from service.store.endings import Endings, Filter
+from service.store.endings import Endings
 from service.store.orders import Orders
 from service.store.resting import Amendment, Resting
 
@@ -72,13 +72,10 @@ class ChangeRoutes:
         """POST /api/orders/cancel: all open orders, or those that match a filter."""
         sent = await load_body(request, CANCEL, self.fetch_tokens)
         caller = request[CALLER]
-        wanted = Filter(
-            visible_account(caller, sent["account"]) or caller.account,
-            sent["order_type"],
-            sent["token_in"],
-            sent["token_out"],
-            sent["label"],
-        )
+        wanted = visible_filter(caller, sent)
+        if wanted.account is None:
+            # An admin names the account whose orders it cancels, if not its own.
+            wanted = replace(wanted, account=caller.account)
         cancelled, requested = await self.endings.cancel_matching(wanted)
         return json_response(CANCELLED.dump({"cancelled": cancelled, "cancel_requested": requested}))
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from service.api.access import CALLER, visible_account
+from service.api.access import CALLER, visible_filter
 from service.api.dry_run_schemas import EXECUTE_QUERY
 from service.api.fields import is_uuid
 from service.api.idempotency import read_key, replayed
@@ -18,7 +18,6 @@ from service.api.responses import ORDER
 from service.api.views import OrderAt
 from service.domain.api_key import Caller
 from service.domain.order import Order
-from service.store.endings import Filter
 from service.store.orders import ListFilter, Orders
 
 
@@ -65,13 +64,7 @@ class OrderRoutes:
         await self.fetch_tokens(request.query)
         query = load_query(request, LIST_QUERY)
         wanted = ListFilter(
-            Filter(
-                visible_account(request[CALLER], query["account"]),
-                query["order_type"],
-                query["token_in"],
-                query["token_out"],
-                query["label"],
-            ),
+            visible_filter(request[CALLER], query),
             query["status"] or frozenset(),
             query["created_from"],
             query["created_to"],

@@ -5,7 +5,7 @@ from functools import partial
 
 from aiohttp import WSCloseCode, web
 
-from service.api.access import CALLER, visible_account
+from service.api.access import CALLER, visible_filter
 from service.api.client_socket import ClientSocket
 from service.api.close_codes import POSITION_GONE, TOO_SLOW
 from service.api.list_requests import ORDERS_STREAM_QUERY
@@ -15,7 +15,6 @@ from service.api.sockets import Sockets
 from service.events.message_queue import SlowReaderError
 from service.events.pump import EraChangedError, EventPump
 from service.postgres.deployment import Deployment
-from service.store.endings import Filter
 from service.store.event_position import EventPosition, InvalidPositionError, decode_position
 from service.store.orders import ListFilter
 
@@ -34,13 +33,7 @@ class OrdersStreamRoutes:
         await self.fetch_tokens(request.query)
         query = load_query(request, ORDERS_STREAM_QUERY)
         wanted = ListFilter(
-            Filter(
-                visible_account(request[CALLER], query["account"]),
-                query["order_type"],
-                query["token_in"],
-                query["token_out"],
-                query["label"],
-            ),
+            visible_filter(request[CALLER], query),
             query["status"] or frozenset(),
             client_order_id_prefix=query["client_order_id_prefix"],
         )

@@ -232,15 +232,20 @@ class AmendmentSchema(Request[SentTerms]):
             raise ValidationError("Give at least one term to change.")
 
 
-class CancelFilter(TypedDict):
-    """A filter of open orders; None matches any."""
+class SentFilter(TypedDict):
+    """A filter of orders; None matches any."""
 
     account: str | None
-    all: bool
     order_type: OrderType | None
     token_in: str | None
     token_out: str | None
     label: str | None
+
+
+class CancelFilter(SentFilter):
+    """A filter of open orders, or all of them."""
+
+    all: bool
 
 
 class CancelSchema(Request[CancelFilter]):
