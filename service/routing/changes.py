@@ -32,7 +32,7 @@ class PairChanges:
         return bool(self._changed or self._marked)
 
     def restart(self, pool_ids: Iterable[str] = ()) -> None:
-        """Forget everything, and count these pools as changed."""
+        """Forget the pools, and count these as changed."""
         self._changed = set(pool_ids)
         self._pools_of.clear()
         self._added_or_removed.clear()

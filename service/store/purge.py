@@ -14,7 +14,7 @@ _PAUSE_S = 0.05
 
 
 async def delete_in_steps(database: Database, clock: Clock, statement: Query[Row]) -> int:
-    """Run a statement until it deletes nothing more; return how many rows it has deleted.
+    """Run a statement until it deletes fewer rows than it may; return how many it has deleted.
 
     Args:
         database: The engine's database.
@@ -25,11 +25,14 @@ async def delete_in_steps(database: Database, clock: Clock, statement: Query[Row
         UnavailableError: PostgreSQL is unavailable.
     """
     deleted = 0
-    while rows := await database.run(statement, {"most": _MOST_PER_STEP}):
-        deleted += len(rows)
+    while True:
+        count = len(await database.run(statement, {"most": _MOST_PER_STEP}))
+        deleted += count
+        if count < _MOST_PER_STEP:
+            # What becomes old meanwhile is deleted the next time: otherwise this would never end.
+            return deleted
         # In small steps: there may be millions, and the disk is needed for orders.
         await clock.sleep(_PAUSE_S)
-    return deleted
 
 
 class Purge:

@@ -231,7 +231,7 @@ class WebhookDeliverer:
                 log.debug("webhooks: PostgreSQL is unavailable (%s)", error)
 
     async def give_up_old(self) -> None:
-        """Give up deliveries that have failed for too long; the next ones of their orders are then due."""
+        """Give up deliveries that failed for too long; the next ones of their orders wait for them no more."""
         while True:
             given_up = await self._outbox.give_up_old()
             for endpoint_id, count in given_up.items():
