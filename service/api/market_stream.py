@@ -45,14 +45,16 @@ class MarketStreamRoutes:
         """GET /api/market/ws?pairs=: the state of all pairs, then the newest of those that change."""
         await self._fetch_tokens(request.query)
         pairs = load_query(request, MARKET_STREAM_QUERY)["pairs"]
-        socket = self._sockets.upgrade(request)
-        await self._check_pools(pairs)
-        try:
-            watch = await self._feed.watch(pairs)
-        except TooManyQuotesError:
-            raise ServiceUnavailableError("Too many different pairs and amounts are watched here.") from None
-        with watch:
-            return await self._sockets.serve(request, socket, partial(self._send_all, watch))
+        with self._sockets.upgrade(request) as socket:
+            await self._check_pools(pairs)
+            try:
+                watch = await self._feed.watch(pairs)
+            except TooManyQuotesError:
+                raise ServiceUnavailableError(
+                    "Too many different pairs and amounts are watched here."
+                ) from None
+            with watch:
+                return await self._sockets.serve(request, socket, partial(self._send_all, watch))
 
     async def _send_all(self, watch: MarketWatch, client: ClientSocket) -> None:
         kind: MessageType = "market_state"

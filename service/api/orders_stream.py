@@ -38,13 +38,13 @@ class OrdersStreamRoutes:
             client_order_id_prefix=query["client_order_id_prefix"],
         )
         position = None if query["after"] is None else self._position(query["after"])
-        socket = self.sockets.upgrade(request)
-        horizon = await self.pump.horizon()
-        if position is not None and not await self.pump.can_resume(position, horizon):
-            # Not a problem without an upgrade: a script in a browser cannot tell it from other failures.
-            return await self.sockets.serve(request, socket, _refuse_position)
-        send_all = partial(self._send_all, wanted, position or horizon, horizon)
-        return await self.sockets.serve(request, socket, send_all)
+        with self.sockets.upgrade(request) as socket:
+            horizon = await self.pump.horizon()
+            if position is not None and not await self.pump.can_resume(position, horizon):
+                # Not a problem without an upgrade: a script in a browser cannot tell it from other failures.
+                return await self.sockets.serve(request, socket, _refuse_position)
+            send_all = partial(self._send_all, wanted, position or horizon, horizon)
+            return await self.sockets.serve(request, socket, send_all)
 
     def _position(self, token: str) -> EventPosition:
         try:

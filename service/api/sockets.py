@@ -5,7 +5,8 @@ One timer of each kind checks all sockets.
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from aiohttp import WSCloseCode, web
 
@@ -48,11 +49,16 @@ class Sockets:
         self._watchdog.start()
         self._key_watchdog.start()
 
-    def upgrade(self, request: web.Request) -> web.WebSocketResponse:
-        """Return the socket that a request asks for, not prepared yet.
+    @contextmanager
+    def upgrade(self, request: web.Request) -> Iterator[web.WebSocketResponse]:
+        """Count the socket that a request asks for, and yield it, not prepared yet.
+
+        It is counted before the work that a stream begins with, so that a key cannot have that done for
+        sockets that it may not open.
 
         Raises:
-            UpgradeError: It does not ask for one.
+            UpgradeError: The request does not ask for one.
+            TooManyRequestsError: The caller's key has as many sockets open as it may have.
         """
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
@@ -63,7 +69,8 @@ class Sockets:
         )
         if not socket.can_prepare(request).ok:
             raise UpgradeError("This route requires a WebSocket upgrade.")
-        return socket
+        with self._limits.count(request[CALLER]):
+            yield socket
 
     async def serve(
         self, request: web.Request, socket: web.WebSocketResponse, send_all: SendAll
@@ -72,27 +79,24 @@ class Sockets:
 
         Args:
             request: The request.
-            socket: What ``upgrade`` has returned for it.
+            socket: What ``upgrade`` has yielded for it.
             send_all: Sends the messages.
 
         Raises:
             ServiceUnavailableError: The service is stopping.
-            TooManyRequestsError: The caller's key has as many sockets open as it may have.
         """
         if self._stopping:
             raise ServiceUnavailableError("The service is stopping; connect again.")
-        caller = request[CALLER]
-        with self._limits.count(caller):
-            await socket.prepare(request)
-            client = ClientSocket(socket, request.transport, self._clock, caller)
-            self._open.add(client)
-            self._heartbeats.add(client)
-            try:
-                await client.run(send_all)
-            finally:
-                self._heartbeats.remove(client)
-                self._open.discard(client)
-                client.ended.set()
+        await socket.prepare(request)
+        client = ClientSocket(socket, request.transport, self._clock, request[CALLER])
+        self._open.add(client)
+        self._heartbeats.add(client)
+        try:
+            await client.run(send_all)
+        finally:
+            self._heartbeats.remove(client)
+            self._open.discard(client)
+            client.ended.set()
         return socket
 
     async def stop(self) -> None:

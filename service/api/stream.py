@@ -35,16 +35,16 @@ class StreamRoutes:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """GET /api/orders/{orderId}/ws?from=: replay the history, follow it live, close with 1000."""
         after = load_query(request, STREAM_QUERY)["after"]
-        socket = self._sockets.upgrade(request)
-        order_id = request.match_info["order_id"].lower()
-        watch = await self._feeds.watch(order_id, after) if is_uuid(order_id) else None
-        if watch is None:
-            raise NotFoundError("There is no such order.")
-        with watch:
-            if not request[CALLER].may_see(watch.account):
+        with self._sockets.upgrade(request) as socket:
+            order_id = request.match_info["order_id"].lower()
+            watch = await self._feeds.watch(order_id, after) if is_uuid(order_id) else None
+            if watch is None:
                 raise NotFoundError("There is no such order.")
-            timeline = self._timelines.setdefault(order_id, Timeline())
-            return await self._sockets.serve(request, socket, partial(self._send_all, watch, timeline))
+            with watch:
+                if not request[CALLER].may_see(watch.account):
+                    raise NotFoundError("There is no such order.")
+                timeline = self._timelines.setdefault(order_id, Timeline())
+                return await self._sockets.serve(request, socket, partial(self._send_all, watch, timeline))
 
     async def _send_all(self, watch: Watch, timeline: Timeline, client: ClientSocket) -> None:
         async for order, sequence in watch:

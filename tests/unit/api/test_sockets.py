@@ -8,15 +8,17 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import TestServer, make_mocked_request
 
 from service.api import sockets
 from service.api.access import CALLER, Access
 from service.api.client_socket import ClientSocket, SendAll
 from service.api.close_codes import SILENT
 from service.api.heartbeats import Heartbeats
+from service.api.problems import TooManyRequestsError
 from service.api.sockets import Sockets
 from service.domain.api_key import Caller, Scope
+from service.domain.key_limits import KeyLimits
 from tests.support.clock import ManualClock
 from tests.support.sockets import CLOSE, PING, PONG, TEXT, RawSocket, connect_to, frame
 
@@ -41,7 +43,8 @@ async def connected(clock: ManualClock, send_all: SendAll = send_nothing) -> Asy
 
     async def handler(request: web.Request) -> web.StreamResponse:
         request[CALLER] = Caller("default", Scope.READ, None)
-        return await served.serve(request, served.upgrade(request), send_all)
+        with served.upgrade(request) as socket:
+            return await served.serve(request, socket, send_all)
 
     app = web.Application()
     app.router.add_get("/", handler)
@@ -226,3 +229,18 @@ async def test_a_silent_socket_is_found_once_while_it_is_being_closed() -> None:
     heartbeats.add(socket)
     found = [silent for _ in range(SILENT_AFTER_S + 10) for silent in await beat(heartbeats, clock)]
     assert found == [socket]
+
+
+async def test_a_socket_is_counted_before_its_stream_does_any_work() -> None:
+    served = Sockets(ManualClock(), cast("Access", _AnyKey()))
+    headers = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+    }
+    request = make_mocked_request("GET", "/", headers=headers)
+    request[CALLER] = Caller("default", Scope.READ, "key", KeyLimits(max_sockets=1))
+    for _ in range(2):
+        with served.upgrade(request), pytest.raises(TooManyRequestsError), served.upgrade(request):
+            pytest.fail("two sockets")
