@@ -10,14 +10,17 @@ from service.domain.api_key import Scope
 from service.domain.mode import TradingMode
 from service.domain.order import OrderType
 
+REASON = {"pattern": r"^[^\x00-\x1f\x7f-\x9f]{1,200}$"}
+"""The texts that ``is_reason`` accepts, as a JSON schema."""
+
 
 def is_reason(text: str) -> None:
-    """Check the text of a reason.
+    """Check a short text for people.
 
     Raises:
         ValidationError: It is empty, too long, or has control characters.
     """
-    if not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{1,200}", text):
+    if not re.fullmatch(REASON["pattern"].strip("^$"), text):
         raise ValidationError("Must be 1 to 200 characters, none of them a control character.")
 
 
@@ -33,7 +36,7 @@ class HaltSchema(Request[HaltRequest]):
     reason = fields.String(
         required=True,
         validate=is_reason,
-        metadata={"description": "Shown to clients.", "pattern": r"^[^\x00-\x1f\x7f-\x9f]{1,200}$"},
+        metadata={"description": "Shown to clients.", **REASON},
     )
 
 

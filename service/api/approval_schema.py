@@ -4,7 +4,7 @@ from typing import TypedDict
 
 from marshmallow import fields, validate
 
-from service.api.admin_schemas import is_reason
+from service.api.admin_schemas import REASON, is_reason
 from service.api.fields import Request, StrictInteger
 
 
@@ -21,7 +21,7 @@ class DecisionSchema(Request[Decision]):
     reason = fields.String(
         load_default=None,
         validate=is_reason,
-        metadata={"description": "Why, for the order's history.", "minLength": 1, "maxLength": 200},
+        metadata={"description": "Why, for the order's history.", **REASON},
     )
     sequence = StrictInteger(
         load_default=None,

@@ -9,7 +9,8 @@ from service.api.access import CALLER
 from service.api.approval_schema import DECISION, Decision
 from service.api.fields import is_uuid
 from service.api.messages import json_response, load_optional_body
-from service.api.problems import ConflictError, ForbiddenError, NotFoundError, ServiceUnavailableError
+from service.api.placing import trading_is_halted
+from service.api.problems import ConflictError, ForbiddenError, NotFoundError
 from service.api.responses import ORDER
 from service.api.views import OrderAt
 from service.domain.api_key import Caller
@@ -50,7 +51,7 @@ class ApprovalRoutes:
         try:
             order = await self._decide(request, self.approvals.approve)
         except HaltedError as halt:
-            raise ServiceUnavailableError(f"Trading is halted: {halt}") from None
+            raise trading_is_halted(str(halt)) from None
         except UnavailableError as error:
             if error.unknown:
                 # It may be due by now without a wake-up.

@@ -23,7 +23,8 @@ _OF_ITS_ROUTE = frozenset({404, 409, 422})
 """These mean something else on each route, and so each has an example of its own there."""
 
 _MEANINGS = {
-    400: "Not HTTP, not JSON, or JSON with a duplicate member, too many members or too many levels.",
+    400: "Not HTTP, not JSON, or JSON with a duplicate member, too many members or too many levels; or the "
+    "Idempotency-Key is malformed.",
     401: "No valid API key.",
     403: "The API key's scope or one of its limits does not allow it, or the Origin is foreign.",
     404: "There is no such thing, or it belongs to another account.",

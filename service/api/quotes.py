@@ -1,17 +1,15 @@
 """A quote as JSON, and the problem of one that cannot be given."""
 
-from datetime import UTC, datetime, timedelta
-
 from service.api.problems import InvalidError, ServiceUnavailableError
 from service.domain.amounts import format_amount, format_price
 from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Choice
 from service.domain.routing_record import record_choice
-from service.domain.timestamps import format_timestamp
+from service.domain.timestamps import format_epoch
 from service.domain.tokens import TOKENS
 
 # How long a quote is shown as valid: the paper market's prices move every two seconds, a chain's every slot.
-_LIFETIME = timedelta(seconds=2)
+_LIFETIME_S = 2
 
 
 def quote_json(
@@ -28,7 +26,6 @@ def quote_json(
     route = choice.route
     decimals_in, decimals_out = TOKENS[route.token_in].decimals, TOKENS[route.token_out].decimals
     maximum_in, minimum_out = route.limits(slippage_bps, limit_out)
-    now = datetime.fromtimestamp(now_s, UTC)
     record = record_choice(choice)
     return {
         "token_in": route.token_in,
@@ -44,8 +41,8 @@ def quote_json(
         "venue": route.dex,
         "route": record.route,
         "quotes": record.quotes,
-        "quoted_at": format_timestamp(now),
-        "expires_at": format_timestamp(now + _LIFETIME),
+        "quoted_at": format_epoch(now_s),
+        "expires_at": format_epoch(now_s + _LIFETIME_S),
     }
 
 

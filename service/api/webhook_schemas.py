@@ -4,6 +4,7 @@ from typing import TypedDict
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
+from service.api.admin_schemas import REASON, is_reason
 from service.api.fields import Request, ResponseSchema, ShortList, StrictBoolean
 from service.api.requests import account_field, label_field
 from service.api.responses import StatusUpdateSchema
@@ -19,15 +20,7 @@ _URL = {
     "minLength": 1,
     "maxLength": LONGEST_URL,
 }
-_LONGEST_DESCRIPTION = 200
 _TIME = {"format": "date-time"}
-
-
-def _is_description(text: str) -> None:
-    if not 1 <= len(text) <= _LONGEST_DESCRIPTION or any(ord(each) < 32 or ord(each) == 127 for each in text):
-        raise ValidationError(
-            f"Must be 1 to {_LONGEST_DESCRIPTION} characters, none of them a control character."
-        )
 
 
 class SentWebhook(TypedDict):
@@ -59,8 +52,8 @@ class NewWebhookSchema(Request[SentWebhook]):
     label = label_field("Only orders that have this label.")
     description = fields.String(
         load_default=None,
-        validate=_is_description,
-        metadata={"description": "For people.", "minLength": 1, "maxLength": _LONGEST_DESCRIPTION},
+        validate=is_reason,
+        metadata={"description": "For people.", **REASON},
     )
 
 
@@ -85,11 +78,10 @@ class WebhookChangesSchema(Request[WebhookChanges]):
         metadata={"description": "Only changes to one of these statuses; null: all."},
     )
     description = fields.String(
-        validate=_is_description,
+        validate=is_reason,
         metadata={
             "description": "For people; null removes it.",
-            "minLength": 1,
-            "maxLength": _LONGEST_DESCRIPTION,
+            **REASON,
         },
     )
     enabled = StrictBoolean(metadata={"description": "false: nothing is sent to it or collected for it."})
