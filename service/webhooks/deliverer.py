@@ -231,7 +231,7 @@ class WebhookDeliverer:
                 log.debug("webhooks: PostgreSQL is unavailable (%s)", error)
 
     async def give_up_old(self) -> None:
-        """Give up deliveries that failed for too long; the next ones of their orders wait for them no more."""
+        """Give up what has failed for too long; the later deliveries of an order wait for it no more."""
         while True:
             given_up = await self._outbox.give_up_old()
             for endpoint_id, count in given_up.items():
