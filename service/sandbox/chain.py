@@ -256,12 +256,14 @@ class SandboxChain:
             TransactionRefusedError: It cannot be part of a block.
         """
         slot = self._next_slot - 1
-        execution = self.machine.execute(transaction, self._latest, now)
-        before = balances(transaction, self._latest)
+        execution = self.machine.execute(transaction, self.latest, now)
+        before = balances(transaction, self.latest)
+        # What is torn is older than what lags, and that than what is finalized.
+        oldest = slot - 2 * MAX_BEHIND - self.timing.finalized_after
         for key, account in execution.changed.items():
-            self.accounts.write(slot, key, account, oldest_read=slot - MAX_BEHIND)
+            self.accounts.write(slot, key, account, oldest_read=oldest)
         changed.update(execution.changed)
-        after: Balances = balances(transaction, self._latest)
+        after: Balances = balances(transaction, self.latest)
         signature = str(transaction.signatures[0])
         # The accounts are in their history.
         kept = replace(execution, changed={})
@@ -271,7 +273,8 @@ class SandboxChain:
             self._by_address[key].append(landed)
         return landed
 
-    def _latest(self, key: Pubkey) -> StoredAccount | None:
+    def latest(self, key: Pubkey) -> StoredAccount | None:
+        """Return an account after the last transaction, also within a block that is being made."""
         return self.accounts.at(key, self._next_slot)
 
     def _forget(self, landed: Landed) -> None:

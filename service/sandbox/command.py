@@ -66,13 +66,14 @@ async def serve(arguments: argparse.Namespace, clock: Clock) -> None:
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     sandbox = make_sandbox(arguments.seed, arguments.slot_ms, arguments.endpoints, clock)
-    if arguments.keypair is not None:
-        _write_keys(arguments.keypair, bytes(sandbox.chain.genesis.wallet))
     slots = Background("sandbox slots", sandbox.make_slots, clock)
     runner = web.AppRunner(sandbox.application(), access_log=None, shutdown_timeout=_CLOSE_S)
     try:
         await runner.setup()
         port = await _listen(runner, arguments.port)
+        if arguments.keypair is not None:
+            # Once nothing else can fail: a file that exists is never written again.
+            _write_keys(arguments.keypair, bytes(sandbox.chain.genesis.wallet))
         if arguments.slot_ms:
             slots.start()
         _greet(sandbox, port)

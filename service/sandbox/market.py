@@ -1,6 +1,5 @@
 """A trader that moves a pool just before a transaction lands in it, so that its quote is stale."""
 
-from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
 from service.amm import AmmError, ChainTime, Direction, DlmmPool
@@ -17,8 +16,8 @@ from service.chains.solana.programs.pool import DecodedSwap, LegSwap, UserAccoun
 from service.chains.solana.receipt import NoReceiptError, decoded_swaps
 from service.chains.solana.tokens import token_amount
 from service.domain.quote import SwapMode
-from service.sandbox.accounts import StoredAccount
 from service.sandbox.chain import SandboxChain
+from service.sandbox.doubles.staged import Staged
 
 _BASIS_POINTS = 10_000
 _LEAST_OUT = 1
@@ -57,18 +56,19 @@ class PoolMover:
     def _trade(self, swap: DecodedSwap, share_bps: int) -> bytes | None:
         """Return a swap in the same pool and direction; None if the pool does not make it."""
         chain, trader = self._chain, self._chain.genesis.trader
-        found = chain.accounts.at(swap.pool, chain.tip.slot + 1)
+        found = chain.latest(swap.pool)
         if found is None:
             return None
-        pool = chain.programs.open(swap.pool, found.owner, found.data)
-        data = {key: account.data for key in pool.state_accounts() if (account := self._account(key))}
-        first = pool.addresses.token_a.mint
-        direction = Direction.A_TO_B if self._sold(swap) == first else Direction.B_TO_A
-        sold, bought = pool.addresses.sides(direction)
-        vault = self._account(sold.vault)
-        amount = 0 if vault is None else token_amount(vault.data) * share_bps // _BASIS_POINTS
         now = ChainTime(chain.tip.time_s, chain.tip.slot)
         try:
+            pool = chain.programs.open(swap.pool, found.owner, found.data)
+            data = {key: account.data for key in pool.state_accounts() if (account := chain.latest(key))}
+            # An account that does not exist yet is one of wrapped SOL.
+            mint = Staged(chain.latest, now).mint_of(swap.user.source) or WRAPPED_SOL
+            direction = Direction.A_TO_B if mint == pool.addresses.token_a.mint else Direction.B_TO_A
+            sold, bought = pool.addresses.sides(direction)
+            vault = chain.latest(sold.vault)
+            amount = 0 if vault is None else token_amount(vault.data) * share_bps // _BASIS_POINTS
             state = pool.state(data)
             after = state.quote_exact_in(direction, amount, now).next_state()
         except AmmError:
@@ -90,11 +90,3 @@ class PoolMover:
             [pool.instruction(leg, user)], owner, budget, chain.tip.blockhash
         )
         return bytes(VersionedTransaction(built.message, [trader]))
-
-    def _sold(self, swap: DecodedSwap) -> Pubkey:
-        """Return the mint that a swap sells; an account that does not exist yet is one of wrapped SOL."""
-        source = self._account(swap.user.source)
-        return WRAPPED_SOL if source is None else Pubkey.from_bytes(source.data[:32])
-
-    def _account(self, key: Pubkey) -> StoredAccount | None:
-        return self._chain.accounts.at(key, self._chain.tip.slot + 1)

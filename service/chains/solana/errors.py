@@ -44,6 +44,7 @@ _CPMM_CODES = {
 }
 _AMM_V4_CODES = {
     22: FailureCode.POOL_DISABLED,  # InvalidStatus
+    29: FailureCode.AMOUNT_TOO_SMALL,  # InvalidInput: the input or the output is zero
     30: FailureCode.SLIPPAGE_EXCEEDED,  # ExceededSlippage
     40: FailureCode.INSUFFICIENT_BALANCE,  # InsufficientFunds
 }

@@ -154,7 +154,8 @@ _AMM_V4 = Double(
         wrong_data=27,
     ),
     refusals={
-        AmountTooSmallError.code: 29,
+        # The limit is checked before zero, and a limit is at least one.
+        AmountTooSmallError.code: 30,
         InsufficientLiquidityError.code: 40,
         PoolDisabledError.code: 22,
         PoolNotOpenError.code: 22,

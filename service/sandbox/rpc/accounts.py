@@ -9,6 +9,7 @@ from service.chains.solana.addresses import TOKEN_2022_PROGRAM, TOKEN_PROGRAM
 from service.chains.solana.tokens import TOKEN_ACCOUNT_BYTES, token_amount
 from service.sandbox.accounts import StoredAccount
 from service.sandbox.blocks import Block
+from service.sandbox.chain import MAX_BEHIND
 from service.sandbox.errors import RpcError, invalid_params
 from service.sandbox.node import Node
 from service.sandbox.rpc import base58
@@ -40,7 +41,8 @@ def get_multiple_accounts(node: Node, params: Params) -> dict[str, Any]:
     older, whole = block, len(keys)
     torn = node.faults.take("torn", "getMultipleAccounts")
     if torn is not None:
-        older, whole = node.chain.block_by(block.slot - torn.number("slots")), len(keys) // 2
+        older = node.chain.block_by(block.slot - min(torn.number("slots"), MAX_BEHIND))
+        whole = len(keys) // 2
     value = [
         account_json(node.account(key, at), config, node.reader(at))
         for key, at in zip(keys, [block] * whole + [older] * (len(keys) - whole), strict=True)

@@ -1,18 +1,22 @@
 """Subscriptions of one WebSocket connection: what it is told after each block."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from solders.pubkey import Pubkey
 
+from service.sandbox.accounts import StoredAccount
 from service.sandbox.blocks import Block
 from service.sandbox.errors import RpcError
 from service.sandbox.node import Commitment, Node
 from service.sandbox.rpc.accounts import Filter, filters_of
-from service.sandbox.rpc.encoding import CLOSED, account_json
+from service.sandbox.rpc.encoding import CLOSED, Read, account_json
 from service.sandbox.rpc.methods import error_answer, name_and_params, number_of
 from service.sandbox.rpc.params import Config, Params, signature
+
+_TOO_LONG = "error: data too large for bs58 encoding"
+"""What a node notifies of in place of the data."""
 
 
 @dataclass(slots=True)
@@ -126,14 +130,14 @@ class Subscriptions:
             yield block.slot
         elif subscription.topic == "account" and subscription.key in block.changed:
             account = node.account(subscription.key, block) or CLOSED
-            yield _at(block, account_json(account, config, node.reader(block)))
+            yield _at(block, _encoded(account, config, node.reader(block)))
         elif subscription.topic == "program":
             for key in sorted(block.changed, key=bytes):
                 found = node.account(key, block)
                 if found is None or found.owner != subscription.key:
                     continue
                 if all(matches(found.data) for matches in subscription.filters):
-                    account_ = account_json(found, config, node.reader(block))
+                    account_ = _encoded(found, config, node.reader(block))
                     yield _at(block, {"pubkey": str(key), "account": account_})
 
     def _signature(self, number: int, subscription: Subscription) -> list[dict[str, Any]]:
@@ -150,6 +154,24 @@ class Subscriptions:
         return messages
 
 
+def _encoded(account: StoredAccount, config: Config, read: Read) -> Any:
+    try:
+        return account_json(account, config, read)
+    except RpcError:
+        # ``_check_encoding`` has refused everything else: only too much data for base58 is left.
+        empty = account_json(replace(account, data=b""), config, read)
+        return {**(empty or {}), "data": _TOO_LONG, "space": len(account.data)}
+
+
+def _check_encoding(node: Node, config: Config, block: Block) -> None:
+    """Refuse an encoding that cannot be: a notification has no answer for an error.
+
+    Raises:
+        RpcError: It cannot.
+    """
+    account_json(CLOSED, config, node.reader(block))
+
+
 def _at(block: Block, value: Any) -> dict[str, Any]:
     return {"context": {"slot": block.slot}, "value": value}
 
@@ -162,13 +184,17 @@ def _message(topic: str, number: int, result: Any) -> dict[str, Any]:
 def _account(node: Node, params: Params) -> Subscription:
     key, config = params.pubkey(0), params.config(1)
     commitment = config.commitment()
-    return Subscription("account", commitment, node.block(commitment).slot, config, key)
+    block = node.block(commitment)
+    _check_encoding(node, config, block)
+    return Subscription("account", commitment, block.slot, config, key)
 
 
 def _program(node: Node, params: Params) -> Subscription:
     key, config = params.pubkey(0), params.config(1)
     commitment, filters = config.commitment(), tuple(filters_of(config))
-    return Subscription("program", commitment, node.block(commitment).slot, config, key, filters)
+    block = node.block(commitment)
+    _check_encoding(node, config, block)
+    return Subscription("program", commitment, block.slot, config, key, filters)
 
 
 def _signature(node: Node, params: Params) -> Subscription:

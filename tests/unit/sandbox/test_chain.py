@@ -1,9 +1,12 @@
 """Blocks, the blockhash window, commitment and forks, on slots that only the test makes."""
 
 import pytest
+from solders.instruction import AccountMeta, Instruction
 
 from service.chains.paper.pool_json import METEORA_DAMM_V2, METEORA_DLMM, RAYDIUM_CPMM
+from service.chains.solana.addresses import TOKEN_PROGRAM, associated_token_account
 from service.chains.solana.errors import read_error
+from service.chains.solana.programs.pool import UserAccounts
 from service.chains.solana.programs.registry import MAINNET
 from service.chains.solana.receipt import read_receipt
 from service.sandbox.chain import KEPT_BLOCKS
@@ -278,3 +281,25 @@ def test_the_same_seed_and_time_make_the_same_chain() -> None:
     assert one.account(one.wallet.pubkey()) == same.account(same.wallet.pubkey())
     assert one.chain.genesis.genesis_hash != other.chain.genesis.genesis_hash
     assert one.wallet.pubkey() != other.wallet.pubkey()
+
+
+@pytest.mark.parametrize("wrong", ["pool", "source"])
+def test_a_wrong_swap_does_not_stop_the_chain_while_pools_are_moved(wrong: str) -> None:
+    local = LocalChain()
+    local.mover.arm(share_bps=100)
+    leg = local.leg(RAYDIUM_CPMM, SOL)
+    owner = local.wallet.pubkey()
+    # The wallet itself is an account without a mint.
+    source = owner if wrong == "source" else associated_token_account(owner, leg.sold.mint, TOKEN_PROGRAM)
+    user = UserAccounts(owner, source, owner)
+    swap = leg.pool.instruction(leg.swap, user)
+    if wrong == "pool":
+        pool = leg.pool.addresses.pool
+        accounts = [
+            AccountMeta(owner, is_signer=False, is_writable=True) if meta.pubkey == pool else meta
+            for meta in swap.accounts
+        ]
+        swap = Instruction(swap.program_id, swap.data, accounts)
+    signature = local.send(local.signed([swap]))
+    local.chain.advance(2)
+    assert local.status(signature)["err"] is not None

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from service.chains.paper.pool_json import METEORA_DAMM_V2, RAYDIUM_CPMM
 from service.sandbox.rpc.subscriptions import Subscriptions
 from tests.support.local_chain import LocalChain
@@ -145,3 +147,26 @@ def test_wrong_calls_are_refused() -> None:
     assert listener.call("slotUnsubscribe", 5) == -32602
     assert listener.call("slotSubscribe") == 1
     assert listener.call("accountUnsubscribe", 1) == -32602
+
+
+def test_an_account_too_large_for_its_encoding_does_not_stop_the_chain() -> None:
+    local = LocalChain()
+    listener, pool = Listener(local), local.pool(RAYDIUM_CPMM).addresses.pool
+    assert listener.call("accountSubscribe", str(pool), PROCESSED) == 1
+    assert listener.call("slotSubscribe") == 2
+    local.send(local.sell(RAYDIUM_CPMM))
+    local.chain.advance(2)
+    (_topic, told), *slots = listener.heard()
+    assert told["value"]["data"] == "error: data too large for bs58 encoding"
+    assert told["value"]["space"] == len(local.account(pool).data)
+    assert [topic for topic, _slot in slots] == ["slotNotification"] * 2
+
+
+@pytest.mark.parametrize(
+    "config", [{"encoding": "base64+zstd"}, {"encoding": "base64", "dataSlice": {"offset": 1}}]
+)
+@pytest.mark.parametrize("method", ["accountSubscribe", "programSubscribe"])
+def test_an_encoding_that_cannot_be_is_refused_at_once(method: str, config: dict[str, Any]) -> None:
+    local = LocalChain()
+    assert Listener(local).call(method, str(local.pool(RAYDIUM_CPMM).addresses.pool), config) < 0
+    local.chain.advance()
