@@ -19,7 +19,7 @@ SELECT id::text, rfc3339(created_at) AS created_at FROM inserted;
 -- name: insert_budgeted_orders
 -- insert_orders for a group with orders whose API keys have budgets, which a second array lists. One of them that
 -- does not keep its budgets is not inserted: it is returned with the limit, and how much of that is used. The others
--- are counted.
+-- are counted. An undecided one takes nothing: whether it is inserted is known once the group is.
 WITH sent AS (
     SELECT *
     FROM /* include: new_orders */
@@ -28,12 +28,23 @@ WITH sent AS (
 judged AS (
     SELECT order_id, verdict, used FROM budget_verdicts(%(budgets)s::jsonb)
 ),
-wanted AS (
-    -- One whose client order id is taken still takes its idempotency key.
-    SELECT s.*, coalesce(j.verdict, 'new') AS verdict
+decided AS (
+    SELECT s.*, j.used, CASE
+        -- Only another order of the group has its client order id, and that one is not inserted if it loses its
+        -- idempotency key to a request of another API key.
+        WHEN j.verdict = 'named' AND (
+            SELECT true
+            FROM client_orders AS n
+            WHERE n.account = s.account AND n.client_order_id = s.client_order_id
+        ) IS NULL THEN 'undecided'
+        ELSE coalesce(j.verdict, 'new')
+    END AS verdict
     FROM sent AS s
     LEFT JOIN judged AS j ON j.order_id = s.id
-    WHERE coalesce(j.verdict, 'new') IN ('new', 'named')
+),
+wanted AS (
+    -- One whose client order id is taken still takes its idempotency key.
+    SELECT * FROM decided WHERE verdict IN ('new', 'named')
 ),
 /* include: inserted_orders */,
 /* include: recorded */,
@@ -52,10 +63,7 @@ counted AS (
 )
 SELECT id::text, rfc3339(created_at) AS created_at, NULL AS rule, NULL::numeric AS used FROM inserted
 UNION ALL
-SELECT s.id::text, NULL, j.verdict, j.used
-FROM judged AS j
-JOIN sent AS s ON s.id = j.order_id
-WHERE j.verdict NOT IN ('new', 'named', 'repeated');
+SELECT id::text, NULL, verdict, used FROM decided WHERE verdict NOT IN ('new', 'named', 'repeated');
 
 -- fragment: new_orders
 -- The orders of a group.

@@ -14,6 +14,7 @@ from service.postgres.queries import query
 from service.store.purge import Purge
 
 _DELETE_EVERY_S = 600.0
+_UNDECIDED = "undecided"
 
 
 class _UsageRow(NamedTuple):
@@ -34,6 +35,21 @@ class OverBudgetError(Exception):
         super().__init__(rule)
         self.rule = rule
         self.used = used
+
+
+class JudgedRow(NamedTuple):
+    """An order that was inserted; or the budget that it does not keep, and how much of that is used."""
+
+    id: str
+    created_at: str | None
+    rule: str | None
+    used: int | None
+
+    def refusal(self) -> OverBudgetError | None:
+        """Return why the order is not inserted; None: it was, or it is not decided yet whether it is."""
+        if self.rule is None or self.rule == _UNDECIDED:
+            return None
+        return OverBudgetError(Rule(self.rule), self.used or 0)
 
 
 class Budgets:

@@ -16,7 +16,6 @@ import orjson
 
 from service import crash_points
 from service.clock import Clock
-from service.domain.budgets import Rule
 from service.domain.history import Committed, Details, StoredEntry, opened, public
 from service.domain.lifecycle import Status
 from service.domain.order import NewOrder, OrderRequest, Terms
@@ -26,7 +25,7 @@ from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
 from service.postgres.database import Database
 from service.postgres.queries import query
-from service.store.budgets import OverBudgetError, budget_row, used_columns
+from service.store.budgets import JudgedRow, budget_row, used_columns
 from service.store.halt import HaltedError, TradingHalt
 
 
@@ -42,22 +41,13 @@ class _InsertedRow(NamedTuple):
     created_at: str
 
 
-class _JudgedRow(NamedTuple):
-    """An order that was inserted, or the budget that it does not keep and how much of that is used."""
-
-    id: str
-    created_at: str | None
-    rule: str | None
-    used: int | None
-
-
 class _ReadBackRow(NamedTuple):
     id: str
     entry: StoredEntry | None
 
 
 _INSERT = query("insert_orders", _InsertedRow)
-_INSERT_BUDGETED = query("insert_budgeted_orders", _JudgedRow)
+_INSERT_BUDGETED = query("insert_budgeted_orders", JudgedRow)
 _APPEND = query("append_transitions", EntryRow)
 _READ_BACK = query("read_entries_back", _ReadBackRow)
 
@@ -202,16 +192,25 @@ class Journal:
         await self._appends.stop()
 
     async def _write_inserts(self, orders: list[NewOrder]) -> list[str | Exception]:
+        results: dict[str, str | Exception] = {}
+        left = orders
+        # Each time the orders are decided on which the undecided ones depend.
+        while left:
+            results |= await self._insert(left)
+            left = [order for order in left if order.id not in results]
+        return [results[order.id] for order in orders]
+
+    async def _insert(self, orders: list[NewOrder]) -> dict[str, str | Exception]:
+        """Return the results by order id, without undecided orders, which are to be inserted again."""
         rows = [_new_row(order, self._clock.new_write_id()) for order in orders]
         crash_points.reach("before insert")
         parameters = {"rows": as_json(rows), "wake_after_ms": self._settings.wake_after_ms}
-        inserted: dict[str, str] = {}
-        refused: dict[str, OverBudgetError] = {}
+        refused: dict[str, Exception | None] = {}
         budgets = [budget_row(place, order) for place, order in enumerate(orders) if order.budget]
         if budgets:
             judged = await self._database.run(_INSERT_BUDGETED, {**parameters, "budgets": as_json(budgets)})
             inserted = {row.id: row.created_at for row in judged if row.created_at is not None}
-            refused = {row.id: OverBudgetError(Rule(row.rule), row.used or 0) for row in judged if row.rule}
+            refused = {row.id: row.refusal() for row in judged if row.created_at is None}
         else:
             inserted = {row.id: row.created_at for row in await self._database.run(_INSERT, parameters)}
         crash_points.reach("after insert")
@@ -234,7 +233,8 @@ class Journal:
             inserted |= {order_id: entry["timestamp"] for order_id, entry in found.items()}
             if len(found) < len(missing):
                 not_inserted = await self._halted() or not_inserted
-        return [inserted.get(order.id) or refused.get(order.id) or not_inserted for order in orders]
+        decided = {order_id: error for order_id, error in refused.items() if error is not None}
+        return dict.fromkeys(missing, not_inserted) | decided | inserted
 
     async def _write_transitions(self, transitions: list[Transition]) -> list[Committed | Exception]:
         moved = await self._database.run(

@@ -1,6 +1,7 @@
 """Budgets in the statement that inserts orders: exact in a group, between instances, when it is repeated."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -237,11 +238,71 @@ async def test_copies_of_a_client_order_id_in_one_group_take_their_keys(
     ]
     results = await insert(*copies)
     assert [type(each) for each in results] == [str] * 3 + [RepeatedOrderError] * 37
-    assert rows(servers, "SELECT count(*), count(DISTINCT xmin::text) FROM idempotency_keys") == [(40, 1)]
+    # The copies after the three are known to be copies once those are stored.
+    assert rows(servers, "SELECT count(*), count(DISTINCT xmin::text) FROM idempotency_keys") == [(40, 2)]
     others = [(store, keyed(order_of(store, key_id, 1), f"key {number}")) for number in range(40)]
     assert {type(each) for each in await insert(*others)} == {RepeatedOrderError}
     assert rows(servers, "SELECT count(*) FROM orders") == [(3,)]
     assert await usage(store, key_id) == Usage({"SOL": 3}, 0, 3)
+
+
+async def test_an_order_does_not_depend_on_one_that_another_key_kept_out(
+    store: Store, servers: TestServers
+) -> None:
+    """Two API keys use one idempotency key at once, and one of the orders has a copy under another."""
+    # The first of them takes it.
+    first, second = sorted([(await new_key(store))[0] for _ in range(2)])
+    winner = keyed(order_of(store, first), "once")
+    loser = keyed(order_of(store, second, client_order_id="mine"), "once")
+    copy = keyed(order_of(store, second, client_order_id="mine"), "twice")
+    results = await insert((store, winner), (store, loser), (store, copy))
+    assert [type(each) for each in results] == [str, RepeatedOrderError, str]
+    assert taken(servers) == {"once": winner.id, "twice": copy.id}
+    assert [(await usage(store, key_id)).open_orders for key_id in (first, second)] == [1, 1]
+
+
+async def test_an_order_does_not_depend_on_one_that_another_group_kept_out(
+    store: Store, key_id: str, servers: TestServers
+) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    orders = [
+        keyed(order_of(store, key_id, 2 * SOL, 2 * SOL, client_order_id="mine"), name)
+        for name in ("once", "twice", "once more")
+    ]
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(
+            "INSERT INTO idempotency_keys VALUES ('default', 'once', '', now(), gen_random_uuid())"
+        )
+        inserting = asyncio.create_task(insert(*((store, order) for order in orders)))
+        await until(lambda: rows(servers, waiting) == [(1,)])
+        cursor.execute("COMMIT")
+    assert [type(each) for each in await inserting] == [RepeatedOrderError, str, RepeatedOrderError]
+    # What has lost its idempotency key has used nothing. The copy has used its own, and its order is there.
+    assert taken(servers).items() >= {"twice": orders[1].id, "once more": orders[2].id}.items()
+    assert await usage(store, key_id) == Usage({"SOL": 2 * SOL}, 0, 1)
+
+
+async def test_whatever_keys_and_ids_requests_share_each_has_an_order_to_be_answered_with(
+    stores: list[Store], servers: TestServers
+) -> None:
+    """Requests of three API keys, one of them without budgets, on two instances."""
+    rng = random.Random(7)
+    api_keys = [(await new_key(stores[0]))[0] for _ in range(3)]
+    for turn in range(15):
+        requests = []
+        for number in range(40):
+            key_id, name = rng.choice(api_keys), f"id-{turn}-{rng.randrange(4)}"
+            order = order_of(stores[0], key_id, 1, 10**6, client_order_id=name)
+            order = order if key_id in api_keys[:2] else replace(order, budget=None)
+            requests.append((stores[number % 2], keyed(order, f"key {turn} {rng.randrange(6)}")))
+        assert {type(each) for each in await insert(*requests)} == {str, RepeatedOrderError}
+        named = {name for (name,) in rows(servers, "SELECT client_order_id FROM orders")}
+        sent = {order.id: order for _store, order in requests}
+        keys = {key: sent[order_id] for key, order_id in taken(servers).items() if order_id in sent}
+        assert set(keys) == {order.idempotency.key for order in sent.values() if order.idempotency}
+        assert {order.client_order_id for order in keys.values()} <= named
+    assert await audit_now(servers) == []
 
 
 async def test_a_session_does_not_keep_the_plans_for_small_tables(
@@ -334,6 +395,11 @@ async def test_an_order_that_fails_gives_back_what_it_uses_and_a_filled_one_does
     assert await usage(store, key_id) == Usage({"SOL": 2 * SOL}, 14, 1)
     assert rows(servers, "SELECT count(*) FROM key_refunds") == [(0,)]
     assert rows(servers, "SELECT amount FROM key_usage") == [(SOL,), (SOL,)]
+
+
+def taken(servers: TestServers) -> dict[str, str]:
+    """Return which order has taken each idempotency key, stored or not."""
+    return dict(rows(servers, "SELECT key, order_id::text FROM idempotency_keys"))
 
 
 def _write_id(servers: TestServers, order_id: str) -> str:
