@@ -18,7 +18,8 @@ LARGEST_BODY = 64 * 1024
 """Bytes; an order has a few hundred."""
 
 
-# Otherwise GET /api/orders/execute would ask for an order with this id: 404 instead of 405.
+# Otherwise GET /api/orders/execute would ask for an order with this id: 404 instead of 405. And handlers get
+# only ids in the form that PostgreSQL accepts.
 _PATTERNS = {"{order_id}": f"{{order_id:{UUID}}}"}
 
 

@@ -7,7 +7,6 @@ from aiohttp import web
 
 from service.api.access import CALLER
 from service.api.approval_schema import DECISION, Decision
-from service.api.fields import is_uuid
 from service.api.messages import json_response, load_optional_body
 from service.api.placing import trading_is_halted
 from service.api.problems import ConflictError, ForbiddenError, NotFoundError
@@ -87,7 +86,7 @@ class ApprovalRoutes:
             NotFoundError: There is no such order.
             ConflictError: It awaits none, or is not the one that the caller has seen.
         """
-        order = await self.orders.get(order_id) if is_uuid(order_id) else None
+        order = await self.orders.get(order_id)
         if order is None or not caller.may_see(order.account):
             raise NotFoundError("There is no such order.")
         if not order.awaits_approval:

@@ -8,7 +8,6 @@ from aiohttp import web
 
 from service.api.access import CALLER, visible_filter
 from service.api.budgets import BudgetCheck
-from service.api.fields import is_uuid
 from service.api.messages import FetchTokens, json_response, load_body
 from service.api.problems import ConflictError, ForbiddenError, NotFoundError
 from service.api.requests import AMENDMENT, CANCEL, CANCEL_AFTER
@@ -58,8 +57,7 @@ class ChangeRoutes:
         """DELETE /api/orders/{orderId}: 200: cancelled; 202: submitted, cancelled unless it lands."""
         order_id = request.match_info["order_id"].lower()
         caller = request[CALLER]
-        if is_uuid(order_id):
-            await self.endings.cancel(order_id, None if caller.scope is Scope.ADMIN else caller.account)
+        await self.endings.cancel(order_id, None if caller.scope is Scope.ADMIN else caller.account)
         order = await self._get(order_id, caller)
         view = CANCELLED_ORDER.dump(OrderAt(order))
         if order.status is Status.CANCELLED:
@@ -108,7 +106,7 @@ class ChangeRoutes:
         raise ConflictError("The order was changed or triggered concurrently; read it again.")
 
     async def _get(self, order_id: str, caller: Caller) -> Order:
-        order = await self.orders.get(order_id) if is_uuid(order_id) else None
+        order = await self.orders.get(order_id)
         if order is None or not caller.may_see(order.account):
             raise NotFoundError("There is no such order.")
         return order

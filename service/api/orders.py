@@ -6,7 +6,6 @@ from aiohttp import web
 
 from service.api.access import CALLER, visible_filter
 from service.api.dry_run_schemas import EXECUTE_QUERY
-from service.api.fields import is_uuid
 from service.api.idempotency import read_key, replayed
 from service.api.list_requests import LIST_QUERY
 from service.api.messages import FetchTokens, json_response, load_query, read_body
@@ -47,8 +46,7 @@ class OrderRoutes:
     async def get(self, request: web.Request) -> web.Response:
         """GET /api/orders/{orderId}."""
         order_id = request.match_info["order_id"].lower()
-        order = await self.orders.get(order_id) if is_uuid(order_id) else None
-        return _found(order, request[CALLER])
+        return _found(await self.orders.get(order_id), request[CALLER])
 
     async def get_by_client_id(self, request: web.Request) -> web.Response:
         """GET /api/orders/by-client-id/{clientOrderId}: of the caller's own account."""

@@ -7,7 +7,6 @@ from aiohttp import web
 
 from service.api.access import CALLER
 from service.api.client_socket import ClientSocket
-from service.api.fields import is_uuid
 from service.api.messages import load_query
 from service.api.problems import NotFoundError
 from service.api.requests import STREAM_QUERY
@@ -37,7 +36,7 @@ class StreamRoutes:
         after = load_query(request, STREAM_QUERY)["after"]
         with self._sockets.upgrade(request) as socket:
             order_id = request.match_info["order_id"].lower()
-            watch = await self._feeds.watch(order_id, after) if is_uuid(order_id) else None
+            watch = await self._feeds.watch(order_id, after)
             if watch is None:
                 raise NotFoundError("There is no such order.")
             with watch:
