@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from solders.pubkey import Pubkey
 
+from service.chains.solana.addresses import TOKEN_PROGRAM, WRAPPED_SOL
+from service.chains.solana.tokens import TOKEN_ACCOUNT_BYTES
+
 RENT_PER_BYTE = 6_960
 RENT_OVERHEAD_BYTES = 128
 
@@ -92,10 +95,12 @@ def rent_exempt(size: int) -> int:
     return (RENT_OVERHEAD_BYTES + size) * RENT_PER_BYTE
 
 
-def token_account(mint: Pubkey, owner: Pubkey, amount: int, native_rent: int | None = None) -> bytes:
-    """Return the data of a token account; ``native_rent`` makes it one of wrapped SOL."""
-    native = (0, 0) if native_rent is None else (1, native_rent)
-    return _TOKEN_ACCOUNT.pack(bytes(mint), bytes(owner), amount, _INITIALIZED, *native)
+def held_account(mint: Pubkey, owner: Pubkey, amount: int) -> StoredAccount:
+    """Return a token account with a balance; one of wrapped SOL has it in lamports too."""
+    rent = rent_exempt(TOKEN_ACCOUNT_BYTES)
+    lamports, native = (rent + amount, (1, rent)) if mint == WRAPPED_SOL else (rent, (0, 0))
+    data = _TOKEN_ACCOUNT.pack(bytes(mint), bytes(owner), amount, _INITIALIZED, *native)
+    return StoredAccount(lamports, TOKEN_PROGRAM, data)
 
 
 def mint_account(decimals: int, supply: int) -> bytes:

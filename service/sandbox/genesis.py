@@ -13,10 +13,9 @@ from solders.pubkey import Pubkey
 from service.chains.paper.genesis import genesis_pools
 from service.chains.solana.addresses import TOKEN_PROGRAM, WRAPPED_SOL, associated_token_account
 from service.chains.solana.programs.registry import ProgramIds
-from service.chains.solana.tokens import TOKEN_ACCOUNT_BYTES
 from service.clock import Clock
-from service.domain.tokens import TOKENS, Token
-from service.sandbox.accounts import StoredAccount, mint_account, rent_exempt, token_account
+from service.domain.tokens import TOKENS
+from service.sandbox.accounts import StoredAccount, held_account, mint_account, rent_exempt
 from service.sandbox.chain import Genesis
 from service.sandbox.pools import Address, pool_accounts
 from service.settings import Range
@@ -84,13 +83,5 @@ def _wallet_accounts(owner: Pubkey, tokens: int, *, with_sol: bool) -> Iterator[
             continue
         yield (
             associated_token_account(owner, mint, TOKEN_PROGRAM),
-            held_account(token, owner, tokens * 10**token.decimals),
+            held_account(mint, owner, tokens * 10**token.decimals),
         )
-
-
-def held_account(token: Token, owner: Pubkey, amount: int) -> StoredAccount:
-    """Return a token account with a balance."""
-    mint, rent = Pubkey.from_string(token.mint), rent_exempt(TOKEN_ACCOUNT_BYTES)
-    if mint == WRAPPED_SOL:
-        return StoredAccount(rent + amount, TOKEN_PROGRAM, token_account(mint, owner, amount, rent))
-    return StoredAccount(rent, TOKEN_PROGRAM, token_account(mint, owner, amount))

@@ -15,12 +15,11 @@ from service.amm.meteora_dlmm_bins import BIN_ID_MAX, BINS_PER_ARRAY, BinArray
 from service.amm.raydium_amm_v4_account import AmmV4Account
 from service.amm.raydium_cpmm_account import CpmmConfigAccount, CpmmPoolAccount
 from service.chains.paper.pool import PaperPool
-from service.chains.solana.addresses import TOKEN_PROGRAM, WRAPPED_SOL, derived
+from service.chains.solana.addresses import TOKEN_PROGRAM, derived
 from service.chains.solana.programs.meteora_dlmm import bin_array_address
 from service.chains.solana.programs.registry import ProgramIds
-from service.chains.solana.tokens import TOKEN_ACCOUNT_BYTES
 from service.domain.tokens import TOKENS
-from service.sandbox.accounts import StoredAccount, rent_exempt, token_account
+from service.sandbox.accounts import StoredAccount, held_account, rent_exempt
 
 _OPENBOOK = Pubkey.from_string("srmqPvymJeFKQ4zGQed1GFppgkRHL9kaELCbyksJtPX")
 _OBSERVATION_BYTES, _ORACLE_BYTES = 4_075, 3_232
@@ -79,20 +78,14 @@ def pool_accounts(pool: PaperPool, address: Address, ids: ProgramIds) -> PoolAcc
         case _:
             raise TypeError(type(pool.state))
     for side in a, b:
-        accounts[Pubkey.from_bytes(side.vault)] = _vault(side, authority, amounts[side.vault])
+        mint, amount = Pubkey.from_bytes(side.mint), amounts[side.vault]
+        accounts[Pubkey.from_bytes(side.vault)] = held_account(mint, authority, amount)
     return PoolAccounts(key, accounts)
 
 
 def _side(symbol: str, vault: Pubkey) -> _Side:
     token = TOKENS[symbol]
     return _Side(bytes(Pubkey.from_string(token.mint)), token.decimals, bytes(vault))
-
-
-def _vault(side: _Side, authority: Pubkey, amount: int) -> StoredAccount:
-    mint, rent = Pubkey.from_bytes(side.mint), rent_exempt(TOKEN_ACCOUNT_BYTES)
-    if mint == WRAPPED_SOL:
-        return StoredAccount(rent + amount, TOKEN_PROGRAM, token_account(mint, authority, amount, rent))
-    return StoredAccount(rent, TOKEN_PROGRAM, token_account(mint, authority, amount))
 
 
 def _owned(program: Pubkey, account: Account) -> StoredAccount:
