@@ -17,14 +17,13 @@ from service.chains.solana.programs.pool import (
     DecodedSwap,
     LegSwap,
     PoolAddresses,
-    TokenSide,
     UnknownInstructionError,
     UserAccounts,
     account,
     check_accounts,
+    meteora_side,
     readonly,
     signer,
-    token_program,
     writable,
 )
 from service.domain.quote import SwapMode
@@ -101,8 +100,8 @@ class DammV2Program:
         addresses = PoolAddresses(
             self.id,
             pool,
-            _side(found.mint_a, found.vault_a, found.token_flag_a),
-            _side(found.mint_b, found.vault_b, found.token_flag_b),
+            meteora_side(found.mint_a, found.vault_a, found.token_flag_a),
+            meteora_side(found.mint_b, found.vault_b, found.token_flag_b),
         )
         return DammV2OnChain(addresses, self._authority, self._event_authority)
 
@@ -128,7 +127,3 @@ class DammV2Program:
             fixed if exact_in else limit,
             limit if exact_in else fixed,
         )
-
-
-def _side(mint: bytes, vault: bytes, flag: int) -> TokenSide:
-    return TokenSide(Pubkey.from_bytes(mint), Pubkey.from_bytes(vault), token_program(flag))

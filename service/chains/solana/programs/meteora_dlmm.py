@@ -28,14 +28,13 @@ from service.chains.solana.programs.pool import (
     DecodedSwap,
     LegSwap,
     PoolAddresses,
-    TokenSide,
     UnknownInstructionError,
     UserAccounts,
     account,
     check_accounts,
+    meteora_side,
     readonly,
     signer,
-    token_program,
     writable,
 )
 from service.domain.quote import SwapMode
@@ -171,8 +170,8 @@ class DlmmProgram:
         addresses = PoolAddresses(
             self.id,
             pool,
-            _side(found.mint_x, found.reserve_x, found.token_program_flag_x),
-            _side(found.mint_y, found.reserve_y, found.token_program_flag_y),
+            meteora_side(found.mint_x, found.reserve_x, found.token_program_flag_x),
+            meteora_side(found.mint_y, found.reserve_y, found.token_program_flag_y),
         )
         return DlmmOnChain(
             addresses,
@@ -216,7 +215,3 @@ def _bin_array(data: bytes, pool: Pubkey, index: int) -> BinArrayAccount:
     if found.lb_pair != bytes(pool) or found.index != index:
         raise MalformedStateError(f"bin array {found.index} of another pool stands for {index} of {pool}")
     return found
-
-
-def _side(mint: bytes, reserve: bytes, flag: int) -> TokenSide:
-    return TokenSide(Pubkey.from_bytes(mint), Pubkey.from_bytes(reserve), token_program(flag))

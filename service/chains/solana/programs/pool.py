@@ -145,15 +145,16 @@ def account(data: Mapping[Pubkey, bytes], key: Pubkey) -> bytes:
     return found
 
 
-def token_program(flag: int) -> Pubkey:
-    """Return the program of a mint from the flag that Meteora's pools keep.
+def meteora_side(mint: bytes, vault: bytes, flag: int) -> TokenSide:
+    """Return one token of a pool of Meteora, whose accounts keep the mint's program as a flag.
 
     Raises:
         MalformedStateError: The flag is unknown.
     """
     if flag not in (0, 1):
         raise MalformedStateError(f"unknown token program flag {flag}")
-    return TOKEN_2022_PROGRAM if flag else TOKEN_PROGRAM
+    program = TOKEN_2022_PROGRAM if flag else TOKEN_PROGRAM
+    return TokenSide(Pubkey.from_bytes(mint), Pubkey.from_bytes(vault), program)
 
 
 def readonly(key: Pubkey) -> AccountMeta:
