@@ -27,9 +27,9 @@ from service.domain.limit_price import limit_out
 from service.domain.tokens import TOKENS
 from service.store import journal
 from tests.support.judge import wait_until
+from tests.support.kills import Client
 from tests.support.orders import Json
 from tests.support.process import NO_DELAYS, PROJECT, ServiceProcess
-from tests.support.resting import Client
 from tests.support.resting_judge import migrate_and_witness
 from tests.support.servers import TestCluster, TestServers
 

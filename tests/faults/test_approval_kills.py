@@ -2,12 +2,10 @@
 
 import asyncio
 import random
-import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -19,23 +17,27 @@ from tests.support import report
 from tests.support.approvals import APPROVAL_POINTS, Team, create_team
 from tests.support.gem_market import rows
 from tests.support.judge import audit, audit_now
+from tests.support.kills import (
+    STEPWISE,
+    Client,
+    Killer,
+    RequestResult,
+    let_leases_run_out,
+    on_databases,
+    share_out,
+    shuffled,
+    summary,
+)
 from tests.support.orders import Json
 from tests.support.process import ServiceProcess
-from tests.support.resting import Client, RequestResult
-from tests.support.resting_judge import let_leases_run_out
 from tests.support.servers import TestCluster, TestServers
 
 SETTINGS = {
-    "QUOTE_DELAY_MS": "0-20",
-    "EXECUTION_DELAY_MS": "0-60",
-    "QUEUE_RATE_LIMIT": "0",
-    "WORKER_CONCURRENCY": "50",
-    "INSTANCE_TIMEOUT_MS": "500",
+    **STEPWISE,
     "PRICE_VARIANCE": "0",
     "PAPER_FAILURE_RATE": "transient=0.1",
     "MAX_RETRIES": "10",
     "RETRY_BASE_DELAY_MS": "40",
-    "LOG_LEVEL": "WARNING",
 }
 
 _POINTS = {
@@ -60,9 +62,8 @@ _POINTS = {
 DANGEROUS = ("before approve", "after approve", "after refuse", "after fire")
 """The points after which recovery is hardest; the short form kills at each of them."""
 
-_PATIENCE_S = 4.0
+_KILLER = Killer(SETTINGS, _POINTS, life_s=(0.1, 1), patience_s=4.0)
 _SETTLED_WITHIN_S = 30.0
-_CLIENTS = 4
 
 
 class ApprovalKind(StrEnum):
@@ -156,22 +157,15 @@ class Clients:
 
     def run(self, service: ServiceProcess, steps: Iterable[Step]) -> None:
         """Let several clients do steps concurrently, until all are done."""
-        left = iter(list(steps))
 
-        def work() -> None:
+        def work(left: Iterator[Step]) -> None:
             bot, boss = (Client(service, key.header) for key in (self._team.bot, self._team.boss))
-            while True:
-                with self._lock:
-                    step = next(left, None)
-                if step is None:
-                    break
+            for step in left:
                 step(bot, boss)
             bot.close()
             boss.close()
 
-        with ThreadPoolExecutor(_CLIENTS) as pool:
-            for done in [pool.submit(work) for _ in range(_CLIENTS)]:
-                done.result()
+        share_out(steps, work)
 
     def _body(self, kind: ApprovalKind) -> Json:
         return {
@@ -316,34 +310,11 @@ class ApprovalLives:
 
     def live(self, point: str | None) -> bool:
         """Start a process, and kill it while it is used; return whether it died at the given point."""
-        environment = {**SETTINGS, **self.servers.environment}
-        if point is not None:
-            environment["CRASH_AT"] = f"{point}:{self.rng.randint(1, _POINTS[point])}"
-        with ServiceProcess(environment) as service:
-            died = self._use(service, point)
-        self.died_at[point if died and point else "random"] += 1
+        death = _KILLER.kill(self.servers, point, self.rng, self.clients.work)
+        self.died_at[death.at] += 1
         judge_approvals(self.servers, self.clients)
         let_leases_run_out(self.servers)
-        return died
-
-    def _use(self, service: ServiceProcess, point: str | None) -> bool:
-        try:
-            service.wait_until_ready()
-        except AssertionError:
-            # It began to recover before it listened, and died at the point.
-            assert service.process.returncode == -signal.SIGKILL, service.output
-            return True
-        with ThreadPoolExecutor(1) as pool:
-            work = pool.submit(self.clients.work, service)
-            deadline = time.monotonic() + (_PATIENCE_S if point else self.rng.uniform(0.1, 1))
-            while service.process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            code = service.process.poll()
-            service.kill()
-            work.result()
-        assert code in {None, -signal.SIGKILL}, service.output
-        assert "Traceback" not in service.output, service.output
-        return code is not None
+        return death.at == point
 
     def finish(self) -> float:
         """Approve what is left, wait until all of it has ended, and return how long that took."""
@@ -387,11 +358,9 @@ def _cancel_rest(bot: Client) -> None:
 def _kill(
     cluster: TestCluster, points: Sequence[str | None], *, per_database: int, seed: int, sure: bool = False
 ) -> Counter[str]:
-    shares = [points[first : first + per_database] for first in range(0, len(points), per_database)]
-
-    def run(number: int) -> tuple[ApprovalLives, float]:
+    def run(number: int, share: Sequence[str | None]) -> tuple[ApprovalLives, float]:
         lives = ApprovalLives(cluster.new(), random.Random(seed + number))
-        for point in shares[number]:
+        for point in share:
             while not lives.live(point) and sure:
                 pass
         return lives, lives.finish()
@@ -399,16 +368,13 @@ def _kill(
     died_at: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     orders, slowest = 0, 0.0
-    # Two at a time, since most of the time is spent on starting.
-    with ThreadPoolExecutor(2) as pool:
-        for lives, settled_s in pool.map(run, range(len(shares))):
-            died_at += lives.died_at
-            counts += lives.clients.counts
-            orders += len(lives.clients.orders)
-            slowest = max(slowest, settled_s)
-    named = died_at.total() - died_at["random"]
+    for lives, settled_s in on_databases(points, per_database, run):
+        died_at += lives.died_at
+        counts += lives.clients.counts
+        orders += len(lives.clients.orders)
+        slowest = max(slowest, settled_s)
     told = ", ".join(f"{counts[what]:,} {what}" for what in ("approve: 200", "approve: 409", "refuse: 200"))
-    note = f"{named} at {len(died_at.keys() - {'random'})} named points, seed {seed}; {told}"
+    note = f"{summary(died_at, seed)}; {told}"
     report.add(
         report.Row("kill -9 around approvals", died_at.total(), orders, slowest_recovery_s=slowest, note=note)
     )
@@ -422,11 +388,7 @@ def test_killed_around_approvals(cluster: TestCluster) -> None:
 
 @pytest.mark.long
 def test_killed_a_hundred_times_around_approvals(cluster: TestCluster) -> None:
-    rng = random.Random(7)
-    names = list(_POINTS)
-    points: list[str | None] = [names[number % len(names)] for number in range(85)]
-    points += [None] * 15
-    rng.shuffle(points)
+    points = shuffled(_POINTS, 85, 15, seed=7)
     died_at = _kill(cluster, points, per_database=20, seed=8)
     assert died_at.total() == len(points)
     assert set(died_at) >= set(APPROVAL_POINTS), f"never killed at {set(APPROVAL_POINTS) - set(died_at)}"

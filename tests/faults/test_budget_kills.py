@@ -1,25 +1,23 @@
 """``kill -9`` while two instances use up a key's budgets: none is exceeded, and nothing is counted twice."""
 
-import asyncio
-import http.client
 import itertools
-import json
 import random
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
 
-from service.clock import Clock
 from service.domain.api_key import Scope
 from service.domain.key_limits import KeyLimits, LargestAmount
-from service.postgres.database import Database
-from service.store.api_keys import ApiKeys, NewKey
+from service.store.api_keys import NewKey
 from tests.support import report
 from tests.support.gem_market import rows
 from tests.support.judge import open_orders, wait_until
+from tests.support.keys import create_keys
+from tests.support.kills import QUICK, Client, RequestResult, crash_at
 from tests.support.orders import Json, order_of
 from tests.support.process import NO_DELAYS, ServiceProcess
 from tests.support.resting_judge import deadlocks
@@ -33,7 +31,7 @@ LIMITS = KeyLimits(
     max_open_orders=MOST_OPEN,
 )
 RESTING: Json = {"orderType": "limit", "limitPrice": "1000000", "timeInForce": "GTC"}
-SETTINGS = {**NO_DELAYS, "INSTANCE_TIMEOUT_MS": "500", "LOG_LEVEL": "WARNING"}
+SETTINGS = {**NO_DELAYS, **QUICK}
 
 _POINTS = {
     "before insert": 40,
@@ -57,14 +55,18 @@ class Placement:
     order_id: str | None = None
 
 
+def bearer(token: str) -> dict[str, str]:
+    """Return the header that sends an API key's token."""
+    return {"Authorization": f"Bearer {token}"}
+
+
 class Trader:
     """A client that places, repeats and cancels orders, on either instance, until the first one dies."""
 
     _numbers = itertools.count(1)
 
     def __init__(self, services: Sequence[ServiceProcess], token: str, seed: int) -> None:
-        self._links = [http.client.HTTPConnection("127.0.0.1", each.port, timeout=10) for each in services]
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._clients = [Client(service, bearer(token)) for service in services]
         self._rng = random.Random(seed)
         self.requests: list[Placement] = []
         self.refused = 0
@@ -73,59 +75,50 @@ class Trader:
         """Trade until a connection breaks."""
         try:
             while True:
-                self._step(self._rng.choice(self._links))
-        except (OSError, http.client.HTTPException, ValueError):
+                self._step(self._rng.choice(self._clients))
+        except ConnectionError:
             return
         finally:
-            for link in self._links:
-                link.close()
+            for client in self._clients:
+                client.close()
 
-    def _step(self, link: http.client.HTTPConnection) -> None:
+    def _step(self, client: Client) -> None:
         rests = [each for each in self.requests if each.order_id and each.body["orderType"] == "limit"]
         what = self._rng.random()
         if what < 0.4 and rests:
             order_id = self._rng.choice(rests).order_id
-            self._ask(link, "DELETE", f"/api/orders/{order_id}")
+            self._ask(client, "DELETE", f"/api/orders/{order_id}")
         elif what < 0.6 and self.requests:
-            self.place(link, self._rng.choice(self.requests))
+            self.place(client, self._rng.choice(self.requests))
         else:
             amount = {"amountIn": "0.01"} if self._rng.random() < 0.3 else {**RESTING, "amountIn": "1"}
             self.requests.append(Placement(f"key-{next(self._numbers)}", order_of(**amount)))
-            self.place(link, self.requests[-1])
+            self.place(client, self.requests[-1])
 
-    def place(self, link: http.client.HTTPConnection, request: Placement) -> None:
+    def place(self, client: Client, request: Placement) -> None:
         """Send a request to place an order."""
-        status, answer = self._ask(
-            link, "POST", "/api/orders/execute", request.body, **{"Idempotency-Key": request.key}
-        )
-        if status == 201:
-            assert request.order_id in {None, answer["id"]}, "one key, two orders"
-            request.order_id = answer["id"]
+        key = {"Idempotency-Key": request.key}
+        answer = self._ask(client, "POST", "/api/orders/execute", request.body, **key)
+        if answer.status == 201:
+            assert request.order_id in {None, answer.body["id"]}, "one key, two orders"
+            request.order_id = answer.body["id"]
         else:
             # A request that was answered with 201 is never refused.
-            assert (status, request.order_id) == (403, None) or status == 503, answer
-            self.refused += status == 403
+            assert (answer.status, request.order_id) == (403, None) or answer.status == 503, answer
+            self.refused += answer.status == 403
 
     def _ask(
-        self,
-        link: http.client.HTTPConnection,
-        method: str,
-        path: str,
-        body: Json | None = None,
-        **headers: str,
-    ) -> tuple[int, Json]:
-        link.request(method, path, json.dumps(body) if body else None, {**self._headers, **headers})
-        answer = link.getresponse()
-        content: Json = json.loads(answer.read())
-        return answer.status, content
+        self, client: Client, method: str, path: str, body: Json | None = None, **headers: str
+    ) -> RequestResult:
+        """Send a request.
 
-
-async def _new_token(servers: TestServers) -> str:
-    database = Database(servers.database_url, size=1, clock=Clock())
-    new = NewKey("default", "bot", Scope.TRADE, limits=LIMITS)
-    _key_id, token = await ApiKeys(database, Clock()).create(new)
-    await database.close()
-    return token
+        Raises:
+            ConnectionError: There was no response.
+        """
+        answer = client.ask(method, path, body, **headers)
+        if not answer.status:
+            raise ConnectionError(path)
+        return answer
 
 
 def _check(servers: TestServers) -> None:
@@ -150,8 +143,8 @@ def _kill_once(
     servers: TestServers, other: ServiceProcess, token: str, rng: random.Random
 ) -> tuple[int, int]:
     """Kill one of two instances that trade; return how many orders were accepted, and how many refused."""
-    point, most = rng.choice(sorted(_POINTS.items()))
-    crash = {"CRASH_AT": f"{point}:{rng.randint(1, most)}"} if rng.random() < 0.7 else {}
+    point = rng.choice(sorted(_POINTS))
+    crash = crash_at(point, _POINTS, rng) if rng.random() < 0.7 else {}
     with ServiceProcess({**servers.environment, **SETTINGS, **crash}) as service:
         service.wait_until_ready()
         traders = [Trader((service, other), token, rng.getrandbits(32)) for _ in range(4)]
@@ -165,10 +158,9 @@ def _kill_once(
     _check(servers)
     # What got no answer is sent again: it is placed once, or refused.
     for trader in traders:
-        link = http.client.HTTPConnection("127.0.0.1", other.port, timeout=10)
-        for request in trader.requests:
-            trader.place(link, request)
-        link.close()
+        with closing(Client(other, bearer(token))) as client:
+            for request in trader.requests:
+                trader.place(client, request)
     _check(servers)
     accepted = sum(request.order_id is not None for trader in traders for request in trader.requests)
     return accepted, sum(trader.refused for trader in traders)
@@ -176,17 +168,14 @@ def _kill_once(
 
 def _cancel_all(service: ServiceProcess, token: str) -> None:
     """Cancel all open orders."""
-    header = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    link = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
-    link.request("POST", "/api/orders/cancel", '{"all": true}', header)
-    assert link.getresponse().status == 200
-    link.close()
+    with closing(Client(service, bearer(token))) as client:
+        assert client.ask("POST", "/api/orders/cancel", {"all": True}).status == 200
 
 
 def _run(cluster: TestCluster, kills: int, seed: int) -> None:
     servers = cluster.new()
     rng = random.Random(seed)
-    token = asyncio.run(_new_token(servers))
+    [token] = create_keys(servers, NewKey("default", "bot", Scope.TRADE, limits=LIMITS))
     accepted = refused = 0
     with ServiceProcess({**servers.environment, **SETTINGS}) as other:
         other.wait_until_ready()

@@ -1,43 +1,39 @@
 """``kill -9`` around requests that are sent again: with idempotency keys, batches, cancel timers."""
 
-import asyncio
-import http.client
-import json
+import math
 import random
-import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from service.clock import Clock
 from service.domain.api_key import Scope
-from service.postgres.database import Database
-from service.postgres.migrations import migrate
-from service.store.api_keys import ApiKeys, NewKey
+from service.store.api_keys import NewKey
 from tests.support import report
 from tests.support.judge import audit, wait_until
+from tests.support.keys import create_keys
+from tests.support.kills import (
+    STEPWISE,
+    Client,
+    Killer,
+    RequestResult,
+    let_leases_run_out,
+    on_databases,
+    share_out,
+    shuffled,
+    summary,
+)
 from tests.support.orders import Json
 from tests.support.process import ServiceProcess
 from tests.support.resting import REQUEST_POINTS
-from tests.support.resting_judge import let_leases_run_out
 from tests.support.servers import TestCluster, TestServers
 
-SETTINGS = {
-    "QUOTE_DELAY_MS": "0-20",
-    "EXECUTION_DELAY_MS": "0-60",
-    "QUEUE_RATE_LIMIT": "0",
-    "WORKER_CONCURRENCY": "50",
-    "INSTANCE_TIMEOUT_MS": "500",
-    "PAPER_FAILURE_RATE": "0",
-    "LOG_LEVEL": "WARNING",
-}
+SETTINGS = {**STEPWISE, "PAPER_FAILURE_RATE": "0"}
 
 _POINTS = {
     **REQUEST_POINTS,
@@ -48,9 +44,10 @@ _POINTS = {
     "before submitted": 5,
 }
 
+_ACCOUNTS = ("desk", "timer-1", "timer-2", "timer-3")
 _ORDERS, _BATCHES, _CANCELLED, _COPIES = 8, 2, 2, 3
 _TIMEOUT_MS = 1_000
-_PATIENCE_S = 3.0
+_KILLER = Killer(SETTINGS, _POINTS, life_s=(0.05, 1.5), patience_s=3.0)
 _ANSWERED_WITHIN_S = 10.0
 _ENDED_WITHIN_S = 3.0
 _MARKET: Json = {"orderType": "market", "tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "0.001"}
@@ -85,33 +82,6 @@ class KeyedRequest:
         return not self.answers and (self.after is None or bool(self.after.answers))
 
 
-class Sender:
-    """One keep-alive connection to a service that may die at any time."""
-
-    def __init__(self, service: ServiceProcess, tokens: dict[str, str]) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
-        self._tokens = tokens
-
-    def send(self, request: KeyedRequest) -> tuple[int, Json]:
-        """Send a request; return the response's status, 0 without one, and its body."""
-        headers = {
-            "Content-Type": "application/json",
-            "Authorization": f"Bearer {self._tokens[request.account]}",
-            "Idempotency-Key": request.key,
-        }
-        try:
-            self._connection.request("POST", request.path, json.dumps(request.body), headers)
-            answer = self._connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        except (OSError, http.client.HTTPException, ValueError):
-            self._connection.close()
-            return 0, {}
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-
 @dataclass
 class RequestLives:
     """One database, its clients' requests, and the processes that died on it."""
@@ -129,31 +99,13 @@ class RequestLives:
 
     def live(self, point: str | None) -> bool:
         """Start a process, send everything concurrently, and kill it; return whether it died at the point."""
-        environment = {**SETTINGS, **self.servers.environment}
-        if point is not None:
-            environment["CRASH_AT"] = f"{point}:{self.rng.randint(1, _POINTS[point])}"
-        with ServiceProcess(environment) as service:
-            try:
-                service.wait_until_ready()
-            except AssertionError:
-                # It began to recover before it listened, and died at the point.
-                assert service.process.returncode == -signal.SIGKILL, service.output
-                self.died_at[point or "random"] += 1
-                return True
-            self.requests += self._new_requests()
-            deadline = time.monotonic() + (_PATIENCE_S if point else self.rng.uniform(0.05, 1.5))
-            with ThreadPoolExecutor(1) as pool:
-                sending = pool.submit(self._send_all, service, deadline)
-                while service.process.poll() is None and time.monotonic() < deadline:
-                    time.sleep(0.01)
-                code = service.process.poll()
-                service.kill()
-                sending.result()
-            assert code in {None, -signal.SIGKILL}, service.output
-            assert "Traceback" not in service.output, service.output
-        reached = code is not None and point is not None
-        self.died_at[point if reached and point else "random"] += 1
-        return reached
+        death = _KILLER.kill(self.servers, point, self.rng, self._send_more)
+        self.died_at[death.at] += 1
+        return death.at == point
+
+    def _send_more(self, service: ServiceProcess) -> None:
+        self.requests += self._new_requests()
+        self._send_all(service)
 
     def _new_requests(self) -> list[KeyedRequest]:
         """Return a process's new requests: orders, batches, cancellations, and a timer on its own account."""
@@ -183,8 +135,9 @@ class RequestLives:
     ) -> KeyedRequest:
         return KeyedRequest(f"/api/orders/{path}", body, f"{self.rng.getrandbits(64):016x}", account, copies)
 
-    def _send_all(self, service: ServiceProcess, deadline: float) -> None:
+    def _send_all(self, service: ServiceProcess, within_s: float = math.inf) -> None:
         """Send every request that is not answered, until all are, or the process has died."""
+        deadline = time.monotonic() + within_s
         while time.monotonic() < deadline and service.process.poll() is None:
             if all(request.answers for request in self.requests):
                 return
@@ -194,23 +147,20 @@ class RequestLives:
             self._send(service, copies)
 
     def _send(self, service: ServiceProcess, requests: Sequence[KeyedRequest]) -> None:
-        left = list(requests)
+        def work(left: Iterator[KeyedRequest]) -> None:
+            with closing(Client(service)) as client:
+                for request in left:
+                    key = {
+                        "Authorization": f"Bearer {self.tokens[request.account]}",
+                        "Idempotency-Key": request.key,
+                    }
+                    self._record(request, client.ask("POST", request.path, request.body, **key))
 
-        def work() -> None:
-            with closing(Sender(service, self.tokens)) as sender:
-                while True:
-                    with self._lock:
-                        if not left:
-                            return
-                        request = left.pop()
-                    self._record(request, *sender.send(request))
+        share_out(requests, work)
 
-        with ThreadPoolExecutor(4) as pool:
-            for done in [pool.submit(work) for _ in range(4)]:
-                done.result()
-
-    def _record(self, request: KeyedRequest, status: int, body: Json) -> None:
+    def _record(self, request: KeyedRequest, answer: RequestResult) -> None:
         """Record a response: what is not yet known is asked again."""
+        status, body = answer.status, answer.body
         again = status in {0, 409, 503}
         if status == 200 and "results" in body:
             again = any(result["status"] in {409, 503} for result in body["results"])
@@ -225,7 +175,7 @@ class RequestLives:
         """Start a process without a crash point, answer everything, and judge; return orders' statuses."""
         with ServiceProcess({**SETTINGS, **self.servers.environment}) as service:
             service.wait_until_ready()
-            self._send_all(service, time.monotonic() + _ANSWERED_WITHIN_S)
+            self._send_all(service, _ANSWERED_WITHIN_S)
             wait_until(lambda: not self._astray(), within_s=_ENDED_WITHIN_S + _TIMEOUT_MS / 1000)
             assert "Traceback" not in service.output, service.output
         return self._judge()
@@ -294,38 +244,30 @@ class RequestLives:
                 yield f"{label}: orders {ids[label]}, answered {answers}"
 
 
-async def _create_keys(servers: TestServers, accounts: Iterable[str]) -> dict[str, str]:
-    database = Database(servers.database_url, size=1, clock=Clock())
-    await migrate(database)
-    keys = ApiKeys(database, Clock())
-    tokens = {}
-    for account in accounts:
-        _key_id, tokens[account] = await keys.create(NewKey(account, "client", Scope.TRADE))
-    await database.close()
-    return tokens
-
-
 def _kill(
     cluster: TestCluster, points: Sequence[str | None], *, per_database: int, seed: int, sure: bool = False
 ) -> Counter[str]:
-    died_at: Counter[str] = Counter()
-    statuses: Counter[str] = Counter()
-    requests = 0
-    for first in range(0, len(points), per_database):
+    def run(number: int, share: Sequence[str | None]) -> tuple[RequestLives, dict[str, str]]:
         servers = cluster.new()
-        tokens = asyncio.run(_create_keys(servers, ["desk", "timer-1", "timer-2", "timer-3"]))
-        lives = RequestLives(servers, random.Random(seed + first), tokens)
-        for point in points[first : first + per_database]:
+        keys = [NewKey(account, "client", Scope.TRADE) for account in _ACCOUNTS]
+        tokens = dict(zip(_ACCOUNTS, create_keys(servers, *keys), strict=True))
+        lives = RequestLives(servers, random.Random(seed + number * per_database), tokens)
+        for point in share:
             while not lives.live(point) and sure:
                 let_leases_run_out(servers)
             if lives.rng.random() < 0.5:
                 let_leases_run_out(servers)
-        statuses.update(lives.finish().values())
+        return lives, lives.finish()
+
+    died_at: Counter[str] = Counter()
+    statuses: Counter[str] = Counter()
+    requests = 0
+    for lives, ended in on_databases(points, per_database, run, at_once=1):
+        statuses.update(ended.values())
         died_at += lives.died_at
         requests += sum(request.copies for request in lives.requests)
-    named = died_at.total() - died_at["random"]
     note = (
-        f"{named} at {len(died_at.keys() - {'random'})} named points, seed {seed};"
+        f"{summary(died_at, seed)};"
         f" {requests:,} copies of requests; {statuses['confirmed']:,} confirmed,"
         f" {statuses['cancelled']:,} cancelled"
     )
@@ -342,11 +284,7 @@ def test_killed_around_requests_that_are_sent_again(cluster: TestCluster) -> Non
 
 @pytest.mark.long
 def test_killed_a_hundred_times_around_requests_that_are_sent_again(cluster: TestCluster) -> None:
-    rng = random.Random(2)
-    names = list(_POINTS)
-    points: list[str | None] = [names[number % len(names)] for number in range(85)]
-    points += [None] * 15
-    rng.shuffle(points)
+    points = shuffled(_POINTS, 85, 15, seed=2)
     died_at = _kill(cluster, points, per_database=20, seed=3)
     assert died_at.total() == len(points)
     assert set(died_at) >= set(_POINTS), f"never killed at {set(_POINTS) - set(died_at)}"

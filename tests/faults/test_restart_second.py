@@ -9,10 +9,11 @@ import pytest
 
 from tests.support import report
 from tests.support.judge import wait_until_none_is_open
+from tests.support.kills import Client, let_leases_run_out
 from tests.support.orders import Json
 from tests.support.process import ServiceProcess
-from tests.support.resting import Client, rfc3339
-from tests.support.resting_judge import Books, judge_resting, let_leases_run_out, migrate_and_witness
+from tests.support.resting import rfc3339
+from tests.support.resting_judge import Books, judge_resting, migrate_and_witness
 from tests.support.servers import TestCluster, TestServers
 
 _SLOT_MS = 100

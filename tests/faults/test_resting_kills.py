@@ -1,11 +1,9 @@
 """``kill -9`` while orders rest, fire, rest again, expire, are amended and cancelled."""
 
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,12 +11,21 @@ import pytest
 
 from tests.support import report
 from tests.support.judge import audit
+from tests.support.kills import (
+    STEPWISE,
+    Client,
+    Killer,
+    ServingPeriod,
+    let_leases_run_out,
+    on_databases,
+    shuffled,
+    summary,
+)
 from tests.support.process import ServiceProcess
 from tests.support.resting import (
     IMMEDIATE,
     RESTING_POINTS,
     Book,
-    Client,
     Kind,
     Step,
     first_pool,
@@ -29,26 +36,19 @@ from tests.support.resting import (
 )
 from tests.support.resting_judge import (
     Books,
-    ServingPeriod,
     deadlocks,
     judge_resting,
-    let_leases_run_out,
     migrate_and_witness,
 )
 from tests.support.servers import TestCluster, TestServers
 
 SETTINGS = {
-    "QUOTE_DELAY_MS": "0-20",
-    "EXECUTION_DELAY_MS": "0-60",
-    "QUEUE_RATE_LIMIT": "0",
-    "WORKER_CONCURRENCY": "50",
-    "INSTANCE_TIMEOUT_MS": "500",
+    **STEPWISE,
     "PRICE_VARIANCE": "0",
     # So that limit orders rest again, and others are retried.
     "PAPER_FAILURE_RATE": "transient=0.1,slippage=0.25",
     "MAX_RETRIES": "10",
     "RETRY_BASE_DELAY_MS": "40",
-    "LOG_LEVEL": "WARNING",
 }
 
 _POINTS = {
@@ -94,7 +94,7 @@ _NEEDS_NO_TOKEN = {Kind.MARKET, Kind.PAID, Kind.SNIPE_POOL}
 _CHANGES = 5
 _LATEST = 24
 
-_PATIENCE_S = 4.0
+_KILLER = Killer(SETTINGS, _POINTS, life_s=(0.2, 1.5), patience_s=4.0)
 _SETTLED_WITHIN_S = 30.0
 _EXPIRED_WITHIN_S = 1.3
 """A second, plus a margin for a busy machine."""
@@ -115,36 +115,12 @@ class Lives:
 
         Returns whether it died at the given point.
         """
-        environment = {**SETTINGS, **self.servers.environment}
-        if point is not None:
-            environment["CRASH_AT"] = f"{point}:{self.rng.randint(1, _POINTS[point])}"
-        with ServiceProcess(environment) as service:
-            died_at = self._live(service, point)
-        self.died_at[died_at or "random"] += 1
+        death = _KILLER.kill(self.servers, point, self.rng, self._do_everything)
+        self.died_at[death.at] += 1
+        if death.served is not None:
+            self.lives.append(death.served)
         self.look()
-        return died_at == point
-
-    def _live(self, service: ServiceProcess, point: str | None) -> str | None:
-        try:
-            service.wait_until_ready()
-        except AssertionError:
-            # It began to recover before it listened, and died at the point.
-            assert service.process.returncode == -signal.SIGKILL, service.output
-            return point
-        ready_at = time.time()
-        patience_s = _PATIENCE_S if point else self.rng.uniform(0.2, 1.5)
-        with ThreadPoolExecutor(1) as pool:
-            steps = pool.submit(self._do_everything, service)
-            deadline = time.monotonic() + patience_s
-            while service.process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            code = service.process.poll()
-            service.kill()
-            self.lives.append(ServingPeriod(ready_at, time.time()))
-            steps.result()
-        assert code in {None, -signal.SIGKILL}, service.output
-        assert "Traceback" not in service.output, service.output
-        return point if code is not None else None
+        return death.at == point
 
     def _do_everything(self, service: ServiceProcess) -> None:
         """Place orders of every kind, list pools, amend and cancel, from several connections."""
@@ -296,24 +272,20 @@ def _kill(
     counts: Counter[str] = Counter()
     late_s = slowest = 0.0
     orders = 0
-    shares = [points[first : first + per_database] for first in range(0, len(points), per_database)]
 
-    def run(number: int) -> tuple[Lives, Books, float]:
-        lives = _one_after_the_other(cluster.new(), shares[number], seed + number, patient=patient, sure=sure)
+    def run(number: int, share: Sequence[str | None]) -> tuple[Lives, Books, float]:
+        lives = _one_after_the_other(cluster.new(), share, seed + number, patient=patient, sure=sure)
         return lives, *lives.finish()
 
-    # Two at a time, since most of the time is spent on starting.
-    with ThreadPoolExecutor(2) as pool:
-        for lives, books, settled_s in pool.map(run, range(len(shares))):
-            died_at += lives.died_at
-            counts.update(books.statuses, fires=books.fires, returns=books.returns)
-            counts.update(lives.book.counts, deadlocks=deadlocks(lives.servers))
-            orders += books.orders
-            late_s, slowest = max(late_s, books.late_s), max(slowest, settled_s)
-    named = died_at.total() - died_at["random"]
+    for lives, books, settled_s in on_databases(points, per_database, run):
+        died_at += lives.died_at
+        counts.update(books.statuses, fires=books.fires, returns=books.returns)
+        counts.update(lives.book.counts, deadlocks=deadlocks(lives.servers))
+        orders += books.orders
+        late_s, slowest = max(late_s, books.late_s), max(slowest, settled_s)
     told = ("fires", "returns", "confirmed", "cancelled", "expired", "amendments", "deadlocks")
     note = (
-        f"{named} at {len(died_at.keys() - {'random'})} named points, seed {seed};"
+        f"{summary(died_at, seed)};"
         f" {', '.join(f'{counts[what]:,} {what}' for what in told)}; expired {late_s:.1f} s late at most"
     )
     what = "kill -9 while orders rest, fire, are cancelled"
@@ -328,11 +300,7 @@ def test_killed_while_orders_rest(cluster: TestCluster) -> None:
 
 @pytest.mark.long
 def test_killed_three_hundred_times_while_orders_rest(cluster: TestCluster) -> None:
-    rng = random.Random(5)
-    names = list(_POINTS)
-    points: list[str | None] = [names[number % len(names)] for number in range(275)]
-    points += [None] * 25
-    rng.shuffle(points)
+    points = shuffled(_POINTS, 275, 25, seed=5)
     died_at = _kill(cluster, points, per_database=25, patient=0.3, seed=6)
     assert died_at.total() == len(points)
     assert set(died_at) >= set(_POINTS), f"never killed at {set(_POINTS) - set(died_at)}"

@@ -16,9 +16,10 @@ import pytest
 from service.store import journal, resting
 from tests.support import report
 from tests.support.judge import wait_until
+from tests.support.kills import Client
 from tests.support.own_servers import OwnServers
 from tests.support.process import NO_DELAYS, ServiceProcess
-from tests.support.resting import Book, Client, Kind, Tracked, first_pool, run_steps, second_pool
+from tests.support.resting import Book, Kind, Tracked, first_pool, run_steps, second_pool
 from tests.support.resting_judge import Books, judge_resting, migrate_and_witness
 from tests.support.servers import TestCluster, TestServers
 

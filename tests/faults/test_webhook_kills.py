@@ -14,6 +14,7 @@ from aiohttp import ClientSession, web
 
 from tests.support import report
 from tests.support.gem_market import rows
+from tests.support.kills import QUICK
 from tests.support.load import mixed_orders, post_all
 from tests.support.own_servers import Load
 from tests.support.paper import until
@@ -23,13 +24,12 @@ from tests.support.servers import TestCluster, TestServers
 
 SETTINGS = {
     **NO_DELAYS,
+    **QUICK,
     "WEBHOOK_ALLOW_PRIVATE": "1",
     "WEBHOOK_TIMEOUT_S": "1",
-    "INSTANCE_TIMEOUT_MS": "500",
     "WORKER_CONCURRENCY": "50",
     "PAPER_FAILURE_RATE": "transient=0.2,permanent=0.1",
     "RETRY_BASE_DELAY_MS": "40",
-    "LOG_LEVEL": "WARNING",
 }
 
 _TRY_NOW = (

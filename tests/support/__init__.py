@@ -7,6 +7,7 @@ own_servers.py    servers that a test may kill, and a load on the service
 pgbouncer.py      PgBouncer in front of a test's PostgreSQL
 proxy.py          a TCP proxy that injects network faults
 process.py        the real service in its own process
+kills.py          kills it while clients use it
 openapi.py        the OpenAPI document, as it is served
 keys.py           creates API keys
 settings.py       loads settings from given variables only

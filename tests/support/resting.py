@@ -4,18 +4,17 @@ Each run of a service has its own token, without arbitrage: listing its second p
 executable. The responses that clients received determine the allowed final statuses of each order.
 """
 
-import http.client
-import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from tests.support.kills import Client, RequestResult, share_out
 from tests.support.orders import Json
 from tests.support.process import ServiceProcess
 
@@ -113,42 +112,6 @@ class Tracked:
         """The client order id."""
         name: str = self.body["clientOrderId"]
         return name
-
-
-@dataclass(frozen=True)
-class RequestResult:
-    """A request's result; ``status`` 0 is no response."""
-
-    status: int
-    body: Json
-
-    @property
-    def unknown(self) -> bool:
-        """Whether the request may or may not have been executed."""
-        return self.status in {0, 503}
-
-
-class Client:
-    """One keep-alive connection to a service that may die at any time; each request has the ``headers``."""
-
-    def __init__(self, service: ServiceProcess, headers: Mapping[str, str] | None = None) -> None:
-        self._headers = {"Content-Type": "application/json", **(headers or {})}
-        self._connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
-
-    def ask(self, method: str, path: str, body: Json | None = None, **headers: str) -> RequestResult:
-        """Send a request, with further headers, and wait for its response."""
-        content = None if body is None else json.dumps(body)
-        try:
-            self._connection.request(method, path, content, {**self._headers, **headers})
-            answer = self._connection.getresponse()
-            return RequestResult(answer.status, json.loads(answer.read()))
-        except (OSError, http.client.HTTPException, ValueError):
-            self._connection.close()
-            return RequestResult(0, {})
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
 
 
 def rfc3339(seconds_ahead: float) -> str:
@@ -403,26 +366,15 @@ def _times_are_over(body: Json) -> bool:
 Step = Callable[[Client], Any]
 
 
-def run_steps(service: ServiceProcess, steps: list[Step], *, clients: int = 4) -> None:
+def run_steps(service: ServiceProcess, steps: list[Step]) -> None:
     """Let several clients execute steps concurrently, until all are done."""
-    left = list(reversed(steps))
-    lock = threading.Lock()
 
-    def work() -> None:
-        client = Client(service)
-        try:
-            while True:
-                with lock:
-                    if not left:
-                        return
-                    step = left.pop()
+    def work(left: Iterator[Step]) -> None:
+        with closing(Client(service)) as client:
+            for step in left:
                 step(client)
-        finally:
-            client.close()
 
-    with ThreadPoolExecutor(clients) as pool:
-        for done in [pool.submit(work) for _ in range(clients)]:
-            done.result()
+    share_out(steps, work)
 
 
 def pause(seconds: float) -> Step:

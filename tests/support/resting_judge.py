@@ -14,6 +14,7 @@ import psycopg2.extras
 from psycopg2.extensions import connection
 
 from tests.support.judge import audit_now
+from tests.support.kills import ServingPeriod
 from tests.support.orders import Json
 from tests.support.process import ServiceProcess
 from tests.support.servers import TestServers
@@ -92,27 +93,12 @@ class Books:
     wrong: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class ServingPeriod:
-    """When a process started and ended serving, in seconds since the Unix epoch."""
-
-    ready_at: float
-    ended_at: float
-
-
 def migrate_and_witness(servers: TestServers) -> None:
     """Create the tables, and a trigger in PostgreSQL that records each firing."""
     with ServiceProcess(servers.environment, ("migrate",)) as migration:
         assert migration.process.wait(30) == 0, migration.output
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(_WITNESS)
-
-
-def let_leases_run_out(servers: TestServers) -> None:
-    """Make the leases of a dead process expire."""
-    with servers.connect() as link, link.cursor() as cursor:
-        cursor.execute("UPDATE leases SET renewed_at = '-infinity'")
-        cursor.execute("UPDATE paper_leader SET renewed_at = '-infinity'")
 
 
 def deadlocks(servers: TestServers) -> int:
