@@ -15,7 +15,7 @@ from service import settings
 from service.app import Service
 from service.domain.tokens import TOKENS
 from service.parts import Servers
-from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.process import NO_DELAYS, ServiceFork, ServiceProcess
 from tests.support.report import (
     pytest_runtest_logreport,
     pytest_runtest_makereport,
@@ -88,7 +88,7 @@ def spawn(servers: TestServers) -> Iterator[Callable[..., ServiceProcess]]:
     running: list[ServiceProcess] = []
 
     def spawn(**environment: str) -> ServiceProcess:
-        process = ServiceProcess({**servers.environment, **environment})
+        process = ServiceFork({**servers.environment, **environment})
         running.append(process)
         return process.wait_until_ready()
 

@@ -1,9 +1,7 @@
 """``python -m service keys`` in its own process, and the start without any key."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
@@ -11,21 +9,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.process import PROJECT, ServiceProcess
+from tests.support.process import ServiceProcess, run_command
 from tests.support.servers import TestServers
 
 Keys = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def _run_keys(environment: Mapping[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "service", "keys", *arguments],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -33,7 +20,7 @@ def keys(servers: TestServers, tmp_path: Path) -> Keys:
     """Return a function that runs the command on the test's database."""
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        return _run_keys({**servers.environment, "DATA_DIR": str(tmp_path)}, *arguments)
+        return run_command({**servers.environment, "DATA_DIR": str(tmp_path)}, "keys", *arguments)
 
     return run
 
@@ -174,7 +161,7 @@ def test_beside_a_running_service_with_embedded_servers(tmp_path: Path) -> None:
     with ServiceProcess(environment) as service:
         service.wait_until_ready()
         assert _status(service.url) == 200
-        token = json.loads(_run_keys(environment, "create", "bot", "--json").stdout)["token"]
+        token = json.loads(run_command(environment, "keys", "create", "bot", "--json").stdout)["token"]
         assert _status(service.url, token) == 200
         assert service.stop() == 0
 

@@ -29,7 +29,7 @@ from tests.support.kills import (
     summary,
 )
 from tests.support.orders import Json
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceFork, ServiceProcess
 from tests.support.servers import TestCluster, TestServers
 
 SETTINGS = {
@@ -319,7 +319,7 @@ class ApprovalLives:
     def finish(self) -> float:
         """Approve what is left, wait until all of it has ended, and return how long that took."""
         clients = self.clients
-        with ServiceProcess({**SETTINGS, "PAPER_FAILURE_RATE": "0", **self.servers.environment}) as service:
+        with ServiceFork({**SETTINGS, "PAPER_FAILURE_RATE": "0", **self.servers.environment}) as service:
             service.wait_until_ready()
             clients.approve_all(service)
             settled_s = self._wait_until_settled()

@@ -19,7 +19,7 @@ from tests.support.judge import open_orders, wait_until
 from tests.support.keys import create_keys
 from tests.support.kills import QUICK, Client, RequestResult, crash_at
 from tests.support.orders import Json, order_of
-from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.process import NO_DELAYS, ServiceFork, ServiceProcess
 from tests.support.resting_judge import deadlocks
 from tests.support.servers import TestCluster, TestServers
 
@@ -145,7 +145,7 @@ def _kill_once(
     """Kill one of two instances that trade; return how many orders were accepted, and how many refused."""
     point = rng.choice(sorted(_POINTS))
     crash = crash_at(point, _POINTS, rng) if rng.random() < 0.7 else {}
-    with ServiceProcess({**servers.environment, **SETTINGS, **crash}) as service:
+    with ServiceFork({**servers.environment, **SETTINGS, **crash}) as service:
         service.wait_until_ready()
         traders = [Trader((service, other), token, rng.getrandbits(32)) for _ in range(4)]
         killer = threading.Timer(rng.uniform(0.2, _RUN_S), service.kill)
@@ -177,7 +177,7 @@ def _run(cluster: TestCluster, kills: int, seed: int) -> None:
     rng = random.Random(seed)
     [token] = create_keys(servers, NewKey("default", "bot", Scope.TRADE, limits=LIMITS))
     accepted = refused = 0
-    with ServiceProcess({**servers.environment, **SETTINGS}) as other:
+    with ServiceFork({**servers.environment, **SETTINGS}) as other:
         other.wait_until_ready()
         for _ in range(kills):
             placed, turned_away = _kill_once(servers, other, token, rng)

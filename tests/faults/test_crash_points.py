@@ -22,7 +22,7 @@ from tests.support.judge import (
 )
 from tests.support.load import mixed_orders, post_all
 from tests.support.orders import Json
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceFork
 from tests.support.resting import REQUEST_POINTS, RESTING_POINTS
 from tests.support.servers import TestCluster, TestServers
 
@@ -95,7 +95,7 @@ def _kill_once(
         often = 3 if point.split()[-1] in _SELDOM else orders // 2
         environment["CRASH_AT"] = f"{point}:{rng.randint(1, often)}"
     life_s = rng.uniform(0, 0.6) if point is None else _PATIENCE_S
-    with ServiceProcess(environment) as service, ThreadPoolExecutor(1) as pool:
+    with ServiceFork(environment) as service, ThreadPoolExecutor(1) as pool:
         try:
             service.wait_until_ready()
         except AssertionError:
@@ -123,7 +123,7 @@ def _kill_once(
 
 def _finish(lives: _Lives, servers: TestServers) -> Verdict:
     """Start a process without a crash point, let it finish all orders, and check the tables."""
-    with ServiceProcess({**_LAST, **servers.environment}) as service:
+    with ServiceFork({**_LAST, **servers.environment}) as service:
         service.wait_until_ready()
         left_behind = versions_of_open_orders(servers)
         again, lives.unanswered = lives.unanswered, []

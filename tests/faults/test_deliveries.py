@@ -10,7 +10,7 @@ from redis import Redis
 from tests.support import report
 from tests.support.judge import audit, judge, wait_until, wait_until_none_is_open
 from tests.support.load import place_many
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceFork
 from tests.support.servers import TestCluster, TestServers
 
 SETTINGS = {
@@ -52,14 +52,14 @@ def _deliver_many_times(cluster: TestCluster, rounds: int, orders: int, *, withi
     promised: list[str] = []
     deliveries, slowest = 0, 0.0
     for _ in range(rounds):
-        with ServiceProcess({**environment, **SLOW}) as service:
+        with ServiceFork({**environment, **SLOW}) as service:
             service.wait_until_ready()
             placed = place_many(service, orders)
             assert len(placed) == orders
             promised += placed
             deliveries += _multiply(servers, orders, rng)
         with ExitStack() as both:
-            services = [both.enter_context(ServiceProcess({**environment, **FAST})) for _ in range(2)]
+            services = [both.enter_context(ServiceFork({**environment, **FAST})) for _ in range(2)]
             for service in services:
                 service.wait_until_ready()
             began = time.monotonic()

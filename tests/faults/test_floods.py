@@ -11,7 +11,7 @@ from tests.support.flood import LIMIT_ORDER, Outcome, Request, ask, orders_under
 from tests.support.judge import wait_until
 from tests.support.load import place_many
 from tests.support.orders import Json
-from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.process import NO_DELAYS, ServiceFork, ServiceProcess
 from tests.support.report import Row, add
 from tests.support.servers import TestCluster
 
@@ -138,7 +138,7 @@ WORST = ("lists", "quotes", "dry runs", "sockets", "cancel all")
 
 @pytest.fixture(scope="module")
 def service(cluster: TestCluster) -> Iterator[ServiceProcess]:
-    with ServiceProcess({**NO_DELAYS, **cluster.new().environment, "LOG_LEVEL": "WARNING"}) as service:
+    with ServiceFork({**NO_DELAYS, **cluster.new().environment, "LOG_LEVEL": "WARNING"}) as service:
         yield service.wait_until_ready()
 
 

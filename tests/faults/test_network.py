@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.judge import wait_until
 from tests.support.own_servers import Load, judge_after_recovery, wait_until_it_works
-from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.process import NO_DELAYS, ServiceFork
 from tests.support.proxy import Proxy, Weather
 from tests.support.report import Row, add
 from tests.support.servers import TestServers
@@ -51,7 +51,7 @@ def test_orders_survive_a_network_fault(
     promised: list[str] = []
     within_s = RECOVERY_S.get(weather, 5.0)
     slowest_s = 0.0
-    with ServiceProcess({**environment, **QUIET}).wait_until_ready() as service:
+    with ServiceFork({**environment, **QUIET}).wait_until_ready() as service:
         with Load(service, clients=3) as load:
             for _ in range(rounds):
                 # Orders are executed without Redis too, so it may still be unavailable.
@@ -86,8 +86,8 @@ def test_an_instance_that_was_cut_off_receives_messages_again(
     """A subscription on a dead connection is silent, like one without messages."""
     proxy, environment = network
     with (
-        ServiceProcess({**servers.environment, **QUIET}).wait_until_ready(),
-        ServiceProcess({**environment, **QUIET}).wait_until_ready(),
+        ServiceFork({**servers.environment, **QUIET}).wait_until_ready(),
+        ServiceFork({**environment, **QUIET}).wait_until_ready(),
     ):
         subscribed = [link for link in proxy._links if not link.dead]
         assert subscribed

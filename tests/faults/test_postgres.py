@@ -18,7 +18,7 @@ from tests.support.own_servers import (
     share_of_a_core,
     wait_until_it_works,
 )
-from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.process import NO_DELAYS, ServiceFork
 from tests.support.report import Row, add
 from tests.support.servers import TestServers
 
@@ -114,7 +114,7 @@ def test_orders_survive_failures_of_postgresql_under_load(own: OwnServers, round
     promised: list[str] = []
     hits = dict.fromkeys(EVENTS, 0)
     slowest_s = 0.0
-    with ServiceProcess({**servers.environment, **QUIET}).wait_until_ready() as service:
+    with ServiceFork({**servers.environment, **QUIET}).wait_until_ready() as service:
         with Load(service) as load:
             for number, event in enumerate(EVENTS * rounds):
                 if event is time_out and number >= 5 * len(EVENTS):
@@ -147,7 +147,7 @@ def assert_absent(servers: TestServers, client_order_ids: list[str]) -> None:
 def test_while_postgresql_is_unavailable_the_service_is_idle_and_logs_little(own: OwnServers) -> None:
     servers = own.new()
     promised: list[str] = []
-    with ServiceProcess({**servers.environment, **QUIET, **AT_THE_VENUE}).wait_until_ready() as service:
+    with ServiceFork({**servers.environment, **QUIET, **AT_THE_VENUE}).wait_until_ready() as service:
         with Load(service) as load:
             load.wait_for_more(lambda: len(load.accepted), 50)
             own.end(own.postgres, signal.SIGQUIT)
@@ -175,7 +175,7 @@ def test_a_service_with_more_than_a_thousand_sockets_survives_ended_sessions(own
     promised: list[str] = []
     with (
         contextlib.ExitStack() as clients,
-        ServiceProcess({**servers.environment, **QUIET}).wait_until_ready() as service,
+        ServiceFork({**servers.environment, **QUIET}).wait_until_ready() as service,
     ):
         for _ in range(1_100):
             clients.enter_context(socket.create_connection(("127.0.0.1", service.port)))

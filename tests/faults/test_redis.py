@@ -15,7 +15,7 @@ from tests.support.own_servers import (
     share_of_a_core,
     wait_until_it_works,
 )
-from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.process import NO_DELAYS, ServiceFork
 from tests.support.report import Row, add
 
 QUIET = {**NO_DELAYS, "LOG_LEVEL": "WARNING"}
@@ -84,7 +84,7 @@ def test_orders_survive_failures_of_redis_under_load(own: OwnServers, rounds: in
     servers = own.new()
     promised: list[str] = []
     slowest_s = 0.0
-    with ServiceProcess({**servers.environment, **QUIET}).wait_until_ready() as service:
+    with ServiceFork({**servers.environment, **QUIET}).wait_until_ready() as service:
         with Load(service) as load:
             for event in EVENTS * rounds:
                 before, began = len(service.output.splitlines()), time.monotonic()
@@ -112,7 +112,7 @@ def test_without_redis_a_service_starts_and_uses_little_cpu(own: OwnServers) -> 
     promised: list[str] = []
     own.end(own.valkey, signal.SIGKILL)
     try:
-        with ServiceProcess({**servers.environment, **QUIET}).wait_until_ready() as service:
+        with ServiceFork({**servers.environment, **QUIET}).wait_until_ready() as service:
             with Load(service) as load:
                 load.wait_for_more(lambda: len(load.accepted), 50)
             promised += load.accepted

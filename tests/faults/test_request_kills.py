@@ -29,7 +29,7 @@ from tests.support.kills import (
     summary,
 )
 from tests.support.orders import Json
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceFork, ServiceProcess
 from tests.support.resting import REQUEST_POINTS
 from tests.support.servers import TestCluster, TestServers
 
@@ -173,7 +173,7 @@ class RequestLives:
 
     def finish(self) -> dict[str, str]:
         """Start a process without a crash point, answer everything, and judge; return orders' statuses."""
-        with ServiceProcess({**SETTINGS, **self.servers.environment}) as service:
+        with ServiceFork({**SETTINGS, **self.servers.environment}) as service:
             service.wait_until_ready()
             self._send_all(service, _ANSWERED_WITHIN_S)
             wait_until(lambda: not self._astray(), within_s=_ENDED_WITHIN_S + _TIMEOUT_MS / 1000)

@@ -11,7 +11,7 @@ from tests.support import report
 from tests.support.judge import wait_until_none_is_open
 from tests.support.kills import Client, let_leases_run_out
 from tests.support.orders import Json
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceFork, ServiceProcess
 from tests.support.resting import rfc3339
 from tests.support.resting_judge import Books, judge_resting, migrate_and_witness
 from tests.support.servers import TestCluster, TestServers
@@ -71,7 +71,7 @@ def _place(service: ServiceProcess, orders: list[Json]) -> int:
 def _kill_and_restart(servers: TestServers, rng: random.Random) -> int:
     """Kill a service while such orders are open, start another, and wait until all have ended."""
     environment = {**SETTINGS, **servers.environment}
-    with ServiceProcess(environment) as service, ThreadPoolExecutor(2) as pool:
+    with ServiceFork(environment) as service, ThreadPoolExecutor(2) as pool:
         service.wait_until_ready()
         orders = _orders(rng)
         placing = [pool.submit(partial(_place, service, orders[half::2])) for half in (0, 1)]
@@ -79,7 +79,7 @@ def _kill_and_restart(servers: TestServers, rng: random.Random) -> int:
         service.kill()
         placed = sum(each.result() for each in placing)
     let_leases_run_out(servers)
-    with ServiceProcess(environment) as service:
+    with ServiceFork(environment) as service:
         service.wait_until_ready()
         wait_until_none_is_open(servers, within_s=_ALL_END_WITHIN_S)
         assert "Traceback" not in service.output, service.output

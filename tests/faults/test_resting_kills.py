@@ -21,7 +21,7 @@ from tests.support.kills import (
     shuffled,
     summary,
 )
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceFork, ServiceProcess
 from tests.support.resting import (
     IMMEDIATE,
     RESTING_POINTS,
@@ -189,7 +189,7 @@ class Lives:
         """Start a process without a crash point, and let all orders' conditions occur: all must end."""
         settings = {**SETTINGS, "PAPER_FAILURE_RATE": "0"}
         book = self.book
-        with ServiceProcess({**settings, **self.servers.environment}) as service:
+        with ServiceFork({**settings, **self.servers.environment}) as service:
             service.wait_until_ready()
             ready_at = time.time()
             client = Client(service)

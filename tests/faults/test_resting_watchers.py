@@ -18,7 +18,7 @@ from tests.support import report
 from tests.support.judge import wait_until
 from tests.support.kills import Client
 from tests.support.own_servers import OwnServers
-from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.process import NO_DELAYS, ServiceFork, ServiceProcess
 from tests.support.resting import Book, Kind, Tracked, first_pool, run_steps, second_pool
 from tests.support.resting_judge import Books, judge_resting, migrate_and_witness
 from tests.support.servers import TestCluster, TestServers
@@ -57,7 +57,7 @@ CREATE TRIGGER note_second AFTER UPDATE ON open_orders
 
 def _spawn(servers: TestServers, role: str = "postgres") -> ServiceProcess:
     url = servers.database_url.replace("user=postgres", f"user={role}")
-    return ServiceProcess({**SETTINGS, **replace(servers, database_url=url).environment})
+    return ServiceFork({**SETTINGS, **replace(servers, database_url=url).environment})
 
 
 def _watcher(servers: TestServers) -> str | None:

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,9 +12,10 @@ import pytest
 from psycopg2.extensions import connection
 
 from tests.support import report
+from tests.support.forks import RunningCommand
 from tests.support.judge import audit, judge, wait_until, wait_until_none_is_open
 from tests.support.load import place_many
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceFork, ServiceProcess
 from tests.support.servers import TestCluster, TestServers
 
 _LIMIT_S = 1.0
@@ -107,7 +107,7 @@ _ATTEMPTS_OF_BOTH = "SELECT role, count(*) FROM witness WHERE what = 'attempt' G
 def _spawn(servers: TestServers, role: str | None = None, **changes: str) -> ServiceProcess:
     if role is not None:
         servers = replace(servers, database_url=servers.database_url.replace("user=postgres", f"user={role}"))
-    return ServiceProcess({**SETTINGS, **servers.environment, **changes})
+    return ServiceFork({**SETTINGS, **servers.environment, **changes})
 
 
 def _rows(link: connection, sql: str) -> list[tuple[Any, ...]]:
@@ -118,7 +118,7 @@ def _rows(link: connection, sql: str) -> list[tuple[Any, ...]]:
 
 def _migrate(servers: TestServers) -> None:
     """Create the tables before the instances start."""
-    with ServiceProcess(servers.environment, ("migrate",)) as migration:
+    with ServiceFork(servers.environment, ("migrate",)) as migration:
         assert migration.process.wait(30) == 0, migration.output
 
 
@@ -150,7 +150,7 @@ def _is_registered(link: connection, instance: str) -> bool:
         return cursor.rowcount == 1
 
 
-def _stop_for_a_while(link: connection, stopped: subprocess.Popen[bytes], rng: random.Random) -> float:
+def _stop_for_a_while(link: connection, stopped: RunningCommand, rng: random.Random) -> float:
     """Stop an instance for three time-outs; return how long it took until the other had its orders."""
     instance = _latest_instance(link, _STOPPED)
     _wait_until_it_owns(link, instance)
@@ -231,7 +231,7 @@ def _instances(servers: TestServers) -> set[str]:
 def _start(servers: TestServers, running: ExitStack, **changes: str) -> tuple[ServiceProcess, str]:
     """Start an instance, which ends with ``running`` at the latest; return it and its id."""
     before = _instances(servers)
-    service = running.enter_context(ServiceProcess({**_LASTING, **servers.environment, **changes}))
+    service = running.enter_context(ServiceFork({**_LASTING, **servers.environment, **changes}))
     service.wait_until_ready()
     [instance] = _instances(servers) - before
     return service, instance

@@ -19,7 +19,7 @@ from redis import Redis
 
 from tests.support.judge import wait_until
 from tests.support.own_servers import OwnServers, judge_after_recovery, own_valkey, place_one
-from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.process import NO_DELAYS, ServiceFork, ServiceProcess
 from tests.support.report import Row, add
 from tests.support.servers import TestServers
 
@@ -165,7 +165,7 @@ def test_orders_are_executed_while_redis_is_unusable(own: OwnServers, rounds: in
     slowest_s = 0.0
     with (
         own.redis() as redis,
-        ServiceProcess({**servers.environment, **QUIET}).wait_until_ready() as service,
+        ServiceFork({**servers.environment, **QUIET}).wait_until_ready() as service,
         Asker(service) as asker,
     ):
         assert asker.get("/health")["status"] == "ok"
@@ -199,7 +199,7 @@ def test_orders_are_executed_while_redis_is_a_cluster_node(own: OwnServers) -> N
     servers = own.new()
     with own_valkey("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no") as redis_url:
         environment = {**servers.environment, **QUIET, "REDIS_URL": redis_url}
-        with ServiceProcess(environment).wait_until_ready() as service, Asker(service) as asker:
+        with ServiceFork(environment).wait_until_ready() as service, Asker(service) as asker:
             assert asker.execute() < SOON_S
             asker.wait_for_health("degraded", "ClusterDownError")
             with Redis.from_url(redis_url) as redis:
@@ -218,7 +218,7 @@ def test_orders_are_executed_while_redis_loads_its_data(own: OwnServers) -> None
     ):
         redis.mset({f"key {number}": "x" * 200 for number in range(3_000)})
         environment = {**servers.environment, **QUIET, "REDIS_URL": redis_url}
-        with ServiceProcess(environment).wait_until_ready() as service, Asker(service) as asker:
+        with ServiceFork(environment).wait_until_ready() as service, Asker(service) as asker:
             assert asker.wait_for_health("ok")["redisError"] is None
             loading = threading.Thread(target=tell, args=(redis, "DEBUG", "RELOAD"))
             loading.start()
@@ -236,8 +236,8 @@ async def test_watchers_here_and_elsewhere_see_every_update(own: OwnServers) -> 
     environment = {**servers.environment, **QUIET, "QUOTE_DELAY_MS": "500"}
     with (
         own.redis() as redis,
-        ServiceProcess(environment).wait_until_ready() as here,
-        ServiceProcess(environment).wait_until_ready() as there,
+        ServiceFork(environment).wait_until_ready() as here,
+        ServiceFork(environment).wait_until_ready() as there,
     ):
         redis.config_set("maxmemory", "1")
         try:
@@ -261,7 +261,7 @@ async def test_watchers_here_and_elsewhere_see_every_update(own: OwnServers) -> 
 
 def test_a_flood_of_health_checks_probes_redis_one_at_a_time(own: OwnServers) -> None:
     servers = own.new()
-    with own.redis() as redis, ServiceProcess({**servers.environment, **QUIET}) as service:
+    with own.redis() as redis, ServiceFork({**servers.environment, **QUIET}) as service:
         service.wait_until_ready()
         told: list[str] = []
 

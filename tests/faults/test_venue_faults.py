@@ -9,7 +9,7 @@ import pytest
 from tests.support import report
 from tests.support.judge import Verdict, audit, judge, wait_until_none_is_open
 from tests.support.load import place_many
-from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.process import NO_DELAYS, ServiceFork
 from tests.support.servers import TestCluster, TestServers
 
 SETTINGS = {
@@ -53,7 +53,7 @@ CASES = (
 
 def _run(servers: TestServers, case: FaultCase, orders: int, *, within_s: float) -> tuple[Verdict, float]:
     environment = {**SETTINGS, **case.settings, **servers.environment, "PAPER_FAULTS": case.faults}
-    with ServiceProcess(environment) as service:
+    with ServiceFork(environment) as service:
         service.wait_until_ready()
         promised = place_many(service, orders)
         assert len(promised) == orders

@@ -18,7 +18,7 @@ from tests.support.kills import QUICK
 from tests.support.load import mixed_orders, post_all
 from tests.support.own_servers import Load
 from tests.support.paper import until
-from tests.support.process import NO_DELAYS, ServiceProcess
+from tests.support.process import NO_DELAYS, ServiceFork, ServiceProcess
 from tests.support.receiver import Answer, Received, Receiver, accept, answering
 from tests.support.servers import TestCluster, TestServers
 
@@ -78,7 +78,7 @@ async def create_endpoint(service: ServiceProcess, receiver: Receiver) -> None:
 @contextlib.contextmanager
 def running(servers: TestServers) -> Iterator[ServiceProcess]:
     """Run a service in its own process."""
-    with ServiceProcess({**SETTINGS, **servers.environment}) as service:
+    with ServiceFork({**SETTINGS, **servers.environment}) as service:
         yield service
 
 

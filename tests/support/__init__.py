@@ -8,6 +8,8 @@ pgbouncer.py      PgBouncer in front of a test's PostgreSQL
 proxy.py          a TCP proxy that injects network faults
 process.py        the real service in its own process
 kills.py          kills it while clients use it
+forks.py          starts it sooner, as a fork
+fork_parent.py    the process of which it is a fork
 openapi.py        the OpenAPI document, as it is served
 keys.py           creates API keys
 settings.py       loads settings from given variables only

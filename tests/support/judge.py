@@ -11,7 +11,7 @@ from typing import Any
 import service.audit
 from service.clock import Clock
 from service.postgres.database import Database
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceFork
 from tests.support.servers import TestServers
 
 _LEGAL = {
@@ -182,7 +182,7 @@ async def audit_now(servers: TestServers) -> list[str]:
 
 def audit(servers: TestServers) -> dict[str, Any]:
     """Return the report of ``python -m service audit --json``, which must have no findings."""
-    with ServiceProcess(servers.environment, ("audit", "--json")) as process:
+    with ServiceFork(servers.environment, ("audit", "--json")) as process:
         code = process.process.wait(60)
         assert code == 0, process.output
         report: dict[str, Any] = json.loads(process.output)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tests.support.orders import Json
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceFork, ServiceProcess
 from tests.support.servers import TestServers
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ class Killer:
             use: Uses it, until it has died at the latest; its errors are raised here.
         """
         crash = {} if point is None else crash_at(point, self.points, rng)
-        with ServiceProcess({**self.settings, **servers.environment, **crash}) as service:
+        with ServiceFork({**self.settings, **servers.environment, **crash}) as service:
             try:
                 service.wait_until_ready()
             except AssertionError:

@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Self
+
+from tests.support.forks import RunningCommand, start_fork
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -17,6 +19,12 @@ _INHERITED = {"PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT"}
 
 NO_DELAYS = {"QUOTE_DELAY_MS": "0", "EXECUTION_DELAY_MS": "0", "QUEUE_RATE_LIMIT": "0"}
 """Settings without simulated delays, so that an order takes only the engine's own time."""
+
+
+def inherited() -> dict[str, str]:
+    """Return the environment variables that a command of the service has without any settings."""
+    variables = {name: value for name, value in os.environ.items() if name in _INHERITED}
+    return {**variables, "PYTHONPATH": str(PROJECT)}
 
 
 class ServiceProcess:
@@ -36,18 +44,22 @@ class ServiceProcess:
         command: tuple[str, ...] = ("serve",),
         within: tuple[str, ...] = (),
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="oee-run-")
+        self._folder = TemporaryDirectory(prefix="oee-run-")
         self._output = Path(self._folder.name) / "output"
-        inherited = {name: value for name, value in os.environ.items() if name in _INHERITED}
         with self._output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*within, sys.executable, "-m", "service", *command],
-                cwd=self._folder.name,
-                env={**inherited, "PORT": "0", "PYTHONPATH": str(PROJECT), **environment},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+            self.process = self._start(command, within, {"PORT": "0", **environment}, output.fileno())
         self.url = ""
+
+    def _start(
+        self, command: Sequence[str], within: Sequence[str], environment: Mapping[str, str], output: int
+    ) -> RunningCommand:
+        return subprocess.Popen(
+            [*within, sys.executable, "-m", "service", *command],
+            cwd=self._folder.name,
+            env={**inherited(), **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -97,3 +109,31 @@ class ServiceProcess:
         """Return the processor time it has used, in seconds (Linux only)."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class ServiceFork(ServiceProcess):
+    """The same, but a fork of a process that has imported the service, which saves most of the start."""
+
+    def _start(
+        self, command: Sequence[str], within: Sequence[str], environment: Mapping[str, str], output: int
+    ) -> RunningCommand:
+        if within:
+            return super()._start(command, within, environment, output)
+        variables = {**inherited(), **environment}
+        return start_fork(command, variables, self._folder.name, stdout=output, stderr=output)
+
+
+def run_command(
+    environment: Mapping[str, str], *arguments: str, timeout_s: float = 60
+) -> "subprocess.CompletedProcess[str]":
+    """Run ``python -m service`` with arguments, in a fork as of ``ServiceFork``, and wait for its end."""
+    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr, TemporaryDirectory() as folder:
+        variables = {**inherited(), **environment}
+        process = start_fork(arguments, variables, folder, stdout=stdout.fileno(), stderr=stderr.fileno())
+        try:
+            code = process.wait(timeout_s)
+        finally:
+            process.kill()
+        for file in (stdout, stderr):
+            file.seek(0)
+        return subprocess.CompletedProcess(arguments, code, stdout.read(), stderr.read())

@@ -16,7 +16,7 @@ from psycopg2.extensions import connection
 from tests.support.judge import audit_now
 from tests.support.kills import ServingPeriod
 from tests.support.orders import Json
-from tests.support.process import ServiceProcess
+from tests.support.process import ServiceFork
 from tests.support.servers import TestServers
 
 ENDS = {"confirmed", "failed", "cancelled", "expired"}
@@ -95,7 +95,7 @@ class Books:
 
 def migrate_and_witness(servers: TestServers) -> None:
     """Create the tables, and a trigger in PostgreSQL that records each firing."""
-    with ServiceProcess(servers.environment, ("migrate",)) as migration:
+    with ServiceFork(servers.environment, ("migrate",)) as migration:
         assert migration.process.wait(30) == 0, migration.output
     with servers.connect() as link, link.cursor() as cursor:
         cursor.execute(_WITNESS)
