@@ -31,8 +31,9 @@ dev: $(VENV)/.dev ## Start the service and restart it when a file changes
 	@$(BIN)/watchfiles '$(BIN)/python -m service serve' service sql
 
 # Four processes, also on two cores, since most tests wait; a file stays in one process because its tests share fixtures.
+# The files are taken in the sequence that tests/conftest.py puts them in.
 test: $(VENV)/.dev ## Run all tests
-	@$(BIN)/python -m pytest -q -n 4 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 test-watch: $(VENV)/.dev ## Run the unit tests on every change
 	@$(BIN)/watchfiles '$(BIN)/python -m pytest -q tests/unit' service sql tests
