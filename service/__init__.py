@@ -5,6 +5,7 @@ The map, from the outside in. Imports go down this list only:
 __main__.py       the entry point of the command line
 commands.py       serve, migrate, audit, keys, sandbox
 key_commands.py   creates, lists, limits, rotates and revokes API keys
+key_options.py    the options of these commands
 app.py            the whole service: its parts, the API, and the order in which they start and stop
 lifespan.py       starts parts in order and stops them in reverse
 audit.py          checks every order against the venue's ledger

@@ -25,6 +25,7 @@ from service.chains.paper.ledger import Ledger
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 from service.domain.tokens import list_token
+from service.key_options import KeyCommandError, named_tokens
 from service.parts import Servers, trading_mode
 from service.postgres import queries
 from service.postgres.database import Database, UnavailableError
@@ -42,7 +43,7 @@ log = logging.getLogger("service")
 _EXPECTED_ERRORS = (
     InvalidSettingError,
     embedded.EmbeddedServerError,
-    key_commands.KeyCommandError,
+    KeyCommandError,
     sandbox_command.SandboxError,
 )
 _POSTGRESQL_ERRORS = (MigrationError, UnavailableError, VenueUnavailableError, psycopg2.Error)
@@ -251,7 +252,7 @@ def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
         keys = ApiKeys(database, clock)
         await keys.get_changed(None)  # reads PostgreSQL's time
         ledger = Ledger(database, clock, slot_ms=loaded.slot_ms)
-        for token in await ledger.tokens(key_commands.named_tokens(arguments)):
+        for token in await ledger.tokens(named_tokens(arguments)):
             list_token(token)
         await arguments.run_key(keys, clock.database_time(), arguments)
 

@@ -11,7 +11,8 @@ import pytest
 from aiohttp.web import Application
 
 from service.api.admin_schemas import KeySchema
-from service.api.responses import OrderListSchema, OrderSchema, ProblemSchema
+from service.api.problem_schemas import ProblemSchema
+from service.api.responses import OrderListSchema, OrderSchema
 from service.domain.timestamps import format_timestamp
 from tests.conftest import service_on
 from tests.support.approvals import Key, Team, create_team

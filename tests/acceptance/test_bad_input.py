@@ -10,7 +10,7 @@ import pytest_asyncio
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from service.api.responses import ProblemSchema
+from service.api.problem_schemas import ProblemSchema
 from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER, Client
 from tests.support.servers import TestCluster

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.api.admin_schemas import KeySchema
-from service.api.responses import ProblemSchema
+from service.api.problem_schemas import ProblemSchema
 from service.clock import Clock
 from service.domain.api_key import Scope
 from service.domain.key_limits import NO_LIMITS, KeyLimits, LargestAmount

@@ -10,7 +10,8 @@ from aiohttp import WSServerHandshakeError
 
 from service.api.access import STREAM_PROTOCOL
 from service.api.admin_schemas import KeySchema
-from service.api.responses import BatchResultSchema, ProblemSchema
+from service.api.problem_schemas import ProblemSchema
+from service.api.responses import BatchResultSchema
 from service.clock import Clock
 from service.domain.api_key import Scope
 from service.domain.key_limits import NO_LIMITS, KeyLimits, LargestAmount

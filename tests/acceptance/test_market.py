@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 
-from service.api.responses import PoolListSchema, ProblemSchema, QuoteSchema, TokenListSchema
+from service.api.market_schemas import PoolListSchema, QuoteSchema, TokenListSchema
+from service.api.problem_schemas import ProblemSchema
 from service.domain.failures import FailureCode
 from service.domain.tokens import TOKENS
 from tests.conftest import service_on

@@ -13,7 +13,7 @@ from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from aiohttp.test_utils import TestClient, TestServer
 
 from service.api.market_messages import MarketUpdateSchema
-from service.api.responses import ProblemSchema
+from service.api.problem_schemas import ProblemSchema
 from service.app import Service
 from service.domain.tokens import TOKENS
 from tests.conftest import service_on

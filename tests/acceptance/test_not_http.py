@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.api.responses import ProblemSchema
+from service.api.problem_schemas import ProblemSchema
 from tests.support.process import NO_DELAYS, ServiceProcess
 from tests.support.raw import HOST, JSON, RawResponse, answer_on, connected, is_closed
 from tests.support.servers import TestCluster

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from service.api.responses import ProblemSchema
+from service.api.problem_schemas import ProblemSchema
 from tests.support.gem_market import rows
 from tests.support.orders import Client, Json, order_of, place
 from tests.support.servers import TestServers

@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 from aiohttp.web import Application
 
-from service.api.responses import PoolSchema
+from service.api.market_schemas import PoolSchema
 from service.chains.paper import commands
 from service.chains.paper.pool_json import PROGRAMS
 from service.domain.tokens import TOKENS

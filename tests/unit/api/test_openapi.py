@@ -22,6 +22,7 @@ from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
 from service.api.keys import KeyRoutes
 from service.api.market import MarketRoutes
+from service.api.market_schemas import QUOTE, PoolListSchema, TokenListSchema
 from service.api.market_stream import MarketStreamRoutes
 from service.api.order_changes import ChangeRoutes
 from service.api.orders import OrderRoutes
@@ -30,7 +31,7 @@ from service.api.origins import Origins
 from service.api.paper import PaperRoutes
 from service.api.proxies import TrustedProxies
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
-from service.api.responses import ORDER, ORDER_LIST, QUOTE, STATUS_UPDATE, PoolListSchema, TokenListSchema
+from service.api.responses import ORDER, ORDER_LIST, STATUS_UPDATE
 from service.api.route import RouteGroups
 from service.api.stream import StreamRoutes
 from service.api.views import OrderAt
