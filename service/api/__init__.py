@@ -43,7 +43,11 @@ strict_json.py      parses the body of a request
 messages.py         loads requests by their schemas, and writes JSON responses
 webhook_events.py   writes the messages of webhooks
 views.py            an order as JSON
-responses.py        what a response contains
+responses.py        what a response about orders contains
+market_schemas.py   what one about the market contains
+routing_schemas.py  the routes and quotes in both
+problem_schemas.py  what an error contains
+health_schema.py    what a health check answers
 event_messages.py   what a message of the stream of all orders contains
 specs.py            the OpenAPI document, made from the same table
 error_responses.py  the problems in it

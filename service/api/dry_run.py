@@ -14,6 +14,7 @@ from aiohttp import web
 from service.api.access import CALLER
 from service.api.dry_run_schemas import DRY_RUN
 from service.api.idempotency import read_key
+from service.api.market_schemas import QUOTE
 from service.api.messages import json_response, read_body
 from service.api.placing import Placed, Placer, trading_is_halted
 from service.api.problems import (
@@ -24,7 +25,7 @@ from service.api.problems import (
     problem_json,
 )
 from service.api.quotes import problem_of, quote_json
-from service.api.responses import ORDER, QUOTE
+from service.api.responses import ORDER
 from service.api.views import OrderAt
 from service.chains.venue import VenueUnavailableError, Wallet
 from service.clock import Clock

@@ -5,7 +5,10 @@ from typing import TypedDict
 from marshmallow import fields
 
 from service.api.fields import AMOUNT, Request, ResponseSchema, Stored
-from service.api.responses import FeeSchema, OrderSchema, ProblemSchema, QuoteSchema
+from service.api.market_schemas import QuoteSchema
+from service.api.problem_schemas import ProblemSchema
+from service.api.responses import OrderSchema
+from service.api.routing_schemas import FeeSchema
 
 
 class ExecuteQuery(TypedDict):

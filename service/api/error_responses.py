@@ -5,8 +5,8 @@ Most are the same for many routes: the document describes those once, as a compo
 
 from typing import Any
 
+from service.api.problem_schemas import ProblemSchema
 from service.api.problems import CONTENT_TYPE
-from service.api.responses import ProblemSchema
 from service.api.route import ApiRoute, Idempotent
 
 _Json = dict[str, Any]

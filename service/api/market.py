@@ -9,9 +9,9 @@ from aiohttp import web
 from marshmallow import Schema
 
 from service.api.market_requests import POOL_QUERY, QUOTE_QUERY
+from service.api.market_schemas import POOL, QUOTE, TOKEN
 from service.api.messages import FetchTokens, json_list_response, json_response, load_query
 from service.api.quotes import problem_of, quote_json
-from service.api.responses import POOL, QUOTE, TOKEN
 from service.chains.venue import MarketData, PoolView, VenueUnavailableError
 from service.clock import Clock
 from service.domain.amounts import format_amount, format_price

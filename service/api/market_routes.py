@@ -7,12 +7,7 @@ from service.api.market_requests import (
     PoolQuerySchema,
     QuoteQuerySchema,
 )
-from service.api.responses import (
-    PoolListSchema,
-    PoolSchema,
-    QuoteSchema,
-    TokenListSchema,
-)
+from service.api.market_schemas import PoolListSchema, PoolSchema, QuoteSchema, TokenListSchema
 from service.api.route import ApiLink, ApiResponse, ApiRoute, Idempotent
 from service.domain.api_key import Scope
 

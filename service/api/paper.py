@@ -8,9 +8,9 @@ from aiohttp import web
 
 from service.api.market import pool_json
 from service.api.market_requests import NEW_POOL
+from service.api.market_schemas import POOL
 from service.api.messages import FetchTokens, json_response, load_body
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
-from service.api.responses import POOL
 from service.chains.paper.listing import (
     CannotListError,
     GenesisPoolError,

@@ -4,9 +4,9 @@ A new route is a row here or in one of the modules with its rows, and a handler 
 """
 
 from service.api.admin_schemas import HaltSchema, HaltStateSchema, KeySchema, TicketSchema
+from service.api.health_schema import HealthSchema
 from service.api.market_routes import MARKET_ROUTES
 from service.api.order_routes import ORDER_ROUTES
-from service.api.responses import HealthSchema
 from service.api.route import ApiResponse, ApiRoute, Idempotent
 from service.api.webhook_routes import WEBHOOK_ROUTES
 from service.domain.api_key import Scope
