@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import psycopg2
@@ -20,6 +21,7 @@ from psycopg2.extensions import connection, cursor
 
 from service import embedded
 from service.clock import Clock
+from service.embedded import postgres
 from service.postgres.database import Database
 from service.postgres.migrations import migrate
 
@@ -107,15 +109,21 @@ class TestCluster:
 
     def __init__(self, *, durable: bool = False) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="oee-test-")
-        self._servers = embedded.start(Path(self._folder.name), postgres=True, redis=True)
+        self._durable = durable
+        forgetful = {} if durable else {"fsync": "off", "full_page_writes": "off", "wal_compression": "off"}
+        options = postgres.INITDB_OPTIONS if durable else (*postgres.INITDB_OPTIONS, "--no-sync")
+        # On its command line, since ALTER SYSTEM does not override what the service puts there.
+        with (
+            patch.dict(postgres.SETTINGS, forgetful),
+            patch.object(postgres, "INITDB_OPTIONS", options),
+        ):
+            self._servers = embedded.start(Path(self._folder.name), postgres=True, redis=True)
         # Tests call from several threads.
         self._making_template = threading.Lock()
         self._has_template = False
         # After the migration: the schema's hash, and the rows by table.
         self._schema, self._rows = "", dict[str, str | None]()
         self._emptied: list[str] = []
-        if not durable:
-            self._execute("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
         self._names = (f"test_{number}" for number in itertools.count(1))
 
     def new(self, *, empty: bool = False) -> TestServers:
@@ -170,6 +178,8 @@ class TestCluster:
             with ThreadPoolExecutor(1) as beside_any_loop:
                 beside_any_loop.submit(asyncio.run, _migrate(self._url_of(_TEMPLATE))).result()
             with closing(psycopg2.connect(self._url_of(_TEMPLATE))) as link, link.cursor() as cursor:
+                cursor.execute("SHOW fsync")
+                assert cursor.fetchall() == [("on" if self._durable else "off",)]
                 self._schema = _schema_of(cursor)
                 cursor.execute(_TABLES)
                 for (table,) in cursor.fetchall():
