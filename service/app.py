@@ -13,6 +13,7 @@ from service.api.docs import DocsRoutes
 from service.api.document import DocumentRoutes
 from service.api.dry_run import DryRun
 from service.api.event_messages import EventWriter
+from service.api.funds import FundsCheck
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
 from service.api.keys import KeyRoutes
@@ -85,6 +86,7 @@ class Api:
             queue=storage.queue,
             idempotency=storage.idempotency,
             budgets=budgets,
+            funds=FundsCheck(market.venue),
             mode=market.venue.mode,
             insert_timeout_s=settings.insert_timeout_ms / 1000,
             limits=limits,

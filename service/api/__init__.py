@@ -12,6 +12,7 @@ orders.py           placing and reading orders
 placing.py          how an order is placed
 batch.py            placing many
 budgets.py          compares an order with its API key's budgets
+funds.py            compares one with what the wallet holds
 dry_run.py          what placing one would do
 order_changes.py    cancelling and amending them
 approvals.py        approving and refusing orders

@@ -87,7 +87,10 @@ class DryRun:
         balance = await self._balance(order.token_in)
         choice, failure = await self._quote(order)
         needed = _input(order, choice)
-        if balance is not None and needed is not None and balance.free < needed:
+        unpayable = None if balance is None else self.placer.funds.refusal_of(order, balance)
+        if unpayable is not None:
+            refusals.append(unpayable)
+        elif balance is not None and needed is not None and balance.free < needed:
             failure = failure or Failure.of(FailureCode.INSUFFICIENT_BALANCE)
         if failure is not None and not order.opens:
             # An order that rests or awaits approval is quoted when it executes, which may be much later.
