@@ -13,6 +13,7 @@ from service.api.docs import DocsRoutes
 from service.api.document import DocumentRoutes
 from service.api.dry_run import DryRun
 from service.api.event_messages import EventWriter
+from service.api.funds import FundsCheck
 from service.api.health import HealthRoute
 from service.api.idempotency import Idempotency
 from service.api.keys import KeyRoutes
@@ -34,6 +35,7 @@ from service.api.sockets import Sockets
 from service.api.specs import openapi_document
 from service.api.stream import StreamRoutes
 from service.api.unknown_tokens import TokenFetcher
+from service.api.venue import VenueRoutes
 from service.api.webhook_events import write_message
 from service.api.webhooks import WebhookRoutes
 from service.chains.venue import VenueUnavailableError
@@ -74,7 +76,8 @@ class Api:
         self.pump = EventPump(storage.events, clock, storage.deployment, EventWriter())
         storage.bus.on_steps(self.pump.wake)
         limits = ServiceLimits.of(settings.max_order_amounts)
-        budgets = BudgetCheck(ReferencePrices(market.venue, clock), storage.budgets)
+        prices = ReferencePrices(market.venue, clock)
+        budgets = BudgetCheck(prices, storage.budgets)
         placer = Placer(
             journal=storage.journal,
             orders=storage.orders,
@@ -83,6 +86,7 @@ class Api:
             queue=storage.queue,
             idempotency=storage.idempotency,
             budgets=budgets,
+            funds=FundsCheck(market.venue),
             mode=market.venue.mode,
             insert_timeout_s=settings.insert_timeout_ms / 1000,
             limits=limits,
@@ -145,6 +149,15 @@ class Api:
             AdminRoutes(storage.halt),
             WebhookRoutes(webhooks.endpoints, webhooks.sender, webhooks.deliverer.announce),
             ApprovalRoutes(storage.orders, storage.approvals, storage.queue),
+            VenueRoutes(
+                market.venue,
+                prices,
+                storage.halt,
+                limits,
+                max_price_impact_bps=settings.max_price_impact_bps or None,
+                max_market_order_age_s=settings.max_market_order_age_s or None,
+                turns=Turns(clock),
+            ),
         )
         origins = Origins((settings.host.lower(), *settings.allowed_hosts), settings.cors_origins)
         proxies = TrustedProxies(settings.trusted_proxies)

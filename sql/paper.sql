@@ -53,9 +53,29 @@ ORDER BY p.id COLLATE "C";
 -- All balances, without the net gain or loss of delisted pools.
 SELECT owner, token, balance FROM paper_wallets WHERE owner <> 'delisted';
 
--- name: paper_get_balance
--- One balance; no row is none.
-SELECT balance FROM paper_wallets WHERE owner = %(owner)s AND token = %(token)s;
+-- name: paper_get_balances
+-- The balances of a wallet: of some tokens, or a page of all, by token. In flight is the most that transactions which
+-- can still land may take; only the user has any.
+WITH page AS (
+    SELECT token, balance
+    FROM paper_wallets
+    WHERE owner = %(owner)s
+        AND (%(tokens)s::text[] IS NULL OR token = ANY(%(tokens)s::text[]))
+        AND (%(after)s::text IS NULL OR token > %(after)s::text)
+    ORDER BY token
+    LIMIT %(limit)s
+),
+pending AS (
+    SELECT token_in AS token, sum(maximum_in) AS maximum_in
+    FROM paper_transactions
+    WHERE status = 'pending' AND last_valid_slot >= paper_slot(%(slot_ms)s)
+    GROUP BY token_in
+)
+SELECT p.token, n.mint, n.decimals, p.balance, coalesce(t.maximum_in, 0) AS in_flight
+FROM page AS p
+LEFT JOIN pending AS t ON t.token = p.token
+LEFT JOIN paper_tokens AS n ON n.symbol = p.token
+ORDER BY p.token;
 
 -- name: paper_lead
 -- Become the market's leader, if the lease is free or has expired. Returns the new epoch; or, while another leads,

@@ -5,12 +5,14 @@ order_routes.py     its rows about orders
 market_routes.py    its rows about the market
 webhook_routes.py   its rows about webhook endpoints
 approval_routes.py  its rows about approvals
+venue_routes.py     its rows about the venue and its wallet
 application.py      the application that is made from it
 route.py            one row of that table
 orders.py           placing and reading orders
 placing.py          how an order is placed
 batch.py            placing many
 budgets.py          compares an order with its API key's budgets
+funds.py            compares one with what the wallet holds
 dry_run.py          what placing one would do
 order_changes.py    cancelling and amending them
 approvals.py        approving and refusing orders
@@ -23,6 +25,7 @@ quotes.py           a quote as JSON
 market_stream.py    the WebSocket of the market
 market_messages.py  its messages
 paper.py            listing pools in the paper market
+venue.py            the venue, and what its wallet holds
 webhooks.py         webhook endpoints
 admin.py            the kill switch
 keys.py             the caller's own key, and tickets for WebSockets
@@ -33,6 +36,7 @@ list_requests.py    what one about lists of orders, or their stream, may hold
 approval_schema.py  what one that approves or refuses an order may hold
 market_requests.py  what a request about the market may contain
 dry_run_schemas.py  a dry run's query and response
+venue_schemas.py    what one about the venue and its wallet may hold
 webhook_schemas.py  what one about webhook endpoints may hold, and their messages
 admin_schemas.py    what one about keys and the kill switch may hold
 swap_request.py     the swap in requests for an order or a quote

@@ -27,7 +27,7 @@ from service.api.problems import (
 from service.api.quotes import problem_of, quote_json
 from service.api.responses import ORDER
 from service.api.views import OrderAt
-from service.chains.venue import VenueUnavailableError, Wallet
+from service.chains.venue import Balance, VenueUnavailableError, Wallet
 from service.clock import Clock
 from service.domain.amounts import format_amount
 from service.domain.api_key import Caller
@@ -88,7 +88,10 @@ class DryRun:
         balance = await self._balance(order.token_in)
         choice, failure = await self._quote(order)
         needed = _input(order, choice)
-        if balance is not None and needed is not None and balance < needed:
+        unpayable = None if balance is None else self.placer.funds.refusal_of(order, balance)
+        if unpayable is not None:
+            refusals.append(unpayable)
+        elif balance is not None and needed is not None and balance.free < needed:
             failure = failure or Failure.of(FailureCode.INSUFFICIENT_BALANCE)
         if failure is not None and not order.opens:
             # An order that rests or awaits approval is quoted when it executes, which may be much later.
@@ -97,7 +100,7 @@ class DryRun:
             refusals,
             order=self._order(order),
             rests=order.rests,
-            balance=None if balance is None else format_amount(balance, order.decimals_in),
+            balance=None if balance is None else format_amount(balance.total, order.decimals_in),
             fees=None if choice is None else _fees(choice.route),
             quote=None if choice is None else self._quote_json(order, choice),
         )
@@ -112,8 +115,8 @@ class DryRun:
         breach = await self.placer.budgets.breach_now(caller, order)
         return None if breach is None else ForbiddenError.of(breach)
 
-    async def _balance(self, token: str) -> int | None:
-        """Return the wallet's balance of a token, in base units; None if it is not known."""
+    async def _balance(self, token: str) -> Balance | None:
+        """Return what the wallet holds of a token; None if it is not known."""
         try:
             return await self.wallet.balance(token)
         except VenueUnavailableError:

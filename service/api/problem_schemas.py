@@ -2,6 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
+from service.api.fields import AMOUNT
 from service.domain.failures import FailureCode
 
 
@@ -15,7 +16,13 @@ class ProblemErrorSchema(Schema):
 class ProblemSchema(Schema):
     """An error (RFC 9457)."""
 
-    type = fields.String(required=True)
+    type = fields.String(
+        required=True,
+        metadata={
+            "description": "`about:blank`, or `urn:problem-type:insufficient-balance`: the order is valid, "
+            "but the wallet cannot pay it now."
+        },
+    )
     title = fields.String(required=True)
     status = fields.Integer(required=True)
     detail = fields.String(required=True)
@@ -32,6 +39,12 @@ class ProblemSchema(Schema):
     )
     limit = fields.Raw(metadata={"description": "Its value, as in getOwnKey; of amounts, the token's."})
     left = fields.Raw(metadata={"description": "Of a budget: what is left of it, in the form of the limit."})
+    free = fields.String(
+        metadata={
+            "description": "Of the type `urn:problem-type:insufficient-balance`: what a new order could pay.",
+            **AMOUNT,
+        }
+    )
     orderId = fields.String(  # noqa: N815
         metadata={"description": "Of a 503: the id under which the order may exist."}
     )

@@ -12,6 +12,7 @@ Problems never contain a driver's message, and no input causes a 500.
     +-- ConflictError        409  the client order id names another order
     +-- MediaTypeError       415  not application/json
     +-- InvalidError         422  JSON, but not valid; names the field and the reason
+    |   +-- InsufficientBalanceError  the wallet cannot pay the order now
     +-- UpgradeError         426  a WebSocket route without a WebSocket
     +-- TooManyRequestsError 429  the key's requests or WebSockets are too many
     +-- ServiceUnavailableError 503  try again later
@@ -80,6 +81,10 @@ class ProblemError(Exception):
     """An error response."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+    type = "about:blank"
+    """A URI that names the kind of problem; this one: the status tells it."""
+    title: str | None = None
+    """What the type means; None: what the status means."""
 
     def __init__(self, detail: str, *, errors: Sequence[FieldError] | None = None, **members: object) -> None:
         super().__init__(detail)
@@ -169,6 +174,13 @@ class InvalidError(ProblemError):
         return cls.at_each(_flattened(messages, ()))
 
 
+class InsufficientBalanceError(InvalidError):
+    """The order is valid, and would be executed at once, but the wallet cannot pay it now."""
+
+    type = "urn:problem-type:insufficient-balance"
+    title = "Insufficient balance"
+
+
 class UpgradeError(ProblemError):
     """The route requires a WebSocket upgrade."""
 
@@ -214,8 +226,8 @@ def problem_json(problem: ProblemError) -> dict[str, object]:
     """Return a problem's members (RFC 9457)."""
     status = HTTPStatus(problem.status)
     body: dict[str, object] = {
-        "type": "about:blank",
-        "title": _TITLES.get(status, status.phrase),
+        "type": problem.type,
+        "title": problem.title or _TITLES.get(status, status.phrase),
         "status": status.value,
         "detail": problem.detail,
         **problem.members,

@@ -21,6 +21,7 @@ from service.api.orders_stream import OrdersStreamRoutes
 from service.api.paper import PaperRoutes
 from service.api.queues import Handler
 from service.api.stream import StreamRoutes
+from service.api.venue import VenueRoutes
 from service.api.webhooks import WebhookRoutes
 from service.domain.api_key import Scope
 
@@ -52,6 +53,7 @@ class RouteGroups:
     admin: AdminRoutes
     webhooks: WebhookRoutes
     approvals: ApprovalRoutes
+    venue: VenueRoutes
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ from service.api.health_schema import HealthSchema
 from service.api.market_routes import MARKET_ROUTES
 from service.api.order_routes import ORDER_ROUTES
 from service.api.route import ApiResponse, ApiRoute, Idempotent
+from service.api.venue_routes import VENUE_ROUTES
 from service.api.webhook_routes import WEBHOOK_ROUTES
 from service.domain.api_key import Scope
 
 ROUTES: tuple[ApiRoute, ...] = (
     *ORDER_ROUTES,
     *MARKET_ROUTES,
+    *VENUE_ROUTES,
     ApiRoute(
         "GET",
         "/api/keys/me",

@@ -87,6 +87,39 @@ OnMarketChange = Callable[[MarketChange], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Balance:
+    """What the wallet holds of a token, in base units.
+
+    Attributes:
+        free: What a new order can pay.
+        in_flight: The most that transactions which the venue has, and which can still land, may take.
+        reserved: What no order can pay, because it is kept for network fees.
+    """
+
+    free: int = 0
+    in_flight: int = 0
+    reserved: int = 0
+
+    @classmethod
+    def of(cls, total: int, *, in_flight: int, reserve: int) -> "Balance":
+        """Divide a balance: first what is in flight, then the reserve; the rest is free.
+
+        Args:
+            total: The balance.
+            in_flight: The most that transactions may still take; it may exceed the balance.
+            reserve: What is to be kept for network fees; it may exceed the balance.
+        """
+        taken = min(total, in_flight)
+        reserved = min(total - taken, reserve)
+        return cls(total - taken - reserved, taken, reserved)
+
+    @property
+    def total(self) -> int:
+        """The balance as of the latest state that the venue shows."""
+        return self.free + self.in_flight + self.reserved
+
+
+@dataclass(frozen=True, slots=True)
 class Swap:
     """A swap to execute atomically: the whole route or nothing, within both limits.
 
@@ -205,8 +238,29 @@ class Execution(Protocol):
 class Wallet(Protocol):
     """The wallet that pays for orders, and is paid."""
 
-    async def balance(self, token: str) -> int:
-        """Return its balance of a token, in base units.
+    @property
+    def address(self) -> str | None:
+        """Its public address; None if it has none."""
+        ...
+
+    def is_unlimited(self, token: str) -> bool:
+        """Return whether it can pay any order in a token, so that none need be compared with its balance."""
+        ...
+
+    async def balance(self, token: str) -> Balance:
+        """Return what it holds of a token; concurrent calls share a read.
+
+        Raises:
+            VenueUnavailableError: The venue did not answer.
+        """
+        ...
+
+    async def balances(self, limit: int, after: str | None = None) -> Sequence[tuple[Token, Balance]]:
+        """Return the tokens that it has ever held, by their symbols, each with what it holds now.
+
+        Args:
+            limit: The maximum number of tokens.
+            after: Begin after this token; None: with the first.
 
         Raises:
             VenueUnavailableError: The venue did not answer.
@@ -220,4 +274,9 @@ class Venue(MarketData, Execution, Wallet, Protocol):
     @property
     def mode(self) -> TradingMode:
         """Whether its transactions move real money."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """Which kind of venue it is, such as ``paper``: its name in the API."""
         ...

@@ -159,6 +159,8 @@ async def market(session: Session) -> None:
     await ask("listPools", 422, venue="orca")
     await ask("getQuote", 200, tokenIn="USDC", tokenOut="GEM", amountIn="100")
     await ask("getQuote", 422, tokenIn="USDC", tokenOut="USDC", amountIn="100")
+    await ask("listBalances", 200, limit=2)
+    await ask("listBalances", 422, limit=0)
     await session.watch("streamMarket", pairs="SOL-USDC,USDC-GEM:100")
     await ask("streamMarket", 422, pairs="SOL")
 
@@ -250,6 +252,7 @@ async def operation(session: Session) -> None:
     ask = session.ask
     await ask("getOwnKey", 200)
     await ask("createStreamTicket", 201)
+    await ask("getVenue", 200)
     await ask("health", 200)
     await ask("docsAsset", 200, asset="swagger-ui.css")
     await ask("docsAsset", 404, asset="none.js")

@@ -26,13 +26,14 @@ async def test_it_is_told_everywhere_that_no_real_money_is_traded(
         ("DELETE", open_one, None),
         ("GET", "/health", None),
         ("GET", "/api/keys/me", None),
+        ("GET", "/api/venue", None),
     ):
         async with client.request(method, path, json=body) as answer:
             assert answer.status == 200
             shown.append(await answer.json())
     async with client.get("/api/orders") as answer:
         shown += (await answer.json())["orders"]
-    assert len(shown) == 1 + 5 + 1 + 7 + 2
+    assert len(shown) == 1 + 5 + 1 + 8 + 2
     assert {each["mode"] for each in shown} == {"paper"}
 
 

@@ -221,13 +221,16 @@ async def test_an_exact_out_order_is_placed_once_by_its_client_order_id(start: S
 
 async def test_more_than_the_wallet_holds_fails_once(start: Start) -> None:
     client = await start(PAPER_BALANCES="SOL=1.5", RETRY_BASE_DELAY_MS="20")
-    poor = await execute(client, amountIn="1.500000001")
+    # What it would pay is not known when it is placed.
+    poor = await execute(client, amountOut="100000")
     assert statuses(poor) == ["pending", "routing", "building", "submitted", "failed"]
     assert (poor["failureReason"], poor["attempts"]) == ("insufficient_balance", 1)
-    assert (poor["amountOut"], poor["txHash"], poor["executedPrice"]) == (None, None, None)
+    assert (poor["amountIn"], poor["txHash"], poor["executedPrice"]) == (None, None, None)
     assert (await execute(client, amountIn="1.5"))["status"] == "confirmed"
-    # The wallet has more than enough of the bought token, and nothing of the sold one.
-    assert (await execute(client, amountIn="0.0001"))["failureReason"] == "insufficient_balance"
+    # The wallet has more than enough of the bought token, and nothing of the sold one: a resting order, which
+    # is not compared with it when it is placed, fails when it fires.
+    fired = await execute(client, amountIn="1", orderType="limit", limitPrice="0.000001")
+    assert (fired["status"], fired["failureReason"]) == ("failed", "insufficient_balance")
     assert (await execute(client, tokenIn="USDC", tokenOut="SOL", amountIn="1"))["status"] == "confirmed"
     buy = await execute(client, amountOut="100000")
     assert (buy["failureReason"], buy["attempts"], buy["amountIn"]) == ("insufficient_balance", 1, None)

@@ -205,6 +205,10 @@ async def the_rest(record: Recorder) -> None:
     await record.ask("GET", "/api/tokens")
     pools = await record.ask("GET", "/api/pools?token=GEM&venue=raydium")
     await record.ask("DELETE", f"/api/paper/pools/{pools['pools'][0]['id']}")
+    await record.ask("GET", "/api/venue")
+    # Not the tokens whose worth moves by itself.
+    await record.ask("GET", "/api/balances?limit=1&cursor=SOL")
+    await record.ask("GET", "/api/balances?limit=0&cursor=?")
     await record.ask("GET", "/health")
     await record.ask("GET", "/openapi.json")
     await record.ask("GET", "/asyncapi.json")

@@ -129,6 +129,8 @@ FLOODS: dict[str, Callable[[ServiceProcess], list[Request]]] = {
     "cancel nothing": cancel_nothing,
     "health": of_one("GET", "/health"),
     "pools": of_one("GET", "/api/pools"),
+    "venue": of_one("GET", "/api/venue"),
+    "balances": of_one("GET", "/api/balances?limit=500"),
     "contract": of_one("GET", "/openapi.json"),
     "duplicates": of_one("POST", EXECUTE, {**LIMIT_ORDER, "clientOrderId": "again"}),
     "orders that rest": of_one("POST", EXECUTE, LIMIT_ORDER),

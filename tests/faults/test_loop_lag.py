@@ -222,6 +222,8 @@ CASES: dict[tuple[str, str], list[Case]] = {
         lambda rig: rig.stream(f"/api/market/ws?pairs={MANY_PAIRS}", b"", 2),
         lambda rig: rig.stream(f"/api/market/ws?pairs={MANY_PAIRS}", frame(PING) * 3_000, 3_002),
     ],
+    ("GET", "/api/venue"): get("/api/venue"),
+    ("GET", "/api/balances"): [*get("/api/balances"), *get("/api/balances?limit=500")[:1]],
     ("POST", "/api/paper/pools"): send("POST", "/api/paper/pools", POOL),
     ("DELETE", "/api/paper/pools/{pool_id}"): [
         lambda rig: rig.request("DELETE", "/api/paper/pools/" + "x" * 4_000)

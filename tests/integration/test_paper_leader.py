@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
+from service.api.problems import InsufficientBalanceError
 from service.chains.paper import chain
 from service.chains.paper.genesis import FUNDS
 from service.chains.paper.market import Market
@@ -26,7 +27,7 @@ from service.postgres.database import UnavailableError
 from service.postgres.queries import Query
 from service.settings import Range
 from tests.support.judge import audit_now, wait_until_none_is_open
-from tests.support.orders import Client, Json, place
+from tests.support.orders import Client, Json, order_of
 from tests.support.paper import NO_REDIS, SOL, Rig, open_rig, settings, until
 from tests.support.servers import TestServers
 from tests.support.statements import Gate
@@ -578,11 +579,18 @@ _MIXED: list[Json] = [
 ]
 
 
+async def place_if_paid(client: Client, **changes: Any) -> None:
+    """Place an order, unless the wallet cannot pay it now."""
+    async with client.post("/api/orders/execute", json=order_of(**changes)) as answer:
+        body = await answer.json()
+        assert answer.status == 201 or body["type"] == InsufficientBalanceError.type, body
+
+
 async def trade_heavily(servers: TestServers, clients: list[Client], orders: int) -> None:
     rng = random.Random(4)
     for client, group in zip(itertools.cycle(clients), range(0, orders, 20), strict=False):
         assert group < orders
-        await asyncio.gather(*(place(client, **rng.choice(_MIXED)) for _ in range(20)))
+        await asyncio.gather(*(place_if_paid(client, **rng.choice(_MIXED)) for _ in range(20)))
     await asyncio.to_thread(wait_until_none_is_open, servers, within_s=40)
 
 
@@ -611,7 +619,8 @@ async def test_heavy_mixed_trading_conserves_every_token(start: Start, servers: 
         cursor.execute("SELECT count(DISTINCT swap_mode), count(DISTINCT amount_in) FROM orders")
         assert (cursor.fetchone() or (0,))[0] == 2
     assert statuses.keys() == {"confirmed", "failed"}
-    assert sum(statuses.values()) == 400
+    # The wallet runs out of RAY; a sale of it after that is not accepted.
+    assert 300 < sum(statuses.values()) < 400
     assert min(statuses.values()) > 10
     assert gains(servers) == {}
     assert await audit_now(servers) == []

@@ -8,8 +8,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from service.chains.venue import VenueUnavailableError
+from service.chains.venue import Balance, VenueUnavailableError
 from service.domain.quote import Dex, SwapMode
+from service.domain.tokens import TOKENS, Token
 from service.domain.transaction import TransactionState
 from service.postgres.database import UnavailableError
 from service.postgres.queries import Query
@@ -150,3 +151,57 @@ async def test_a_pair_without_pools_for_two_swaps_has_no_route(rig: Rig) -> None
         await rig.quote(1, "SOL", "SOL")
     with pytest.raises(NoRouteError):
         await rig.quote(1, "SOL", "DOGE", SwapMode.EXACT_OUT)
+
+
+async def test_what_a_transaction_may_still_take_is_in_flight(servers: TestServers) -> None:
+    late = Range(600_000, 600_000)
+    async with open_rig(servers, balances={"SOL": 3 * SOL}, execution_delay_ms=late) as rig:
+        route = (await rig.quote()).route
+        await rig.venue.submit(await rig.sign(route, maximum_in=2 * SOL))
+        assert await rig.venue.balance("SOL") == Balance(SOL, in_flight=2 * SOL)
+        assert await rig.venue.balance("USDC") == Balance(10**18)
+        # No more than the wallet holds can leave it.
+        await rig.venue.submit(await rig.sign(route, maximum_in=2 * SOL))
+        assert await rig.venue.balance("SOL") == Balance(0, in_flight=3 * SOL)
+        assert (TOKENS["SOL"], Balance(0, in_flight=3 * SOL)) in await rig.venue.balances(100)
+        # What can no longer land takes nothing, although nothing has asked for its outcome.
+        with servers.connect() as link, link.cursor() as cursor:
+            cursor.execute("UPDATE paper_transactions SET last_valid_slot = 1")
+        assert await rig.venue.balance("SOL") == Balance(3 * SOL)
+
+
+async def test_reads_of_balances_share_a_statement_and_fail_together(rig: Rig) -> None:
+    reads, away = 0, False
+
+    async def count(query: Query[Any]) -> None:
+        nonlocal reads
+        reads += query.name == "paper_get_balances"
+        if away:
+            raise UnavailableError("away", unknown=False)
+
+    rig.meddle(count)
+    tokens = ["SOL", "USDC", "NOBODY"] * 30
+    held = await asyncio.gather(*map(rig.venue.balance, tokens))
+    assert [each.total for each in held] == [10**18, 10**18, 0] * 30
+    assert reads == 1
+    away = True
+    failed = await asyncio.gather(*map(rig.venue.balance, tokens), return_exceptions=True)
+    assert {type(each) for each in failed} == {VenueUnavailableError}
+    assert reads == 2
+    with pytest.raises(VenueUnavailableError):
+        await rig.venue.balances(10)
+
+
+async def test_a_token_that_no_pool_trades_here_has_a_balance(rig: Rig, servers: TestServers) -> None:
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("INSERT INTO paper_tokens (symbol, mint, decimals) VALUES ('ELSE', 'its mint', 3)")
+        cursor.execute("INSERT INTO paper_wallets VALUES ('user', 'ELSE', 5, 0), ('traders', 'NONE', 5, 0)")
+    held = dict(await rig.venue.balances(100))
+    assert held[Token("ELSE", "its mint", 3)] == Balance(5) == await rig.venue.balance("ELSE")
+    assert "ELSE" not in TOKENS
+    # It is another wallet's.
+    assert "NONE" not in {token.symbol for token in held}
+    assert await rig.venue.balance("NONE") == Balance()
+    # The market gave none of it.
+    assert not rig.venue.is_unlimited("ELSE")
+    assert rig.venue.is_unlimited("SOL")

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import pytest
 import pytest_asyncio
 
-from service.chains.venue import PoolRef, PoolView, Snapshot, Swap, VenueUnavailableError
+from service.chains.venue import Balance, PoolRef, PoolView, Snapshot, Swap, VenueUnavailableError
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
 from service.domain.failures import FailureCode
 from service.domain.quote import MULTIPLE, Choice, Dex, Leg, NoQuote, Path, PoolQuote, Route, SwapMode
+from service.domain.tokens import TOKENS
 from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
 from service.routing import NoRouteError, RouteLimits
 from service.routing.quoting import Quoter
@@ -384,13 +385,38 @@ async def test_more_than_the_wallet_holds_is_not_sold(
 async def test_the_balance_follows_what_lands(kind: StandKind, servers: TestServers) -> None:
     async with kind(servers, balance=10**9) as stand:
         desk, venue = TradingDesk(stand, Clock()), stand.venue
-        bought = await venue.balance(stand.token_out)
-        assert await venue.balance(stand.token_in) == 10**9
+        bought = (await venue.balance(stand.token_out)).total
+        assert (await venue.balance(stand.token_in)).total == 10**9
         status = await desk.execute(await desk.sign((await desk.quote(4 * 10**8)).route))
         assert status.fill is not None
-        assert await venue.balance(stand.token_in) == 6 * 10**8
-        assert await venue.balance(stand.token_out) == bought + status.fill.amount_out
-        assert await venue.balance("NOBODY") == 0
+        sold = await venue.balance(stand.token_in)
+        assert (sold.total, sold.in_flight) == (6 * 10**8, 0)
+        assert (await venue.balance(stand.token_out)).total == bought + status.fill.amount_out
+        assert await venue.balance("NOBODY") == Balance()
+
+
+async def test_the_balances_are_listed_by_token(kind: StandKind, servers: TestServers) -> None:
+    async with kind(servers, balance=10**9) as stand:
+        venue = stand.venue
+        held = list(await venue.balances(1_000))
+        tokens = [token.symbol for token, _balance in held]
+        assert tokens == sorted(set(tokens))
+        assert {stand.token_in, stand.token_out} <= set(tokens)
+        assert held == [(TOKENS[token], await venue.balance(token)) for token in tokens]
+        # In pages of any size.
+        for limit in (1, 2, len(held)):
+            page, listed = list(await venue.balances(limit)), []
+            while page:
+                listed += page
+                page = list(await venue.balances(limit, page[-1][0].symbol))
+            assert listed == held
+        assert list(await venue.balances(1_000, "zzz")) == []
+
+
+async def test_only_what_the_wallet_has_plenty_of_is_unlimited(kind: StandKind, servers: TestServers) -> None:
+    async with kind(servers, balance=10**9) as stand:
+        assert not stand.venue.is_unlimited(stand.token_in)
+        assert not stand.venue.is_unlimited("NOBODY")
 
 
 async def test_the_wallet_is_sold_to_its_last_unit(kind: StandKind, servers: TestServers) -> None:

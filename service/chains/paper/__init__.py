@@ -7,6 +7,7 @@ never for less than its minimum.
 venue.py          the venue's interface to the engine
 faults.py         a venue with faults on demand
 transaction.py    the signed message
+wallet.py         what the wallet holds
 
 chain.py          leads, or follows the leader
 lease.py          which instance leads

@@ -12,6 +12,7 @@ from service.chains.paper import pool_json
 from service.chains.paper.ledger_rows import (
     PENDING,
     AcceptedRow,
+    BalanceRow,
     MarketRow,
     PendingRow,
     PoolRow,
@@ -19,13 +20,14 @@ from service.chains.paper.ledger_rows import (
     StatusRow,
     TokenRow,
     WalletRow,
+    held_of,
     pool_of,
     status_of,
 )
 from service.chains.paper.pool import PaperPool
 from service.chains.paper.records import Arrival, CommitId, Group, Settlement, Submission, Wallets
 from service.chains.paper.transaction import PaperTransaction, decode_message
-from service.chains.venue import Traded, VenueUnavailableError
+from service.chains.venue import Balance, Traded, VenueUnavailableError
 from service.clock import Clock
 from service.domain.failures import FailureCode
 from service.domain.tokens import Token
@@ -39,7 +41,7 @@ _OPEN_POOLS = query("paper_open_pools")
 _FUND_WALLETS = query("paper_fund_wallets")
 _GET_POOLS = query("paper_get_pools", PoolRow)
 _GET_WALLETS = query("paper_get_wallets", WalletRow)
-_GET_BALANCE = query("paper_get_balance")
+_GET_BALANCES = query("paper_get_balances", BalanceRow)
 _READ_LEADER = query("paper_read_leader", CommitId)
 _SUBMIT = query("paper_submit", AcceptedRow)
 _GET_STATUSES = query("paper_get_statuses", StatusRow)
@@ -116,10 +118,25 @@ class Ledger:
         """Return all balances, in base units by owner and token."""
         return {(row.owner, row.token): row.balance for row in await self._run(_GET_WALLETS)}
 
-    async def balance(self, owner: str, token: str) -> int:
-        """Return one balance, in base units."""
-        rows = await self._run(_GET_BALANCE, {"owner": owner, "token": token})
-        return int(rows[0][0]) if rows else 0
+    async def balances(
+        self, owner: str, limit: int, *, tokens: Collection[str] | None = None, after: str | None = None
+    ) -> list[tuple[Token, Balance]]:
+        """Return what a wallet holds, by token; tokens that it never held are left out.
+
+        Args:
+            owner: The wallet's owner: the user, whose transactions are those in flight.
+            limit: The maximum number of balances.
+            tokens: Of these tokens; None: of all.
+            after: Of the tokens after this one; None: from the first.
+        """
+        parameters = {
+            "slot_ms": self._slot_ms,
+            "owner": owner,
+            "tokens": None if tokens is None else list(tokens),
+            "after": after,
+            "limit": limit,
+        }
+        return list(map(held_of, await self._run(_GET_BALANCES, parameters)))
 
     async def commit_id(self) -> CommitId:
         """Return the market's latest commit."""

@@ -5,8 +5,10 @@ from typing import NamedTuple
 from service.chains.paper import pool_json
 from service.chains.paper.market import Execution
 from service.chains.paper.pool import Origin, PaperPool
+from service.chains.venue import Balance
 from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Dex
+from service.domain.tokens import TOKENS, Token
 from service.domain.transaction import Fill, Landing, TransactionState, TransactionStatus
 
 PENDING = TransactionStatus(TransactionState.PENDING)
@@ -43,6 +45,19 @@ class WalletRow(NamedTuple):
     owner: str
     token: str
     balance: int
+
+
+class BalanceRow(NamedTuple):
+    """A wallet's balance of a token, and the most that pending transactions may take of it; base units.
+
+    A built-in token has neither mint nor decimals here.
+    """
+
+    token: str
+    mint: str | None
+    decimals: int | None
+    balance: int
+    in_flight: int
 
 
 class LeadRow(NamedTuple):
@@ -94,6 +109,15 @@ class TokenRow(NamedTuple):
     symbol: str
     mint: str
     decimals: int
+
+
+def held_of(row: BalanceRow) -> tuple[Token, Balance]:
+    """Return a row's token, and the balance."""
+    # A transaction pays no fee to a network, so nothing is kept for one.
+    balance = Balance.of(row.balance, in_flight=row.in_flight, reserve=0)
+    if row.mint is None or row.decimals is None:
+        return TOKENS[row.token], balance
+    return Token(row.token, row.mint, row.decimals), balance
 
 
 def pool_of(row: PoolRow, state: pool_json.StateJson) -> PaperPool:

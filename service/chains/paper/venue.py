@@ -16,7 +16,9 @@ from service.chains.paper.market import USER
 from service.chains.paper.pool import PaperPool
 from service.chains.paper.records import Submission
 from service.chains.paper.transaction import Signer, decode, message_of
+from service.chains.paper.wallet import PaperWallet
 from service.chains.venue import (
+    Balance,
     MarketChange,
     OnMarketChange,
     PoolRef,
@@ -62,6 +64,7 @@ class PaperSettings:
 class PaperVenue:
     """A simulated market in the engine's PostgreSQL. Implements ``service.chains.venue.Venue``."""
 
+    kind = "paper"
     mode = TradingMode.PAPER
 
     def __init__(
@@ -79,6 +82,9 @@ class PaperVenue:
         self._lease = PaperLease(database, leader=clock.new_instance_id(), alone=settings.alone)
         self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms)
         self._commands = CommandQueue(database)
+        self._wallet = PaperWallet(
+            self._ledger, clock, funded=settings.balances, group_limit=settings.group_limit
+        )
         self._fetches = Batcher(
             self._fetch_group, clock=clock, name="paper tokens", key=id, largest=1_000, patient=False
         )
@@ -153,6 +159,7 @@ class PaperVenue:
         """Stop the chain; another instance, or the next start, executes pending transactions."""
         await self._submits.stop()
         await self._fetches.stop()
+        await self._wallet.stop()
         if self._listings is not None:
             await self._listings.stop()
         if self._chain is not None:
@@ -279,9 +286,22 @@ class PaperVenue:
         """Record a transaction as rejected, unless the chain already has it."""
         return await self._ledger.refuse(decode(transaction))
 
-    async def balance(self, token: str) -> int:
-        """Return the balance of the user's wallet, in base units, as last committed."""
-        return await self._ledger.balance(USER, token)
+    @property
+    def address(self) -> None:
+        """None: money that somebody sent to the key, which follows from a seed, would be lost."""
+        return None
+
+    def is_unlimited(self, token: str) -> bool:
+        """Return whether the market gave the wallet more of a token than its pools can take."""
+        return self._wallet.is_unlimited(token)
+
+    async def balance(self, token: str) -> Balance:
+        """Return what the user's wallet holds of a token, as last committed."""
+        return await self._wallet.balance(token)
+
+    async def balances(self, limit: int, after: str | None = None) -> Sequence[tuple[Token, Balance]]:
+        """Return what the user's wallet holds, as last committed."""
+        return await self._ledger.balances(USER, limit, after=after)
 
     async def status(self, transaction: SignedTransaction) -> TransactionStatus:
         """Return a transaction's state on the chain."""

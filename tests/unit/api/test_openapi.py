@@ -34,6 +34,7 @@ from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
 from service.api.responses import ORDER, ORDER_LIST, STATUS_UPDATE
 from service.api.route import RouteGroups
 from service.api.stream import StreamRoutes
+from service.api.venue import VenueRoutes
 from service.api.views import OrderAt
 from service.api.webhooks import WebhookRoutes
 from service.domain.failures import FailureCode
@@ -174,6 +175,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
             AdminRoutes(unused),
             WebhookRoutes(unused, unused, unused),
             ApprovalRoutes(unused, unused, unused),
+            VenueRoutes(unused, unused, unused, unused, None, None, unused),
         ),
         Guards(TrustedProxies(()), Origins((), ()), Access(unused, unused, unused), Idempotency(unused)),
     )
