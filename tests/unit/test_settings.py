@@ -50,7 +50,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert (loaded.quote_delay_ms, loaded.execution_delay_ms) == (Range(200, 300), Range(2_000, 3_000))
     assert (loaded.price_variance_ppm, loaded.paper_seed) == (Range(20_000, 50_000), None)
     assert loaded.paper_failure_rates == FailureRates(0, 0, 0)
-    assert (loaded.slot_ms, loaded.paper_tx_valid_slots, loaded.paper_balances) == (400, 150, {})
+    assert (loaded.slot_ms, loaded.paper_tx_valid_slots, loaded.paper_balances) == (None, 150, {})
     assert (loaded.max_route_legs, loaded.min_split_gain_bps) == (4, 1)
     assert (loaded.max_price_impact_bps, loaded.max_order_amounts) == (0, {})
     assert loaded.log_level == "INFO"

@@ -27,6 +27,7 @@ from service.chains.venue import (
     Traded,
 )
 from service.clock import Clock
+from service.domain.chain_times import SLOT_MS
 from service.domain.mode import TradingMode
 from service.domain.tokens import Token
 from service.domain.transaction import SignedTransaction, TransactionStatus
@@ -44,7 +45,10 @@ _POLL_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class PaperSettings:
-    """The paper market's settings; see docs/configuration.md."""
+    """The paper market's settings; see docs/configuration.md.
+
+    ``slot_ms`` is None for an existing market of any slot length, or a new one of the default length.
+    """
 
     seed: int | None
     quote_delay_ms: Range
@@ -52,7 +56,7 @@ class PaperSettings:
     price_variance_ppm: Range
     failure_rates: FailureRates
     balances: Mapping[str, int]
-    slot_ms: int
+    slot_ms: int | None
     valid_slots: int
     group_limit: int
     alone: bool
@@ -77,7 +81,7 @@ class PaperVenue:
         self._deployment = deployment
         self._settings = settings
         self._lease = PaperLease(database, leader=clock.new_instance_id(), alone=settings.alone)
-        self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms)
+        self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms or SLOT_MS)
         self._commands = CommandQueue(database)
         self._fetches = Batcher(
             self._fetch_group, clock=clock, name="paper tokens", key=id, largest=1_000, patient=False
@@ -96,8 +100,8 @@ class PaperVenue:
 
     @property
     def slot_ms(self) -> int:
-        """The length of a slot in milliseconds."""
-        return self._settings.slot_ms
+        """The length of a slot in milliseconds; after the start, that of the existing market."""
+        return self._ledger.slot_ms
 
     async def start(self) -> None:
         """Create the market if it does not exist, and start its chain.
@@ -110,7 +114,7 @@ class PaperVenue:
         seed = await self._create_or_open()
         slot = self._ledger.slot_now()
         await self._ledger.open_pools(
-            genesis_pools(seed, settings.price_variance_ppm, self._clock, slot, settings.slot_ms)
+            genesis_pools(seed, settings.price_variance_ppm, self._clock, slot, self.slot_ms)
         )
         chain = Chain(
             self._ledger,
@@ -121,7 +125,7 @@ class PaperVenue:
             deployment=self._deployment,
             settings=ChainSettings(
                 seed=seed,
-                slot_ms=settings.slot_ms,
+                slot_ms=self.slot_ms,
                 variance_ppm=settings.price_variance_ppm,
                 failure_rates=settings.failure_rates,
                 funds=genesis_wallets(settings.balances),
@@ -144,7 +148,7 @@ class PaperVenue:
         seed, slot_ms = await self._ledger.create_market(
             self._clock.between(0, 10**9) if wanted is None else wanted
         )
-        if slot_ms != settings.slot_ms:
+        if settings.slot_ms not in {None, slot_ms}:
             # Pools and transactions store slot numbers, which are times only with a fixed slot length.
             raise InvalidSettingError(
                 f"SLOT_MS is {settings.slot_ms}, but this database's paper market was created with slots of"
@@ -242,7 +246,7 @@ class PaperVenue:
             pool.vault_a,
             pool.vault_b,
             _price(pool.state),
-            pool.opened_slot * self._settings.slot_ms / 1000,
+            pool.opened_slot * self.slot_ms / 1000,
         )
 
     def local_snapshots(self, pools: Sequence[PoolRef]) -> list[Snapshot]:
@@ -257,7 +261,7 @@ class PaperVenue:
 
     def _now(self) -> ChainTime:
         slot = self._ledger.slot_now()
-        return ChainTime(slot * self._settings.slot_ms // 1000, slot)
+        return ChainTime(slot * self.slot_ms // 1000, slot)
 
     async def prepare(self, swap: Swap) -> SignedTransaction:
         """Sign a swap that can land in the next slots."""
