@@ -146,7 +146,9 @@ class Market:
         )
         rates_ppm = {Fault(kind): rate for kind, rate in settings.paper_faults_ppm.items()}
         self.venue = FaultyVenue(*parts, rates_ppm=rates_ppm) if rates_ppm else PaperVenue(*parts)
-        self.route_limits = RouteLimits(settings.max_route_legs, settings.min_split_gain_bps)
+        self.route_limits = RouteLimits(
+            settings.max_route_legs, settings.min_split_gain_bps, settings.hop_margin_bps
+        )
         self.quoter = Quoter(
             self.venue, timeout_ms=settings.quote_timeout_ms, limits=self.route_limits, clock=clock
         )

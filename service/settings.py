@@ -83,6 +83,7 @@ class Settings:
     max_market_quotes: int
     max_route_legs: int
     min_split_gain_bps: int
+    hop_margin_bps: int
     execution_delay_ms: Range
     price_variance_ppm: Range
     paper_seed: int | None
@@ -200,6 +201,7 @@ def _read(env: _Variables) -> Settings:
         max_market_quotes=env.integer("MAX_MARKET_QUOTES", 200, 1, 10_000),
         max_route_legs=env.integer("MAX_ROUTE_LEGS", 4, 1, 8),
         min_split_gain_bps=env.integer("MIN_SPLIT_GAIN_BPS", 1, 0, 10_000),
+        hop_margin_bps=env.integer("HOP_MARGIN_BPS", 5, 0, 1_000),
         execution_delay_ms=env.range_of("EXECUTION_DELAY_MS", chain_times.LANDING_MS, _milliseconds),
         price_variance_ppm=env.range_of("PRICE_VARIANCE", "0.02-0.05", _ppm),
         paper_seed=env.integer("PAPER_SEED", 0, 0, 10**18 - 1) if env.text("PAPER_SEED") else None,
