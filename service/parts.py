@@ -257,4 +257,5 @@ def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:
         group_limit=settings.write_group_limit,
         alone=alone,
         listing_every_s=settings.paper_listing_every_s,
+        hop_margin_bps=settings.hop_margin_bps,
     )

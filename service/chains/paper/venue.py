@@ -61,6 +61,7 @@ class PaperSettings:
     group_limit: int
     alone: bool
     listing_every_s: int
+    hop_margin_bps: int
 
 
 class PaperVenue:
@@ -140,7 +141,7 @@ class PaperVenue:
             self._ledger, self._commands, chain, self._clock, every_s=settings.listing_every_s
         )
         self._listings.start()
-        self._signer = Signer(seed)
+        self._signer = Signer(seed, settings.hop_margin_bps)
 
     async def _create_or_open(self) -> int:
         """Create the market if it does not exist, and return its seed."""
