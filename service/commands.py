@@ -251,7 +251,7 @@ def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
         await migrate_if_empty(database)
         keys = ApiKeys(database, clock)
         await keys.get_changed(None)  # reads PostgreSQL's time
-        ledger = Ledger(database, clock, slot_ms=loaded.slot_ms)
+        ledger = Ledger(database, clock)
         for token in await ledger.tokens(named_tokens(arguments)):
             list_token(token)
         await arguments.run_key(keys, clock.database_time(), arguments)

@@ -146,7 +146,9 @@ class Market:
         )
         rates_ppm = {Fault(kind): rate for kind, rate in settings.paper_faults_ppm.items()}
         self.venue = FaultyVenue(*parts, rates_ppm=rates_ppm) if rates_ppm else PaperVenue(*parts)
-        self.route_limits = RouteLimits(settings.max_route_legs, settings.min_split_gain_bps)
+        self.route_limits = RouteLimits(
+            settings.max_route_legs, settings.min_split_gain_bps, settings.hop_margin_bps
+        )
         self.quoter = Quoter(
             self.venue, timeout_ms=settings.quote_timeout_ms, limits=self.route_limits, clock=clock
         )
@@ -210,7 +212,6 @@ class Execution:
             view,
             storage.queue,
             clock,
-            slot_ms=settings.slot_ms,
             is_halted=lambda: storage.halt.reason is not None,
         )
         storage.bus.on_steps(self.triggers.apply_steps)
@@ -256,4 +257,5 @@ def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:
         group_limit=settings.write_group_limit,
         alone=alone,
         listing_every_s=settings.paper_listing_every_s,
+        hop_margin_bps=settings.hop_margin_bps,
     )

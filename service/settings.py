@@ -14,6 +14,7 @@ from environs import Env, EnvError
 from marshmallow import ValidationError
 from platformdirs import user_data_path
 
+from service.domain import chain_times
 from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.tokens import TOKENS, find_token
 from service.hosts import (
@@ -82,6 +83,7 @@ class Settings:
     max_market_quotes: int
     max_route_legs: int
     min_split_gain_bps: int
+    hop_margin_bps: int
     execution_delay_ms: Range
     price_variance_ppm: Range
     paper_seed: int | None
@@ -89,7 +91,7 @@ class Settings:
     paper_failure_rates: FailureRates
     paper_faults_ppm: dict[str, int]
     paper_listing_every_s: int
-    slot_ms: int
+    slot_ms: int | None
     paper_tx_valid_slots: int
     insert_queue_limit: int
     write_group_limit: int
@@ -199,15 +201,16 @@ def _read(env: _Variables) -> Settings:
         max_market_quotes=env.integer("MAX_MARKET_QUOTES", 200, 1, 10_000),
         max_route_legs=env.integer("MAX_ROUTE_LEGS", 4, 1, 8),
         min_split_gain_bps=env.integer("MIN_SPLIT_GAIN_BPS", 1, 0, 10_000),
-        execution_delay_ms=env.range_of("EXECUTION_DELAY_MS", "2000-3000", _milliseconds),
+        hop_margin_bps=env.integer("HOP_MARGIN_BPS", 5, 0, 1_000),
+        execution_delay_ms=env.range_of("EXECUTION_DELAY_MS", chain_times.LANDING_MS, _milliseconds),
         price_variance_ppm=env.range_of("PRICE_VARIANCE", "0.02-0.05", _ppm),
         paper_seed=env.integer("PAPER_SEED", 0, 0, 10**18 - 1) if env.text("PAPER_SEED") else None,
         paper_balances=env.parsed("PAPER_BALANCES", "", _balances),
         paper_failure_rates=env.parsed("PAPER_FAILURE_RATE", "0", _failure_rates),
         paper_faults_ppm=env.parsed("PAPER_FAULTS", "", _faults),
         paper_listing_every_s=env.integer("PAPER_LISTING_EVERY_S", 0, 0, 86_400),
-        slot_ms=env.integer("SLOT_MS", 400, 10, 60_000),
-        paper_tx_valid_slots=env.integer("PAPER_TX_VALID_SLOTS", 150, 1, 100_000),
+        slot_ms=env.integer("SLOT_MS", 0, 10, 60_000) if env.text("SLOT_MS") else None,
+        paper_tx_valid_slots=env.integer("PAPER_TX_VALID_SLOTS", chain_times.VALID_SLOTS, 1, 100_000),
         insert_queue_limit=env.integer("INSERT_QUEUE_LIMIT", 2_000, 1, 1_000_000),
         write_group_limit=env.integer("WRITE_GROUP_LIMIT", 500, 1, 5_000),
         insert_timeout_ms=env.integer("INSERT_TIMEOUT_MS", 5_000, 100, 60_000),

@@ -43,7 +43,7 @@ class LegSchema(_SwapSchema):
 
 
 class PathSchema(ResponseSchema):
-    """Legs in sequence: the first leg's whole output is the second's input."""
+    """Legs in sequence: the second leg sells what the first is quoted to pay, less the hop margin."""
 
     amountIn = fields.String(required=True, metadata=AMOUNT)  # noqa: N815
     amountOut = fields.String(required=True, metadata=AMOUNT)  # noqa: N815

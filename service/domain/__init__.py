@@ -21,4 +21,5 @@ mode.py              whether real money is traded
 idempotency.py       idempotency keys: parsed, and the hash of a request
 webhook.py           what is sent to webhook endpoints, and when again
 timestamps.py        parses and formats timestamps
+chain_times.py       how fast Solana is, for the paper market's defaults
 """

@@ -5,6 +5,7 @@ So each path gets its share of the order's limit, and the second leg of a path s
 leg's quoted output less a margin. What the first leg pays above that stays in the wallet: the residue.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from service.domain.amounts import U64_MAX
@@ -37,9 +38,41 @@ def bought_before(quoted_in: int, margin_bps: int) -> int:
     return min(U64_MAX, -(-quoted_in * (_ALL_BPS + margin_bps) // _ALL_BPS))
 
 
-def leg_limits(
-    route: Route, maximum_in: int, minimum_out: int, margin_bps: int
-) -> tuple[tuple[LegLimits, ...], ...]:
+@dataclass(frozen=True, slots=True)
+class HopMargin:
+    """The margin between a path's leg and the next one.
+
+    Attributes:
+        mode: Which side of the path is fixed.
+        bps: Basis points, 0 to 9,999.
+    """
+
+    mode: SwapMode
+    bps: int
+
+    def applied(self, quoted: int) -> int:
+        """Return the amount of the leg that is quoted later.
+
+        Exact-in: what the next leg sells, if this one is quoted to pay ``quoted``. Exact-out: what this leg
+        buys, if the next one is quoted to need ``quoted``.
+        """
+        if self.mode is SwapMode.EXACT_IN:
+            return sold_after(quoted, self.bps)
+        return bought_before(quoted, self.bps)
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """The fraction of this leg's output that the next leg sells, without rounding."""
+        if self.mode is SwapMode.EXACT_IN:
+            return _ALL_BPS - self.bps, _ALL_BPS
+        return _ALL_BPS, _ALL_BPS + self.bps
+
+
+Limits = tuple[tuple[LegLimits, ...], ...]
+"""The limits of each leg, path by path."""
+
+
+def leg_limits(route: Route, maximum_in: int, minimum_out: int, margin_bps: int) -> Limits:
     """Return the limits of each leg, path by path.
 
     The paths' minimum outputs add up to at least ``minimum_out``, their maximum inputs to at most
@@ -61,6 +94,15 @@ def leg_limits(
         )
     if not 0 <= margin_bps < _ALL_BPS:
         raise ValueError(f"a margin of {margin_bps} bps between two legs")
+    return shared_limits(route, maximum_in, minimum_out, margin_bps)
+
+
+def shared_limits(route: Route, maximum_in: int, minimum_out: int, margin_bps: int) -> Limits:
+    """Return the limits of each leg as ``leg_limits`` does, also if the route's own quote does not keep them.
+
+    Then some path's quote does not keep its own limit either: the transaction fails, unless the pools have
+    moved in its favour.
+    """
     if route.mode is SwapMode.EXACT_IN:
         return tuple(
             _exact_in(path, -(-minimum_out * path.amount_out // route.amount_out), margin_bps)

@@ -77,7 +77,10 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One or two legs in sequence: the first leg's whole output is the second's input."""
+    """One or two legs in sequence: the second sells the first's quoted output less the hop margin.
+
+    For an exact output the first buys the second's quoted input plus the margin.
+    """
 
     legs: tuple[Leg, ...]
 

@@ -15,7 +15,7 @@ from service.background import Background
 from service.chains.venue import MarketChange, MarketData, Snapshot
 from service.clock import Clock
 from service.domain.failures import FailureCode
-from service.domain.quote import Route, SwapMode
+from service.domain.quote import Route
 from service.routing import NoRouteError, RouteLimits, find_route
 from service.routing.changes import Pair, PairChanges
 from service.routing.paths import PathFinder
@@ -220,7 +220,7 @@ class MarketFeed:
         """Compute a pair's state for some amounts, and give it to the watchers."""
         snapshots = self._venue.local_snapshots(pools_for(self._venue, *pair))
         slot, at = self._slot(snapshots), self._clock.database_time()
-        paths = PathFinder(*pair, snapshots, through_hubs=self._limits.max_legs > 1)
+        paths = PathFinder(*pair, snapshots, self._limits)
         price = await self._turns.run(paths.marginal_price())
         for quoted in amounts:
             watched = self._watched.get(quoted)
@@ -241,8 +241,7 @@ class MarketFeed:
     async def _route(self, paths: PathFinder, amount: int) -> tuple[Route | None, FailureCode | None]:
         self.quotes += 1
         try:
-            search = find_route(SwapMode.EXACT_IN, amount, paths, (), self._limits)
-            return (await self._turns.run(search)).route, None
+            return (await self._turns.run(find_route(amount, paths, ()))).route, None
         except NoRouteError as end:
             return None, end.failure.code
 

@@ -4,6 +4,7 @@ quoting.py     the best route on the latest snapshots
 routes.py      the best route for an amount
 paths.py       the paths between two tokens
 exact.py       exact quotes of pools, paths and routes
+limits.py      the limits of a route
 trial.py       small amounts, where rounding matters
 search.py      chooses the paths to split over
 best_set.py    its branch and bound
@@ -15,7 +16,8 @@ prices.py      a pair's prices at one moment: the ceiling, and exact quotes
 dollars.py     what an amount is worth in dollars
 """
 
+from service.routing.limits import RouteLimits
 from service.routing.paths import HUBS
-from service.routing.routes import NoRouteError, RouteLimits, best_route, find_route, marginal_price
+from service.routing.routes import NoRouteError, best_route, find_route, marginal_price
 
 __all__ = ["HUBS", "NoRouteError", "RouteLimits", "best_route", "find_route", "marginal_price"]

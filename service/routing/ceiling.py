@@ -7,7 +7,8 @@ lines, computed on demand, rule out nearly every order that cannot be paid yet; 
 quote.
 
 A curve is below its pool only for tiny amounts: AMM v4 charges no fee where it would be less than half a
-unit. So every line is raised by one unit of input for each leg that a route may have.
+unit, and the second pool of a path sells one unit at least, whatever the margin before it. So every line is
+raised by one unit of input for each leg that a route may have, and by one of the second pools' for each.
 """
 
 from bisect import bisect_right

@@ -8,8 +8,9 @@ from service.amm.curve import segments as segments_of
 from service.amm.quote import MILLION
 from service.chains.venue import Snapshot
 from service.domain.failures import FailureCode
+from service.domain.leg_limits import HopMargin
 from service.domain.quote import Leg, NoQuote, Path, PoolQuote, Route, SwapMode
-from service.routing.path_curve import PathCurve, Segments, level_of
+from service.routing.path_curve import PathCurve, Segments, level_of, reduced
 
 _CODES = {
     "amount_too_small": FailureCode.AMOUNT_TOO_SMALL,
@@ -48,6 +49,7 @@ class Hop:
 
     Attributes:
         index: The pool's index among the snapshots.
+        margin: The margin between it and the next pool; None if it is the last one of its path.
         refusal: Why it has no curve; None if it has one, or if that is not known yet.
     """
 
@@ -56,6 +58,7 @@ class Hop:
     token_in: str
     token_out: str
     direction: Direction
+    margin: HopMargin | None = None
     refusal: FailureCode | None = None
     _segments: Segments | None = field(default=None, repr=False)
     _level: int | None = None
@@ -63,11 +66,14 @@ class Hop:
 
     @property
     def segments(self) -> Segments:
-        """The segments of the pool's curve; none if it does not trade."""
+        """The segments of the pool's curve, less its margin; none if it does not trade."""
         if self._segments is None:
             snapshot = self.snapshot
             try:
-                self._segments = Segments(segments_of(snapshot.state, self.direction, snapshot.now))
+                segments = segments_of(snapshot.state, self.direction, snapshot.now)
+                if self.margin is not None:
+                    segments = reduced(segments, *self.margin.kept)
+                self._segments = Segments(segments)
             except AmmError as error:
                 self.refusal = reason_of(error)
                 self._segments = Segments(iter(()))
@@ -149,21 +155,23 @@ Hops = tuple[Hop, ...]
 """One pool, or two in a row."""
 
 
-def hop_of(index: int, snapshot: Snapshot, token_in: str, token_out: str) -> Hop | None:
+def hop_of(
+    index: int, snapshot: Snapshot, token_in: str, token_out: str, margin: HopMargin | None = None
+) -> Hop | None:
     """Return a pool as a hop from one token to another; None if it does not trade these two."""
     pool = snapshot.pool
     if (pool.token_a, pool.token_b) == (token_in, token_out):
-        return Hop(index, snapshot, token_in, token_out, Direction.A_TO_B)
+        return Hop(index, snapshot, token_in, token_out, Direction.A_TO_B, margin)
     if (pool.token_b, pool.token_a) == (token_in, token_out):
-        return Hop(index, snapshot, token_in, token_out, Direction.B_TO_A)
+        return Hop(index, snapshot, token_in, token_out, Direction.B_TO_A, margin)
     return None
 
 
 def path_of(hops: Hops, mode: SwapMode, amount: int) -> Path:
     """Quote a path: forwards from an exact input, backwards from an exact output.
 
-    For an exact output the first pool's output is the second's quoted input, so that the path's exact-out
-    swaps, executed from the last to the first, need exactly the legs' amounts.
+    The second pool sells what the first one is quoted to pay, less the margin. For an exact output the first
+    pool buys what the second one is quoted to need, plus the margin.
 
     Raises:
         RefusedError: A pool does not quote its leg.
@@ -172,12 +180,21 @@ def path_of(hops: Hops, mode: SwapMode, amount: int) -> Path:
     if mode is SwapMode.EXACT_IN:
         for hop in hops:
             legs.append(hop.leg(hop.quote(mode, amount)))
-            amount = legs[-1].amount_out
+            amount = passed_on(hop, legs[-1].amount_out)
     else:
         for hop in reversed(hops):
-            legs.insert(0, hop.leg(hop.quote(mode, amount)))
+            legs.insert(0, hop.leg(hop.quote(mode, passed_on(hop, amount))))
             amount = legs[0].amount_in
     return Path(tuple(legs))
+
+
+def passed_on(hop: Hop, amount: int) -> int:
+    """Return an amount between a pool and the next one of its path with the margin applied.
+
+    Exact-in: what the next pool sells, from what this one pays. Exact-out: what this pool buys, from what the
+    next one needs. After the last pool there is no margin.
+    """
+    return amount if hop.margin is None else hop.margin.applied(amount)
 
 
 def route_of(mode: SwapMode, paths: Sequence[Path]) -> Route:

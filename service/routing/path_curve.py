@@ -74,6 +74,12 @@ class Segments:
             index += 1
 
 
+def reduced(segments: Iterator[Segment], kept: int, whole: int) -> Iterator[Segment]:
+    """Yield the segments of a pool of whose output only the fraction ``kept / whole`` is passed on."""
+    for gain, depth, bend, length in segments:
+        yield Segment(gain * kept, depth * whole, bend * whole, length)
+
+
 def composed(first: Segments, second: Segments) -> Iterator[Segment]:
     """Yield the segments of two pools in sequence: the first pool's output is the second's input.
 

@@ -5,7 +5,10 @@ from collections.abc import Iterator, Sequence
 from service.amm import Ratio
 from service.chains.venue import Snapshot
 from service.domain.failures import FailureCode
+from service.domain.leg_limits import HopMargin
+from service.domain.quote import SwapMode
 from service.routing.exact import Hop, Hops, hop_of
+from service.routing.limits import RouteLimits
 from service.routing.path_curve import LEVEL_BITS, SOLD, PathCurve, composed
 from service.turns import Steps
 
@@ -100,16 +103,32 @@ class Candidate:
 
 
 class PathFinder:
-    """All paths between two tokens, in a fixed order: direct pools in the given order, then by hub."""
+    """All paths between two tokens, in a fixed order: direct pools in the given order, then by hub.
+
+    Args:
+        token_in: The token sold.
+        token_out: The token bought.
+        snapshots: The pools; those that are on none of the paths are ignored.
+        limits: The limits of a route.
+        mode: Which side of a path is fixed: the margin between two pools depends on it.
+    """
 
     def __init__(
-        self, token_in: str, token_out: str, snapshots: Sequence[Snapshot], *, through_hubs: bool = True
+        self,
+        token_in: str,
+        token_out: str,
+        snapshots: Sequence[Snapshot],
+        limits: RouteLimits,
+        mode: SwapMode = SwapMode.EXACT_IN,
     ) -> None:
+        self.limits = limits
+        self.mode = mode
         self.direct = _hops(token_in, token_out, snapshots)
+        self._margin = HopMargin(mode, limits.hop_margin_bps) if limits.hop_margin_bps else None
         self._hubs = [
-            (_hops(token_in, hub, snapshots), _hops(hub, token_out, snapshots))
+            (_hops(token_in, hub, snapshots, self._margin), _hops(hub, token_out, snapshots))
             for hub in HUBS
-            if through_hubs and hub not in (token_in, token_out)
+            if limits.max_legs > 1 and hub not in (token_in, token_out)
         ]
         # Kept, with the computed parts of their curves.
         self._candidates: dict[Hops, Candidate] = {}
@@ -154,15 +173,18 @@ class PathFinder:
     def marginal_price(self) -> Steps[Ratio | None]:
         """Return the best marginal price of all paths, net of fees: base units out per base unit in.
 
-        It comes from the pools' curves, without rounding. None if no path trades. Along a path prices
-        multiply, so that the best path through a hub consists of the best pool on either side.
+        It comes from the pools' curves, without rounding, and without the margin between two pools, which is
+        not lost. None if no path trades. Along a path prices multiply, so that the best path through a hub
+        consists of the best pool on either side.
         """
+        kept, whole = (1, 1) if self._margin is None else self._margin.kept
         best = yield from _best_price(self.direct)
         for firsts, seconds in self._hubs:
             first = yield from _best_price(firsts)
             second = yield from _best_price(seconds)
             if first is not None and second is not None:
-                best = _better(best, Ratio(first.out * second.out, first.per * second.per))
+                price = Ratio(first.out * whole * second.out, first.per * kept * second.per)
+                best = _better(best, price)
         return best
 
     def refusals(self) -> list[FailureCode]:
@@ -186,6 +208,8 @@ def _better(one: Ratio | None, other: Ratio) -> Ratio:
     return other if one is None or other.out * one.per > one.out * other.per else one
 
 
-def _hops(token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> list[Hop]:
-    hops = (hop_of(index, snapshot, token_in, token_out) for index, snapshot in enumerate(snapshots))
+def _hops(
+    token_in: str, token_out: str, snapshots: Sequence[Snapshot], margin: HopMargin | None = None
+) -> list[Hop]:
+    hops = (hop_of(index, snapshot, token_in, token_out, margin) for index, snapshot in enumerate(snapshots))
     return [hop for hop in hops if hop is not None]

@@ -24,8 +24,7 @@ class MarketPrices:
     def __init__(
         self, token_in: str, token_out: str, snapshots: Sequence[Snapshot], limits: RouteLimits
     ) -> None:
-        self._limits = limits
-        self._paths = PathFinder(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
+        self._paths = PathFinder(token_in, token_out, snapshots, limits)
         self._ceiling = Ceiling(self._paths, limits.max_legs)
         self.bound = self._ceiling.bound
         self.least_bound = self._ceiling.least_bound
@@ -45,7 +44,7 @@ class MarketPrices:
         if single >= minimum_out:
             return single
         try:
-            choice = finished(find_route(SwapMode.EXACT_IN, amount, self._paths, (), self._limits))
+            choice = finished(find_route(amount, self._paths, ()))
         except NoRouteError:
             return None
         return choice.route.amount_out

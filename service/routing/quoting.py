@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 # Does not fail the order while another DEX can be read.
 _CANNOT_READ = "cannot read the pools of a DEX"
 
-# The number of pairs whose curves are cached; those of one may take a megabyte.
+# The number of pairs and modes whose curves are cached; those of one may take a megabyte.
 _CACHED_PAIRS = 16
 
 _Answer = Sequence[Snapshot] | None
@@ -57,7 +57,7 @@ class Quoter:
         self._timeout_s = timeout_ms / 1000
         self._limits = limits
         self._turns = Turns(clock)
-        self._cached: dict[tuple[str, str], tuple[Sequence[Snapshot], PathFinder]] = {}
+        self._cached: dict[tuple[str, str, SwapMode], tuple[Sequence[Snapshot], PathFinder]] = {}
 
     async def best(
         self, mode: SwapMode, token_in: str, token_out: str, amount: int, *, within_s: float | None = None
@@ -86,9 +86,9 @@ class Quoter:
             for pool in direct
             if answers[pool.dex] is None
         ]
-        paths = self._paths_between(token_in, token_out, snapshots)
+        paths = self._paths_between(token_in, token_out, mode, snapshots)
         try:
-            return await self._turns.run(find_route(mode, amount, paths, unavailable, self._limits))
+            return await self._turns.run(find_route(amount, paths, unavailable))
         except NoRouteError as end:
             if end.failure.remedy is Remedy.NONE and None in answers.values():
                 # A pool that could not be read may have a route.
@@ -122,14 +122,16 @@ class Quoter:
                 return choice
         return await self.best(mode, token_in, token_out, amount, within_s=within_s)
 
-    def _paths_between(self, token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> PathFinder:
+    def _paths_between(
+        self, token_in: str, token_out: str, mode: SwapMode, snapshots: Sequence[Snapshot]
+    ) -> PathFinder:
         """Return the paths between two tokens, with their computed curves if no pool has changed."""
-        pair = token_in, token_out
-        known = self._cached.pop(pair, None)
+        key = token_in, token_out, mode
+        known = self._cached.pop(key, None)
         if known is None or not _are_same(known[0], snapshots):
-            known = snapshots, PathFinder(*pair, snapshots, through_hubs=self._limits.max_legs > 1)
+            known = snapshots, PathFinder(token_in, token_out, snapshots, self._limits, mode)
         # Ordered by use, the most recent last.
-        self._cached[pair] = known
+        self._cached[key] = known
         if len(self._cached) > _CACHED_PAIRS:
             del self._cached[next(iter(self._cached))]
         return known[1]

@@ -6,7 +6,6 @@ where rounding may matter, exact quotes decide (``trial``).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeGuard
 
 from service.amm.quote import Ratio
@@ -14,6 +13,7 @@ from service.chains.venue import Snapshot
 from service.domain.failures import Failure, FailureCode, Remedy
 from service.domain.quote import Choice, NoQuote, Path, PoolQuote, Route, SwapMode
 from service.routing.exact import Hop, RefusedError, path_of, route_of
+from service.routing.limits import RouteLimits
 from service.routing.path_curve import BOUGHT, SOLD, UNIT_BITS
 from service.routing.paths import Candidate, PathFinder
 from service.routing.search import Found, best_set, quick_set
@@ -47,19 +47,6 @@ class NoRouteError(Exception):
         self.quotes = quotes
 
 
-@dataclass(frozen=True, slots=True)
-class RouteLimits:
-    """The limits of a route.
-
-    Attributes:
-        max_legs: Maximum number of swaps, since each takes space in the transaction.
-        min_split_gain_bps: A route of several swaps must beat the best single pool by more than this.
-    """
-
-    max_legs: int = 4
-    min_split_gain_bps: int = 1
-
-
 def best_route(
     mode: SwapMode,
     token_in: str,
@@ -83,21 +70,16 @@ def best_route(
     Raises:
         NoRouteError: No route takes the whole amount.
     """
-    paths = PathFinder(token_in, token_out, snapshots, through_hubs=limits.max_legs > 1)
-    return finished(find_route(mode, amount, paths, unavailable, limits))
+    return finished(find_route(amount, PathFinder(token_in, token_out, snapshots, limits, mode), unavailable))
 
 
-def find_route(
-    mode: SwapMode, amount: int, paths: PathFinder, unavailable: Sequence[NoQuote], limits: RouteLimits
-) -> Steps[Choice]:
+def find_route(amount: int, paths: PathFinder, unavailable: Sequence[NoQuote]) -> Steps[Choice]:
     """Return the best route for an amount, with all quotes, in steps.
 
     Args:
-        mode: Which side ``amount`` fixes.
-        amount: Base units.
+        amount: Base units of the side that the paths' mode fixes.
         paths: The paths from one token to the other. They keep the computed parts of their curves.
         unavailable: The direct pools whose state could not be read. They follow the others' quotes.
-        limits: The limits of the route.
 
     Returns:
         The choice. A route of several swaps is chosen if its exact quotes beat the best single pool by more
@@ -108,7 +90,7 @@ def find_route(
     Raises:
         NoRouteError: No route takes the whole amount.
     """
-    return (yield from _Router(mode, amount, paths, limits).choose(unavailable))
+    return (yield from _Router(amount, paths).choose(unavailable))
 
 
 def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot]) -> Ratio | None:
@@ -116,18 +98,18 @@ def marginal_price(token_in: str, token_out: str, snapshots: Sequence[Snapshot])
 
     See ``PathFinder.marginal_price``; None if no pool trades.
     """
-    return finished(PathFinder(token_in, token_out, snapshots).marginal_price())
+    return finished(PathFinder(token_in, token_out, snapshots, RouteLimits()).marginal_price())
 
 
 class _Router:
     """The search for the best route of one amount."""
 
-    def __init__(self, mode: SwapMode, amount: int, paths: PathFinder, limits: RouteLimits) -> None:
-        self._mode = mode
-        self._side = SOLD if mode is SwapMode.EXACT_IN else BOUGHT
+    def __init__(self, amount: int, paths: PathFinder) -> None:
+        self._mode = paths.mode
+        self._side = SOLD if self._mode is SwapMode.EXACT_IN else BOUGHT
         self._amount = amount
         self._paths = paths
-        self._limits = limits
+        self._limits = paths.limits
         self._refusals: list[FailureCode] = []
         # The optimum of the curves, see ``Trial``.
         self._optimum: int | None = None

@@ -8,7 +8,7 @@ ends as soon as the result is close to the curves' optimum.
 from collections.abc import Iterator, Sequence
 
 from service.domain.quote import Route, SwapMode
-from service.routing.exact import Hops, RefusedError, path_of, route_of
+from service.routing.exact import Hops, RefusedError, passed_on, path_of, route_of
 from service.routing.path_curve import LEVEL_BITS, UNIT_BITS
 from service.routing.paths import Candidate
 from service.turns import Steps
@@ -98,13 +98,14 @@ class Trial:
         """Return a lower bound on the whole amount's cost: at the marginal price, with favourable rounding.
 
         Only AMM v4 rounds in the trader's favour, by less than one unit of input: it charges no fee below
-        half a unit.
+        half a unit. And a second pool sells one unit at least, whatever the margin before it.
         """
         if not self._exact_in:
             unit = (candidate.hops[0].level or 0) ** 2 >> 2 * LEVEL_BITS
             return (self._amount * candidate.level**2 >> 2 * LEVEL_BITS) - unit - 2
-        unit = (1 << 2 * LEVEL_BITS) // (candidate.hops[-1].level or 1) ** 2
-        return -(((self._amount + 1) << 2 * LEVEL_BITS) // candidate.level**2) - unit - 2
+        units = len(candidate.hops)
+        worth = (units << 2 * LEVEL_BITS) // (candidate.hops[-1].level or 1) ** 2
+        return -(((self._amount + 1) << 2 * LEVEL_BITS) // candidate.level**2) - worth - 2
 
     def _is_enough(self, cost: int) -> bool:
         """Whether a cost is close enough to the curves' optimum."""
@@ -159,9 +160,12 @@ class Trial:
 
     def _quoted_cost(self, hops: Hops, amount: int) -> int:
         try:
-            for hop in hops if self._exact_in else reversed(hops):
-                quoted = hop.quote(self._mode, amount)
-                amount = quoted.amount_out if self._exact_in else quoted.amount_in
+            if self._exact_in:
+                for hop in hops:
+                    amount = passed_on(hop, hop.quote(self._mode, amount).amount_out)
+            else:
+                for hop in reversed(hops):
+                    amount = hop.quote(self._mode, passed_on(hop, amount)).amount_in
         except RefusedError:
             return _REFUSED
         return -amount if self._exact_in else amount

@@ -10,6 +10,7 @@ from aiohttp.web import Application
 from service.api.responses import OrderSchema
 from service.app import Service
 from service.chains.venue import PoolRef, Snapshot, Swap
+from service.domain.chain_times import SLOT_MS
 from service.domain.quote import Dex
 from tests.conftest import service_on
 from tests.support.gem_market import (
@@ -135,12 +136,13 @@ async def test_an_ioc_or_fok_order_lands_soon_after_its_submission_deadline(
     assert order["status"] == "confirmed"
     [(over_ms,)] = rows(
         servers,
-        "SELECT (a.last_valid_slot + 1) * 400 - floor(extract(epoch FROM o.created_at) * 1000)::bigint"
+        "SELECT (a.last_valid_slot + 1) * %s - floor(extract(epoch FROM o.created_at) * 1000)::bigint"
         " FROM transactions AS a JOIN orders AS o ON o.id = a.order_id WHERE o.id = %s",
+        SLOT_MS,
         order["id"],
     )
     # 1.5 s to be submitted, 2.5 s to land, rounded to whole slots.
-    assert 4_000 < over_ms <= 4_000 + 2 * 400
+    assert 4_000 < over_ms <= 4_000 + 2 * SLOT_MS
     assert await audit_now(servers) == []
 
 

@@ -10,6 +10,8 @@ from solders.signature import Signature
 from service.api.responses import OrderListSchema, OrderSchema
 from service.domain.tokens import TOKENS
 from tests.conftest import service_on
+from tests.support.gem_market import rows
+from tests.support.judge import audit_now
 from tests.support.orders import (
     LIFE,
     MARKET_ORDER,
@@ -236,19 +238,39 @@ async def test_more_than_the_wallet_holds_fails_once(start: Start) -> None:
     assert (buy["failureReason"], buy["attempts"], buy["amountIn"]) == ("insufficient_balance", 1, None)
 
 
-async def test_a_pair_without_a_pool_is_filled_in_two_swaps(start: Start) -> None:
-    client = await start()
-    order = await execute(client, tokenIn="JUP", tokenOut="BONK", amountIn="100")
+@pytest.mark.parametrize("amount", [{"amountIn": "100"}, {"amountOut": "100000"}])
+async def test_a_pair_without_a_pool_is_filled_in_two_swaps(
+    start: Start, servers: TestServers, amount: dict[str, str]
+) -> None:
+    client = await start(SLOT_MS=str(quiet_slot_ms(servers)))
+    order = await execute(client, tokenIn="JUP", tokenOut="BONK", **amount)
     assert statuses(order) == LIFE
     assert order["quotes"] == []
+    residue: dict[str, Fraction] = {}
     for path in order["route"]["paths"]:
         first, second = path["legs"]
         assert (first["tokenIn"], second["tokenOut"]) == ("JUP", "BONK")
-        assert first["tokenOut"] == second["tokenIn"]
-        assert first["tokenOut"] in {"SOL", "USDC"}
-        assert first["amountOut"] == second["amountIn"]
-    assert Fraction(order["amountOut"]) > 0
+        hub = first["tokenOut"]
+        assert hub == second["tokenIn"]
+        assert hub in {"SOL", "USDC"}
+        left = Fraction(first["amountOut"]) - Fraction(second["amountIn"])
+        # Five of ten thousand, rounded to a base unit.
+        assert abs(left - Fraction(first["amountOut"]) * 5 / 10_000) < Fraction(2, 10**6)
+        residue[hub] = residue.get(hub, Fraction(0)) + left
+    assert (order["amountIn"], order["amountOut"]) == (
+        order["route"]["amountIn"],
+        order["route"]["amountOut"],
+    )
     assert OrderSchema().validate(order) == {}
+    # What the first swap paid and the second did not sell is in the wallet.
+    wallet = rows(
+        servers,
+        "SELECT token, balance - funded FROM paper_wallets"
+        " WHERE owner = 'user' AND token IN ('SOL', 'USDC') AND balance <> funded",
+    )
+    decimals = {"SOL": 9, "USDC": 6}
+    assert {token: Fraction(int(gain), 10 ** decimals[token]) for token, gain in wallet} == residue
+    assert await audit_now(servers) == []
 
 
 async def test_a_large_order_is_split(start: Start, servers: TestServers) -> None:

@@ -9,6 +9,7 @@ import pytest
 from aiohttp.web import Application
 
 from service.api.responses import OrderSchema
+from service.domain.chain_times import SLOT_MS
 from service.domain.timestamps import format_timestamp
 from tests.conftest import service_on
 from tests.support.gem_market import (
@@ -231,9 +232,10 @@ async def test_volume_survives_a_restart_and_leaves_the_window_in_time(
     await list_pool(first)
     await buy(first, "3000")
     await first.close()
-    # As if all trades were 100 seconds ago: 250 slots.
+    # As if all trades were 100 seconds ago.
     rows(servers, "UPDATE paper_volumes SET second = second - 100")
-    rows(servers, "UPDATE paper_pools SET opened_slot = opened_slot - 250 WHERE origin = 'listed'")
+    slots = 100_000 // SLOT_MS
+    rows(servers, "UPDATE paper_pools SET opened_slot = opened_slot - %s WHERE origin = 'listed'", slots)
     second = await aiohttp_client(service_on(servers).web)
     late = await sniper(second, {"volume": {"amount": "20000", "seconds": 60}}, amountIn="1")
     early = await sniper(second, {"volume": {"amount": "20000", "seconds": 200}}, amountIn="1")

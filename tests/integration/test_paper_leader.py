@@ -453,11 +453,12 @@ async def test_a_changed_balance_is_applied_at_the_next_start(servers: TestServe
 
     first = await start_with()
     assert first["SOL"] == FUNDS - 1_000
-    poorer = await start_with(SOL=5_000, USDC=7)
+    # No trade goes through USDT, so none leaves any of it.
+    poorer = await start_with(SOL=5_000, USDT=7)
     # The first start's trade has already cost 1,000, and this one costs the same.
-    assert (poorer["SOL"], poorer["USDC"]) == (5_000 - 2_000, 7)
+    assert (poorer["SOL"], poorer["USDT"]) == (5_000 - 2_000, 7)
     richer = await start_with(SOL=10**12)
-    assert (richer["SOL"], richer["USDC"]) == (10**12 - 3_000, FUNDS)
+    assert (richer["SOL"], richer["USDT"]) == (10**12 - 3_000, FUNDS)
     same = await start_with(SOL=10**12)
     assert same["SOL"] == 10**12 - 4_000
     # No more can be taken than the wallet has: the rest is taken when it has enough.

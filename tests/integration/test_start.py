@@ -1,6 +1,7 @@
 """A failed start reports its reason, and leaves nothing behind."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -110,6 +111,28 @@ async def test_a_market_keeps_its_slot_length(
         await other.stop()
     await start(SLOT_MS="50")
     assert rows(servers, "SELECT slot_ms FROM paper_market") == [(50,)]
+
+
+async def test_without_a_setting_a_market_keeps_the_slots_that_it_was_created_with(
+    start: Callable[..., Awaitable[Client]], make_service: Callable[..., Service], servers: TestServers
+) -> None:
+    # As an earlier version created it, whose default this was.
+    client = await start(SLOT_MS="400")
+    await client.close()
+    service = make_service()
+    await service.start()
+    assert service.market.venue.slot_ms == 400
+    slot, _views = service.market.venue.all_views()
+    assert abs(slot * 400 / 1000 - time.time()) < 60
+    await service.stop()
+    assert rows(servers, "SELECT slot_ms FROM paper_market") == [(400,)]
+
+
+async def test_a_new_market_has_the_slots_of_solana(
+    start: Callable[..., Awaitable[Client]], servers: TestServers
+) -> None:
+    await start()
+    assert rows(servers, "SELECT slot_ms FROM paper_market") == [(200,)]
 
 
 def test_a_start_with_another_slot_length_names_the_setting(

@@ -1,13 +1,14 @@
 """A paper market for tests, and random traders."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from random import Random
+from typing import Any
 
-from service.amm import Direction, DlmmPool
+from service.amm import AmmError, Direction, DlmmPool, SwapQuote
 from service.chains.paper.genesis import genesis_pools, genesis_wallets
 from service.chains.paper.market import BAND_PPM, Execution, Market
 from service.chains.paper.pool import PaperPool, shortfall
@@ -15,6 +16,7 @@ from service.chains.paper.transaction import PaperTransaction, PathSwap
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
 from service.domain.failures import FailureCode
+from service.domain.leg_limits import LegLimits, bought_before, sold_after
 from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS
 from service.settings import PPM, FailureRates, Range
@@ -59,9 +61,13 @@ def a_transaction(
     maximum_in: int = U64_MAX,
     minimum_out: int = 1,
     signature: str = "signature",
+    limits: Sequence[tuple[LegLimits, ...] | None] | None = None,
 ) -> PaperTransaction:
-    """Return a transaction of paths, each an amount and its legs."""
-    swaps = tuple(PathSwap(amount, tuple(legs)) for amount, legs in paths)
+    """Return a transaction of paths, each an amount and its legs; ``limits`` are those of the paths' legs."""
+    swaps = tuple(
+        PathSwap(amount, tuple(legs), of_legs)
+        for (amount, legs), of_legs in zip(paths, limits or (None,) * len(paths), strict=True)
+    )
     legs = swaps[0].legs
     return PaperTransaction(
         signature, "order", 1, mode, legs[0][1], legs[-1][2], swaps, maximum_in, minimum_out, U64_MAX
@@ -138,13 +144,39 @@ class RandomTrader:
             paths[-1] = [("raydium:gone", token_in, token_out)]
         mode = draw.choice(list(SwapMode))
         limits = draw.choice([(U64_MAX, 1)] * 8 + [(U64_MAX, U64_MAX), (1, 1)])
+        swaps = [(draw.randint(1, 9) * 10 ** draw.randint(0, 16), legs) for legs in paths]
+        # Every second one is signed as by an earlier version.
+        signs_legs = len(self.executions) % 2
         return a_transaction(
-            *((draw.randint(1, 9) * 10 ** draw.randint(0, 16), legs) for legs in paths),
+            *swaps,
             mode=mode,
             maximum_in=limits[0],
             minimum_out=limits[1],
             signature=str(len(self.executions)),
+            limits=[self._limits(mode, *swap) for swap in swaps] if signs_legs else None,
         )
+
+    def _limits(self, mode: SwapMode, amount: int, legs: Sequence[Leg]) -> tuple[LegLimits, ...] | None:
+        """Return a path's limits, with a margin of 1 % between two legs; None if a pool does not quote."""
+        exact_in = mode is SwapMode.EXACT_IN
+        if len(legs) == 1:
+            return (LegLimits(amount, 1),) if exact_in else (LegLimits(U64_MAX, amount),)
+        try:
+            if exact_in:
+                passed = sold_after(self._quoted(legs[0], mode, amount).amount_out, 100)
+                return LegLimits(amount, passed), LegLimits(passed, 1)
+            needed = bought_before(self._quoted(legs[1], mode, amount).amount_in, 100)
+            return LegLimits(U64_MAX, needed), LegLimits(needed, amount)
+        except AmmError:
+            return None
+
+    def _quoted(self, leg: Leg, mode: SwapMode, amount: int) -> SwapQuote[Any]:
+        pool_id, sold, bought = leg
+        pool = self.market.pools[pool_id]
+        direction = pool.direction(sold, bought)
+        assert direction is not None
+        ask = pool.state.quote_exact_in if mode is SwapMode.EXACT_IN else pool.state.quote_exact_out
+        return ask(direction, amount, self.market.now(self.slot))
 
     def _check(self) -> bool:
         """Check conservation, and that no vault is short; return whether anything changed."""
@@ -175,6 +207,9 @@ class RandomTrader:
         fixed = sum(path.amount for path in transaction.paths)
         exact_in = transaction.mode is SwapMode.EXACT_IN
         assert (execution.amount_in if exact_in else execution.amount_out) == fixed
+        if execution.residue:
+            assert all(amount > 0 for _, amount in execution.residue)
+            self.outcomes["residue"] += 1
         self.outcomes[transaction.mode] += 1
         for path in transaction.paths:
             self.outcomes[f"{len(path.legs)} legs"] += 1
@@ -186,6 +221,7 @@ EVERY_OUTCOME = {
     *SwapMode,
     "1 legs",
     "2 legs",
+    "residue",
     FailureCode.SLIPPAGE_EXCEEDED,
     FailureCode.NO_ROUTE,
     FailureCode.AMOUNT_TOO_SMALL,

@@ -58,6 +58,7 @@ def settings(servers: TestServers, **changes: Any) -> PaperSettings:
         "group_limit": 500,
         "alone": False,
         "listing_every_s": 0,
+        "hop_margin_bps": 5,
         **changes,
     }
     return PaperSettings(**values)

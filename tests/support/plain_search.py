@@ -38,6 +38,7 @@ class PlainSearch:
         amount: Base units.
         snapshots: The pools.
         max_legs: Maximum number of swaps.
+        margin_bps: The margin between two swaps of a path.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class PlainSearch:
         amount: int,
         snapshots: Sequence[Snapshot],
         max_legs: int = 4,
+        margin_bps: int = 0,
     ) -> None:
+        self._margin_bps = margin_bps
         self._exact_in = mode is SwapMode.EXACT_IN
         self._amount = amount
         self._max_legs = max_legs
@@ -79,7 +82,9 @@ class PlainSearch:
         """Return the value of a path's share: its output, or its negated input."""
         amount = share
         swaps = self._paths[place]
-        for snapshot, direction in swaps if self._exact_in else reversed(swaps):
+        for number, (snapshot, direction) in enumerate(swaps if self._exact_in else reversed(swaps)):
+            if number:
+                amount = self._after_margin(amount)
             state = snapshot.state
             ask = state.quote_exact_in if self._exact_in else state.quote_exact_out
             try:
@@ -90,6 +95,12 @@ class PlainSearch:
                 return float("-inf")
             amount = quoted.amount_out if self._exact_in else quoted.amount_in
         return amount if self._exact_in else -amount
+
+    def _after_margin(self, amount: int) -> int:
+        """Sell less than the swap before is quoted to pay, or buy more than the one after needs."""
+        if self._exact_in:
+            return max(1, amount * (10_000 - self._margin_bps) // 10_000)
+        return -(-amount * (10_000 + self._margin_bps) // 10_000)
 
     def _total(self, parts: Parts) -> float:
         return sum(self.worth(place, share) for place, share in parts.items())

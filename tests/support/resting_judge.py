@@ -13,6 +13,7 @@ from typing import Any
 import psycopg2.extras
 from psycopg2.extensions import connection
 
+from service.domain.chain_times import SLOT_MS
 from tests.support.judge import audit_now
 from tests.support.kills import ServingPeriod
 from tests.support.orders import Json
@@ -113,7 +114,7 @@ def judge_resting(
     servers: TestServers,
     lives: Sequence[ServingPeriod] = (),
     *,
-    slot_ms: int = 400,
+    slot_ms: int = SLOT_MS,
     longest_delay_ms: int = 3_000,
     late_s: float | None = None,
 ) -> Books:

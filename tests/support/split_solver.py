@@ -77,6 +77,22 @@ class Bins:
         return self.ends[bisect_left(self.prices, -price, key=lambda each: -each)]
 
 
+class Reduced:
+    """A curve of whose output only a fraction is used."""
+
+    def __init__(self, curve: Curve, kept: Decimal):
+        self.curve, self.kept, self.limit = curve, kept, curve.limit
+
+    def pays(self, sold: Decimal) -> Decimal:
+        return self.kept * self.curve.pays(sold)
+
+    def slope(self, sold: Decimal) -> Decimal:
+        return self.kept * self.curve.slope(sold)
+
+    def sold_to(self, price: Decimal) -> Decimal:
+        return self.curve.sold_to(price / self.kept)
+
+
 class CurveSequence:
     """Two curves in sequence."""
 

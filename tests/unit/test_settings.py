@@ -50,8 +50,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert (loaded.quote_delay_ms, loaded.execution_delay_ms) == (Range(200, 300), Range(2_000, 3_000))
     assert (loaded.price_variance_ppm, loaded.paper_seed) == (Range(20_000, 50_000), None)
     assert loaded.paper_failure_rates == FailureRates(0, 0, 0)
-    assert (loaded.slot_ms, loaded.paper_tx_valid_slots, loaded.paper_balances) == (400, 150, {})
-    assert (loaded.max_route_legs, loaded.min_split_gain_bps) == (4, 1)
+    assert (loaded.slot_ms, loaded.paper_tx_valid_slots, loaded.paper_balances) == (None, 150, {})
+    assert (loaded.max_route_legs, loaded.min_split_gain_bps, loaded.hop_margin_bps) == (4, 1, 5)
     assert (loaded.max_price_impact_bps, loaded.max_order_amounts) == (0, {})
     assert loaded.log_level == "INFO"
 
@@ -99,7 +99,7 @@ def test_another_env_file_can_be_given(tmp_path: Path) -> None:
         *("HOST", "PORT", "DATA_DIR", "DATABASE_URL", "REDIS_URL", "REDIS_PREFIX", "LOG_LEVEL", "PAPER_SEED"),
         *("QUOTE_DELAY_MS", "PRICE_VARIANCE", "PAPER_FAILURE_RATE", "MAX_RETRIES", "QUEUE_RATE_LIMIT"),
         *("PAPER_BALANCES", "MAX_ROUTE_LEGS", "MIN_SPLIT_GAIN_BPS", "SLOT_MS", "PAPER_TX_VALID_SLOTS"),
-        *("MAX_PRICE_IMPACT_BPS", "MAX_ORDER_AMOUNTS"),
+        *("MAX_PRICE_IMPACT_BPS", "MAX_ORDER_AMOUNTS", "HOP_MARGIN_BPS"),
     ],
 )
 def test_an_empty_value_is_an_absent_value(name: str, value: str) -> None:
@@ -145,6 +145,7 @@ def test_an_empty_value_is_an_absent_value(name: str, value: str) -> None:
         ("PAPER_TX_VALID_SLOTS", ["0", "100001"]),
         ("MAX_ROUTE_LEGS", ["0", "9", "two"]),
         ("MIN_SPLIT_GAIN_BPS", ["-1", "10001", "0.5"]),
+        ("HOP_MARGIN_BPS", ["-1", "1001", "0.5", *NOT_PLAIN]),
         ("MAX_PRICE_IMPACT_BPS", ["-1", "10001", "0.5", "3%", *NOT_PLAIN]),
         ("MAX_ORDER_AMOUNTS", ["1000", "SOL", "SOL=0", "DOGE=1", "SOL=1,SOL=2", "SOL=1e9", "SOL=-1"]),
         (

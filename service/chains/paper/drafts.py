@@ -10,12 +10,17 @@ from service.domain.failures import FailureCode
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A transaction's outcome: base units that the wallet paid and received, or why it failed."""
+    """A transaction's outcome: base units that the wallet paid and received, or why it failed.
+
+    ``residue`` is what the wallet received besides, by token in alphabetical order: what the first legs of
+    its paths paid beyond what the second ones took.
+    """
 
     signature: str
     amount_in: int | None
     amount_out: int | None
     failure: FailureCode | None
+    residue: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,11 @@ class Draft:
     pools: dict[str, PaperPool] = field(default_factory=dict)
     gains: dict[str, int] = field(default_factory=dict)
     volumes: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def residue(self, token_in: str, token_out: str) -> tuple[tuple[str, int], ...]:
+        """Return the gains in tokens between these two."""
+        between = self.gains.keys() - {token_in, token_out}
+        return tuple((token, self.gains[token]) for token in sorted(between) if self.gains[token])
 
     def swap(self, pool: PaperPool, direction: Direction, quote: SwapQuote[PoolState]) -> None:
         """Add a swap: the pool's new state, the trader's gain by token, and the volume.

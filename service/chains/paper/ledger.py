@@ -29,6 +29,7 @@ from service.chains.paper.records import Arrival, CommitId, Group, Settlement, S
 from service.chains.paper.transaction import PaperTransaction, decode_message
 from service.chains.venue import Balance, Traded, VenueUnavailableError
 from service.clock import Clock
+from service.domain.chain_times import SLOT_MS
 from service.domain.failures import FailureCode
 from service.domain.tokens import Token
 from service.domain.transaction import Landing, TransactionState, TransactionStatus
@@ -56,12 +57,19 @@ _UNKNOWN = TransactionStatus(TransactionState.UNKNOWN)
 
 
 class Ledger:
-    """The paper chain's tables."""
+    """The paper chain's tables.
 
-    def __init__(self, database: Database, clock: Clock, *, slot_ms: int) -> None:
+    Args:
+        database: PostgreSQL.
+        clock: PostgreSQL's time.
+        slot_ms: A new market's slot length.
+    """
+
+    def __init__(self, database: Database, clock: Clock, *, slot_ms: int = SLOT_MS) -> None:
         self._database = database
         self._clock = clock
-        self._slot_ms = slot_ms
+        self.slot_ms = slot_ms
+        """The length of a slot, once ``create_market`` has returned."""
 
     def slot_now(self) -> int:
         """Return the slot number: a function of PostgreSQL's time only."""
@@ -69,23 +77,27 @@ class Ledger:
 
     def seconds_to(self, slot: int) -> float:
         """Return the seconds until a slot begins; negative if it has begun."""
-        return slot * self._slot_ms / 1000 - self._clock.database_time()
+        return slot * self.slot_ms / 1000 - self._clock.database_time()
 
     def seconds_at(self, slot: int) -> int:
         """Return when a slot begins, in whole seconds since the Unix epoch."""
-        return slot * self._slot_ms // 1000
+        return slot * self.slot_ms // 1000
 
     def slot_at(self, time_s: float) -> int:
         """Return the slot of a time, in seconds since the Unix epoch."""
-        return int(time_s * 1000) // self._slot_ms
+        return int(time_s * 1000) // self.slot_ms
 
     def last_slot_by(self, time_s: float) -> int:
         """Return the last slot that ends by a time, in seconds since the Unix epoch."""
         return self.slot_at(time_s) - 1
 
     async def create_market(self, seed: int) -> tuple[int, int]:
-        """Create the market with a seed, unless it exists; return its seed and its slot length in ms."""
-        [market] = await self._run(_CREATE_MARKET, {"seed": seed, "slot_ms": self._slot_ms})
+        """Create the market with a seed, unless it exists; return its seed and its slot length in ms.
+
+        From then on slots are counted in the market's own length.
+        """
+        [market] = await self._run(_CREATE_MARKET, {"seed": seed, "slot_ms": self.slot_ms})
+        self.slot_ms = market.slot_ms
         return market.seed, market.slot_ms
 
     async def open_pools(self, pools: Iterable[PaperPool]) -> set[str]:
@@ -163,7 +175,7 @@ class Ledger:
             for submission in submissions
             for t in (submission.transaction,)
         ]
-        stored = await self._run(_SUBMIT, {"rows": json_of(rows), "slot_ms": self._slot_ms})
+        stored = await self._run(_SUBMIT, {"rows": json_of(rows), "slot_ms": self.slot_ms})
         accepted = {row.signature: row.lands_slot for row in stored}
         transactions = [submission.transaction for submission in submissions]
         others = [t for t in transactions if t.signature not in accepted]
@@ -199,7 +211,7 @@ class Ledger:
             }
             for t in transactions
         ]
-        found = await self._run(_GET_STATUSES, {"rows": json_of(rows), "slot_ms": self._slot_ms})
+        found = await self._run(_GET_STATUSES, {"rows": json_of(rows), "slot_ms": self.slot_ms})
         known = {row.signature: status_of(row) for row in found}
         return [known.get(transaction.signature, _UNKNOWN) for transaction in transactions]
 
@@ -223,7 +235,7 @@ class Ledger:
         rows = await self._run(
             _SETTLE,
             {
-                "slot_ms": self._slot_ms,
+                "slot_ms": self.slot_ms,
                 "epoch": epoch,
                 "results": json_of(
                     [
@@ -262,7 +274,7 @@ class Ledger:
 
     async def traded_since(self, seconds: int) -> list[Traded]:
         """Return the volumes of the last ``seconds``."""
-        return await self._run(_GET_VOLUMES, {"seconds": seconds, "slot_ms": self._slot_ms})
+        return await self._run(_GET_VOLUMES, {"seconds": seconds, "slot_ms": self.slot_ms})
 
     async def forget_volumes(self, seconds: int) -> None:
         """Delete older volumes."""

@@ -157,12 +157,16 @@ class Market:
             self._arbitrage(self._pools[pool_id], slot, now)
 
     def execute(self, transaction: PaperTransaction, slot: int) -> Execution:
-        """Execute a transaction in a slot: all of its paths, within its limits, or nothing.
+        """Execute a transaction in a slot: all of its legs, each within its own limits, or nothing.
 
-        Legs execute in sequence, each on the state that the previous one left; an exact-out path is quoted
-        and swapped from its end. The amounts are the changes of the user's wallet. If a pool pays more of an
-        intermediate token than the next one takes, the user keeps the rest. The caller must check that the
-        transaction is still valid in this slot.
+        Legs execute in sequence, each on the state that the previous one left. As on a chain, each trades the
+        amount that was signed for it, and none looks at what another one has paid. The amounts are the
+        changes of the user's wallet. What a pool pays of an intermediate token beyond what the next one takes
+        stays in that wallet: the residue. The caller must check that the transaction is still valid in this
+        slot.
+
+        A transaction without limits of its legs is from an earlier version: each leg trades what the previous
+        one has paid, an exact-out path from its end, and only the transaction's own limits count.
         """
         draft = Draft()
         try:
@@ -178,7 +182,8 @@ class Market:
         self._apply(draft, USER)
         for pool_id in draft.pools:
             self._arbitrage(self._pools[pool_id], slot, now)
-        return Execution(transaction.signature, amount_in, amount_out, None)
+        residue = draft.residue(transaction.token_in, transaction.token_out)
+        return Execution(transaction.signature, amount_in, amount_out, None, residue)
 
     def take_changes(self) -> Changes:
         """Return the changes since the last call."""
@@ -235,18 +240,23 @@ class Market:
             raise RefusedError(FailureCode.NO_ROUTE)
         exact_in = transaction.mode is SwapMode.EXACT_IN
         amount = path.amount
-        for pool_id, sold, bought in path.legs if exact_in else reversed(path.legs):
+        limits = path.limits or (None,) * len(path.legs)
+        legs = list(zip(path.legs, limits, strict=True))
+        if not (exact_in or path.limits):
+            legs.reverse()
+        for (pool_id, sold, bought), limit in legs:
             pool = draft.pools.get(pool_id) or self._pools.get(pool_id)
             direction = pool.direction(sold, bought) if pool else None
             if pool is None or direction is None:
                 raise RefusedError(FailureCode.NO_ROUTE)
-            if exact_in:
-                quote = pool.state.quote_exact_in(direction, amount, now)
-                amount = quote.amount_out
-            else:
-                quote = pool.state.quote_exact_out(direction, amount, now)
-                amount = quote.amount_in
+            if limit is not None:
+                amount = limit.amount_in if exact_in else limit.amount_out
+            ask = pool.state.quote_exact_in if exact_in else pool.state.quote_exact_out
+            quote = ask(direction, amount, now)
             draft.swap(pool, direction, quote)
+            if limit and (quote.amount_in > limit.amount_in or quote.amount_out < limit.amount_out):
+                raise RefusedError(FailureCode.SLIPPAGE_EXCEEDED)
+            amount = quote.amount_out if exact_in else quote.amount_in
 
     def _check(self, transaction: PaperTransaction, draft: Draft) -> tuple[int, int]:
         """Return a transaction's input and output, if they are within its limits and the wallet's balance."""

@@ -18,7 +18,7 @@ from service.domain.tokens import TOKENS
 from service.settings import PPM, Range
 
 REFERENCE_STEP_SLOTS = 5
-"""Prices are constant for this many slots: two seconds with Solana's slots."""
+"""Prices are constant for this many slots: a second with Solana's slots."""
 
 PICO = 10**12
 BILLION = 10**9

@@ -29,6 +29,7 @@ from service.chains.venue import (
     Traded,
 )
 from service.clock import Clock
+from service.domain.chain_times import SLOT_MS
 from service.domain.mode import TradingMode
 from service.domain.tokens import Token
 from service.domain.transaction import SignedTransaction, TransactionStatus
@@ -46,7 +47,10 @@ _POLL_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class PaperSettings:
-    """The paper market's settings; see docs/configuration.md."""
+    """The paper market's settings; see docs/configuration.md.
+
+    ``slot_ms`` is None for an existing market of any slot length, or a new one of the default length.
+    """
 
     seed: int | None
     quote_delay_ms: Range
@@ -54,11 +58,12 @@ class PaperSettings:
     price_variance_ppm: Range
     failure_rates: FailureRates
     balances: Mapping[str, int]
-    slot_ms: int
+    slot_ms: int | None
     valid_slots: int
     group_limit: int
     alone: bool
     listing_every_s: int
+    hop_margin_bps: int
 
 
 class PaperVenue:
@@ -80,7 +85,7 @@ class PaperVenue:
         self._deployment = deployment
         self._settings = settings
         self._lease = PaperLease(database, leader=clock.new_instance_id(), alone=settings.alone)
-        self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms)
+        self._ledger = Ledger(database, clock, slot_ms=settings.slot_ms or SLOT_MS)
         self._commands = CommandQueue(database)
         self._wallet = PaperWallet(
             self._ledger, clock, funded=settings.balances, group_limit=settings.group_limit
@@ -100,6 +105,11 @@ class PaperVenue:
         self._callbacks: list[OnMarketChange] = []
         self._listings: Listings | None = None
 
+    @property
+    def slot_ms(self) -> int:
+        """The length of a slot in milliseconds; after the start, that of the existing market."""
+        return self._ledger.slot_ms
+
     async def start(self) -> None:
         """Create the market if it does not exist, and start its chain.
 
@@ -111,7 +121,7 @@ class PaperVenue:
         seed = await self._create_or_open()
         slot = self._ledger.slot_now()
         await self._ledger.open_pools(
-            genesis_pools(seed, settings.price_variance_ppm, self._clock, slot, settings.slot_ms)
+            genesis_pools(seed, settings.price_variance_ppm, self._clock, slot, self.slot_ms)
         )
         chain = Chain(
             self._ledger,
@@ -122,7 +132,7 @@ class PaperVenue:
             deployment=self._deployment,
             settings=ChainSettings(
                 seed=seed,
-                slot_ms=settings.slot_ms,
+                slot_ms=self.slot_ms,
                 variance_ppm=settings.price_variance_ppm,
                 failure_rates=settings.failure_rates,
                 funds=genesis_wallets(settings.balances),
@@ -137,7 +147,7 @@ class PaperVenue:
             self._ledger, self._commands, chain, self._clock, every_s=settings.listing_every_s
         )
         self._listings.start()
-        self._signer = Signer(seed)
+        self._signer = Signer(seed, settings.hop_margin_bps)
 
     async def _create_or_open(self) -> int:
         """Create the market if it does not exist, and return its seed."""
@@ -145,7 +155,7 @@ class PaperVenue:
         seed, slot_ms = await self._ledger.create_market(
             self._clock.between(0, 10**9) if wanted is None else wanted
         )
-        if slot_ms != settings.slot_ms:
+        if settings.slot_ms not in {None, slot_ms}:
             # Pools and transactions store slot numbers, which are times only with a fixed slot length.
             raise InvalidSettingError(
                 f"SLOT_MS is {settings.slot_ms}, but this database's paper market was created with slots of"
@@ -244,7 +254,7 @@ class PaperVenue:
             pool.vault_a,
             pool.vault_b,
             _price(pool.state),
-            pool.opened_slot * self._settings.slot_ms / 1000,
+            pool.opened_slot * self.slot_ms / 1000,
         )
 
     def local_snapshots(self, pools: Sequence[PoolRef]) -> list[Snapshot]:
@@ -259,7 +269,7 @@ class PaperVenue:
 
     def _now(self) -> ChainTime:
         slot = self._ledger.slot_now()
-        return ChainTime(slot * self._settings.slot_ms // 1000, slot)
+        return ChainTime(slot * self.slot_ms // 1000, slot)
 
     async def prepare(self, swap: Swap) -> SignedTransaction:
         """Sign a swap that can land in the next slots."""

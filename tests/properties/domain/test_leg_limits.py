@@ -1,12 +1,13 @@
 """Laws of the limits of legs: together they keep the order's, and each one's own quote keeps it."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.amounts import U64_MAX
-from service.domain.leg_limits import LegLimits, leg_limits
+from service.domain.leg_limits import HopMargin, LegLimits, leg_limits
 from service.domain.quote import Dex, Leg, Path, Route, SwapMode
 
 AMOUNTS = st.integers(1, U64_MAX // 8)
@@ -73,3 +74,16 @@ def test_a_leg_sells_exactly_what_the_one_before_surely_buys(
             assert 1 <= first.amount_out == second.amount_in <= U64_MAX
             if route.mode is SwapMode.EXACT_OUT:
                 assert second.amount_in >= quoted.amount_in
+
+
+@settings(deadline=None)
+@given(AMOUNTS, st.integers(0, 1_000), st.sampled_from(SwapMode))
+def test_a_margin_is_its_fraction_rounded_to_the_safe_side(quoted: int, bps: int, mode: SwapMode) -> None:
+    margin = HopMargin(mode, bps)
+    kept, whole = margin.kept
+    if mode is SwapMode.EXACT_IN:
+        exact = Fraction(quoted * kept, whole)
+        assert exact - 1 < margin.applied(quoted) <= max(exact, Fraction(1))
+    else:
+        exact = Fraction(quoted * whole, kept)
+        assert exact <= margin.applied(quoted) < exact + 1

@@ -67,7 +67,7 @@ def times_of_steps(
     mode: SwapMode, pair: tuple[str, str], amount: int, snapshots: Sequence[Snapshot]
 ) -> list[float]:
     """Return how much of the processor's time each step of a quote takes, in seconds."""
-    steps = find_route(mode, amount, PathFinder(*pair, snapshots), (), LIMITS)
+    steps = find_route(amount, PathFinder(*pair, snapshots, LIMITS, mode), ())
     times: list[float] = []
     while True:
         began = time.thread_time()

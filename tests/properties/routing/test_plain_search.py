@@ -22,7 +22,6 @@ from service.settings import Range
 from tests.support.market import SLOT, a_market
 from tests.support.plain_search import PlainSearch
 
-EVERY_GAIN = RouteLimits(min_split_gain_bps=0)
 BAR = 100_000
 """A route may lose one part in so many to what a plain search finds."""
 
@@ -38,6 +37,7 @@ class Order(NamedTuple):
     token_out: str
     mode: SwapMode
     amount: int
+    margin_bps: int = 0
 
 
 @lru_cache(maxsize=8)
@@ -61,7 +61,8 @@ def snapshots_of(order: Order) -> list[Snapshot]:
     ]
 
 
-def chosen(order: Order, snapshots: Sequence[Snapshot], limits: RouteLimits = EVERY_GAIN) -> Choice | None:
+def chosen(order: Order, snapshots: Sequence[Snapshot]) -> Choice | None:
+    limits = RouteLimits(min_split_gain_bps=0, hop_margin_bps=order.margin_bps)
     try:
         return best_route(order.mode, order.token_in, order.token_out, order.amount, snapshots, (), limits)
     except NoRouteError:
@@ -75,7 +76,8 @@ def lost(order: Order, found: int, paid: int) -> int:
 def check(order: Order, found: int | None = None) -> None:
     """Check a route against what a plain search finds, or has found."""
     snapshots = snapshots_of(order)
-    search = PlainSearch(order.mode, order.token_in, order.token_out, order.amount, snapshots)
+    tokens, margin_bps = (order.token_in, order.token_out), order.margin_bps
+    search = PlainSearch(order.mode, *tokens, order.amount, snapshots, margin_bps=margin_bps)
     choice = chosen(order, snapshots)
     if found is None:
         found = search.best(None if choice is None else choice.route)
@@ -105,6 +107,7 @@ def random_order(seed: int) -> Order:
         token_out,
         random.choice(list(SwapMode)),
         int(10 ** random.uniform(0, 14)),
+        random.choice([5, 5, 5, 200]),
     )
 
 
@@ -123,7 +126,10 @@ def test_three_thousand_routes_pay_what_a_plain_search_finds(block: int) -> None
 
 
 def recorded_orders() -> list[tuple[Order, int]]:
-    """Return orders that a route once paid less than a plain search found, and what it found."""
+    """Return orders that a route once paid less than a plain search found, and what it found.
+
+    It was found without a margin between two pools.
+    """
     recorded = [
         (
             Order(

@@ -26,12 +26,12 @@ from service.chains.venue import PoolRef, Snapshot
 from service.domain.failures import FailureCode
 from service.domain.quote import Choice, Dex, SwapMode
 from service.routing import NoRouteError, RouteLimits, best_route
-from tests.support.split_solver import Curve, CurveSequence, best, curve
+from tests.support.split_solver import Curve, CurveSequence, Reduced, best, curve
 
 NOW = ChainTime(1_800_000_000)
 DUST = 1_000
 TOLERANCE = Decimal("0.00001")
-EVERY_GAIN = RouteLimits(max_legs=4, min_split_gain_bps=0)
+MAX_LEGS = 4
 A, B, HUB = "JUP", "BONK", "USDC"
 
 
@@ -40,6 +40,14 @@ class Problem:
     snapshots: Sequence[Snapshot]
     mode: SwapMode
     amount: int
+    margin_bps: int
+
+    @property
+    def kept(self) -> Decimal:
+        """The fraction of the first pool's output that the second pool of a path sells."""
+        if self.mode is SwapMode.EXACT_IN:
+            return 1 - Decimal(self.margin_bps) / 10_000
+        return 1 / (1 + Decimal(self.margin_bps) / 10_000)
 
     def paths(self) -> list[tuple[Curve, frozenset[str]]]:
         """Return all paths for the solver, by their pools' ids."""
@@ -53,13 +61,14 @@ class Problem:
         }
         direct = [(each, frozenset({name})) for each, name in sides[A, B]]
         rows = [
-            (CurveSequence(first, second), frozenset({name, other}))
+            (CurveSequence(Reduced(first, self.kept), second), frozenset({name, other}))
             for (first, name), (second, other) in product(sides[A, HUB], sides[HUB, B])
         ]
         return [*direct, *rows]
 
     def choice(self) -> Choice:
-        return best_route(self.mode, A, B, self.amount, self.snapshots, (), EVERY_GAIN)
+        limits = RouteLimits(MAX_LEGS, 0, self.margin_bps)
+        return best_route(self.mode, A, B, self.amount, self.snapshots, (), limits)
 
 
 def random_pool(random: Random, price: Decimal, depth: int) -> PoolState:
@@ -155,7 +164,7 @@ def random_problem(seed: int) -> Problem:
     share = Decimal(10) ** Decimal(random.uniform(-6, 0)) * Decimal("0.3")
     sold = max(1, int(depth * share))
     amount = sold if mode is SwapMode.EXACT_IN else max(1, int(sold * price))
-    return Problem(snapshots, mode, amount)
+    return Problem(snapshots, mode, amount, random.choice([0, 5, 5, 300]))
 
 
 def roundings(problem: Problem, choice: Choice) -> Decimal:
@@ -188,7 +197,7 @@ def roundings(problem: Problem, choice: Choice) -> Decimal:
 
 def check(problem: Problem) -> None:
     exact_out = problem.mode is SwapMode.EXACT_OUT
-    optimum = best(problem.paths(), problem.amount, EVERY_GAIN.max_legs, exact_out)
+    optimum = best(problem.paths(), problem.amount, MAX_LEGS, exact_out)
     if optimum is None:
         with pytest.raises(NoRouteError) as caught:
             problem.choice()

@@ -5,7 +5,14 @@ from itertools import pairwise
 import pytest
 
 from service.domain.amounts import U64_MAX
-from service.domain.leg_limits import LegLimits, bought_before, leg_limits, sold_after
+from service.domain.leg_limits import (
+    HopMargin,
+    LegLimits,
+    bought_before,
+    leg_limits,
+    shared_limits,
+    sold_after,
+)
 from service.domain.quote import Dex, Leg, Path, Route, SwapMode
 
 
@@ -48,6 +55,21 @@ def test_the_first_leg_buys_more_than_the_second_is_quoted_to_need() -> None:
 def test_a_margin_never_makes_an_amount_impossible() -> None:
     assert sold_after(1, 9_999) == 1
     assert bought_before(U64_MAX, 1) == U64_MAX
+
+
+def test_a_margin_lowers_what_is_sold_and_raises_what_is_bought() -> None:
+    sells, buys = HopMargin(SwapMode.EXACT_IN, 5), HopMargin(SwapMode.EXACT_OUT, 5)
+    assert (sells.applied(20_001), buys.applied(20_001)) == (19_990, 20_012)
+    assert (sells.kept, buys.kept) == ((9_995, 10_000), (10_000, 10_005))
+
+
+def test_a_route_that_does_not_keep_the_orders_limits_has_a_path_that_misses_its_own() -> None:
+    split = route(SwapMode.EXACT_IN, path(100, 1_000), path(50, 499))
+    # 1500 * 1000 / 1499 = 1000.66..., 1500 * 499 / 1499 = 499.33...
+    assert shared_limits(split, 150, 1_500, 5) == ((LegLimits(100, 1_001),), (LegLimits(50, 500),))
+    split = route(SwapMode.EXACT_OUT, path(1_000, 100), path(499, 50))
+    # 1498 * 1000 / 1499 = 999.33..., 1498 * 499 / 1499 = 498.66...
+    assert shared_limits(split, 1_498, 150, 5) == ((LegLimits(999, 100),), (LegLimits(498, 50),))
 
 
 @pytest.mark.parametrize(

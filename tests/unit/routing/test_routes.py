@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from itertools import combinations
 from random import Random
 
@@ -16,8 +17,11 @@ from service.amm.meteora_dlmm_bins import Bin
 from service.amm.meteora_dlmm_fees import DlmmParameters
 from service.chains.venue import PoolRef, Snapshot
 from service.domain.failures import FailureCode
+from service.domain.leg_limits import bought_before, leg_limits, sold_after
 from service.domain.quote import Choice, Dex, NoQuote, PoolQuote, Route, SwapMode
 from service.routing import NoRouteError, RouteLimits, best_route, marginal_price
+from service.routing.paths import PathFinder
+from service.turns import finished
 from tests.properties.routing.test_split import random_problem
 
 NOW = ChainTime(1_800_000_000)
@@ -47,32 +51,44 @@ def route(
     return best_route(mode, *pair, amount, snapshots, (), limits)
 
 
-def execute(choice: Choice, snapshots: Sequence[Snapshot]) -> tuple[int, int]:
-    """Execute a route on the states, leg by leg, as the venue does; return amount in and amount out."""
+def execute(
+    choice: Choice, snapshots: Sequence[Snapshot], margin_bps: int = LIMITS.hop_margin_bps
+) -> tuple[int, int]:
+    """Execute a route on the states with the limits of its legs, as a chain does: in and out.
+
+    Each leg trades the amount that is signed for it, whatever the one before it has paid.
+    """
     states = {each.pool.id: each.state for each in snapshots}
     sides = {each.pool.id: each.pool for each in snapshots}
     taken = paid = 0
-    for path in choice.route.paths:
-        exact_in = choice.route.mode is IN
-        amount = path.amount_in if exact_in else path.amount_out
-        for leg in path.legs if exact_in else reversed(path.legs):
+    exact_in = choice.route.mode is IN
+    # No slippage at all.
+    limits = leg_limits(choice.route, *choice.route.amounts, margin_bps)
+    for path, bounds in zip(choice.route.paths, limits, strict=True):
+        swaps = []
+        for leg, bound in zip(path.legs, bounds, strict=True):
             a_to_b = sides[leg.pool_id].token_a == leg.token_in
             direction = Direction.A_TO_B if a_to_b else Direction.B_TO_A
             state = states[leg.pool_id]
-            quoted = (state.quote_exact_in if exact_in else state.quote_exact_out)(direction, amount, NOW)
+            ask = state.quote_exact_in if exact_in else state.quote_exact_out
+            quoted = ask(direction, bound.amount_in if exact_in else bound.amount_out, NOW)
             assert (quoted.amount_in, quoted.amount_out) == (leg.amount_in, leg.amount_out)
+            assert quoted.amount_in <= bound.amount_in
+            assert quoted.amount_out >= bound.amount_out
             states[leg.pool_id] = quoted.next_state()
-            amount = quoted.amount_out if exact_in else quoted.amount_in
-        taken += path.amount_in if exact_in else amount
-        paid += amount if exact_in else path.amount_out
+            swaps.append(quoted)
+        taken += swaps[0].amount_in
+        paid += swaps[-1].amount_out
     return taken, paid
 
 
 @MODEST
-@given(seeds, st.integers(1, 5), st.sampled_from([0, 1, 50]))
-def test_a_route_keeps_its_limits_and_executes_as_quoted(seed: int, max_legs: int, gain_bps: int) -> None:
+@given(seeds, st.integers(1, 5), st.sampled_from([0, 1, 50]), st.sampled_from([0, 1, 5, 1_000]))
+def test_a_route_keeps_its_limits_and_executes_as_quoted(
+    seed: int, max_legs: int, gain_bps: int, margin_bps: int
+) -> None:
     problem = random_problem(seed)
-    limits = RouteLimits(max_legs, gain_bps)
+    limits = RouteLimits(max_legs, gain_bps, margin_bps)
     try:
         choice = route(problem.snapshots, problem.amount, problem.mode, limits)
     except NoRouteError:
@@ -85,10 +101,14 @@ def test_a_route_keeps_its_limits_and_executes_as_quoted(seed: int, max_legs: in
         tokens = [path.legs[0].token_in, *(leg.token_out for leg in path.legs)]
         assert tokens in (["JUP", "BONK"], ["JUP", "USDC", "BONK"])
         for one, other in zip(path.legs, path.legs[1:], strict=False):
-            assert (one.amount_out, one.token_out) == (other.amount_in, other.token_in)
+            assert one.token_out == other.token_in
+            if problem.mode is IN:
+                assert other.amount_in == sold_after(one.amount_out, margin_bps)
+            else:
+                assert one.amount_out == bought_before(other.amount_in, margin_bps)
     fixed = chosen.amount_in if problem.mode is IN else chosen.amount_out
     assert fixed == problem.amount
-    assert execute(choice, problem.snapshots) == (chosen.amount_in, chosen.amount_out)
+    assert execute(choice, problem.snapshots, margin_bps) == (chosen.amount_in, chosen.amount_out)
     _check_gain(choice, gain_bps)
     assert route(problem.snapshots, problem.amount, problem.mode, limits) == choice
 
@@ -252,6 +272,58 @@ def test_a_partly_filled_bin_takes_the_rest_of_a_better_path() -> None:
     assert [path.legs[0].pool_id for path in paths] == ["wide", "jup-usdc"]
 
 
+def test_the_second_pool_sells_less_than_the_first_is_quoted_to_pay() -> None:
+    first, second = route(HUB_POOLS[:2], DEEP // 10).route.legs
+    # 0.1 of the depth, less 0.01 % of fee: 0.09999 / 1.09999 = 0.0909008263...; 0.05 % less of it.
+    assert first.amount_out == 90_900_826_371
+    assert second.amount_in == 90_855_375_957
+    without = route(HUB_POOLS[:2], DEEP // 10, limits=RouteLimits(hop_margin_bps=0)).route.legs
+    assert without[1].amount_in == first.amount_out
+
+
+def test_the_first_pool_buys_more_than_the_second_is_quoted_to_need() -> None:
+    first, second = route(HUB_POOLS[:2], DEEP // 10, OUT).route.legs
+    assert second.amount_out == DEEP // 10
+    assert first.amount_out == -(-second.amount_in * 10_005 // 10_000)
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+def test_the_margin_changes_no_route_without_two_hops(mode: SwapMode) -> None:
+    pools = [snapshot("one", cpmm()), snapshot("two", cpmm(fee=100)), *HUB_POOLS]
+    routes = {
+        route(pools, DEEP // 10, mode, RouteLimits(1, hop_margin_bps=margin)).route
+        for margin in (0, 5, 1_000)
+    }
+    assert len(routes) == 1
+    routes = {
+        route(pools[:2], DEEP // 10, mode, RouteLimits(hop_margin_bps=margin)).route
+        for margin in (0, 5, 1_000)
+    }
+    assert len(routes) == 1
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+def test_a_path_is_chosen_by_what_it_pays_after_the_margin(mode: SwapMode) -> None:
+    # Two fees of 0.01 % are less than one of 0.25 %, but not with a margin of 0.3 %.
+    pools = [snapshot("direct", cpmm()), *HUB_POOLS[:2]]
+
+    def chosen(margin_bps: int) -> list[str]:
+        limits = RouteLimits(max_legs=2, hop_margin_bps=margin_bps)
+        return [leg.pool_id for leg in route(pools, 10**8, mode, limits).route.legs]
+
+    assert chosen(0) == chosen(20) == ["jup-usdc", "bonk-usdc"]
+    assert chosen(30) == ["direct"]
+
+
+def test_the_marginal_price_has_no_margin() -> None:
+    prices = {
+        finished(PathFinder("JUP", "BONK", HUB_POOLS, RouteLimits(hop_margin_bps=margin)).marginal_price())
+        for margin in (0, 5)
+    }
+    found = [Fraction(*price) for price in prices if price is not None]
+    assert found == [Fraction(9_999**2, 10_000**2)] * len(prices)
+
+
 def test_two_paths_do_not_share_a_pool() -> None:
     pools = [*HUB_POOLS[:2], snapshot("bonk-usdc-2", cpmm(fee=100), ("BONK", "USDC"))]
     choice = route(pools, DEEP // 5)
@@ -288,10 +360,11 @@ def test_the_price_impact_of_a_route_is_computed_by_hand() -> None:
     row = route(HUB_POOLS[:2], DEEP // 10).route
     first, second = (leg.price_impact_ppm for leg in row.legs)
     assert first == 90_901
-    # The second pool is paid what the first one pays, 0.09090083; after its fee: 0.09089174 / 1.09089174.
-    assert second == 83_319
-    # 1 - 0.909099 * 0.916681 = 0.16664622, rounded up.
-    assert row.price_impact_ppm == 166_647
+    # The second pool sells 0.9995 of what the first one pays, 0.09090083; after its fee 0.09084629:
+    # 0.09084629 / 1.09084629.
+    assert second == 83_281
+    # 1 - 0.909099 * 0.916719 = 0.16661167, rounded up.
+    assert row.price_impact_ppm == 166_612
 
 
 @pytest.mark.parametrize(

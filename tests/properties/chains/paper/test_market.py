@@ -1,10 +1,12 @@
 """The paper market: the effects of a transaction on pools and wallets, and its invariants."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -27,9 +29,13 @@ from service.amm.quote import Ratio
 from service.chains.paper.market import BAND_PPM, TRADERS, USER, Changes, Execution, Market
 from service.chains.paper.pool import PaperPool, owed
 from service.chains.paper.pool_json import PROGRAMS
+from service.chains.paper.transaction import PaperTransaction, Signer, decode
+from service.chains.venue import PoolRef, Snapshot, Swap
 from service.domain.amounts import U64_MAX
 from service.domain.failures import FailureCode
-from service.domain.quote import Dex, SwapMode
+from service.domain.leg_limits import LegLimits
+from service.domain.quote import Dex, Route, SwapMode
+from service.routing import NoRouteError, RouteLimits, best_route
 from service.settings import PPM, FailureRates, Range
 from tests.support.market import (
     EVERY_OUTCOME,
@@ -45,6 +51,14 @@ from tests.support.market import (
 )
 
 MODEST = settings(max_examples=25, deadline=None)
+
+
+class Signed(NamedTuple):
+    """A route and its transaction."""
+
+    route: Route
+    transaction: PaperTransaction
+
 
 EXACT_IN, EXACT_OUT = SwapMode.EXACT_IN, SwapMode.EXACT_OUT
 DAY_SLOTS = 24 * 3_600_000 // SLOT_MS
@@ -194,6 +208,139 @@ def test_what_is_left_over_between_two_legs_is_the_users() -> None:
     execution = market.execute(a_transaction((10**4, path), mode=EXACT_OUT), SLOT)
     assert execution.amount_out == 10**4
     assert market.wallets[USER, "SOL"] == 8
+
+
+# --- the limits of each leg
+
+
+def signed(market: Market, token_in: str, token_out: str, amount: int, mode: SwapMode) -> Signed:
+    """Return the best route on a market, and its transaction without any slippage."""
+    snapshots = [
+        Snapshot(PoolRef(pool.id, pool.dex, *pool.pair), pool.state, market.now(SLOT))
+        for pool in market.pools.values()
+    ]
+    limits = RouteLimits(min_split_gain_bps=0)
+    route = best_route(mode, token_in, token_out, amount, snapshots, (), limits).route
+    swap = Swap("0190a8f5-0000-7000-8000-000000000000", 1, route, *route.amounts)
+    return Signed(route, decode(Signer(1, limits.hop_margin_bps).sign(swap, SLOT)))
+
+
+def quoted_residue(route: Route) -> tuple[tuple[str, int], ...]:
+    left: Counter[str] = Counter()
+    for path in route.paths:
+        for one, other in pairwise(path.legs):
+            left[one.token_out] += one.amount_out - other.amount_in
+    return tuple(sorted((token, amount) for token, amount in left.items() if amount))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.permutations(["SOL", "USDC", "USDT", "JUP", "RAY", "BONK"]),
+    st.floats(0, 14).map(lambda power: int(10**power)),
+    st.sampled_from(SwapMode),
+)
+def test_a_route_executes_exactly_as_it_was_quoted(tokens: list[str], amount: int, mode: SwapMode) -> None:
+    market = a_market()
+    before = dict(market.wallets)
+    try:
+        route, transaction = signed(market, tokens[0], tokens[1], amount, mode)
+    except NoRouteError:
+        return
+    execution = market.execute(transaction, SLOT)
+    residue = quoted_residue(route)
+    assert execution == Execution(transaction.signature, *route.amounts, None, residue)
+    gains = {
+        token: balance - before.get((owner, token), 0)
+        for (owner, token), balance in market.wallets.items()
+        if owner == USER and balance != before.get((owner, token), 0)
+    }
+    assert gains == {tokens[0]: -route.amount_in, tokens[1]: route.amount_out, **dict(residue)}
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+def test_what_the_first_leg_pays_above_its_margin_stays_in_the_wallet(mode: SwapMode) -> None:
+    market = a_market()
+    before = market.totals()
+    route, transaction = signed(market, "JUP", "BONK", 10**9, mode)
+    [(token, residue)] = market.execute(transaction, SLOT).residue
+    [path] = route.paths
+    first, second = path.legs
+    assert (token, residue) == (first.token_out, first.amount_out - second.amount_in)
+    # Five of ten thousand, apart from one unit of rounding.
+    whole = first.amount_out if mode is EXACT_IN else second.amount_in
+    assert abs(residue - whole * 5 // 10_000) <= 1
+    assert market.totals() == before
+
+
+def test_the_second_leg_sells_the_amount_that_was_signed_whatever_the_first_one_pays() -> None:
+    market = a_market()
+    now = market.now(SLOT)
+    first, second = (market.pools[pool_id].state for pool_id, _, _ in TWO_LEGS)
+    paid = first.quote_exact_in(Direction.B_TO_A, 10**8, now).amount_out
+    sold = paid // 2
+    amount_out = second.quote_exact_in(Direction.A_TO_B, sold, now).amount_out
+    limits = (LegLimits(10**8, sold), LegLimits(sold, 1))
+    execution = market.execute(a_transaction((10**8, TWO_LEGS), limits=[limits]), SLOT)
+    assert execution == Execution("signature", 10**8, amount_out, None, (("SOL", paid - sold),))
+
+
+def test_a_leg_below_its_own_minimum_fails_the_transaction_although_the_total_is_paid() -> None:
+    market = a_market()
+    pool_ids = POOLS["raydium_cpmm"], POOLS["raydium_amm_v4"]
+    paid = [
+        market.pools[pool_id].state.quote_exact_in(Direction.A_TO_B, ONE_SOL, market.now(SLOT)).amount_out
+        for pool_id in pool_ids
+    ]
+    paths = [(ONE_SOL, SELL[pool_id]) for pool_id in pool_ids]
+
+    def sale(*minima: int, signs_legs: bool = True) -> PaperTransaction:
+        limits = [(LegLimits(ONE_SOL, minimum),) for minimum in minima]
+        return a_transaction(*paths, minimum_out=sum(paid), limits=limits if signs_legs else None)
+
+    assert fails(market, sale(paid[0] + 1, paid[1] - 1)) is FailureCode.SLIPPAGE_EXCEEDED
+    assert fails(market, sale(paid[0] - 1, paid[1] + 1)) is FailureCode.SLIPPAGE_EXCEEDED
+    # An earlier version signed the total only.
+    assert fails(a_market(), sale(0, 0, signs_legs=False)) is None
+    assert fails(market, sale(*paid)) is None
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+@pytest.mark.parametrize("leg", [0, 1])
+def test_each_leg_of_a_path_keeps_its_own_limit(mode: SwapMode, leg: int) -> None:
+    market = a_market()
+    now = market.now(SLOT)
+    first, second = (market.pools[pool_id].state for pool_id, _, _ in TWO_LEGS)
+    if mode is EXACT_IN:
+        paid = first.quote_exact_in(Direction.B_TO_A, 10**8, now).amount_out
+        out = second.quote_exact_in(Direction.A_TO_B, paid, now).amount_out
+        kept = [LegLimits(10**8, paid), LegLimits(paid, out)]
+        missed = [LegLimits(10**8, paid + 1), LegLimits(paid, out + 1)]
+        amount = 10**8
+    else:
+        need = second.quote_exact_out(Direction.A_TO_B, 10**9, now).amount_in
+        cost = first.quote_exact_out(Direction.B_TO_A, need, now).amount_in
+        kept = [LegLimits(cost, need), LegLimits(need, 10**9)]
+        missed = [LegLimits(cost - 1, need), LegLimits(need - 1, 10**9)]
+        amount = 10**9
+    # The order's own limits are kept in any case.
+    limits = [missed[each] if each == leg else kept[each] for each in (0, 1)]
+    transaction = a_transaction((amount, TWO_LEGS), mode=mode, limits=[tuple(limits)])
+    assert fails(market, transaction) is FailureCode.SLIPPAGE_EXCEEDED
+    assert fails(market, a_transaction((amount, TWO_LEGS), mode=mode, limits=[tuple(kept)])) is None
+
+
+def test_an_exact_output_buys_the_signed_amount_between_its_legs_and_keeps_the_rest() -> None:
+    market = a_market()
+    now = market.now(SLOT)
+    first, second = (market.pools[pool_id].state for pool_id, _, _ in TWO_LEGS)
+    need = second.quote_exact_out(Direction.A_TO_B, 10**9, now).amount_in
+    bought = 2 * need
+    cost = first.quote_exact_out(Direction.B_TO_A, bought, now).amount_in
+    limits = (LegLimits(cost, bought), LegLimits(bought, 10**9))
+    transaction = a_transaction((10**9, TWO_LEGS), mode=EXACT_OUT, limits=[limits])
+    assert market.execute(transaction, SLOT) == Execution(
+        "signature", cost, 10**9, None, (("SOL", bought - need),)
+    )
 
 
 # --- why an execution fails
