@@ -21,6 +21,7 @@ from service.api.server import Runner
 from service.app import Service
 from service.audit import Report, audit
 from service.background import Background, cancel
+from service.chains.paper.audit import PaperAudit
 from service.chains.paper.ledger import Ledger
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
@@ -265,7 +266,7 @@ def _sandbox(_loaded: Settings, arguments: argparse.Namespace) -> None:
 
 def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:
     async def run(database: Database, _clock: Clock) -> Report:
-        return await audit(database)
+        return await audit(database, PaperAudit())
 
     report = _run_on_database(loaded, run)
     print(report.as_json() if arguments.json else report.as_text())
