@@ -29,7 +29,7 @@ from service.api.proxies import TrustedProxies
 from service.api.queues import at_most
 from service.api.request_limits import RequestLimits
 from service.api.route import RouteGroups
-from service.api.routes import ROUTES
+from service.api.routes import served
 from service.api.sockets import Sockets
 from service.api.specs import openapi_document
 from service.api.stream import StreamRoutes
@@ -127,7 +127,7 @@ class Api:
                 turns=Turns(clock),
             ),
             MarketStreamRoutes(market.feed, market.venue, self.sockets, fetch_tokens),
-            PaperRoutes(market.venue, fetch_tokens),
+            None if market.paper is None else PaperRoutes(market.paper, fetch_tokens),
             HealthRoute(
                 halt=storage.halt,
                 link=storage.link,
@@ -138,8 +138,8 @@ class Api:
             ),
             KeyRoutes(access, storage.budgets, market.venue.mode),
             DocumentRoutes(
-                lambda: openapi_document(ROUTES, settings.root_path),
-                lambda: asyncapi_document(ROUTES, settings.root_path),
+                lambda: openapi_document(served(groups), settings.root_path),
+                lambda: asyncapi_document(served(groups), settings.root_path),
             ),
             DocsRoutes(),
             AdminRoutes(storage.halt),

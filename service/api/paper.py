@@ -7,8 +7,8 @@ from http import HTTPStatus
 from aiohttp import web
 
 from service.api.market import pool_json
-from service.api.market_requests import NEW_POOL
 from service.api.messages import FetchTokens, json_response, load_body
+from service.api.paper_requests import NEW_POOL
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.api.responses import POOL
 from service.chains.paper.listing import (

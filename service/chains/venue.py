@@ -217,6 +217,19 @@ class Wallet(Protocol):
 class Venue(MarketData, Execution, Wallet, Protocol):
     """Market data, execution and the wallet of one venue: the paper market, or a chain."""
 
+    async def start(self) -> None:
+        """Begin to follow the market and to execute; it may be repeated if it fails.
+
+        Raises:
+            InvalidSettingError: The settings do not fit the venue.
+            VenueUnavailableError: The venue did not answer.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Stop; it may not have been started."""
+        ...
+
     @property
     def mode(self) -> TradingMode:
         """Whether its transactions move real money."""

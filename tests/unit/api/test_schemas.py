@@ -11,7 +11,8 @@ from marshmallow import ValidationError
 
 from service.api.fields import Cursor, ListPosition, camel_case, is_uuid
 from service.api.list_requests import LIST_QUERY
-from service.api.market_requests import NEW_POOL, POOL_QUERY, QUOTE_QUERY
+from service.api.market_requests import POOL_QUERY, QUOTE_QUERY
+from service.api.paper_requests import NEW_POOL
 from service.api.requests import CANCEL, NEW_ORDER, STREAM_QUERY
 from service.domain.amounts import U64_MAX
 from service.domain.lifecycle import Status
