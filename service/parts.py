@@ -203,7 +203,6 @@ class Execution:
             view,
             storage.queue,
             clock,
-            slot_ms=settings.slot_ms,
             is_halted=lambda: storage.halt.reason is not None,
         )
         storage.bus.on_steps(self.triggers.apply_steps)

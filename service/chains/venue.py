@@ -108,6 +108,11 @@ class Swap:
 class MarketData(Protocol):
     """Market data: pools, tokens, prices and volumes."""
 
+    @property
+    def slot_ms(self) -> int:
+        """The length of a slot in milliseconds, as far as it is known now: a chain's is measured."""
+        ...
+
     def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
         """Return the pools that trade a pair directly, with either token as A, in a fixed order."""
         ...

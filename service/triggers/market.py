@@ -39,6 +39,11 @@ class MarketView:
         self._next_load = 0.0
 
     @property
+    def slot_ms(self) -> int:
+        """The length of a slot in milliseconds, as far as it is known now."""
+        return self._venue.slot_ms
+
+    @property
     def changed(self) -> bool:
         """Whether there are changes that ``pop_changed`` has not returned yet."""
         return self._changes.waiting

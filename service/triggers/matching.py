@@ -30,12 +30,11 @@ class Matcher:
 
     Args:
         orders: The resting orders.
-        market: The market, quoted from memory.
+        market: The market, quoted from memory; time conditions are checked once per slot of it.
         resting: Fires orders in the store.
         queue: Enqueues the fired orders.
         clock: PostgreSQL's time.
         pace: Bounds how long matching blocks the event loop.
-        slot_ms: The market's slot length; time conditions are checked once per slot.
     """
 
     def __init__(
@@ -46,8 +45,6 @@ class Matcher:
         queue: OrderQueue,
         clock: Clock,
         pace: Pace,
-        *,
-        slot_ms: int,
     ) -> None:
         self._orders = orders
         self._market = market
@@ -55,7 +52,6 @@ class Matcher:
         self._queue = queue
         self._clock = clock
         self._pace = pace
-        self._slot_ms = slot_ms
         self._next_slot = 0.0
 
     async def match(self) -> None:
@@ -73,7 +69,7 @@ class Matcher:
         now = self._clock.monotonic()
         if now >= self._next_slot:
             # The passage of time alone may fulfil conditions.
-            self._next_slot = now + self._slot_ms / 1000
+            self._next_slot = now + self._market.slot_ms / 1000
             due |= snipers.pairs
         for pair in snipers.pairs & due:
             await self._pace.yield_to_loop()
@@ -129,7 +125,9 @@ class Matcher:
         if facts is None:
             return
         firing = []
-        matching = self._orders.snipers.match_pair(pair, facts, self._slot_ms, self._clock.database_time())
+        matching = self._orders.snipers.match_pair(
+            pair, facts, self._market.slot_ms, self._clock.database_time()
+        )
         for fired in matching:
             if fired is not None:
                 firing.append(fired)

@@ -39,7 +39,6 @@ class Triggers:
         market: The market, quoted from memory.
         queue: Enqueues the fired orders.
         clock: PostgreSQL's time; times the loop.
-        slot_ms: The market's slot length; time conditions are checked once per slot.
         is_halted: Whether trading is halted: nothing is watched then; the books are built again afterwards.
     """
 
@@ -51,7 +50,6 @@ class Triggers:
         queue: OrderQueue,
         clock: Clock,
         *,
-        slot_ms: int,
         is_halted: Callable[[], bool],
     ) -> None:
         self._market = market
@@ -59,7 +57,7 @@ class Triggers:
         self._clock = clock
         pace = Pace(clock)
         self._orders = RestingOrders(resting, market, clock, pace)
-        self._matcher = Matcher(self._orders, market, resting, queue, clock, pace, slot_ms=slot_ms)
+        self._matcher = Matcher(self._orders, market, resting, queue, clock, pace)
         self._watching = False
         self._built_epoch: int | None = None
         self._changed = asyncio.Event()

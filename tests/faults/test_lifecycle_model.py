@@ -138,7 +138,9 @@ class Chain:
 
 
 class Venue:
-    """One process's access to the chain. Implements ``service.chains.venue.Venue``."""
+    """One process's access to the chain. Implements the market data and the execution of a venue."""
+
+    slot_ms = 1_000
 
     def __init__(self, process: "Process") -> None:
         self._process = process

@@ -94,6 +94,11 @@ class PaperVenue:
         self._callbacks: list[OnMarketChange] = []
         self._listings: Listings | None = None
 
+    @property
+    def slot_ms(self) -> int:
+        """The length of a slot in milliseconds."""
+        return self._settings.slot_ms
+
     async def start(self) -> None:
         """Create the market if it does not exist, and start its chain.
 

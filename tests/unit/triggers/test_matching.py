@@ -24,7 +24,9 @@ from tests.support.market import SLOT, SLOT_MS, founded
 
 
 class Listed:
-    """A venue whose pools are listed by the test."""
+    """A venue whose pools are listed by the test, and whose slots change their length at its will."""
+
+    slot_ms = SLOT_MS
 
     def __init__(self) -> None:
         self.snapshots: dict[str, Snapshot] = {}
@@ -94,7 +96,7 @@ class MatcherHarness:
         self.view = MarketView(cast("Venue", self.venue), self.clock, RouteLimits())
         self.orders = RestingOrders(resting, self.view, self.clock, pace)
         queue = cast("OrderQueue", Queue())
-        self.matcher = Matcher(self.orders, self.view, resting, queue, self.clock, pace, slot_ms=SLOT_MS)
+        self.matcher = Matcher(self.orders, self.view, resting, queue, self.clock, pace)
 
     async def place(self, *order_ids: str) -> None:
         """Place limit orders that any price satisfies, and match them alone, as the loop does."""
@@ -175,6 +177,17 @@ async def test_a_sniper_fires_when_its_window_opens_and_not_with_the_next_slot(
     await harness.matcher.match()
     assert harness.store.fired == [["sniper"]]
     assert harness.matcher.idle_s > slot_s
+
+
+async def test_time_conditions_are_checked_once_per_slot_as_long_as_slots_are_now(
+    harness: MatcherHarness,
+) -> None:
+    await harness.snipe("sniper", opens_in_s=3_600)
+    assert harness.matcher.idle_s == pytest.approx(SLOT_MS / 1000)
+    harness.venue.slot_ms = SLOT_MS // 4
+    await harness.clock.advance(SLOT_MS / 1000)
+    await harness.matcher.match()
+    assert harness.matcher.idle_s == pytest.approx(SLOT_MS / 4_000)
 
 
 async def test_a_change_of_the_market_does_not_delay_the_check_of_the_slot(harness: MatcherHarness) -> None:
