@@ -221,6 +221,7 @@ class Service:
             RefusedError: PostgreSQL is reachable and refuses the connection.
             UnavailableError: PostgreSQL is unreachable for 30 s.
             MigrationError: The schema is not this service's, or is newer.
+            OtherVenueError: The orders of the database belong to another venue.
         """
         await self._lifespan.start()
 

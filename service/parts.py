@@ -184,7 +184,14 @@ class Execution:
         )
         timeout_ms = settings.instance_timeout_ms
         self.sweep = Sweep(
-            Instances(storage.database, clock, storage.identity, storage.halt, dead_after_ms=timeout_ms),
+            Instances(
+                storage.database,
+                clock,
+                storage.identity,
+                storage.halt,
+                market.venue.identity,
+                dead_after_ms=timeout_ms,
+            ),
             storage.identity,
             clock,
             storage.queue,

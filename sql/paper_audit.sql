@@ -17,9 +17,12 @@ SELECT l.order_id::text, 'landed, and there is no such order'
 FROM landed AS l
 WHERE NOT EXISTS (SELECT 1 FROM orders AS o WHERE o.id = l.order_id)
 UNION ALL
+-- Orders of an earlier venue have landed elsewhere.
 SELECT o.id::text, 'confirmed, and has not landed'
 FROM orders AS o
-WHERE o.status = 'confirmed' AND NOT EXISTS (SELECT 1 FROM landed AS l WHERE l.order_id = o.id)
+WHERE o.status = 'confirmed'
+    AND o.created_at >= coalesce((SELECT since FROM venue_identity), '-infinity')
+    AND NOT EXISTS (SELECT 1 FROM landed AS l WHERE l.order_id = o.id)
 UNION ALL
 SELECT o.id::text, 'confirmed with other amounts, or by another transaction, than the ledger has'
 FROM orders AS o

@@ -176,6 +176,17 @@ async def test_each_violation_is_found(
     assert any(what.endswith(finding) for what in found), found
 
 
+async def test_orders_of_an_earlier_venue_are_not_expected_in_this_ledger(
+    start: Start, servers: TestServers
+) -> None:
+    client = await start()
+    await execute(client)
+    await client.close()
+    spoil(servers, "DELETE FROM paper_transactions; UPDATE venue_identity SET since = now()")
+    found = await audit_now(servers)
+    assert not any(what.endswith("has not landed") for what in found), found
+
+
 async def test_what_the_venue_finds_stands_among_what_the_engine_finds(
     start: Start, servers: TestServers
 ) -> None:

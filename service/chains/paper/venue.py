@@ -25,6 +25,7 @@ from service.chains.venue import (
     Swap,
     SwapTooLateError,
     Traded,
+    VenueIdentity,
 )
 from service.clock import Clock
 from service.domain.mode import TradingMode
@@ -62,6 +63,7 @@ class PaperSettings:
 class PaperVenue:
     """A simulated market in the engine's PostgreSQL. Implements ``service.chains.venue.Venue``."""
 
+    kind = "paper"
     mode = TradingMode.PAPER
 
     def __init__(
@@ -89,6 +91,7 @@ class PaperVenue:
             key=lambda submission: submission.transaction.signature,
             largest=settings.group_limit,
         )
+        self._seed: int | None = None
         self._chain: Chain | None = None
         self._signer: Signer | None = None
         self._callbacks: list[OnMarketChange] = []
@@ -98,6 +101,17 @@ class PaperVenue:
     def slot_ms(self) -> int:
         """The length of a slot in milliseconds."""
         return self._settings.slot_ms
+
+    async def identity(self) -> VenueIdentity:
+        """Create the market if it does not exist, and return its identity.
+
+        The seed decides the market's pools, its prices and the wallet's key.
+
+        Raises:
+            InvalidSettingError: The market's slots have another length.
+            VenueUnavailableError: PostgreSQL is unavailable.
+        """
+        return VenueIdentity(self.kind, str(await self._create_or_open()), USER)
 
     async def start(self) -> None:
         """Create the market if it does not exist, and start its chain.
@@ -140,6 +154,8 @@ class PaperVenue:
 
     async def _create_or_open(self) -> int:
         """Create the market if it does not exist, and return its seed."""
+        if self._seed is not None:
+            return self._seed
         settings, wanted = self._settings, self._settings.seed
         seed, slot_ms = await self._ledger.create_market(
             self._clock.between(0, 10**9) if wanted is None else wanted
@@ -152,6 +168,7 @@ class PaperVenue:
             )
         if wanted not in {None, seed}:
             log.warning("this database's paper market has seed %d: PAPER_SEED has no effect", seed)
+        self._seed = seed
         return seed
 
     async def stop(self) -> None:
