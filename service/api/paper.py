@@ -22,7 +22,7 @@ from service.chains.paper.venue import PaperVenue
 from service.chains.venue import VenueUnavailableError
 from service.postgres.batch import QueueFullError
 
-_POOL_ID = re.compile(r"[A-Za-z0-9:_-]{1,100}")
+_POOL_ID = re.compile(r"[A-Za-z0-9:_-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)

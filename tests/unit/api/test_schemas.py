@@ -198,6 +198,18 @@ def test_a_token_may_be_given_by_its_mint_everywhere() -> None:
     assert NEW_POOL.load({**pool, "tokenB": usdc}) == NEW_POOL.load(pool)
 
 
+def test_only_a_token_that_may_be_listed_later_is_named_by_an_unknown_mint() -> None:
+    unknown = "7vfCXTUXx5WJV5JADk17DUJ4ksgau7utNKj4b963voxs"
+    sniper = {**ORDER, "orderType": "sniper", "sniperConditions": {"poolCreated": {"venue": "any"}}}
+    assert NEW_ORDER.load({**sniper, "tokenOut": unknown})["token_out"] == unknown
+    assert LIST_QUERY.load({"tokenOut": unknown})["token_out"] == unknown
+    assert list(errors_of(NEW_ORDER, {**ORDER, "tokenOut": unknown})) == ["tokenOut"]
+    assert list(errors_of(NEW_ORDER, {**sniper, "tokenIn": unknown})) == ["tokenIn"]
+    # The texts are no addresses: of another length in bytes, or with a digit that base58 does not have.
+    for no_mint in (f"{unknown}s", unknown[:-2], unknown.replace("7", "0")):
+        assert list(errors_of(NEW_ORDER, {**sniper, "tokenOut": no_mint})) == ["tokenOut"]
+
+
 def test_a_token_is_not_swapped_for_itself_by_its_mint() -> None:
     same = {**ORDER, "tokenOut": TOKENS["SOL"].mint}
     assert errors_of(NEW_ORDER, same) == {"tokenOut": ["Must differ from tokenIn."]}
