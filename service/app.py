@@ -30,7 +30,7 @@ from service.api.proxies import TrustedProxies
 from service.api.queues import at_most
 from service.api.request_limits import RequestLimits
 from service.api.route import RouteGroups
-from service.api.routes import ROUTES
+from service.api.routes import served
 from service.api.sockets import Sockets
 from service.api.specs import openapi_document
 from service.api.stream import StreamRoutes
@@ -131,7 +131,7 @@ class Api:
                 turns=Turns(clock),
             ),
             MarketStreamRoutes(market.feed, market.venue, self.sockets, fetch_tokens),
-            PaperRoutes(market.venue, fetch_tokens),
+            None if market.paper is None else PaperRoutes(market.paper, fetch_tokens),
             HealthRoute(
                 halt=storage.halt,
                 link=storage.link,
@@ -142,8 +142,8 @@ class Api:
             ),
             KeyRoutes(access, storage.budgets, market.venue.mode),
             DocumentRoutes(
-                lambda: openapi_document(ROUTES, settings.root_path),
-                lambda: asyncapi_document(ROUTES, settings.root_path),
+                lambda: openapi_document(served(groups), settings.root_path),
+                lambda: asyncapi_document(served(groups), settings.root_path),
             ),
             DocsRoutes(),
             AdminRoutes(storage.halt),
@@ -234,6 +234,7 @@ class Service:
             RefusedError: PostgreSQL is reachable and refuses the connection.
             UnavailableError: PostgreSQL is unreachable for 30 s.
             MigrationError: The schema is not this service's, or is newer.
+            OtherVenueError: The orders of the database belong to another venue.
         """
         await self._lifespan.start()
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import orjson
 
+from service.chains.audit import Finding, VenueAudit
 from service.domain.lifecycle import Status, next_statuses
 from service.postgres.database import Database
 from service.postgres.queries import query
@@ -18,22 +19,13 @@ class _FindingRow(NamedTuple):
 class _CountRow(NamedTuple):
     orders: int
     open_orders: int
-    landed: int
 
 
 _AUDIT = query("audit", _FindingRow)
-_COUNT = query("count_books", _CountRow)
+_COUNT = query("count_orders", _CountRow)
 
 _PATIENCE_S = 30
 """How long an order may be overdue, or owned by a dead process."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A violation: an order, a token or an API key, and a description."""
-
-    order_id: str
-    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +51,16 @@ class Report:
         return "\n".join(lines)
 
 
-async def audit(database: Database) -> Report:
+async def audit(database: Database, of_venue: VenueAudit) -> Report:
     """Run the audit, without a time-out.
+
+    Args:
+        database: The engine's database.
+        of_venue: The part that knows the venue's ledger.
 
     Raises:
         UnavailableError: PostgreSQL is unavailable.
+        VenueUnavailableError: The venue did not answer.
     """
     legal = [f">{Status.PENDING}"]
     legal += [f"{before}>{after}" for before in Status for after in next_statuses(before)]
@@ -71,7 +68,8 @@ async def audit(database: Database) -> Report:
     try:
         [count] = await session.fetch(_COUNT)
         rows = await session.fetch(_AUDIT, {"legal": legal, "patience_s": _PATIENCE_S})
+        ledger = await of_venue.compare(session)
     finally:
         session.close()
     findings = [Finding(row.subject, row.what) for row in rows]
-    return Report(count.orders, count.open_orders, count.landed, findings)
+    return Report(count.orders, count.open_orders, ledger.landed, sorted(findings + ledger.findings))

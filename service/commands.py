@@ -21,12 +21,12 @@ from service.api.server import Runner
 from service.app import Service
 from service.audit import Report, audit
 from service.background import Background, cancel
-from service.chains.paper.ledger import Ledger
+from service.chains.factory import find_tokens, trading_mode, venue_audit
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 from service.domain.tokens import list_token
 from service.key_options import KeyCommandError, named_tokens
-from service.parts import Servers, trading_mode
+from service.parts import Servers
 from service.postgres import queries
 from service.postgres.database import Database, UnavailableError
 from service.postgres.migrations import MigrationError, migrate, migrate_if_empty
@@ -251,8 +251,7 @@ def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
         await migrate_if_empty(database)
         keys = ApiKeys(database, clock)
         await keys.get_changed(None)  # reads PostgreSQL's time
-        ledger = Ledger(database, clock)
-        for token in await ledger.tokens(named_tokens(arguments)):
+        for token in await find_tokens(database, clock, named_tokens(arguments)):
             list_token(token)
         await arguments.run_key(keys, clock.database_time(), arguments)
 
@@ -266,7 +265,7 @@ def _sandbox(_loaded: Settings, arguments: argparse.Namespace) -> None:
 
 def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:
     async def run(database: Database, _clock: Clock) -> Report:
-        return await audit(database)
+        return await audit(database, venue_audit())
 
     report = _run_on_database(loaded, run)
     print(report.as_json() if arguments.json else report.as_text())

@@ -17,12 +17,11 @@ from service.domain.key_limits import (
     LargestAmount,
 )
 from service.domain.order import OrderType
-from service.domain.tokens import LONGEST_SYMBOL, find_token, look_alike, nearest_symbol
+from service.domain.tokens import find_token, is_mint, is_symbol, look_alike, nearest_symbol
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _LONGEST_S = 100 * 365 * 86_400
 _ID = re.compile(r"[0-9a-f]{16}")
-_SYMBOL = re.compile(rf"[0-9A-Za-z]{{1,{LONGEST_SYMBOL}}}")
 
 
 class KeyCommandError(Exception):
@@ -119,11 +118,11 @@ def _largest_amounts(option: str, sent: dict[str, str] | None) -> dict[str, Larg
 
 
 def _symbol(name: str) -> str:
-    """Return the symbol of a token, which may be listed later."""
+    """Return the name by which a token is known; it may be listed later."""
     token = find_token(name)
     if token is not None:
         return token.symbol
-    if look_alike(name) is not None or not _SYMBOL.fullmatch(name):
+    if look_alike(name) is not None or not (is_symbol(name) or is_mint(name)):
         raise _no_such_token("--tokens", name)
     return name
 

@@ -5,10 +5,8 @@ Each group receives the groups before it. ``app.py`` starts and stops them.
 
 from dataclasses import dataclass
 
-from service.chains.paper.faults import Fault, FaultyVenue
-from service.chains.paper.venue import PaperSettings, PaperVenue
+from service.chains.factory import build_venue
 from service.clock import Clock
-from service.domain.mode import TradingMode
 from service.events.bus import Bus
 from service.events.feed import Feeds
 from service.events.market_feed import MarketFeed
@@ -137,15 +135,10 @@ class Market:
         self.database = Database(
             servers.database_url, size=_VENUE_CONNECTIONS, clock=clock, beside=storage.database
         )
-        parts = (
-            self.database,
-            clock,
-            storage.link,
-            storage.deployment,
-            _paper_settings(settings, alone=servers.alone),
+        built = build_venue(
+            settings, self.database, clock, storage.link, storage.deployment, alone=servers.alone
         )
-        rates_ppm = {Fault(kind): rate for kind, rate in settings.paper_faults_ppm.items()}
-        self.venue = FaultyVenue(*parts, rates_ppm=rates_ppm) if rates_ppm else PaperVenue(*parts)
+        self.venue, self.paper = built.venue, built.paper
         self.route_limits = RouteLimits(
             settings.max_route_legs, settings.min_split_gain_bps, settings.hop_margin_bps
         )
@@ -193,7 +186,14 @@ class Execution:
         )
         timeout_ms = settings.instance_timeout_ms
         self.sweep = Sweep(
-            Instances(storage.database, clock, storage.identity, storage.halt, dead_after_ms=timeout_ms),
+            Instances(
+                storage.database,
+                clock,
+                storage.identity,
+                storage.halt,
+                market.venue.identity,
+                dead_after_ms=timeout_ms,
+            ),
             storage.identity,
             clock,
             storage.queue,
@@ -237,25 +237,3 @@ class Webhooks:
             self.outbox, self.endpoints, storage.orders, self.sender, write, clock
         )
         storage.bus.on_steps(lambda _steps: self.deliverer.wake())
-
-
-def trading_mode() -> TradingMode:
-    """Return whether the service trades real money, before its parts are built."""
-    return PaperVenue.mode
-
-
-def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:
-    return PaperSettings(
-        seed=settings.paper_seed,
-        quote_delay_ms=settings.quote_delay_ms,
-        execution_delay_ms=settings.execution_delay_ms,
-        price_variance_ppm=settings.price_variance_ppm,
-        failure_rates=settings.paper_failure_rates,
-        balances=settings.paper_balances,
-        slot_ms=settings.slot_ms,
-        valid_slots=settings.paper_tx_valid_slots,
-        group_limit=settings.write_group_limit,
-        alone=alone,
-        listing_every_s=settings.paper_listing_every_s,
-        hop_margin_bps=settings.hop_margin_bps,
-    )

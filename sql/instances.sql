@@ -1,11 +1,5 @@
 -- The processes that execute orders, and the takeover of a dead process's orders.
 
--- name: register_instance
--- Register a process that has started.
-INSERT INTO instances (id, started_at, seen_at)
-VALUES (%(id)s, now(), now())
-ON CONFLICT (id) DO UPDATE SET seen_at = now();
-
 -- name: heartbeat
 -- Record that a process is alive. Returns PostgreSQL's time, and why trading is halted, if it is; nothing if the
 -- process has been declared dead.

@@ -35,6 +35,7 @@ requests.py         what a request about orders may contain
 list_requests.py    what one about lists of orders, or their stream, may hold
 approval_schema.py  what one that approves or refuses an order may hold
 market_requests.py  what a request about the market may contain
+paper_requests.py   what one to list a pool may hold
 dry_run_schemas.py  a dry run's query and response
 venue_schemas.py    what one about the venue and its wallet may hold
 webhook_schemas.py  what one about webhook endpoints may hold, and their messages

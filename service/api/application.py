@@ -34,13 +34,15 @@ class Guards:
 
 
 def application(groups: RouteGroups, guards: Guards) -> web.Application:
-    """Return the web application; every route but the public ones is guarded by its scope."""
+    """Return the web application of the served routes; all but the public ones are guarded by their scope."""
     app = web.Application(
         middlewares=[problems.middleware, guards.proxies.middleware, guards.origins.middleware],
         client_max_size=LARGEST_BODY,
     )
     for route in ROUTES:
         handler = route.handler(groups)
+        if handler is None:
+            continue
         if route.idempotency is Idempotent.BY_RESPONSE:
             handler = guards.idempotency.wrap(handler)
         if route.at_most is not None:

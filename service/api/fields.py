@@ -8,15 +8,21 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from marshmallow import RAISE, Schema, ValidationError, fields, missing, pre_load, validate
 
-from service.domain.tokens import LONGEST_SYMBOL, find_token, look_alike, nearest_symbol
+from service.domain.tokens import (
+    MINT,
+    SYMBOL,
+    find_token,
+    is_mint,
+    is_symbol,
+    look_alike,
+    nearest_symbol,
+)
 from service.store.orders import Position
 
 AMOUNT = {"pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?$"}
 """The form of an amount in the OpenAPI document."""
 
-_SYMBOL = f"[A-Za-z0-9]{{1,{LONGEST_SYMBOL}}}"
-_MINT = "[1-9A-HJ-NP-Za-km-z]{32,44}"
-_TOKEN = f"({_SYMBOL}|{_MINT})"
+_TOKEN = f"({SYMBOL}|{MINT})"
 
 PAIR_PATTERN = rf"{_TOKEN}-{_TOKEN}(:(0|[1-9][0-9]*)(\.[0-9]+)?)?"
 """A pair, and optionally an amount, in the OpenAPI document; not anchored."""
@@ -57,11 +63,12 @@ class StrictBoolean(fields.Boolean):
 
 
 class TokenName(fields.String):
-    """A token, named by its symbol or its mint address; loaded as its symbol.
+    """A token, named by its symbol or its mint address; loaded as the name by which it is known.
 
     Args:
         description: The token's role.
-        listed: Whether it must be known; otherwise any valid symbol is accepted, as it may be listed later.
+        listed: Whether it must be known; otherwise any valid symbol or mint is accepted, as it may be
+            listed later.
         required: Whether it must be present.
         load_default: The value if it is omitted.
         validate: Rejects symbols.
@@ -91,7 +98,7 @@ class TokenName(fields.String):
         token = find_token(name)
         if token is not None:
             return token.symbol
-        if not self._listed and re.fullmatch(_SYMBOL, name):
+        if not self._listed and (is_symbol(name) or is_mint(name)):
             return name
         raise unknown_token(name)
 

@@ -1,26 +1,15 @@
-"""Schemas of requests about the market: quotes, pools, a pool to list, and pairs to watch."""
+"""Schemas of requests about the market: quotes, pools, and pairs to watch."""
 
 from typing import TypedDict
 
-from marshmallow import ValidationError, fields, post_load, validate
+from marshmallow import ValidationError, fields, validate
 
-from service.api.fields import (
-    AMOUNT,
-    PAIR_PATTERN,
-    QueryInteger,
-    Request,
-    StrictInteger,
-    TokenName,
-    not_a_look_alike,
-    unknown_token,
-)
-from service.api.swap_request import SwapRequest, parse_amount_of, required_token
-from service.chains.paper.listing import NewPool, token_of
-from service.chains.paper.pool_json import PROGRAMS
-from service.domain.amounts import LONGEST_NUMBER, InvalidAmountError, parse_amount
+from service.api.fields import PAIR_PATTERN, QueryInteger, Request, TokenName, unknown_token
+from service.api.swap_request import SwapRequest
+from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.order import DEFAULT_SLIPPAGE_BPS
 from service.domain.quote import Dex, SwapMode
-from service.domain.tokens import TOKENS, find_token
+from service.domain.tokens import find_token
 from service.events.market_feed import QuotedPair
 
 MOST_PAIRS = 20
@@ -127,51 +116,7 @@ class MarketStreamQuerySchema(Request[MarketStreamQuery]):
     )
 
 
-class _NewPool(TypedDict):
-    """The members of a new pool as sent."""
-
-    program: str
-    token_a: str
-    token_b: str
-    amount_a: str
-    amount_b: str
-    decimals: int
-
-
-class NewPoolSchema(Request[NewPool]):
-    """POST /api/paper/pools: at most one of the tokens may be new."""
-
-    program = fields.String(
-        required=True, validate=validate.OneOf(PROGRAMS, error="Must be one of: " + ", ".join(PROGRAMS) + ".")
-    )
-    token_a = required_token("A", listed=False, check=not_a_look_alike)
-    token_b = required_token("B", listed=False, check=not_a_look_alike)
-    amount_a = fields.String(required=True, metadata={"maxLength": LONGEST_NUMBER, **AMOUNT})
-    amount_b = fields.String(required=True, metadata={"maxLength": LONGEST_NUMBER, **AMOUNT})
-    decimals = StrictInteger(
-        load_default=6,
-        validate=validate.Range(0, 12),
-        metadata={"description": "The decimals of the new token, if one is new."},
-    )
-
-    @post_load
-    def read_pool(self, data: _NewPool, **_options: object) -> NewPool:
-        """Convert tokens and amounts."""
-        if data["token_a"] == data["token_b"]:
-            raise ValidationError("Must differ from tokenA.", "tokenB")
-        if not TOKENS.keys() & {data["token_a"], data["token_b"]}:
-            raise ValidationError("One of the two tokens must be known already.", "tokenB")
-        token_a, token_b = (
-            TOKENS.get(symbol) or token_of(symbol, data["decimals"])
-            for symbol in (data["token_a"], data["token_b"])
-        )
-        amount_a = parse_amount_of(data["amount_a"], token_a, "amountA")
-        amount_b = parse_amount_of(data["amount_b"], token_b, "amountB")
-        return NewPool(data["program"], token_a, token_b, amount_a, amount_b)
-
-
 # Building a schema costs more than using it.
 QUOTE_QUERY = QuoteQuerySchema()
 POOL_QUERY = PoolQuerySchema()
 MARKET_STREAM_QUERY = MarketStreamQuerySchema()
-NEW_POOL = NewPoolSchema()

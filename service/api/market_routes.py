@@ -3,11 +3,11 @@
 from service.api.market_messages import MarketUpdateSchema
 from service.api.market_requests import (
     MarketStreamQuerySchema,
-    NewPoolSchema,
     PoolQuerySchema,
     QuoteQuerySchema,
 )
 from service.api.market_schemas import PoolListSchema, PoolSchema, QuoteSchema, TokenListSchema
+from service.api.paper_requests import NewPoolSchema
 from service.api.route import ApiLink, ApiResponse, ApiRoute, Idempotent
 from service.domain.api_key import Scope
 
@@ -67,7 +67,7 @@ MARKET_ROUTES: tuple[ApiRoute, ...] = (
         "POST",
         "/api/paper/pools",
         Scope.ADMIN,
-        lambda groups: groups.paper.list_pool,
+        lambda groups: groups.paper.list_pool if groups.paper else None,
         "listPool",
         "List a pool in the paper market, and a token if it is new",
         at_most=1,
@@ -82,7 +82,7 @@ MARKET_ROUTES: tuple[ApiRoute, ...] = (
         "DELETE",
         "/api/paper/pools/{pool_id}",
         Scope.ADMIN,
-        lambda groups: groups.paper.delist_pool,
+        lambda groups: groups.paper.delist_pool if groups.paper else None,
         "delistPool",
         "Delist a pool from the paper market",
         at_most=1,

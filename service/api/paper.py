@@ -7,9 +7,9 @@ from http import HTTPStatus
 from aiohttp import web
 
 from service.api.market import pool_json
-from service.api.market_requests import NEW_POOL
 from service.api.market_schemas import POOL
 from service.api.messages import FetchTokens, json_response, load_body
+from service.api.paper_requests import NEW_POOL
 from service.api.problems import ConflictError, InvalidError, NotFoundError, ServiceUnavailableError
 from service.chains.paper.listing import (
     CannotListError,
@@ -22,7 +22,7 @@ from service.chains.paper.venue import PaperVenue
 from service.chains.venue import VenueUnavailableError
 from service.postgres.batch import QueueFullError
 
-_POOL_ID = re.compile(r"[A-Za-z0-9:_-]{1,100}")
+_POOL_ID = re.compile(r"[A-Za-z0-9:_-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class Idempotent(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RouteGroups:
-    """The objects whose methods are the handlers."""
+    """The objects whose methods are the handlers; None: the venue has no such routes."""
 
     orders: OrderRoutes
     batch: BatchRoutes
@@ -45,7 +45,7 @@ class RouteGroups:
     orders_stream: OrdersStreamRoutes
     market: MarketRoutes
     market_stream: MarketStreamRoutes
-    paper: PaperRoutes
+    paper: PaperRoutes | None
     health: HealthRoute
     keys: KeyRoutes
     document: DocumentRoutes
@@ -92,7 +92,7 @@ class ApiRoute:
         method: The HTTP method.
         path: The path in aiohttp's syntax, with parameters such as ``{order_id}``.
         scope: The scope that a caller needs; None: the route is public.
-        handler: Returns the handler from the route groups.
+        handler: Returns the handler from the route groups; None: it is not served.
         operation_id: The operation's name in the document; client generators use it.
         summary: The summary, in one line.
         responses: The responses other than problems, the usual one first; a status may have several.
@@ -111,7 +111,7 @@ class ApiRoute:
     method: str
     path: str
     scope: Scope | None
-    handler: Callable[[RouteGroups], Handler]
+    handler: Callable[[RouteGroups], Handler | None]
     operation_id: str
     summary: str
     responses: tuple[ApiResponse, ...]

@@ -7,7 +7,7 @@ from service.api.admin_schemas import HaltSchema, HaltStateSchema, KeySchema, Ti
 from service.api.health_schema import HealthSchema
 from service.api.market_routes import MARKET_ROUTES
 from service.api.order_routes import ORDER_ROUTES
-from service.api.route import ApiResponse, ApiRoute, Idempotent
+from service.api.route import ApiResponse, ApiRoute, Idempotent, RouteGroups
 from service.api.venue_routes import VENUE_ROUTES
 from service.api.webhook_routes import WEBHOOK_ROUTES
 from service.domain.api_key import Scope
@@ -116,3 +116,8 @@ ROUTES: tuple[ApiRoute, ...] = (
         problems=(404,),
     ),
 )
+
+
+def served(groups: RouteGroups) -> tuple[ApiRoute, ...]:
+    """Return the routes that have a handler: some exist only on one venue."""
+    return tuple(route for route in ROUTES if route.handler(groups) is not None)

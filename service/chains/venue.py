@@ -138,6 +138,24 @@ class Swap:
     submit_by: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class VenueIdentity:
+    """Which market, and whose wallet in it: what must not change while orders are open.
+
+    Attributes:
+        kind: The kind of venue, such as ``paper``.
+        market: Which one of its kind: a chain's genesis hash, the paper market's seed.
+        wallet: The wallet that pays: a public key, or the paper market's only user.
+    """
+
+    kind: str
+    market: str
+    wallet: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} (market {self.market}, wallet {self.wallet})"
+
+
 class MarketData(Protocol):
     """Market data: pools, tokens, prices and volumes."""
 
@@ -274,7 +292,32 @@ class Wallet(Protocol):
 
 
 class Venue(MarketData, Execution, Wallet, Protocol):
-    """Market data, execution and the wallet of one venue: the paper market, or a chain."""
+    """Market data, execution and the wallet of one venue: the paper market, or a chain.
+
+    ``identity`` and ``start`` come first, in this order, and may be repeated if they fail.
+    """
+
+    async def identity(self) -> VenueIdentity:
+        """Return which venue it is, before it is started.
+
+        Raises:
+            InvalidSettingError: The settings do not fit the venue.
+            VenueUnavailableError: The venue did not answer.
+        """
+        ...
+
+    async def start(self) -> None:
+        """Begin to follow the market and to execute.
+
+        Raises:
+            InvalidSettingError: The settings do not fit the venue.
+            VenueUnavailableError: The venue did not answer.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Stop; it may not have been started."""
+        ...
 
     @property
     def mode(self) -> TradingMode:

@@ -14,6 +14,7 @@ order_events.py       reads the events of orders, for streams of many orders
 event_position.py     how much of these a client has seen
 purge.py              deletes rows that are no longer needed
 instances.py          heartbeats of the instances, and takeover of a dead one's orders
+venue_identity.py     the venue that the orders belong to
 rate_limit.py         limits how many orders may start per minute
 webhook_endpoints.py  where accounts want to be told of changes
 webhook_outbox.py     the changes that are still to be delivered there

@@ -3,14 +3,16 @@
 PostgreSQL's clock decides everything here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
+from service.chains.venue import VenueIdentity
 from service.clock import Clock
 from service.postgres.database import Database
 from service.postgres.queries import query
 from service.store.halt import TradingHalt
 from service.store.rate_limit import RateLimit
+from service.store.venue_identity import register_on_venue
 
 
 class _HeartbeatRow(NamedTuple):
@@ -18,7 +20,6 @@ class _HeartbeatRow(NamedTuple):
     halted: str | None
 
 
-_REGISTER = query("register_instance")
 _HEARTBEAT = query("heartbeat", _HeartbeatRow)
 _REMOVE_DEAD = query("remove_dead_instances")
 _RELEASE_ORPHANS = query("release_orphans")
@@ -65,22 +66,39 @@ class Instances:
         clock: Updated with PostgreSQL's time.
         identity: This process's identity.
         halt: Told by each heartbeat whether trading is halted.
+        read_venue: Returns the venue on which this process executes orders; called once.
         dead_after_ms: A process without a heartbeat for this long is dead, and others take its orders.
     """
 
     def __init__(
-        self, database: Database, clock: Clock, identity: Identity, halt: TradingHalt, *, dead_after_ms: int
+        self,
+        database: Database,
+        clock: Clock,
+        identity: Identity,
+        halt: TradingHalt,
+        read_venue: Callable[[], Awaitable[VenueIdentity]],
+        *,
+        dead_after_ms: int,
     ) -> None:
         self._database = database
         self._halt = halt
         self._clock = clock
         self._identity = identity
+        self._read_venue = read_venue
+        self._venue: VenueIdentity | None = None
         self._dead_after_ms = dead_after_ms
 
     async def register(self) -> None:
-        """Register this process under its current id."""
+        """Register this process under its current id.
+
+        Raises:
+            OtherVenueError: The orders of the database belong to another venue.
+            VenueUnavailableError: The venue did not answer.
+        """
+        if self._venue is None:
+            self._venue = await self._read_venue()
         since = self._clock.monotonic()
-        await self._database.run(_REGISTER, {"id": self._identity.id})
+        await register_on_venue(self._database, self._identity.id, self._venue)
         self._identity.record_heartbeat(since)
 
     async def heartbeat(self) -> bool:

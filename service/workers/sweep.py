@@ -18,6 +18,7 @@ from service.execution.order_queue import OrderQueue
 from service.postgres.database import UnavailableError
 from service.store.instances import MAX_PER_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
+from service.store.venue_identity import OtherVenueError
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ class Sweep:
                 process is dead.
 
         Raises:
+            OtherVenueError: The orders of the database belong to another venue.
             UnavailableError: PostgreSQL is unavailable.
+            VenueUnavailableError: The venue did not answer.
         """
         await self._instances.register()
         self._registered = True
@@ -157,6 +160,10 @@ class Sweep:
                     self._queue.check_all_due()
                 log.warning("sweep: PostgreSQL is unavailable (%s)", error, extra={"fault": "postgresql"})
                 await self._clock.sleep(self._every_s / 2)
+            except OtherVenueError as error:
+                # It stays unregistered, so that it executes nothing.
+                log.error("sweep: stop this process: %s", error, extra={"fault": "venue"})  # noqa: TRY400
+                await self._clock.sleep(self._every_s)
 
     def _next_sweep(self, now: float) -> float:
         """Return the time of the next sweep: soon, and exactly when others may first be declared dead."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.web import Application
 
-from service.api.responses import ProblemSchema
+from service.api.problem_schemas import ProblemSchema
 from service.app import Service
 from service.domain.key_limits import KeyLimits
 from service.postgres.database import UnavailableError

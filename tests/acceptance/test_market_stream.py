@@ -19,7 +19,7 @@ from service.domain.tokens import TOKENS
 from tests.conftest import service_on
 from tests.support.gem_market import list_pool
 from tests.support.orders import Client, Json, execute
-from tests.support.paper import quiet_slot_ms
+from tests.support.paper import chain_of, quiet_slot_ms
 from tests.support.servers import TestCluster, TestServers
 from tests.support.sockets import PING, PONG, TEXT, RawSocket, connect_to, frame
 
@@ -93,7 +93,7 @@ async def serve(servers: TestServers) -> AsyncIterator[Serve]:
 
 async def settled_quote(instances: list[Watchable]) -> Json:
     """Return the quote of ``BUY`` after all trades so far, which the market's leader knows first."""
-    [leader] = [each for each in instances if each.service.market.venue.chain.leading]
+    [leader] = [each for each in instances if chain_of(each.service).leading]
     return await leader.quote("USDC", "GEM", "100")
 
 
@@ -150,7 +150,7 @@ async def test_the_state_comes_first_and_is_that_of_the_quotes(instances: list[W
 
 
 async def test_a_trade_is_reported_on_both_instances(instances: list[Watchable]) -> None:
-    leading = [instance.service.market.venue.chain.leading for instance in instances]
+    leading = [chain_of(instance.service).leading for instance in instances]
     assert sorted(leading) == [False, True]
     async with AsyncExitStack() as stack:
         sockets = [

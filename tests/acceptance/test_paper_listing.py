@@ -239,6 +239,34 @@ async def test_a_symbol_is_unique_without_regard_to_case(start: Start, servers: 
     assert pool["tokenA"] == token["symbol"]
 
 
+async def test_a_token_that_nobody_has_named_is_sniped_and_traded_by_its_mint(
+    start: Start, servers: TestServers
+) -> None:
+    client, mint = await start(), "7vfCXTUXx5WJV5JADk17DUJ4ksgau7utNKj4b963voxs"
+    waiting = await sniper(
+        client, {"poolCreated": {"venue": "any"}}, tokenOut=mint, amountIn="10", slippageBps=10_000
+    )
+    assert waiting["tokenOut"] == mint
+    pool = await list_pool(client, tokenA=mint)
+    assert (pool["tokenA"], pool["id"]) == (mint, f"raydium:{mint}-USDC:cpmm")
+    filled = await ended(client, waiting)
+    assert (filled["status"], filled["tokenOut"]) == ("confirmed", mint)
+    [token] = [each for each in (await get(client, "/api/tokens"))["tokens"] if each["mint"] == mint]
+    assert token == {"symbol": mint, "mint": mint, "decimals": 6}
+    sold = await execute(
+        client, tokenIn=mint, tokenOut="USDC", amountIn=filled["amountOut"], slippageBps=10_000
+    )
+    assert sold["status"] == "confirmed"
+    assert [each["id"] for each in (await get(client, f"/api/orders?tokenIn={mint}"))["orders"]] == [
+        sold["id"]
+    ]
+    # Its name is its mint from now on.
+    assert rows(servers, "SELECT symbol, mint FROM paper_tokens") == [(mint, mint)]
+    async with client.delete(f"/api/paper/pools/{pool['id']}") as answer:
+        assert answer.status == 204
+    assert await audit_now(servers) == []
+
+
 async def test_postgresql_rejects_a_look_alike_symbol(start: Start, servers: TestServers) -> None:
     await list_pool(await start())
     insert = "INSERT INTO paper_tokens (symbol, mint, decimals) VALUES ('{0}', 'mint of {0}', 6) RETURNING 1"

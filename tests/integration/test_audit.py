@@ -7,6 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+import service.audit
+from service.chains.audit import Finding, LedgerReport
+from service.clock import Clock
+from service.postgres.database import Database
 from tests.support.judge import audit_now
 from tests.support.orders import Client, execute
 from tests.support.process import PROJECT
@@ -170,6 +174,37 @@ async def test_each_violation_is_found(
     spoil(servers, statement)
     found = await audit_now(servers)
     assert any(what.endswith(finding) for what in found), found
+
+
+async def test_orders_of_an_earlier_venue_are_not_expected_in_this_ledger(
+    start: Start, servers: TestServers
+) -> None:
+    client = await start()
+    await execute(client)
+    await client.close()
+    spoil(servers, "DELETE FROM paper_transactions; UPDATE venue_identity SET since = now()")
+    found = await audit_now(servers)
+    assert not any(what.endswith("has not landed") for what in found), found
+
+
+async def test_what_the_venue_finds_stands_among_what_the_engine_finds(
+    start: Start, servers: TestServers
+) -> None:
+    class Ledger:
+        async def compare(self, _session: object) -> LedgerReport:
+            return LedgerReport(7, [Finding("SOL", "came from nowhere"), Finding("0", "has not landed")])
+
+    client = await start()
+    order = await execute(client)
+    await client.close()
+    spoil(servers, "UPDATE orders SET status_history = jsonb_set(status_history, '{2,sequence}', '9')")
+    database = Database(servers.database_url, size=1, clock=Clock())
+    try:
+        report = await service.audit.audit(database, Ledger())
+    finally:
+        await database.close()
+    assert (report.orders, report.open_orders, report.landed) == (1, 0, 7)
+    assert [finding.order_id for finding in report.findings] == ["0", order["id"], "SOL"]
 
 
 async def test_the_command_reports_the_violations(start: Start, servers: TestServers) -> None:

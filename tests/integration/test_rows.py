@@ -36,6 +36,10 @@ GIVEN = {
     "reason": "x",
     "leader": "01900000-0000-7000-8000-000000000000",
     "alone": True,
+    "instance": "01900000-0000-7000-8000-000000000000",
+    "kind": "paper",
+    "market": "1",
+    "wallet": "user",
 }
 
 

@@ -16,7 +16,7 @@ from service.store.claims import Claim
 from tests.conftest import service_on
 from tests.support.orders import MARKET_ORDER
 from tests.support.own_servers import own_valkey
-from tests.support.paper import quiet_slot_ms, until
+from tests.support.paper import chain_of, quiet_slot_ms, until
 from tests.support.servers import TestCluster
 
 _SOON_S = 10
@@ -54,7 +54,7 @@ class Deployment:
     @property
     def states(self) -> dict[str, object]:
         """The state that it quotes from."""
-        return {pool.id: pool.state for pool in self.service.market.venue.chain.catalogue.pools.values()}
+        return {pool.id: pool.state for pool in chain_of(self.service).catalogue.pools.values()}
 
 
 Both = Callable[..., Awaitable[list[Deployment]]]

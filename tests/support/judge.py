@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import service.audit
+from service.chains.factory import venue_audit
 from service.clock import Clock
 from service.postgres.database import Database
 from tests.support.process import ServiceFork
@@ -174,7 +175,7 @@ async def audit_now(servers: TestServers) -> list[str]:
     """Return the audit's findings."""
     database = Database(servers.database_url, size=1, clock=Clock())
     try:
-        report = await service.audit.audit(database)
+        report = await service.audit.audit(database, venue_audit())
     finally:
         await database.close()
     return [finding.what for finding in report.findings]

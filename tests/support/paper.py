@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from service.app import Service
+from service.chains.paper.chain import Chain
 from service.chains.paper.market import Market, PaperPool
 from service.chains.paper.records import CommitId
 from service.chains.paper.venue import PaperSettings, PaperVenue
@@ -76,6 +78,12 @@ async def until(condition: Callable[[], bool], within_s: float = 20) -> float:
 def quoter(venue: Venue) -> Quoter:
     """Return a router on a venue, with the default limits."""
     return Quoter(venue, timeout_ms=5_000, limits=RouteLimits(), clock=Clock())
+
+
+def chain_of(service: Service) -> Chain:
+    """Return a service's view of the paper market's chain."""
+    assert service.market.paper is not None
+    return service.market.paper.chain
 
 
 def by_hand(

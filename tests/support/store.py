@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from service.chains.venue import VenueIdentity
 from service.clock import Clock
 from service.domain.history import Committed
 from service.domain.lifecycle import Status
@@ -40,6 +41,11 @@ class NoRedis:
         return
 
 
+async def a_venue() -> VenueIdentity:
+    """Return the venue of all processes."""
+    return VenueIdentity("test", "market", "wallet")
+
+
 @dataclass
 class Store:
     """One process's view of the store; ``told`` are the commits that were published to it."""
@@ -53,7 +59,9 @@ class Store:
         self.identity = Identity(self.clock, timeout_ms=INSTANCE_TIMEOUT_MS)
         self.queue = OrderQueue(NoRedis(), self.clock)
         self.halt = TradingHalt(self.database, self.clock, self.queue.enqueue_all_due)
-        self.instances = Instances(self.database, self.clock, self.identity, self.halt, dead_after_ms=1_000)
+        self.instances = Instances(
+            self.database, self.clock, self.identity, self.halt, a_venue, dead_after_ms=1_000
+        )
         self.orders = Orders(self.database, self.clock, group_limit=500)
         self.journal = Journal(
             self.database,

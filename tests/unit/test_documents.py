@@ -15,7 +15,7 @@ import pytest
 from marshmallow import Schema
 
 from service.api.admin_schemas import HALT
-from service.api.market_requests import NEW_POOL
+from service.api.paper_requests import NEW_POOL
 from service.api.requests import AMENDMENT, BATCH, CANCEL, CANCEL_AFTER, NEW_ORDER
 from service.api.routes import ROUTES
 from service.api.webhook_schemas import NEW_WEBHOOK

@@ -6,6 +6,7 @@ never for less than its minimum.
 
 venue.py          the venue's interface to the engine
 faults.py         a venue with faults on demand
+audit.py          compares the orders with the ledger
 transaction.py    the signed message
 wallet.py         what the wallet holds
 

@@ -94,7 +94,7 @@ class Registrar:
 
     Args:
         market: The market that they change.
-        tokens: Every token whose symbol is named by the commands, ignoring case.
+        tokens: Every token whose symbol, ignoring case, or mint is named by the commands.
     """
 
     def __init__(self, market: Market, tokens: Iterable[Token]) -> None:
@@ -163,9 +163,10 @@ class Registrar:
         return listed < MOST_LISTED
 
     def _agrees(self, token: Token) -> bool:
-        known = self._known.get(token.symbol) or self._known.get(token.symbol.lower())
-        return known is None or known == token
+        names = (token.symbol, token.symbol.lower(), token.mint)
+        known = next((self._known[name] for name in names if name in self._known), token)
+        return known == token
 
     def _know(self, token: Token) -> None:
         self._known.setdefault(token.symbol.lower(), token)
-        self._known[token.symbol] = token
+        self._known[token.symbol] = self._known[token.mint] = token

@@ -196,13 +196,14 @@ class Leader:
         commands = await self._commands.waiting(limit)
         # A command that arrives during the read sets the flag again.
         self._commands_wait = self._commands_wait or len(commands) == limit
-        symbols = {
-            token.symbol
+        names = {
+            name
             for each in commands
             if isinstance(each.wanted, ListPool)
             for token in each.wanted.tokens
+            for name in (token.symbol, token.mint)
         }
-        listed = await self._ledger.tokens(symbols - PRICES.keys())
+        listed = await self._ledger.tokens(names - PRICES.keys())
         return commands, [*listed, *(TOKENS[symbol] for symbol in PRICES)]
 
     def _take_due(self, slot: int) -> tuple[list[Arrival], list[PaperTransaction]]:

@@ -142,7 +142,7 @@ class Ledger:
             after: Of the tokens after this one; None: from the first.
         """
         parameters = {
-            "slot_ms": self._slot_ms,
+            "slot_ms": self.slot_ms,
             "owner": owner,
             "tokens": None if tokens is None else list(tokens),
             "after": after,

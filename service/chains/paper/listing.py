@@ -18,7 +18,7 @@ from service.chains.paper.pool import Origin, PaperPool
 from service.chains.paper.pool_json import METEORA_DAMM_V2, PROGRAMS, RAYDIUM_CPMM, pool_id
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
-from service.domain.tokens import TOKENS, Token, look_alike
+from service.domain.tokens import TOKENS, Token, is_mint, look_alike, nameless
 from service.postgres.batch import Batcher, QueueFullError
 from service.postgres.database import UnavailableError
 
@@ -65,10 +65,12 @@ class NewPool:
     amount_b: int
 
 
-def token_of(symbol: str, decimals: int) -> Token:
-    """Return a token of the paper market; its mint is derived from its symbol."""
-    mint = Pubkey(hashlib.sha256(f"paper token {symbol}".encode()).digest())
-    return Token(symbol, str(mint), decimals)
+def token_of(name: str, decimals: int) -> Token:
+    """Return a new token, named by a symbol, from which its mint is derived, or by its mint alone."""
+    if is_mint(name):
+        return nameless(name, decimals)
+    mint = Pubkey(hashlib.sha256(f"paper token {name}".encode()).digest())
+    return Token(name, str(mint), decimals)
 
 
 class Listings:

@@ -27,6 +27,7 @@ from service.chains.venue import (
     Swap,
     SwapTooLateError,
     Traded,
+    VenueIdentity,
 )
 from service.clock import Clock
 from service.domain.chain_times import SLOT_MS
@@ -100,6 +101,7 @@ class PaperVenue:
             key=lambda submission: submission.transaction.signature,
             largest=settings.group_limit,
         )
+        self._seed: int | None = None
         self._chain: Chain | None = None
         self._signer: Signer | None = None
         self._callbacks: list[OnMarketChange] = []
@@ -109,6 +111,17 @@ class PaperVenue:
     def slot_ms(self) -> int:
         """The length of a slot in milliseconds; after the start, that of the existing market."""
         return self._ledger.slot_ms
+
+    async def identity(self) -> VenueIdentity:
+        """Create the market if it does not exist, and return its identity.
+
+        The seed decides the market's pools, its prices and the wallet's key.
+
+        Raises:
+            InvalidSettingError: The market's slots have another length.
+            VenueUnavailableError: PostgreSQL is unavailable.
+        """
+        return VenueIdentity(self.kind, str(await self._create_or_open()), USER)
 
     async def start(self) -> None:
         """Create the market if it does not exist, and start its chain.
@@ -151,6 +164,8 @@ class PaperVenue:
 
     async def _create_or_open(self) -> int:
         """Create the market if it does not exist, and return its seed."""
+        if self._seed is not None:
+            return self._seed
         settings, wanted = self._settings, self._settings.seed
         seed, slot_ms = await self._ledger.create_market(
             self._clock.between(0, 10**9) if wanted is None else wanted
@@ -163,6 +178,7 @@ class PaperVenue:
             )
         if wanted not in {None, seed}:
             log.warning("this database's paper market has seed %d: PAPER_SEED has no effect", seed)
+        self._seed = seed
         return seed
 
     async def stop(self) -> None:

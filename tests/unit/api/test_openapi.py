@@ -5,6 +5,7 @@ import re
 from dataclasses import asdict
 from typing import Any
 
+import orjson
 import pytest
 from marshmallow import Schema, ValidationError
 from openapi_schema_validator import OAS31Validator
@@ -33,6 +34,8 @@ from service.api.proxies import TrustedProxies
 from service.api.requests import AMENDMENT, CANCEL, NEW_ORDER
 from service.api.responses import ORDER, ORDER_LIST, STATUS_UPDATE
 from service.api.route import RouteGroups
+from service.api.routes import served
+from service.api.specs import openapi_document
 from service.api.stream import StreamRoutes
 from service.api.venue import VenueRoutes
 from service.api.views import OrderAt
@@ -149,9 +152,21 @@ def test_the_document_is_a_valid_openapi_document() -> None:
     validate(openapi.document())
 
 
-def test_the_document_lists_exactly_the_existing_routes() -> None:
+def documented_and_served(groups: RouteGroups, guards: Guards) -> tuple[dict[str, Any], set[tuple[str, str]]]:
+    """Return the document of an application, and its routes by method and path."""
+    document: dict[str, Any] = orjson.loads(openapi_document(served(groups)))
+    routes = application(groups, guards).router.routes()
+    return document, {
+        (route.method, route.resource.canonical)
+        for route in routes
+        if route.resource is not None and route.method != "HEAD"
+    }
+
+
+def of_a_service(paper: PaperRoutes | None) -> tuple[dict[str, Any], set[tuple[str, str]]]:
+    """Return the same of the service; ``paper``: the routes that only the paper market has."""
     unused: Any = None
-    app = application(
+    return documented_and_served(
         RouteGroups(
             OrderRoutes(unused, unused, unused, unused, unused),
             BatchRoutes(unused, unused),
@@ -160,7 +175,7 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
             OrdersStreamRoutes(unused, unused, unused, unused),
             MarketRoutes(unused, unused, unused, unused, unused),
             MarketStreamRoutes(unused, unused, unused, unused),
-            PaperRoutes(unused, unused),
+            paper,
             HealthRoute(
                 halt=unused,
                 link=unused,
@@ -179,18 +194,32 @@ def test_the_document_lists_exactly_the_existing_routes() -> None:
         ),
         Guards(TrustedProxies(()), Origins((), ()), Access(unused, unused, unused), Idempotency(unused)),
     )
-    served = {
-        (route.method, route.resource.canonical)
-        for route in app.router.routes()
-        if route.resource is not None and route.method != "HEAD"
-    }
-    listed = {
+
+
+def operations_of(document: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return a document's operations, by method and path."""
+    return {
         (method.upper(), re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", path))
-        for path, operations in openapi.document()["paths"].items()
+        for path, operations in document["paths"].items()
         for method in operations
     }
-    # The document need not describe its own route.
-    assert listed == served
+
+
+def test_the_document_lists_exactly_the_existing_routes() -> None:
+    unused: Any = None
+    document, routes = of_a_service(PaperRoutes(unused, unused))
+    assert document == openapi.document()
+    assert operations_of(document) == routes
+
+
+def test_another_venue_does_not_have_the_routes_of_the_paper_market() -> None:
+    document, routes = of_a_service(None)
+    validate(document)
+    assert operations_of(document) == routes
+    of_paper = {("POST", "/api/paper/pools"), ("DELETE", "/api/paper/pools/{pool_id}")}
+    assert operations_of(openapi.document()) - routes == of_paper
+    # Nor does another part of the document know them.
+    assert not re.search(r"/api/paper|NewPool|listPool\b", orjson.dumps(document).decode())
 
 
 def test_every_operation_has_a_unique_name_and_a_summary() -> None:

@@ -11,7 +11,8 @@ from marshmallow import ValidationError
 
 from service.api.fields import Cursor, ListPosition, camel_case, is_uuid
 from service.api.list_requests import LIST_QUERY
-from service.api.market_requests import NEW_POOL, POOL_QUERY, QUOTE_QUERY
+from service.api.market_requests import POOL_QUERY, QUOTE_QUERY
+from service.api.paper_requests import NEW_POOL
 from service.api.requests import CANCEL, NEW_ORDER, STREAM_QUERY
 from service.domain.amounts import U64_MAX
 from service.domain.lifecycle import Status
@@ -195,6 +196,18 @@ def test_a_token_may_be_given_by_its_mint_everywhere() -> None:
     assert POOL_QUERY.load({"token": sol})["token"] == "SOL"
     pool = {"program": "raydium_cpmm", "tokenA": "GEM", "tokenB": "USDC", "amountA": "1", "amountB": "1"}
     assert NEW_POOL.load({**pool, "tokenB": usdc}) == NEW_POOL.load(pool)
+
+
+def test_only_a_token_that_may_be_listed_later_is_named_by_an_unknown_mint() -> None:
+    unknown = "7vfCXTUXx5WJV5JADk17DUJ4ksgau7utNKj4b963voxs"
+    sniper = {**ORDER, "orderType": "sniper", "sniperConditions": {"poolCreated": {"venue": "any"}}}
+    assert NEW_ORDER.load({**sniper, "tokenOut": unknown})["token_out"] == unknown
+    assert LIST_QUERY.load({"tokenOut": unknown})["token_out"] == unknown
+    assert list(errors_of(NEW_ORDER, {**ORDER, "tokenOut": unknown})) == ["tokenOut"]
+    assert list(errors_of(NEW_ORDER, {**sniper, "tokenIn": unknown})) == ["tokenIn"]
+    # The texts are no addresses: of another length in bytes, or with a digit that base58 does not have.
+    for no_mint in (f"{unknown}s", unknown[:-2], unknown.replace("7", "0")):
+        assert list(errors_of(NEW_ORDER, {**sniper, "tokenOut": no_mint})) == ["tokenOut"]
 
 
 def test_a_token_is_not_swapped_for_itself_by_its_mint() -> None:

@@ -365,7 +365,7 @@ def test_an_entry_without_an_amendment_changes_no_terms() -> None:
         {"all": None},
         {"all": True, "tokenIn": "SOL"},
         {"all": True, "tokenIn": "So11111111111111111111111111111111111111112"},
-        {"tokenIn": "So11111111111111111111111111111111111111113"},
+        {"tokenIn": "So111111111111111111111111111111111111111121"},
         {"orderType": None},
         {"orderType": "stop"},
         {"tokenIn": "S OL"},

@@ -11,6 +11,7 @@ from service.execution.order_queue import OrderQueue
 from service.postgres.database import UnavailableError
 from service.store.instances import MAX_PER_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
+from service.store.venue_identity import OtherVenueError
 from service.workers.sweep import Sweep
 from tests.support.clock import ManualClock, settle
 
@@ -23,10 +24,12 @@ class FakeInstances:
         self.calls, self.left, self.released = list[str](), list[str](), list[str]()
         self.due, self.idle = list[str](), list[str]()
         self.requeued, self.removed = list[str](), list[str]()
-        self.away = self.dead = self.answers_are_lost = False
+        self.away = self.dead = self.answers_are_lost = self.of_another_venue = False
 
     async def register(self) -> None:
         self._call("register")
+        if self.of_another_venue:
+            raise OtherVenueError("this database belongs to another venue")
         self._identity.record_heartbeat(self._clock.monotonic())
         self.dead = False
 
@@ -219,6 +222,21 @@ async def test_a_process_declared_dead_releases_its_orders_and_continues_under_a
     assert harness.instances.calls[-1] == "wake again"
     assert "register" not in await harness.after(1)
     assert harness.instances.calls[-1] == "wake"
+
+
+async def test_a_process_whose_database_another_venue_has_taken_over_stays_unregistered(
+    harness: SweepHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    await harness.start()
+    harness.instances.due, harness.running = ["a"], ["b"]
+    harness.instances.of_another_venue = True
+    # It was paused, and continues.
+    assert (await harness.after(61, stopped=True))[:2] == ["leave", "register"]
+    assert harness.running == harness.woken == []
+    assert "stop this process: this database belongs to another venue" in caplog.text
+    for _ in range(3):
+        assert {*await harness.after(1)} <= {"leave", "register"}
+        assert harness.woken == []
 
 
 async def test_a_dead_instance_makes_the_sweep_wake_all_due_orders(

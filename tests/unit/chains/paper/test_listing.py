@@ -28,7 +28,7 @@ from service.chains.paper.pool_json import METEORA_DLMM, PROGRAMS, RAYDIUM_CPMM,
 from service.chains.paper.records import CommitId
 from service.chains.venue import MarketChange, PoolRef, Venue
 from service.domain.quote import Dex
-from service.domain.tokens import TOKENS, Token
+from service.domain.tokens import TOKENS, Token, nameless
 from service.routing import RouteLimits
 from service.routing.quoting import pools_for
 from service.triggers.market import MarketView
@@ -104,6 +104,13 @@ def test_the_definition_of_a_token_never_changes() -> None:
         assert execute(market, listing(token, SOL), known=(GEM,)) == [Verdict.OTHER_TOKEN]
     group = [listing(GEM, USDC), *(listing(token, SOL) for token in other)]
     assert execute(market, *group) == [Verdict.LISTED, *[Verdict.OTHER_TOKEN] * 3]
+
+
+def test_a_mint_has_one_name() -> None:
+    market, unnamed = a_market(), nameless(GEM.mint, GEM.decimals)
+    for known, token in ((GEM, unnamed), (unnamed, GEM)):
+        assert execute(market, listing(token, SOL), known=(known,)) == [Verdict.OTHER_TOKEN]
+    assert execute(market, listing(unnamed, SOL), listing(GEM, USDC)) == [Verdict.LISTED, Verdict.OTHER_TOKEN]
 
 
 def test_new_tokens_are_only_those_of_listed_pools() -> None:

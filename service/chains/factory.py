@@ -1,0 +1,95 @@
+"""Builds the venue, and what commands need of it without building it.
+
+Only this module and the paper market's own routes know which venues there are; all others know interfaces.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from service.chains.audit import VenueAudit
+from service.chains.paper.audit import PaperAudit
+from service.chains.paper.faults import Fault, FaultyVenue
+from service.chains.paper.ledger import Ledger
+from service.chains.paper.venue import PaperSettings, PaperVenue
+from service.chains.venue import Venue
+from service.clock import Clock
+from service.domain.mode import TradingMode
+from service.domain.tokens import Token
+from service.postgres.database import Database
+from service.postgres.deployment import Deployment
+from service.redis.link import RedisLink
+from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltVenue:
+    """A venue, and what only venues of its kind have.
+
+    Attributes:
+        venue: The venue.
+        paper: The paper market, where pools can be listed by request; None: the venue is another one.
+    """
+
+    venue: Venue
+    paper: PaperVenue | None
+
+
+def trading_mode() -> TradingMode:
+    """Return whether the service trades real money."""
+    return PaperVenue.mode
+
+
+def build_venue(
+    settings: Settings,
+    database: Database,
+    clock: Clock,
+    link: RedisLink,
+    deployment: Deployment,
+    *,
+    alone: bool,
+) -> BuiltVenue:
+    """Build the venue.
+
+    Args:
+        settings: All settings.
+        database: The venue's own connections to PostgreSQL.
+        clock: The clock.
+        link: The connection to Redis.
+        deployment: The deployment whose instances share the venue.
+        alone: Whether no other process can be using the database.
+    """
+    parts = (database, clock, link, deployment, _paper_settings(settings, alone=alone))
+    rates_ppm = {Fault(kind): rate for kind, rate in settings.paper_faults_ppm.items()}
+    paper = FaultyVenue(*parts, rates_ppm=rates_ppm) if rates_ppm else PaperVenue(*parts)
+    return BuiltVenue(paper, paper)
+
+
+def venue_audit() -> VenueAudit:
+    """Return the audit of the venue's ledger."""
+    return PaperAudit()
+
+
+async def find_tokens(database: Database, clock: Clock, names: Collection[str]) -> Sequence[Token]:
+    """Return the tokens with these symbols or mints that the venue has listed; built-in ones are left out.
+
+    Raises:
+        VenueUnavailableError: The venue did not answer.
+    """
+    return await Ledger(database, clock).tokens(names)
+
+
+def _paper_settings(settings: Settings, *, alone: bool) -> PaperSettings:
+    return PaperSettings(
+        seed=settings.paper_seed,
+        quote_delay_ms=settings.quote_delay_ms,
+        execution_delay_ms=settings.execution_delay_ms,
+        price_variance_ppm=settings.price_variance_ppm,
+        failure_rates=settings.paper_failure_rates,
+        balances=settings.paper_balances,
+        slot_ms=settings.slot_ms,
+        valid_slots=settings.paper_tx_valid_slots,
+        group_limit=settings.write_group_limit,
+        alone=alone,
+        listing_every_s=settings.paper_listing_every_s,
+        hop_margin_bps=settings.hop_margin_bps,
+    )
