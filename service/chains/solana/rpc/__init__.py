@@ -8,6 +8,7 @@ urls.py           the configured URLs
 budget.py         calls per second, and pauses that a node asks for
 circuit.py        no calls for a while after failures
 answers.py        answers of JSON-RPC: checked, with the slot that they were read from
+subscriptions.py  what a WebSocket says has changed
 wire.py           the HTTP client
 errors.py         refusals by a node, and calls without an answer
 """

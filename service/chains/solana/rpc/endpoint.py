@@ -116,6 +116,10 @@ class Endpoint:
         self._note_slot(method, params, answer, known)
         return answer
 
+    def reject(self) -> None:
+        """Count an answer as a failure, after all: what it holds cannot be used."""
+        self._circuit.fail()
+
     def note_lag(self, newest: int) -> None:
         """Compare the slot that it has just answered from with the newest one that others have."""
         self._measured_lag = max(0, newest - self.slot)

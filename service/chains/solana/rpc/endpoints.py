@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.background import Background, cancel
-from service.chains.solana.rpc.answers import Answer
+from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
 from service.chains.solana.rpc.endpoint import CALL_TIMEOUT_S, Endpoint, NewestSlot
 from service.chains.solana.rpc.errors import METHOD_NOT_FOUND, MIN_SLOT_NOT_REACHED, NoAnswerError, RpcError
 from service.chains.solana.rpc.urls import RpcUrl
@@ -24,11 +25,15 @@ SEND_TIMEOUT_S = 3.0
 
 _CHECK_EVERY_S = 5.0
 _CHECK_TIMEOUT_S = 2.0
-# The next endpoint is asked as well if the first has not answered by then: less than two slots.
-_HEDGE_AFTER_S = 0.25
+# When the next endpoint is asked as well: before two slots are over, unless the first one is usually slower.
+_HEDGE_AFTER_S, _LONGEST_HEDGE_S = 0.25, 1.0
+_USUAL_LATENCIES = 2
 _TWO_SLOTS_S = 0.4
 
 Outcome = Answer | RpcError | NoAnswerError
+
+Parse = Callable[[Answer], Any]
+"""Returns what an answer holds, and raises ``NotAnAnswerError`` if it cannot be used."""
 
 
 class Endpoints:
@@ -88,6 +93,7 @@ class Endpoints:
         *,
         min_slot: int | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
+        parse: Parse | None = None,
     ) -> Answer:
         """Read from the best endpoint; if it does not answer, from the next one.
 
@@ -96,16 +102,18 @@ class Endpoints:
             params: Its parameters.
             min_slot: An answer from an older state, or one that does not say from which, is not accepted.
             timeout_s: For each endpoint.
+            parse: Checks the answer, and replaces its result; what it refuses counts as no answer.
 
         Raises:
             RpcError: A node refused the call, and others would as well.
             VenueUnavailableError: No endpoint answered.
         """
-        outcomes = await self._ask(method, params, min_slot, timeout_s)
+        call = _Read(method, params, min_slot, timeout_s, parse)
+        outcomes = await self._ask(call)
         if not isinstance(outcomes, Answer) and any(_is_too_old(each) for each in outcomes):
             # It exists already, or soon will.
             await self._clock.sleep(_TWO_SLOTS_S)
-            outcomes = await self._ask(method, params, min_slot, timeout_s)
+            outcomes = await self._ask(call)
         if isinstance(outcomes, Answer):
             return outcomes
         for each in outcomes:
@@ -143,25 +151,26 @@ class Endpoints:
         fit = [each for each in self.readers if each.lag <= QUOTE_LAG_SLOTS]
         return sorted(fit, key=lambda each: (not each.ready, each.failures, each.latency_s))
 
-    async def _ask(
-        self, method: str, params: Sequence[Any], min_slot: int | None, timeout_s: float
-    ) -> Answer | list[RpcError | NoAnswerError]:
+    async def _ask(self, call: "_Read") -> Answer | list[RpcError | NoAnswerError]:
         """Ask one endpoint after the other; return the first good answer, or what came instead."""
         failed: list[RpcError | NoAnswerError] = []
         ended: list[Outcome] = []
         waiting = self._candidates()
+        hedge_s = _HEDGE_AFTER_S
         running: set[asyncio.Task[None]] = set()
 
         async def ask(endpoint: Endpoint) -> None:
-            ended.append(await _read_outcome(endpoint, method, params, min_slot, timeout_s))
+            ended.append(await call.outcome(endpoint))
 
         try:
             while waiting or running:
                 if waiting:
-                    running.add(asyncio.create_task(ask(waiting.pop(0)), name=f"rpc {method}"))
+                    endpoint = waiting.pop(0)
+                    hedge_s = _hedge_after_s(endpoint)
+                    running.add(asyncio.create_task(ask(endpoint), name=f"rpc {call.method}"))
                 done, running = await asyncio.wait(
                     running,
-                    timeout=_HEDGE_AFTER_S if waiting else None,
+                    timeout=hedge_s if waiting else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 for task in done:
@@ -185,18 +194,36 @@ async def _outcome(endpoint: Endpoint, method: str, params: Sequence[Any], timeo
         return error
 
 
-async def _read_outcome(
-    endpoint: Endpoint, method: str, params: Sequence[Any], min_slot: int | None, timeout_s: float
-) -> Outcome:
-    """Make a call; an answer from too old a state is none."""
-    outcome = await _outcome(endpoint, method, params, timeout_s)
-    if not isinstance(outcome, Answer):
-        return outcome
-    if min_slot is not None and (outcome.slot is None or outcome.slot < min_slot):
-        return RpcError(MIN_SLOT_NOT_REACHED, f"{endpoint.name}: answered from slot {outcome.slot}")
-    if endpoint.lag > QUOTE_LAG_SLOTS:
-        return NoAnswerError(endpoint.name, f"{endpoint.lag} slots behind")
-    return outcome
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A call that reads, and what its answer has to be."""
+
+    method: str
+    params: Sequence[Any]
+    min_slot: int | None
+    timeout_s: float
+    parse: Parse | None
+
+    async def outcome(self, endpoint: Endpoint) -> Outcome:
+        """Make the call; an answer that cannot be used is none."""
+        outcome = await _outcome(endpoint, self.method, self.params, self.timeout_s)
+        if not isinstance(outcome, Answer):
+            return outcome
+        if self.min_slot is not None and (outcome.slot is None or outcome.slot < self.min_slot):
+            return RpcError(MIN_SLOT_NOT_REACHED, f"{endpoint.name}: answered from slot {outcome.slot}")
+        if endpoint.lag > QUOTE_LAG_SLOTS:
+            return NoAnswerError(endpoint.name, f"{endpoint.lag} slots behind")
+        if self.parse is None:
+            return outcome
+        try:
+            return replace(outcome, result=self.parse(outcome))
+        except NotAnAnswerError as error:
+            endpoint.reject()
+            return NoAnswerError(endpoint.name, str(error))
+
+
+def _hedge_after_s(endpoint: Endpoint) -> float:
+    return max(_HEDGE_AFTER_S, min(_USUAL_LATENCIES * endpoint.latency_s, _LONGEST_HEDGE_S))
 
 
 def _is_final(error: RpcError) -> bool:
