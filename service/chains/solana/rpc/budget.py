@@ -9,7 +9,7 @@ _SMALLEST_SHARE = 1 / 8
 _RECOVERY_SHARE = 1 / 100
 
 
-class Budget:
+class CallBudget:
     """A token bucket that holds one second's calls, and shrinks when the endpoint refuses one.
 
     Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError, call_bytes, read_answer
-from service.chains.solana.rpc.budget import Budget
+from service.chains.solana.rpc.budget import CallBudget
 from service.chains.solana.rpc.circuit import Circuit
 from service.chains.solana.rpc.errors import NODE_UNHEALTHY, NoAnswerError, RpcError
 from service.chains.solana.rpc.urls import RpcUrl
@@ -47,7 +47,7 @@ class Endpoint:
         self._wire = wire
         self._clock = clock
         self._newest = newest
-        self._reads, self._sends = Budget(clock, url.rps), Budget(clock, url.rps)
+        self._reads, self._sends = CallBudget(clock, url.rps), CallBudget(clock, url.rps)
         self._circuit = Circuit(clock)
         self._last_call = 0
         self.name = url.name
@@ -124,7 +124,9 @@ class Endpoint:
         """Compare the slot that it has just answered from with the newest one that others have."""
         self._measured_lag = max(0, newest - self.slot)
 
-    async def _answer(self, method: str, params: Sequence[Any], budget: Budget, timeout_s: float) -> Answer:
+    async def _answer(
+        self, method: str, params: Sequence[Any], budget: CallBudget, timeout_s: float
+    ) -> Answer:
         self._last_call += 1
         number = self._last_call
         self.calls[method] += 1
@@ -146,7 +148,7 @@ class Endpoint:
         budget.recover()
         return answer
 
-    def _read(self, reply: Reply, number: int, method: str, budget: Budget) -> Answer:
+    def _read(self, reply: Reply, number: int, method: str, budget: CallBudget) -> Answer:
         if reply.status == _TOO_MANY_REQUESTS:
             budget.pause(reply.retry_after_s)
             raise NoAnswerError(self.name, "too many calls (HTTP 429)")
@@ -161,7 +163,7 @@ class Endpoint:
             raise NoAnswerError(self.name, f"HTTP {reply.status}")
         return answer
 
-    def _note_error(self, error: RpcError, budget: Budget) -> None:
+    def _note_error(self, error: RpcError, budget: CallBudget) -> None:
         self._circuit.succeed()
         if error.code in _RATE_LIMIT_CODES:
             budget.pause(None)

@@ -14,7 +14,7 @@ import orjson
 from aiohttp import ClientError, ClientWebSocketResponse, WSMsgType
 
 from service.background import Background, cancel
-from service.chains.solana.rpc.budget import Budget
+from service.chains.solana.rpc.budget import CallBudget
 from service.chains.solana.rpc.wire import Wire, WireError
 from service.clock import Clock
 
@@ -50,7 +50,7 @@ class Listener:
     on_lost: Callable[[], None]
 
 
-class Subscriptions:
+class Notifications:
     """Follows accounts and slots over one WebSocket, and connects again when it is lost.
 
     Args:
@@ -78,7 +78,7 @@ class Subscriptions:
         self._url = url
         self._name = name
         self._clock = clock
-        self._budget = Budget(clock, rps)
+        self._budget = CallBudget(clock, rps)
         self._listener = listener
         self._silence_s = silence_s
         self._wanted: dict[str, None] = {}

@@ -2,14 +2,14 @@
 
 import asyncio
 
-from service.chains.solana.rpc.budget import Budget
+from service.chains.solana.rpc.budget import CallBudget
 from service.chains.solana.rpc.circuit import Circuit
 from tests.support.clock import ManualClock, settle
 
 
 async def test_a_second_holds_as_many_calls_as_are_allowed() -> None:
     clock = ManualClock()
-    budget = Budget(clock, 4)
+    budget = CallBudget(clock, 4)
     begun: list[float] = []
 
     async def call() -> None:
@@ -31,14 +31,14 @@ async def test_a_second_holds_as_many_calls_as_are_allowed() -> None:
 
 
 async def test_a_call_whose_turn_is_too_late_is_not_made() -> None:
-    budget = Budget(ManualClock(), 1)
+    budget = CallBudget(ManualClock(), 1)
     assert await budget.take(0)
     assert not await budget.take(0.9)
 
 
 async def test_after_a_429_nothing_is_called_for_as_long_as_the_endpoint_asks() -> None:
     clock = ManualClock()
-    budget = Budget(clock, None)
+    budget = CallBudget(clock, None)
     assert budget.wait_s() == 0
     budget.pause(7)
     assert budget.wait_s() == 7
@@ -55,7 +55,7 @@ async def test_after_a_429_nothing_is_called_for_as_long_as_the_endpoint_asks() 
 
 
 async def test_the_rate_shrinks_with_each_429_and_grows_with_answers() -> None:
-    budget = Budget(ManualClock(), 80)
+    budget = CallBudget(ManualClock(), 80)
     rates = []
     for _ in range(5):
         budget.pause(0)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from service.chains.solana.rpc.subscriptions import Listener, Subscriptions
+from service.chains.solana.rpc.subscriptions import Listener, Notifications
 from service.chains.solana.rpc.urls import websocket_url
 from tests.support.clock import ManualClock
 from tests.support.served_chain import KEY, ServedChain, served_chain
@@ -22,7 +22,7 @@ class Heard:
         self.slots: list[int] = []
         self.lost = 0
         [url, *_] = served.urls
-        self.subscriptions = Subscriptions(
+        self.subscriptions = Notifications(
             served.endpoints.wire,
             websocket_url(url.url),
             url.name,
