@@ -1,7 +1,7 @@
 """Pools by their pairs, and the tokens that they trade."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from service.chains.venue import PoolRef
 
@@ -20,10 +20,6 @@ class PoolIndex:
     def trades(self, token: str) -> bool:
         """Whether some pool trades a token."""
         return self._traded_in[token] > 0
-
-    def tokens(self) -> Iterable[str]:
-        """Return the symbols of the tokens that some pool trades."""
-        return self._traded_in.keys()
 
     def add(self, ref: PoolRef) -> None:
         """Add a pool that is not there yet."""
