@@ -68,6 +68,7 @@ class Reader:
         self._hints = Wanted()
         self._hinted = asyncio.Event()
         self._next: _Upcoming | None = None
+        self._stopped = False
         self._asked = asyncio.Event()
         self._reads = Background("solana reads", self._read_forever, clock)
         self._passing = Background("solana hints", self._pass_forever, clock)
@@ -78,7 +79,8 @@ class Reader:
         self._passing.start()
 
     async def stop(self) -> None:
-        """Stop reading; who waits for a read gets an error."""
+        """Stop reading; a request that waits for a read, or comes later, gets an error."""
+        self._stopped = True
         await self._passing.stop()
         await self._reads.stop()
         if self._next is not None:
@@ -95,6 +97,8 @@ class Reader:
         Raises:
             VenueUnavailableError: They could not be read.
         """
+        if self._stopped:
+            raise VenueUnavailableError("the pools are no longer read")
         upcoming = self._upcoming()
         upcoming.wanted.add(pool_ids, min_slot)
         self._asked.set()

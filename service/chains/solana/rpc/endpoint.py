@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError, call_bytes, read_answer
 from service.chains.solana.rpc.budget import CallBudget
@@ -23,6 +23,13 @@ _TOO_MANY_REQUESTS = 429
 _OK = 200
 # Of a node that says that it is behind, and not how far.
 _UNKNOWN_LAG = 1_000
+
+
+class _Lane(NamedTuple):
+    """Reads or sends: what one does to an endpoint must not stop the other."""
+
+    budget: CallBudget
+    circuit: Circuit
 
 
 @dataclass(slots=True)
@@ -47,8 +54,7 @@ class Endpoint:
         self._wire = wire
         self._clock = clock
         self._newest = newest
-        self._reads, self._sends = CallBudget(clock, url.rps), CallBudget(clock, url.rps)
-        self._circuit = Circuit(clock)
+        self._reads, self._sends = (_Lane(CallBudget(clock, url.rps), Circuit(clock)) for _ in range(2))
         self._last_call = 0
         self.name = url.name
         self.slot = 0
@@ -82,13 +88,13 @@ class Endpoint:
 
     @property
     def failures(self) -> int:
-        """How many calls in a row had no answer."""
-        return self._circuit.failures
+        """How many reads in a row had no answer."""
+        return self._reads.circuit.failures
 
     @property
     def ready(self) -> bool:
         """Whether a read would start at once."""
-        return not self._circuit.is_open and self._reads.wait_s() == 0
+        return not self._reads.circuit.is_open and self._reads.budget.wait_s() == 0
 
     async def call(self, method: str, params: Sequence[Any], *, timeout_s: float = CALL_TIMEOUT_S) -> Answer:
         """Make a call, when its budget allows.
@@ -102,71 +108,69 @@ class Endpoint:
             RpcError: The node answered with an error.
             NoAnswerError: There is no usable answer. The call may have been executed.
         """
-        budget = self._sends if method in _SENDS else self._reads
+        lane = self._sends if method in _SENDS else self._reads
         began = self._clock.monotonic()
-        if not self._circuit.admit():
+        if not lane.circuit.admit():
             raise NoAnswerError(self.name, "not called, its last calls failed")
-        if not await budget.take(timeout_s):
+        if not await lane.budget.take(timeout_s):
             raise NoAnswerError(self.name, "not called, its calls per second are used up")
         left_s = timeout_s - (self._clock.monotonic() - began)
         if left_s <= 0:
             raise NoAnswerError(self.name, "not called, its calls per second are used up")
         known = self._newest.slot
-        answer = await self._answer(method, params, budget, left_s)
+        answer = await self._answer(method, params, lane, left_s)
         self._note_slot(method, params, answer, known)
         return answer
 
     def reject(self) -> None:
-        """Count an answer as a failure, after all: what it holds cannot be used."""
-        self._circuit.fail()
+        """Count a read as a failure, after all: what it answered cannot be used."""
+        self._reads.circuit.fail()
 
     def note_lag(self, newest: int) -> None:
         """Compare the slot that it has just answered from with the newest one that others have."""
         self._measured_lag = max(0, newest - self.slot)
 
-    async def _answer(
-        self, method: str, params: Sequence[Any], budget: CallBudget, timeout_s: float
-    ) -> Answer:
+    async def _answer(self, method: str, params: Sequence[Any], lane: _Lane, timeout_s: float) -> Answer:
         self._last_call += 1
         number = self._last_call
         self.calls[method] += 1
         began = self._clock.monotonic()
         try:
             reply = await self._wire.post(self._url.url, call_bytes(number, method, params), timeout_s)
-            answer = self._read(reply, number, method, budget)
+            answer = self._read(reply, number, method, lane)
         except WireError as error:
-            self._circuit.fail()
+            lane.circuit.fail()
             raise NoAnswerError(self.name, str(error)) from None
         except RpcError as error:
-            self._note_error(error, budget)
+            self._note_error(error, lane)
             raise RpcError(error.code, self._url.redact(error.message), error.data) from None
         finally:
             # Also if the call was cancelled because another endpoint was faster.
             taken_s = self._clock.monotonic() - began
             self.latency_s += (taken_s - self.latency_s) * (_LATENCY_SHARE if self.latency_s else 1)
-        self._circuit.succeed()
-        budget.recover()
+        lane.circuit.succeed()
+        lane.budget.recover()
         return answer
 
-    def _read(self, reply: Reply, number: int, method: str, budget: CallBudget) -> Answer:
+    def _read(self, reply: Reply, number: int, method: str, lane: _Lane) -> Answer:
         if reply.status == _TOO_MANY_REQUESTS:
-            budget.pause(reply.retry_after_s)
+            lane.budget.pause(reply.retry_after_s)
             raise NoAnswerError(self.name, "too many calls (HTTP 429)")
         try:
             answer = read_answer(reply.body, number, method, self.name)
         except NotAnAnswerError as error:
-            self._circuit.fail()
+            lane.circuit.fail()
             reason = str(error) if reply.status == _OK else f"HTTP {reply.status}"
             raise NoAnswerError(self.name, reason) from None
         if reply.status != _OK:
-            self._circuit.fail()
+            lane.circuit.fail()
             raise NoAnswerError(self.name, f"HTTP {reply.status}")
         return answer
 
-    def _note_error(self, error: RpcError, budget: CallBudget) -> None:
-        self._circuit.succeed()
+    def _note_error(self, error: RpcError, lane: _Lane) -> None:
+        lane.circuit.succeed()
         if error.code in _RATE_LIMIT_CODES:
-            budget.pause(None)
+            lane.budget.pause(None)
         if error.code == NODE_UNHEALTHY:
             behind = error.data.get("numSlotsBehind") if isinstance(error.data, dict) else None
             self._reported_lag = behind if isinstance(behind, int) else _UNKNOWN_LAG

@@ -105,7 +105,7 @@ class Endpoints:
             parse: Checks the answer, and replaces its result; what it refuses counts as no answer.
 
         Raises:
-            RpcError: A node refused the call, and others would as well.
+            RpcError: The call was refused, and not for the state of a node.
             VenueUnavailableError: No endpoint answered.
         """
         call = _Read(method, params, min_slot, timeout_s, parse)
@@ -116,9 +116,9 @@ class Endpoints:
             outcomes = await self._ask(call)
         if isinstance(outcomes, Answer):
             return outcomes
-        for each in outcomes:
-            if isinstance(each, RpcError) and not each.is_of_the_node:
-                raise each
+        refusals = [each for each in outcomes if isinstance(each, RpcError) and not each.is_of_the_node]
+        if refusals and len(refusals) == len(outcomes):
+            raise refusals[0]
         reasons = "; ".join(str(each) for each in outcomes) or "every endpoint is too far behind"
         raise VenueUnavailableError(f"{method}: {reasons}")
 

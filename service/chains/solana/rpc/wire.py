@@ -88,7 +88,7 @@ class Wire:
             ):
                 return Reply(response.status, await _read(response), self._retry_after_s(response))
         except TimeoutError:
-            raise WireError(f"it did not answer within {timeout_s:g} s") from None
+            raise WireError(f"it did not answer within {timeout_s:.3g} s") from None
         except (ClientError, OSError, ValueError) as error:
             raise WireError(_reason(error)) from None
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, Self
 
 import pytest
+from solders.pubkey import Pubkey
 
 from service.amm import ChainTime, Direction, DlmmPool
 from service.amm.errors import BinArrayMissingError
@@ -29,6 +30,7 @@ from service.domain.quote import Dex, PoolQuote, SwapMode
 from service.routing import RouteLimits
 from service.routing.quoting import Quoter
 from service.sandbox.faults import GARBAGE
+from service.sandbox.rpc.encoding import CLOSED
 from tests.support.local_chain import SOL, LocalChain
 from tests.support.served_chain import FeedStand, feed_stand
 
@@ -343,6 +345,40 @@ async def test_after_a_fork_the_state_is_that_of_the_new_chain(one: FeedStand) -
     assert await one.feed.refresh()
     assert one.state(changed) == before
     assert one.slot(changed) == one.chain.tip.slot
+
+
+# --- pools that come and go
+
+
+async def test_a_pool_that_is_closed_is_removed_and_looked_for_every_minute(one: FeedStand) -> None:
+    closed = one.id_of(RAYDIUM_CPMM)
+    [ref] = [ref for ref in one.feed.pools("SOL", "USDC") if ref.id == closed]
+    key = Pubkey.from_string(closed)
+    account = one.local.account(key)
+    del one.changes[:]
+    one.chain.advance()
+    one.chain.accounts.write(one.chain.tip.slot, key, CLOSED)
+    assert await one.feed.refresh()
+    assert [(change.pool_ids, change.added_or_removed) for change in one.changes] == [
+        (frozenset({closed}), (ref,))
+    ]
+    assert len(one.feed.pools("SOL", "USDC")) == 3
+    assert len(now_of(one.feed.snapshot([ref]))) == 0
+    assert list(one.feed.views([ref])) == []
+    one.chain.advance()
+    one.chain.accounts.write(one.chain.tip.slot, key, account)
+    assert not await one.feed.refresh()
+    await one.clock.jump(60)
+    for _ in range(2):
+        await one.feed.refresh()
+    assert [change.added_or_removed for change in one.changes[1:]] == [(ref,)]
+    assert len(now_of(one.feed.snapshot(one.feed.pools("SOL", "USDC")))) == 4
+
+
+async def test_after_the_stop_nothing_waits_for_a_read(one: FeedStand) -> None:
+    await one.feed.stop()
+    with pytest.raises(VenueUnavailableError):
+        await one.feed.refresh()
 
 
 # --- when it reads

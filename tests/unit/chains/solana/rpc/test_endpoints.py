@@ -103,6 +103,12 @@ async def test_an_unknown_method_is_asked_of_all_and_raised(three: ServedChain) 
     assert three.endpoints.calls()["getAgGenesisCert"] == 2
 
 
+async def test_a_method_that_one_lacks_may_exist_where_nothing_was_answered(three: ServedChain) -> None:
+    three.arm("down", 1)
+    with pytest.raises(VenueUnavailableError):
+        await three.endpoints.read("getAgGenesisCert", [])
+
+
 async def test_without_any_answer_the_venue_is_unavailable_and_each_reason_is_named(
     three: ServedChain,
 ) -> None:
@@ -212,6 +218,9 @@ async def test_an_endpoint_that_keeps_failing_is_left_alone_for_a_while(
         with pytest.raises(NoAnswerError):
             await first.call("getBlockHeight", [])
     assert first.calls["getBlockHeight"] == 3
+    # What is sent is not held up by what was read.
+    with pytest.raises(NoAnswerError, match="the connection was lost"):
+        await first.call("sendTransaction", ["x"])
     three.nodes[0].faults.clear()
     await clock.jump(1)
     assert (await first.call("getBlockHeight", [])).result == 900
