@@ -131,6 +131,11 @@ class SolanaFeed:
         await self._polls.stop()
         await self._reader.stop()
 
+    @property
+    def slot_ms(self) -> int:
+        """A slot's length, as measured."""
+        return self.slots.slot_ms
+
     def use(self, subscriptions: Notifications) -> None:
         """Have a WebSocket follow the pools; ``listener`` must be what it calls."""
         self._subscriptions = subscriptions
@@ -195,7 +200,7 @@ class SolanaFeed:
                 pool.reading,
                 program_name(pool.opened.addresses.program, self._programs.ids),
                 self._now,
-                self.slots.slot_ms,
+                self.slot_ms,
             )
             for pool in found
             if pool and pool.ref and pool.reading and pool.opened

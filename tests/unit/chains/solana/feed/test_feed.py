@@ -104,6 +104,14 @@ async def test_a_snapshot_is_for_the_time_at_which_a_transaction_would_land(one:
     assert {each.now for each in snapshots} == {ChainTime(tip.time_s + 1, tip.slot + 5)}
 
 
+async def test_the_length_of_a_slot_is_measured(one: FeedStand) -> None:
+    assert one.feed.slot_ms == 400
+    for _ in range(12):
+        one.chain.advance(5)
+        await one.feed.refresh()
+    assert one.feed.slot_ms == one.chain.timing.slot_ms == 200
+
+
 async def test_a_swap_is_a_change_with_its_volume(one: FeedStand) -> None:
     assert not await one.feed.refresh()
     del one.changes[:]
