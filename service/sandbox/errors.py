@@ -21,7 +21,7 @@ class TransactionRefusedError(Exception):
         self.error = error
 
 
-class RpcError(Exception):
+class CallRefusedError(Exception):
     """An error answer of JSON-RPC.
 
     Attributes:
@@ -42,9 +42,9 @@ class RpcError(Exception):
         return error if self.data is None else {**error, "data": self.data}
 
 
-def invalid_params(message: str) -> RpcError:
+def invalid_params(message: str) -> CallRefusedError:
     """Return the error for wrong parameters of a method."""
-    return RpcError(-32602, message)
+    return CallRefusedError(-32602, message)
 
 
 def instruction_error(index: int, reason: int | str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from service.clock import Clock
 from service.hosts import is_loopback
 from service.sandbox.chain import SandboxChain
 from service.sandbox.control import Control
-from service.sandbox.errors import RpcError
+from service.sandbox.errors import CallRefusedError
 from service.sandbox.faults import EndpointFault
 from service.sandbox.node import Node
 from service.sandbox.rpc.cluster import check_health
@@ -42,7 +42,7 @@ class Sandbox:
         """Return the application; it answers only requests for a loopback host."""
         app = web.Application(middlewares=[_only_loopback], client_max_size=_LARGEST_BODY)
         for path, node in self.nodes.items():
-            endpoint = Endpoint(node, self._clock)
+            endpoint = EndpointHandler(node, self._clock)
             app.router.add_post(path, endpoint.post)
             app.router.add_get(path, endpoint.socket)
         app.router.add_get("/health", self._health)
@@ -54,7 +54,7 @@ class Sandbox:
     async def _health(self, _request: web.Request) -> web.Response:
         try:
             check_health(self.nodes["/"])
-        except RpcError:
+        except CallRefusedError:
             return web.Response(text="behind")
         return web.Response(text="ok")
 
@@ -88,7 +88,7 @@ async def _only_loopback(request: web.Request, handler: Any) -> web.StreamRespon
     return response
 
 
-class Endpoint:
+class EndpointHandler:
     """One endpoint: HTTP and WebSocket on the same path."""
 
     def __init__(self, node: Node, clock: Clock) -> None:
@@ -103,9 +103,9 @@ class Endpoint:
         try:
             calls = json.loads(await request.read())
         except (ValueError, RecursionError):
-            return web.json_response(error_answer(RpcError(-32700, "Parse error")))
+            return web.json_response(error_answer(CallRefusedError(-32700, "Parse error")))
         if isinstance(calls, list) and not 0 < len(calls) <= _MOST_CALLS:
-            return web.json_response(error_answer(RpcError(-32600, "Invalid request")))
+            return web.json_response(error_answer(CallRefusedError(-32600, "Invalid request")))
         method = _method(calls[0] if isinstance(calls, list) else calls)
         early = await self._early_fault(request, method)
         return self._answered(request, calls, method) if early is None else early
@@ -130,7 +130,7 @@ class Endpoint:
             return _closed(request)
         limited = faults.take("rate_limit", method)
         if limited is not None:
-            error = RpcError(429, "Too many requests for a specific RPC call")
+            error = CallRefusedError(429, "Too many requests for a specific RPC call")
             headers = {"Retry-After": str(limited.number("retry_after_s"))}
             return web.json_response(error_answer(error), status=429, headers=headers)
         unavailable = faults.take("unavailable", method)
@@ -184,7 +184,7 @@ def _answer_socket(subscriptions: Subscriptions, text: str, send: Callable[[dict
     try:
         call = json.loads(text)
     except (ValueError, RecursionError):
-        send(error_answer(RpcError(-32700, "Parse error")))
+        send(error_answer(CallRefusedError(-32700, "Parse error")))
         return
     subscriptions.call(call)
 

@@ -37,6 +37,7 @@ statements.py     what happens to the statements of one process
 executed.py       transactions that the real Solana programs executed
 solana_pools.py   pools of those programs at made-up addresses
 local_chain.py    a sandbox chain that only the test moves, with transactions for it
+served_chain.py   a local chain behind HTTP and WebSocket, and the service's own client of it
 interleaving.py   statements of several actors, interleaved by a schedule
 paper.py          the paper venue
 market.py         the paper market, and a random trader

@@ -1,12 +1,12 @@
 """The pools that an instance quotes from, as of one commit, by id and by pair, and their tokens."""
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from service.chains.paper.ledger import Ledger
 from service.chains.paper.pool import PaperPool
 from service.chains.paper.records import CommitId
 from service.chains.paper.reference import PRICES
+from service.chains.pool_index import PoolIndex
 from service.chains.venue import MarketChange, OnMarketChange, PoolRef, Traded
 from service.clock import Clock
 from service.domain.tokens import TOKENS, Token, find_token, list_token
@@ -36,8 +36,7 @@ class Catalogue:
         self.pools: dict[str, PaperPool] = {}
         """By id."""
         self._refs: dict[str, PoolRef] = {}
-        self._by_pair: dict[tuple[str, str], list[PoolRef]] = {}
-        self._traded_in: Counter[str] = Counter()
+        self._index = PoolIndex()
         self._untraded: dict[str, None] = {}
 
     async def stop(self) -> None:
@@ -47,11 +46,11 @@ class Catalogue:
     @property
     def tokens(self) -> list[Token]:
         """The tokens that some pool trades, built-in ones first."""
-        return [token for token in TOKENS.values() if self._traded_in[token.symbol]]
+        return [token for token in TOKENS.values() if self._index.trades(token.symbol)]
 
     def refs(self, token_in: str, token_out: str) -> Sequence[PoolRef]:
         """Return the pools of a pair, ordered by id."""
-        return self._by_pair.get((token_in, token_out), ())
+        return self._index.between(token_in, token_out)
 
     async def refresh(self) -> bool:
         """Read the pools if the ledger has a newer commit; return whether it had.
@@ -111,25 +110,14 @@ class Catalogue:
 
     def _list(self, pool: PaperPool) -> PoolRef:
         ref = self._refs[pool.id] = PoolRef(pool.id, pool.dex, pool.token_a, pool.token_b)
-        for pair in (pool.pair, pool.pair[::-1]):
-            # A new list, since a caller may be iterating over the old one.
-            refs = [*self._by_pair.get(pair, ()), ref]
-            self._by_pair[pair] = sorted(refs, key=lambda each: each.id)
-        self._traded_in.update(pool.pair)
+        self._index.add(ref)
         return ref
 
     def _delist(self, pool_id: str) -> PoolRef:
         pool, ref = self.pools.pop(pool_id), self._refs.pop(pool_id)
-        for pair in (pool.pair, pool.pair[::-1]):
-            left = [each for each in self._by_pair[pair] if each is not ref]
-            if left:
-                self._by_pair[pair] = left
-            else:
-                del self._by_pair[pair]
+        self._index.remove(ref)
         for token in pool.pair:
-            self._traded_in[token] -= 1
-            if not self._traded_in[token]:
-                del self._traded_in[token]
+            if not self._index.trades(token):
                 self._forget_token(token)
         return ref
 
@@ -141,5 +129,5 @@ class Catalogue:
         if len(self._untraded) > _TOKENS_KEPT:
             oldest = next(iter(self._untraded))
             del self._untraded[oldest]
-            if not self._traded_in[oldest] and oldest not in PRICES:
+            if not self._index.trades(oldest) and oldest not in PRICES:
                 TOKENS.pop(oldest, None)

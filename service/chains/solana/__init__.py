@@ -1,4 +1,4 @@
-"""Solana: so far the pure part of a venue. It builds transactions and reads what they did; none is sent.
+"""Solana: parts of a venue, which the service does not use yet. Only ``rpc`` and ``feed`` do I/O.
 
 plan.py       what a transaction is to do: legs with their pools, amounts and limits
 builder.py    one version 1 transaction of a plan
@@ -7,6 +7,8 @@ errors.py     errors of transactions, by program and code
 tokens.py     accounts of the token programs
 addresses.py  well-known and derived addresses
 programs/     the swap instructions of the four AMM programs
+rpc/          calls of nodes by JSON-RPC, with failover
+feed/         the state of pools, read from nodes
 
 docs/solana.md says what exists and what does not.
 """

@@ -10,7 +10,7 @@ from service.chains.solana.tokens import TOKEN_ACCOUNT_BYTES, token_amount
 from service.sandbox.accounts import StoredAccount
 from service.sandbox.blocks import Block
 from service.sandbox.chain import MAX_BEHIND
-from service.sandbox.errors import RpcError, invalid_params
+from service.sandbox.errors import CallRefusedError, invalid_params
 from service.sandbox.node import Node
 from service.sandbox.rpc import base58
 from service.sandbox.rpc.cluster import context
@@ -55,7 +55,7 @@ def get_program_accounts(node: Node, params: Params) -> Any:
     program, config = params.pubkey(0), params.config(1)
     block, filters = config.block(node), filters_of(config)
     if program in (TOKEN_PROGRAM, TOKEN_2022_PROGRAM) and not filters:
-        raise RpcError(-32010, f"{program} excluded from account secondary indexes")
+        raise CallRefusedError(-32010, f"{program} excluded from account secondary indexes")
     found = [
         {"pubkey": str(key), "account": account_json(account, config, node.reader(block))}
         for key, account in node.chain.accounts.owned_by(program, block.slot)

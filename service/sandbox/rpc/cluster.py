@@ -6,7 +6,7 @@ from solders.pubkey import Pubkey
 
 from service.sandbox.accounts import rent_exempt
 from service.sandbox.blocks import Block, Landed
-from service.sandbox.errors import RpcError
+from service.sandbox.errors import CallRefusedError
 from service.sandbox.mempool import MAX_AGE
 from service.sandbox.messages import metas_of
 from service.sandbox.node import SLOTS_PER_EPOCH, Commitment, Node
@@ -28,12 +28,12 @@ def check_health(node: Node) -> None:
     """Check that a node is not behind; one that is silently behind does not know it.
 
     Raises:
-        RpcError: It says that it is behind.
+        CallRefusedError: It says that it is behind.
     """
     fault = node.faults.standing("unhealthy")
     if fault is not None:
         slots = fault.number("slots")
-        raise RpcError(-32005, f"Node is behind by {slots} slots", {"numSlotsBehind": slots})
+        raise CallRefusedError(-32005, f"Node is behind by {slots} slots", {"numSlotsBehind": slots})
 
 
 def get_health(node: Node, _params: Params) -> str:
@@ -80,7 +80,7 @@ def get_block_time(node: Node, params: Params) -> int:
     slot = params.number(0, "slot")
     block = node.chain.block_by(slot)
     if block.slot != slot or not node.first_slot <= slot <= node.block(Commitment.CONFIRMED).slot:
-        raise RpcError(-32004, f"Block not available for slot {slot}")
+        raise CallRefusedError(-32004, f"Block not available for slot {slot}")
     return block.time_s
 
 

@@ -11,7 +11,7 @@ from service.chains.solana.addresses import SYSTEM_PROGRAM, TOKEN_2022_PROGRAM, 
 from service.chains.solana.tokens import TOKEN_ACCOUNT_BYTES, token_amount
 from service.sandbox.accounts import StoredAccount
 from service.sandbox.blocks import Balances, Landed
-from service.sandbox.errors import RpcError, invalid_params
+from service.sandbox.errors import CallRefusedError, invalid_params
 from service.sandbox.machine import ExecutionResult
 from service.sandbox.rpc import base58
 from service.sandbox.rpc.params import Config
@@ -60,7 +60,7 @@ def _data_json(data: bytes, encoding: str, part: Config | None) -> Any:
     if encoding not in ("binary", "base58"):
         raise invalid_params(f"Invalid params: the sandbox has no encoding `{encoding}`.")
     if len(data) > _LONGEST_BASE58:
-        raise RpcError(
+        raise CallRefusedError(
             -32600,
             "Encoded binary (base 58) data should be less than 128 bytes, please use Base64 encoding.",
         )

@@ -6,7 +6,7 @@ from solders.pubkey import Pubkey
 
 from service.chains.solana.addresses import MEMO_PROGRAM
 from service.sandbox.blocks import Landed
-from service.sandbox.errors import RpcError, invalid_params
+from service.sandbox.errors import CallRefusedError, invalid_params
 from service.sandbox.messages import version_of
 from service.sandbox.node import Commitment, Node
 from service.sandbox.rpc.cluster import context
@@ -47,7 +47,7 @@ def get_transaction(node: Node, params: Params) -> dict[str, Any] | None:
         return None
     version, most = version_of(landed.transaction), config.number("maxSupportedTransactionVersion")
     if isinstance(version, int) and (most is None or version > most):
-        raise RpcError(
+        raise CallRefusedError(
             -32015,
             f"Transaction version ({version}) is not supported by the requesting client. Please try the "
             "request again with the following configuration parameter: "
@@ -92,7 +92,7 @@ def _position(known: list[Landed], text: str) -> int:
     for position, landed in enumerate(known):
         if landed.signature == text:
             return position
-    raise RpcError(-32020, f"Transaction {text} not found")
+    raise CallRefusedError(-32020, f"Transaction {text} not found")
 
 
 def _settled(config: Config) -> Commitment:

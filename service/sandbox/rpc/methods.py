@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from service.sandbox.errors import RpcError
+from service.sandbox.errors import CallRefusedError
 from service.sandbox.node import Node
 from service.sandbox.rpc import accounts, cluster, history, sending
 from service.sandbox.rpc.params import Params
@@ -46,21 +46,21 @@ def answer(node: Node, call: Any) -> dict[str, Any]:
     number = number_of(call)
     try:
         return {"jsonrpc": "2.0", "result": _result(node, call), "id": number}
-    except RpcError as error:
+    except CallRefusedError as error:
         return error_answer(error, number)
     except Exception:
         log.exception("sandbox: internal error")
-        return error_answer(RpcError(-32603, "Internal error"), number)
+        return error_answer(CallRefusedError(-32603, "Internal error"), number)
 
 
 def _result(node: Node, call: Any) -> Any:
     name, params = name_and_params(call)
     method = METHODS.get(name)
     if method is None:
-        raise RpcError(-32601, "Method not found")
+        raise CallRefusedError(-32601, "Method not found")
     fault = node.faults.take("error", name)
     if fault is not None:
-        raise RpcError(fault.number("code"), str(fault.arguments["message"]))
+        raise CallRefusedError(fault.number("code"), str(fault.arguments["message"]))
     return method(node, params)
 
 
@@ -73,17 +73,17 @@ def name_and_params(call: Any) -> tuple[str, Params]:
     """Return the method and the parameters of a call.
 
     Raises:
-        RpcError: It is not a call.
+        CallRefusedError: It is not a call.
     """
     match call:
         case {"jsonrpc": "2.0", "method": str(name), **rest}:
             params = rest.get("params")
             if params is None or isinstance(params, list):
                 return name, Params(params or [])
-            raise RpcError(-32602, "Invalid params: the parameters must be a list.")
-    raise RpcError(-32600, "Invalid request")
+            raise CallRefusedError(-32602, "Invalid params: the parameters must be a list.")
+    raise CallRefusedError(-32600, "Invalid request")
 
 
-def error_answer(error: RpcError, number: Any = None) -> dict[str, Any]:
+def error_answer(error: CallRefusedError, number: Any = None) -> dict[str, Any]:
     """Return the answer to a call that failed."""
     return {"jsonrpc": "2.0", "error": error.as_json(), "id": number}

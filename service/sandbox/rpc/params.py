@@ -9,7 +9,7 @@ from solders.signature import Signature
 
 from service.amm.integers import U64_MAX
 from service.sandbox.blocks import Block
-from service.sandbox.errors import RpcError, invalid_params
+from service.sandbox.errors import CallRefusedError, invalid_params
 from service.sandbox.node import Commitment, Node
 
 
@@ -57,12 +57,14 @@ class Config:
         """Return the block that an answer is to be read from.
 
         Raises:
-            RpcError: It is older than ``minContextSlot``.
+            CallRefusedError: It is older than ``minContextSlot``.
         """
         block = node.block(self.commitment(commitment))
         least = self.number("minContextSlot")
         if least is not None and block.slot < least:
-            raise RpcError(-32016, "Minimum context slot has not been reached", {"contextSlot": block.slot})
+            raise CallRefusedError(
+                -32016, "Minimum context slot has not been reached", {"contextSlot": block.slot}
+            )
         return block
 
     def _typed(self, name: str, kind: type) -> Any:

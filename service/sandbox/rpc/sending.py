@@ -6,7 +6,7 @@ from solders.hash import Hash
 from solders.transaction import VersionedTransaction
 
 from service.sandbox.blocks import Balances, Block, balances
-from service.sandbox.errors import RpcError, TransactionRefusedError, error_text, invalid_params
+from service.sandbox.errors import CallRefusedError, TransactionRefusedError, error_text, invalid_params
 from service.sandbox.machine import ExecutionResult
 from service.sandbox.mempool import MAX_AGE
 from service.sandbox.node import Commitment, Node
@@ -42,7 +42,7 @@ def _preflight(node: Node, transaction: VersionedTransaction, block: Block) -> N
     error, execution = _simulated(node, transaction, block)
     if error is not None:
         value = {**_result(error, execution), **_ABSENT}
-        raise RpcError(-32002, f"Transaction simulation failed: {error_text(error)}", value)
+        raise CallRefusedError(-32002, f"Transaction simulation failed: {error_text(error)}", value)
 
 
 def simulate_transaction(node: Node, params: Params) -> dict[str, Any]:

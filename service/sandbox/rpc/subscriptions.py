@@ -8,7 +8,7 @@ from solders.pubkey import Pubkey
 
 from service.sandbox.accounts import StoredAccount
 from service.sandbox.blocks import Block
-from service.sandbox.errors import RpcError
+from service.sandbox.errors import CallRefusedError
 from service.sandbox.node import Commitment, Node
 from service.sandbox.rpc.accounts import Filter, filters_of
 from service.sandbox.rpc.encoding import CLOSED, Read, account_json
@@ -63,7 +63,7 @@ class Subscriptions:
         number = number_of(call)
         try:
             result = self._result(*name_and_params(call))
-        except RpcError as error:
+        except CallRefusedError as error:
             self._send(error_answer(error, number))
             return
         self._send({"jsonrpc": "2.0", "result": result, "id": number})
@@ -75,7 +75,7 @@ class Subscriptions:
             return self._unsubscribe(topic, params)
         topic = name.removesuffix("Subscribe")
         if topic == name or topic not in TOPICS:
-            raise RpcError(-32601, "Method not found")
+            raise CallRefusedError(-32601, "Method not found")
         subscription = TOPICS[topic](self._node, params)
         self._last += 1
         self._open[self._last] = subscription
@@ -83,11 +83,11 @@ class Subscriptions:
 
     def _unsubscribe(self, topic: str, params: Params) -> bool:
         if topic not in TOPICS:
-            raise RpcError(-32601, "Method not found")
+            raise CallRefusedError(-32601, "Method not found")
         number = params.number(0, "the subscription")
         found = self._open.get(number)
         if found is None or found.topic != topic:
-            raise RpcError(-32602, "Invalid subscription id.")
+            raise CallRefusedError(-32602, "Invalid subscription id.")
         del self._open[number]
         return True
 
@@ -157,7 +157,7 @@ class Subscriptions:
 def _encoded(account: StoredAccount, config: Config, read: Read) -> Any:
     try:
         return account_json(account, config, read)
-    except RpcError:
+    except CallRefusedError:
         # ``_check_encoding`` has refused everything else: only too much data for base58 is left.
         empty = account_json(replace(account, data=b""), config, read)
         return {**(empty or {}), "data": _TOO_LONG, "space": len(account.data)}
@@ -167,7 +167,7 @@ def _check_encoding(node: Node, config: Config, block: Block) -> None:
     """Refuse an encoding that cannot be: a notification has no answer for an error.
 
     Raises:
-        RpcError: It cannot.
+        CallRefusedError: It cannot.
     """
     account_json(CLOSED, config, node.reader(block))
 

@@ -8,7 +8,7 @@ from solders.message import MessageV1
 from solders.transaction import SanitizeError, VersionedTransaction
 
 from service.chains.solana.builder import MAX_ACCOUNTS, MAX_BYTES, MAX_INSTRUCTIONS
-from service.sandbox.errors import RpcError, invalid_params
+from service.sandbox.errors import CallRefusedError, invalid_params
 from service.sandbox.rpc import base58
 
 _OLDER_MAX_BYTES = 1_232
@@ -28,7 +28,7 @@ def decode_transaction(text: str, encoding: str) -> Sent:
     """Decode a transaction.
 
     Raises:
-        RpcError: It is not one, or larger than its version may be.
+        CallRefusedError: It is not one, or larger than its version may be.
     """
     raw = _decoded(text, encoding)
     try:
@@ -85,10 +85,10 @@ def verify(transaction: VersionedTransaction) -> None:
     """Check the signatures.
 
     Raises:
-        RpcError: One is wrong.
+        CallRefusedError: One is wrong.
     """
     if not is_signed(transaction):
-        raise RpcError(-32003, "Transaction signature verification failure")
+        raise CallRefusedError(-32003, "Transaction signature verification failure")
 
 
 def is_signed(transaction: VersionedTransaction) -> bool:

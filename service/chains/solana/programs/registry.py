@@ -1,14 +1,14 @@
 """The four programs of a cluster, by their addresses there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from solders.pubkey import Pubkey
 
 from service.amm.errors import MalformedStateError
 from service.chains.solana.programs.meteora_damm_v2 import DammV2Program
-from service.chains.solana.programs.meteora_dlmm import DlmmProgram
-from service.chains.solana.programs.pool import AmmProgram, DecodedSwap, OnChainPool
+from service.chains.solana.programs.meteora_dlmm import DlmmOnChain, DlmmProgram
+from service.chains.solana.programs.pool import AmmProgram, DecodedSwap, OnChainPool, account
 from service.chains.solana.programs.raydium_amm_v4 import AmmV4Program
 from service.chains.solana.programs.raydium_cpmm import CpmmProgram
 
@@ -59,6 +59,26 @@ class AmmPrograms:
         if program is None:
             raise MalformedStateError(f"{pool} belongs to {owner}, which is none of the programs")
         return program.open(pool, data)
+
+    def reopen(self, opened: OnChainPool, data: Mapping[Pubkey, bytes]) -> OnChainPool:
+        """Return a pool as of later accounts.
+
+        Of a DLMM pool the bin arrays to read change, and it may have an extension of its bitmap, which
+        ``open`` does not know.
+
+        Args:
+            opened: The pool.
+            data: The data of its accounts, as far as they exist.
+
+        Raises:
+            StateIncompleteError: The pool's account is missing.
+            MalformedStateError: An account is not what it should be.
+        """
+        if not isinstance(opened, DlmmOnChain):
+            return opened
+        pool = opened.addresses.pool
+        program = DlmmProgram(opened.addresses.program)
+        return program.open(pool, account(data, pool), data.get(opened.extension))
 
     def decode(self, program: Pubkey, accounts: Sequence[Pubkey], data: bytes) -> DecodedSwap | None:
         """Decode an instruction; None for one of any other program.

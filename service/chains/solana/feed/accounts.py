@@ -1,0 +1,117 @@
+"""One read of accounts: all of one slot, with that slot's clock, or refused.
+
+A node answers ``getMultipleAccounts`` from one bank, so a pool whose accounts are in one answer is not torn.
+Some providers answer from stores that are not banks, or split a call. So each call asks for the clock sysvar
+first and last: both must be equal, and of the slot that the answer says that it is of.
+"""
+
+import base64
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from solders.pubkey import Pubkey
+
+from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
+from service.chains.solana.rpc.endpoints import Endpoints
+
+CLOCK_SYSVAR = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
+
+MOST_KEYS = 98
+"""How many accounts one read can have: 100 less the clock, twice."""
+
+# solana-program sysvar/clock: slot, epoch_start_timestamp, epoch, leader_schedule_epoch, unix_timestamp.
+_CLOCK = struct.Struct("<QqQQq")
+
+
+class ClockSysvar(NamedTuple):
+    """The chain's clock in one slot; the time is Unix time in seconds."""
+
+    slot: int
+    epoch: int
+    timestamp_s: int
+
+
+class OwnedData(NamedTuple):
+    """An account's data, and the program that owns it."""
+
+    owner: Pubkey
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsRead:
+    """Accounts of one slot; those that do not exist are left out."""
+
+    clock: ClockSysvar
+    accounts: Mapping[Pubkey, OwnedData]
+
+    @property
+    def slot(self) -> int:
+        """The slot."""
+        return self.clock.slot
+
+
+async def read_accounts(
+    endpoints: Endpoints, keys: Sequence[Pubkey], *, min_slot: int | None = None
+) -> AccountsRead:
+    """Read accounts as of the newest processed slot.
+
+    Args:
+        endpoints: Where to read.
+        keys: At most ``MOST_KEYS`` addresses.
+        min_slot: An older slot is not accepted.
+
+    Raises:
+        VenueUnavailableError: No endpoint answered, or only from an older slot.
+        RpcError: The call was refused.
+    """
+    if len(keys) > MOST_KEYS:
+        raise ValueError(f"{len(keys)} accounts, one read can have {MOST_KEYS}")
+    config: dict[str, Any] = {"encoding": "base64", "commitment": "processed"}
+    if min_slot is not None:
+        config["minContextSlot"] = min_slot
+    asked = (CLOCK_SYSVAR, *keys, CLOCK_SYSVAR)
+
+    def parse(answer: Answer) -> AccountsRead:
+        return _parse(answer, asked)
+
+    answer = await endpoints.read(
+        "getMultipleAccounts", [[str(key) for key in asked], config], min_slot=min_slot, parse=parse
+    )
+    read: AccountsRead = answer.result
+    return read
+
+
+def _parse(answer: Answer, asked: Sequence[Pubkey]) -> AccountsRead:
+    values = answer.result
+    if not isinstance(values, list) or len(values) != len(asked):
+        raise NotAnAnswerError("it did not answer with all accounts")
+    found = [_account(value) for value in values]
+    first, last = _clock(found[0]), _clock(found[-1])
+    if first != last or first.slot != answer.slot:
+        raise NotAnAnswerError(
+            f"its accounts are of different slots ({first.slot}, {last.slot}, {answer.slot})"
+        )
+    accounts = {key: account for key, account in zip(asked, found, strict=True) if account is not None}
+    return AccountsRead(first, accounts)
+
+
+def _account(value: Any) -> OwnedData | None:
+    match value:
+        case None:
+            return None
+        case {"owner": str(owner), "data": [str(text), "base64"]}:
+            try:
+                return OwnedData(Pubkey.from_string(owner), base64.b64decode(text, validate=True))
+            except ValueError:
+                pass
+    raise NotAnAnswerError("it answered with what is no account")
+
+
+def _clock(account: OwnedData | None) -> ClockSysvar:
+    if account is None or len(account.data) != _CLOCK.size:
+        raise NotAnAnswerError("it answered without the chain's clock")
+    slot, _began, epoch, _schedule, timestamp_s = _CLOCK.unpack(account.data)
+    return ClockSysvar(slot, epoch, timestamp_s)

@@ -1,0 +1,189 @@
+"""One endpoint: calls within its budget, and what is known of it: slot, lag, latency, failures."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from service.chains.solana.rpc.answers import Answer, NotAnAnswerError, call_bytes, read_answer
+from service.chains.solana.rpc.budget import CallBudget
+from service.chains.solana.rpc.circuit import Circuit
+from service.chains.solana.rpc.errors import NODE_UNHEALTHY, NoAnswerError, RpcError
+from service.chains.solana.rpc.urls import RpcUrl
+from service.chains.solana.rpc.wire import Reply, Wire, WireError
+from service.clock import Clock
+
+CALL_TIMEOUT_S = 5.0
+
+# How much of the latency is the last call's.
+_LATENCY_SHARE = 0.2
+_SENDS = frozenset({"sendTransaction"})
+_RATE_LIMIT_CODES = (429, -32429)
+_TOO_MANY_REQUESTS = 429
+_OK = 200
+# Of a node that says that it is behind, and not how far.
+_UNKNOWN_LAG = 1_000
+
+
+class _Lane(NamedTuple):
+    """Reads or sends: what one does to an endpoint must not stop the other."""
+
+    budget: CallBudget
+    circuit: Circuit
+
+
+@dataclass(slots=True)
+class NewestSlot:
+    """The newest slot, at the commitment ``processed``, that any endpoint has answered from; 0: none yet."""
+
+    slot: int = 0
+
+
+class Endpoint:
+    """One endpoint.
+
+    Attributes:
+        name: What logs and errors show: its host, numbered if others have the same one.
+        slot: The slot that it last answered from, at the commitment ``processed``.
+        latency_s: How long it takes to answer, smoothed; 0 before the first answer.
+        calls: How many calls it was sent, by method.
+    """
+
+    def __init__(self, url: RpcUrl, wire: Wire, clock: Clock, newest: NewestSlot) -> None:
+        self._url = url
+        self._wire = wire
+        self._clock = clock
+        self._newest = newest
+        self._reads, self._sends = (_Lane(CallBudget(clock, url.rps), Circuit(clock)) for _ in range(2))
+        self._last_call = 0
+        self.name = url.name
+        self.slot = 0
+        self._measured_lag = 0
+        self._reported_lag = 0
+        self.latency_s = 0.0
+        self.calls: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.name})"
+
+    @property
+    def host(self) -> str:
+        """The host's name."""
+        return self._url.host
+
+    @property
+    def reads(self) -> bool:
+        """Whether it is read from."""
+        return self._url.reads
+
+    @property
+    def sends(self) -> bool:
+        """Whether transactions are sent to it."""
+        return self._url.sends
+
+    @property
+    def lag(self) -> int:
+        """How many slots it is behind the newest that was known when it was asked, or says that it is."""
+        return max(self._measured_lag, self._reported_lag)
+
+    @property
+    def failures(self) -> int:
+        """How many reads in a row had no answer."""
+        return self._reads.circuit.failures
+
+    @property
+    def ready(self) -> bool:
+        """Whether a read would start at once."""
+        return not self._reads.circuit.is_open and self._reads.budget.wait_s() == 0
+
+    async def call(self, method: str, params: Sequence[Any], *, timeout_s: float = CALL_TIMEOUT_S) -> Answer:
+        """Make a call, when its budget allows.
+
+        Args:
+            method: The method's name.
+            params: Its parameters.
+            timeout_s: For the turn and the answer together.
+
+        Raises:
+            RpcError: The node answered with an error.
+            NoAnswerError: There is no usable answer. The call may have been executed.
+        """
+        lane = self._sends if method in _SENDS else self._reads
+        began = self._clock.monotonic()
+        if not lane.circuit.admit():
+            raise NoAnswerError(self.name, "not called, its last calls failed")
+        if not await lane.budget.take(timeout_s):
+            raise NoAnswerError(self.name, "not called, its calls per second are used up")
+        left_s = timeout_s - (self._clock.monotonic() - began)
+        if left_s <= 0:
+            raise NoAnswerError(self.name, "not called, its calls per second are used up")
+        known = self._newest.slot
+        answer = await self._answer(method, params, lane, left_s)
+        self._note_slot(method, params, answer, known)
+        return answer
+
+    def reject(self) -> None:
+        """Count a read as a failure, after all: what it answered cannot be used."""
+        self._reads.circuit.fail()
+
+    def note_lag(self, newest: int) -> None:
+        """Compare the slot that it has just answered from with the newest one that others have."""
+        self._measured_lag = max(0, newest - self.slot)
+
+    async def _answer(self, method: str, params: Sequence[Any], lane: _Lane, timeout_s: float) -> Answer:
+        self._last_call += 1
+        number = self._last_call
+        self.calls[method] += 1
+        began = self._clock.monotonic()
+        try:
+            reply = await self._wire.post(self._url.url, call_bytes(number, method, params), timeout_s)
+            answer = self._read(reply, number, method, lane)
+        except WireError as error:
+            lane.circuit.fail()
+            raise NoAnswerError(self.name, str(error)) from None
+        except RpcError as error:
+            self._note_error(error, lane)
+            raise RpcError(error.code, self._url.redact(error.message), error.data) from None
+        finally:
+            # Also if the call was cancelled because another endpoint was faster.
+            taken_s = self._clock.monotonic() - began
+            self.latency_s += (taken_s - self.latency_s) * (_LATENCY_SHARE if self.latency_s else 1)
+        lane.circuit.succeed()
+        lane.budget.recover()
+        return answer
+
+    def _read(self, reply: Reply, number: int, method: str, lane: _Lane) -> Answer:
+        if reply.status == _TOO_MANY_REQUESTS:
+            lane.budget.pause(reply.retry_after_s)
+            raise NoAnswerError(self.name, "too many calls (HTTP 429)")
+        try:
+            answer = read_answer(reply.body, number, method, self.name)
+        except NotAnAnswerError as error:
+            lane.circuit.fail()
+            reason = str(error) if reply.status == _OK else f"HTTP {reply.status}"
+            raise NoAnswerError(self.name, reason) from None
+        if reply.status != _OK:
+            lane.circuit.fail()
+            raise NoAnswerError(self.name, f"HTTP {reply.status}")
+        return answer
+
+    def _note_error(self, error: RpcError, lane: _Lane) -> None:
+        lane.circuit.succeed()
+        if error.code in _RATE_LIMIT_CODES:
+            lane.budget.pause(None)
+        if error.code == NODE_UNHEALTHY:
+            behind = error.data.get("numSlotsBehind") if isinstance(error.data, dict) else None
+            self._reported_lag = behind if isinstance(behind, int) else _UNKNOWN_LAG
+
+    def _note_slot(self, method: str, params: Sequence[Any], answer: Answer, known: int) -> None:
+        """Note the slot of a state that was processed; others are behind it by design."""
+        if method == "getHealth":
+            self._reported_lag = 0
+        config = params[-1] if params and isinstance(params[-1], dict) else {}
+        if config.get("commitment") != "processed":
+            return
+        slot = answer.result if method == "getSlot" else answer.slot
+        if isinstance(slot, int):
+            self.slot = slot
+            self._measured_lag = max(0, known - slot)
+            self._newest.slot = max(self._newest.slot, slot)

@@ -1,0 +1,235 @@
+"""All endpoints: reads from the best one, with failover; sends to all that take transactions."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from service.background import Background, cancel
+from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
+from service.chains.solana.rpc.endpoint import CALL_TIMEOUT_S, Endpoint, NewestSlot
+from service.chains.solana.rpc.errors import METHOD_NOT_FOUND, MIN_SLOT_NOT_REACHED, NoAnswerError, RpcError
+from service.chains.solana.rpc.urls import RpcUrl
+from service.chains.solana.rpc.wire import Wire
+from service.chains.venue import VenueUnavailableError
+from service.clock import Clock
+
+QUOTE_LAG_SLOTS = 20
+"""An endpoint that is further behind is not read from."""
+
+PROOF_LAG_SLOTS = 150
+"""An endpoint that is further behind proves nothing."""
+
+SEND_TIMEOUT_S = 3.0
+
+_CHECK_EVERY_S = 5.0
+_CHECK_TIMEOUT_S = 2.0
+# When the next endpoint is asked as well: before two slots are over, unless the first one is usually slower.
+_HEDGE_AFTER_S, _LONGEST_HEDGE_S = 0.25, 1.0
+_USUAL_LATENCIES = 2
+_TWO_SLOTS_S = 0.4
+
+Outcome = Answer | RpcError | NoAnswerError
+
+Parse = Callable[[Answer], Any]
+"""Returns what an answer holds, and raises ``NotAnAnswerError`` if it cannot be used."""
+
+
+class Endpoints:
+    """The endpoints of one cluster.
+
+    Args:
+        urls: As configured, the preferred ones first.
+        clock: Measures time.
+    """
+
+    def __init__(self, urls: Sequence[RpcUrl], clock: Clock) -> None:
+        self._clock = clock
+        self.wire = Wire(clock)
+        self._newest = NewestSlot()
+        self.all = tuple(Endpoint(url, self.wire, clock, self._newest) for url in urls)
+        self._checks = Background("rpc endpoints", self._check_forever, clock)
+
+    async def start(self) -> None:
+        """Open the client, look at every endpoint, and keep looking."""
+        self.wire.start()
+        await self.check()
+        self._checks.start()
+
+    async def stop(self) -> None:
+        """Close the client."""
+        await self._checks.stop()
+        await self.wire.stop()
+
+    @property
+    def readers(self) -> tuple[Endpoint, ...]:
+        """The endpoints that are read from, whatever their state; a proof asks them one by one."""
+        return tuple(each for each in self.all if each.reads)
+
+    @property
+    def provers(self) -> tuple[Endpoint, ...]:
+        """The readers that are not too far behind to prove anything."""
+        return tuple(each for each in self.readers if each.lag <= PROOF_LAG_SLOTS)
+
+    @property
+    def senders(self) -> tuple[Endpoint, ...]:
+        """The endpoints that transactions are sent to."""
+        return tuple(each for each in self.all if each.sends)
+
+    @property
+    def newest_slot(self) -> int:
+        """The newest processed slot that any endpoint has answered from; 0: none yet."""
+        return self._newest.slot
+
+    def calls(self) -> Counter[str]:
+        """Return how many calls were made, by method."""
+        return sum((each.calls for each in self.all), Counter())
+
+    async def read(
+        self,
+        method: str,
+        params: Sequence[Any],
+        *,
+        min_slot: int | None = None,
+        timeout_s: float = CALL_TIMEOUT_S,
+        parse: Parse | None = None,
+    ) -> Answer:
+        """Read from the best endpoint; if it does not answer, from the next one.
+
+        Args:
+            method: The method's name.
+            params: Its parameters.
+            min_slot: An answer from an older state, or one that does not say from which, is not accepted.
+            timeout_s: For each endpoint.
+            parse: Checks the answer, and replaces its result; what it refuses counts as no answer.
+
+        Raises:
+            RpcError: The call was refused, and not for the state of a node.
+            VenueUnavailableError: No endpoint answered.
+        """
+        call = _Read(method, params, min_slot, timeout_s, parse)
+        outcomes = await self._ask(call)
+        if not isinstance(outcomes, Answer) and any(_is_too_old(each) for each in outcomes):
+            # It exists already, or soon will.
+            await self._clock.sleep(_TWO_SLOTS_S)
+            outcomes = await self._ask(call)
+        if isinstance(outcomes, Answer):
+            return outcomes
+        refusals = [each for each in outcomes if isinstance(each, RpcError) and not each.is_of_the_node]
+        if refusals and len(refusals) == len(outcomes):
+            raise refusals[0]
+        reasons = "; ".join(str(each) for each in outcomes) or "every endpoint is too far behind"
+        raise VenueUnavailableError(f"{method}: {reasons}")
+
+    async def send(
+        self, method: str, params: Sequence[Any], *, timeout_s: float = SEND_TIMEOUT_S
+    ) -> tuple[Outcome, ...]:
+        """Make a call at all senders at once; return what came of each, in their order."""
+        return tuple(
+            await asyncio.gather(*(_outcome(each, method, params, timeout_s) for each in self.senders))
+        )
+
+    async def check(self) -> None:
+        """Ask every reader for its slot and its health, and compare them."""
+        readers = self.readers
+        slots = await asyncio.gather(
+            *(_outcome(each, "getSlot", [{"commitment": "processed"}], _CHECK_TIMEOUT_S) for each in readers)
+        )
+        for each, outcome in zip(readers, slots, strict=True):
+            if isinstance(outcome, Answer):
+                each.note_lag(self.newest_slot)
+        # A node that is alone knows itself whether it is behind.
+        await asyncio.gather(*(_outcome(each, "getHealth", [], _CHECK_TIMEOUT_S) for each in readers))
+
+    async def _check_forever(self) -> None:
+        while True:
+            await self._clock.sleep(_CHECK_EVERY_S)
+            await self.check()
+
+    def _candidates(self) -> list[Endpoint]:
+        fit = [each for each in self.readers if each.lag <= QUOTE_LAG_SLOTS]
+        return sorted(fit, key=lambda each: (not each.ready, each.failures, each.latency_s))
+
+    async def _ask(self, call: "_Read") -> Answer | list[RpcError | NoAnswerError]:
+        """Ask one endpoint after the other; return the first good answer, or what came instead."""
+        failed: list[RpcError | NoAnswerError] = []
+        ended: list[Outcome] = []
+        waiting = self._candidates()
+        hedge_s = _HEDGE_AFTER_S
+        running: set[asyncio.Task[None]] = set()
+
+        async def ask(endpoint: Endpoint) -> None:
+            ended.append(await call.outcome(endpoint))
+
+        try:
+            while waiting or running:
+                if waiting:
+                    endpoint = waiting.pop(0)
+                    hedge_s = _hedge_after_s(endpoint)
+                    running.add(asyncio.create_task(ask(endpoint), name=f"rpc {call.method}"))
+                done, running = await asyncio.wait(
+                    running,
+                    timeout=hedge_s if waiting else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    task.result()
+                for outcome in ended:
+                    if isinstance(outcome, Answer):
+                        return outcome
+                    failed.append(outcome)
+                    if isinstance(outcome, RpcError) and _is_final(outcome):
+                        return [outcome]
+                ended.clear()
+        finally:
+            await cancel(running)
+        return failed
+
+
+async def _outcome(endpoint: Endpoint, method: str, params: Sequence[Any], timeout_s: float) -> Outcome:
+    try:
+        return await endpoint.call(method, params, timeout_s=timeout_s)
+    except (RpcError, NoAnswerError) as error:
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A call that reads, and what its answer has to be."""
+
+    method: str
+    params: Sequence[Any]
+    min_slot: int | None
+    timeout_s: float
+    parse: Parse | None
+
+    async def outcome(self, endpoint: Endpoint) -> Outcome:
+        """Make the call; an answer that cannot be used is none."""
+        outcome = await _outcome(endpoint, self.method, self.params, self.timeout_s)
+        if not isinstance(outcome, Answer):
+            return outcome
+        if self.min_slot is not None and (outcome.slot is None or outcome.slot < self.min_slot):
+            return RpcError(MIN_SLOT_NOT_REACHED, f"{endpoint.name}: answered from slot {outcome.slot}")
+        if endpoint.lag > QUOTE_LAG_SLOTS:
+            return NoAnswerError(endpoint.name, f"{endpoint.lag} slots behind")
+        if self.parse is None:
+            return outcome
+        try:
+            return replace(outcome, result=self.parse(outcome))
+        except NotAnAnswerError as error:
+            endpoint.reject()
+            return NoAnswerError(endpoint.name, str(error))
+
+
+def _hedge_after_s(endpoint: Endpoint) -> float:
+    return max(_HEDGE_AFTER_S, min(_USUAL_LATENCIES * endpoint.latency_s, _LONGEST_HEDGE_S))
+
+
+def _is_final(error: RpcError) -> bool:
+    """Whether every node would refuse the call in this way."""
+    return not error.is_of_the_node and error.code != METHOD_NOT_FOUND
+
+
+def _is_too_old(outcome: RpcError | NoAnswerError) -> bool:
+    return isinstance(outcome, RpcError) and outcome.code == MIN_SLOT_NOT_REACHED

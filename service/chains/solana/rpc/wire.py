@@ -1,0 +1,147 @@
+"""The HTTP client of the endpoints. Nothing here logs or returns a URL, which may contain a key."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientSSLError,
+    ClientTimeout,
+    ClientWebSocketResponse,
+    DummyCookieJar,
+    TCPConnector,
+    hdrs,
+)
+from yarl import URL
+
+from service.clock import Clock
+
+LARGEST_ANSWER = 64 * 1024 * 1024
+"""Bytes of an answer, after decompression."""
+
+_LARGEST_MESSAGE = 4 * 1024 * 1024
+_USER_AGENT = "order-execution-engine"
+_KEEP_ALIVE_S = 15.0
+_HEARTBEAT_S = 20.0
+_OPEN_TIMEOUT_S = 5.0
+
+
+class WireError(Exception):
+    """No response came; the message says why, without the URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response of HTTP.
+
+    Attributes:
+        status: Its status.
+        body: Its body.
+        retry_after_s: In how many seconds the server wants to be called again, if it said so.
+    """
+
+    status: int
+    body: bytes
+    retry_after_s: float | None
+
+
+class Wire:
+    """An HTTP client that follows no redirects, and uses no proxy and no cookies."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._session: ClientSession | None = None
+
+    def start(self) -> None:
+        """Open the client; it belongs to the running event loop."""
+        self._session = ClientSession(
+            connector=TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
+            timeout=ClientTimeout(total=None),
+            cookie_jar=DummyCookieJar(),
+            headers={hdrs.USER_AGENT: _USER_AGENT},
+            trust_env=False,
+        )
+
+    async def stop(self) -> None:
+        """Close the client."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, url: str, body: bytes, timeout_s: float) -> Reply:
+        """Post JSON, and return the response, whatever its status.
+
+        Raises:
+            WireError: No response came in time.
+        """
+        headers = {hdrs.CONTENT_TYPE: "application/json"}
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._open_session.post(
+                    URL(url, encoded=True), data=body, headers=headers, allow_redirects=False
+                ) as response,
+            ):
+                return Reply(response.status, await _read(response), self._retry_after_s(response))
+        except TimeoutError:
+            raise WireError(f"it did not answer within {timeout_s:.3g} s") from None
+        except (ClientError, OSError, ValueError) as error:
+            raise WireError(_reason(error)) from None
+
+    async def open_socket(self, url: str) -> ClientWebSocketResponse:
+        """Open a WebSocket.
+
+        Raises:
+            WireError: It could not be opened.
+        """
+        try:
+            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                return await self._open_session.ws_connect(
+                    URL(url, encoded=True), heartbeat=_HEARTBEAT_S, max_msg_size=_LARGEST_MESSAGE
+                )
+        except TimeoutError:
+            raise WireError(f"it did not answer within {_OPEN_TIMEOUT_S:g} s") from None
+        except (ClientError, OSError, ValueError) as error:
+            raise WireError(_reason(error)) from None
+
+    @property
+    def _open_session(self) -> ClientSession:
+        if self._session is None:
+            raise RuntimeError("the client has not been started")
+        return self._session
+
+    def _retry_after_s(self, response: ClientResponse) -> float | None:
+        """Return the seconds of a Retry-After, which may be a date; None: it is missing or malformed."""
+        text = response.headers.get(hdrs.RETRY_AFTER, "")
+        # Longer numbers would be no times.
+        if text.isascii() and text.isdigit() and len(text) < 10:
+            return float(text)
+        try:
+            at = parsedate_to_datetime(text)
+            now = datetime.fromtimestamp(self._clock.time_ms() / 1000, UTC)
+            return max(0.0, at.timestamp() - now.timestamp())
+        except (ValueError, OverflowError):
+            return None
+
+
+async def _read(response: ClientResponse) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > LARGEST_ANSWER:
+            raise WireError(f"its answer has more than {LARGEST_ANSWER:,} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a call failed; the exception's own text may have the URL."""
+    if isinstance(error, ClientSSLError):
+        return "the TLS connection failed"
+    if isinstance(error, ClientConnectorError):
+        return "it cannot be connected to"
+    return "the connection was lost"

@@ -1,0 +1,275 @@
+"""Calls to several endpoints of the sandbox, each with its faults."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
+from service.chains.solana.rpc.endpoints import _HEDGE_AFTER_S
+from service.chains.solana.rpc.errors import NoAnswerError, RpcError
+from service.chains.venue import VenueUnavailableError
+from service.sandbox.faults import GARBAGE
+from tests.support.clock import ManualClock
+from tests.support.local_chain import SKIP, wire
+from tests.support.served_chain import KEY, ServedChain, served_chain
+
+PROCESSED = {"commitment": "processed"}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def three(clock: ManualClock) -> AsyncIterator[ServedChain]:
+    """One endpoint for everything, one to read from, and one to send to."""
+    async with served_chain("", "#read", "#send", clock=clock) as served:
+        yield served
+
+
+async def blockhash(served: ServedChain, min_slot: int | None = None) -> Answer:
+    return await served.endpoints.read("getLatestBlockhash", [PROCESSED], min_slot=min_slot)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what another task does
+            await asyncio.sleep(0.001)
+
+
+async def test_a_read_says_from_which_slot_and_endpoint(three: ServedChain) -> None:
+    three.chain.advance(3)
+    answer = await blockhash(three)
+    assert (answer.slot, answer.endpoint) == (1_003, "127.0.0.1 (1)")
+    assert three.endpoints.newest_slot == 1_003
+    assert [each.name for each in three.endpoints.readers] == ["127.0.0.1 (1)", "127.0.0.1 (2)"]
+    assert [each.name for each in three.endpoints.senders] == ["127.0.0.1 (1)", "127.0.0.1 (3)"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("down", {}),
+        ("lose_answer", {}),
+        ("rate_limit", {}),
+        ("unavailable", {"status": 500}),
+        ("unavailable", {"status": 403}),
+        ("error", {"code": -32603}),
+        ("error", {"code": -32005}),
+        ("error", {"code": -32601}),
+        *(("garbage", {"form": form}) for form in GARBAGE),
+    ],
+    ids=str,
+)
+async def test_a_read_fails_over_at_once(
+    three: ServedChain, clock: ManualClock, kind: str, arguments: dict[str, Any]
+) -> None:
+    three.arm(kind, method="getLatestBlockhash", **arguments)
+    asked = len(clock.sleeps_s)
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (2)"
+    # No time has passed, and each was asked once.
+    assert len(clock.sleeps_s) == asked
+    assert three.endpoints.calls()["getLatestBlockhash"] == 2
+
+
+async def test_a_read_fails_over_within_two_slots_if_an_endpoint_hangs(three: ServedChain) -> None:
+    three.arm("slow", delay_ms=60_000, method="getLatestBlockhash")
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (2)"
+    assert 2 * three.chain.timing.slot_ms > _HEDGE_AFTER_S * 1_000
+
+
+@pytest.mark.parametrize("form", GARBAGE)
+async def test_garbage_is_no_answer(three: ServedChain, form: str) -> None:
+    three.arm("garbage", form=form)
+    with pytest.raises(NoAnswerError):
+        await three.endpoints.all[0].call("getBlockHeight", [])
+
+
+async def test_an_error_of_the_call_is_raised_and_asked_of_no_other(three: ServedChain) -> None:
+    with pytest.raises(RpcError) as end:
+        await three.endpoints.read("getBalance", ["nobody"])
+    assert end.value.code == -32602
+    assert three.endpoints.calls()["getBalance"] == 1
+
+
+async def test_an_unknown_method_is_asked_of_all_and_raised(three: ServedChain) -> None:
+    with pytest.raises(RpcError) as end:
+        await three.endpoints.read("getAgGenesisCert", [])
+    assert end.value.code == -32601
+    assert three.endpoints.calls()["getAgGenesisCert"] == 2
+
+
+async def test_a_method_that_one_lacks_may_exist_where_nothing_was_answered(three: ServedChain) -> None:
+    three.arm("down", 1)
+    with pytest.raises(VenueUnavailableError):
+        await three.endpoints.read("getAgGenesisCert", [])
+
+
+async def test_without_any_answer_the_venue_is_unavailable_and_each_reason_is_named(
+    three: ServedChain,
+) -> None:
+    three.arm("down")
+    three.arm("unavailable", 1, status=502)
+    with pytest.raises(VenueUnavailableError) as end:
+        await blockhash(three)
+    assert str(end.value) == (
+        "getLatestBlockhash: 127.0.0.1 (1): the connection was lost; 127.0.0.1 (2): HTTP 502"
+    )
+
+
+async def test_a_429_is_obeyed_for_as_long_as_the_endpoint_asks(
+    three: ServedChain, clock: ManualClock
+) -> None:
+    first = three.endpoints.all[0]
+    three.arm("rate_limit", retry_after_s=7)
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (2)"
+    calls = first.calls.copy()
+    for _ in range(3):
+        assert (await blockhash(three)).endpoint == "127.0.0.1 (2)"
+    with pytest.raises(NoAnswerError, match="calls per second are used up"):
+        await first.call("getSlot", [], timeout_s=6)
+    assert first.calls == calls
+    # Sends have a budget of their own.
+    with pytest.raises(RpcError):
+        await first.call("sendTransaction", ["x"])
+    await clock.jump(7)
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (1)"
+
+
+async def test_an_endpoint_that_says_that_it_is_behind_is_not_read(three: ServedChain) -> None:
+    three.arm("unhealthy", slots=30, times=None)
+    await three.endpoints.check()
+    assert three.endpoints.all[0].lag == 30
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (2)"
+    three.nodes[0].faults.clear()
+    await three.endpoints.check()
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (1)"
+
+
+async def test_an_endpoint_that_is_behind_without_knowing_it_is_not_read(three: ServedChain) -> None:
+    three.chain.advance(40)
+    await three.endpoints.check()
+    three.arm("behind", slots=21, times=None)
+    # Its answer gives it away, even before the next look at all endpoints.
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (2)"
+    assert three.endpoints.all[0].lag == 21
+    three.chain.advance(200)
+    three.nodes[0].faults.clear()
+    three.arm("behind", slots=151, times=None)
+    await three.endpoints.check()
+    assert [each.lag for each in three.endpoints.readers] == [151, 0]
+    assert three.endpoints.provers == three.endpoints.readers[1:]
+
+
+async def test_a_little_behind_is_read_but_not_below_the_slot_asked_for(three: ServedChain) -> None:
+    three.chain.advance(40)
+    await three.endpoints.check()
+    three.arm("behind", slots=5, times=None)
+    answer = await blockhash(three)
+    assert (answer.endpoint, answer.slot) == ("127.0.0.1 (1)", 1_035)
+    answer = await blockhash(three, min_slot=1_036)
+    assert (answer.endpoint, answer.slot) == ("127.0.0.1 (2)", 1_040)
+    refusing = {**PROCESSED, "minContextSlot": 1_036}
+    answer = await three.endpoints.read("getLatestBlockhash", [refusing])
+    assert answer.endpoint == "127.0.0.1 (2)"
+
+
+async def test_a_slot_that_no_endpoint_has_reached_is_asked_for_again_two_slots_later(
+    three: ServedChain, clock: ManualClock
+) -> None:
+    asked = len(clock.sleeps_s)
+    reading = asyncio.create_task(blockhash(three, min_slot=1_002))
+    await until(lambda: len(clock.sleeps_s) > asked)
+    assert clock.sleeps_s[asked:] == [0.4]
+    three.chain.advance(2)
+    await clock.advance(0.4)
+    assert (await reading).slot == 1_002
+    reading = asyncio.create_task(blockhash(three, min_slot=1_003))
+    await until(lambda: len(clock.sleeps_s) > asked + 1)
+    await clock.advance(0.4)
+    with pytest.raises(VenueUnavailableError, match=r"127.0.0.1 \(1\): answered from slot 1002"):
+        await reading
+
+
+async def test_an_answer_that_cannot_be_used_counts_as_none(three: ServedChain) -> None:
+    def parse(answer: Answer) -> str:
+        if answer.endpoint == "127.0.0.1 (1)":
+            raise NotAnAnswerError("nonsense")
+        return "sense"
+
+    answer = await three.endpoints.read("getLatestBlockhash", [PROCESSED], parse=parse)
+    assert (answer.result, answer.endpoint) == ("sense", "127.0.0.1 (2)")
+    assert [each.failures for each in three.endpoints.readers] == [1, 0]
+    # The next read goes where the last one was answered.
+    await blockhash(three)
+    assert three.endpoints.all[0].calls["getLatestBlockhash"] == 1
+
+
+async def test_an_endpoint_that_keeps_failing_is_left_alone_for_a_while(
+    three: ServedChain, clock: ManualClock
+) -> None:
+    first = three.endpoints.all[0]
+    three.arm("down", times=None)
+    for _ in range(5):
+        with pytest.raises(NoAnswerError):
+            await first.call("getBlockHeight", [])
+    assert first.calls["getBlockHeight"] == 3
+    # What is sent is not held up by what was read.
+    with pytest.raises(NoAnswerError, match="the connection was lost"):
+        await first.call("sendTransaction", ["x"])
+    three.nodes[0].faults.clear()
+    await clock.jump(1)
+    assert (await first.call("getBlockHeight", [])).result == 900
+    assert first.failures == 0
+
+
+async def test_a_node_without_history_says_since_when_it_knows(three: ServedChain) -> None:
+    signature = three.local.send(three.local.sell())
+    three.chain.advance(40)
+    three.arm("no_history", times=None)
+    proved = [
+        (
+            (await each.call("getFirstAvailableBlock", [])).result,
+            (await each.call("getSignatureStatuses", [[signature], {"searchTransactionHistory": True}])),
+        )
+        for each in three.endpoints.readers
+    ]
+    # Its null has a slot like any other: only the first available block says that it means nothing.
+    assert [first for first, _ in proved] == [1_040, 1_000]
+    assert [answer.slot for _, answer in proved] == [1_040, 1_040]
+    assert [bool(answer.result[0]) for _, answer in proved] == [False, True]
+
+
+async def test_a_transaction_is_sent_to_all_that_take_one_and_each_outcome_is_returned(
+    three: ServedChain,
+) -> None:
+    three.arm("lose_answer", method="sendTransaction")
+    transaction = three.local.sell()
+    lost, answered = await three.endpoints.send("sendTransaction", [wire(transaction), SKIP])
+    assert isinstance(lost, NoAnswerError)
+    assert isinstance(answered, Answer)
+    assert answered.result == str(transaction.signatures[0])
+    assert [each.calls["sendTransaction"] for each in three.endpoints.all] == [1, 0, 1]
+    refused = await three.endpoints.send("sendTransaction", ["AAAA", SKIP])
+    assert [isinstance(each, RpcError) for each in refused] == [True, True]
+
+
+async def test_no_error_and_no_log_shows_the_url(
+    three: ServedChain, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    shown = [repr(three.endpoints.all), repr(three.urls)]
+    for kind in "down", "rate_limit", "unavailable", "garbage":
+        three.arm(kind)
+        with pytest.raises(NoAnswerError) as end:
+            await three.endpoints.all[0].call("getSlot", [], timeout_s=0.5)
+        shown += [str(end.value), repr(end.value), repr(end.value.__cause__), str(end.getrepr())]
+    three.arm("error", 1, code=-32000, message=f"bad key {KEY}")
+    with pytest.raises(RpcError, match=r"bad key \*\*\*") as refused:
+        await three.endpoints.all[1].call("getSlot", [])
+    shown += [str(refused.value), repr(refused.value)]
+    assert KEY not in "".join(shown) + caplog.text
