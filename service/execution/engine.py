@@ -28,8 +28,9 @@ from service.execution.running import RunningOrders
 from service.routing.quoting import Quoter
 from service.store.claims import Claimed, Claims, Deferred
 from service.store.halt import HaltedError
-from service.store.journal import Journal, QuotedTransaction, SupersededError, Transition
+from service.store.journal import Journal, SupersededError
 from service.store.orders import Orders
+from service.store.transitions import QuotedTransaction, Transition
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """Stores orders. Only this package accesses the engine's own tables.
 
 journal.py            inserts orders and appends transitions
+transitions.py        one step of an order, and its row
 claims.py             claims orders for execution
 orders.py             reads orders
 resting.py            reads, fires and amends resting orders

@@ -17,7 +17,8 @@ from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.database import UnavailableError
 from service.postgres.queries import Row
 from service.store.claims import Claimed
-from service.store.journal import QuotedTransaction, RepeatedOrderError, SupersededError
+from service.store.journal import RepeatedOrderError, SupersededError
+from service.store.transitions import QuotedTransaction
 from tests.support.gem_market import rows
 from tests.support.paper import until
 from tests.support.servers import TestServers

@@ -12,8 +12,8 @@ from service.domain.transaction import Fill, SignedTransaction
 from service.store.approvals import Approvals
 from service.store.claims import Claimed
 from service.store.endings import Endings
-from service.store.journal import QuotedTransaction
 from service.store.resting import Amendment, Fired, Resting
+from service.store.transitions import QuotedTransaction
 from tests.support.gem_market import rows
 from tests.support.interleaving import Actor, interleave
 from tests.support.servers import TestServers

@@ -17,9 +17,10 @@ from service.postgres.migrations import migrate
 from service.store.claims import Claimed, Claims
 from service.store.halt import TradingHalt
 from service.store.instances import Identity, Instances
-from service.store.journal import Journal, JournalSettings, Transition
+from service.store.journal import Journal, JournalSettings
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
+from service.store.transitions import Transition
 from tests.support.servers import TestServers
 
 INSTANCE_TIMEOUT_MS = 600_000
