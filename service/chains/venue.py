@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from service.amm import ChainTime, PoolState, Ratio
+from service.domain.failures import Failure
 from service.domain.mode import TradingMode
 from service.domain.quote import Dex, Route
 from service.domain.tokens import Token
@@ -17,6 +18,14 @@ from service.domain.transaction import SignedTransaction, TransactionStatus
 
 class SwapTooLateError(Exception):
     """No slot is left before the swap's deadline."""
+
+
+class VenueRefusedError(Exception):
+    """The venue does not sign the swap, so nothing can land; ``failure`` says why and whether to retry."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
 
 
 class VenueUnavailableError(Exception):
@@ -178,6 +187,7 @@ class Execution(Protocol):
         ...
 
     async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
+            VenueRefusedError: Nothing was signed, for this reason.
         """Send a transaction; sending it again changes nothing.
 
         Raises:

@@ -10,7 +10,13 @@ import logging
 from dataclasses import dataclass
 
 from service import crash_points
-from service.chains.venue import Execution, Swap, SwapTooLateError, VenueUnavailableError
+from service.chains.venue import (
+    Execution,
+    Swap,
+    SwapTooLateError,
+    VenueRefusedError,
+    VenueUnavailableError,
+)
 from service.clock import Clock
 from service.domain import history
 from service.domain.failures import Failure, FailureCode
@@ -196,6 +202,8 @@ class Engine:
             transaction = await self._venue.prepare(swap)
         except VenueUnavailableError as error:
             raise AttemptFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
+        except VenueRefusedError as refusal:
+            raise AttemptFailedError(refusal.failure) from refusal
         except SwapTooLateError as error:
             raise TooLateError from error
         detail = history.signed(transaction, route)

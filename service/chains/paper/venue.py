@@ -25,8 +25,10 @@ from service.chains.venue import (
     Swap,
     SwapTooLateError,
     Traded,
+    VenueRefusedError,
 )
 from service.clock import Clock
+from service.domain.failures import Failure, FailureCode
 from service.domain.mode import TradingMode
 from service.domain.tokens import Token
 from service.domain.transaction import SignedTransaction, TransactionStatus
@@ -255,10 +257,15 @@ class PaperVenue:
         return ChainTime(slot * self._settings.slot_ms // 1000, slot)
 
     async def prepare(self, swap: Swap) -> SignedTransaction:
-        """Sign a swap that can land in the next slots."""
+        """Sign a swap that can land in the next slots, unless one of its pools was delisted meanwhile."""
         if self._signer is None:
             raise RuntimeError("the paper venue has not been started")
         slot = self._ledger.slot_now()
+        for leg in (leg for path in swap.route.paths for leg in path.legs):
+            if leg.pool_id not in self.chain.catalogue.pools:
+                raise VenueRefusedError(
+                    Failure(FailureCode.POOL_DISABLED, f"The pool {leg.pool_id} was delisted.")
+                )
         last_valid_slot = slot + self._settings.valid_slots
         if swap.valid_until is not None:
             last_valid_slot = min(last_valid_slot, self._ledger.last_slot_by(swap.valid_until))
