@@ -44,6 +44,7 @@ messages.py         loads requests by their schemas, and writes JSON responses
 webhook_events.py   writes the messages of webhooks
 views.py            an order as JSON
 responses.py        what a response contains
+history_schemas.py  what an entry of an order's history contains
 event_messages.py   what a message of the stream of all orders contains
 specs.py            the OpenAPI document, made from the same table
 error_responses.py  the problems in it

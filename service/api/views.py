@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import orjson
 
 from service.domain.amounts import format_amount, format_price, format_shortfall
-from service.domain.history import HistoryEntry, awaits_approval
+from service.domain.history import HistoryEntry, ResidueAmount, awaits_approval, total_cost
 from service.domain.lifecycle import Status
 from service.domain.order import Order, Terms, apply_amendment, terms_at
 from service.domain.quote import SwapMode
@@ -22,6 +22,7 @@ class StateAt:
     venue: str | None = None
     routing: RoutingRecord | None = None
     awaiting_approval: bool = False
+    network_cost: str | None = None
 
     @classmethod
     def of(cls, order: Order, sequence: int) -> "StateAt":
@@ -34,7 +35,9 @@ class StateAt:
     def after(self, entry: HistoryEntry, routing: RoutingRecord | None) -> "StateAt":
         """Return the state after the next entry, which may have a routing record."""
         terms = apply_amendment(self.terms, entry, "to")
-        following = StateAt(terms, self.attempts, self.venue, self.routing, self.awaiting_approval)
+        following = StateAt(
+            terms, self.attempts, self.venue, self.routing, self.awaiting_approval, self.network_cost
+        )
         following._apply(entry, routing)
         return following
 
@@ -44,6 +47,7 @@ class StateAt:
         self.awaiting_approval = awaits_approval(entry, before=self.awaiting_approval)
         self.venue = entry.get("venue", self.venue)
         self.routing = routing or self.routing
+        self.network_cost = total_cost(self.network_cost, entry)
 
 
 class OrderAt:
@@ -91,8 +95,11 @@ class OrderAt:
         self.executed_price: str | None = None
         self.realised_slippage: str | None = None
         self.tx_hash: str | None = None
+        self.network_cost = state.network_cost
+        self.residue: list[ResidueAmount] | None = None
         if self.status == Status.CONFIRMED:
             self._fill(order)
+            self.residue = last.get("residue", [])
         unfilled = self.status in {Status.FAILED, Status.EXPIRED, Status.CANCELLED}
         self.failure_reason: str | None = last.get("reason") if unfilled else None
         self.failure_detail: str | None = last.get("detail") if unfilled else None

@@ -7,7 +7,7 @@ unknown stays ``submitted`` until the venue reports it: it is never assumed to h
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service import crash_points
 from service.chains.venue import (
@@ -25,7 +25,7 @@ from service.domain.lifecycle import Event, Status, next_status
 from service.domain.quote import Choice, Route
 from service.domain.routing_record import RoutingRecord, in_words, record_choice
 from service.domain.tokens import TOKENS
-from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
+from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
 from service.execution.best_quote import AttemptFailedError, TooLateError, best_quote
 from service.execution.order_queue import OrderQueue
 from service.execution.outcomes import Outcomes
@@ -154,7 +154,7 @@ class Engine:
             if run.status is Status.SUBMITTED:
                 await self._settle(run, transaction)
         except AttemptFailedError as end:
-            await self._end_attempt(run, end.failure, end.routing)
+            await self._end_attempt(run, end.failure, routing=end.routing)
         except TooLateError:
             self._running.continue_in_background(run.order.order_id, self._wait_for_expiry(run.order))
         except HaltedError as halt:
@@ -226,13 +226,14 @@ class Engine:
     async def _conclude(self, run: _Run, status: TransactionStatus) -> None:
         """Record a transaction's outcome."""
         if status.fill is not None:
-            detail = history.landed(status.fill, status.landing)
-            await self._move(run, Event.LANDED, detail=detail, fill=status.fill)
+            detail = history.landed(status.fill, status.landing, status.cost, status.residue)
+            await self._move(run, Event.LANDED, detail=detail, outcome=status)
             log.info("order %s: confirmed by %s", run.order.order_id, status.fill.tx_hash)
-        elif status.state is TransactionState.EXPIRED:
-            raise AttemptFailedError(Failure.of(FailureCode.ATTEMPT_EXPIRED))
-        else:
-            raise AttemptFailedError(status.failure or Failure.of(FailureCode.TRANSACTION_FAILED))
+            return
+        expired = status.state is TransactionState.EXPIRED
+        code = FailureCode.ATTEMPT_EXPIRED if expired else FailureCode.TRANSACTION_FAILED
+        failure = status.failure or Failure.of(code)
+        await self._end_attempt(run, failure, outcome=replace(status, failure=failure))
 
     def _query_later(self, run: _Run, transaction: SignedTransaction | None) -> None:
         """Query a transaction's outcome in the background until it is known, without occupying a worker."""
@@ -267,16 +268,33 @@ class Engine:
             # The order stays submitted and no task executes it: the sweep releases it.
             log.exception("order %s: querying its outcome failed", order_id)
 
-    async def _end_attempt(self, run: _Run, failure: Failure, routing: RoutingRecord | None = None) -> None:
-        """End the order, return it to pending until its next attempt, or let it rest again."""
+    async def _end_attempt(
+        self,
+        run: _Run,
+        failure: Failure,
+        *,
+        routing: RoutingRecord | None = None,
+        outcome: TransactionStatus | None = None,
+    ) -> None:
+        """End the order, return it to pending until its next attempt, or let it rest again.
+
+        Args:
+            run: The order.
+            failure: Why the attempt failed.
+            routing: The quotes, if there was no route.
+            outcome: The outcome of its transaction, if it was submitted.
+        """
         order, policy = run.order, self._settings.retry
         next_step = policy.after(order, failure, run.version)
         failure, delay_ms = next_step.failure, next_step.delay_ms
         if delay_ms is not None:
             delay_ms += self._clock.between(0, policy.jitter_ms())
-        detail = history.attempt_failed(order.attempts, failure)
+        cost = None if outcome is None else outcome.cost
+        detail = history.attempt_failed(order.attempts, failure, cost)
         try:
-            await self._move(run, next_step.event, detail=detail, routing=routing, retry_in_ms=delay_ms)
+            await self._move(
+                run, next_step.event, detail=detail, routing=routing, outcome=outcome, retry_in_ms=delay_ms
+            )
         except SupersededError:
             log.warning("order %s is no longer this process's", order.order_id)
             return
@@ -292,7 +310,7 @@ class Engine:
         detail: Details,
         routing: RoutingRecord | None = None,
         transaction: QuotedTransaction | None = None,
-        fill: Fill | None = None,
+        outcome: TransactionStatus | None = None,
         retry_in_ms: int | None = None,
     ) -> None:
         """Append the order's next step, and return when it is durable.
@@ -303,7 +321,8 @@ class Engine:
         status = next_status(run.status, event)
         crash_points.reach(_BEFORE[status])
         # Quoted or filled, so the token is listed; it may not have been when a sniper order was placed.
-        bought = TOKENS.get(run.order.token_out) if routing or fill else None
+        filled = outcome is not None and outcome.fill is not None
+        bought = TOKENS.get(run.order.token_out) if routing or filled else None
         step = await self._journal.append(
             Transition(
                 order_id=run.order.order_id,
@@ -314,7 +333,7 @@ class Engine:
                 detail=detail,
                 routing=routing,
                 transaction=transaction,
-                fill=fill,
+                outcome=outcome,
                 retry_in_ms=retry_in_ms,
                 decimals_out=None if bought is None else bought.decimals,
             )

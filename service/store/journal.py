@@ -234,7 +234,7 @@ class Journal:
                 public(entry),
                 transition.routing,
                 None if transition.transaction is None else transition.transaction.quoted,
-                transition.fill,
+                None if transition.outcome is None else transition.outcome.fill,
                 transition.decimals_out,
             )
             results.append(step)

@@ -81,7 +81,8 @@ class _TransactionRow(NamedTuple):
     raw: memoryview
     maximum_in: int
     minimum_out: int
-    last_valid_slot: int
+    last_valid_height: int
+    blockhash_slot: int | None
 
 
 _GET = query("get_orders", OrderRow)
@@ -238,7 +239,13 @@ class Orders:
             return None
         [row] = rows
         return SignedTransaction(
-            row.id, row.venue, bytes(row.raw), row.maximum_in, row.minimum_out, row.last_valid_slot
+            id=row.id,
+            dex=row.venue,
+            raw=bytes(row.raw),
+            maximum_in=row.maximum_in,
+            minimum_out=row.minimum_out,
+            last_valid_height=row.last_valid_height,
+            blockhash_slot=row.blockhash_slot,
         )
 
 

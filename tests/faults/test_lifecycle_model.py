@@ -104,13 +104,13 @@ class Chain:
 
     def arrive(self, attempt: SignedTransaction) -> None:
         """Store a transaction, unless it exists or is too late."""
-        if attempt.id not in self.states and self.slot <= attempt.last_valid_slot:
+        if attempt.id not in self.states and self.slot <= attempt.last_valid_height:
             self.states[attempt.id] = TransactionState.PENDING
 
     def ask(self, attempt: SignedTransaction) -> TransactionStatus:
         """Return a transaction's state; one that can no longer land becomes expired."""
         state = self.states.get(attempt.id, TransactionState.UNKNOWN)
-        if self.slot > attempt.last_valid_slot and state in {
+        if self.slot > attempt.last_valid_height and state in {
             TransactionState.UNKNOWN,
             TransactionState.PENDING,
         }:
@@ -133,7 +133,7 @@ class Chain:
             attempt
             for _order_id, attempt in self.seen.values()
             if self.states.get(attempt.id) is TransactionState.PENDING
-            and self.slot <= attempt.last_valid_slot
+            and self.slot <= attempt.last_valid_height
         ]
 
 
@@ -182,7 +182,7 @@ class Venue:
             raw=b"signed",
             maximum_in=swap.maximum_in,
             minimum_out=swap.minimum_out,
-            last_valid_slot=harness.chain.slot + VALID_SLOTS,
+            last_valid_height=harness.chain.slot + VALID_SLOTS,
         )
         harness.chain.seen[attempt.id] = (swap.order_id, attempt)
         return attempt

@@ -11,6 +11,7 @@ from service.domain.lifecycle import Status
 from service.domain.mode import TradingMode
 from service.domain.order import NewOrder, OrderType, Terms
 from service.domain.quote import SwapMode
+from service.domain.transaction import Fill, TransactionState, TransactionStatus
 from service.execution.order_queue import OrderQueue
 from service.postgres.database import Database
 from service.postgres.migrations import migrate
@@ -122,6 +123,11 @@ class Store:
             **changes,
         }
         return Transition(**values)  # type: ignore[arg-type]
+
+
+def landed(fill: Fill, **details: Any) -> TransactionStatus:
+    """Return the outcome of a transaction that landed."""
+    return TransactionStatus(TransactionState.LANDED, fill=fill, **details)
 
 
 def changed(order: NewOrder, **changes: Any) -> NewOrder:

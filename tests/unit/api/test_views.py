@@ -133,6 +133,28 @@ def test_without_a_sequence_the_order_is_shown_as_it_is_now() -> None:
     assert ORDER.dump(OrderAt(FILLED)) == ORDER.dump(OrderAt(FILLED, 9))
 
 
+def test_costs_add_up_entry_by_entry_and_the_residue_is_shown_with_the_fill() -> None:
+    residue = [{"token": "USDC", "amount": "0.000007"}]
+    history = (
+        *RETRIED[:4],
+        {**RETRIED[4], "networkCost": "0.000005"},
+        *RETRIED[5:8],
+        {**RETRIED[8], "networkCost": "0.00204528", "residue": residue},
+    )
+    order = an_order(*cast("Any", history), fill=FILL)
+    timeline = Timeline()
+    messages = [orjson.loads(timeline.message(order, sequence))["order"] for sequence in range(1, 10)]
+    shown = [(message["networkCost"], message["residue"]) for message in messages]
+    assert shown == [*[(None, None)] * 4, *[("0.000005", None)] * 4, ("0.00205028", residue)]
+    views = [ORDER.dump(OrderAt(order, sequence)) for sequence in range(1, 10)]
+    assert [(view["networkCost"], view["residue"]) for view in views] == shown
+
+
+def test_a_filled_order_without_costs_shows_none() -> None:
+    view = ORDER.dump(OrderAt(FILLED))
+    assert (view["networkCost"], view["residue"]) == (None, [])
+
+
 def test_an_order_awaits_approval_as_of_each_entry() -> None:
     history = (
         entry(1, "pending"),
