@@ -177,18 +177,26 @@ class MarketData(Protocol):
 class Execution(Protocol):
     """Signs and sends transactions, and returns their outcomes."""
 
+    @property
+    def outcomes_take_long(self) -> bool:
+        """Whether an outcome takes so long that no worker waits for it after a transaction was sent."""
+        ...
+
     async def prepare(self, swap: Swap) -> SignedTransaction:
         """Sign a transaction without sending it.
 
         Raises:
             VenueUnavailableError: Nothing was signed.
+            VenueRefusedError: Nothing was signed, for this reason.
             SwapTooLateError: Its deadline is before the first slot in which it could land.
         """
         ...
 
     async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
-            VenueRefusedError: Nothing was signed, for this reason.
         """Send a transaction; sending it again changes nothing.
+
+        PENDING without ``seen`` may mean only that a node accepted it: ``status`` and ``outcome`` say whether
+        the venue has it.
 
         Raises:
             VenueUnavailableError: It may have arrived.

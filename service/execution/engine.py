@@ -28,7 +28,7 @@ from service.domain.tokens import TOKENS
 from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
 from service.execution.best_quote import AttemptFailedError, TooLateError, best_quote
 from service.execution.order_queue import OrderQueue
-from service.execution.outcomes import Outcomes
+from service.execution.outcomes import Outcomes, SentTransaction
 from service.execution.retry import RetryPolicy
 from service.execution.running import RunningOrders
 from service.routing.quoting import Quoter
@@ -97,7 +97,7 @@ class Engine:
         self._journal = journal
         self._claims = claims
         self._venue = venue
-        self._outcomes = Outcomes(orders, venue, clock)
+        self._outcomes = Outcomes(orders, venue, clock, timeout_s=settings.outcome_timeout_ms / 1000)
         self._quoter = quoter
         self._clock = clock
         self._settings = settings
@@ -111,7 +111,7 @@ class Engine:
 
     @property
     def unknown_outcomes(self) -> int:
-        """The number of sent transactions whose outcome the venue has not reported in time."""
+        """The number of orders whose transaction was sent, and of which the venue reports nothing."""
         return self._running.unknown_outcomes
 
     async def execute(self, order_id: str) -> None:
@@ -167,7 +167,7 @@ class Engine:
             log.exception("order %s: internal error in %s", run.order.order_id, run.status)
             if run.status is Status.SUBMITTED:
                 # The transaction may have been sent and may land: only the venue knows.
-                self._query_later(run, None)
+                self._follow(run, self._outcomes.of(run.order.order_id, None))
             else:
                 await self._end_attempt(run, Failure.of(FailureCode.INTERNAL_ERROR))
 
@@ -212,16 +212,16 @@ class Engine:
         return transaction
 
     async def _settle(self, run: _Run, transaction: SignedTransaction | None) -> None:
-        """Send the transaction and wait for its outcome; after the time-out, query it in the background.
+        """Send the transaction and conclude, or follow it in the background until its outcome is known.
 
         Without a transaction the order is being recovered: a dead process may have sent its latest one.
         """
-        timeout_s = self._settings.outcome_timeout_ms / 1000
-        status = await self._outcomes.send(run.order.order_id, transaction, timeout_s)
-        if status.final:
-            await self._conclude(run, status)
+        sent = self._outcomes.of(run.order.order_id, transaction)
+        await self._outcomes.send(sent)
+        if sent.status.final:
+            await self._conclude(run, sent.status)
         else:
-            self._query_later(run, transaction)
+            self._follow(run, sent)
 
     async def _conclude(self, run: _Run, status: TransactionStatus) -> None:
         """Record a transaction's outcome."""
@@ -235,17 +235,9 @@ class Engine:
         failure = status.failure or Failure.of(code)
         await self._end_attempt(run, failure, outcome=replace(status, failure=failure))
 
-    def _query_later(self, run: _Run, transaction: SignedTransaction | None) -> None:
+    def _follow(self, run: _Run, sent: SentTransaction) -> None:
         """Query a transaction's outcome in the background until it is known, without occupying a worker."""
-        order_id = run.order.order_id
-        log.warning(
-            "order %s: outcome unknown, querying the venue until it is known",
-            order_id,
-            extra={"fault": "outcome"},
-        )
-        self._running.continue_in_background(
-            order_id, self._reconcile(run, transaction), outcome_unknown=True
-        )
+        self._running.continue_in_background(run.order.order_id, self._reconcile(run, sent))
 
     async def _wait_for_expiry(self, order: Claimed) -> None:
         """Hold an order that can no longer land in time, until it has expired.
@@ -256,12 +248,19 @@ class Engine:
         left_s = 0.0 if order.submit_by is None else order.submit_by - self._clock.database_time()
         await self._clock.sleep(max(0.0, left_s) + _ENDED_WITHIN_S)
 
-    async def _reconcile(self, run: _Run, transaction: SignedTransaction | None) -> None:
+    async def _reconcile(self, run: _Run, sent: SentTransaction) -> None:
         order_id = run.order.order_id
+
+        def count() -> None:
+            if self._running.set_unknown(order_id, unknown=sent.unknown) and sent.unknown:
+                log.warning(
+                    "order %s: outcome unknown, querying the venue until it is known",
+                    order_id,
+                    extra={"fault": "outcome"},
+                )
+
         try:
-            await self._conclude(run, await self._outcomes.wait_until_final(order_id, transaction))
-        except AttemptFailedError as end:
-            await self._end_attempt(run, end.failure)
+            await self._conclude(run, await self._outcomes.follow(sent, count))
         except SupersededError:
             log.warning("order %s is no longer this process's", order_id)
         except Exception:

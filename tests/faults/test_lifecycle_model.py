@@ -142,6 +142,7 @@ class Venue:
 
     def __init__(self, process: "Process") -> None:
         self._process = process
+        self.outcomes_take_long = process.slow
 
     def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:  # noqa: ARG002 - as every venue's
         return [_POOL.pool]
@@ -218,10 +219,14 @@ class _Impatient(Clock):
 
 
 class Process:
-    """A process: a store, an engine, and the tasks it runs."""
+    """A process: a store, an engine, and the tasks it runs.
 
-    def __init__(self, harness: "EngineHarness") -> None:
+    Of a slow process the venue's outcomes take long: it waits for all of them in the background.
+    """
+
+    def __init__(self, harness: "EngineHarness", *, slow: bool) -> None:
         self.harness = harness
+        self.slow = slow
         self.store = Store(harness.store.database, _Impatient(), harness.store.rate_limit)
         self.tasks: set[asyncio.Task[None]] = set()
         venue = Venue(self)
@@ -278,7 +283,7 @@ class EngineHarness:
         self.clock = ManualClock()
         self.calls: list[Call] = []
         self.losses.clear()
-        self.processes = [Process(self), Process(self)]
+        self.processes = [Process(self, slow=False), Process(self, slow=True)]
         for process in self.processes:
             self.run(process.store.instances.register())
 
@@ -306,7 +311,7 @@ class EngineHarness:
         return result
 
     def _busy(self) -> bool:
-        alive = sum(len(p.tasks) + p.engine.unknown_outcomes for p in self.processes)
+        alive = sum(len(p.tasks) + p.engine._running.in_background for p in self.processes)
         asking = sum(not call.answer.done() for call in self.calls)
         asleep = sum(not future.done() for _at, future in self.clock._sleepers)
         return alive != asking + asleep
@@ -668,7 +673,7 @@ class Lifecycle(RuleBasedStateMachine):
         place = self.harness.processes.index(dead)
         self._release(dead.id)
         self.runs = {key: run for key, run in self.runs.items() if key[0] is not dead}
-        born = self.harness.processes[place] = Process(self.harness)
+        born = self.harness.processes[place] = Process(self.harness, slow=dead.slow)
 
         async def remove_dead() -> None:
             await born.store.instances.register()

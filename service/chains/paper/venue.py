@@ -65,6 +65,7 @@ class PaperVenue:
     """A simulated market in the engine's PostgreSQL. Implements ``service.chains.venue.Venue``."""
 
     mode = TradingMode.PAPER
+    outcomes_take_long = False
 
     def __init__(
         self,
@@ -260,12 +261,12 @@ class PaperVenue:
         """Sign a swap that can land in the next slots, unless one of its pools was delisted meanwhile."""
         if self._signer is None:
             raise RuntimeError("the paper venue has not been started")
-        slot = self._ledger.slot_now()
         for leg in (leg for path in swap.route.paths for leg in path.legs):
             if leg.pool_id not in self.chain.catalogue.pools:
                 raise VenueRefusedError(
                     Failure(FailureCode.POOL_DISABLED, f"The pool {leg.pool_id} was delisted.")
                 )
+        slot = self._ledger.slot_now()
         last_valid_slot = slot + self._settings.valid_slots
         if swap.valid_until is not None:
             last_valid_slot = min(last_valid_slot, self._ledger.last_slot_by(swap.valid_until))
