@@ -45,6 +45,7 @@ webhook_events.py   writes the messages of webhooks
 views.py            an order as JSON
 responses.py        what a response contains
 history_schemas.py  what an entry of an order's history contains
+execution_schemas.py  what is told of an execution that is not final
 event_messages.py   what a message of the stream of all orders contains
 specs.py            the OpenAPI document, made from the same table
 error_responses.py  the problems in it

@@ -2,6 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
+from service.api.execution_schemas import SeenExecutionSchema
 from service.api.fields import AMOUNT, Cursor, ResponseSchema, Stored
 from service.api.history_schemas import HistoryEntrySchema, ResidueSchema
 from service.domain.failures import FailureCode
@@ -134,6 +135,7 @@ class OrderSchema(ResponseSchema):
         },
     )
     tx_hash = fields.String(required=True, allow_none=True)
+    execution = fields.Nested(SeenExecutionSchema, required=True, allow_none=True)
     network_cost = fields.String(
         required=True,
         allow_none=True,

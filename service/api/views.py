@@ -1,6 +1,7 @@
 """The API's view of an order, at one entry of its history."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -50,6 +51,15 @@ class StateAt:
         self.network_cost = total_cost(self.network_cost, entry)
 
 
+class SeenExecution(NamedTuple):
+    """Where a transaction was seen before that is final, as the API shows it."""
+
+    slot: int
+    commitment: str
+    amount_in: str | None
+    amount_out: str | None
+
+
 class OrderAt:
     """An order with its history cut after ``sequence``; the attributes are the API's fields.
 
@@ -97,6 +107,10 @@ class OrderAt:
         self.tx_hash: str | None = None
         self.network_cost = state.network_cost
         self.residue: list[ResidueAmount] | None = None
+        self.execution: SeenExecution | None = None
+        if sequence is None and self.status == Status.SUBMITTED:
+            # Not as of an entry: it belongs to none.
+            self.execution = _execution(order)
         if self.status == Status.CONFIRMED:
             self._fill(order)
             self.residue = last.get("residue", [])
@@ -115,6 +129,17 @@ class OrderAt:
         self.executed_price = format_price(fill.amount_out, decimals_out, fill.amount_in, decimals_in)
         self.realised_slippage = _slippage(order, fill)
         self.tx_hash = fill.tx_hash
+
+
+def _execution(order: Order) -> SeenExecution | None:
+    seen = order.seen
+    if seen is None:
+        return None
+    amount_in = amount_out = None
+    if seen.fill is not None and order.decimals_out is not None:
+        amount_in = format_amount(seen.fill.amount_in, order.decimals_in)
+        amount_out = format_amount(seen.fill.amount_out, order.decimals_out)
+    return SeenExecution(seen.slot, seen.commitment, amount_in, amount_out)
 
 
 def _slippage(order: Order, fill: Fill) -> str | None:

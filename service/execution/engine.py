@@ -26,6 +26,7 @@ from service.domain.quote import Choice, Route
 from service.domain.routing_record import RoutingRecord, in_words, record_choice
 from service.domain.tokens import TOKENS
 from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
+from service.events.bus import OnSeen
 from service.execution.best_quote import AttemptFailedError, TooLateError, best_quote
 from service.execution.order_queue import OrderQueue
 from service.execution.outcomes import Outcomes, SentTransaction
@@ -114,6 +115,10 @@ class Engine:
         """The number of orders whose transaction was sent, and of which the venue reports nothing."""
         return self._running.unknown_outcomes
 
+    def on_seen(self, callback: OnSeen) -> None:
+        """Set the callback for transactions that are seen before they are final."""
+        self._outcomes.on_seen = callback
+
     async def execute(self, order_id: str) -> None:
         """Claim an order, if it is due, and execute it as far as possible.
 
@@ -167,7 +172,7 @@ class Engine:
             log.exception("order %s: internal error in %s", run.order.order_id, run.status)
             if run.status is Status.SUBMITTED:
                 # The transaction may have been sent and may land: only the venue knows.
-                self._follow(run, self._outcomes.of(run.order.order_id, None))
+                self._follow(run, self._outcomes.of(run.order.order_id, run.version, None))
             else:
                 await self._end_attempt(run, Failure.of(FailureCode.INTERNAL_ERROR))
 
@@ -216,7 +221,7 @@ class Engine:
 
         Without a transaction the order is being recovered: a dead process may have sent its latest one.
         """
-        sent = self._outcomes.of(run.order.order_id, transaction)
+        sent = self._outcomes.of(run.order.order_id, run.version, transaction)
         await self._outcomes.send(sent)
         if sent.status.final:
             await self._conclude(run, sent.status)
@@ -275,14 +280,7 @@ class Engine:
         routing: RoutingRecord | None = None,
         outcome: TransactionStatus | None = None,
     ) -> None:
-        """End the order, return it to pending until its next attempt, or let it rest again.
-
-        Args:
-            run: The order.
-            failure: Why the attempt failed.
-            routing: The quotes, if there was no route.
-            outcome: The outcome of its transaction, if it was submitted.
-        """
+        """End the order, return it to pending until its next attempt, or let it rest again."""
         order, policy = run.order, self._settings.retry
         next_step = policy.after(order, failure, run.version)
         failure, delay_ms = next_step.failure, next_step.delay_ms

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from service import crash_points
 from service.chains.venue import Execution, VenueUnavailableError
 from service.clock import Clock
-from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
+from service.domain.transaction import Seen, SignedTransaction, TransactionState, TransactionStatus
+from service.events.bus import OnSeen
 from service.postgres.database import UnavailableError
 from service.store.orders import Orders
 
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 3.0
 _PAUSE_WHILE_PENDING_S = 1.0
+# How long a query waits for an outcome before it says where the transaction is seen now.
+_WAIT_S = 1.0
 
 _UNKNOWN = TransactionStatus(TransactionState.UNKNOWN)
 
@@ -26,10 +29,12 @@ class SentTransaction:
 
     Attributes:
         order_id: The order.
+        version: Its version since the transaction was submitted.
         transaction: None: the order's latest, which has not been read yet.
         known_at: When the venue last said that it has the transaction, or before that, when it was sent.
         known: Whether it said so at the last query. The answer to a submission does not count, unless it says
             where the transaction was seen: a node accepts what may be lost on the way.
+        seen: Where it was seen at the last query that was answered.
         status: The state; UNKNOWN also if the last query was not answered.
         answered: Whether it was.
         unknown: Whether the outcome is unknown: for longer than the time-out the venue has not had the
@@ -37,9 +42,11 @@ class SentTransaction:
     """
 
     order_id: str
+    version: int
     transaction: SignedTransaction | None
     known_at: float
     known: bool = False
+    seen: Seen | None = None
     status: TransactionStatus = _UNKNOWN
     answered: bool = False
     unknown: bool = False
@@ -61,10 +68,11 @@ class Outcomes:
         self._venue = venue
         self._clock = clock
         self._timeout_s = timeout_s
+        self.on_seen: OnSeen | None = None
 
-    def of(self, order_id: str, transaction: SignedTransaction | None) -> SentTransaction:
+    def of(self, order_id: str, version: int, transaction: SignedTransaction | None) -> SentTransaction:
         """Return an order's transaction that is about to be sent; None: its latest, which may have been."""
-        return SentTransaction(order_id, transaction, self._clock.monotonic())
+        return SentTransaction(order_id, version, transaction, self._clock.monotonic())
 
     async def send(self, sent: SentTransaction) -> None:
         """Send a transaction, and wait for its outcome up to the time-out, unless the venue's take long."""
@@ -109,7 +117,7 @@ class Outcomes:
         try:
             transaction = await self._read(sent)
             if self._can_wait(sent):
-                status = await self._venue.outcome(transaction, _LONGEST_PAUSE_S)
+                status = await self._venue.outcome(transaction, _WAIT_S)
             else:
                 status = await self._venue.status(transaction)
             has_it = status.state is not TransactionState.UNKNOWN
@@ -141,9 +149,17 @@ class Outcomes:
         sent.known = pending and (queried or status.seen is not None)
         if sent.known:
             sent.known_at = self._clock.monotonic()
-        if status.seen is not None and status.seen != sent.status.seen:
-            log.info("order %s: seen in slot %d, %s", sent.order_id, status.seen.slot, status.seen.commitment)
-        sent.status, sent.answered = status, True
+        if status.seen != sent.seen and not status.final:
+            self._tell(sent, status.seen)
+        sent.status, sent.seen, sent.answered = status, status.seen, True
+
+    def _tell(self, sent: SentTransaction, seen: Seen | None) -> None:
+        if seen is None:
+            log.warning("order %s: its transaction was seen, and has vanished", sent.order_id)
+        else:
+            log.info("order %s: seen in slot %d, %s", sent.order_id, seen.slot, seen.commitment)
+        if self.on_seen is not None:
+            self.on_seen(sent.order_id, sent.version, seen)
 
     def _note_no_answer(self, sent: SentTransaction) -> None:
         sent.status, sent.answered, sent.known = _UNKNOWN, False, False

@@ -4,6 +4,7 @@ journal.py            inserts orders and appends transitions
 transitions.py        one step of an order, and its row
 claims.py             claims orders for execution
 orders.py             reads orders
+sightings.py          where submitted ones were seen executed before that is final, in memory
 resting.py            reads, fires and amends resting orders
 endings.py            cancels and expires orders
 approvals.py          approves and refuses orders that await approval

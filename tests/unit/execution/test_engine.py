@@ -170,6 +170,7 @@ class EngineDesk:
     ) -> None:
         self.clock = ManualClock()
         self.chain = ToldVenue(self.clock, takes_long=takes_long)
+        self.seen: list[tuple[str, int, Seen | None]] = []
         self.book = OneOrderStore(status)
         store, venue = cast("Any", self.book), cast("Any", self.chain)
         self.engine = Engine(
@@ -182,6 +183,7 @@ class EngineDesk:
             settings=ExecutionSettings(RetryPolicy(3, 2_000, 200), int(timeout_s * 1000)),
             queue=store,
         )
+        self.engine.on_seen(lambda *sighting: self.seen.append(sighting))
 
     async def execute(self) -> asyncio.Task[None]:
         """Execute the order, and return the worker's task when it waits or has ended."""
@@ -300,6 +302,17 @@ async def test_a_seen_transaction_is_not_unknown_however_long_it_takes(
         "order order: seen in slot 905, confirmed",
     ]
     assert "outcome unknown" not in caplog.text
+
+
+async def test_where_a_transaction_is_seen_is_told_whenever_it_changes() -> None:
+    desk = EngineDesk(takes_long=True)
+    await desk.execute()
+    # Neither silence nor the end is a sighting.
+    for answer in (PENDING, SEEN, SEEN, AWAY, SEEN, CONFIRMED, UNKNOWN, UNKNOWN, CONFIRMED, LANDED):
+        await desk.chain.change(answer)
+        await desk.clock.advance(4)
+    assert desk.seen == [("order", 4, status.seen) for status in (SEEN, CONFIRMED, UNKNOWN, CONFIRMED)]
+    assert desk.statuses == [Status.SUBMITTED, Status.CONFIRMED]
 
 
 @pytest.mark.parametrize("silence", [UNKNOWN, AWAY], ids=["unseen", "away"])
