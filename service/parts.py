@@ -34,6 +34,7 @@ from service.store.order_events import OrderEvents
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
 from service.store.resting import Resting
+from service.store.sightings import Sightings
 from service.store.webhook_endpoints import WebhookEndpoints
 from service.store.webhook_outbox import WebhookOutbox
 from service.triggers.market import MarketView
@@ -77,10 +78,16 @@ class Storage:
         self.halt = TradingHalt(self.database, clock, self.queue.enqueue_all_due)
         self.idempotency = IdempotencyKeys(self.database, clock, self.identity)
         self.budgets = Budgets(self.database, clock)
-        self.orders = Orders(self.database, clock, group_limit=settings.write_group_limit)
+        self.sightings = Sightings()
+        self.orders = Orders(
+            self.database, clock, group_limit=settings.write_group_limit, sightings=self.sightings
+        )
         self.events = OrderEvents(self.database, clock)
         self.feeds = Feeds(self.orders, clock)
         self.bus = Bus(self.link, self.feeds, clock, deployment=self.deployment, sender=self.identity.id)
+        self.bus.on_seen(self.sightings.put)
+        self.bus.on_seen(self.feeds.deliver_seen)
+        self.bus.on_steps(self.sightings.forget_earlier)
         self.journal = Journal(
             self.database,
             clock,
@@ -176,6 +183,7 @@ class Execution:
             ),
             queue=storage.queue,
         )
+        self.engine.on_seen(storage.bus.publish_seen)
         self.receiver = JobReceiver(
             storage.broker,
             storage.link,

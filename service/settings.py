@@ -327,7 +327,9 @@ def _failure_rates(text: str) -> FailureRates:
 
 def _faults(text: str) -> dict[str, int]:
     """Parse ``lost_answer=0.2,late=0.05``, or nothing."""
-    return _rates(text, ("lost_answer", "late", "never", "refuse", "slow", "down")) if text else {}
+    return (
+        _rates(text, ("lost_answer", "late", "never", "refuse", "slow", "down", "unsigned")) if text else {}
+    )
 
 
 def _rates(text: str, kinds: tuple[str, ...]) -> dict[str, int]:

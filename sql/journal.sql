@@ -176,14 +176,14 @@ opened AS (
 -- Append one transition to each order, if it is still at the version that its writer read and belongs to it.
 -- A new transaction is not stored while trading is halted, nor for a process that may have been declared dead; an
 -- order that has expired is neither built nor submitted. An attempt that fails ends its order as cancelled if that
--- was requested, and as expired if it has expired. The step's data (quotes, a transaction, a fill, an end) is
--- written for the rows that moved.
+-- was requested, and as expired if it has expired. The step's data (quotes, a transaction, its outcome, a fill, an end)
+-- is written for the rows that moved.
 WITH wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, version integer, owner uuid, status text, detail jsonb, retry_in_ms integer,
         quotes jsonb, route jsonb, transaction jsonb, quoted_in numeric, quoted_out numeric,
-        amount_in numeric, amount_out numeric, tx_hash text,
+        amount_in numeric, amount_out numeric, tx_hash text, outcome jsonb,
         decimals_out integer
     )
 ),
@@ -200,7 +200,7 @@ locked AS (
 steps AS (
     SELECT
         w.id, w.version, w.owner, w.quotes, w.route, w.transaction, w.quoted_in, w.quoted_out,
-        w.amount_in, w.amount_out, w.tx_hash,
+        w.amount_in, w.amount_out, w.tx_hash, w.outcome,
         CASE
             WHEN l.cancel_requested THEN 'cancelled'
             WHEN l.expires_at <= now() THEN 'expired'
@@ -227,6 +227,11 @@ moved AS (
         amount_in = w.amount_in,
         amount_out = w.amount_out,
         tx_hash = w.tx_hash,
+        network_cost = CASE
+            WHEN w.outcome ? 'cost' THEN coalesce(o.network_cost, 0) + (w.outcome ->> 'cost')::numeric
+            ELSE o.network_cost
+        END,
+        residue = w.outcome -> 'residue',
         decimals_out = coalesce(o.decimals_out, w.decimals_out),
         venue = coalesce(w.detail ->> 'venue', o.venue)
     FROM steps AS w
@@ -253,7 +258,7 @@ moved AS (
     RETURNING
         o.id, o.account, o.order_type, o.label, o.version, o.created_at, o.status,
         o.status_history -> -1 AS entry, o.attempts, o.token_in, o.token_out, o.venue,
-        w.retry_in_ms, w.quotes, w.route, w.transaction
+        w.retry_in_ms, w.quotes, w.route, w.transaction, w.outcome
 ),
 changed AS (SELECT id, account, order_type, label, status, version FROM moved),
 /* include: recorded */,
@@ -264,14 +269,27 @@ quoted AS (
 ),
 signed AS (
     INSERT INTO transactions (
-        id, order_id, sequence, venue, raw, maximum_in, minimum_out, last_valid_slot
+        id, order_id, sequence, venue, raw, maximum_in, minimum_out, last_valid_slot, blockhash_slot
     )
     SELECT
         transaction ->> 'id', id, version, transaction ->> 'venue', decode(transaction ->> 'raw', 'base64'),
         (transaction ->> 'maximum_in')::numeric, (transaction ->> 'minimum_out')::numeric,
-        (transaction ->> 'last_valid_slot')::bigint
+        (transaction ->> 'last_valid_height')::bigint, (transaction ->> 'blockhash_slot')::bigint
     FROM moved
     WHERE transaction IS NOT NULL
+),
+settled AS (
+    -- The transaction of the entry before: an order whose outcome is recorded was submitted.
+    UPDATE transactions AS t
+    SET
+        settled_at = now(),
+        slot = (m.outcome ->> 'slot')::bigint,
+        network_fee = (m.outcome ->> 'network_fee')::bigint,
+        tip = (m.outcome ->> 'tip')::bigint,
+        rent = (m.outcome ->> 'rent')::bigint,
+        error = m.outcome ->> 'error'
+    FROM moved AS m
+    WHERE m.outcome IS NOT NULL AND t.order_id = m.id AND t.sequence = m.version - 1
 ),
 waiting AS (
     UPDATE open_orders AS p

@@ -228,7 +228,7 @@ SELECT id::text, version FROM orders WHERE id = ANY(%(ids)s::uuid[]);
 
 -- name: get_latest_transaction
 -- Return the last signed transaction of an order.
-SELECT id, venue, raw, maximum_in, minimum_out, last_valid_slot
+SELECT id, venue, raw, maximum_in, minimum_out, last_valid_slot AS last_valid_height, blockhash_slot
 FROM transactions
 WHERE order_id = %(order_id)s
 ORDER BY sequence DESC

@@ -53,6 +53,8 @@ market_schemas.py   what one about the market contains
 routing_schemas.py  the routes and quotes in both
 problem_schemas.py  what an error contains
 health_schema.py    what a health check answers
+history_schemas.py  what an entry of an order's history contains
+execution_schemas.py  what is told of an execution that is not final
 event_messages.py   what a message of the stream of all orders contains
 specs.py            the OpenAPI document, made from the same table
 error_responses.py  the problems in it

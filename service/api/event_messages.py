@@ -9,7 +9,7 @@ import orjson
 from marshmallow import fields, validate
 
 from service.api.fields import AMOUNT, ResponseSchema, Stored
-from service.api.responses import HistoryEntrySchema
+from service.api.history_schemas import HistoryEntrySchema
 from service.domain.amounts import format_amount
 from service.domain.history import public
 from service.domain.lifecycle import Status

@@ -22,7 +22,7 @@ class HealthSchema(ResponseSchema):
     redis_error = fields.String(required=True, allow_none=True)
     executing = fields.Integer(required=True, metadata={"description": "Orders that this instance executes."})
     unknown_outcomes = fields.Integer(
-        required=True, metadata={"description": "Submitted transactions without a known outcome yet."}
+        required=True, metadata={"description": "Submitted transactions of which the venue reports nothing."}
     )
     anonymous = fields.Boolean(required=True, metadata={"description": "Whether clients need no API key."})
     mode = fields.String(required=True, validate=validate.OneOf(list(TradingMode)))

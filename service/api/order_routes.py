@@ -3,6 +3,7 @@
 from service.api.approval_routes import APPROVAL_ROUTES
 from service.api.dry_run_schemas import DryRunSchema, ExecuteQuerySchema
 from service.api.event_messages import OrderEventsSchema
+from service.api.execution_schemas import ExecutionSeenSchema
 from service.api.list_requests import ListQuerySchema, OrdersStreamQuerySchema
 from service.api.requests import (
     AmendmentSchema,
@@ -157,12 +158,13 @@ ORDER_ROUTES: tuple[ApiRoute, ...] = (
         lambda groups: groups.stream.stream,
         "streamOrder",
         "WebSocket: every entry of the history exactly once, in order, replayed and live",
-        description="Messages are StatusUpdate objects. The socket closes with 1000 after the terminal one; "
-        "after 1011, 1012, 4002 or 4008 reconnect with `from`. A browser offers the subprotocols "
+        description="Messages are StatusUpdate objects, and ExecutionSeen objects while the transaction is "
+        "seen and not final. The socket closes with 1000 after the terminal StatusUpdate; after 1011, 1012, "
+        "4002 or 4008 reconnect with `from`. A browser offers the subprotocols "
         "`order-engine.v1` and `ticket.<ticket>`. The AsyncAPI document lists all close codes.",
         allow_head=False,
         websocket=True,
-        messages=(StatusUpdateSchema,),
+        messages=(StatusUpdateSchema, ExecutionSeenSchema),
         query=StreamQuerySchema,
         responses=(ApiResponse(101, "Switching to WebSocket."),),
         problems=(404, 426, 503),

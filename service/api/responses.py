@@ -2,55 +2,15 @@
 
 from marshmallow import fields, validate
 
+from service.api.execution_schemas import SeenExecutionSchema
 from service.api.fields import AMOUNT, Cursor, ResponseSchema, Stored
+from service.api.history_schemas import HistoryEntrySchema, ResidueSchema
 from service.api.problem_schemas import ProblemSchema
 from service.api.routing_schemas import OfferSchema, RouteSchema
-from service.domain.failures import FailureCode
 from service.domain.lifecycle import Status
 from service.domain.mode import TradingMode
 from service.domain.order import OrderType, TimeInForce
-from service.domain.quote import MULTIPLE, Dex, SwapMode
-
-
-class HistoryEntrySchema(ResponseSchema):
-    """One step of an order."""
-
-    sequence = fields.Integer(required=True, metadata={"description": "From 1, without gaps."})
-    status = fields.String(required=True, validate=validate.OneOf(list(Status)))
-    timestamp = fields.String(required=True, metadata={"format": "date-time"})
-    attempt = fields.Integer(metadata={"description": "The number of the attempt."})
-    venue = fields.String(validate=validate.OneOf([*Dex, MULTIPLE]))
-    txHash = fields.String()  # noqa: N815 - entries are stored in the wire's form
-    landedSlot = fields.Integer(  # noqa: N815
-        metadata={"description": "Of `confirmed`: the slot in which the transaction landed."}
-    )
-    landedAt = fields.String(  # noqa: N815
-        metadata={
-            "description": "Of `confirmed`: when it landed, which is before it was recorded. "
-            "Never after the order's expiresAt.",
-            "format": "date-time",
-        }
-    )
-    reason = fields.String(validate=validate.OneOf(list(FailureCode)))
-    detail = fields.String()
-    quotedIn = fields.String(metadata=AMOUNT)  # noqa: N815
-    quotedOut = fields.String(metadata=AMOUNT)  # noqa: N815
-    maximumIn = fields.String(metadata=AMOUNT)  # noqa: N815
-    minimumOut = fields.String(metadata=AMOUNT)  # noqa: N815
-    triggeredBy = fields.Raw(  # noqa: N815
-        metadata={"type": "object", "description": "The market data that fired a resting order."}
-    )
-    amended = fields.Raw(metadata={"type": "object", "description": "Each changed term: `from` and `to`."})
-    nextTryAt = fields.String(metadata={"format": "date-time"})  # noqa: N815
-    awaitingApproval = fields.Boolean(  # noqa: N815
-        metadata={"description": "True: from this entry on the order awaits approval."}
-    )
-    approvedBy = fields.String(  # noqa: N815
-        metadata={"description": "The id of the API key that approved the order."}
-    )
-    refusedBy = fields.String(  # noqa: N815
-        metadata={"description": "The id of the API key that refused the order."}
-    )
+from service.domain.quote import SwapMode
 
 
 class OrderSchema(ResponseSchema):
@@ -114,6 +74,23 @@ class OrderSchema(ResponseSchema):
         },
     )
     tx_hash = fields.String(required=True, allow_none=True)
+    execution = fields.Nested(SeenExecutionSchema, required=True, allow_none=True)
+    network_cost = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "What its transactions have cost beside the swap, failed ones too, in SOL; null "
+            "if it is not known, or if there are no such costs.",
+            **AMOUNT,
+        },
+    )
+    residue = Stored(
+        ResidueSchema,
+        many=True,
+        required=True,
+        allow_none=True,
+        metadata={"description": "What the fill left in the wallet of tokens between its legs."},
+    )
     failure_reason = fields.String(required=True, allow_none=True)
     failure_detail = fields.String(required=True, allow_none=True)
 

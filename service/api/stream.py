@@ -11,7 +11,7 @@ from service.api.messages import load_query
 from service.api.problems import NotFoundError
 from service.api.requests import STREAM_QUERY
 from service.api.sockets import Sockets
-from service.api.timeline import Timeline
+from service.api.timeline import Timeline, execution_message
 from service.events.feed import Feeds, Watch
 from service.turns import Turns
 
@@ -47,5 +47,8 @@ class StreamRoutes:
 
     async def _send_all(self, watch: Watch, timeline: Timeline, client: ClientSocket) -> None:
         async for order, sequence in watch:
+            if sequence is None:
+                await client.send(execution_message(order))
+                continue
             await self._turns.run(timeline.grow(order, sequence))
             await client.send(timeline.message(order, sequence))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from service.api.execution_schemas import EXECUTION_SEEN
 from service.api.responses import STATUS_UPDATE
 from service.api.views import OrderAt, StateAt
 from service.domain.history import HistoryEntry
@@ -24,6 +25,11 @@ class _Moment:
     state: StateAt
     quotes: orjson.Fragment
     route: orjson.Fragment
+
+
+def execution_message(order: Order) -> bytes:
+    """Return the message of where an order's transaction is seen now, which is not an entry."""
+    return orjson.dumps(EXECUTION_SEEN.dump(OrderAt(order)))
 
 
 class Timeline:

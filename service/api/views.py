@@ -1,11 +1,12 @@
 """The API's view of an order, at one entry of its history."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
 from service.domain.amounts import format_amount, format_price, format_shortfall
-from service.domain.history import HistoryEntry, awaits_approval
+from service.domain.history import HistoryEntry, ResidueAmount, awaits_approval, total_cost
 from service.domain.lifecycle import Status
 from service.domain.order import Order, Terms, apply_amendment, terms_at
 from service.domain.quote import SwapMode
@@ -22,6 +23,7 @@ class StateAt:
     venue: str | None = None
     routing: RoutingRecord | None = None
     awaiting_approval: bool = False
+    network_cost: str | None = None
 
     @classmethod
     def of(cls, order: Order, sequence: int) -> "StateAt":
@@ -34,7 +36,9 @@ class StateAt:
     def after(self, entry: HistoryEntry, routing: RoutingRecord | None) -> "StateAt":
         """Return the state after the next entry, which may have a routing record."""
         terms = apply_amendment(self.terms, entry, "to")
-        following = StateAt(terms, self.attempts, self.venue, self.routing, self.awaiting_approval)
+        following = StateAt(
+            terms, self.attempts, self.venue, self.routing, self.awaiting_approval, self.network_cost
+        )
         following._apply(entry, routing)
         return following
 
@@ -44,6 +48,16 @@ class StateAt:
         self.awaiting_approval = awaits_approval(entry, before=self.awaiting_approval)
         self.venue = entry.get("venue", self.venue)
         self.routing = routing or self.routing
+        self.network_cost = total_cost(self.network_cost, entry)
+
+
+class SeenExecution(NamedTuple):
+    """Where a transaction was seen before that is final, as the API shows it."""
+
+    slot: int
+    commitment: str
+    amount_in: str | None
+    amount_out: str | None
 
 
 class OrderAt:
@@ -91,8 +105,15 @@ class OrderAt:
         self.executed_price: str | None = None
         self.realised_slippage: str | None = None
         self.tx_hash: str | None = None
+        self.network_cost = state.network_cost
+        self.residue: list[ResidueAmount] | None = None
+        self.execution: SeenExecution | None = None
+        if sequence is None and self.status == Status.SUBMITTED:
+            # Not as of an entry: it belongs to none.
+            self.execution = _execution(order)
         if self.status == Status.CONFIRMED:
             self._fill(order)
+            self.residue = last.get("residue", [])
         unfilled = self.status in {Status.FAILED, Status.EXPIRED, Status.CANCELLED}
         self.failure_reason: str | None = last.get("reason") if unfilled else None
         self.failure_detail: str | None = last.get("detail") if unfilled else None
@@ -108,6 +129,17 @@ class OrderAt:
         self.executed_price = format_price(fill.amount_out, decimals_out, fill.amount_in, decimals_in)
         self.realised_slippage = _slippage(order, fill)
         self.tx_hash = fill.tx_hash
+
+
+def _execution(order: Order) -> SeenExecution | None:
+    seen = order.seen
+    if seen is None:
+        return None
+    amount_in = amount_out = None
+    if seen.fill is not None and order.decimals_out is not None:
+        amount_in = format_amount(seen.fill.amount_in, order.decimals_in)
+        amount_out = format_amount(seen.fill.amount_out, order.decimals_out)
+    return SeenExecution(seen.slot, seen.commitment, amount_in, amount_out)
 
 
 def _slippage(order: Order, fill: Fill) -> str | None:

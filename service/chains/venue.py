@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from service.amm import ChainTime, PoolState, Ratio
+from service.domain.failures import Failure
 from service.domain.mode import TradingMode
 from service.domain.quote import Dex, Route
 from service.domain.tokens import Token
@@ -17,6 +18,14 @@ from service.domain.transaction import SignedTransaction, TransactionStatus
 
 class SwapTooLateError(Exception):
     """No slot is left before the swap's deadline."""
+
+
+class VenueRefusedError(Exception):
+    """The venue does not sign the swap, so nothing can land; ``failure`` says why and whether to retry."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
 
 
 class VenueUnavailableError(Exception):
@@ -224,17 +233,26 @@ class MarketData(Protocol):
 class Execution(Protocol):
     """Signs and sends transactions, and returns their outcomes."""
 
+    @property
+    def outcomes_take_long(self) -> bool:
+        """Whether an outcome takes so long that no worker waits for it after a transaction was sent."""
+        ...
+
     async def prepare(self, swap: Swap) -> SignedTransaction:
         """Sign a transaction without sending it.
 
         Raises:
             VenueUnavailableError: Nothing was signed.
+            VenueRefusedError: Nothing was signed, for this reason.
             SwapTooLateError: Its deadline is before the first slot in which it could land.
         """
         ...
 
     async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
         """Send a transaction; sending it again changes nothing.
+
+        PENDING without ``seen`` may mean only that a node accepted it: ``status`` and ``outcome`` say whether
+        the venue has it.
 
         Raises:
             VenueUnavailableError: It may have arrived.

@@ -21,6 +21,7 @@ class FailureCode(StrEnum):
     AMOUNT_TOO_SMALL = "amount_too_small"
     INSUFFICIENT_LIQUIDITY = "insufficient_liquidity"
     INSUFFICIENT_BALANCE = "insufficient_balance"
+    INSUFFICIENT_SOL = "insufficient_sol"
     POOL_DISABLED = "pool_disabled"
     POOL_NOT_OPEN = "pool_not_open"
     UNSUPPORTED_POOL = "unsupported_pool"
@@ -31,6 +32,9 @@ class FailureCode(StrEnum):
     ATTEMPT_EXPIRED = "attempt_expired"
     LIMIT_NOT_REACHED = "limit_not_reached"
     PRICE_IMPACT_TOO_HIGH = "price_impact_too_high"
+    NETWORK_FEE_TOO_HIGH = "network_fee_too_high"
+    ROUTE_TOO_LARGE = "route_too_large"
+    SIGNER_UNAVAILABLE = "signer_unavailable"
     NOT_FILLED_IMMEDIATELY = "not_filled_immediately"
     NOT_SUBMITTED_IN_TIME = "not_submitted_in_time"
     HISTORY_FULL = "history_full"
@@ -54,6 +58,9 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
     FailureCode.INSUFFICIENT_BALANCE: _Meaning(
         Remedy.NONE, "The wallet does not hold enough of the token to sell."
     ),
+    FailureCode.INSUFFICIENT_SOL: _Meaning(
+        Remedy.NONE, "The wallet does not hold enough SOL for the fee and the rent."
+    ),
     FailureCode.POOL_DISABLED: _Meaning(Remedy.REQUOTE, "Swaps are disabled on the pool."),
     FailureCode.POOL_NOT_OPEN: _Meaning(Remedy.REQUOTE, "The pool has not opened yet."),
     FailureCode.UNSUPPORTED_POOL: _Meaning(
@@ -69,15 +76,20 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
     FailureCode.TRANSACTION_REJECTED: _Meaning(
         Remedy.NONE, "The venue rejected the transaction permanently."
     ),
-    FailureCode.ATTEMPT_EXPIRED: _Meaning(
-        Remedy.REQUOTE, "The transaction did not land before its last valid slot."
-    ),
+    FailureCode.ATTEMPT_EXPIRED: _Meaning(Remedy.REQUOTE, "The transaction did not land while it was valid."),
     FailureCode.LIMIT_NOT_REACHED: _Meaning(
         Remedy.REQUOTE, "No route pays the limit price for the whole amount any more."
     ),
     FailureCode.PRICE_IMPACT_TOO_HIGH: _Meaning(
         Remedy.REQUOTE, "The best route's price impact is above the limit."
     ),
+    FailureCode.NETWORK_FEE_TOO_HIGH: _Meaning(
+        Remedy.REQUOTE, "The network's fee is above the limit for one transaction."
+    ),
+    FailureCode.ROUTE_TOO_LARGE: _Meaning(
+        Remedy.REQUOTE, "The best route has too many legs for one transaction of the chain."
+    ),
+    FailureCode.SIGNER_UNAVAILABLE: _Meaning(Remedy.REQUOTE, "The signer did not sign the transaction."),
     FailureCode.NOT_FILLED_IMMEDIATELY: _Meaning(
         Remedy.NONE, "The IOC or FOK order could not be filled immediately."
     ),

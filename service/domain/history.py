@@ -5,18 +5,20 @@ need no conversion; a TypedDict costs nothing at run time. Two members are compu
 ``routing``, and ``nextTryAt``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict, cast
 
-from service.domain.amounts import format_amount, format_price
+from service.domain.amounts import format_amount, format_price, parse_amount
 from service.domain.conditions import USD_DECIMALS, LiquidityUnit, PairFacts, SniperConditions, created_pool
 from service.domain.failures import Failure, FailureCode
 from service.domain.lifecycle import Status
 from service.domain.quote import Amounts, Route
 from service.domain.routing_record import RoutingRecord
 from service.domain.tokens import TOKENS
-from service.domain.transaction import Fill, Landing, SignedTransaction
+from service.domain.transaction import Fill, Landing, NetworkCost, Residue, SignedTransaction
+
+_SOL_DECIMALS = 9
 
 
 class ObservedLiquidity(TypedDict):
@@ -46,6 +48,13 @@ Change = TypedDict("Change", {"from": Any, "to": Any})
 """A term of an order before and after an amendment, of any type."""
 
 
+class ResidueAmount(TypedDict):
+    """What a fill left of a token between its legs, in display units."""
+
+    token: str
+    amount: str
+
+
 class Details(TypedDict, total=False):
     """The details of an entry. Amounts are decimal strings in display units, times RFC 3339."""
 
@@ -54,6 +63,8 @@ class Details(TypedDict, total=False):
     txHash: str
     landedSlot: int
     landedAt: str
+    networkCost: str
+    residue: list[ResidueAmount]
     reason: str
     detail: str
     quotedIn: str
@@ -156,21 +167,53 @@ def signed(transaction: SignedTransaction, route: Route) -> Details:
     }
 
 
-def landed(fill: Fill, landing: Landing | None) -> Details:
-    """Return the details of a landed transaction: its hash, and when it landed, if the venue still has that.
+def landed(
+    fill: Fill, landing: Landing | None, cost: NetworkCost | None = None, residue: Sequence[Residue] = ()
+) -> Details:
+    """Return the details of a landed transaction: its hash, and what the venue knows of the rest.
 
     The entry is written after the landing, possibly after the order's expiry.
+
+    Args:
+        fill: The fill.
+        landing: When it landed.
+        cost: What it cost.
+        residue: What it left of the tokens between its legs.
     """
     details: Details = {"txHash": fill.tx_hash}
     if landing is not None:
         details["landedSlot"] = landing.slot
         details["landedAt"] = landing.at
-    return details
+    if residue:
+        details["residue"] = [
+            {"token": left.token, "amount": format_amount(left.amount, TOKENS[left.token].decimals)}
+            for left in residue
+        ]
+    return details | _costing(cost)
 
 
-def attempt_failed(attempt: int, failure: Failure) -> Details:
-    """Return the details of a failed attempt: its number and the reason."""
-    return {"attempt": attempt, "reason": failure.code, "detail": failure.detail}
+def attempt_failed(attempt: int, failure: Failure, cost: NetworkCost | None = None) -> Details:
+    """Return the details of a failed attempt: its number, the reason, and what its transaction cost."""
+    details: Details = {"attempt": attempt, "reason": failure.code, "detail": failure.detail}
+    return details | _costing(cost)
+
+
+def _costing(cost: NetworkCost | None) -> Details:
+    return {} if cost is None else {"networkCost": format_amount(cost.total, _SOL_DECIMALS)}
+
+
+def total_cost(before: str | None, entry: HistoryEntry) -> str | None:
+    """Return what the transactions of an order have cost after an entry, in SOL; None: none is known.
+
+    Args:
+        before: What they had cost before it.
+        entry: The entry.
+    """
+    cost = entry.get("networkCost")
+    if cost is None or before is None:
+        return cost or before
+    lamports = sum(parse_amount(each, _SOL_DECIMALS) for each in (before, cost) if each != "0")
+    return format_amount(lamports, _SOL_DECIMALS)
 
 
 def ended(failure: Failure) -> Details:

@@ -11,7 +11,7 @@ from service.domain.lifecycle import TERMINAL, Status
 from service.domain.mode import TradingMode
 from service.domain.quote import Amounts, SwapMode
 from service.domain.routing_record import RoutingRecord
-from service.domain.transaction import Fill
+from service.domain.transaction import Fill, Seen
 
 DEFAULT_SLIPPAGE_BPS = 100
 DEFAULT_ACCOUNT = "default"
@@ -203,7 +203,8 @@ class Order(OrderRequest):
 
     Its terms are the current ones. Times are RFC 3339 in UTC. ``routing`` maps the sequence of a history
     entry to its quotes and chosen route, for the last attempt or for all; ``quoted`` are the amounts quoted
-    for the last signed transaction.
+    for the last signed transaction. ``seen`` is where the transaction of a submitted order was seen before
+    that is final; it is not stored.
     """
 
     history: tuple[HistoryEntry, ...]
@@ -211,6 +212,7 @@ class Order(OrderRequest):
     quoted: Amounts | None
     fill: Fill | None
     routing: dict[int, RoutingRecord]
+    seen: Seen | None = None
 
     @classmethod
     def accepted(cls, new: NewOrder, created_at: str) -> "Order":
@@ -283,6 +285,7 @@ class Order(OrderRequest):
             quoted=step.quoted or self.quoted,
             fill=step.fill or self.fill,
             routing=routing,
+            seen=None,
         )
 
 

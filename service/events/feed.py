@@ -7,12 +7,14 @@ share one copy of it, which is also their queue: a watcher is a position in its 
 import asyncio
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Self
 
 from service.background import Background, cancel
 from service.clock import Clock
 from service.domain.history import Committed
 from service.domain.order import Order
+from service.domain.transaction import Seen
 from service.postgres.database import UnavailableError
 from service.store.orders import Orders
 
@@ -43,6 +45,11 @@ class _Watched:
         if step.sequence == self.order.version + 1:
             self._set(self.order.after(step))
         return True
+
+    def see(self, version: int, seen: Seen | None) -> None:
+        """Apply a sighting of the order's transaction, unless it belongs to another version."""
+        if self.order is not None and self.order.version == version:
+            self._set(replace(self.order, seen=seen))
 
     def update_from_store(self, order: Order) -> bool:
         """Apply an order read from the store, then the kept steps; return whether no step is missing."""
@@ -75,8 +82,8 @@ class _Watched:
 class Watch:
     """One watcher's iterator over an order's history: yields (order, sequence) for each entry.
 
-    It ends after the terminal entry. Use it as a context manager, so that the subscription is always
-    released.
+    After the last entry it yields (order, None) whenever ``order.seen`` has changed. It ends after the
+    terminal entry. Use it as a context manager, so that the subscription is always released.
     """
 
     def __init__(self, feeds: "Feeds", order_id: str, watched: _Watched, after: int) -> None:
@@ -84,6 +91,7 @@ class Watch:
         self._order_id = order_id
         self._watched = watched
         self._sequence = after
+        self._seen: Seen | None = None
 
     @property
     def account(self) -> str | None:
@@ -99,12 +107,16 @@ class Watch:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> tuple[Order, int]:
+    async def __anext__(self) -> tuple[Order, int | None]:
         while (order := self._watched.order) is None or self._sequence >= order.version:
             if order is not None and order.ended:
                 raise StopAsyncIteration
+            if order is not None and order.seen != self._seen:
+                self._seen = order.seen
+                return order, None
             await self._watched.change()
         self._sequence += 1
+        self._seen = None
         return order, self._sequence
 
 
@@ -156,6 +168,12 @@ class Feeds:
             watched = self._watched.get(step.order_id)
             if watched is not None and not watched.apply(step):
                 self._read_soon(step.order_id, watched)
+
+    def deliver_seen(self, order_id: str, version: int, seen: Seen | None) -> None:
+        """Deliver where an order's transaction was seen to its watchers."""
+        watched = self._watched.get(order_id)
+        if watched is not None:
+            watched.see(version, seen)
 
     async def compare(self) -> None:
         """Read the watched orders that have steps which this instance missed."""

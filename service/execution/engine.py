@@ -7,10 +7,16 @@ unknown stays ``submitted`` until the venue reports it: it is never assumed to h
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service import crash_points
-from service.chains.venue import Execution, Swap, SwapTooLateError, VenueUnavailableError
+from service.chains.venue import (
+    Execution,
+    Swap,
+    SwapTooLateError,
+    VenueRefusedError,
+    VenueUnavailableError,
+)
 from service.clock import Clock
 from service.domain import history
 from service.domain.failures import Failure, FailureCode
@@ -19,17 +25,19 @@ from service.domain.lifecycle import Event, Status, next_status
 from service.domain.quote import Choice, Route
 from service.domain.routing_record import RoutingRecord, in_words, record_choice
 from service.domain.tokens import TOKENS
-from service.domain.transaction import Fill, SignedTransaction, TransactionState, TransactionStatus
+from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
+from service.events.bus import OnSeen
 from service.execution.best_quote import AttemptFailedError, TooLateError, best_quote
 from service.execution.order_queue import OrderQueue
-from service.execution.outcomes import Outcomes
+from service.execution.outcomes import Outcomes, SentTransaction
 from service.execution.retry import RetryPolicy
 from service.execution.running import RunningOrders
 from service.routing.quoting import Quoter
 from service.store.claims import Claimed, Claims, Deferred
 from service.store.halt import HaltedError
-from service.store.journal import Journal, QuotedTransaction, SupersededError, Transition
+from service.store.journal import Journal, SupersededError
 from service.store.orders import Orders
+from service.store.transitions import QuotedTransaction, Transition
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +98,7 @@ class Engine:
         self._journal = journal
         self._claims = claims
         self._venue = venue
-        self._outcomes = Outcomes(orders, venue, clock)
+        self._outcomes = Outcomes(orders, venue, clock, timeout_s=settings.outcome_timeout_ms / 1000)
         self._quoter = quoter
         self._clock = clock
         self._settings = settings
@@ -104,8 +112,12 @@ class Engine:
 
     @property
     def unknown_outcomes(self) -> int:
-        """The number of sent transactions whose outcome the venue has not reported in time."""
+        """The number of orders whose transaction was sent, and of which the venue reports nothing."""
         return self._running.unknown_outcomes
+
+    def on_seen(self, callback: OnSeen) -> None:
+        """Set the callback for transactions that are seen before they are final."""
+        self._outcomes.on_seen = callback
 
     async def execute(self, order_id: str) -> None:
         """Claim an order, if it is due, and execute it as far as possible.
@@ -147,7 +159,7 @@ class Engine:
             if run.status is Status.SUBMITTED:
                 await self._settle(run, transaction)
         except AttemptFailedError as end:
-            await self._end_attempt(run, end.failure, end.routing)
+            await self._end_attempt(run, end.failure, routing=end.routing)
         except TooLateError:
             self._running.continue_in_background(run.order.order_id, self._wait_for_expiry(run.order))
         except HaltedError as halt:
@@ -160,7 +172,7 @@ class Engine:
             log.exception("order %s: internal error in %s", run.order.order_id, run.status)
             if run.status is Status.SUBMITTED:
                 # The transaction may have been sent and may land: only the venue knows.
-                self._query_later(run, None)
+                self._follow(run, self._outcomes.of(run.order.order_id, run.version, None))
             else:
                 await self._end_attempt(run, Failure.of(FailureCode.INTERNAL_ERROR))
 
@@ -195,6 +207,8 @@ class Engine:
             transaction = await self._venue.prepare(swap)
         except VenueUnavailableError as error:
             raise AttemptFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
+        except VenueRefusedError as refusal:
+            raise AttemptFailedError(refusal.failure) from refusal
         except SwapTooLateError as error:
             raise TooLateError from error
         detail = history.signed(transaction, route)
@@ -203,39 +217,32 @@ class Engine:
         return transaction
 
     async def _settle(self, run: _Run, transaction: SignedTransaction | None) -> None:
-        """Send the transaction and wait for its outcome; after the time-out, query it in the background.
+        """Send the transaction and conclude, or follow it in the background until its outcome is known.
 
         Without a transaction the order is being recovered: a dead process may have sent its latest one.
         """
-        timeout_s = self._settings.outcome_timeout_ms / 1000
-        status = await self._outcomes.send(run.order.order_id, transaction, timeout_s)
-        if status.final:
-            await self._conclude(run, status)
+        sent = self._outcomes.of(run.order.order_id, run.version, transaction)
+        await self._outcomes.send(sent)
+        if sent.status.final:
+            await self._conclude(run, sent.status)
         else:
-            self._query_later(run, transaction)
+            self._follow(run, sent)
 
     async def _conclude(self, run: _Run, status: TransactionStatus) -> None:
         """Record a transaction's outcome."""
         if status.fill is not None:
-            detail = history.landed(status.fill, status.landing)
-            await self._move(run, Event.LANDED, detail=detail, fill=status.fill)
+            detail = history.landed(status.fill, status.landing, status.cost, status.residue)
+            await self._move(run, Event.LANDED, detail=detail, outcome=status)
             log.info("order %s: confirmed by %s", run.order.order_id, status.fill.tx_hash)
-        elif status.state is TransactionState.EXPIRED:
-            raise AttemptFailedError(Failure.of(FailureCode.ATTEMPT_EXPIRED))
-        else:
-            raise AttemptFailedError(status.failure or Failure.of(FailureCode.TRANSACTION_FAILED))
+            return
+        expired = status.state is TransactionState.EXPIRED
+        code = FailureCode.ATTEMPT_EXPIRED if expired else FailureCode.TRANSACTION_FAILED
+        failure = status.failure or Failure.of(code)
+        await self._end_attempt(run, failure, outcome=replace(status, failure=failure))
 
-    def _query_later(self, run: _Run, transaction: SignedTransaction | None) -> None:
+    def _follow(self, run: _Run, sent: SentTransaction) -> None:
         """Query a transaction's outcome in the background until it is known, without occupying a worker."""
-        order_id = run.order.order_id
-        log.warning(
-            "order %s: outcome unknown, querying the venue until it is known",
-            order_id,
-            extra={"fault": "outcome"},
-        )
-        self._running.continue_in_background(
-            order_id, self._reconcile(run, transaction), outcome_unknown=True
-        )
+        self._running.continue_in_background(run.order.order_id, self._reconcile(run, sent))
 
     async def _wait_for_expiry(self, order: Claimed) -> None:
         """Hold an order that can no longer land in time, until it has expired.
@@ -246,28 +253,45 @@ class Engine:
         left_s = 0.0 if order.submit_by is None else order.submit_by - self._clock.database_time()
         await self._clock.sleep(max(0.0, left_s) + _ENDED_WITHIN_S)
 
-    async def _reconcile(self, run: _Run, transaction: SignedTransaction | None) -> None:
+    async def _reconcile(self, run: _Run, sent: SentTransaction) -> None:
         order_id = run.order.order_id
+
+        def count() -> None:
+            if self._running.set_unknown(order_id, unknown=sent.unknown) and sent.unknown:
+                log.warning(
+                    "order %s: outcome unknown, querying the venue until it is known",
+                    order_id,
+                    extra={"fault": "outcome"},
+                )
+
         try:
-            await self._conclude(run, await self._outcomes.wait_until_final(order_id, transaction))
-        except AttemptFailedError as end:
-            await self._end_attempt(run, end.failure)
+            await self._conclude(run, await self._outcomes.follow(sent, count))
         except SupersededError:
             log.warning("order %s is no longer this process's", order_id)
         except Exception:
             # The order stays submitted and no task executes it: the sweep releases it.
             log.exception("order %s: querying its outcome failed", order_id)
 
-    async def _end_attempt(self, run: _Run, failure: Failure, routing: RoutingRecord | None = None) -> None:
+    async def _end_attempt(
+        self,
+        run: _Run,
+        failure: Failure,
+        *,
+        routing: RoutingRecord | None = None,
+        outcome: TransactionStatus | None = None,
+    ) -> None:
         """End the order, return it to pending until its next attempt, or let it rest again."""
         order, policy = run.order, self._settings.retry
         next_step = policy.after(order, failure, run.version)
         failure, delay_ms = next_step.failure, next_step.delay_ms
         if delay_ms is not None:
             delay_ms += self._clock.between(0, policy.jitter_ms())
-        detail = history.attempt_failed(order.attempts, failure)
+        cost = None if outcome is None else outcome.cost
+        detail = history.attempt_failed(order.attempts, failure, cost)
         try:
-            await self._move(run, next_step.event, detail=detail, routing=routing, retry_in_ms=delay_ms)
+            await self._move(
+                run, next_step.event, detail=detail, routing=routing, outcome=outcome, retry_in_ms=delay_ms
+            )
         except SupersededError:
             log.warning("order %s is no longer this process's", order.order_id)
             return
@@ -283,7 +307,7 @@ class Engine:
         detail: Details,
         routing: RoutingRecord | None = None,
         transaction: QuotedTransaction | None = None,
-        fill: Fill | None = None,
+        outcome: TransactionStatus | None = None,
         retry_in_ms: int | None = None,
     ) -> None:
         """Append the order's next step, and return when it is durable.
@@ -294,7 +318,8 @@ class Engine:
         status = next_status(run.status, event)
         crash_points.reach(_BEFORE[status])
         # Quoted or filled, so the token is listed; it may not have been when a sniper order was placed.
-        bought = TOKENS.get(run.order.token_out) if routing or fill else None
+        filled = outcome is not None and outcome.fill is not None
+        bought = TOKENS.get(run.order.token_out) if routing or filled else None
         step = await self._journal.append(
             Transition(
                 order_id=run.order.order_id,
@@ -305,7 +330,7 @@ class Engine:
                 detail=detail,
                 routing=routing,
                 transaction=transaction,
-                fill=fill,
+                outcome=outcome,
                 retry_in_ms=retry_in_ms,
                 decimals_out=None if bought is None else bought.decimals,
             )

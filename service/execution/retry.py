@@ -11,6 +11,8 @@ _PRICE_IS_GONE = frozenset(
     {
         FailureCode.LIMIT_NOT_REACHED,
         FailureCode.PRICE_IMPACT_TOO_HIGH,
+        FailureCode.NETWORK_FEE_TOO_HIGH,
+        FailureCode.ROUTE_TOO_LARGE,
         FailureCode.SLIPPAGE_EXCEEDED,
         FailureCode.INSUFFICIENT_LIQUIDITY,
         FailureCode.NO_ROUTE,

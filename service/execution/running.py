@@ -17,7 +17,7 @@ class RunningOrders:
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None] | None] = {}
         self._in_background: set[str] = set()
-        # Orders in the background whose transaction may have landed.
+        # Orders in the background whose transaction may have landed, without a word of the venue.
         self._unknown: set[str] = set()
         # Orders for which a wake-up arrived while they ran.
         self._woken: set[str] = set()
@@ -28,8 +28,13 @@ class RunningOrders:
         return list(self._tasks)
 
     @property
+    def in_background(self) -> int:
+        """The number of orders in the background."""
+        return len(self._in_background)
+
+    @property
     def unknown_outcomes(self) -> int:
-        """The number of sent transactions whose outcome the venue has not reported in time."""
+        """The number of orders whose transaction was sent, and of which the venue reports nothing."""
         return len(self._unknown)
 
     def begin(self, order_id: str) -> bool:
@@ -50,23 +55,28 @@ class RunningOrders:
         if order_id not in self._in_background:
             del self._tasks[order_id]
 
-    def continue_in_background(
-        self, order_id: str, work: Coroutine[Any, Any, None], *, outcome_unknown: bool = False
-    ) -> None:
+    def continue_in_background(self, order_id: str, work: Coroutine[Any, Any, None]) -> None:
         """Continue an order in a background task of its own, without occupying a worker.
 
         Args:
             order_id: An order that has begun and not ended.
             work: The rest of its execution.
-            outcome_unknown: Whether one of its transactions may have landed.
         """
-        if outcome_unknown:
-            self._unknown.add(order_id)
         task = asyncio.create_task(work, name=f"background {order_id}")
         # Not in the coroutine itself: if cancelled before it starts, it runs no code.
         task.add_done_callback(lambda _task: self._forget(order_id))
         self._in_background.add(order_id)
         self._tasks[order_id] = task
+
+    def set_unknown(self, order_id: str, *, unknown: bool) -> bool:
+        """Set whether the outcome of an order in the background is unknown; return whether that is new."""
+        if unknown == (order_id in self._unknown):
+            return False
+        if unknown:
+            self._unknown.add(order_id)
+        else:
+            self._unknown.remove(order_id)
+        return True
 
     def _forget(self, order_id: str) -> None:
         self._unknown.discard(order_id)

@@ -1,8 +1,10 @@
 """Stores orders. Only this package accesses the engine's own tables.
 
 journal.py            inserts orders and appends transitions
+transitions.py        one step of an order, and its row
 claims.py             claims orders for execution
 orders.py             reads orders
+sightings.py          where submitted ones were seen executed before that is final, in memory
 resting.py            reads, fires and amends resting orders
 endings.py            cancels and expires orders
 approvals.py          approves and refuses orders that await approval

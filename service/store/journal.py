@@ -6,9 +6,8 @@ are read back. Each entry carries the id of its write, so a writer recognises it
 called with everything that was committed, and never earlier.
 """
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -16,17 +15,14 @@ import orjson
 
 from service import crash_points
 from service.clock import Clock
-from service.domain.history import Committed, Details, StoredEntry, opened, public
-from service.domain.lifecycle import Status
+from service.domain.history import Committed, StoredEntry, opened, public
 from service.domain.order import NewOrder, OrderRequest, Terms
-from service.domain.quote import Amounts
-from service.domain.routing_record import RoutingRecord
-from service.domain.transaction import Fill, SignedTransaction
 from service.postgres.batch import Batcher
 from service.postgres.database import Database
 from service.postgres.queries import query
 from service.store.budgets import JudgedRow, budget_row, used_columns
 from service.store.halt import HaltedError, TradingHalt
+from service.store.transitions import Transition, transition_row
 
 
 class EntryRow(NamedTuple):
@@ -64,34 +60,6 @@ class SupersededError(Exception):
 
 class RepeatedOrderError(Exception):
     """The account has already used this client order id, or this idempotency key."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuotedTransaction:
-    """An attempt's signed transaction, and the amounts quoted for its route."""
-
-    signed: SignedTransaction
-    quoted: Amounts
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One step of an order, to be written by ``owner``, which last read the order at ``version``.
-
-    Once written it is a ``Committed``, with the entry's timestamp, and possibly in another status.
-    """
-
-    order_id: str
-    version: int
-    owner: str
-    status: Status
-    write_id: str
-    detail: Details = field(default_factory=Details)
-    retry_in_ms: int | None = None
-    routing: RoutingRecord | None = None
-    transaction: QuotedTransaction | None = None
-    fill: Fill | None = None
-    decimals_out: int | None = None
 
 
 OnCommit = Callable[[Sequence[Committed]], None]
@@ -240,7 +208,7 @@ class Journal:
         moved = await self._database.run(
             _APPEND,
             {
-                "rows": as_json([_row(t) for t in transitions]),
+                "rows": as_json([transition_row(t) for t in transitions]),
                 "instance_timeout_ms": self._settings.instance_timeout_ms,
             },
         )
@@ -266,7 +234,7 @@ class Journal:
                 public(entry),
                 transition.routing,
                 None if transition.transaction is None else transition.transaction.quoted,
-                transition.fill,
+                None if transition.outcome is None else transition.outcome.fill,
                 transition.decimals_out,
             )
             results.append(step)
@@ -304,37 +272,6 @@ def _new_row(order: NewOrder, write_id: str) -> dict[str, object]:
 def terms_row(terms: Terms) -> dict[str, object]:
     """Return terms by column name."""
     return {name: getattr(terms, name) for name in _TERMS}
-
-
-def _row(transition: Transition) -> dict[str, object]:
-    transaction, fill, routing = transition.transaction, transition.fill, transition.routing
-    signed, quoted = (None, None) if transaction is None else (transaction.signed, transaction.quoted)
-    return {
-        "id": transition.order_id,
-        "version": transition.version,
-        "owner": transition.owner,
-        "status": transition.status,
-        "detail": {**transition.detail, "writeId": transition.write_id},
-        "retry_in_ms": transition.retry_in_ms,
-        "quotes": routing and routing.quotes,
-        "route": routing and routing.route,
-        "transaction": signed
-        and {
-            "id": signed.id,
-            "venue": signed.dex,
-            "raw": base64.b64encode(signed.raw).decode(),
-            "maximum_in": signed.maximum_in,
-            "minimum_out": signed.minimum_out,
-            "last_valid_slot": signed.last_valid_slot,
-        },
-        # Sums over pools, which JSON's 64 bits may not hold.
-        "quoted_in": quoted and str(quoted.amount_in),
-        "quoted_out": quoted and str(quoted.amount_out),
-        "amount_in": fill and fill.amount_in,
-        "amount_out": fill and fill.amount_out,
-        "tx_hash": fill and fill.tx_hash,
-        "decimals_out": transition.decimals_out,
-    }
 
 
 def as_json(rows: Sequence[Mapping[str, object]]) -> str:

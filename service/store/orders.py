@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from service.clock import Clock
@@ -19,6 +19,7 @@ from service.postgres.batch import Batcher
 from service.postgres.database import Database
 from service.postgres.queries import Query, query
 from service.store.endings import Filter
+from service.store.sightings import Sightings
 from service.turns import Steps, Turns
 
 
@@ -81,7 +82,8 @@ class _TransactionRow(NamedTuple):
     raw: memoryview
     maximum_in: int
     minimum_out: int
-    last_valid_slot: int
+    last_valid_height: int
+    blockhash_slot: int | None
 
 
 _GET = query("get_orders", OrderRow)
@@ -149,10 +151,14 @@ class Orders:
         database: The engine's database.
         clock: For grouped reads.
         group_limit: The maximum number of orders read by one statement.
+        sightings: Where submitted orders were seen executed.
     """
 
-    def __init__(self, database: Database, clock: Clock, *, group_limit: int) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, group_limit: int, sightings: Sightings | None = None
+    ) -> None:
         self._database = database
+        self._sightings = sightings or Sightings()
         self._turns = Turns(clock)
 
         def batcher(read: Callable[[list[str]], Awaitable[dict[str, Order]]]) -> Batcher[str, Order | None]:
@@ -191,7 +197,16 @@ class Orders:
         rows = await self._database.read(_GET, {"ids": order_ids})
         if len(rows) > 1:
             await asyncio.sleep(0)  # receiving the rows has already blocked the event loop
-        return await self._turns.run(_orders(rows))
+        return await self._turns.run(self._orders(rows))
+
+    def _orders(self, rows: list[OrderRow]) -> Steps[dict[str, Order]]:
+        orders = {}
+        for row in rows:
+            order = order_of(row)
+            seen = self._sightings.of(order.id, order.version)
+            orders[row.id] = order if seen is None else replace(order, seen=seen)
+            yield
+        return orders
 
     async def _get_many_whole(self, order_ids: list[str]) -> dict[str, Order]:
         orders = await self.get_many(order_ids)
@@ -238,7 +253,13 @@ class Orders:
             return None
         [row] = rows
         return SignedTransaction(
-            row.id, row.venue, bytes(row.raw), row.maximum_in, row.minimum_out, row.last_valid_slot
+            id=row.id,
+            dex=row.venue,
+            raw=bytes(row.raw),
+            maximum_in=row.maximum_in,
+            minimum_out=row.minimum_out,
+            last_valid_height=row.last_valid_height,
+            blockhash_slot=row.blockhash_slot,
         )
 
 
@@ -259,14 +280,6 @@ def _statement(wanted: ListFilter) -> Query[Position]:
 def _pattern(prefix: str | None) -> str | None:
     """Return the pattern of LIKE for texts with a prefix."""
     return None if prefix is None else re.sub(r"([%_\\])", r"\\\1", prefix) + "%"
-
-
-def _orders(rows: list[OrderRow]) -> Steps[dict[str, Order]]:
-    orders = {}
-    for row in rows:
-        orders[row.id] = order_of(row)
-        yield
-    return orders
 
 
 def order_of(row: OrderRow) -> Order:

@@ -9,6 +9,7 @@ from aiohttp import WSMsgType
 
 from service.api.responses import OrderSchema
 from service.app import Service
+from service.domain.transaction import Fill, Seen, SeenCommitment
 from tests.support.orders import LIFE, Client, execute, get, place, watch
 
 Start = Callable[..., Awaitable[Client]]
@@ -37,6 +38,30 @@ async def test_live_late_and_second_watchers_receive_the_same(start: Start) -> N
         check(messages, order)
         assert [message["status"] for message in messages] == LIFE
         assert messages[-1]["order"] == order
+
+
+async def test_where_a_transaction_is_seen_is_shown_and_told_on_every_instance(
+    make_service: Callable[..., Service], aiohttp_client: Any
+) -> None:
+    late = {"EXECUTION_DELAY_MS": "60000", "OUTCOME_TIMEOUT_MS": "0"}
+    services = [make_service(**late) for _ in range(2)]
+    here, there = [await aiohttp_client(service.web) for service in services]
+    for client in (here, there):
+        # Until messages of the other instance arrive.
+        while (await (await client.get("/health")).json())["status"] != "ok":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    placed = await place(here)
+    async with there.ws_connect(f"/api/orders/{placed['id']}/ws") as socket:
+        while (await socket.receive_json(timeout=20))["status"] != "submitted":
+            pass
+        seen = Seen(905, SeenCommitment.PROCESSED, Fill(10**9, 7_000_000, "sig"))
+        shown = {"slot": 905, "commitment": "processed", "amountIn": "1", "amountOut": "7"}
+        for where, execution in ((seen, shown), (None, None)):
+            services[0].storage.bus.publish_seen(placed["id"], 4, where)
+            message = await socket.receive_json(timeout=20)
+            assert message == {"type": "execution_seen", "orderId": placed["id"], "execution": execution}
+            for client in (here, there):
+                assert (await get(client, placed["id"]))["execution"] == execution
 
 
 async def test_a_message_shows_the_order_as_of_its_entry(start: Start) -> None:

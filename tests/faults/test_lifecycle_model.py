@@ -104,13 +104,13 @@ class Chain:
 
     def arrive(self, attempt: SignedTransaction) -> None:
         """Store a transaction, unless it exists or is too late."""
-        if attempt.id not in self.states and self.slot <= attempt.last_valid_slot:
+        if attempt.id not in self.states and self.slot <= attempt.last_valid_height:
             self.states[attempt.id] = TransactionState.PENDING
 
     def ask(self, attempt: SignedTransaction) -> TransactionStatus:
         """Return a transaction's state; one that can no longer land becomes expired."""
         state = self.states.get(attempt.id, TransactionState.UNKNOWN)
-        if self.slot > attempt.last_valid_slot and state in {
+        if self.slot > attempt.last_valid_height and state in {
             TransactionState.UNKNOWN,
             TransactionState.PENDING,
         }:
@@ -133,7 +133,7 @@ class Chain:
             attempt
             for _order_id, attempt in self.seen.values()
             if self.states.get(attempt.id) is TransactionState.PENDING
-            and self.slot <= attempt.last_valid_slot
+            and self.slot <= attempt.last_valid_height
         ]
 
 
@@ -144,6 +144,7 @@ class Venue:
 
     def __init__(self, process: "Process") -> None:
         self._process = process
+        self.outcomes_take_long = process.slow
 
     def pools(self, token_in: str, token_out: str) -> Sequence[PoolRef]:  # noqa: ARG002 - as every venue's
         return [_POOL.pool]
@@ -184,7 +185,7 @@ class Venue:
             raw=b"signed",
             maximum_in=swap.maximum_in,
             minimum_out=swap.minimum_out,
-            last_valid_slot=harness.chain.slot + VALID_SLOTS,
+            last_valid_height=harness.chain.slot + VALID_SLOTS,
         )
         harness.chain.seen[attempt.id] = (swap.order_id, attempt)
         return attempt
@@ -220,10 +221,14 @@ class _Impatient(Clock):
 
 
 class Process:
-    """A process: a store, an engine, and the tasks it runs."""
+    """A process: a store, an engine, and the tasks it runs.
 
-    def __init__(self, harness: "EngineHarness") -> None:
+    Of a slow process the venue's outcomes take long: it waits for all of them in the background.
+    """
+
+    def __init__(self, harness: "EngineHarness", *, slow: bool) -> None:
         self.harness = harness
+        self.slow = slow
         self.store = Store(harness.store.database, _Impatient(), harness.store.rate_limit)
         self.tasks: set[asyncio.Task[None]] = set()
         venue = Venue(self)
@@ -280,7 +285,7 @@ class EngineHarness:
         self.clock = ManualClock()
         self.calls: list[Call] = []
         self.losses.clear()
-        self.processes = [Process(self), Process(self)]
+        self.processes = [Process(self, slow=False), Process(self, slow=True)]
         for process in self.processes:
             self.run(process.store.instances.register())
 
@@ -308,7 +313,7 @@ class EngineHarness:
         return result
 
     def _busy(self) -> bool:
-        alive = sum(len(p.tasks) + p.engine.unknown_outcomes for p in self.processes)
+        alive = sum(len(p.tasks) + p.engine._running.in_background for p in self.processes)
         asking = sum(not call.answer.done() for call in self.calls)
         asleep = sum(not future.done() for _at, future in self.clock._sleepers)
         return alive != asking + asleep
@@ -670,7 +675,7 @@ class Lifecycle(RuleBasedStateMachine):
         place = self.harness.processes.index(dead)
         self._release(dead.id)
         self.runs = {key: run for key, run in self.runs.items() if key[0] is not dead}
-        born = self.harness.processes[place] = Process(self.harness)
+        born = self.harness.processes[place] = Process(self.harness, slow=dead.slow)
 
         async def remove_dead() -> None:
             await born.store.instances.register()

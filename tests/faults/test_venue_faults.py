@@ -1,4 +1,4 @@
-"""A venue that loses responses or transactions, is late, rejects, is slow or is down."""
+"""A venue that loses responses or transactions, is late, rejects, is slow, is down or does not sign."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +46,7 @@ CASES = (
     FaultCase("never=0.95", _SHORT_LIVED, 20, reasons=frozenset({"attempt_expired"})),
     FaultCase("refuse=0.3", _LONG_LIVED, 20, reasons=frozenset({"transaction_rejected"})),
     FaultCase("slow=0.3", _LONG_LIVED, 20, all_confirmed=True),
-    FaultCase("down=0.15", _LONG_LIVED, 20),
+    FaultCase("down=0.15,unsigned=0.3", _LONG_LIVED, 20, reasons=frozenset({"signer_unavailable"})),
     FaultCase("lost_answer=0.1,late=0.05,never=0.2,refuse=0.02,slow=0.05,down=0.05", _SHORT_LIVED, 20),
 )
 

@@ -26,7 +26,7 @@ from tests.support.gem_market import rows
 from tests.support.judge import audit_now
 from tests.support.paper import until
 from tests.support.servers import TestServers
-from tests.support.store import Store, open_store
+from tests.support.store import Store, landed, open_store
 
 SOL = 10**9
 
@@ -378,7 +378,8 @@ async def test_an_order_that_fails_gives_back_what_it_uses_and_a_filled_one_does
     await store.journal.append(store.step(failing, Status.FAILED, detail={"reason": "no_route"}))
     for version, status in ((2, Status.BUILDING), (3, Status.SUBMITTED)):
         await store.journal.append(store.step(filled, status, version=version))
-    await store.journal.append(store.step(filled, Status.CONFIRMED, version=4, fill=Fill(SOL, 7, "hash")))
+    outcome = landed(Fill(SOL, 7, "hash"))
+    await store.journal.append(store.step(filled, Status.CONFIRMED, version=4, outcome=outcome))
     assert await usage(store, key_id) == Usage({"SOL": SOL}, 7, 0)
     [refund] = rows(servers, "SELECT token, amount, usd FROM key_refunds")
     assert refund == ("SOL", SOL, 7)

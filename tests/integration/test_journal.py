@@ -8,20 +8,30 @@ import psycopg2
 import pytest
 
 from service.domain.amounts import U64_MAX
+from service.domain.failures import Failure, FailureCode
 from service.domain.history import Committed
 from service.domain.idempotency import IdempotencyKey
 from service.domain.lifecycle import Status
 from service.domain.quote import Amounts, Choice, Dex, Leg, Path, PoolQuote, Route, SwapMode
 from service.domain.routing_record import RoutingRecord, record_choice
-from service.domain.transaction import Fill, SignedTransaction
+from service.domain.transaction import (
+    Fill,
+    Landing,
+    NetworkCost,
+    Residue,
+    SignedTransaction,
+    TransactionState,
+    TransactionStatus,
+)
 from service.postgres.database import UnavailableError
 from service.postgres.queries import Row
 from service.store.claims import Claimed
-from service.store.journal import QuotedTransaction, RepeatedOrderError, SupersededError
+from service.store.journal import RepeatedOrderError, SupersededError
+from service.store.transitions import QuotedTransaction
 from tests.support.gem_market import rows
 from tests.support.paper import until
 from tests.support.servers import TestServers
-from tests.support.store import Store, open_store
+from tests.support.store import Store, landed, open_store
 
 
 @pytest.fixture
@@ -171,7 +181,7 @@ async def test_a_commit_with_a_lost_response_is_recognised_by_its_write_id(
 async def test_an_attempt_and_its_order_move_together(store: Store) -> None:
     claim = await store.start()
     building = await store.journal.append(store.step(claim, Status.BUILDING))
-    signed = SignedTransaction("signature", "raydium", b"\x00bytes\xff", 101, 99, 123)
+    signed = SignedTransaction("signature", "raydium", b"\x00bytes\xff", 101, 99, 123, blockhash_slot=2**40)
     other = QuotedTransaction(SignedTransaction("other", "raydium", b"", 1, 1, 1), Amounts(1, 1))
     stale = store.step(claim, Status.SUBMITTED, transaction=other)
     with pytest.raises(SupersededError):
@@ -206,11 +216,72 @@ async def test_a_process_that_may_have_been_declared_dead_makes_no_new_attempt(
     assert (await store.journal.append(submitted)).sequence == 4
 
 
+async def test_outcomes_are_stored_with_their_transactions_and_costs_with_their_order(
+    store: Store, servers: TestServers
+) -> None:
+    claim = await store.start()
+    slipped = Failure.of(FailureCode.SLIPPAGE_EXCEEDED)
+    expired = Failure.of(FailureCode.ATTEMPT_EXPIRED)
+    outcomes = [
+        TransactionStatus(
+            TransactionState.FAILED, failure=slipped, landing=Landing(900, "x"), cost=NetworkCost(5_000, 7, 0)
+        ),
+        TransactionStatus(TransactionState.EXPIRED, failure=expired),
+        landed(
+            Fill(8, 7, "tx 2"),
+            landing=Landing(2**40, "x"),
+            cost=NetworkCost(6_000, 0, 2_039_280),
+            residue=(Residue("USDC", 2**53 + 1),),
+        ),
+    ]
+    for number, outcome in enumerate(outcomes):
+        transaction = QuotedTransaction(
+            SignedTransaction(f"tx {number}", "raydium", b"", 8, 7, 9), Amounts(8, 7)
+        )
+        await store.journal.append(store.step(claim, Status.BUILDING))
+        version = claim.version + 1
+        submitted = store.step(claim, Status.SUBMITTED, version=version, transaction=transaction)
+        await store.journal.append(submitted)
+        status = Status.PENDING if outcome.fill is None else Status.CONFIRMED
+        step = store.step(claim, status, version=version + 1, outcome=outcome, retry_in_ms=0)
+        assert (await store.journal.append(step)).fill == outcome.fill
+        if status is Status.PENDING:
+            again = await store.claims.claim(claim.order_id)
+            assert isinstance(again, Claimed)
+            claim = again
+    found = rows(
+        servers,
+        "SELECT id, slot, network_fee, tip, rent, error, settled_at IS NOT NULL"
+        " FROM transactions ORDER BY id",
+    )
+    assert found == [
+        ("tx 0", 900, 5_000, 7, 0, slipped.detail, True),
+        ("tx 1", None, None, None, None, expired.detail, True),
+        ("tx 2", 2**40, 6_000, 0, 2_039_280, None, True),
+    ]
+    [order] = rows(servers, "SELECT network_cost, residue FROM orders")
+    assert order == (5_007 + 2_045_280, [{"token": "USDC", "amount": 2**53 + 1}])
+
+
+async def test_an_order_without_costs_has_none(store: Store, servers: TestServers) -> None:
+    claim = await store.start()
+    transaction = QuotedTransaction(SignedTransaction("tx", "raydium", b"", 8, 7, 9), Amounts(8, 7))
+    await store.journal.append(store.step(claim, Status.BUILDING))
+    await store.journal.append(store.step(claim, Status.SUBMITTED, version=3, transaction=transaction))
+    assert rows(servers, "SELECT settled_at FROM transactions") == [(None,)]
+    outcome = landed(Fill(8, 7, "tx"))
+    await store.journal.append(store.step(claim, Status.CONFIRMED, version=4, outcome=outcome))
+    assert rows(servers, "SELECT network_cost, residue FROM orders") == [(None, None)]
+    found = rows(servers, "SELECT settled_at IS NOT NULL, slot, network_fee, error FROM transactions")
+    assert found == [(True, None, None, None)]
+
+
 async def test_an_ended_order_is_listed_and_no_longer_open(store: Store, servers: TestServers) -> None:
     claim = await store.start()
     for version, status in ((2, Status.BUILDING), (3, Status.SUBMITTED)):
         await store.journal.append(store.step(claim, status, version=version))
-    await store.journal.append(store.step(claim, Status.CONFIRMED, version=4, fill=Fill(8, 7, "hash")))
+    outcome = landed(Fill(8, 7, "hash"))
+    await store.journal.append(store.step(claim, Status.CONFIRMED, version=4, outcome=outcome))
     order = await store.orders.get(claim.order_id)
     assert order is not None
     assert (order.ended, order.fill) == (True, Fill(8, 7, "hash"))

@@ -8,7 +8,9 @@ from typing import Any
 import psycopg2
 import pytest
 
-from service.chains.venue import Balance, VenueUnavailableError
+from service.chains.paper.listing import NewPool
+from service.chains.venue import Balance, VenueRefusedError, VenueUnavailableError
+from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Dex, SwapMode
 from service.domain.tokens import TOKENS, Token
 from service.domain.transaction import TransactionState
@@ -93,6 +95,17 @@ async def test_the_chain_loses_nothing_after_a_fault(rig: Rig, fault: Exception,
     market = rig.market
     assert market is not None
     assert market.wallets["user", "SOL"] == 10**18 - sum(SOL + number for number in range(3)) - SOL
+
+
+async def test_a_swap_through_a_pool_that_was_delisted_is_not_signed(rig: Rig) -> None:
+    pool = await rig.venue.list_pool(NewPool("raydium_cpmm", TOKENS["JUP"], TOKENS["BONK"], 10**12, 10**17))
+    route = (await rig.quote(10**6, "JUP", "BONK")).route
+    assert pool.id in {leg.pool_id for path in route.paths for leg in path.legs}
+    assert (await rig.sign(route)).maximum_in == 10**6
+    await rig.venue.delist_pool(pool.id)
+    with pytest.raises(VenueRefusedError) as refusal:
+        await rig.sign(route)
+    assert refusal.value.failure == Failure(FailureCode.POOL_DISABLED, f"The pool {pool.id} was delisted.")
 
 
 async def test_an_unavailable_venue_raises_an_error(rig: Rig) -> None:

@@ -195,7 +195,7 @@ async def test_preparing_signs_without_sending(desk: TradingDesk, mode: SwapMode
     assert (attempt.maximum_in, attempt.minimum_out) == limits
     assert attempt.dex == route.dex
     assert attempt.raw
-    assert attempt.last_valid_slot >= desk.stand.venue.all_views()[0]
+    assert attempt.last_valid_height >= desk.stand.venue.all_views()[0]
     assert (await desk.stand.venue.status(attempt)).state is TransactionState.UNKNOWN
     assert desk.pools() == before
 
@@ -313,7 +313,7 @@ async def test_expired_is_final_and_a_late_submit_does_not_land(
         desk = TradingDesk(stand, Clock())
         attempt = await desk.good()
         async with asyncio.timeout(_PATIENCE_S):
-            while stand.venue.all_views()[0] <= attempt.last_valid_slot:  # noqa: ASYNC110 - a chain's time
+            while stand.venue.all_views()[0] <= attempt.last_valid_height:  # noqa: ASYNC110 - a chain's time
                 await asyncio.sleep(0.005)
         expired = await stand.venue.status(attempt)
         assert expired == TransactionStatus(TransactionState.EXPIRED)
@@ -329,7 +329,7 @@ async def test_an_attempt_submitted_too_late_expires(kind: StandKind, servers: T
         desk = TradingDesk(stand, Clock())
         attempt = await desk.good()
         async with asyncio.timeout(_PATIENCE_S):
-            while stand.venue.all_views()[0] <= attempt.last_valid_slot + 1:  # noqa: ASYNC110 - a chain's time
+            while stand.venue.all_views()[0] <= attempt.last_valid_height + 1:  # noqa: ASYNC110 - a chain's time
                 await asyncio.sleep(0.005)
         assert (await stand.venue.submit(attempt)).state is TransactionState.EXPIRED
 

@@ -12,12 +12,12 @@ from service.domain.transaction import Fill, SignedTransaction
 from service.store.approvals import Approvals
 from service.store.claims import Claimed
 from service.store.endings import Endings
-from service.store.journal import QuotedTransaction
 from service.store.resting import Amendment, Fired, Resting
+from service.store.transitions import QuotedTransaction
 from tests.support.gem_market import rows
 from tests.support.interleaving import Actor, interleave
 from tests.support.servers import TestServers
-from tests.support.store import Store, changed
+from tests.support.store import Store, changed, landed
 
 
 class Desk:
@@ -89,7 +89,7 @@ class Desk:
             )
             extra["transaction"] = QuotedTransaction(transaction, Amounts(10**9, 100_000_000))
         if status is Status.CONFIRMED:
-            extra["fill"] = Fill(10**9, 100_000_000, f"tx-{claim.order_id}")
+            extra["outcome"] = landed(Fill(10**9, 100_000_000, f"tx-{claim.order_id}"))
         if status is Status.PENDING:
             extra["retry_in_ms"] = 60_000
         if status in {Status.PENDING, Status.OPEN, Status.FAILED, Status.EXPIRED}:

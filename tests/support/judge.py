@@ -48,7 +48,9 @@ def judge(servers: TestServers, promised: Iterable[str] = ()) -> Verdict:
             "SELECT o.id::text, o.status, o.version, o.status_history, o.amount_in, o.amount_out, o.tx_hash,"
             " coalesce(jsonb_agg(jsonb_build_array(t.signature, t.amount_in::text, t.amount_out::text))"
             "   FILTER (WHERE t.status = 'landed'), '[]'),"
-            " bool_or(t.status = 'pending')"
+            " bool_or(t.status = 'pending'),"
+            " (SELECT jsonb_agg(jsonb_build_array(s.id, s.settled_at IS NOT NULL, s.slot, s.error)"
+            "   ORDER BY s.sequence) FROM transactions AS s WHERE s.order_id = o.id)"
             " FROM orders AS o LEFT JOIN paper_transactions AS t ON t.order_id = o.id GROUP BY o.id"
         )
         rows = cursor.fetchall()
@@ -78,6 +80,7 @@ def _judge_order(  # noqa: PLR0917 - a row of the query
     tx_hash: str | None,
     landed: list[tuple[str, str, str]],
     may_land: bool | None,
+    transactions: list[tuple[str, bool, int | None, str | None]] | None,
 ) -> None:
     verdict.statuses[status] += 1
     if status not in _ENDS:
@@ -89,6 +92,13 @@ def _judge_order(  # noqa: PLR0917 - a row of the query
         verdict.untrue.append(f"{order_id} is confirmed with {filled}, the ledger says {landed}")
     if status == "failed" and (landed or may_land):
         verdict.untrue.append(f"{order_id} is failed, and has landed or may")
+    # What the engine has stored of its transactions is what the order says.
+    stored = transactions or []
+    if status in _ENDS and not all(settled for _id, settled, _slot, _error in stored):
+        verdict.untrue.append(f"{order_id} is {status}, and a transaction has no outcome: {stored}")
+    traded = [(hash_, slot) for hash_, settled, slot, error in stored if settled and error is None]
+    if traded != ([(tx_hash, history[-1].get("landedSlot"))] if status == "confirmed" else []):
+        verdict.untrue.append(f"{order_id} is {status} by {tx_hash}, and traded by {traded}")
     walk = [entry["status"] for entry in history]
     times = [entry["timestamp"] for entry in history]
     if (

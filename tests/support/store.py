@@ -12,15 +12,17 @@ from service.domain.lifecycle import Status
 from service.domain.mode import TradingMode
 from service.domain.order import NewOrder, OrderType, Terms
 from service.domain.quote import SwapMode
+from service.domain.transaction import Fill, TransactionState, TransactionStatus
 from service.execution.order_queue import OrderQueue
 from service.postgres.database import Database
 from service.postgres.migrations import migrate
 from service.store.claims import Claimed, Claims
 from service.store.halt import TradingHalt
 from service.store.instances import Identity, Instances
-from service.store.journal import Journal, JournalSettings, Transition
+from service.store.journal import Journal, JournalSettings
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
+from service.store.transitions import Transition
 from tests.support.servers import TestServers
 
 INSTANCE_TIMEOUT_MS = 600_000
@@ -129,6 +131,11 @@ class Store:
             **changes,
         }
         return Transition(**values)  # type: ignore[arg-type]
+
+
+def landed(fill: Fill, **details: Any) -> TransactionStatus:
+    """Return the outcome of a transaction that landed."""
+    return TransactionStatus(TransactionState.LANDED, fill=fill, **details)
 
 
 def changed(order: NewOrder, **changes: Any) -> NewOrder:

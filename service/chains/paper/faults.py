@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Mapping, Sequence
 from enum import StrEnum
 
 from service.chains.paper.venue import PaperSettings, PaperVenue
-from service.chains.venue import PoolRef, Snapshot, VenueUnavailableError
+from service.chains.venue import PoolRef, Snapshot, Swap, VenueRefusedError, VenueUnavailableError
 from service.clock import Clock
+from service.domain.failures import Failure, FailureCode
 from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
 from service.postgres.database import Database
 from service.postgres.deployment import Deployment
@@ -29,6 +30,7 @@ class Fault(StrEnum):
     REFUSE = "refuse"  # rejected for good, and recorded as such
     SLOW = "slow"  # answered after a delay
     DOWN = "down"  # no connection
+    UNSIGNED = "unsigned"  # the signer does not sign
 
 
 class FaultyVenue(PaperVenue):
@@ -61,6 +63,12 @@ class FaultyVenue(PaperVenue):
         if self._draw() is Fault.DOWN:
             raise VenueUnavailableError("down, on demand")
         return super().snapshot(pools)
+
+    async def prepare(self, swap: Swap) -> SignedTransaction:
+        """Sign a swap, or fail to."""
+        if self._draw() is Fault.UNSIGNED:
+            raise VenueRefusedError(Failure.of(FailureCode.SIGNER_UNAVAILABLE))
+        return await super().prepare(swap)
 
     async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
         """Send a transaction, possibly with a fault."""

@@ -94,7 +94,7 @@ class Signer:
             raw=bytes(signature) + message,
             maximum_in=swap.maximum_in,
             minimum_out=swap.minimum_out,
-            last_valid_slot=last_valid_slot,
+            last_valid_height=last_valid_slot,
         )
 
 

@@ -28,9 +28,11 @@ from service.chains.venue import (
     SwapTooLateError,
     Traded,
     VenueIdentity,
+    VenueRefusedError,
 )
 from service.clock import Clock
 from service.domain.chain_times import SLOT_MS
+from service.domain.failures import Failure, FailureCode
 from service.domain.mode import TradingMode
 from service.domain.tokens import Token
 from service.domain.transaction import SignedTransaction, TransactionStatus
@@ -72,6 +74,7 @@ class PaperVenue:
 
     kind = "paper"
     mode = TradingMode.PAPER
+    outcomes_take_long = False
 
     def __init__(
         self,
@@ -288,9 +291,14 @@ class PaperVenue:
         return ChainTime(slot * self.slot_ms // 1000, slot)
 
     async def prepare(self, swap: Swap) -> SignedTransaction:
-        """Sign a swap that can land in the next slots."""
+        """Sign a swap that can land in the next slots, unless one of its pools was delisted meanwhile."""
         if self._signer is None:
             raise RuntimeError("the paper venue has not been started")
+        for leg in (leg for path in swap.route.paths for leg in path.legs):
+            if leg.pool_id not in self.chain.catalogue.pools:
+                raise VenueRefusedError(
+                    Failure(FailureCode.POOL_DISABLED, f"The pool {leg.pool_id} was delisted.")
+                )
         slot = self._ledger.slot_now()
         last_valid_slot = slot + self._settings.valid_slots
         if swap.valid_until is not None:

@@ -69,7 +69,6 @@ _LIMITS_TOO_LOW = frozenset(
 )
 _SAME_BYTES_AGAIN = frozenset({"AccountInUse", "AlreadyProcessed", "BlockhashNotFound"})
 _TOO_LITTLE_SOL = frozenset({"AccountNotFound", "InsufficientFundsForFee", "InsufficientFundsForRent"})
-_NO_SOL = "The wallet does not hold enough SOL for the fee and the rent."
 
 
 class UnreadableError(Exception):
@@ -158,7 +157,7 @@ def failure_of(error: TransactionError, ids: ProgramIds) -> Failure:
     elif error.limits_too_low or error.same_bytes_may_land:
         code = FailureCode.TRANSACTION_FAILED
     elif error.instruction is None and error.name in _TOO_LITTLE_SOL:
-        return Failure(FailureCode.INSUFFICIENT_BALANCE, f"{_NO_SOL} ({error})")
+        code = FailureCode.INSUFFICIENT_SOL
     else:
         code = FailureCode.TRANSACTION_REJECTED
     return Failure(code, f"{Failure.of(code).detail} ({error})")

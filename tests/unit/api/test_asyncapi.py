@@ -14,11 +14,11 @@ from service.api.access import STREAM_PROTOCOL, TICKET_PREFIX
 from service.api.asyncapi import asyncapi_document
 from service.api.close_codes import CLOSE_CODES, close_code_table
 from service.api.routes import ROUTES
-from service.api.timeline import Timeline
+from service.api.timeline import Timeline, execution_message
 from service.domain.history import HistoryEntry
 from service.domain.order import Order
 from service.domain.quote import SwapMode
-from service.domain.transaction import Fill
+from service.domain.transaction import Fill, Seen, SeenCommitment
 from tests.support import openapi
 from tests.unit.api.test_openapi import CONFIRMED, FAILED, ORDER_ID, an_order
 from tests.unit.api.test_views import FILLED
@@ -59,9 +59,9 @@ def references(node: Any) -> list[dict[str, str]]:
 
 def of_stream() -> Draft7Validator:
     """Return a validator of the stream's messages, by what the document says of them."""
-    [message] = DOCUMENT["operations"]["streamOrder"]["messages"]
-    payload = resolve(resolve(message))["payload"]
-    return Draft7Validator({**payload, "components": DOCUMENT["components"]})
+    messages = DOCUMENT["operations"]["streamOrder"]["messages"]
+    payloads = [resolve(resolve(message))["payload"] for message in messages]
+    return Draft7Validator({"anyOf": payloads, "components": DOCUMENT["components"]})
 
 
 @pytest.mark.parametrize("root_path", ["", "/engine"])
@@ -203,6 +203,24 @@ def check_messages(order: Order) -> None:
         message = json.loads(timeline.message(order, sequence))
         assert [error.message for error in validator.iter_errors(message)] == []
         assert (message["sequence"], message["order"]["id"]) == (sequence, ORDER_ID)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        None,
+        Seen(905, SeenCommitment.PROCESSED),
+        Seen(2**40, SeenCommitment.CONFIRMED, Fill(10**9, 99_000_000, "5sig")),
+    ],
+)
+def test_a_message_of_a_seen_execution_matches_the_document(seen: Seen | None) -> None:
+    order = replace(an_order(CONFIRMED[:4]), seen=seen)
+    message = json.loads(execution_message(order))
+    assert [error.message for error in of_stream().iter_errors(message)] == []
+    assert (message["type"], message["orderId"]) == ("execution_seen", ORDER_ID)
+    assert (message["execution"] is None) == (seen is None)
+    assert "sequence" not in message
+    assert not of_stream().is_valid({**message, "execution": {"slot": 905}})
 
 
 @pytest.mark.parametrize("member", ["type", "orderId", "sequence", "status", "timestamp", "order"])

@@ -16,7 +16,7 @@ from service.domain.mode import TradingMode
 from service.domain.order import Order, OrderType, Terms
 from service.domain.quote import Amounts, SwapMode
 from service.domain.routing_record import RoutingRecord
-from service.domain.transaction import Fill
+from service.domain.transaction import Fill, Seen, SeenCommitment
 from service.store.orders import Position
 
 ORDER_ID = "0190a8f5-0000-7000-8000-000000000000"
@@ -131,6 +131,46 @@ def test_the_failure_is_shown_only_at_failed() -> None:
 
 def test_without_a_sequence_the_order_is_shown_as_it_is_now() -> None:
     assert ORDER.dump(OrderAt(FILLED)) == ORDER.dump(OrderAt(FILLED, 9))
+
+
+def test_costs_add_up_entry_by_entry_and_the_residue_is_shown_with_the_fill() -> None:
+    residue = [{"token": "USDC", "amount": "0.000007"}]
+    history = (
+        *RETRIED[:4],
+        {**RETRIED[4], "networkCost": "0.000005"},
+        *RETRIED[5:8],
+        {**RETRIED[8], "networkCost": "0.00204528", "residue": residue},
+    )
+    order = an_order(*cast("Any", history), fill=FILL)
+    timeline = Timeline()
+    messages = [orjson.loads(timeline.message(order, sequence))["order"] for sequence in range(1, 10)]
+    shown = [(message["networkCost"], message["residue"]) for message in messages]
+    assert shown == [*[(None, None)] * 4, *[("0.000005", None)] * 4, ("0.00205028", residue)]
+    views = [ORDER.dump(OrderAt(order, sequence)) for sequence in range(1, 10)]
+    assert [(view["networkCost"], view["residue"]) for view in views] == shown
+
+
+def test_a_submitted_order_shows_where_its_transaction_is_seen_and_as_of_no_entry() -> None:
+    seen = Seen(905, SeenCommitment.PROCESSED, Fill(10**9, 149_000_000, "4sig"))
+    order = replace(an_order(*RETRIED[:4]), seen=seen)
+    shown = {"slot": 905, "commitment": "processed", "amountIn": "1", "amountOut": "149"}
+    assert ORDER.dump(OrderAt(order))["execution"] == shown
+    assert ORDER.dump(OrderAt(order, 4))["execution"] is None
+    assert ORDER.dump(OrderAt(an_order(*RETRIED[:4])))["execution"] is None
+    failing = replace(order, seen=Seen(905, SeenCommitment.CONFIRMED))
+    assert ORDER.dump(OrderAt(failing))["execution"] == {
+        "slot": 905,
+        "commitment": "confirmed",
+        "amountIn": None,
+        "amountOut": None,
+    }
+    # The next step ends the attempt.
+    assert order.after(Committed(ORDER_ID, RETRIED[4])).seen is None
+
+
+def test_a_filled_order_without_costs_shows_none() -> None:
+    view = ORDER.dump(OrderAt(FILLED))
+    assert (view["networkCost"], view["residue"]) == (None, [])
 
 
 def test_an_order_awaits_approval_as_of_each_entry() -> None:

@@ -16,6 +16,7 @@ PERMANENT = {
     FailureCode.NO_ROUTE,
     FailureCode.AMOUNT_TOO_SMALL,
     FailureCode.INSUFFICIENT_BALANCE,
+    FailureCode.INSUFFICIENT_SOL,
     FailureCode.UNSUPPORTED_POOL,
     FailureCode.TRANSACTION_REJECTED,
     FailureCode.NOT_FILLED_IMMEDIATELY,

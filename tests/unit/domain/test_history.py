@@ -14,7 +14,7 @@ from service.domain.history import HistoryEntry, StoredEntry, observed, public
 from service.domain.lifecycle import Status
 from service.domain.order import AMENDABLE, Terms, apply_amendment
 from service.domain.quote import Dex, Leg, Path, Route, SwapMode
-from service.domain.transaction import Fill, Landing, SignedTransaction
+from service.domain.transaction import Fill, Landing, NetworkCost, Residue, SignedTransaction
 from tests.unit.domain.test_conditions import ACCEPTED, EVERYTHING, NOW, facts
 
 AT = "2027-01-15T12:00:00.000000Z"
@@ -77,11 +77,44 @@ def test_a_landing_has_its_slot_if_the_venue_knows_it() -> None:
     assert history.landed(fill, Landing(7, AT)) == {"txHash": "5sig", "landedSlot": 7, "landedAt": AT}
 
 
+def test_a_landing_has_its_cost_and_what_it_left() -> None:
+    fill, cost = Fill(1, 1, "5sig"), NetworkCost(5_000, 1_000, 2_039_280)
+    residue = (Residue("USDC", 1_234_567), Residue("SOL", 1))
+    assert history.landed(fill, None, cost, residue) == {
+        "txHash": "5sig",
+        "networkCost": "0.00204528",
+        "residue": [{"token": "USDC", "amount": "1.234567"}, {"token": "SOL", "amount": "0.000000001"}],
+    }
+
+
 def test_a_failed_attempt_has_its_number_and_an_end_has_none() -> None:
     failure = Failure.of(FailureCode.NO_ROUTE)
     reason = {"reason": "no_route", "detail": "No pool trades this pair."}
     assert history.attempt_failed(2, failure) == {"attempt": 2, **reason}
+    assert history.attempt_failed(2, failure, NetworkCost(5_000)) == {
+        "attempt": 2,
+        **reason,
+        "networkCost": "0.000005",
+    }
     assert history.ended(failure) == reason
+
+
+@pytest.mark.parametrize(
+    ("costs", "total"),
+    [
+        ([], None),
+        ([None], None),
+        ([NetworkCost(0)], "0"),
+        ([NetworkCost(5_000), None, NetworkCost(0)], "0.000005"),
+        ([NetworkCost(1, 2, 3), NetworkCost(10**9), NetworkCost(0, 0, 10**18)], "1000000001.000000006"),
+    ],
+)
+def test_the_costs_of_an_order_add_up(costs: list[NetworkCost | None], total: str | None) -> None:
+    failure, found = Failure.of(FailureCode.TRANSACTION_FAILED), None
+    for number, cost in enumerate(costs, 1):
+        entry: Any = {"sequence": number, "status": "pending", **history.attempt_failed(1, failure, cost)}
+        found = history.total_cost(found, entry)
+    assert found == total
 
 
 def test_a_limit_order_entry_has_the_quoted_price() -> None:

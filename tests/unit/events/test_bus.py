@@ -10,7 +10,7 @@ from service.domain.amounts import U64_MAX
 from service.domain.history import Committed, accepted, opened
 from service.domain.quote import Amounts
 from service.domain.routing_record import RoutingRecord
-from service.domain.transaction import Fill
+from service.domain.transaction import Fill, Seen, SeenCommitment
 from service.events.bus import Bus
 from service.events.feed import Feeds
 from service.postgres.deployment import Deployment
@@ -44,6 +44,7 @@ class BusHarness:
     def __init__(self, sender: str) -> None:
         self.sent: list[tuple[str | bytes, ...]] = []
         self.delivered: list[Committed] = []
+        self.sightings: list[tuple[str, int, Seen | None]] = []
         self.bus = Bus(
             cast("RedisLink", self),
             cast("Feeds", self),
@@ -51,6 +52,7 @@ class BusHarness:
             deployment=deployment(),
             sender=sender,
         )
+        self.bus.on_seen(lambda *sighting: self.sightings.append(sighting))
 
     def require(self, _need: object) -> None:
         pass
@@ -103,6 +105,43 @@ def test_the_instances_own_feeds_get_each_step_directly_and_once(group: list[Com
     here.bus.publish(group)
     here.bus.channel.handle(here.message)
     assert here.delivered == group
+
+
+@MODEST
+@given(
+    st.uuids().map(str),
+    st.integers(1, 1_000),
+    st.none()
+    | st.builds(
+        Seen,
+        st.integers(0, 2**63 - 1),
+        st.sampled_from(SeenCommitment),
+        st.none() | st.builds(Fill, st.integers(1, U64_MAX), st.integers(1, U64_MAX), short_text),
+    ),
+)
+def test_a_sighting_arrives_on_every_instance_as_it_was(
+    order_id: str, version: int, seen: Seen | None
+) -> None:
+    here, there = BusHarness(HERE), BusHarness(THERE)
+    here.bus.publish_seen(order_id, version, seen)
+    there.bus.channel.handle(here.message)
+    assert here.sightings == there.sightings == [(order_id, version, seen)]
+    assert here.delivered == there.delivered == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"{}", b'{"seen":null}', b'{"seen":["a",1]}', b'{"seen":["a","x",null]}', b'{"seen":["a",1,[1]]}'),
+        *(b'{"seen":["a",1,[1,"rooted",null]]}', b'{"seen":["a",1,[null,"processed",null]]}'),
+        b'{"seen":["a",1,[1,"processed",["x",1,"sig"]]]}',
+    ],
+)
+def test_an_invalid_sighting_is_logged_and_dropped(body: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    there = BusHarness(THERE)
+    there.bus.channel.handle(sent_by(HERE, body))
+    assert there.sightings == []
+    assert "malformed message" in caplog.text
 
 
 def test_a_group_is_one_message_on_the_channel() -> None:

@@ -11,7 +11,7 @@ from service.domain.history import Committed
 from service.domain.mode import TradingMode
 from service.domain.order import Order, OrderType, Terms
 from service.domain.quote import SwapMode
-from service.domain.transaction import Fill
+from service.domain.transaction import Fill, Seen, SeenCommitment
 from service.events.feed import Feeds, Watch
 from service.postgres.database import UnavailableError
 from service.store.orders import Orders
@@ -79,11 +79,15 @@ class Watcher:
     def __init__(self, watch: Watch | None) -> None:
         assert watch is not None
         self.seen, self._watch = list[int](), watch
+        self.sightings: list[Seen | None] = []
         self.task = asyncio.create_task(self._follow())
 
     async def _follow(self) -> None:
         with self._watch as watch:
             async for order, sequence in watch:
+                if sequence is None:
+                    self.sightings.append(order.seen)
+                    continue
                 assert order.version >= sequence
                 self.seen.append(sequence)
 
@@ -111,6 +115,36 @@ async def test_a_committed_step_is_delivered_at_once() -> None:
         await settle()
         assert watcher.seen == list(range(1, step.sequence + 1))
     assert watcher.task.done()
+
+
+async def test_watchers_are_told_where_the_transaction_is_seen_after_its_entry() -> None:
+    _, feeds = make(one=3)
+    watcher = await see(feeds)
+    processed, confirmed = (Seen(905, commitment) for commitment in SeenCommitment)
+    feeds.deliver_seen("one", 4, processed)  # of an entry that is not known yet
+    feeds.deliver_seen("other", 3, processed)
+    await settle()
+    assert watcher.sightings == []
+    feeds.deliver(STEPS[3:4])
+    feeds.deliver_seen("one", 4, processed)
+    await settle()
+    assert (watcher.seen, watcher.sightings) == ([1, 2, 3, 4], [processed])
+    # Repeated, replaced before anyone looked, and of an earlier attempt.
+    feeds.deliver_seen("one", 4, processed)
+    await settle()
+    feeds.deliver_seen("one", 4, confirmed)
+    feeds.deliver_seen("one", 4, None)
+    feeds.deliver_seen("one", 3, confirmed)
+    await settle()
+    assert watcher.sightings == [processed, None]
+    feeds.deliver_seen("one", 4, confirmed)
+    late = await see(feeds, after=4)
+    assert (late.seen, late.sightings) == ([], [confirmed])
+    feeds.deliver(STEPS[4:])
+    await settle()
+    assert watcher.task.done()
+    assert (watcher.seen, watcher.sightings) == ([1, 2, 3, 4, 5], [processed, None, confirmed])
+    assert late.seen == [5]
 
 
 async def test_steps_that_arrive_during_a_read_are_delivered_once() -> None:

@@ -16,6 +16,8 @@ FEW = 3
 PRICE_IS_GONE = {
     FailureCode.LIMIT_NOT_REACHED,
     FailureCode.PRICE_IMPACT_TOO_HIGH,
+    FailureCode.NETWORK_FEE_TOO_HIGH,
+    FailureCode.ROUTE_TOO_LARGE,
     FailureCode.SLIPPAGE_EXCEEDED,
     FailureCode.INSUFFICIENT_LIQUIDITY,
     FailureCode.NO_ROUTE,

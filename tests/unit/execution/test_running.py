@@ -24,12 +24,23 @@ async def test_an_order_in_the_background_runs_until_its_task_ends() -> None:
         await known.wait()
 
     running.begin("a")
-    running.continue_in_background("a", ask(), outcome_unknown=True)
+    running.continue_in_background("a", ask())
     running.end("a")
-    assert (running.ids, running.unknown_outcomes, running.begin("a")) == (["a"], 1, False)
+    assert (running.ids, running.in_background, running.begin("a")) == (["a"], 1, False)
+    assert running.unknown_outcomes == 0
+    assert running.set_unknown("a", unknown=True)
+    assert running.unknown_outcomes == 1
     known.set()
     await settle()
-    assert (running.ids, running.unknown_outcomes, running.was_woken("a")) == ([], 0, False)
+    assert (running.ids, running.in_background, running.was_woken("a")) == ([], 0, False)
+    assert running.unknown_outcomes == 0
+
+
+def test_an_outcome_becomes_unknown_and_known_again() -> None:
+    running = RunningOrders()
+    changes = [running.set_unknown("a", unknown=unknown) for unknown in (False, True, True, False, False)]
+    assert changes == [False, True, False, True, False]
+    assert running.unknown_outcomes == 0
 
 
 async def test_all_work_is_cancelled() -> None:

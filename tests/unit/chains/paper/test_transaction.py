@@ -35,7 +35,7 @@ def test_a_signed_transaction_is_parsed_into_its_swap(
     )
     signed = Signer(1, 5).sign(swap, slot)
     transaction = decode(signed)
-    assert (signed.id, signed.dex, signed.last_valid_slot) == (transaction.signature, "multiple", slot)
+    assert (signed.id, signed.dex, signed.last_valid_height) == (transaction.signature, "multiple", slot)
     assert (signed.maximum_in, signed.minimum_out) == (maximum_in, minimum_out)
     assert (transaction.maximum_in, transaction.minimum_out) == (maximum_in, minimum_out)
     assert (transaction.order_id, transaction.attempt) == (swap.order_id, attempt)
