@@ -2,6 +2,9 @@
 
 plan.py       what a transaction is to do: legs with their pools, amounts and limits
 builder.py    one version 1 transaction of a plan
+simulation.py what a simulated transaction needs: its limits, or why it would fail
+fees.py       priority fees, and the most that a transaction may cost
+blockhashes.py recent blockhashes, and the one that ends a transaction's validity in time
 receipt.py    what a landed transaction paid and received, from a node's answer
 errors.py     errors of transactions, by program and code
 tokens.py     accounts of the token programs
