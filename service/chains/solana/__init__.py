@@ -1,4 +1,4 @@
-"""Solana: parts of a venue, which the service does not use yet. Only ``rpc`` and ``feed`` do I/O.
+"""Solana: parts of a venue, which the service does not use yet. ``rpc``, ``feed`` and ``sending`` do I/O.
 
 plan.py       what a transaction is to do: legs with their pools, amounts and limits
 builder.py    one version 1 transaction of a plan
@@ -10,6 +10,7 @@ errors.py     errors of transactions, by program and code
 tokens.py     accounts of the token programs
 addresses.py  well-known and derived addresses
 programs/     the swap instructions of the four AMM programs
+sending/      signs transactions
 rpc/          calls of nodes by JSON-RPC, with failover
 feed/         the state of pools, read from nodes
 
