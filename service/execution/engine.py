@@ -29,7 +29,7 @@ from service.domain.transaction import SignedTransaction, TransactionState, Tran
 from service.events.bus import OnSeen
 from service.execution.best_quote import AttemptFailedError, TooLateError, best_quote
 from service.execution.order_queue import OrderQueue
-from service.execution.outcomes import Outcomes, SentTransaction
+from service.execution.outcomes import FollowedTransaction, Outcomes
 from service.execution.retry import RetryPolicy
 from service.execution.running import RunningOrders
 from service.routing.quoting import Quoter
@@ -240,7 +240,7 @@ class Engine:
         failure = status.failure or Failure.of(code)
         await self._end_attempt(run, failure, outcome=replace(status, failure=failure))
 
-    def _follow(self, run: _Run, sent: SentTransaction) -> None:
+    def _follow(self, run: _Run, sent: FollowedTransaction) -> None:
         """Query a transaction's outcome in the background until it is known, without occupying a worker."""
         self._running.continue_in_background(run.order.order_id, self._reconcile(run, sent))
 
@@ -253,7 +253,7 @@ class Engine:
         left_s = 0.0 if order.submit_by is None else order.submit_by - self._clock.database_time()
         await self._clock.sleep(max(0.0, left_s) + _ENDED_WITHIN_S)
 
-    async def _reconcile(self, run: _Run, sent: SentTransaction) -> None:
+    async def _reconcile(self, run: _Run, sent: FollowedTransaction) -> None:
         order_id = run.order.order_id
 
         def count() -> None:

@@ -24,7 +24,7 @@ _UNKNOWN = TransactionStatus(TransactionState.UNKNOWN)
 
 
 @dataclass(slots=True)
-class SentTransaction:
+class FollowedTransaction:
     """An order's transaction that was sent, or may have been, and its state as last reported.
 
     Attributes:
@@ -70,11 +70,11 @@ class Outcomes:
         self._timeout_s = timeout_s
         self.on_seen: OnSeen | None = None
 
-    def of(self, order_id: str, version: int, transaction: SignedTransaction | None) -> SentTransaction:
+    def of(self, order_id: str, version: int, transaction: SignedTransaction | None) -> FollowedTransaction:
         """Return an order's transaction that is about to be sent; None: its latest, which may have been."""
-        return SentTransaction(order_id, version, transaction, self._clock.monotonic())
+        return FollowedTransaction(order_id, version, transaction, self._clock.monotonic())
 
-    async def send(self, sent: SentTransaction) -> None:
+    async def send(self, sent: FollowedTransaction) -> None:
         """Send a transaction, and wait for its outcome up to the time-out, unless the venue's take long."""
         try:
             transaction = await self._read(sent)
@@ -92,7 +92,7 @@ class Outcomes:
         else:
             self._note(sent, status, queried=wait)
 
-    async def follow(self, sent: SentTransaction, on_state: Callable[[], None]) -> TransactionStatus:
+    async def follow(self, sent: FollowedTransaction, on_state: Callable[[], None]) -> TransactionStatus:
         """Query a transaction until its state is final, and return it.
 
         Args:
@@ -113,7 +113,7 @@ class Outcomes:
                 pause_s = min(2 * pause_s, _PAUSE_WHILE_PENDING_S if sent.answered else _LONGEST_PAUSE_S)
         return sent.status
 
-    async def _query(self, sent: SentTransaction) -> None:
+    async def _query(self, sent: FollowedTransaction) -> None:
         try:
             transaction = await self._read(sent)
             if self._can_wait(sent):
@@ -132,18 +132,18 @@ class Outcomes:
         else:
             self._note(sent, status, queried=has_it)
 
-    def _can_wait(self, sent: SentTransaction) -> bool:
+    def _can_wait(self, sent: FollowedTransaction) -> bool:
         """Whether the venue is to be waited for: no worker did, so most outcomes are learned here."""
         return sent.status.state is TransactionState.PENDING and self._venue.outcomes_take_long
 
-    async def _read(self, sent: SentTransaction) -> SignedTransaction:
+    async def _read(self, sent: FollowedTransaction) -> SignedTransaction:
         if sent.transaction is None:
             sent.transaction = await self._orders.latest_transaction(sent.order_id)
         if sent.transaction is None:
             raise RuntimeError("a submitted order without a transaction")
         return sent.transaction
 
-    def _note(self, sent: SentTransaction, status: TransactionStatus, *, queried: bool) -> None:
+    def _note(self, sent: FollowedTransaction, status: TransactionStatus, *, queried: bool) -> None:
         """Note the answer to a query, or to a submission."""
         pending = status.state is TransactionState.PENDING
         sent.known = pending and (queried or status.seen is not None)
@@ -153,7 +153,7 @@ class Outcomes:
             self._tell(sent, status.seen)
         sent.status, sent.seen, sent.answered = status, status.seen, True
 
-    def _tell(self, sent: SentTransaction, seen: Seen | None) -> None:
+    def _tell(self, sent: FollowedTransaction, seen: Seen | None) -> None:
         if seen is None:
             log.warning("order %s: its transaction was seen, and has vanished", sent.order_id)
         else:
@@ -161,8 +161,8 @@ class Outcomes:
         if self.on_seen is not None:
             self.on_seen(sent.order_id, sent.version, seen)
 
-    def _note_no_answer(self, sent: SentTransaction) -> None:
+    def _note_no_answer(self, sent: FollowedTransaction) -> None:
         sent.status, sent.answered, sent.known = _UNKNOWN, False, False
 
-    def _is_unknown(self, sent: SentTransaction) -> bool:
+    def _is_unknown(self, sent: FollowedTransaction) -> bool:
         return not sent.known and self._clock.monotonic() - sent.known_at >= self._timeout_s

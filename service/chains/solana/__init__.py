@@ -1,12 +1,18 @@
-"""Solana: parts of a venue, which the service does not use yet. Only ``rpc`` and ``feed`` do I/O.
+"""Solana: parts of a venue, which the service does not use yet. ``rpc``, ``feed`` and ``sending`` do I/O.
 
 plan.py       what a transaction is to do: legs with their pools, amounts and limits
 builder.py    one version 1 transaction of a plan
+simulation.py  what a simulated transaction needs: its limits, or why it would fail
+fees.py       priority fees, and the most that a transaction may cost
+blockhashes.py  recent blockhashes, and the one that ends a transaction's validity in time
 receipt.py    what a landed transaction paid and received, from a node's answer
 errors.py     errors of transactions, by program and code
 tokens.py     accounts of the token programs
 addresses.py  well-known and derived addresses
 programs/     the swap instructions of the four AMM programs
+statuses.py   what a node says of a signature
+proof.py      what proves that a transaction can never land any more
+sending/      signs and sends transactions, and follows them until their end is certain
 rpc/          calls of nodes by JSON-RPC, with failover
 feed/         the state of pools, read from nodes
 

@@ -46,6 +46,7 @@ class Receipt:
     Attributes:
         signature: The transaction's id.
         slot: Where it landed.
+        block_time: When that was, in seconds since the Unix epoch; None if the node does not know.
         error: Why it failed; None if it succeeded. A failed one has no legs, and costs its fee.
         network_fee: Lamports paid to the network: base and priority fee.
         rent: Lamports put into new token accounts, which stay there until they are closed.
@@ -55,6 +56,7 @@ class Receipt:
 
     signature: str
     slot: int
+    block_time: int | None
     error: TransactionError | None
     network_fee: int
     rent: int
@@ -111,12 +113,17 @@ def read_receipt(answer: Mapping[str, Any] | None, raw: bytes, programs: AmmProg
         meta = answer["meta"]
         if meta is None:
             raise NoReceiptError("the node has no metadata of the transaction")
-        return _read(raw, _integer(answer["slot"]), meta, programs)
+        slot, block_time = _integer(answer["slot"]), answer.get("blockTime")
+        if block_time is not None:
+            block_time = _integer(block_time)
+        return _read(raw, slot, block_time, meta, programs)
     except (KeyError, IndexError, TypeError, ValueError, UnreadableError) as error:
         raise NoReceiptError(f"the node's answer is malformed: {error!r}") from error
 
 
-def _read(raw: bytes, slot: int, meta: Mapping[str, Any], programs: AmmPrograms) -> Receipt:
+def _read(
+    raw: bytes, slot: int, block_time: int | None, meta: Mapping[str, Any], programs: AmmPrograms
+) -> Receipt:
     transaction = VersionedTransaction.from_bytes(raw)
     keys = transaction.message.account_keys
     before = _balances(meta, "pre", len(keys))
@@ -134,6 +141,7 @@ def _read(raw: bytes, slot: int, meta: Mapping[str, Any], programs: AmmPrograms)
     return Receipt(
         str(transaction.signatures[0]),
         slot,
+        block_time,
         error,
         fee,
         rent,

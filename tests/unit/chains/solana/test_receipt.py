@@ -46,6 +46,11 @@ def without(path: str) -> Answer:
     return answer
 
 
+def test_it_says_when_it_landed_if_the_node_knows() -> None:
+    assert read(changed("blockTime", 1_800_000_000)).block_time == 1_800_000_000
+    assert read(changed("blockTime", None)).block_time is None
+
+
 def test_an_unknown_transaction_has_no_receipt() -> None:
     with pytest.raises(NoReceiptError, match="does not know"):
         read(None)
@@ -72,6 +77,7 @@ def test_another_transaction_is_no_receipt() -> None:
         without("meta.postTokenBalances"),
         changed("slot", "7"),
         changed("slot", None),
+        changed("blockTime", "7"),
         changed("transaction", None),
         changed("transaction", []),
         changed("transaction", ["not base64", "base64"]),

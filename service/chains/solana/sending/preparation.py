@@ -1,0 +1,111 @@
+"""What nodes are asked before a transaction is signed: the simulation, recent fees, the blockhash."""
+
+import asyncio
+import base64
+from collections.abc import Sequence
+
+from solders.pubkey import Pubkey
+from solders.signature import Signature
+
+from service.chains.solana.blockhashes import MalformedBlockhashError, RecentBlockhash, read_blockhash
+from service.chains.solana.fees import MalformedFeesError, read_recent_fees
+from service.chains.solana.rpc.endpoints import Endpoints
+from service.chains.solana.simulation import MalformedSimulationError, Simulation, read_simulation
+from service.chains.venue import VenueUnavailableError
+from service.clock import Clock
+
+FEES_KEPT_S = 5.0
+"""How long the recent fees of an account are used before they are asked for again."""
+
+_KEPT_ACCOUNTS = 1_000
+_SIMULATE = {
+    "encoding": "base64",
+    "sigVerify": False,
+    "replaceRecentBlockhash": True,
+    "commitment": "processed",
+}
+
+
+async def simulate(
+    endpoints: Endpoints, message: bytes, programs: Sequence[Pubkey], min_slot: int
+) -> Simulation:
+    """Simulate a transaction that is not signed yet.
+
+    Args:
+        endpoints: Those of the cluster.
+        message: The version 1 message, with any blockhash.
+        programs: The programs of its instructions, in their sequence.
+        min_slot: The slot of the state that the route was quoted from; no older one is used.
+
+    Raises:
+        RpcError: The nodes refuse the transaction's form.
+        VenueUnavailableError: No node told what it would do.
+    """
+    raw = base64.b64encode(message + bytes(Signature.LENGTH)).decode("ascii")
+    answer = await endpoints.read(
+        "simulateTransaction", [raw, {**_SIMULATE, "minContextSlot": min_slot}], min_slot=min_slot
+    )
+    try:
+        return read_simulation(answer.result, programs)
+    except MalformedSimulationError as error:
+        raise VenueUnavailableError(f"{answer.endpoint}: {error}") from error
+
+
+async def latest_blockhash(endpoints: Endpoints, min_slot: int) -> RecentBlockhash:
+    """Return the newest confirmed blockhash.
+
+    Confirmed, since one of the newest block may be of a fork that does not stay.
+
+    Args:
+        endpoints: Those of the cluster.
+        min_slot: A node that has confirmed less is not asked.
+
+    Raises:
+        RpcError: The nodes refuse the call.
+        VenueUnavailableError: No node answered.
+    """
+    config = {"commitment": "confirmed", "minContextSlot": min_slot}
+    answer = await endpoints.read("getLatestBlockhash", [config], min_slot=min_slot)
+    try:
+        return read_blockhash(answer.result, answer.slot or 0)
+    except MalformedBlockhashError as error:
+        raise VenueUnavailableError(f"{answer.endpoint}: {error}") from error
+
+
+class RecentFees:
+    """The recent priority fees of accounts, asked for at most once in five seconds each.
+
+    Args:
+        endpoints: Those of the cluster.
+        clock: Measures how old an answer is.
+    """
+
+    def __init__(self, endpoints: Endpoints, clock: Clock) -> None:
+        self._endpoints = endpoints
+        self._clock = clock
+        self._known: dict[Pubkey, tuple[float, list[int]]] = {}
+
+    async def of(self, accounts: Sequence[Pubkey]) -> list[list[int]]:
+        """Return the fees of recent blocks for each account, by a call for each.
+
+        Raises:
+            RpcError: The nodes refuse the call.
+            VenueUnavailableError: No node answered.
+        """
+        return await asyncio.gather(*map(self._of_one, accounts))
+
+    async def _of_one(self, account: Pubkey) -> list[int]:
+        now = self._clock.monotonic()
+        known = self._known.get(account)
+        if known is not None and now - known[0] < FEES_KEPT_S:
+            return known[1]
+        answer = await self._endpoints.read("getRecentPrioritizationFees", [[str(account)]])
+        try:
+            fees = read_recent_fees(answer.result)
+        except MalformedFeesError as error:
+            raise VenueUnavailableError(f"{answer.endpoint}: {error}") from error
+        self._known.pop(account, None)
+        self._known[account] = now, fees
+        if len(self._known) > _KEPT_ACCOUNTS:
+            del self._known[next(iter(self._known))]
+        return fees

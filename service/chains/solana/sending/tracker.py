@@ -1,0 +1,220 @@
+"""Follows all transactions in flight until their end is certain.
+
+What nodes say becomes a state:
+
+    not known                     UNKNOWN: sent again, until it is in a block or can land in none any more
+    processed or confirmed        PENDING: a fork may still take it back, also a failure
+    finalized                     LANDED or FAILED, as its receipt says; PENDING until a node gives that
+    finalized, failed at no cost  FAILED, once it is proved that it cannot be executed later
+    proof of expiry               EXPIRED
+
+Short of these it stays as it is, and nodes are asked without end. Everything that is kept here can be found
+out again after a restart, from the stored transaction alone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from service.background import Background
+from service.chains.solana.programs.registry import AmmPrograms
+from service.chains.solana.receipt import Receipt
+from service.chains.solana.rpc.endpoints import Endpoints
+from service.chains.solana.rpc.errors import RpcError
+from service.chains.solana.sending.flight import Flight, SentTransaction, TrackedStatus
+from service.chains.solana.sending.looks import look
+from service.chains.solana.sending.receipts import find_receipt
+from service.chains.solana.sending.sender import Sender
+from service.chains.solana.statuses import (
+    MOST_SIGNATURES,
+    ConfirmationStatus,
+    MalformedStatusError,
+    read_statuses,
+)
+from service.chains.venue import VenueUnavailableError
+from service.clock import Clock
+from service.domain.transaction import TransactionState
+
+log = logging.getLogger(__name__)
+
+SEND_AGAIN_AFTER_S = 1.5
+"""How long a transaction that no node knows waits before it is sent again."""
+
+_POLL_SLOTS = 2
+_KEPT_ENDS = 10_000
+_RECEIPTS_AT_ONCE = 16
+
+
+class Tracker:
+    """All transactions in flight of this process.
+
+    Args:
+        endpoints: Those of the cluster.
+        programs: The cluster's programs.
+        clock: Times polls and repeated sends.
+        slot_s: Returns the measured length of a slot, in seconds.
+    """
+
+    def __init__(
+        self, endpoints: Endpoints, programs: AmmPrograms, clock: Clock, slot_s: Callable[[], float]
+    ) -> None:
+        self._endpoints = endpoints
+        self._programs = programs
+        self._clock = clock
+        self._slot_s = slot_s
+        self._sender = Sender(endpoints)
+        self._flights: dict[str, Flight] = {}
+        self._ends: dict[str, TrackedStatus] = {}
+        self._has_flights = asyncio.Event()
+        self._slot = 0
+        self._answered = True
+        self._polls = Background("solana tracker", self._poll_forever, clock)
+        self._sends = Background("solana sender", self._send_forever, clock)
+
+    async def start(self) -> None:
+        """Start following."""
+        self._polls.start()
+        self._sends.start()
+
+    async def stop(self) -> None:
+        """Stop following; what is in flight stays there."""
+        await self._sends.stop()
+        await self._polls.stop()
+
+    @property
+    def in_flight(self) -> int:
+        """How many transactions have not ended for certain."""
+        return len(self._flights)
+
+    def status(self, sent: SentTransaction) -> TrackedStatus:
+        """Return what is known of a transaction, and follow it from now on."""
+        end = self._ends.get(sent.signature)
+        return self._flight(sent).status if end is None else end
+
+    async def send(self, sent: SentTransaction) -> TrackedStatus:
+        """Send a transaction, and again until it is seen; return what is known of it."""
+        status = self.status(sent)
+        if not status.final:
+            flight = self._flight(sent)
+            flight.next_send_at = self._clock.monotonic() + SEND_AGAIN_AFTER_S
+            await self._sender.send(sent.signature, sent.raw)
+        return self.status(sent)
+
+    async def end(self, sent: SentTransaction, timeout_s: float) -> TrackedStatus:
+        """Wait until a transaction has ended or the time is over, and return what is known of it."""
+        if not self.status(sent).final:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._flight(sent).ended.wait()
+        return self.status(sent)
+
+    async def poll(self) -> None:
+        """Ask once for all transactions in flight; what is not answered is asked again at the next poll."""
+        flights = list(self._flights.values())
+        for start in range(0, len(flights), MOST_SIGNATURES):
+            await self._ask_statuses(flights[start : start + MOST_SIGNATURES])
+        await self._look([flight for flight in flights if flight.looks.is_over(self._slot)])
+        await self._read_receipts(flights)
+        for flight in flights:
+            if flight.has_expired:
+                self._finish(flight, TrackedStatus(TransactionState.EXPIRED))
+
+    async def send_again(self) -> None:
+        """Send the transactions again that are due."""
+        now = self._clock.monotonic()
+        due = [
+            flight
+            for flight in self._flights.values()
+            if flight.may_be_sent and flight.next_send_at is not None and flight.next_send_at <= now
+        ]
+        for flight in due:
+            flight.next_send_at = now + SEND_AGAIN_AFTER_S
+        await asyncio.gather(*(self._sender.send(each.sent.signature, each.sent.raw) for each in due))
+
+    def _flight(self, sent: SentTransaction) -> Flight:
+        flight = self._flights.get(sent.signature)
+        if flight is None:
+            flight = self._flights[sent.signature] = Flight(sent, len(self._endpoints.readers))
+            self._has_flights.set()
+        return flight
+
+    async def _ask_statuses(self, flights: Sequence[Flight]) -> None:
+        """Ask the best endpoint for statuses; it knows the last few minutes, a look searches further back."""
+        signatures = [flight.sent.signature for flight in flights]
+        try:
+            answer = await self._endpoints.read(
+                "getSignatureStatuses", [signatures, {"searchTransactionHistory": False}]
+            )
+            statuses = read_statuses(answer.result, len(signatures))
+        except (RpcError, VenueUnavailableError, MalformedStatusError) as error:
+            if self._answered:
+                log.warning("no node says what became of %d transactions: %s", len(flights), error)
+            self._answered = False
+            return
+        if not self._answered:
+            log.warning("nodes say again what became of transactions")
+        self._answered = True
+        slot = answer.slot or 0
+        self._slot = max(self._slot, slot)
+        for flight, status in zip(flights, statuses, strict=True):
+            flight.note(status, slot)
+
+    async def _look(self, flights: Sequence[Flight]) -> None:
+        """Ask every endpoint about transactions that may have ended."""
+        if not flights:
+            return
+        signatures = [flight.sent.signature for flight in flights]
+        looks = await asyncio.gather(*(look(each, signatures) for each in self._endpoints.readers))
+        for flight in flights:
+            flight.add(looks, self._slot)
+
+    async def _read_receipts(self, flights: Sequence[Flight]) -> None:
+        due = [flight for flight in flights if flight.wants_receipt(self._slot) is not None]
+        for start in range(0, len(due), _RECEIPTS_AT_ONCE):
+            await asyncio.gather(*map(self._read_receipt, due[start : start + _RECEIPTS_AT_ONCE]))
+
+    async def _read_receipt(self, flight: Flight) -> None:
+        """Read what a transaction did, and end it if that is final."""
+        commitment = flight.wants_receipt(self._slot)
+        if commitment is None:
+            return
+        proved = flight.proof.has_failed_for_good
+        receipt = await find_receipt(self._endpoints, self._programs, flight.sent, commitment)
+        flight.receipts.wait(self._slot)
+        if receipt is None:
+            return
+        if commitment is not ConfirmationStatus.FINALIZED:
+            flight.note_confirmed(receipt)
+        elif proved or not _was_not_executed(receipt):
+            state = TransactionState.LANDED if receipt.error is None else TransactionState.FAILED
+            self._finish(flight, TrackedStatus(state, receipt=receipt))
+
+    def _finish(self, flight: Flight, end: TrackedStatus) -> None:
+        signature = flight.sent.signature
+        self._flights.pop(signature, None)
+        if not self._flights:
+            self._has_flights.clear()
+        self._ends[signature] = end
+        if len(self._ends) > _KEPT_ENDS:
+            # It is followed anew if it is asked for again.
+            del self._ends[next(iter(self._ends))]
+        flight.ended.set()
+        log.info("transaction %s: %s", signature, end.state.name.lower())
+
+    async def _poll_forever(self) -> None:
+        while True:
+            await self._has_flights.wait()
+            await self._clock.sleep(_POLL_SLOTS * self._slot_s())
+            await self.poll()
+
+    async def _send_forever(self) -> None:
+        while True:
+            await self._has_flights.wait()
+            await self._clock.sleep(SEND_AGAIN_AFTER_S / 3)
+            await self.send_again()
+
+
+def _was_not_executed(receipt: Receipt) -> bool:
+    """Whether it could not pay its fee and was not executed: its bytes may execute in a later block."""
+    return receipt.error is not None and receipt.network_fee == 0

@@ -1,0 +1,163 @@
+"""What one transaction's answers add up to, and when it is asked for again."""
+
+from dataclasses import replace
+
+import pytest
+
+from service.chains.solana.proof import NOTHING_FINALIZED, FinalizedBlock, Look, Validity
+from service.chains.solana.receipt import Receipt
+from service.chains.solana.sending.flight import Flight, SentTransaction, SlotPause
+from service.chains.solana.statuses import ConfirmationStatus, SignatureStatus
+from service.domain.transaction import TransactionState
+
+SENT = SentTransaction("tx", b"raw", Validity(last_valid_height=1_150, blockhash_slot=2_000))
+PROCESSED = SignatureStatus(2_050, ConfirmationStatus.PROCESSED, failed=False)
+CONFIRMED = replace(PROCESSED, commitment=ConfirmationStatus.CONFIRMED)
+FINALIZED = replace(PROCESSED, commitment=ConfirmationStatus.FINALIZED)
+RECEIPT = Receipt("tx", 2_050, None, None, 5_000, 0, (), ())
+
+
+def flight(*statuses: SignatureStatus) -> Flight:
+    new = Flight(SENT, readers=3)
+    for status in statuses:
+        new.note(status, status.slot)
+    return new
+
+
+def looks(height: int, status: SignatureStatus | None = None) -> list[Look]:
+    """Return the looks of three endpoints; a slot has been without a block since the blockhash."""
+    finalized = FinalizedBlock(height + 1_001, height)
+    return [Look(name, finalized, height + 1_033, {"tx": status}, first_block=0) for name in "abc"]
+
+
+def state(found: Flight) -> TransactionState:
+    return found.status.state
+
+
+def receipt(found: Flight) -> Receipt | None:
+    return found.status.receipt
+
+
+def test_a_node_that_has_not_reached_the_block_takes_nothing_back() -> None:
+    found = flight(CONFIRMED)
+    found.note(None, 2_049)
+    assert state(found) is TransactionState.PENDING
+    found.note(None, 2_050)
+    assert state(found) is TransactionState.UNKNOWN
+
+
+def test_what_is_finalized_stays_so() -> None:
+    found = flight(FINALIZED)
+    found.note(None, 9_999)
+    found.note(CONFIRMED, 9_999)
+    assert found.status.seen == FINALIZED
+
+
+def test_a_free_failure_may_be_followed_by_a_success() -> None:
+    found = flight(replace(FINALIZED, failed=True))
+    found.note(FINALIZED, 2_100)
+    assert found.status.seen == FINALIZED
+
+
+def test_what_it_did_in_a_block_goes_with_the_block() -> None:
+    found = flight(CONFIRMED)
+    found.note_confirmed(replace(RECEIPT, slot=2_049))
+    assert receipt(found) is None
+    found.note_confirmed(RECEIPT)
+    assert receipt(found) == RECEIPT
+    found.note(FINALIZED, 2_100)
+    assert receipt(found) == RECEIPT
+    forked = flight(CONFIRMED)
+    forked.note_confirmed(RECEIPT)
+    forked.note(replace(CONFIRMED, slot=2_060), 2_062)
+    assert receipt(forked) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "wanted"),
+    [
+        (PROCESSED, None),
+        (CONFIRMED, ConfirmationStatus.CONFIRMED),
+        (FINALIZED, ConfirmationStatus.FINALIZED),
+    ],
+)
+def test_a_receipt_is_asked_for_once_it_is_confirmed_and_once_it_is_final(
+    status: SignatureStatus, wanted: ConfirmationStatus | None
+) -> None:
+    assert flight(status).wants_receipt(2_050) is wanted
+
+
+def test_a_receipt_that_no_node_gives_is_asked_for_less_often_until_it_is_final() -> None:
+    found = flight(CONFIRMED)
+    for _ in range(3):
+        found.receipts.wait(2_050)
+    assert found.wants_receipt(2_057) is None
+    assert found.wants_receipt(2_058) is ConfirmationStatus.CONFIRMED
+    found.receipts.wait(2_058)
+    found.note(FINALIZED, 2_059)
+    assert found.wants_receipt(2_059) is ConfirmationStatus.FINALIZED
+
+
+def test_it_is_sent_while_no_node_knows_it_and_a_block_may_take_it() -> None:
+    assert flight().may_be_sent
+    assert not flight(PROCESSED).may_be_sent
+    over = flight()
+    over.add(looks(1_150), 2_183)
+    assert over.may_be_sent
+    over.add(looks(1_151), 2_184)
+    assert not over.may_be_sent
+
+
+def test_the_proof_waits_until_the_last_answer_agrees() -> None:
+    """A node that still shows it may be on a fork of its own, or the only one that is right."""
+    found = flight(PROCESSED)
+    found.add(looks(1_151), 2_184)
+    assert found.proof.has_expired
+    assert not found.has_expired
+    found.note(None, 2_185)
+    assert found.has_expired
+
+
+def test_a_look_that_finds_it_counts_as_an_answer() -> None:
+    found = flight()
+    found.add([*looks(1_151)[:2], looks(1_151, FINALIZED)[2]], 2_184)
+    assert not found.has_expired
+    assert found.status.seen == FINALIZED
+
+
+def test_the_first_look_is_when_it_may_have_expired() -> None:
+    found = flight()
+    assert not found.looks.is_over(2_149)
+    assert found.looks.is_over(2_150)
+
+
+def test_the_next_look_is_when_its_blocks_may_be_over() -> None:
+    found = flight()
+    found.add(looks(1_118), 2_150)
+    assert not found.looks.is_over(2_182)
+    assert found.looks.is_over(2_183)
+
+
+def test_short_of_proof_it_is_looked_for_without_end_and_less_often() -> None:
+    found = flight()
+    slot, pauses = 2_200, []
+    for _ in range(8):
+        found.add([replace(look, first_block=2_001) for look in looks(1_160)], slot)
+        start = slot
+        while not found.looks.is_over(slot):
+            slot += 1
+        pauses.append(slot - start)
+    assert pauses == [2, 4, 8, 16, 32, 64, 64, 64]
+    assert not found.has_expired
+
+
+def test_endpoints_that_are_away_are_asked_again_soon() -> None:
+    found = flight()
+    found.add([replace(look, finalized=NOTHING_FINALIZED, statuses={}) for look in looks(0)], 2_150)
+    assert found.looks.is_over(2_152)
+
+
+def test_a_pause_begins_where_it_is_told() -> None:
+    assert SlotPause().is_over(0)
+    assert not SlotPause(5).is_over(4)
+    assert SlotPause(5).is_over(5)

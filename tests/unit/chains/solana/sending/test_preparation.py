@@ -1,0 +1,135 @@
+"""What nodes are asked before a transaction is signed, up to its landing."""
+
+import pytest
+from solders.hash import Hash
+from solders.instruction import Instruction
+from solders.transaction import VersionedTransaction
+
+from service.chains.paper.pool_json import METEORA_DLMM, RAYDIUM_CPMM
+from service.chains.solana.builder import BuiltTransaction, ComputeBudget, compile_transaction
+from service.chains.solana.errors import failure_of
+from service.chains.solana.fees import Percentile, priority_fee, unit_price
+from service.chains.solana.programs.registry import MAINNET
+from service.chains.solana.proof import Validity
+from service.chains.solana.sending.flight import SentTransaction
+from service.chains.solana.sending.preparation import FEES_KEPT_S, RecentFees, latest_blockhash, simulate
+from service.chains.solana.sending.signer import LocalSigner, sign_message
+from service.chains.solana.simulation import WIDEST, Simulation
+from service.chains.venue import VenueUnavailableError
+from service.domain.failures import FailureCode
+from service.domain.transaction import TransactionState
+from tests.support.local_chain import SOL
+from tests.support.solana_tracking import TrackedChain, tracked_chain
+
+NO_BLOCKHASH = Hash.default()
+
+
+def built(
+    tracked: TrackedChain,
+    instructions: list[Instruction],
+    budget: ComputeBudget = WIDEST,
+    blockhash: Hash = NO_BLOCKHASH,
+) -> BuiltTransaction:
+    return compile_transaction(instructions, tracked.local.wallet.pubkey(), budget, blockhash)
+
+
+async def simulated(tracked: TrackedChain, instructions: list[Instruction], min_slot: int = 0) -> Simulation:
+    message = built(tracked, instructions).signed_bytes
+    programs = [each.program_id for each in instructions]
+    return await simulate(tracked.served.endpoints, message, programs, min_slot)
+
+
+async def test_a_transaction_with_the_limits_of_its_simulation_lands() -> None:
+    async with tracked_chain() as tracked:
+        local = tracked.local
+        legs = [local.leg(RAYDIUM_CPMM, SOL), local.leg(METEORA_DLMM, SOL)]
+        instructions = local.instructions(legs)
+        found = await simulated(tracked, instructions, tracked.chain.tip.slot)
+        assert found.error is None
+        assert found.loaded_bytes is not None
+        recent_fees = await RecentFees(tracked.served.endpoints, tracked.clock).of(
+            [leg.pool.addresses.pool for leg in legs]
+        )
+        limits = found.budget(0)
+        fee = priority_fee(Percentile(75), unit_price(recent_fees, 75), limits.compute_units, 0)
+        assert fee == 0
+        recent = await latest_blockhash(tracked.served.endpoints, 0)
+        message = built(tracked, instructions, found.budget(fee), recent.blockhash).signed_bytes
+        raw = await sign_message(LocalSigner(local.wallet), message, 1.0)
+        signature = str(VersionedTransaction.from_bytes(raw).signatures[0])
+        sent = SentTransaction(signature, raw, Validity(recent.last_valid_height, recent.slot))
+        await tracked.tracker.send(sent)
+        await tracked.pass_slots(40)
+        end = tracked.status(sent)
+        assert end.state is TransactionState.LANDED
+        assert end.receipt is not None
+        assert end.receipt.network_fee == 5_000
+        landed = tracked.chain.landed(signature)
+        assert landed is not None
+        assert landed.execution.units <= limits.compute_units < 1.3 * landed.execution.units
+
+
+async def test_a_simulation_says_why_it_would_fail() -> None:
+    async with tracked_chain() as tracked:
+        found = await simulated(
+            tracked, tracked.local.instructions([tracked.local.leg(RAYDIUM_CPMM, SOL, 10**12)])
+        )
+        assert found.error is not None
+        assert failure_of(found.error, MAINNET).code is FailureCode.SLIPPAGE_EXCEEDED
+
+
+async def test_a_simulation_refuses_what_the_wallet_cannot_pay() -> None:
+    async with tracked_chain() as tracked:
+        local = tracked.local
+        legs = [local.leg_at_any_price(RAYDIUM_CPMM, 20_000 * SOL, sells_sol=True)]
+        found = await simulated(tracked, local.instructions(legs))
+        assert found.error is not None
+        assert failure_of(found.error, MAINNET).code is FailureCode.INSUFFICIENT_BALANCE
+
+
+async def test_a_simulation_on_an_older_state_is_none() -> None:
+    async with tracked_chain() as tracked:
+        instructions = tracked.local.instructions([tracked.local.leg(RAYDIUM_CPMM, SOL)])
+        with pytest.raises(VenueUnavailableError):
+            await simulated(tracked, instructions, tracked.chain.tip.slot + 1)
+
+
+async def test_the_blockhash_is_confirmed_and_not_of_the_newest_block() -> None:
+    async with tracked_chain() as tracked:
+        recent = await latest_blockhash(tracked.served.endpoints, 0)
+        block = tracked.chain.block_by(recent.slot)
+        assert block.height == tracked.chain.tip.height - 2
+        assert (recent.blockhash, recent.last_valid_height) == (block.blockhash, block.height + 150)
+
+
+async def test_recent_fees_are_asked_for_by_account_and_kept_for_a_while() -> None:
+    async with tracked_chain() as tracked:
+        leg = tracked.local.leg(RAYDIUM_CPMM, SOL)
+        tracked.local.send(tracked.local.swap(leg))
+        tracked.chain.advance(1)
+        fees = RecentFees(tracked.served.endpoints, tracked.clock)
+        pools = [leg.pool.addresses.pool, tracked.local.pool(METEORA_DLMM).addresses.pool]
+        used, unused = await fees.of(pools)
+        # 7,000 lamports for 400,000 units.
+        assert (max(used), max(unused)) == (17_500, 0)
+        calls = tracked.served.endpoints.calls
+        assert calls()["getRecentPrioritizationFees"] == 2
+        assert await fees.of(pools) == [used, unused]
+        assert calls()["getRecentPrioritizationFees"] == 2
+        tracked.clock.now_s += FEES_KEPT_S
+        tracked.chain.advance(200)
+        assert max((await fees.of(pools))[0]) == 0
+        assert calls()["getRecentPrioritizationFees"] == 4
+
+
+async def test_without_a_node_there_is_nothing_to_prepare_from() -> None:
+    async with tracked_chain(endpoints=1) as tracked:
+        instructions = tracked.local.instructions([tracked.local.leg(RAYDIUM_CPMM, SOL)])
+        pool = tracked.local.pool(RAYDIUM_CPMM).addresses.pool
+        tracked.served.arm("down", times=None)
+        with pytest.raises(VenueUnavailableError):
+            await simulated(tracked, instructions)
+        with pytest.raises(VenueUnavailableError):
+            await latest_blockhash(tracked.served.endpoints, 0)
+        with pytest.raises(VenueUnavailableError):
+            await RecentFees(tracked.served.endpoints, tracked.clock).of([pool])
