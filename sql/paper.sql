@@ -161,7 +161,8 @@ never_seen AS (
     WHERE last_valid_slot < paper_slot(%(slot_ms)s)
     ON CONFLICT DO NOTHING
     RETURNING
-        signature, status, amount_in, amount_out, failure, NULL::bigint AS landed_slot, NULL::text AS settled_at
+        signature, status, amount_in, amount_out, failure, NULL::bigint AS landed_slot, NULL::text AS settled_at,
+        residue
 ),
 too_late AS (
     UPDATE paper_transactions AS t
@@ -170,14 +171,14 @@ too_late AS (
     WHERE t.signature = a.signature
         AND t.status = 'pending'
         AND t.last_valid_slot < paper_slot(%(slot_ms)s)
-    RETURNING t.signature, t.status, t.amount_in, t.amount_out, t.failure, NULL::bigint, NULL::text
+    RETURNING t.signature, t.status, t.amount_in, t.amount_out, t.failure, NULL::bigint, NULL::text, t.residue
 )
 SELECT * FROM never_seen
 UNION ALL
 SELECT * FROM too_late
 UNION ALL
 SELECT
-    t.signature, t.status, t.amount_in, t.amount_out, t.failure, t.landed_slot, rfc3339(t.settled_at)
+    t.signature, t.status, t.amount_in, t.amount_out, t.failure, t.landed_slot, rfc3339(t.settled_at), t.residue
 FROM asked AS a
 JOIN paper_transactions AS t ON t.signature = a.signature
 WHERE t.signature NOT IN (SELECT signature FROM too_late);
@@ -197,7 +198,7 @@ LIMIT 2000;
 WITH results AS (
     SELECT *
     FROM jsonb_to_recordset(%(results)s::jsonb) AS row (
-        signature text, status text, amount_in numeric, amount_out numeric, failure text
+        signature text, status text, amount_in numeric, amount_out numeric, failure text, residue jsonb
     )
 ),
 executable AS (
@@ -237,6 +238,7 @@ settled AS (
     UPDATE paper_transactions AS t
     SET
         status = r.status, amount_in = r.amount_in, amount_out = r.amount_out, failure = r.failure,
+        residue = r.residue,
         landed_slot = CASE WHEN r.status = 'landed' THEN paper_slot(%(slot_ms)s) END, settled_at = now()
     FROM results AS r
     WHERE t.signature = r.signature AND EXISTS (SELECT 1 FROM led)

@@ -262,6 +262,7 @@ async def test_a_pair_without_a_pool_is_filled_in_two_swaps(
         order["route"]["amountOut"],
     )
     assert OrderSchema().validate(order) == {}
+    assert {left["token"]: Fraction(left["amount"]) for left in order["residue"]} == residue
     # What the first swap paid and the second did not sell is in the wallet.
     wallet = rows(
         servers,

@@ -1,6 +1,7 @@
 """Venue cards: requirements of every venue. See tests/support/stands.py for how to add a venue."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -502,9 +503,15 @@ async def test_two_hops_land_for_a_pair_without_a_direct_pool(desk: TradingDesk,
     route = choice.route
     assert all(len(path.legs) == 2 for path in route.paths)
     before = desk.amounts()
-    status = await desk.execute(await desk.sign(route))
+    attempt = await desk.sign(route)
+    status = await desk.execute(attempt)
     assert status.fill is not None
     assert (status.fill.amount_in, status.fill.amount_out) == (route.amount_in, route.amount_out)
+    left = Counter[str]()
+    for first, second in (path.legs for path in route.paths):
+        left[first.token_out] += first.amount_out - second.amount_in
+    assert {each.token: each.amount for each in status.residue} == left
+    assert await stand.venue.status(attempt) == status
     after = desk.amounts()
     assert {leg.pool_id for leg in route.legs} <= {pool for pool in after if after[pool] != before[pool]}
 

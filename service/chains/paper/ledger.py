@@ -245,6 +245,10 @@ class Ledger:
                             "amount_in": execution.amount_in,
                             "amount_out": execution.amount_out,
                             "failure": execution.failure,
+                            "residue": [
+                                {"token": token, "amount": amount} for token, amount in execution.residue
+                            ]
+                            or None,
                         }
                         for execution in group.executions
                     ]

@@ -1,6 +1,6 @@
 """The rows of the ledger's statements, and their decoding."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from service.chains.paper import pool_json
 from service.chains.paper.market import Execution
@@ -9,7 +9,7 @@ from service.chains.venue import Balance
 from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Dex
 from service.domain.tokens import TOKENS, Token
-from service.domain.transaction import Fill, Landing, TransactionState, TransactionStatus
+from service.domain.transaction import Fill, Landing, Residue, TransactionState, TransactionStatus
 
 PENDING = TransactionStatus(TransactionState.PENDING)
 EXPIRED = TransactionStatus(TransactionState.EXPIRED)
@@ -75,6 +75,13 @@ class AcceptedRow(NamedTuple):
     lands_slot: int
 
 
+class ResidueJson(TypedDict):
+    """What a transaction left in the wallet of one token between its legs, in base units."""
+
+    token: str
+    amount: int
+
+
 class StatusRow(NamedTuple):
     """A transaction's status."""
 
@@ -85,6 +92,7 @@ class StatusRow(NamedTuple):
     failure: str | None
     landed_slot: int | None
     settled_at: str | None
+    residue: list[ResidueJson] | None
 
 
 class PendingRow(NamedTuple):
@@ -146,13 +154,15 @@ def status_of(row: StatusRow) -> TransactionStatus:
     if row.landed_slot is not None and row.settled_at is not None:
         landing = Landing(row.landed_slot, row.settled_at)
     failure = None if row.failure is None else FailureCode(row.failure)
-    return settled(Execution(row.signature, row.amount_in, row.amount_out, failure), landing)
+    residue = tuple((left["token"], left["amount"]) for left in row.residue or ())
+    return settled(Execution(row.signature, row.amount_in, row.amount_out, failure, residue), landing)
 
 
 def settled(execution: Execution, landing: Landing | None) -> TransactionStatus:
     """Return an executed transaction's status; ``landing`` is used only if it landed."""
     if execution.amount_in is not None and execution.amount_out is not None:
         fill = Fill(execution.amount_in, execution.amount_out, execution.signature)
-        return TransactionStatus(TransactionState.LANDED, fill=fill, landing=landing)
+        residue = tuple(Residue(token, amount) for token, amount in execution.residue)
+        return TransactionStatus(TransactionState.LANDED, fill=fill, landing=landing, residue=residue)
     failure = Failure.of(execution.failure or FailureCode.TRANSACTION_FAILED)
     return TransactionStatus(TransactionState.FAILED, failure=failure)

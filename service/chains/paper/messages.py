@@ -62,6 +62,8 @@ def encode_commit(commit_id: CommitId, landing: Landing, group: Group) -> bytes:
             "tokens": [astuple(token) for token in group.tokens],
             "answers": group.answers,
             "executions": [[e.signature, e.amount_in, e.amount_out, e.failure] for e in group.executions],
+            # Apart, since an earlier version takes four members of an execution.
+            "residues": {e.signature: e.residue for e in group.executions if e.residue},
             "traded": [[t.pool_id, t.second, t.volume_a, t.volume_b] for t in group.traded],
         }
     )
@@ -98,12 +100,19 @@ def decode(message: bytes) -> Commit | Submitted | CommandsWaiting:
         )
     if "asked" in fields:
         return CommandsWaiting()
+    residues = fields.get("residues", {})
     return Commit(
         CommitId(*fields["commit_id"]),
         Landing(*fields["landing"]),
         [pool_from_row(row) for row in (*fields["pools"], *fields["opened"])],
         [
-            Execution(signature, amount_in, amount_out, failure and FailureCode(failure))
+            Execution(
+                signature,
+                amount_in,
+                amount_out,
+                failure and FailureCode(failure),
+                tuple((token, amount) for token, amount in residues.get(signature, ())),
+            )
             for signature, amount_in, amount_out, failure in fields["executions"]
         ],
         [Traded(*each) for each in fields["traded"]],
