@@ -29,11 +29,20 @@ class ForkParent:
         for end in (self._woken, self._waker):
             end.setblocking(False)
         self._running: set[int] = set()
+        # Ctrl-C is for the tests, which then close the socket.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
         signal.set_wakeup_fd(self._waker.fileno())
 
     def run(self) -> bool:
         """Serve until the socket is closed; return whether this is a fork now."""
+        try:
+            return self._serve()
+        except BrokenPipeError:
+            self._kill_all()
+            return False
+
+    def _serve(self) -> bool:
         while True:
             ready, _, _ = select.select([self._control, self._woken], [], [])
             if self._woken in ready:
@@ -42,8 +51,7 @@ class ForkParent:
             if self._control in ready:
                 data, files, *_ = socket.recv_fds(self._control, _LARGEST_REQUEST, 2)
                 if not data:
-                    for pid in self._running:
-                        os.kill(pid, signal.SIGKILL)
+                    self._kill_all()
                     return False
                 pid = os.fork()
                 if pid == 0:
@@ -53,6 +61,10 @@ class ForkParent:
                     os.close(file)
                 self._running.add(pid)
                 self._report(pid=pid)
+
+    def _kill_all(self) -> None:
+        for pid in self._running:
+            os.kill(pid, signal.SIGKILL)
 
     def _report_ended(self) -> None:
         with suppress(ChildProcessError):
@@ -70,6 +82,7 @@ class ForkParent:
         """Have the environment, folder, arguments and files of a command, and nothing of this process."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for end in (self._control, self._woken, self._waker):
             end.close()
         nothing = os.open(os.devnull, os.O_RDONLY)
