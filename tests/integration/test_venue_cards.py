@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 import pytest
 import pytest_asyncio
 
-from service.chains.venue import Balance, PoolRef, PoolView, Snapshot, Swap, VenueUnavailableError
+from service.chains.venue import (
+    Balance,
+    PoolRef,
+    PoolView,
+    Snapshot,
+    Swap,
+    VenueRefusedError,
+    VenueUnavailableError,
+)
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
 from service.domain.failures import FailureCode
@@ -67,6 +75,23 @@ class TradingDesk:
         status = await self.stand.venue.submit(attempt)
         assert status.state in {TransactionState.PENDING, TransactionState.UNKNOWN} or status.final
         return await self.stand.venue.outcome(attempt, _PATIENCE_S)
+
+    async def ends(self, code: FailureCode, route: Route, limits: tuple[int, int] | None = None) -> bool:
+        """Return whether a swap fails for good with this code: when it is signed, or when it is executed."""
+        try:
+            attempt = await self.sign(route, limits)
+        except VenueRefusedError as refusal:
+            return refusal.failure.code is code
+        return failed(await self.execute(attempt), code)
+
+    async def send_and_lose(self, attempt: SignedTransaction) -> None:
+        """Submit an attempt whose response is lost: it arrives, and the venue does not say so."""
+        async with self.stand.losing_answers():
+            try:
+                status = await self.stand.venue.submit(attempt)
+            except VenueUnavailableError:
+                return
+            assert status.state is TransactionState.UNKNOWN
 
     def pools(self) -> dict[str, PoolView]:
         """Return the view of every pool by id."""
@@ -196,7 +221,7 @@ async def test_preparing_signs_without_sending(desk: TradingDesk, mode: SwapMode
     assert (attempt.maximum_in, attempt.minimum_out) == limits
     assert attempt.dex == route.dex
     assert attempt.raw
-    assert attempt.last_valid_height >= desk.stand.venue.all_views()[0]
+    assert attempt.last_valid_height >= desk.stand.height
     assert (await desk.stand.venue.status(attempt)).state is TransactionState.UNKNOWN
     assert desk.pools() == before
 
@@ -252,12 +277,13 @@ async def test_submitting_again_changes_nothing(desk: TradingDesk) -> None:
     assert desk.pools().keys() == landed.keys()
 
 
-async def test_a_failed_attempt_that_is_submitted_again_stays_failed(desk: TradingDesk) -> None:
-    route = (await desk.quote()).route
-    attempt = await desk.sign(route, (route.amount_in, 2 * route.amount_out))
-    first = await desk.execute(attempt)
-    assert failed(first, FailureCode.SLIPPAGE_EXCEEDED)
-    assert await desk.stand.venue.submit(attempt) == first
+async def test_a_failed_attempt_that_is_submitted_again_stays_failed(own: TradingDesk) -> None:
+    route = (await own.quote()).route
+    attempt = await own.sign(route)
+    await own.stand.switch_off(route.legs[0].pool_id)
+    first = await own.execute(attempt)
+    assert failed(first, FailureCode.POOL_DISABLED)
+    assert await own.stand.venue.submit(attempt) == first
 
 
 async def test_concurrent_attempts_land_once_each(desk: TradingDesk) -> None:
@@ -272,9 +298,7 @@ async def test_concurrent_attempts_land_once_each(desk: TradingDesk) -> None:
 
 async def test_after_a_lost_response_the_status_shows_the_outcome(desk: TradingDesk) -> None:
     attempt = await desk.good()
-    async with desk.stand.losing_answers():
-        with pytest.raises(VenueUnavailableError):
-            await desk.stand.venue.submit(attempt)
+    await desk.send_and_lose(attempt)
     assert (await desk.stand.venue.status(attempt)).state in {
         TransactionState.PENDING,
         TransactionState.LANDED,
@@ -286,9 +310,7 @@ async def test_after_a_lost_response_the_status_shows_the_outcome(desk: TradingD
 
 async def test_after_a_lost_response_sending_again_lands_once(desk: TradingDesk) -> None:
     attempt = await desk.good()
-    async with desk.stand.losing_answers():
-        with pytest.raises(VenueUnavailableError):
-            await desk.stand.venue.submit(attempt)
+    await desk.send_and_lose(attempt)
     status = await desk.execute(attempt)
     assert status.state is TransactionState.LANDED
     landed = desk.pools()
@@ -314,8 +336,7 @@ async def test_expired_is_final_and_a_late_submit_does_not_land(
         desk = TradingDesk(stand, Clock())
         attempt = await desk.good()
         async with asyncio.timeout(_PATIENCE_S):
-            while stand.venue.all_views()[0] <= attempt.last_valid_height:  # noqa: ASYNC110 - a chain's time
-                await asyncio.sleep(0.005)
+            await stand.outlive(attempt)
         expired = await stand.venue.status(attempt)
         assert expired == TransactionStatus(TransactionState.EXPIRED)
         assert expired.final
@@ -330,9 +351,8 @@ async def test_an_attempt_submitted_too_late_expires(kind: StandKind, servers: T
         desk = TradingDesk(stand, Clock())
         attempt = await desk.good()
         async with asyncio.timeout(_PATIENCE_S):
-            while stand.venue.all_views()[0] <= attempt.last_valid_height + 1:  # noqa: ASYNC110 - a chain's time
-                await asyncio.sleep(0.005)
-        assert (await stand.venue.submit(attempt)).state is TransactionState.EXPIRED
+            await stand.outlive(attempt)
+        assert (await desk.execute(attempt)).state is TransactionState.EXPIRED
 
 
 # --- slippage
@@ -344,8 +364,7 @@ async def test_a_swap_below_its_limit_fails(desk: TradingDesk, mode: SwapMode) -
     route = (await desk.quote(mode=mode)).route
     worse = 1 if mode is EXACT_IN else 0
     limits = (route.amount_in - 1 + worse, route.amount_out + worse)
-    status = await desk.execute(await desk.sign(route, limits))
-    assert failed(status, FailureCode.SLIPPAGE_EXCEEDED)
+    assert await desk.ends(FailureCode.SLIPPAGE_EXCEEDED, route, limits)
     assert desk.pools() == before
 
 
@@ -357,8 +376,8 @@ async def test_too_small_an_amount_fails_with_its_reason(desk: TradingDesk) -> N
     before = desk.pools()
     pair = stand.dust_in, stand.dust_out
     for ref in stand.venue.pools(*pair):
-        attempt = await desk.sign(desk.whole(ref, EXACT_IN, 1, pair), (1, 1))
-        assert failed(await desk.execute(attempt), FailureCode.AMOUNT_TOO_SMALL), ref
+        code = stand.dust_failures.get(before[ref.id].program, FailureCode.AMOUNT_TOO_SMALL)
+        assert await desk.ends(code, desk.whole(ref, EXACT_IN, 1, pair), (1, 1)), ref
     assert desk.pools() == before
 
 
@@ -366,8 +385,7 @@ async def test_too_small_an_amount_fails_with_its_reason(desk: TradingDesk) -> N
 async def test_too_large_an_amount_fails_with_its_reason(desk: TradingDesk, mode: SwapMode) -> None:
     before = desk.pools()
     for ref in desk.direct():
-        attempt = await desk.sign(desk.whole(ref, mode, U64_MAX), (U64_MAX, 1))
-        assert failed(await desk.execute(attempt), FailureCode.INSUFFICIENT_LIQUIDITY), ref
+        assert await desk.ends(desk.stand.too_large, desk.whole(ref, mode, U64_MAX), (U64_MAX, 1)), ref
     assert desk.pools() == before
 
 
@@ -379,7 +397,7 @@ async def test_more_than_the_wallet_holds_is_not_sold(
         desk = TradingDesk(stand, Clock())
         before = desk.pools()
         route = (await desk.quote(mode=mode)).route
-        assert failed(await desk.execute(await desk.sign(route)), FailureCode.INSUFFICIENT_BALANCE)
+        assert await desk.ends(FailureCode.INSUFFICIENT_BALANCE, route)
         assert desk.pools() == before
 
 
@@ -427,8 +445,7 @@ async def test_the_wallet_is_sold_to_its_last_unit(kind: StandKind, servers: Tes
             route = (await desk.quote(10**9)).route
             assert (await desk.execute(await desk.sign(route))).fill is not None, left
         route = (await desk.quote(10_000)).route
-        status = await desk.execute(await desk.sign(route, (10_000, 1)))
-        assert failed(status, FailureCode.INSUFFICIENT_BALANCE)
+        assert await desk.ends(FailureCode.INSUFFICIENT_BALANCE, route, (10_000, 1))
 
 
 # --- a disabled pool
@@ -487,8 +504,8 @@ async def test_a_split_fails_as_a_whole_if_one_leg_fails(own: TradingDesk, which
 async def test_a_split_is_compared_with_the_limit_as_a_whole(desk: TradingDesk) -> None:
     route = (await desk.quote(desk.stand.large_amount)).route
     before = desk.pools()
-    status = await desk.execute(await desk.sign(route, (route.amount_in, route.amount_out + 1)))
-    assert failed(status, FailureCode.SLIPPAGE_EXCEEDED)
+    limits = route.amount_in, route.amount_out + 1
+    assert await desk.ends(FailureCode.SLIPPAGE_EXCEEDED, route, limits)
     assert desk.pools() == before
 
 

@@ -39,6 +39,7 @@ solana_pools.py   pools of those programs at made-up addresses
 local_chain.py    a sandbox chain that only the test moves, with transactions for it
 served_chain.py   a local chain behind HTTP and WebSocket, and the service's own client of it
 solana_tracking.py  a served chain with a tracker, whose time and slots only the test moves
+solana_venue.py   the Solana venue on a served chain, whose time and slots only the test moves
 interleaving.py   statements of several actors, interleaved by a schedule
 paper.py          the paper venue
 market.py         the paper market, and a random trader

@@ -40,6 +40,8 @@ class ServedChain:
         self.local = local
         self.chain = local.chain
         self.sandbox = sandbox
+        self.base = base
+        self.roles = roles
         self.nodes = list(sandbox.nodes.values())
         self.urls: tuple[RpcUrl, ...] = parse_rpc_urls(
             ",".join(

@@ -3,15 +3,20 @@
 To run the cards on another venue, add a class to ``STANDS``.
 """
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Protocol
 
+from service.chains.paper.pool_json import METEORA_DAMM_V2, RAYDIUM_AMM_V4
 from service.chains.venue import Venue
+from service.domain.failures import FailureCode
+from service.domain.transaction import SignedTransaction
 from service.postgres.database import UnavailableError
 from service.postgres.queries import Row
 from tests.support.paper import SOL, Rig, quiet_slot_ms, settings
 from tests.support.servers import TestServers
+from tests.support.solana_venue import VenueDesk, venue_desk
 
 
 class Stand(Protocol):
@@ -36,9 +41,24 @@ class Stand(Protocol):
     dust_out: str
     """One base unit of the first is worth less than one of the second."""
 
+    dust_failures: Mapping[str, FailureCode]
+    """The programs that do not call an output of zero too small an amount, and what they call it."""
+
+    too_large: FailureCode
+    """Why more is not swapped than anybody can have."""
+
     @property
     def venue(self) -> Venue:
         """The current venue: disabling a pool may have restarted it."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """The height of the last block."""
+        ...
+
+    async def outlive(self, transaction: SignedTransaction) -> None:
+        """Wait until a transaction can no longer land, and the venue can know that."""
         ...
 
     async def switch_off(self, pool_id: str) -> None:
@@ -73,6 +93,8 @@ class PaperStand:
     amount, large_amount = SOL, 20_000 * SOL
     far_in, far_out, far_amount = "JUP", "BONK", 10**6
     dust_in, dust_out = "BONK", "SOL"
+    dust_failures: Mapping[str, FailureCode] = {}
+    too_large = FailureCode.INSUFFICIENT_LIQUIDITY
 
     def __init__(self, rig: Rig, servers: TestServers) -> None:
         self._rig = rig
@@ -81,6 +103,14 @@ class PaperStand:
     @property
     def venue(self) -> Venue:
         return self._rig.venue
+
+    @property
+    def height(self) -> int:
+        return self.venue.all_views()[0]
+
+    async def outlive(self, transaction: SignedTransaction) -> None:
+        while self.height <= transaction.last_valid_height + 1:  # noqa: ASYNC110 - a chain's time
+            await asyncio.sleep(0.005)
 
     async def switch_off(self, pool_id: str) -> None:
         await self.stop()
@@ -133,4 +163,63 @@ async def open_paper(
         await stand.stop()
 
 
-STANDS: dict[str, StandKind] = {"paper": open_paper}
+class SandboxStand:
+    """The Solana venue on the sandbox's chain, which moves while an outcome is waited for."""
+
+    # Fees are paid in SOL, so that what is sold and bought here changes by the swaps alone.
+    token_in, token_out = "USDC", "JUP"
+    amount, large_amount = 10**7, 4 * 10**11
+    far_in, far_out, far_amount = "JUP", "BONK", 10**6
+    dust_in, dust_out = "BONK", "SOL"
+    # They compare the output with the minimum, which is at least one, before anything else.
+    dust_failures: Mapping[str, FailureCode] = dict.fromkeys(
+        (RAYDIUM_AMM_V4, METEORA_DAMM_V2), FailureCode.SLIPPAGE_EXCEEDED
+    )
+    # What the wallet holds is looked at before the pools.
+    too_large = FailureCode.INSUFFICIENT_BALANCE
+
+    def __init__(self, desk: VenueDesk) -> None:
+        self._desk = desk
+
+    @property
+    def venue(self) -> Venue:
+        return self._desk.venue
+
+    @property
+    def height(self) -> int:
+        return self._desk.chain.tip.height
+
+    async def outlive(self, transaction: SignedTransaction) -> None:
+        finalized = self._desk.chain.timing.finalized_after
+        await self._desk.pass_slots(transaction.last_valid_height + 2 + finalized - self.height, every=20)
+
+    async def switch_off(self, pool_id: str) -> None:
+        await self._desk.switch_off(pool_id)
+
+    @asynccontextmanager
+    async def losing_answers(self) -> AsyncIterator[None]:
+        for node in self._desk.served.nodes:
+            node.faults.arm("lose_answer", method="sendTransaction", times=None)
+        try:
+            yield
+        finally:
+            for node in self._desk.served.nodes:
+                node.faults.clear()
+        await self._desk.pass_slots(1)
+
+
+@asynccontextmanager
+async def open_sandbox(
+    servers: TestServers,
+    *,
+    balance: int | None = None,
+    short_lived: bool = False,
+) -> AsyncIterator[Stand]:
+    """Start the venue on a chain of its own."""
+    held = {SandboxStand.token_in: 10**15 if balance is None else balance}
+    # With these, two hops would be better than any pool of the pair.
+    async with venue_desk(hold=held, unlisted=("SOL-JUP", "USDT-JUP")) as desk:
+        yield SandboxStand(desk)
+
+
+STANDS: dict[str, StandKind] = {"paper": open_paper, "sandbox": open_sandbox}

@@ -1,4 +1,17 @@
-"""Solana: parts of a venue, which the service does not use yet. ``rpc``, ``feed`` and ``sending`` do I/O.
+"""Solana: a venue, which the service does not build yet.
+
+The venue, by calls of nodes:
+
+venue.py      the venue's interface to the engine
+preparing.py  signs a swap's transaction, unless something speaks against it
+outcomes.py   what became of a transaction, in the terms of every venue
+wallet.py     what the wallet holds
+options.py    how the venue is to trade
+rpc/          calls of nodes by JSON-RPC, with failover
+feed/         the state of pools, read from nodes
+sending/      signs and sends transactions, and follows them until their end is certain
+
+Its pure part:
 
 plan.py       what a transaction is to do: legs with their pools, amounts and limits
 builder.py    one version 1 transaction of a plan
@@ -12,9 +25,7 @@ addresses.py  well-known and derived addresses
 programs/     the swap instructions of the four AMM programs
 statuses.py   what a node says of a signature
 proof.py      what proves that a transaction can never land any more
-sending/      signs and sends transactions, and follows them until their end is certain
-rpc/          calls of nodes by JSON-RPC, with failover
-feed/         the state of pools, read from nodes
+payment.py    the most that a transaction may take from the wallet
 
 docs/solana.md says what exists and what does not.
 """

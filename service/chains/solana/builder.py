@@ -182,7 +182,7 @@ def instructions(plan: SwapPlan, wallet: Pubkey, mark: str, token_account_rent: 
     wrapped = _wrapped_sol(plan, wallet, mark)
     result: list[Instruction] = []
     if wrapped is not None:
-        result += _open_wrapped(wrapped, wallet, mark, token_account_rent + _sol_sold(plan))
+        result += _open_wrapped(wrapped, wallet, mark, _lamports_to_wrap(plan, token_account_rent))
     bought = {leg.bought.mint: leg.bought for leg in plan.legs if leg.bought.mint != WRAPPED_SOL}
     result += [create_token_account(wallet, token) for token in bought.values()]
     for leg in plan.legs:
@@ -210,12 +210,12 @@ def _wrapped_sol(plan: SwapPlan, wallet: Pubkey, mark: str) -> Pubkey | None:
     return Pubkey.create_with_seed(wallet, mark, TOKEN_PROGRAM)
 
 
-def _sol_sold(plan: SwapPlan) -> int:
-    """Return the lamports that the account must hold: what first legs may sell of it."""
+def _lamports_to_wrap(plan: SwapPlan, rent: int) -> int:
+    """Return the lamports that the account must hold: its rent, and what first legs may sell of it."""
     sold = sum(path[0].swap.amount_in for path in plan.paths if path[0].sold.mint == WRAPPED_SOL)
-    if sold > U64_MAX:
+    if rent + sold > U64_MAX:
         raise InvalidPlanError(f"{sold} lamports to sell")
-    return sold
+    return rent + sold
 
 
 def _account(token: TokenSide, wallet: Pubkey, wrapped: Pubkey | None) -> Pubkey:

@@ -34,10 +34,11 @@ class ClockSysvar(NamedTuple):
 
 
 class OwnedData(NamedTuple):
-    """An account's data, and the program that owns it."""
+    """An account: the program that owns it, its data and its lamports."""
 
     owner: Pubkey
     data: bytes
+    lamports: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,19 @@ class AccountsRead:
 
 
 async def read_accounts(
-    endpoints: Endpoints, keys: Sequence[Pubkey], *, min_slot: int | None = None
+    endpoints: Endpoints,
+    keys: Sequence[Pubkey],
+    *,
+    min_slot: int | None = None,
+    commitment: str = "processed",
 ) -> AccountsRead:
-    """Read accounts as of the newest processed slot.
+    """Read accounts as of the newest slot of a commitment.
 
     Args:
         endpoints: Where to read.
         keys: At most ``MOST_KEYS`` addresses.
         min_slot: An older slot is not accepted.
+        commitment: How sure the slot's block must be.
 
     Raises:
         VenueUnavailableError: No endpoint answered, or only from an older slot.
@@ -69,7 +75,7 @@ async def read_accounts(
     """
     if len(keys) > MOST_KEYS:
         raise ValueError(f"{len(keys)} accounts, one read can have {MOST_KEYS}")
-    config: dict[str, Any] = {"encoding": "base64", "commitment": "processed"}
+    config: dict[str, Any] = {"encoding": "base64", "commitment": commitment}
     if min_slot is not None:
         config["minContextSlot"] = min_slot
     asked = (CLOCK_SYSVAR, *keys, CLOCK_SYSVAR)
@@ -102,9 +108,10 @@ def _account(value: Any) -> OwnedData | None:
     match value:
         case None:
             return None
-        case {"owner": str(owner), "data": [str(text), "base64"]}:
+        case {"owner": str(owner), "data": [str(text), "base64"], "lamports": int(lamports)}:
             try:
-                return OwnedData(Pubkey.from_string(owner), base64.b64decode(text, validate=True))
+                data = base64.b64decode(text, validate=True)
+                return OwnedData(Pubkey.from_string(owner), data, lamports)
             except ValueError:
                 pass
     raise NotAnAnswerError("it answered with what is no account")

@@ -18,7 +18,9 @@ from service.chains.solana.feed.accounts import MOST_KEYS, AccountsRead, ClockSy
 from service.chains.solana.feed.pools import (
     FeedPool,
     ListedPool,
+    OpenedPool,
     TokenOf,
+    TradedMint,
     UnreadablePoolError,
     program_name,
     view_of,
@@ -100,7 +102,7 @@ class SolanaFeed:
         self._by_vault: dict[str, FeedPool] = {}
         self._subscriptions: Notifications | None = None
         self._index = PoolIndex()
-        self._tokens: dict[str, Token] = {}
+        self._mints: dict[str, TradedMint] = {}
         self._volumes = Volumes()
         self._now = ClockSysvar(0, 0, 0)
         self._callbacks: list[OnMarketChange] = []
@@ -136,6 +138,23 @@ class SolanaFeed:
         """A slot's length, as measured."""
         return self.slots.slot_ms
 
+    @property
+    def now(self) -> ChainTime:
+        """The moment that quotes are for: when a transaction that is built now is expected to land."""
+        return ChainTime(self._now.timestamp_s + _LANDS_AFTER_S, self._now.slot + _LANDS_AFTER_SLOTS)
+
+    @property
+    def mints(self) -> Mapping[str, TradedMint]:
+        """The tokens that some pool trades or has traded since the start, by their symbols."""
+        return self._mints
+
+    def opened(self, pool_id: str) -> OpenedPool | None:
+        """Return a pool as it was last read; None if it cannot be quoted."""
+        pool = self._pools.get(pool_id)
+        if pool is None or pool.ref is None or pool.opened is None or pool.reading is None:
+            return None
+        return OpenedPool(pool.opened, pool.reading.state, pool.slot)
+
     def use(self, subscriptions: Notifications) -> None:
         """Have a WebSocket follow the pools; ``listener`` must be what it calls."""
         self._subscriptions = subscriptions
@@ -164,7 +183,7 @@ class SolanaFeed:
 
     def local_snapshots(self, pools: Sequence[PoolRef]) -> Sequence[Snapshot]:
         """Return the state of pools as last read, however old; those that cannot be quoted are left out."""
-        now = ChainTime(self._now.timestamp_s + _LANDS_AFTER_S, self._now.slot + _LANDS_AFTER_SLOTS)
+        now = self.now
         known = ((pool, self._pools.get(pool.id)) for pool in pools)
         return [
             Snapshot(ref, pool.reading.state, now)
@@ -208,7 +227,7 @@ class SolanaFeed:
 
     def tokens(self) -> Sequence[Token]:
         """Return the tokens that some pool trades."""
-        return [token for token in self._tokens.values() if self._index.trades(token.symbol)]
+        return [mint.token for mint in self._mints.values() if self._index.trades(mint.token.symbol)]
 
     async def fetch_tokens(self, names: Collection[str]) -> None:
         """Do nothing: all tokens that may be traded are known."""
@@ -301,11 +320,13 @@ class SolanaFeed:
         self._unreadable_until.pop(pool.id, None)
         self._index.add(ref)
         if pool.opened is not None:
+            sides = pool.opened.addresses.token_a, pool.opened.addresses.token_b
+            for token, side in zip(pool.tokens, sides, strict=True):
+                self._mints[token.symbol] = TradedMint(token, side.mint, side.program)
             vault = str(pool.opened.addresses.token_a.vault)
             self._by_vault[vault] = pool
             if self._subscriptions is not None:
                 self._subscriptions.follow([vault])
-        self._tokens.update({token.symbol: token for token in pool.tokens})
 
     def _drop(self, pool: FeedPool, reason: str) -> None:
         if pool.ref is not None:

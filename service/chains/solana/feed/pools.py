@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from solders.pubkey import Pubkey
 
@@ -37,6 +38,22 @@ TokenOf = Callable[[str], Token | None]
 
 class UnreadablePoolError(Exception):
     """The pool cannot be quoted; the message says why."""
+
+
+class OpenedPool(NamedTuple):
+    """A pool that can be quoted, with its state and the slot in which that was last read."""
+
+    pool: OnChainPool
+    state: PoolState
+    slot: int
+
+
+class TradedMint(NamedTuple):
+    """A token that some pool has traded, its mint, and the mint's program."""
+
+    token: Token
+    mint: Pubkey
+    program: Pubkey
 
 
 @dataclass(frozen=True, slots=True)

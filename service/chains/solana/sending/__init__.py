@@ -1,6 +1,7 @@
 """Signs transactions, sends them, and finds out what became of them.
 
 preparation.py  what nodes are asked before a transaction is signed
+recent_blockhashes.py  keeps the blockhashes of the last blocks
 signer.py       signers, and the checks of what they return
 core_dumps.py   keeps a key in this process out of core dumps
 sender.py       sends the same bytes to every endpoint that takes transactions

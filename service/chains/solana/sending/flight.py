@@ -85,6 +85,7 @@ class Flight:
         proof: What endpoints have said of its end.
         looks: When to look for the proof.
         receipts: When to ask for its receipt.
+        answered: Whether a node has said what it knows of it, or that it knows nothing.
         next_send_at: When to send it again, by the monotonic clock; None: it is only followed.
         ended: Set when its end is certain.
 
@@ -98,6 +99,7 @@ class Flight:
         self.proof = EndProof(sent.signature, sent.validity, readers)
         self.looks = SlotPause(sent.validity.blockhash_slot + _SLOTS_OF_VALIDITY)
         self.receipts = SlotPause()
+        self.answered = False
         self.next_send_at: float | None = None
         self.ended = asyncio.Event()
         self._seen: SignatureStatus | None = None

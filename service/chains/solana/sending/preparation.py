@@ -11,11 +11,16 @@ from service.chains.solana.blockhashes import MalformedBlockhashError, RecentBlo
 from service.chains.solana.fees import MalformedFeesError, read_recent_fees
 from service.chains.solana.rpc.endpoints import Endpoints
 from service.chains.solana.simulation import MalformedSimulationError, Simulation, read_simulation
+from service.chains.solana.tokens import TOKEN_ACCOUNT_BYTES
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
+from service.domain.amounts import U64_MAX
 
 FEES_KEPT_S = 5.0
 """How long the recent fees of an account are used before they are asked for again."""
+
+RENT_KEPT_S = 600.0
+"""How long a token account's rent is used before it is asked for again."""
 
 _KEPT_ACCOUNTS = 1_000
 _SIMULATE = {
@@ -70,6 +75,37 @@ async def latest_blockhash(endpoints: Endpoints, min_slot: int) -> RecentBlockha
         return read_blockhash(answer.result, answer.slot or 0)
     except MalformedBlockhashError as error:
         raise VenueUnavailableError(f"{answer.endpoint}: {error}") from error
+
+
+class TokenAccountRent:
+    """What makes a token account rent-exempt; it changes with the cluster's releases.
+
+    Args:
+        endpoints: Those of the cluster.
+        clock: Measures how old an answer is.
+    """
+
+    def __init__(self, endpoints: Endpoints, clock: Clock) -> None:
+        self._endpoints = endpoints
+        self._clock = clock
+        self._known: tuple[float, int] | None = None
+
+    async def lamports(self) -> int:
+        """Return it, asked for at most once in ten minutes.
+
+        Raises:
+            RpcError: The nodes refuse the call.
+            VenueUnavailableError: No node answered.
+        """
+        now = self._clock.monotonic()
+        if self._known is not None and now - self._known[0] < RENT_KEPT_S:
+            return self._known[1]
+        answer = await self._endpoints.read("getMinimumBalanceForRentExemption", [TOKEN_ACCOUNT_BYTES])
+        rent = answer.result
+        if type(rent) is not int or not 0 < rent <= U64_MAX:
+            raise VenueUnavailableError(f"{answer.endpoint}: it answered with what is no rent")
+        self._known = now, rent
+        return rent
 
 
 class RecentFees:

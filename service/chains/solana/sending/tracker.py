@@ -69,6 +69,8 @@ class Tracker:
         self._has_flights = asyncio.Event()
         self._slot = 0
         self._answered = True
+        self._polling = asyncio.Lock()
+        self._polls_begun = 0
         self._polls = Background("solana tracker", self._poll_forever, clock)
         self._sends = Background("solana sender", self._send_forever, clock)
 
@@ -87,18 +89,46 @@ class Tracker:
         """How many transactions have not ended for certain."""
         return len(self._flights)
 
+    def flights(self) -> list[tuple[SentTransaction, TrackedStatus]]:
+        """Return the transactions that have not ended for certain, and what is known of them."""
+        return [(flight.sent, flight.status) for flight in self._flights.values()]
+
     def status(self, sent: SentTransaction) -> TrackedStatus:
         """Return what is known of a transaction, and follow it from now on."""
         end = self._ends.get(sent.signature)
         return self._flight(sent).status if end is None else end
 
-    async def send(self, sent: SentTransaction) -> TrackedStatus:
-        """Send a transaction, and again until it is seen; return what is known of it."""
+    async def ask(self, sent: SentTransaction) -> TrackedStatus:
+        """Return what nodes say of a transaction, and follow it; one that is new here is asked for now.
+
+        Raises:
+            VenueUnavailableError: No node says anything.
+        """
         status = self.status(sent)
-        if not status.final:
+        if not status.final and not self._flight(sent).answered:
+            begun = self._polls_begun
+            # All that are asked for now share the call; after a restart these may be many.
+            await asyncio.sleep(0)
+            async with self._polling:
+                # One that has begun meanwhile has asked for it, answered or not.
+                if self._polls_begun == begun:
+                    await self._poll()
+            status = self.status(sent)
+        if not status.final and not (self._answered and self._flight(sent).answered):
+            raise VenueUnavailableError("no node says what became of the transaction")
+        return status
+
+    async def send(self, sent: SentTransaction) -> TrackedStatus:
+        """Send a transaction, and again until it is seen; return what is known of it.
+
+        While that is going on, a further call sends nothing.
+        """
+        if not self.status(sent).final:
             flight = self._flight(sent)
-            flight.next_send_at = self._clock.monotonic() + SEND_AGAIN_AFTER_S
-            await self._sender.send(sent.signature, sent.raw)
+            now = self._clock.monotonic()
+            if flight.next_send_at is None or flight.next_send_at <= now:
+                flight.next_send_at = now + SEND_AGAIN_AFTER_S
+                await self._sender.send(sent.signature, sent.raw)
         return self.status(sent)
 
     async def end(self, sent: SentTransaction, timeout_s: float) -> TrackedStatus:
@@ -111,6 +141,11 @@ class Tracker:
 
     async def poll(self) -> None:
         """Ask once for all transactions in flight; what is not answered is asked again at the next poll."""
+        async with self._polling:
+            await self._poll()
+
+    async def _poll(self) -> None:
+        self._polls_begun += 1
         flights = list(self._flights.values())
         for start in range(0, len(flights), MOST_SIGNATURES):
             await self._ask_statuses(flights[start : start + MOST_SIGNATURES])
@@ -159,6 +194,7 @@ class Tracker:
         self._slot = max(self._slot, slot)
         for flight, status in zip(flights, statuses, strict=True):
             flight.note(status, slot)
+            flight.answered = True
 
     async def _look(self, flights: Sequence[Flight]) -> None:
         """Ask every endpoint about transactions that may have ended."""
@@ -201,6 +237,8 @@ class Tracker:
             del self._ends[next(iter(self._ends))]
         flight.ended.set()
         log.info("transaction %s: %s", signature, end.state.name.lower())
+        for difference in end.receipt.differences if end.receipt else ():
+            log.warning("transaction %s: %s", signature, difference)
 
     async def _poll_forever(self) -> None:
         while True:

@@ -1,5 +1,6 @@
 """The transaction that is built: its instructions, its limits, and what makes it unlike any other."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -32,10 +33,11 @@ from service.chains.solana.builder import (
     instructions,
     mark_of,
 )
-from service.chains.solana.plan import PlannedLeg, SwapPlan, plan_of_route
+from service.chains.solana.plan import InvalidPlanError, PlannedLeg, SwapPlan, plan_of_route
 from service.chains.solana.programs.pool import LegSwap
 from service.chains.solana.programs.registry import MAINNET
 from service.chains.solana.receipt import decoded_swaps
+from service.domain.amounts import U64_MAX
 from service.domain.leg_limits import leg_limits
 from service.domain.quote import Path, Route, SwapMode
 from tests.support.executed import PROGRAMS, RENT, USDC, WALLET, executed
@@ -102,6 +104,15 @@ def test_a_route_of_four_legs_fits_with_its_mark(sell_sol: bool) -> None:
         (leg.pool.addresses.pool, leg.swap.amount_in, leg.swap.amount_out) for leg in plan.legs
     ]
     assert sum(each.amount_out for each in swaps) >= minimum_out
+
+
+def test_more_sol_than_can_be_wrapped_is_refused() -> None:
+    plan, _ = plan_of_four(sell_sol=True)
+    [leg] = plan.paths[0]
+    for amount, fits in ((U64_MAX - RENT, True), (U64_MAX - RENT + 1, False)):
+        whole = SwapPlan(((replace(leg, swap=replace(leg.swap, amount_in=amount)),),))
+        with nullcontext() if fits else pytest.raises(InvalidPlanError, match="lamports to sell"):
+            built(whole)
 
 
 def test_two_equal_orders_have_two_signatures() -> None:

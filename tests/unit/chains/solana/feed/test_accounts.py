@@ -31,7 +31,7 @@ def read(*values: Any, slot: int = 5) -> Any:
 def test_accounts_of_one_slot_are_a_read_with_the_chains_time() -> None:
     found = read(clock(), account(), None, clock())
     assert found.clock == ClockSysvar(5, 2, 1_700)
-    assert found.accounts[KEY] == (OWNER, b"data")
+    assert found.accounts[KEY] == (OWNER, b"data", 1)
     assert OTHER not in found.accounts
 
 
@@ -52,6 +52,7 @@ def test_accounts_of_one_slot_are_a_read_with_the_chains_time() -> None:
         (clock(), {**account(), "data": ["!", "base64"]}, account(), clock()),
         (clock(), {**account(), "data": ["", "base58"]}, account(), clock()),
         (clock(), {**account(), "data": {"parsed": 1}}, account(), clock()),
+        (clock(), {**account(), "lamports": "1"}, account(), clock()),
     ],
 )
 def test_anything_else_is_none(values: tuple[Any, ...]) -> None:
@@ -66,3 +67,10 @@ async def test_one_read_holds_as_many_accounts_as_a_call_can() -> None:
         assert (found.slot, set(found.accounts)) == (1_000, {CLOCK_SYSVAR})
         with pytest.raises(ValueError, match="99 accounts"):
             await read_accounts(served.endpoints, [*keys, made_up("one more")])
+
+
+async def test_a_read_may_be_of_a_block_that_is_confirmed() -> None:
+    async with served_chain(clock=Clock(0)) as served:
+        served.chain.advance(10)
+        assert (await read_accounts(served.endpoints, [KEY], commitment="confirmed")).slot == 1_008
+        assert (await read_accounts(served.endpoints, [KEY])).slot == 1_010

@@ -27,6 +27,7 @@ from service.chains.solana.tokens import token_amount
 from service.chains.venue import MarketChange, Snapshot, Traded, VenueUnavailableError
 from service.clock import Clock
 from service.domain.quote import Dex, PoolQuote, SwapMode
+from service.domain.tokens import TOKENS
 from service.routing import RouteLimits
 from service.routing.quoting import Quoter
 from service.sandbox.faults import GARBAGE
@@ -89,6 +90,13 @@ async def test_all_pools_of_the_list_are_market_data() -> None:
             vaults = [side.vault for side in (opened.addresses.token_a, opened.addresses.token_b)]
             amounts = [token_amount(stand.local.account(vault).data) for vault in vaults]
             assert amounts == [view.amount_a, view.amount_b]
+            found = feed.opened(ref.id)
+            assert found is not None
+            assert (found.pool, found.state, found.slot) == (opened, stand.state(ref.id), stand.slot(ref.id))
+            for side, symbol in zip(
+                (opened.addresses.token_a, opened.addresses.token_b), (ref.token_a, ref.token_b), strict=True
+            ):
+                assert feed.mints[symbol] == (TOKENS[symbol], side.mint, side.program)
         [added] = [{ref.id for change in stand.changes for ref in change.added_or_removed}]
         assert added == shown.keys()
         assert list(feed.pools("SOL", "SOL")) == []

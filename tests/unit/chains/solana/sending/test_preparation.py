@@ -12,14 +12,22 @@ from service.chains.solana.fees import Percentile, priority_fee, unit_price
 from service.chains.solana.programs.registry import MAINNET
 from service.chains.solana.proof import Validity
 from service.chains.solana.sending.flight import SentTransaction
-from service.chains.solana.sending.preparation import FEES_KEPT_S, RecentFees, latest_blockhash, simulate
+from service.chains.solana.sending.preparation import (
+    FEES_KEPT_S,
+    RENT_KEPT_S,
+    RecentFees,
+    TokenAccountRent,
+    latest_blockhash,
+    simulate,
+)
+from service.chains.solana.sending.recent_blockhashes import RecentBlockhashes
 from service.chains.solana.sending.signer import LocalSigner, sign_message
 from service.chains.solana.simulation import WIDEST, Simulation
-from service.chains.venue import VenueUnavailableError
+from service.chains.venue import SwapTooLateError, VenueUnavailableError
 from service.domain.failures import FailureCode
 from service.domain.transaction import TransactionState
-from tests.support.local_chain import SOL
-from tests.support.solana_tracking import TrackedChain, tracked_chain
+from tests.support.local_chain import RENT, SOL
+from tests.support.solana_tracking import SLOT_S, TrackedChain, tracked_chain
 
 NO_BLOCKHASH = Hash.default()
 
@@ -120,6 +128,35 @@ async def test_recent_fees_are_asked_for_by_account_and_kept_for_a_while() -> No
         tracked.chain.advance(200)
         assert max((await fees.of(pools))[0]) == 0
         assert calls()["getRecentPrioritizationFees"] == 4
+
+
+async def test_the_rent_of_a_token_account_is_asked_for_and_kept_for_a_while() -> None:
+    async with tracked_chain(endpoints=1) as tracked:
+        rent = TokenAccountRent(tracked.served.endpoints, tracked.clock)
+        method = "getMinimumBalanceForRentExemption"
+        calls = tracked.served.endpoints.calls
+        assert [await rent.lamports() for _ in range(3)] == [RENT] * 3
+        assert calls()[method] == 1
+        tracked.clock.now_s += RENT_KEPT_S
+        tracked.served.arm("garbage", form="null_result", method=method)
+        with pytest.raises(VenueUnavailableError):
+            await rent.lamports()
+        assert await rent.lamports() == RENT
+        assert calls()[method] == 3
+
+
+async def test_blockhashes_are_kept_for_what_must_end_soon() -> None:
+    async with tracked_chain() as tracked:
+        kept = RecentBlockhashes(tracked.served.endpoints, tracked.clock)
+        newest = await kept.choose(None, SLOT_S)
+        assert newest.slot == tracked.chain.tip.slot - 2
+        for _ in range(13):
+            tracked.chain.advance(10)
+            await kept.choose(None, SLOT_S)
+        # 151 blocks less 130, each counted as one and a half times as long.
+        assert await kept.choose(21 * 1.5 * SLOT_S, SLOT_S) == newest
+        with pytest.raises(SwapTooLateError):
+            await kept.choose(20.9 * 1.5 * SLOT_S, SLOT_S)
 
 
 async def test_without_a_node_there_is_nothing_to_prepare_from() -> None:

@@ -15,6 +15,7 @@ from service.chains.solana.rpc.wire import Reply
 from service.chains.solana.sending import looks
 from service.chains.solana.sending.tracker import SEND_AGAIN_AFTER_S
 from service.chains.solana.statuses import ConfirmationStatus
+from service.chains.venue import VenueUnavailableError
 from service.domain.failures import FailureCode
 from service.domain.transaction import TransactionState
 from service.sandbox.blocks import Landed
@@ -208,6 +209,33 @@ async def test_two_instances_that_both_send_it_make_one_landing() -> None:
         await other.poll()
         assert other.status(sent) == tracked.status(sent)
         assert (tracked.state(sent), tracked.landings(sent)) == (LANDED, 1)
+
+
+async def test_while_it_is_being_sent_a_further_send_sends_nothing() -> None:
+    async with tracked_chain() as tracked:
+        arm_all(tracked, "drop", times=None)
+        sent = await tracked.sent()
+        calls = tracked.served.endpoints.calls
+        before = calls()["sendTransaction"]
+        await asyncio.gather(*(tracked.tracker.send(sent) for _ in range(5)))
+        assert calls()["sendTransaction"] == before == 3
+        tracked.clock.now_s += SEND_AGAIN_AFTER_S
+        await asyncio.gather(*(tracked.tracker.send(sent) for _ in range(5)))
+        assert calls()["sendTransaction"] == 2 * before
+
+
+async def test_many_that_are_new_here_are_asked_for_by_one_call_also_in_vain() -> None:
+    async with tracked_chain() as tracked:
+        sent = [await tracked.signed(minimum_out=each) for each in range(1, 31)]
+        calls = tracked.served.endpoints.calls
+        arm_all(tracked, "error", method="getSignatureStatuses", code=-32602, message="no", times=None)
+        answers = await asyncio.gather(*map(tracked.tracker.ask, sent), return_exceptions=True)
+        assert {type(answer) for answer in answers} == {VenueUnavailableError}
+        assert calls()["getSignatureStatuses"] == 1
+        clear_all(tracked)
+        statuses = await asyncio.gather(*map(tracked.tracker.ask, sent))
+        assert {status.state for status in statuses} == {UNKNOWN}
+        assert calls()["getSignatureStatuses"] == 2
 
 
 async def test_what_is_seen_is_not_sent_again() -> None:

@@ -1,0 +1,34 @@
+"""How a Solana venue is to trade."""
+
+from dataclasses import dataclass, field
+
+from service.chains.solana.feed.feed import FeedSettings
+from service.chains.solana.fees import Priority
+from service.domain.mode import TradingMode
+
+
+@dataclass(frozen=True, slots=True)
+class SolanaOptions:
+    """How a Solana venue is to trade.
+
+    Attributes:
+        mode: Whether the cluster's tokens are real money.
+        priority: What is offered to be preferred.
+        max_fee: The most that a transaction may cost, in lamports.
+        sol_reserve: Lamports that no order sells: they are kept for fees and rent.
+        hop_margin_bps: The margin between the legs of one path; the router must have the same.
+        genesis_hash: The cluster that the endpoints must belong to; None: any.
+        spare_arrays: How many bin arrays a DLMM swap names beyond those that its quote used.
+        signer_timeout_s: How long the signer may take.
+        feed: How often pools are read.
+    """
+
+    mode: TradingMode
+    priority: Priority
+    max_fee: int
+    sol_reserve: int
+    hop_margin_bps: int
+    genesis_hash: str | None = None
+    spare_arrays: int = 1
+    signer_timeout_s: float = 5.0
+    feed: FeedSettings = field(default_factory=FeedSettings)

@@ -1,0 +1,292 @@
+"""Signs the transaction of a swap, unless something speaks against it: nothing is sent here.
+
+The sequence matters. The pools are those of the quote; the simulation tells whether the transaction would
+succeed and what it needs; then it is known what it costs; and the blockhash comes last, so that none of its
+blocks are spent on the rest.
+"""
+
+import logging
+from collections.abc import Mapping
+
+from solders.hash import Hash
+from solders.pubkey import Pubkey
+from solders.signature import Signature
+
+from service.amm import AmmError, Direction, DlmmPool
+from service.chains.solana.addresses import ASSOCIATED_TOKEN_PROGRAM, SYSTEM_PROGRAM
+from service.chains.solana.blockhashes import must_sign_again
+from service.chains.solana.builder import (
+    BuiltTransaction,
+    ComputeBudget,
+    TransactionTooLargeError,
+    build,
+    mark_of,
+)
+from service.chains.solana.errors import TransactionError, failure_of
+from service.chains.solana.feed.feed import SolanaFeed
+from service.chains.solana.feed.pools import OpenedPool
+from service.chains.solana.fees import FeeTooHighError, Percentile, check_fee, priority_fee, unit_price
+from service.chains.solana.options import SolanaOptions
+from service.chains.solana.plan import SwapPlan, plan_of_route
+from service.chains.solana.programs.meteora_dlmm import READ_EACH_SIDE, arrays_ahead, arrays_to_carry
+from service.chains.solana.programs.registry import ProgramIds
+from service.chains.solana.rpc.endpoints import Endpoints
+from service.chains.solana.rpc.errors import RpcError
+from service.chains.solana.sending.preparation import RecentFees, TokenAccountRent, simulate
+from service.chains.solana.sending.recent_blockhashes import RecentBlockhashes
+from service.chains.solana.sending.signer import SignerUnavailableError, WalletSigner, sign_message
+from service.chains.solana.simulation import WIDEST, Simulation
+from service.chains.solana.wallet import SOL, SolanaWallet
+from service.chains.venue import Swap, SwapTooLateError, VenueRefusedError
+from service.clock import Clock
+from service.domain.failures import Failure, FailureCode
+from service.domain.leg_limits import Limits, shared_limits
+from service.domain.quote import Leg, SwapMode
+from service.domain.transaction import SignedTransaction
+
+log = logging.getLogger(__name__)
+
+_MOST_SIGNINGS = 3
+_KEPT_ORDERS = 10_000
+
+
+class ExpiredTries:
+    """How many transactions of each order have expired, as far as this process has seen it."""
+
+    def __init__(self) -> None:
+        self._order_of: dict[str, str] = {}
+        self._expired: dict[str, int] = {}
+
+    def note_signed(self, order_id: str, signature: str) -> None:
+        """Note whose a transaction is."""
+        self._order_of[signature] = order_id
+        _drop_oldest(self._order_of)
+
+    def note_expired(self, signature: str) -> None:
+        """Note that a transaction has expired; it may be said more than once."""
+        order_id = self._order_of.pop(signature, None)
+        if order_id is not None:
+            self._expired[order_id] = self._expired.pop(order_id, 0) + 1
+            _drop_oldest(self._expired)
+
+    def of(self, order_id: str) -> int:
+        """Return how many of an order's transactions have expired."""
+        return self._expired.get(order_id, 0)
+
+
+class Preparer:
+    """Signs swaps with one wallet.
+
+    Args:
+        endpoints: Those of the cluster.
+        ids: The cluster's AMM programs.
+        feed: The pools.
+        wallet: What can be paid.
+        signer: The wallet's signer.
+        clock: Measures time.
+        options: What a transaction may cost, and how it is built.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        ids: ProgramIds,
+        feed: SolanaFeed,
+        wallet: SolanaWallet,
+        signer: WalletSigner,
+        clock: Clock,
+        options: SolanaOptions,
+    ) -> None:
+        self._endpoints = endpoints
+        self._ids = ids
+        self._feed = feed
+        self._wallet = wallet
+        self._signer = signer
+        self._clock = clock
+        self._options = options
+        self._rent = TokenAccountRent(endpoints, clock)
+        self._fees = RecentFees(endpoints, clock)
+        self.blockhashes = RecentBlockhashes(endpoints, clock)
+        self.expired = ExpiredTries()
+
+    async def prepare(self, swap: Swap) -> SignedTransaction:
+        """Sign the transaction of a swap.
+
+        Raises:
+            SwapTooLateError: It cannot land in time.
+            VenueRefusedError: It would fail, or costs too much, or was not signed.
+            VenueUnavailableError: No node answered.
+        """
+        self._seconds_left(swap)
+        try:
+            return await self._prepare(swap)
+        except RpcError as error:
+            # A mistake of this service, or an endpoint of another kind: other nodes would say the same.
+            log.error("order %s: the nodes refuse a call: %s", swap.order_id, error)  # noqa: TRY400
+            raise VenueRefusedError(Failure.of(FailureCode.INTERNAL_ERROR)) from error
+
+    async def _prepare(self, swap: Swap) -> SignedTransaction:
+        opened = self._opened(swap)
+        min_slot = max(pool.slot for pool in opened.values())
+        plan = self._plan(swap, opened)
+        await self._check_funds(swap)
+        rent = await self._rent.lamports()
+        draft = self._build(swap, plan, WIDEST, Hash.default(), rent)
+        simulation = await self._simulate(swap, draft, min_slot)
+        budget = simulation.budget(0)
+        fee = await self._priority_fee(swap, list(opened), budget.compute_units)
+        self._check_fee(draft.network_fee, fee)
+        return await self._sign(swap, plan, simulation.budget(fee), rent)
+
+    def _seconds_left(self, swap: Swap) -> float | None:
+        """Return how long the transaction may be able to land; None: as long as possible.
+
+        Raises:
+            SwapTooLateError: It is too late to send it.
+        """
+        now = self._clock.database_time()
+        if swap.submit_by is not None and now > swap.submit_by:
+            raise SwapTooLateError
+        if swap.valid_until is None:
+            return None
+        if now >= swap.valid_until:
+            raise SwapTooLateError
+        return swap.valid_until - now
+
+    def _opened(self, swap: Swap) -> dict[str, OpenedPool]:
+        found = {}
+        for leg in swap.route.legs:
+            pool = self._feed.opened(leg.pool_id)
+            if pool is None:
+                detail = f"The pool {leg.pool_id} can no longer be quoted."
+                raise VenueRefusedError(Failure(FailureCode.POOL_DISABLED, detail))
+            found[leg.pool_id] = pool
+        return found
+
+    def _plan(self, swap: Swap, opened: Mapping[str, OpenedPool]) -> SwapPlan:
+        limits = shared_limits(swap.route, swap.maximum_in, swap.minimum_out, self._options.hop_margin_bps)
+        return plan_of_route(
+            swap.route,
+            limits,
+            {name: each.pool for name, each in opened.items()},
+            {name: each.mint for name, each in self._feed.mints.items()},
+            self._bin_arrays(swap, limits, opened),
+        )
+
+    def _bin_arrays(
+        self, swap: Swap, limits: Limits, opened: Mapping[str, OpenedPool]
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the bin arrays that each leg in a DLMM pool names, from the pool's newest state."""
+        arrays = {}
+        for path, of_path in zip(swap.route.paths, limits, strict=True):
+            for leg, limit in zip(path.legs, of_path, strict=True):
+                state = opened[leg.pool_id].state
+                if isinstance(state, DlmmPool):
+                    amount = limit.amount_in if swap.route.mode is SwapMode.EXACT_IN else limit.amount_out
+                    arrays[leg.pool_id] = self._arrays(
+                        opened[leg.pool_id], state, leg, swap.route.mode, amount
+                    )
+        return arrays
+
+    def _arrays(
+        self, opened: OpenedPool, state: DlmmPool, leg: Leg, mode: SwapMode, amount: int
+    ) -> tuple[int, ...]:
+        sells_a = opened.pool.addresses.token_a.mint == self._feed.mints[leg.token_in].mint
+        direction = Direction.A_TO_B if sells_a else Direction.B_TO_A
+        quote = state.quote_exact_in if mode is SwapMode.EXACT_IN else state.quote_exact_out
+        try:
+            after = quote(direction, amount, self._feed.now).next_state()
+        except AmmError:
+            # The pool has changed since it was quoted: the simulation says whether the swap still works.
+            return arrays_ahead(state, direction)[: READ_EACH_SIDE + 1]
+        return arrays_to_carry(state, after, direction, self._options.spare_arrays)
+
+    async def _check_funds(self, swap: Swap) -> None:
+        """Refuse what the wallet cannot pay beside what is in flight, and without its reserve.
+
+        Of wrapped SOL the transaction has to set the maximum aside, of other tokens it takes what it needs.
+        """
+        route = swap.route
+        needed = swap.maximum_in if route.token_in == SOL.symbol else route.amount_in
+        if not await self._wallet.can_pay(route.token_in, needed):
+            raise VenueRefusedError(Failure.of(FailureCode.INSUFFICIENT_BALANCE))
+
+    def _build(
+        self, swap: Swap, plan: SwapPlan, budget: ComputeBudget, blockhash: Hash, rent: int
+    ) -> BuiltTransaction:
+        mark = mark_of(swap.order_id, swap.attempt)
+        try:
+            return build(plan, self._signer.public_key, mark, budget, blockhash, rent)
+        except TransactionTooLargeError as error:
+            raise _refusal(FailureCode.ROUTE_TOO_LARGE, error) from error
+
+    async def _simulate(self, swap: Swap, draft: BuiltTransaction, min_slot: int) -> Simulation:
+        keys = draft.message.account_keys
+        programs = [keys[each.program_id_index] for each in draft.message.instructions]
+        simulation = await simulate(self._endpoints, draft.signed_bytes, programs, min_slot)
+        if simulation.error is not None:
+            raise VenueRefusedError(self._failure_of(simulation.error, swap))
+        return simulation
+
+    def _failure_of(self, error: TransactionError, swap: Swap) -> Failure:
+        failure = failure_of(error, self._ids)
+        # These programs only move SOL. Unless it is sold, it was for the rent of accounts.
+        moves_sol = error.program in (SYSTEM_PROGRAM, ASSOCIATED_TOKEN_PROGRAM)
+        lacks = failure.code is FailureCode.INSUFFICIENT_BALANCE
+        if lacks and moves_sol and swap.route.token_in != SOL.symbol:
+            code = FailureCode.INSUFFICIENT_SOL
+            return Failure(code, f"{Failure.of(code).detail} ({error})")
+        return failure
+
+    async def _priority_fee(self, swap: Swap, pools: list[str], compute_units: int) -> int:
+        priority, price = self._options.priority, 0
+        if isinstance(priority, Percentile):
+            recent = await self._fees.of([Pubkey.from_string(pool) for pool in pools])
+            price = unit_price(recent, priority.percent)
+        return priority_fee(priority, price, compute_units, self.expired.of(swap.order_id))
+
+    def _check_fee(self, base: int, priority: int) -> None:
+        try:
+            check_fee(base, priority, tip=0, maximum=self._options.max_fee)
+        except FeeTooHighError as error:
+            raise _refusal(FailureCode.NETWORK_FEE_TOO_HIGH, error) from error
+
+    async def _sign(self, swap: Swap, plan: SwapPlan, budget: ComputeBudget, rent: int) -> SignedTransaction:
+        block_s = self._feed.slot_ms / 1000
+        for _ in range(_MOST_SIGNINGS):
+            recent = await self.blockhashes.choose(self._seconds_left(swap), block_s)
+            built = self._build(swap, plan, budget, recent.blockhash, rent)
+            began = self._clock.monotonic()
+            raw = await self._signed(swap, built.signed_bytes)
+            taken_s = self._clock.monotonic() - began
+            if must_sign_again(taken_s, block_s):
+                log.warning("order %s: signing took %.1f s", swap.order_id, taken_s)
+                continue
+            signature = str(Signature.from_bytes(raw[-Signature.LENGTH :]))
+            self.expired.note_signed(swap.order_id, signature)
+            return SignedTransaction(
+                signature,
+                swap.route.dex,
+                raw,
+                swap.maximum_in,
+                swap.minimum_out,
+                recent.last_valid_height,
+                recent.slot,
+            )
+        raise VenueRefusedError(Failure.of(FailureCode.SIGNER_UNAVAILABLE))
+
+    async def _signed(self, swap: Swap, message: bytes) -> bytes:
+        try:
+            return await sign_message(self._signer, message, self._options.signer_timeout_s)
+        except SignerUnavailableError as error:
+            log.warning("order %s: %s", swap.order_id, error, extra={"fault": "signer"})
+            raise VenueRefusedError(Failure.of(FailureCode.SIGNER_UNAVAILABLE)) from error
+
+
+def _refusal(code: FailureCode, error: Exception) -> VenueRefusedError:
+    return VenueRefusedError(Failure(code, f"{Failure.of(code).detail} ({error})"))
+
+
+def _drop_oldest(known: dict[str, str] | dict[str, int]) -> None:
+    if len(known) > _KEPT_ORDERS:
+        del known[next(iter(known))]
