@@ -6,7 +6,8 @@
 WITH landed AS (
     SELECT
         order_id, count(*) AS times, min(signature) AS signature, min(amount_in) AS amount_in,
-        min(amount_out) AS amount_out, min(landed_slot) AS slot, max(settled_at) AS at
+        min(amount_out) AS amount_out, min(residue::text)::jsonb AS residue, min(landed_slot) AS slot,
+        max(settled_at) AS at
     FROM paper_transactions
     WHERE status = 'landed'
     GROUP BY order_id
@@ -28,8 +29,8 @@ SELECT o.id::text, 'confirmed with other amounts, or by another transaction, tha
 FROM orders AS o
 JOIN landed AS l ON l.order_id = o.id
 WHERE o.status = 'confirmed'
-    AND (o.tx_hash, o.amount_in, o.amount_out)
-        IS DISTINCT FROM (l.signature, l.amount_in, l.amount_out)
+    AND (o.tx_hash, o.amount_in, o.amount_out, o.residue)
+        IS DISTINCT FROM (l.signature, l.amount_in, l.amount_out, l.residue)
 UNION ALL
 SELECT o.id::text, 'confirmed with another landing than the ledger has'
 FROM orders AS o

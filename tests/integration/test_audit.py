@@ -54,6 +54,10 @@ SPOILS = [
         "confirmed with other amounts, or by another transaction, than the ledger has",
     ),
     (
+        """UPDATE paper_transactions SET residue = '[{"token": "USDC", "amount": 7}]'""",
+        "confirmed with other amounts, or by another transaction, than the ledger has",
+    ),
+    (
         "UPDATE paper_transactions SET amount_in = amount_in - 1",
         "confirmed with other amounts, or by another transaction, than the ledger has",
     ),

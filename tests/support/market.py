@@ -223,7 +223,7 @@ EVERY_OUTCOME = {
     "2 legs",
     "residue",
     FailureCode.SLIPPAGE_EXCEEDED,
-    FailureCode.NO_ROUTE,
+    FailureCode.POOL_DISABLED,
     FailureCode.AMOUNT_TOO_SMALL,
     FailureCode.INSUFFICIENT_LIQUIDITY,
     FailureCode.INSUFFICIENT_BALANCE,

@@ -246,8 +246,10 @@ class Market:
             legs.reverse()
         for (pool_id, sold, bought), limit in legs:
             pool = draft.pools.get(pool_id) or self._pools.get(pool_id)
-            direction = pool.direction(sold, bought) if pool else None
-            if pool is None or direction is None:
+            if pool is None:  # delisted since it was quoted
+                raise RefusedError(FailureCode.POOL_DISABLED)
+            direction = pool.direction(sold, bought)
+            if direction is None:
                 raise RefusedError(FailureCode.NO_ROUTE)
             if limit is not None:
                 amount = limit.amount_in if exact_in else limit.amount_out

@@ -440,12 +440,19 @@ def test_bins_that_were_not_loaded_are_liquidity_that_is_not_there() -> None:
 
 CPMM = POOLS["raydium_cpmm"]
 NO_ROUTES: dict[str, Iterable[Leg]] = {
-    "unknown pool": [("raydium:SOL-BONK:gone", "SOL", "BONK")],
     "another pair's pool": [("raydium:SOL-USDC:cpmm", "SOL", "BONK")],
     "unknown token": [(CPMM, "SOL", "WIF")],
     "gap": [("raydium:SOL-USDC:cpmm", "SOL", "USDC"), (CPMM, "SOL", "BONK")],
     "circle": [(CPMM, "SOL", "BONK"), (CPMM, "BONK", "SOL")],
 }
+
+
+GONE: Iterable[Leg] = [("raydium:SOL-BONK:gone", "SOL", "BONK")]
+
+
+@pytest.mark.parametrize("mode", SwapMode)
+def test_a_pool_that_is_delisted_while_the_transaction_is_under_way(mode: SwapMode) -> None:
+    assert fails(a_market(), a_transaction((ONE_SOL, GONE), mode=mode)) is FailureCode.POOL_DISABLED
 
 
 @pytest.mark.parametrize("mode", SwapMode)
@@ -464,8 +471,8 @@ def test_no_route_for_a_path_that_is_not_the_transactions() -> None:
 def test_one_path_that_fails_undoes_the_others(mode: SwapMode) -> None:
     # `fails` compares the whole market with what it was before.
     good = [(ONE_SOL, SELL[pool_id]) for pool_id in POOLS.values()]
-    gone = (ONE_SOL, NO_ROUTES["unknown pool"])
-    assert fails(a_market(), a_transaction(*good, gone, mode=mode)) is FailureCode.NO_ROUTE
+    gone = (ONE_SOL, GONE)
+    assert fails(a_market(), a_transaction(*good, gone, mode=mode)) is FailureCode.POOL_DISABLED
     assert fails(a_market(), a_transaction(*good, (0, SELL[CPMM]), mode=mode)) is FailureCode.AMOUNT_TOO_SMALL
 
 
@@ -745,7 +752,7 @@ def test_a_pool_that_is_delisted_takes_with_it_what_its_vaults_hold() -> None:
         "BONK": before["BONK"] - last.vault_b,
     }
     transaction = a_transaction((10**6, [("a", "JUP", "BONK")]))
-    assert fails(market, transaction) is FailureCode.NO_ROUTE
+    assert fails(market, transaction) is FailureCode.POOL_DISABLED
     # The prices move on without it.
     market.move(SLOT + DAY_SLOTS)
     with pytest.raises(KeyError):
