@@ -35,6 +35,7 @@ class FollowedTransaction:
         known: Whether it said so at the last query. The answer to a submission does not count, unless it says
             where the transaction was seen: a node accepts what may be lost on the way.
         seen: Where it was seen at the last query that was answered.
+        told: Whether watchers were told that: of a transaction that another process sent, it is not known.
         status: The state; UNKNOWN also if the last query was not answered.
         answered: Whether it was.
         unknown: Whether the outcome is unknown: for longer than the time-out the venue has not had the
@@ -47,6 +48,7 @@ class FollowedTransaction:
     known_at: float
     known: bool = False
     seen: Seen | None = None
+    told: bool = True
     status: TransactionStatus = _UNKNOWN
     answered: bool = False
     unknown: bool = False
@@ -72,7 +74,8 @@ class Outcomes:
 
     def of(self, order_id: str, version: int, transaction: SignedTransaction | None) -> FollowedTransaction:
         """Return an order's transaction that is about to be sent; None: its latest, which may have been."""
-        return FollowedTransaction(order_id, version, transaction, self._clock.monotonic())
+        told = transaction is not None
+        return FollowedTransaction(order_id, version, transaction, self._clock.monotonic(), told=told)
 
     async def send(self, sent: FollowedTransaction) -> None:
         """Send a transaction, and wait for its outcome up to the time-out, unless the venue's take long."""
@@ -149,15 +152,16 @@ class Outcomes:
         sent.known = pending and (queried or status.seen is not None)
         if sent.known:
             sent.known_at = self._clock.monotonic()
-        if status.seen != sent.seen and not status.final:
+        if not status.final and (status.seen != sent.seen or not sent.told):
             self._tell(sent, status.seen)
         sent.status, sent.seen, sent.answered = status, status.seen, True
 
     def _tell(self, sent: FollowedTransaction, seen: Seen | None) -> None:
-        if seen is None:
-            log.warning("order %s: its transaction was seen, and has vanished", sent.order_id)
-        else:
+        sent.told = True
+        if seen is not None:
             log.info("order %s: seen in slot %d, %s", sent.order_id, seen.slot, seen.commitment)
+        elif sent.seen is not None:
+            log.warning("order %s: its transaction was seen, and has vanished", sent.order_id)
         if self.on_seen is not None:
             self.on_seen(sent.order_id, sent.version, seen)
 

@@ -410,6 +410,16 @@ async def test_without_a_time_out_only_an_unseen_outcome_is_unknown_at_once(
     await desk.engine.cancel_running()
 
 
+@pytest.mark.parametrize("answer", [UNKNOWN, PENDING, SEEN])
+async def test_of_a_recovered_transaction_it_is_told_anew_where_it_is_seen(answer: TransactionStatus) -> None:
+    """The process that died may have told another slot, in a block that is gone."""
+    desk = EngineDesk(takes_long=True, status=Status.SUBMITTED)
+    desk.chain.answer = answer
+    await desk.execute()
+    await desk.clock.advance(TIMEOUT_S)
+    assert [seen for *_, seen in desk.seen] == [answer.seen]
+
+
 async def test_a_recovered_transaction_is_sent_as_it_was_stored() -> None:
     desk = EngineDesk(takes_long=True, status=Status.SUBMITTED)
     worker = await desk.execute()
