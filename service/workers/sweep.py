@@ -95,11 +95,12 @@ class Sweep:
             UnavailableError: PostgreSQL is unavailable.
             VenueUnavailableError: The venue did not answer.
         """
+        if alone:
+            # First: another venue takes over only if no other process is registered.
+            await self._instances.remove_dead(all_others=True)
         await self._instances.register()
         self._registered = True
         await self._instances.heartbeat()
-        if alone:
-            await self._instances.remove_dead(all_others=True)
         orphans = await self._instances.release_orphans()
         if orphans:
             log.info("recovery: %d orders continue from their last step", len(orphans))
