@@ -1,9 +1,10 @@
 """POST /api/orders/batch: up to 100 orders in one request, each with its own response.
 
 The orders are validated one after the other and then stored together, normally in one group of the journal
-and with one commit. One that is rejected does not affect the others. With an ``Idempotency-Key`` each order
-has a key of its own, made from it, which is stored with the order: however the first request ended, when it
-is sent again the orders that were stored are replayed, and the others are tried again.
+and with one commit, or two if the wallet must be read for some of them. One that is rejected does not affect
+the others. With an ``Idempotency-Key`` each order has a key of its own, made from it, which is stored with
+the order: however the first request ended, when it is sent again the orders that were stored are replayed,
+and the others are tried again.
 """
 
 import asyncio
@@ -55,6 +56,7 @@ class BatchRoutes:
             if number % _TOGETHER == _TOGETHER - 1:
                 await asyncio.sleep(0)
         # The tasks begin in the same iteration of the event loop, and so the inserts are in the same group.
+        # Orders that are compared with the wallet share one read of it before, and are in the next.
         results = await asyncio.gather(*(self._store(each, number) for number, each in enumerate(prepared)))
         texts = []
         for number, result in enumerate(results):

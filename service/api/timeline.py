@@ -10,7 +10,7 @@ import orjson
 
 from service.api.execution_schemas import EXECUTION_SEEN
 from service.api.responses import STATUS_UPDATE
-from service.api.views import OrderAt, StateAt
+from service.api.views import OrderAt, StateAt, execution_of
 from service.domain.history import HistoryEntry
 from service.domain.order import Order, first_terms
 from service.domain.routing_record import RoutingRecord
@@ -29,7 +29,7 @@ class _Moment:
 
 def execution_message(order: Order) -> bytes:
     """Return the message of where an order's transaction is seen now, which is not an entry."""
-    return orjson.dumps(EXECUTION_SEEN.dump(OrderAt(order)))
+    return orjson.dumps(EXECUTION_SEEN.dump({"order_id": order.id, "execution": execution_of(order)}))
 
 
 class Timeline:

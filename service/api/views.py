@@ -110,7 +110,7 @@ class OrderAt:
         self.execution: SeenExecution | None = None
         if sequence is None and self.status == Status.SUBMITTED:
             # Not as of an entry: it belongs to none.
-            self.execution = _execution(order)
+            self.execution = execution_of(order)
         if self.status == Status.CONFIRMED:
             self._fill(order)
             self.residue = last.get("residue", [])
@@ -131,7 +131,8 @@ class OrderAt:
         self.tx_hash = fill.tx_hash
 
 
-def _execution(order: Order) -> SeenExecution | None:
+def execution_of(order: Order) -> SeenExecution | None:
+    """Return where an order's transaction is seen before that is final, with amounts; None: nowhere."""
     seen = order.seen
     if seen is None:
         return None
