@@ -10,7 +10,8 @@ from service.chains.audit import VenueAudit
 from service.chains.paper.audit import PaperAudit
 from service.chains.paper.faults import Fault, FaultyVenue
 from service.chains.paper.ledger import Ledger
-from service.chains.paper.venue import PaperSettings, PaperVenue
+from service.chains.paper.settings import PaperSettings
+from service.chains.paper.venue import PaperVenue
 from service.chains.venue import Venue
 from service.clock import Clock
 from service.domain.mode import TradingMode

@@ -11,7 +11,8 @@ from service.app import Service
 from service.chains.paper.chain import Chain
 from service.chains.paper.market import Market, PaperPool
 from service.chains.paper.records import CommitId
-from service.chains.paper.venue import PaperSettings, PaperVenue
+from service.chains.paper.settings import PaperSettings
+from service.chains.paper.venue import PaperVenue
 from service.chains.venue import Swap, Venue
 from service.clock import Clock
 from service.domain.quote import Choice, Leg, Path, Route, SwapMode

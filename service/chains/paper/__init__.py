@@ -5,6 +5,7 @@ Its promises are those of a chain: a transaction lands at most once, never after
 never for less than its minimum.
 
 venue.py          the venue's interface to the engine
+settings.py       its settings
 faults.py         a venue with faults on demand
 audit.py          compares the orders with the ledger
 transaction.py    the signed message

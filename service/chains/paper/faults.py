@@ -7,7 +7,8 @@ client handles them. Under every fault the engine must execute each order at mos
 from collections.abc import Awaitable, Mapping, Sequence
 from enum import StrEnum
 
-from service.chains.paper.venue import PaperSettings, PaperVenue
+from service.chains.paper.settings import PaperSettings
+from service.chains.paper.venue import PaperVenue
 from service.chains.venue import PoolRef, Snapshot, Swap, VenueRefusedError, VenueUnavailableError
 from service.clock import Clock
 from service.domain.failures import Failure, FailureCode

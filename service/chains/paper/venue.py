@@ -1,8 +1,7 @@
 """The paper venue's interface to the engine: quotes after a delay, idempotent submission."""
 
 import logging
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 
 from service.amm import AmmError, ChainTime, Direction, PoolState, Ratio
 from service.chains.paper.chain import Chain
@@ -15,6 +14,7 @@ from service.chains.paper.listing import Listings, NewPool
 from service.chains.paper.market import USER
 from service.chains.paper.pool import PaperPool
 from service.chains.paper.records import Submission
+from service.chains.paper.settings import PaperSettings
 from service.chains.paper.transaction import Signer, decode, message_of
 from service.chains.paper.wallet import PaperWallet
 from service.chains.venue import (
@@ -40,33 +40,12 @@ from service.postgres.batch import Batcher
 from service.postgres.database import Database
 from service.postgres.deployment import Deployment
 from service.redis.link import RedisLink
-from service.settings import FailureRates, InvalidSettingError, Range
+from service.settings import InvalidSettingError
 
 log = logging.getLogger(__name__)
 
 # The interval of ledger queries for a transaction that another instance may be executing.
 _POLL_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class PaperSettings:
-    """The paper market's settings; see docs/configuration.md.
-
-    ``slot_ms`` is None for an existing market of any slot length, or a new one of the default length.
-    """
-
-    seed: int | None
-    quote_delay_ms: Range
-    execution_delay_ms: Range
-    price_variance_ppm: Range
-    failure_rates: FailureRates
-    balances: Mapping[str, int]
-    slot_ms: int | None
-    valid_slots: int
-    group_limit: int
-    alone: bool
-    listing_every_s: int
-    hop_margin_bps: int
 
 
 class PaperVenue:
