@@ -96,7 +96,17 @@ LEFT JOIN (
     ) AS e
     GROUP BY 1, 2, 3
 ) AS c ON (c.key_id, c.minute, c.token) = (o.key_id, o.minute, o.token)
-WHERE coalesce(c.amount, 0) < o.amount OR coalesce(c.usd, 0) < o.usd;
+WHERE coalesce(c.amount, 0) < o.amount OR coalesce(c.usd, 0) < o.usd
+UNION ALL
+SELECT
+    o.id::text,
+    'cost ' || coalesce(o.network_cost::text, 'nothing') || ' lamports, and its transactions '
+        || coalesce(t.cost::text, 'nothing')
+FROM orders AS o
+LEFT JOIN (
+    SELECT order_id, sum(network_fee + tip + rent) AS cost FROM transactions GROUP BY order_id
+) AS t ON t.order_id = o.id
+WHERE o.network_cost IS DISTINCT FROM t.cost;
 
 -- name: count_orders
 -- Count the orders that the audit checks.

@@ -94,6 +94,11 @@ SPOILS = [
         "landed, and there is no such order",
     ),
     ("UPDATE orders SET status = 'expired'", "expired, and has landed"),
+    ("UPDATE orders SET network_cost = 5000", "cost 5000 lamports, and its transactions nothing"),
+    (
+        "UPDATE transactions SET network_fee = 5000, tip = 0, rent = 2000",
+        "cost nothing lamports, and its transactions 7000",
+    ),
     (
         "UPDATE paper_transactions SET status = 'pending', settled_at = NULL, amount_out = NULL,"
         " landed_slot = NULL",
