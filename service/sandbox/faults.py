@@ -26,6 +26,7 @@ KINDS: Mapping[str, Mapping[str, int | str]] = {
     "behind": {"slots": 10},
     "unhealthy": {"slots": 10},
     "no_history": {},
+    "hole": {"slots": 100},
     "torn": {"slots": 1},
     # What subscribers hear.
     "ws_drop": {},

@@ -34,6 +34,7 @@ class Node:
         self.chain = chain
         self.faults = faults
         self._known_since: int | None = None
+        self._hole: range | None = None
 
     @property
     def slots_behind(self) -> int:
@@ -50,6 +51,16 @@ class Node:
         if self._known_since is None:
             self._known_since = self.chain.tip.slot
         return self._known_since
+
+    def has_kept(self, slot: int) -> bool:
+        """Whether this node has kept what is in a slot; in a hole it was restarted from a later snapshot."""
+        fault = self.faults.standing("hole")
+        if fault is None:
+            self._hole = None
+        elif self._hole is None:
+            end = self.chain.tip.slot + 1
+            self._hole = range(end - fault.number("slots"), end)
+        return slot >= self.first_slot and (self._hole is None or slot not in self._hole)
 
     def block(self, commitment: Commitment) -> Block:
         """Return the last block of a commitment level."""
@@ -78,7 +89,7 @@ class Node:
     def landed(self, signature: str, commitment: Commitment) -> Landed | None:
         """Return a transaction, if this node has kept it and it has this commitment."""
         found = self.chain.landed(signature)
-        if found is None or not self.first_slot <= found.slot <= self.block(commitment).slot:
+        if found is None or not self.has_kept(found.slot) or found.slot > self.block(commitment).slot:
             return None
         return found
 

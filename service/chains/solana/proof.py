@@ -7,11 +7,14 @@ and read in this sequence:
 1. its finalized slot and block height, at once: the height is above the transaction's last valid one, and the
    slot not before that of its blockhash;
 2. the status, searched in the whole history, at a slot that is not before that finalized slot: not known;
-3. the oldest block of which it has the transactions: not after that of the blockhash.
+3. its blocks from the slot of the blockhash on: all of them, up to one above the last valid height.
 
 After 1 every block that could hold the transaction is final, so 2 would know it, unless 3 says that it could
-not. Two endpoints must agree. Behind the address of a single one there may be several nodes, so a single one
-must say so twice, 64 slots apart. An endpoint that knows the signature outweighs all that do not.
+not. Heights are consecutive, so 3 counts: a node that was restarted from a snapshot lacks the blocks in
+between, and the oldest block that it names is still an old one.
+
+Two endpoints must agree. Behind the address of a single one there may be several nodes, so a single one must
+say so twice, 64 slots apart. An endpoint that knows the signature outweighs all that do not.
 
 The same rules make a failure final that cost nothing: the transaction of a wallet that could not pay the fee
 may be in a block without having been executed, and its bytes may still execute in a later one.
@@ -52,6 +55,35 @@ class FinalizedBlock:
         return self.height > validity.last_valid_height and self.slot >= validity.blockhash_slot
 
 
+@dataclass(frozen=True, slots=True)
+class KeptBlocks:
+    """The finalized blocks that an endpoint lists between two slots.
+
+    Attributes:
+        parent_slot: The slot of the parent of the first one.
+        first: The first one.
+        last: The last one.
+        count: How many it lists, these two included.
+    """
+
+    parent_slot: int
+    first: FinalizedBlock
+    last: FinalizedBlock
+    count: int
+
+    def are_all_of(self, validity: Validity) -> bool:
+        """Whether they are all finalized blocks that could hold the transaction.
+
+        None is missing between the first and the last one, the last one is above the last valid height, and
+        none before the first one is after the blockhash.
+        """
+        return (
+            self.count == self.last.height - self.first.height + 1
+            and self.last.is_after(validity)
+            and (self.first.slot <= validity.blockhash_slot or self.parent_slot < validity.blockhash_slot)
+        )
+
+
 NOTHING_FINALIZED = FinalizedBlock(slot=0, height=0)
 """What an endpoint has finalized that does not say: nothing that could prove anything."""
 
@@ -65,21 +97,22 @@ class Look:
         finalized: Its last finalized block.
         status_slot: The slot of the statuses; of several answers the lowest.
         statuses: What it knows of each signature that was asked for.
-        first_block: The slot of the oldest block that it has kept.
+        kept: The blocks that it has kept; None if it does not say.
     """
 
     endpoint: str
     finalized: FinalizedBlock
     status_slot: int
     statuses: Mapping[str, SignatureStatus | None]
-    first_block: int
+    kept: KeptBlocks | None
 
     def sees_all_blocks_of(self, validity: Validity) -> bool:
         """Whether it would know a transaction that is in one of the blocks which could hold it."""
         return (
             self.finalized.is_after(validity)
             and self.status_slot >= self.finalized.slot
-            and self.first_block <= validity.blockhash_slot
+            and self.kept is not None
+            and self.kept.are_all_of(validity)
         )
 
 

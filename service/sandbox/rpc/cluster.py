@@ -6,7 +6,7 @@ from solders.pubkey import Pubkey
 
 from service.sandbox.accounts import rent_exempt
 from service.sandbox.blocks import Block, Landed
-from service.sandbox.errors import CallRefusedError
+from service.sandbox.errors import CallRefusedError, invalid_params
 from service.sandbox.mempool import MAX_AGE
 from service.sandbox.messages import metas_of
 from service.sandbox.node import SLOTS_PER_EPOCH, Commitment, Node
@@ -17,6 +17,7 @@ VERSION = "4.2.0"
 
 _FEE_BLOCKS = 150
 _MOST_FEE_ACCOUNTS = 128
+_MOST_SLOTS = 500_000
 
 
 def context(block: Block, value: Any) -> dict[str, Any]:
@@ -79,9 +80,48 @@ def get_block_time(node: Node, params: Params) -> int:
     """Return the Unix time of a block."""
     slot = params.number(0, "slot")
     block = node.chain.block_by(slot)
-    if block.slot != slot or not node.first_slot <= slot <= node.block(Commitment.CONFIRMED).slot:
+    if block.slot != slot or not node.has_kept(slot) or slot > node.block(Commitment.CONFIRMED).slot:
         raise CallRefusedError(-32004, f"Block not available for slot {slot}")
     return block.time_s
+
+
+def get_blocks(node: Node, params: Params) -> list[int]:
+    """Return the slots of the blocks between two slots that the node has kept."""
+    first, config = params.number(0, "the first slot"), params.config(2)
+    last = config.block(node).slot
+    if config.commitment() is Commitment.PROCESSED:
+        raise invalid_params("Method does not support commitment below `confirmed`")
+    if params.optional(1):
+        last = min(last, params.number(1, "the last slot"))
+    if last - first > _MOST_SLOTS:
+        raise invalid_params(f"Slot range too large; max {_MOST_SLOTS}")
+    return [each.slot for each in node.chain.blocks_after(first - 1, last) if node.has_kept(each.slot)]
+
+
+def get_block(node: Node, params: Params) -> dict[str, Any]:
+    """Return a block without its transactions."""
+    slot, config = params.number(0, "slot"), params.config(1)
+    if config.text("transactionDetails") != "none" or config.flag("rewards"):
+        raise invalid_params("The sandbox returns blocks without transactions and rewards only")
+    if slot > config.block(node).slot:
+        raise CallRefusedError(-32004, f"Block not available for slot {slot}")
+    if slot < node.first_slot:
+        raise CallRefusedError(
+            -32001,
+            f"Block {slot} cleaned up, does not exist on node. First available block: {node.first_slot}",
+        )
+    block, parent = node.chain.block_by(slot), node.chain.block_by(slot - 1)
+    if block.slot != slot or not node.has_kept(slot):
+        raise CallRefusedError(
+            -32007, f"Slot {slot} was skipped, or missing due to ledger jump to recent snapshot"
+        )
+    return {
+        "blockhash": str(block.blockhash),
+        "previousBlockhash": str(parent.blockhash),
+        "parentSlot": block.parent_slot,
+        "blockHeight": block.height,
+        "blockTime": block.time_s,
+    }
 
 
 def get_first_available_block(node: Node, _params: Params) -> int:

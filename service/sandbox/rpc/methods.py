@@ -16,8 +16,10 @@ Method = Callable[[Node, Params], Any]
 METHODS: Mapping[str, Method] = {
     "getAccountInfo": accounts.get_account_info,
     "getBalance": accounts.get_balance,
+    "getBlock": cluster.get_block,
     "getBlockHeight": cluster.get_block_height,
     "getBlockTime": cluster.get_block_time,
+    "getBlocks": cluster.get_blocks,
     "getEpochInfo": cluster.get_epoch_info,
     "getFirstAvailableBlock": cluster.get_first_available_block,
     "getGenesisHash": cluster.get_genesis_hash,

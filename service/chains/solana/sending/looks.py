@@ -1,15 +1,15 @@
-"""What one endpoint says of transactions that may have ended: three calls, in the sequence of the proof.
+"""What one endpoint says of transactions that may have ended, by calls in the sequence of the proof.
 
 What it answers with an error proves nothing, and does not hide what it does answer: an endpoint that knows a
-signature outweighs those that do not. One that does not answer at all is not waited for three times, and what
+signature outweighs those that do not. One that does not answer at all is not called again, and what
 one that lags by far does not know proves nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from service.chains.solana.proof import NOTHING_FINALIZED, FinalizedBlock, Look
+from service.chains.solana.proof import NOTHING_FINALIZED, FinalizedBlock, KeptBlocks, Look, Validity
 from service.chains.solana.rpc.endpoint import Endpoint
 from service.chains.solana.rpc.endpoints import PROOF_LAG_SLOTS
 from service.chains.solana.rpc.errors import NoAnswerError, RpcError
@@ -22,12 +22,33 @@ from service.chains.solana.statuses import (
 from service.domain.amounts import U64_MAX
 
 LOOK_TIMEOUT_S = 2.0
-"""Maximum wait for each of the three answers: the others' are waiting for them."""
+"""Maximum wait for each of the answers: the others' are waiting for them."""
+
+WINDOW_SLOTS = 10_000
+"""So many slots after a blockhash's, its last valid block is there, unless hardly any leader makes a block.
+
+One look is at transactions whose blockhashes are at most so many slots apart. Twice as many are far from the
+500,000 slots that a node lists at once.
+"""
+
+_HEADER = {
+    "commitment": "finalized",
+    "transactionDetails": "none",
+    "rewards": False,
+    "maxSupportedTransactionVersion": 1,
+}
 
 
-async def look(endpoint: Endpoint, signatures: Sequence[str]) -> Look:
-    """Ask an endpoint for its finalized block, then for the statuses, then for its oldest block."""
-    finalized, first_block, status_slot = NOTHING_FINALIZED, U64_MAX, U64_MAX
+async def look(endpoint: Endpoint, validities: Mapping[str, Validity]) -> Look:
+    """Ask an endpoint for its finalized block, then for the statuses, then for the blocks that it has.
+
+    Args:
+        endpoint: The endpoint.
+        validities: Where each transaction can land, by signature; at least one.
+    """
+    finalized, kept, status_slot = NOTHING_FINALIZED, None, U64_MAX
+    signatures = list(validities)
+    blockhash_slots = [each.blockhash_slot for each in validities.values()]
     statuses: dict[str, SignatureStatus | None] = {}
     with suppress(NoAnswerError):
         finalized = await _finalized(endpoint)
@@ -35,10 +56,10 @@ async def look(endpoint: Endpoint, signatures: Sequence[str]) -> Look:
             found, slot = await _statuses(endpoint, signatures[start : start + MOST_SIGNATURES])
             statuses.update(found)
             status_slot = min(status_slot, slot)
-        first_block = await _first_block(endpoint)
+        kept = await _kept_blocks(endpoint, min(blockhash_slots), max(blockhash_slots), finalized)
     if endpoint.lag > PROOF_LAG_SLOTS:
         finalized = NOTHING_FINALIZED
-    return Look(endpoint.name, finalized, status_slot, statuses, first_block)
+    return Look(endpoint.name, finalized, status_slot, statuses, kept)
 
 
 async def _result(endpoint: Endpoint, method: str, *params: Any) -> tuple[Any, int | None]:
@@ -78,7 +99,30 @@ async def _statuses(
     return dict(zip(signatures, statuses, strict=True)), 0 if slot is None else slot
 
 
-async def _first_block(endpoint: Endpoint) -> int:
-    """Return the oldest block's slot; a very late one if the endpoint does not say."""
-    result, _ = await _result(endpoint, "getFirstAvailableBlock")
-    return result if type(result) is int else U64_MAX
+async def _kept_blocks(
+    endpoint: Endpoint, first_slot: int, last_slot: int, finalized: FinalizedBlock
+) -> KeptBlocks | None:
+    """Return the blocks that an endpoint lists from a slot until well after another one, if it has any."""
+    end = min(last_slot + WINDOW_SLOTS, finalized.slot)
+    slots, _ = await _result(endpoint, "getBlocks", first_slot, end, {"commitment": "finalized"})
+    if not isinstance(slots, list) or not slots or not all(type(slot) is int for slot in slots):
+        return None
+    if slots != sorted(set(slots)) or slots[0] < first_slot or slots[-1] > end:
+        return None
+    first = await _header(endpoint, slots[0])
+    last = (finalized, 0) if slots[-1] == finalized.slot else await _header(endpoint, slots[-1])
+    if first is None or last is None:
+        return None
+    return KeptBlocks(first[1], first[0], last[0], len(slots))
+
+
+async def _header(endpoint: Endpoint, slot: int) -> tuple[FinalizedBlock, int] | None:
+    """Return a block and the slot of its parent; None if the endpoint does not say.
+
+    A node has no answer if it has not kept what the block's transactions did, which statuses are made of.
+    """
+    result, _ = await _result(endpoint, "getBlock", slot, _HEADER)
+    match result:
+        case {"blockHeight": int(height), "parentSlot": int(parent_slot)}:
+            return FinalizedBlock(slot, height), parent_slot
+    return None

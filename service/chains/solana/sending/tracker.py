@@ -23,7 +23,7 @@ from service.chains.solana.receipt import Receipt
 from service.chains.solana.rpc.endpoints import Endpoints
 from service.chains.solana.rpc.errors import RpcError
 from service.chains.solana.sending.flight import Flight, SentTransaction, TrackedStatus
-from service.chains.solana.sending.looks import look
+from service.chains.solana.sending.looks import WINDOW_SLOTS, look
 from service.chains.solana.sending.receipts import find_receipt
 from service.chains.solana.sending.sender import Sender
 from service.chains.solana.statuses import (
@@ -198,12 +198,11 @@ class Tracker:
 
     async def _look(self, flights: Sequence[Flight]) -> None:
         """Ask every endpoint about transactions that may have ended."""
-        if not flights:
-            return
-        signatures = [flight.sent.signature for flight in flights]
-        looks = await asyncio.gather(*(look(each, signatures) for each in self._endpoints.readers))
-        for flight in flights:
-            flight.add(looks, self._slot)
+        for group in _groups(flights):
+            validities = {flight.sent.signature: flight.sent.validity for flight in group}
+            looks = await asyncio.gather(*(look(each, validities) for each in self._endpoints.readers))
+            for flight in group:
+                flight.add(looks, self._slot)
 
     async def _read_receipts(self, flights: Sequence[Flight]) -> None:
         due = [flight for flight in flights if flight.wants_receipt(self._slot) is not None]
@@ -251,6 +250,20 @@ class Tracker:
             await self._has_flights.wait()
             await self._clock.sleep(SEND_AGAIN_AFTER_S / 3)
             await self.send_again()
+
+
+def _groups(flights: Sequence[Flight]) -> list[list[Flight]]:
+    """Divide flights so that the slots of the blockhashes of each group are close together."""
+    groups: list[list[Flight]] = []
+    for flight in sorted(flights, key=_blockhash_slot):
+        if not groups or _blockhash_slot(flight) - _blockhash_slot(groups[-1][0]) > WINDOW_SLOTS:
+            groups.append([])
+        groups[-1].append(flight)
+    return groups
+
+
+def _blockhash_slot(flight: Flight) -> int:
+    return flight.sent.validity.blockhash_slot
 
 
 def _was_not_executed(receipt: Receipt) -> bool:

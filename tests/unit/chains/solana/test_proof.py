@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.chains.solana.proof import SLOTS_APART, EndProof, FinalizedBlock, Look, Validity
+from service.chains.solana.proof import SLOTS_APART, EndProof, FinalizedBlock, KeptBlocks, Look, Validity
 from service.chains.solana.statuses import ConfirmationStatus, SignatureStatus
 
 VALIDITY = Validity(last_valid_height=1_150, blockhash_slot=2_000)
@@ -12,11 +12,14 @@ FINAL_FAILURE = SignatureStatus(2_050, ConfirmationStatus.FINALIZED, failed=True
 FINAL_SUCCESS = replace(FINAL_FAILURE, failed=False)
 PROCESSED = SignatureStatus(2_050, ConfirmationStatus.PROCESSED, failed=False)
 
+# All blocks of its validity, and the blockhash's before them.
+KEPT = KeptBlocks(1_999, FinalizedBlock(2_000, 1_000), FinalizedBlock(2_200, 1_151), 152)
+
 
 def look(endpoint: str = "a", status: SignatureStatus | None = None, later: int = 0) -> Look:
     """Return a look that proves, in the first slot in which it can."""
     finalized = FinalizedBlock(slot=2_200 + later, height=1_151 + later)
-    return Look(endpoint, finalized, 2_200 + later, {"tx": status}, first_block=2_000)
+    return Look(endpoint, finalized, 2_200 + later, {"tx": status}, KEPT)
 
 
 def proof(endpoints: int = 3) -> EndProof:
@@ -65,8 +68,14 @@ def test_a_single_endpoint_must_say_so_twice_with_slots_between() -> None:
         replace(look("b"), finalized=FinalizedBlock(1_999, 1_151)),
         # Answered by a node behind the one that answered the height.
         replace(look("b"), status_slot=2_199),
-        # It has lost the blocks that could hold it.
-        replace(look("b"), first_block=2_001),
+        # It does not say which blocks it has.
+        replace(look("b"), kept=None),
+        # One that could hold it is missing: between the others, before them, after them.
+        replace(look("b"), kept=replace(KEPT, count=151)),
+        replace(look("b"), kept=KeptBlocks(2_000, FinalizedBlock(2_001, 1_001), KEPT.last, 151)),
+        replace(look("b"), kept=replace(KEPT, last=FinalizedBlock(2_199, 1_150), count=151)),
+        # More than there can be: it is another chain, or nonsense.
+        replace(look("b"), kept=replace(KEPT, count=153)),
         # It was not asked.
         replace(look("b"), statuses={}),
     ],
@@ -75,6 +84,14 @@ def test_an_endpoint_that_could_not_know_it_does_not_count(weak: Look) -> None:
     found = proof()
     found.add([look("a"), weak, replace(weak, endpoint="c")])
     assert not has_expired(found)
+
+
+def test_the_blocks_after_a_blockhash_that_has_no_block_any_more_are_enough() -> None:
+    """Its block was of a fork: the first one after it has a parent before it."""
+    kept = KeptBlocks(1_998, FinalizedBlock(2_002, 999), KEPT.last, 153)
+    found = proof()
+    found.add([replace(look(name), kept=kept) for name in "ab"])
+    assert has_expired(found)
 
 
 @pytest.mark.parametrize("status", [PROCESSED, FINAL_SUCCESS, FINAL_FAILURE])

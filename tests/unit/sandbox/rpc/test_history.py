@@ -12,6 +12,7 @@ from service.chains.solana.addresses import MEMO_PROGRAM
 from tests.support.local_chain import CallFailedError, LocalChain, wire
 
 VERSION_1 = {"encoding": "base64", "maxSupportedTransactionVersion": 1}
+HEADER = {"transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": 1}
 
 
 def failure(local: LocalChain, method: str, *params: Any) -> CallFailedError:
@@ -104,6 +105,51 @@ def test_a_node_without_history_knows_nothing_before_its_start() -> None:
     assert local.status(after) is not None
     local.node.faults.clear("no_history")
     assert local.status(before) is not None
+
+
+def test_a_node_with_a_hole_knows_what_was_before_and_after_it() -> None:
+    local = LocalChain()
+    signatures = []
+    for _ in range(3):
+        signatures.append(local.send(local.sell()))
+        local.chain.advance(5)
+        if len(signatures) == 2:
+            local.node.faults.arm("hole", times=None, slots=5)
+            assert local.status(signatures[1]) is None
+    local.chain.skip(3)
+    local.chain.advance(40)
+    assert [local.status(each) is not None for each in signatures] == [True, False, True]
+    assert local.call("getFirstAvailableBlock") == 1_000
+    assert local.call("getBlocks", 1_004, 1_012) == [1_004, 1_005, 1_011, 1_012]
+    assert failure(local, "getBlock", 1_008, HEADER).code == -32007
+    local.node.faults.clear()
+    assert local.call("getBlocks", 1_004, 1_006) == [1_004, 1_005, 1_006]
+    assert local.status(signatures[1]) is not None
+
+
+def test_blocks_without_their_transactions() -> None:
+    local = LocalChain()
+    local.chain.advance(2)
+    local.chain.skip(3)
+    local.chain.advance(40)
+    block = local.call("getBlock", 1_006, HEADER)
+    assert (block["blockHeight"], block["parentSlot"]) == (903, 1_002)
+    # The last valid height that a node answers is 150 above that of the blockhash's block.
+    latest = local.call("getLatestBlockhash", {"commitment": "finalized"})
+    of_latest = local.call("getBlock", latest["context"]["slot"], HEADER)
+    assert of_latest["blockhash"] == latest["value"]["blockhash"]
+    assert of_latest["blockHeight"] + 150 == latest["value"]["lastValidBlockHeight"]
+    assert failure(local, "getBlock", 1_004, HEADER).code == -32007
+    assert failure(local, "getBlock", 1_045, HEADER).code == -32004
+    assert local.call("getBlocks", 1_001, 1_007) == [1_001, 1_002, 1_006, 1_007]
+    assert local.call("getBlocks", 1_001)[-1] == local.call("getSlot")
+    assert local.call("getBlocks", 1_007, 1_001) == []
+    assert failure(local, "getBlocks", 0, 5, {"commitment": "processed"}).code == -32602
+    local.chain.skip(600_000)
+    local.chain.advance(40)
+    assert failure(local, "getBlocks", 1_001).message == "Slot range too large; max 500000"
+    local.node.faults.arm("no_history", times=None)
+    assert failure(local, "getBlock", 1_006, HEADER).code == -32001
 
 
 def test_the_transactions_of_an_address_newest_first() -> None:

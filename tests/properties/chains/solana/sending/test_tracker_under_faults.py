@@ -27,11 +27,11 @@ METHODS = (
     None,
     "getSignatureStatuses",
     "getEpochInfo",
-    "getFirstAvailableBlock",
+    "getBlocks",
+    "getBlock",
     "getTransaction",
     "sendTransaction",
 )
-
 Step = tuple[Any, ...]
 Fault = tuple[str, dict[str, Any]]
 
@@ -44,7 +44,8 @@ FAULTS: st.SearchStrategy[Fault] = st.one_of(
 )
 STANDING: st.SearchStrategy[Fault] = st.one_of(
     st.tuples(
-        st.sampled_from(["behind", "unhealthy"]), st.fixed_dictionaries({"slots": st.integers(1, 300)})
+        st.sampled_from(["behind", "unhealthy", "hole"]),
+        st.fixed_dictionaries({"slots": st.integers(1, 300)}),
     ),
     st.tuples(st.just("no_history"), st.just({})),
 )
@@ -67,7 +68,12 @@ STEPS = st.one_of(
     ),
     st.tuples(st.just("standing"), st.integers(0, ENDPOINTS - 1), STANDING),
     st.tuples(st.just("heal"), st.integers(0, ENDPOINTS - 1)),
-    st.tuples(st.just("kill"), st.sampled_from([0, 3, 40, 160, 400]), st.integers(0, ENDPOINTS)),
+    st.tuples(
+        st.just("kill"),
+        st.sampled_from([0, 3, 40, 160, 400]),
+        st.integers(0, ENDPOINTS),
+        st.sampled_from(["no_history", "hole"]),
+    ),
     st.tuples(st.just("second")),
 )
 
@@ -121,12 +127,15 @@ class FaultyWorld:
     def _heal(self, place: int) -> None:
         self.tracked.nodes[place].faults.clear()
 
-    async def _kill(self, slots_away: int, without_history: int) -> None:
-        """Start again later, when so many nodes have lost what happened in between and before."""
+    async def _kill(self, slots_away: int, nodes: int, loss: str) -> None:
+        """Start again later, when so many nodes have lost what happened in between, or before as well."""
         self.tracked.chain.advance(slots_away)
         self.tracked.clock.now_s += slots_away * SLOT_S
-        for node in self.tracked.nodes[:without_history]:
-            node.faults.arm("no_history", times=None)
+        arguments: dict[str, Any] = {"slots": slots_away} if loss == "hole" else {}
+        for node in self.tracked.nodes[:nodes]:
+            node.faults.arm(loss, times=None, **arguments)
+            # It is lost from now on.
+            node.has_kept(self.tracked.chain.tip.slot)
         self.tracked.tracker = self.tracked.another_tracker()
         for sent in self.stored:
             await self.tracked.tracker.send(sent)

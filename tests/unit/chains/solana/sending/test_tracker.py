@@ -401,6 +401,39 @@ async def test_a_node_without_history_does_not_count() -> None:
         assert (tracked.state(sent), tracked.landings(sent)) == (LANDED, 1)
 
 
+async def test_nodes_with_a_hole_in_their_history_prove_nothing() -> None:
+    """They were restarted from a later snapshot: they have older blocks, and the last ones."""
+    async with tracked_chain() as tracked:
+        sent = await tracked.sent()
+        tracked.chain.advance(10)
+        assert tracked.landings(sent) == 1
+        arm_all(tracked, "hole", slots=10, times=None)
+        # The hole ends where a node is first asked for what it has.
+        assert not any(node.has_kept(tracked.chain.tip.slot) for node in tracked.nodes)
+        tracked.tracker = tracked.another_tracker()
+        await tracked.pass_slots(10)
+        await tracked.tracker.send(sent)
+        await tracked.pass_slots(2 * WHOLE_LIFE, every=8)
+        # What is taken for expired is swapped once more, in another transaction.
+        assert tracked.state(sent) is UNKNOWN
+        tracked.served.nodes[2].faults.clear()
+        await tracked.pass_slots(64)
+        assert (tracked.state(sent), tracked.landings(sent)) == (LANDED, 1)
+
+
+async def test_one_of_long_ago_is_proved_beside_one_of_now() -> None:
+    async with tracked_chain() as tracked:
+        arm_all(tracked, "drop", times=None)
+        old = await tracked.sent()
+        # While this service is away.
+        tracked.chain.advance(160)
+        tracked.chain.skip(600_000)
+        tracked.chain.advance(5)
+        new = await tracked.sent()
+        await tracked.pass_slots(WHOLE_LIFE + 64, every=8)
+        assert tracked.state(old) is tracked.state(new) is EXPIRED
+
+
 async def test_without_any_history_it_stays_unknown_and_is_asked_for_without_end() -> None:
     async with tracked_chain() as tracked:
         arm_all(tracked, "drop", times=None)
