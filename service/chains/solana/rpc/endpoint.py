@@ -156,19 +156,21 @@ class Endpoint:
         if reply.status == _TOO_MANY_REQUESTS:
             lane.budget.pause(reply.retry_after_s)
             raise NoAnswerError(self.name, "too many calls (HTTP 429)")
-        try:
-            answer = read_answer(reply.body, number, method, self.name)
-        except NotAnAnswerError as error:
-            lane.circuit.fail()
-            reason = str(error) if reply.status == _OK else f"HTTP {reply.status}"
-            raise NoAnswerError(self.name, reason) from None
         if reply.status != _OK:
+            # Whatever the body says, a gateway may have written it: a wrong key is no answer of a node.
             lane.circuit.fail()
             raise NoAnswerError(self.name, f"HTTP {reply.status}")
-        return answer
+        try:
+            return read_answer(reply.body, number, method, self.name)
+        except NotAnAnswerError as error:
+            lane.circuit.fail()
+            raise NoAnswerError(self.name, str(error)) from None
 
     def _note_error(self, error: RpcError, lane: _Lane) -> None:
-        lane.circuit.succeed()
+        if error.is_failure:
+            lane.circuit.fail()
+        else:
+            lane.circuit.succeed()
         if error.code in _RATE_LIMIT_CODES:
             lane.budget.pause(None)
         if error.code == NODE_UNHEALTHY:

@@ -10,14 +10,29 @@ NODE_UNHEALTHY = -32005
 METHOD_NOT_FOUND = -32601
 MIN_SLOT_NOT_REACHED = -32016
 
-# The node's state, not the call, is the reason: another node may answer.
-_OF_THE_NODE = frozenset(
+# Every node would refuse the call. All other errors are of a node, also those that only its provider knows.
+_OF_THE_CALL = frozenset(
     {
+        -32600,  # invalid request
+        METHOD_NOT_FOUND,
+        -32602,  # invalid parameters
+        -32002,  # the preflight failed
+        -32003,  # signature verification failed
+        -32013,  # a signature has another length
+        -32015,  # the transaction's version is not supported
+    }
+)
+# What a node that works says of its state.
+_OF_ITS_STATE = frozenset(
+    {
+        -32001,  # block cleaned up
         -32004,  # block not available
         NODE_UNHEALTHY,
+        -32007,  # slot skipped
+        -32009,  # slot skipped, or missing in the archive
+        -32011,  # no transaction history
         -32014,  # block status not yet available
         MIN_SLOT_NOT_REACHED,
-        -32603,  # internal error
         -32429,  # some providers' own 429
         429,
     }
@@ -41,8 +56,13 @@ class RpcError(Exception):
 
     @property
     def is_of_the_node(self) -> bool:
-        """Whether the reason is the node's state, so that another node may answer the same call."""
-        return self.code in _OF_THE_NODE
+        """Whether the reason is the node, so that another one may answer the same call."""
+        return self.code not in _OF_THE_CALL
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the node, or its provider, does not work: no reason that a working one gives."""
+        return self.is_of_the_node and self.code not in _OF_ITS_STATE
 
 
 class NoAnswerError(Exception):

@@ -70,3 +70,4 @@ def test_an_error_is_an_answer() -> None:
     with pytest.raises(RpcError) as end:
         read({"id": 7, "error": {"code": -32602, "message": "Invalid params"}})
     assert not end.value.is_of_the_node
+    assert not end.value.is_failure

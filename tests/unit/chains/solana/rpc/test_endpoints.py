@@ -5,11 +5,13 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
 from service.chains.solana.rpc.endpoints import _HEDGE_AFTER_S
 from service.chains.solana.rpc.errors import NoAnswerError, RpcError
+from service.chains.solana.rpc.wire import Reply
 from service.chains.venue import VenueUnavailableError
 from service.sandbox.faults import GARBAGE
 from tests.support.clock import ManualClock
@@ -61,6 +63,8 @@ async def test_a_read_says_from_which_slot_and_endpoint(three: ServedChain) -> N
         ("error", {"code": -32603}),
         ("error", {"code": -32005}),
         ("error", {"code": -32601}),
+        ("error", {"code": -32011}),
+        ("error", {"code": -32605}),
         *(("garbage", {"form": form}) for form in GARBAGE),
     ],
     ids=str,
@@ -94,6 +98,33 @@ async def test_an_error_of_the_call_is_raised_and_asked_of_no_other(three: Serve
         await three.endpoints.read("getBalance", ["nobody"])
     assert end.value.code == -32602
     assert three.endpoints.calls()["getBalance"] == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 503])
+async def test_an_error_of_http_is_no_answer_whatever_its_body_says(
+    three: ServedChain, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    async def post(url: str, body: bytes, timeout_s: float) -> Reply:
+        if url == three.urls[0].url:
+            error = {"code": -32600, "message": "Must be authenticated"}
+            number = orjson.loads(body)["id"]
+            return Reply(status, orjson.dumps({"jsonrpc": "2.0", "id": number, "error": error}), None)
+        return await unchanged(url, body, timeout_s)
+
+    unchanged = three.endpoints.wire.post
+    monkeypatch.setattr(three.endpoints.wire, "post", post)
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (2)"
+    assert three.endpoints.all[0].failures == 1
+    await blockhash(three)
+    assert three.endpoints.all[0].calls["getLatestBlockhash"] == 1
+
+
+async def test_an_endpoint_with_errors_of_its_provider_is_asked_last(three: ServedChain) -> None:
+    three.arm("error", code=-32605, message="over capacity", times=None)
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (2)"
+    await blockhash(three)
+    assert three.endpoints.all[0].calls["getLatestBlockhash"] == 1
+    assert three.endpoints.all[0].failures == 1
 
 
 async def test_an_unknown_method_is_asked_of_all_and_raised(three: ServedChain) -> None:
