@@ -78,10 +78,20 @@ class BlockhashRing:
         self._seen: deque[RecentBlockhash] = deque()
 
     def add(self, found: RecentBlockhash) -> None:
-        """Add a blockhash; those of a lagging node, too old to be used, are left out."""
+        """Add a blockhash; those of a lagging node, too old to be used, are left out.
+
+        One whose height contradicts most of the others is left out as well. The oldest one leaves then, so
+        that contradictions end, whichever side is wrong.
+        """
         if any(each.blockhash == found.blockhash for each in self._seen):
             return
-        self._seen.append(found)
+        fitting = [each for each in self._seen if _fit(each, found)]
+        if 2 * len(fitting) < len(self._seen):
+            self._seen.popleft()
+            if self._seen:
+                return
+            fitting = []
+        self._seen = deque([*fitting, found])
         newest = self._newest()
         self._seen = deque(each for each in self._seen if _blocks_left(each, newest) >= MIN_BLOCKS_LEFT)
 
@@ -117,6 +127,16 @@ class BlockhashRing:
 def _blocks_left(each: RecentBlockhash, newest: RecentBlockhash) -> int:
     """Return how many of the next blocks may take a transaction with a blockhash."""
     return each.last_valid_height - newest.last_valid_height + MAX_AGE + _ONE_MORE
+
+
+def _fit(one: RecentBlockhash, other: RecentBlockhash) -> bool:
+    """Whether two blockhashes can be of one chain: heights grow with slots, and never faster."""
+    older, newer = sorted((one, other), key=_slot)
+    return 0 <= newer.last_valid_height - older.last_valid_height <= newer.slot - older.slot
+
+
+def _slot(each: RecentBlockhash) -> int:
+    return each.slot
 
 
 def _last_valid_height(each: RecentBlockhash) -> int:

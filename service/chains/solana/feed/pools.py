@@ -21,6 +21,7 @@ from service.amm.activation import BY_TIMESTAMP
 from service.amm.meteora_dlmm import GATED_PAIRS
 from service.chains.solana.feed.accounts import AccountsRead, ClockSysvar
 from service.chains.solana.feed.arrays import noticing
+from service.chains.solana.feed.slots import MOST_AHEAD
 from service.chains.solana.programs.meteora_dlmm import bin_array_address
 from service.chains.solana.programs.pool import OnChainPool, TokenSide, account
 from service.chains.solana.programs.registry import AmmPrograms, ProgramIds
@@ -124,7 +125,7 @@ class FeedPool:
         return self._keys
 
     def accept(self, read: AccountsRead, keys: Sequence[Pubkey]) -> bool:
-        """Take over the state of a read, unless a newer one is known.
+        """Take over the state of a read, unless a newer one is known; an absurdly newer one was wrong.
 
         Args:
             read: Accounts of one slot.
@@ -136,7 +137,7 @@ class FeedPool:
         Raises:
             UnreadablePoolError: The pool cannot be quoted from these accounts.
         """
-        if read.slot < self.slot:
+        if self.slot - MOST_AHEAD <= read.slot < self.slot:
             return False
         found = {key: read.accounts[key].data for key in keys if key in read.accounts}
         if self.reading is not None and self._of_state(found) == self.reading.data:

@@ -14,8 +14,8 @@ _MEASURED_OVER_S = 60
 _SHORTEST_SPAN_S = 10
 _SHORTEST_SLOT_MS, _LONGEST_SLOT_MS = 50, 2_000
 _REMEMBERED_S = 10.0
-# A notification from further in the future is not believed.
-_MOST_AHEAD = 150
+MOST_AHEAD = 150
+"""A notification from further in the future is not believed, and what is known from there not kept."""
 
 
 class SlotClock:
@@ -50,6 +50,9 @@ class SlotClock:
     def observe(self, slot: int, timestamp_s: int) -> None:
         """Note a slot that was read, and the chain's time in it."""
         self._note(slot)
+        if self._times and slot < self._times[-1][1] - MOST_AHEAD:
+            # No endpoint that lags so far is read from: what was read before was wrong.
+            self._times.clear()
         if not self._times or (slot > self._times[-1][1] and timestamp_s >= self._times[-1][0]):
             self._times.append((timestamp_s, slot))
             while timestamp_s - self._times[0][0] > _MEASURED_OVER_S:
@@ -57,7 +60,7 @@ class SlotClock:
 
     def hint(self, slot: int) -> None:
         """Note a slot that was heard of, if it is plausible."""
-        if slot <= self.now() + _MOST_AHEAD:
+        if slot <= self.now() + MOST_AHEAD:
             self._note(slot)
 
     def _note(self, slot: int) -> None:

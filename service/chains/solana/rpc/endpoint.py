@@ -34,7 +34,10 @@ class _Lane(NamedTuple):
 
 @dataclass(slots=True)
 class NewestSlot:
-    """The newest slot, at the commitment ``processed``, that any endpoint has answered from; 0: none yet."""
+    """The newest slot, at the commitment ``processed``, that any endpoint has answered from; 0: none yet.
+
+    It is found anew at each look at all endpoints: one absurd answer does not count for ever.
+    """
 
     slot: int = 0
 
@@ -45,6 +48,7 @@ class Endpoint:
     Attributes:
         name: What logs and errors show: its host, numbered if others have the same one.
         slot: The slot that it last answered from, at the commitment ``processed``.
+        foreign: Whether it belongs to another cluster, so that nothing that it answers counts.
         latency_s: How long it takes to answer, smoothed; 0 before the first answer.
         calls: How many calls it was sent, by method.
     """
@@ -58,6 +62,7 @@ class Endpoint:
         self._last_call = 0
         self.name = url.name
         self.slot = 0
+        self.foreign = False
         self._measured_lag = 0
         self._reported_lag = 0
         self.latency_s = 0.0
@@ -187,5 +192,7 @@ class Endpoint:
         slot = answer.result if method == "getSlot" else answer.slot
         if isinstance(slot, int):
             self.slot = slot
+            if self.foreign:
+                return
             self._measured_lag = max(0, known - slot)
             self._newest.slot = max(self._newest.slot, slot)

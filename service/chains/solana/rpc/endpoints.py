@@ -1,6 +1,7 @@
 """All endpoints: reads from the best one, with failover; sends to all that take transactions."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from service.chains.solana.rpc.urls import RpcUrl
 from service.chains.solana.rpc.wire import Wire
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
+
+log = logging.getLogger(__name__)
 
 QUOTE_LAG_SLOTS = 20
 """An endpoint that is further behind is not read from."""
@@ -39,6 +42,10 @@ Parse = Callable[[Answer], Any]
 class Endpoints:
     """The endpoints of one cluster.
 
+    Attributes:
+        all: All of them, also those that turn out to belong to another cluster, which are not read from.
+        genesis_hash: The cluster's, as the first endpoint that says it; None: none has yet.
+
     Args:
         urls: As configured, the preferred ones first.
         clock: Measures time.
@@ -48,6 +55,8 @@ class Endpoints:
         self._clock = clock
         self.wire = Wire(clock)
         self._newest = NewestSlot()
+        self.genesis_hash: str | None = None
+        self._checked: set[Endpoint] = set()
         self.all = tuple(Endpoint(url, self.wire, clock, self._newest) for url in urls)
         self._checks = Background("rpc endpoints", self._check_forever, clock)
 
@@ -119,7 +128,10 @@ class Endpoints:
         refusals = [each for each in outcomes if isinstance(each, RpcError) and not each.is_of_the_node]
         if refusals and len(refusals) == len(outcomes):
             raise refusals[0]
-        reasons = "; ".join(str(each) for each in outcomes) or "every endpoint is too far behind"
+        reasons = (
+            "; ".join(str(each) for each in outcomes)
+            or "every endpoint is too far behind, or of another cluster"
+        )
         raise VenueUnavailableError(f"{method}: {reasons}")
 
     async def send(
@@ -131,16 +143,35 @@ class Endpoints:
         )
 
     async def check(self) -> None:
-        """Ask every reader for its slot and its health, and compare them."""
+        """Ask every reader for its slot and its health, and compare them; new ones for their cluster."""
+        await self._check_clusters()
         readers = self.readers
         slots = await asyncio.gather(
             *(_outcome(each, "getSlot", [{"commitment": "processed"}], _CHECK_TIMEOUT_S) for each in readers)
         )
-        for each, outcome in zip(readers, slots, strict=True):
-            if isinstance(outcome, Answer):
-                each.note_lag(self.newest_slot)
+        answered = [each for each, outcome in zip(readers, slots, strict=True) if isinstance(outcome, Answer)]
+        self._newest.slot = max(
+            (each.slot for each in answered if not each.foreign), default=self.newest_slot
+        )
+        for each in answered:
+            each.note_lag(self.newest_slot)
         # A node that is alone knows itself whether it is behind.
         await asyncio.gather(*(_outcome(each, "getHealth", [], _CHECK_TIMEOUT_S) for each in readers))
+
+    async def _check_clusters(self) -> None:
+        """Ask the readers that have not said it yet for the genesis hash of their cluster."""
+        new = [each for each in self.readers if each not in self._checked]
+        found = await asyncio.gather(
+            *(_outcome(each, "getGenesisHash", [], _CHECK_TIMEOUT_S) for each in new)
+        )
+        for each, outcome in zip(new, found, strict=True):
+            if not isinstance(outcome, Answer) or not isinstance(outcome.result, str):
+                continue
+            self._checked.add(each)
+            self.genesis_hash = self.genesis_hash or outcome.result
+            each.foreign = outcome.result != self.genesis_hash
+            if each.foreign:
+                log.warning("solana: %s belongs to another cluster and is not used", each.name)
 
     async def _check_forever(self) -> None:
         while True:
@@ -148,7 +179,7 @@ class Endpoints:
             await self.check()
 
     def _candidates(self) -> list[Endpoint]:
-        fit = [each for each in self.readers if each.lag <= QUOTE_LAG_SLOTS]
+        fit = [each for each in self.readers if each.lag <= QUOTE_LAG_SLOTS and not each.foreign]
         return sorted(fit, key=lambda each: (not each.ready, each.failures, each.latency_s))
 
     async def _ask(self, call: "_Read") -> Answer | list[RpcError | NoAnswerError]:

@@ -57,7 +57,7 @@ async def look(endpoint: Endpoint, validities: Mapping[str, Validity]) -> Look:
             statuses.update(found)
             status_slot = min(status_slot, slot)
         kept = await _kept_blocks(endpoint, min(blockhash_slots), max(blockhash_slots), finalized)
-    if endpoint.lag > PROOF_LAG_SLOTS:
+    if endpoint.foreign or endpoint.lag > PROOF_LAG_SLOTS:
         finalized = NOTHING_FINALIZED
     return Look(endpoint.name, finalized, status_slot, statuses, kept)
 

@@ -1,5 +1,6 @@
 """Which blockhash a transaction names, so that it cannot land after its time."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,6 +82,26 @@ def test_with_too_few_blocks_left_it_is_too_late() -> None:
     for seconds in (least_s - 0.01, 0.0, -1.0):
         with pytest.raises(SwapTooLateError):
             ring.choose(seconds, BLOCK_S)
+
+
+def test_an_absurd_height_does_not_replace_the_others() -> None:
+    ring = ring_of(100, 110, 120)
+    ring.add(replace(seen_at(121), last_valid_height=10**9))
+    assert ring.choose(None, BLOCK_S) == seen_at(120)
+    ring.add(replace(seen_at(122), last_valid_height=1))
+    assert ring.choose(None, BLOCK_S) == seen_at(120)
+    ring.add(seen_at(123))
+    assert ring.choose(None, BLOCK_S) == seen_at(123)
+
+
+@pytest.mark.parametrize("wrong", range(1, 14))
+def test_absurd_heights_leave_when_true_ones_come(wrong: int) -> None:
+    ring = BlockhashRing()
+    for each in range(wrong):
+        ring.add(replace(seen_at(each), last_valid_height=10**9 + each))
+    for height in range(100, 113):
+        ring.add(seen_at(height))
+    assert ring.choose(None, BLOCK_S) == seen_at(112)
 
 
 def test_a_ring_of_young_blockhashes_cannot_end_early() -> None:

@@ -42,9 +42,18 @@ async def test_the_length_is_measured_over_a_minute_of_the_chains_clock(
         slots.observe(1_000 + 200_000 // slot_ms + (second - 200) * 10, 5_000 + second)
     assert slots.slot_ms == 100
     # Slots of earlier answers and times that go back are left out.
-    slots.observe(1_000, 9_000)
+    last = 1_000 + 200_000 // slot_ms + 600
+    slots.observe(last - 150, 9_000)
     slots.observe(10**6, 5_000)
     assert slots.slot_ms == 100
+
+
+async def test_an_absurd_slot_does_not_stop_the_measuring(clock: ManualClock) -> None:
+    slots = SlotClock(clock)
+    slots.observe(10**9, 4_000)
+    for second in range(20):
+        slots.observe(1_000 + second * 5, 5_000 + second)
+    assert slots.slot_ms == 200
 
 
 async def test_a_hint_is_believed_if_it_is_plausible(clock: ManualClock) -> None:

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from solders.hash import Hash
 
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
-from service.chains.solana.rpc.endpoints import _HEDGE_AFTER_S
+from service.chains.solana.rpc.endpoints import _HEDGE_AFTER_S, Endpoints
 from service.chains.solana.rpc.errors import NoAnswerError, RpcError
 from service.chains.solana.rpc.wire import Reply
 from service.chains.venue import VenueUnavailableError
@@ -194,6 +196,38 @@ async def test_an_endpoint_that_is_behind_without_knowing_it_is_not_read(three: 
     await three.endpoints.check()
     assert [each.lag for each in three.endpoints.readers] == [151, 0]
     assert three.endpoints.provers == three.endpoints.readers[1:]
+
+
+async def test_one_absurd_slot_does_not_stop_the_reads(
+    three: ServedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(three.nodes[0], "block", lambda _: replace(three.chain.tip, slot=10**9))
+        assert (await blockhash(three)).slot == 10**9
+    await three.endpoints.check()
+    assert [each.lag for each in three.endpoints.readers] == [0, 0]
+    three.arm("down")
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (2)"
+
+
+async def test_an_endpoint_of_another_cluster_is_not_read(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served_chain(clock=clock) as served, served_chain() as other:
+        urls = served.urls[0], other.urls[0]
+        endpoints = Endpoints(urls, clock)
+        other.chain.genesis = replace(other.chain.genesis, genesis_hash=Hash.new_unique())
+        other.chain.advance(1_000)
+        await endpoints.start()
+        try:
+            assert [each.foreign for each in endpoints.all] == [False, True]
+            assert f"{endpoints.all[1].name} belongs to another cluster" in caplog.text
+            assert endpoints.newest_slot == 1_000
+            served.arm("down", times=None)
+            with pytest.raises(VenueUnavailableError):
+                await endpoints.read("getLatestBlockhash", [PROCESSED])
+        finally:
+            await endpoints.stop()
 
 
 async def test_a_little_behind_is_read_but_not_below_the_slot_asked_for(three: ServedChain) -> None:
