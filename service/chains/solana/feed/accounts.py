@@ -8,6 +8,7 @@ first and last: both must be equal, and of the slot that the answer says that it
 import base64
 import struct
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from solders.pubkey import Pubkey
 
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
 from service.chains.solana.rpc.endpoints import Endpoints
+from service.chains.venue import VenueUnavailableError
 
 CLOCK_SYSVAR = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
 
@@ -88,6 +90,29 @@ async def read_accounts(
     )
     read: AccountsRead = answer.result
     return read
+
+
+async def read_hinted_accounts(
+    endpoints: Endpoints, keys: Sequence[Pubkey], hinted_slot: int, min_slot: int
+) -> AccountsRead:
+    """Read accounts from a slot on that was heard of; if no endpoint gets there, as of an older one.
+
+    A WebSocket's node may stay ahead of all endpoints. Then older state is better than none.
+
+    Args:
+        endpoints: Where to read.
+        keys: At most ``MOST_KEYS`` addresses.
+        hinted_slot: The slot that was heard of.
+        min_slot: An older slot is not accepted; 0: any is.
+
+    Raises:
+        VenueUnavailableError: No endpoint answered, or only from an older slot.
+        RpcError: The call was refused.
+    """
+    if hinted_slot > min_slot:
+        with suppress(VenueUnavailableError):
+            return await read_accounts(endpoints, keys, min_slot=hinted_slot)
+    return await read_accounts(endpoints, keys, min_slot=min_slot or None)
 
 
 def _parse(answer: Answer, asked: Sequence[Pubkey]) -> AccountsRead:

@@ -14,7 +14,7 @@ from solders.pubkey import Pubkey
 from service.amm import ChainTime
 from service.background import Background
 from service.chains.pool_index import PoolIndex
-from service.chains.solana.feed.accounts import MOST_KEYS, AccountsRead, ClockSysvar, read_accounts
+from service.chains.solana.feed.accounts import MOST_KEYS, AccountsRead, ClockSysvar, read_hinted_accounts
 from service.chains.solana.feed.pools import (
     FeedPool,
     ListedPool,
@@ -26,7 +26,7 @@ from service.chains.solana.feed.pools import (
     view_of,
 )
 from service.chains.solana.feed.reader import Reader, Wanted
-from service.chains.solana.feed.slots import SlotClock
+from service.chains.solana.feed.slots import MOST_AHEAD, SlotClock
 from service.chains.solana.feed.volumes import Volumes
 from service.chains.solana.programs.registry import AmmPrograms
 from service.chains.solana.rpc.endpoints import Endpoints
@@ -51,8 +51,6 @@ _LANDS_AFTER_S, _LANDS_AFTER_SLOTS = 1, 5
 _UNREADABLE_AGAIN_S = 60.0
 # A pool's accounts become known in steps: its own, those that it names, and those of a bitmap's extension.
 _STEPS_TO_OPEN = 4
-# A notification from further in the future is not believed.
-_MOST_AHEAD = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +238,7 @@ class SolanaFeed:
     def _on_account(self, account: str, slot: int) -> None:
         pool = self._by_vault.get(account)
         if pool is not None and pool.slot < slot:
-            plausible = slot <= self.slots.now() + _MOST_AHEAD
+            plausible = slot <= self.slots.now() + MOST_AHEAD
             self._reader.hint([pool.id], slot if plausible else 0)
 
     def _missed(self, pool: FeedPool) -> None:
@@ -272,13 +270,13 @@ class SolanaFeed:
     async def _read_together(self, pools: Sequence[FeedPool], wanted: Wanted) -> None:
         keys = {pool.id: pool.keys for pool in pools}
         everything = list(dict.fromkeys(key for each in keys.values() for key in each))
-        min_slot = max(wanted.min_slot, *(wanted.min_slots.get(pool.id, 0) for pool in pools))
-        self._apply(await read_accounts(self._endpoints, everything, min_slot=min_slot or None), keys)
+        hinted = max(wanted.min_slots.get(pool.id, 0) for pool in pools)
+        self._apply(await read_hinted_accounts(self._endpoints, everything, hinted, wanted.min_slot), keys)
 
     def _apply(self, read: AccountsRead, keys: Mapping[str, Sequence[Pubkey]]) -> None:
         """Take over what was read, and tell what has changed."""
         self.slots.observe(read.slot, read.clock.timestamp_s)
-        if read.slot >= self._now.slot:
+        if read.slot >= self._now.slot or read.slot < self._now.slot - MOST_AHEAD:
             self._now = read.clock
         changed: set[str] = set()
         traded: list[Traded] = []

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import pytest
@@ -20,6 +21,7 @@ from service.chains.paper.pool_json import (
 )
 from service.chains.solana.addresses import WRAPPED_SOL
 from service.chains.solana.feed.feed import FeedSettings
+from service.chains.solana.feed.reader import Wanted
 from service.chains.solana.programs import meteora_dlmm
 from service.chains.solana.rpc.subscriptions import Notifications
 from service.chains.solana.rpc.urls import websocket_url
@@ -484,6 +486,41 @@ async def test_a_notification_from_an_absurd_slot_stops_nothing(one: FeedStand) 
     assert await one.feed.refresh()
     assert one.slot(changed) == one.chain.tip.slot
     assert len(now_of(one.feed.snapshot(one.feed.pools("SOL", "USDC")))) == 4
+
+
+async def test_notifications_ahead_of_the_endpoints_do_not_stop_the_reads(one: FeedStand) -> None:
+    changed = one.swap()
+    # The WebSocket's node is further than the endpoints get in two slots.
+    hint = {changed: one.chain.tip.slot + 20}
+
+    async def read(wanted: Wanted) -> None:
+        asked = len(one.clock.sleeps_s)
+        reading = asyncio.create_task(one.feed._read(wanted))
+        await one.until(lambda: 0.4 in one.clock.sleeps_s[asked:])
+        await one.clock.advance(0.4)
+        await reading
+
+    await read(Wanted(everything=True, min_slots=hint))
+    assert one.slot(changed) == one.chain.tip.slot
+    # A request's own slot is kept to.
+    with pytest.raises(VenueUnavailableError):
+        await read(Wanted(everything=True, min_slots=hint, min_slot=hint[changed]))
+
+
+async def test_a_state_from_an_absurd_slot_is_replaced(
+    one: FeedStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, truth = one.served.nodes[0], one.chain.tip
+    with monkeypatch.context() as patched:
+        patched.setattr(node, "block", lambda _: replace(truth, slot=10**9, time_s=2 * 10**9))
+        await one.feed.refresh()
+        assert one.feed._now.slot == 10**9
+    await one.served.endpoints.check()
+    changed = one.swap()
+    await one.feed.refresh()
+    assert one.slot(changed) == one.chain.tip.slot
+    assert one.state(changed) == one.truth(changed, one.chain.tip.slot)
+    assert one.feed._now.slot < 10**6
 
 
 async def test_requests_share_reads(one: FeedStand) -> None:
