@@ -2,7 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Generic, TypeVar
 
 from solders.pubkey import Pubkey
 from solders.signature import Signature
@@ -21,6 +22,8 @@ FEES_KEPT_S = 5.0
 
 RENT_KEPT_S = 600.0
 """How long a token account's rent is used before it is asked for again."""
+
+_Found = TypeVar("_Found")
 
 _KEPT_ACCOUNTS = 1_000
 _SIMULATE = {
@@ -77,6 +80,27 @@ async def latest_blockhash(endpoints: Endpoints, min_slot: int) -> RecentBlockha
         raise VenueUnavailableError(f"{answer.endpoint}: {error}") from error
 
 
+class _SharedCalls(Generic[_Found]):
+    """Calls that all callers of one moment share, also if they fail or some callers are cancelled."""
+
+    def __init__(self) -> None:
+        self._running: dict[object, asyncio.Task[_Found]] = {}
+
+    async def share(self, key: object, call: Callable[[], Coroutine[Any, Any, _Found]]) -> _Found:
+        """Return what the call of a key that is running returns; begin one if there is none."""
+        task = self._running.get(key)
+        if task is None:
+            task = self._running[key] = asyncio.create_task(call(), name="solana shared call")
+            task.add_done_callback(lambda done: self._end(key, done))
+        return await asyncio.shield(task)
+
+    def _end(self, key: object, done: asyncio.Task[_Found]) -> None:
+        del self._running[key]
+        if not done.cancelled():
+            # Its callers may all have been cancelled.
+            done.exception()
+
+
 class TokenAccountRent:
     """What makes a token account rent-exempt; it changes with the cluster's releases.
 
@@ -89,6 +113,7 @@ class TokenAccountRent:
         self._endpoints = endpoints
         self._clock = clock
         self._known: tuple[float, int] | None = None
+        self._calls = _SharedCalls[int]()
 
     async def lamports(self) -> int:
         """Return it, asked for at most once in ten minutes.
@@ -97,9 +122,12 @@ class TokenAccountRent:
             RpcError: The nodes refuse the call.
             VenueUnavailableError: No node answered.
         """
-        now = self._clock.monotonic()
-        if self._known is not None and now - self._known[0] < RENT_KEPT_S:
+        if self._known is not None and self._clock.monotonic() - self._known[0] < RENT_KEPT_S:
             return self._known[1]
+        return await self._calls.share("rent", self._ask)
+
+    async def _ask(self) -> int:
+        now = self._clock.monotonic()
         answer = await self._endpoints.read("getMinimumBalanceForRentExemption", [TOKEN_ACCOUNT_BYTES])
         rent = answer.result
         if type(rent) is not int or not 0 < rent <= U64_MAX:
@@ -120,6 +148,7 @@ class RecentFees:
         self._endpoints = endpoints
         self._clock = clock
         self._known: dict[Pubkey, tuple[float, list[int]]] = {}
+        self._calls = _SharedCalls[list[int]]()
 
     async def of(self, accounts: Sequence[Pubkey]) -> list[list[int]]:
         """Return the fees of recent blocks for each account, by a call for each.
@@ -131,10 +160,13 @@ class RecentFees:
         return await asyncio.gather(*map(self._of_one, accounts))
 
     async def _of_one(self, account: Pubkey) -> list[int]:
-        now = self._clock.monotonic()
         known = self._known.get(account)
-        if known is not None and now - known[0] < FEES_KEPT_S:
+        if known is not None and self._clock.monotonic() - known[0] < FEES_KEPT_S:
             return known[1]
+        return await self._calls.share(account, lambda: self._ask(account))
+
+    async def _ask(self, account: Pubkey) -> list[int]:
+        now = self._clock.monotonic()
         answer = await self._endpoints.read("getRecentPrioritizationFees", [[str(account)]])
         try:
             fees = read_recent_fees(answer.result)

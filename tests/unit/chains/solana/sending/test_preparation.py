@@ -1,5 +1,7 @@
 """What nodes are asked before a transaction is signed, up to its landing."""
 
+import asyncio
+
 import pytest
 from solders.hash import Hash
 from solders.instruction import Instruction
@@ -128,6 +130,26 @@ async def test_recent_fees_are_asked_for_by_account_and_kept_for_a_while() -> No
         tracked.chain.advance(200)
         assert max((await fees.of(pools))[0]) == 0
         assert calls()["getRecentPrioritizationFees"] == 4
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_many_at_once_share_the_calls(fails: bool) -> None:
+    async with tracked_chain(endpoints=1) as tracked:
+        endpoints = tracked.served.endpoints
+        fees, rent = RecentFees(endpoints, tracked.clock), TokenAccountRent(endpoints, tracked.clock)
+        pools = [tracked.local.pool(each).addresses.pool for each in (RAYDIUM_CPMM, METEORA_DLMM)]
+        if fails:
+            tracked.served.arm("down", times=None)
+        cancelled = asyncio.create_task(fees.of(pools))
+        await asyncio.sleep(0)
+        asked = [asyncio.create_task(fees.of(pools)) for _ in range(50)]
+        of_rent = [asyncio.create_task(rent.lamports()) for _ in range(50)]
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        answers = await asyncio.gather(*asked, *of_rent, return_exceptions=True)
+        assert all(isinstance(each, VenueUnavailableError) is fails for each in answers)
+        assert endpoints.calls()["getRecentPrioritizationFees"] == 2
+        assert endpoints.calls()["getMinimumBalanceForRentExemption"] == 1
 
 
 async def test_the_rent_of_a_token_account_is_asked_for_and_kept_for_a_while() -> None:
