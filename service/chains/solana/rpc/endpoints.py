@@ -25,6 +25,8 @@ PROOF_LAG_SLOTS = 150
 """An endpoint that is further behind proves nothing."""
 
 SEND_TIMEOUT_S = 3.0
+REPEAT_TIMEOUT_S = 1.0
+"""Of a repeated send: it must be over before the next one is due."""
 
 _CHECK_EVERY_S = 5.0
 _CHECK_TIMEOUT_S = 2.0

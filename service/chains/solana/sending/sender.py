@@ -9,7 +9,7 @@ import base64
 import logging
 
 from service.chains.solana.rpc.answers import Answer
-from service.chains.solana.rpc.endpoints import Endpoints
+from service.chains.solana.rpc.endpoints import REPEAT_TIMEOUT_S, SEND_TIMEOUT_S, Endpoints
 
 log = logging.getLogger(__name__)
 
@@ -27,21 +27,22 @@ class Sender:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
 
-    async def send(self, signature: str, raw: bytes) -> int:
+    async def send(self, signature: str, raw: bytes, *, again: bool = False) -> None:
         """Send a transaction; sending it again changes nothing.
 
         Args:
             signature: Its id, for the log.
             raw: Its bytes.
-
-        Returns:
-            How many endpoints said that they took it. One that did not may have taken it.
+            again: Whether it is a repetition. It waits less for slow endpoints, and warns of nothing: in
+                an outage there are many.
         """
         outcomes = await self._endpoints.send(
-            "sendTransaction", [base64.b64encode(raw).decode("ascii"), _CONFIG]
+            "sendTransaction",
+            [base64.b64encode(raw).decode("ascii"), _CONFIG],
+            timeout_s=REPEAT_TIMEOUT_S if again else SEND_TIMEOUT_S,
         )
         others = [outcome for outcome in outcomes if not isinstance(outcome, Answer)]
         if len(others) == len(outcomes):
+            level = logging.DEBUG if again else logging.WARNING
             reasons = "; ".join(map(str, others))
-            log.warning("transaction %s: no node said that it took it: %s", signature, reasons)
-        return len(outcomes) - len(others)
+            log.log(level, "transaction %s: no node said that it took it: %s", signature, reasons)

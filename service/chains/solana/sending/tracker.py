@@ -127,8 +127,9 @@ class Tracker:
             flight = self._flight(sent)
             now = self._clock.monotonic()
             if flight.next_send_at is None or flight.next_send_at <= now:
+                again = flight.next_send_at is not None
                 flight.next_send_at = now + SEND_AGAIN_AFTER_S
-                await self._sender.send(sent.signature, sent.raw)
+                await self._sender.send(sent.signature, sent.raw, again=again)
         return self.status(sent)
 
     async def end(self, sent: SentTransaction, timeout_s: float) -> TrackedStatus:
@@ -165,7 +166,9 @@ class Tracker:
         ]
         for flight in due:
             flight.next_send_at = now + SEND_AGAIN_AFTER_S
-        await asyncio.gather(*(self._sender.send(each.sent.signature, each.sent.raw) for each in due))
+        await asyncio.gather(
+            *(self._sender.send(each.sent.signature, each.sent.raw, again=True) for each in due)
+        )
 
     def _flight(self, sent: SentTransaction) -> Flight:
         flight = self._flights.get(sent.signature)

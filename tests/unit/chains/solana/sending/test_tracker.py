@@ -11,7 +11,7 @@ from solders.signature import Signature
 
 from service.chains.solana.errors import failure_of
 from service.chains.solana.programs.registry import MAINNET
-from service.chains.solana.rpc.wire import Reply
+from service.chains.solana.rpc.wire import Reply, WireError
 from service.chains.solana.sending import looks
 from service.chains.solana.sending.tracker import SEND_AGAIN_AFTER_S
 from service.chains.solana.statuses import ConfirmationStatus
@@ -236,6 +236,28 @@ async def test_many_that_are_new_here_are_asked_for_by_one_call_also_in_vain() -
         statuses = await asyncio.gather(*map(tracked.tracker.ask, sent))
         assert {status.state for status in statuses} == {UNKNOWN}
         assert calls()["getSignatureStatuses"] == 2
+
+
+async def test_repeated_sends_end_before_the_next_and_an_outage_is_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with tracked_chain() as tracked:
+        wire, waited_s = tracked.served.endpoints.wire, []
+
+        async def post(url: str, body: bytes, timeout_s: float) -> Reply:
+            if json.loads(body)["method"] == "sendTransaction":
+                waited_s.append(timeout_s)
+                raise WireError("it did not answer")
+            return await unchanged(url, body, timeout_s)
+
+        unchanged = wire.post
+        monkeypatch.setattr(wire, "post", post)
+        await tracked.sent()
+        assert waited_s == [3.0] * 3
+        await tracked.pass_slots(30)
+        assert len(waited_s) > 6
+        assert all(each <= 1.0 < SEND_AGAIN_AFTER_S for each in waited_s[3:])
+        assert caplog.text.count("no node said that it took it") == 1
 
 
 async def test_what_is_seen_is_not_sent_again() -> None:
