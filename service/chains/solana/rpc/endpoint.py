@@ -148,7 +148,8 @@ class Endpoint:
             raise NoAnswerError(self.name, str(error)) from None
         except RpcError as error:
             self._note_error(error, lane)
-            raise RpcError(error.code, self._url.redact(error.message), error.data) from None
+            message, data = self._url.redact_all([error.message, error.data])
+            raise RpcError(error.code, message, data) from None
         finally:
             # Also if the call was cancelled because another endpoint was faster.
             taken_s = self._clock.monotonic() - began

@@ -9,11 +9,13 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from typing import Any
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
 _MOST_CALLS_PER_SECOND = 10_000
 _SHORTEST_SECRET = 6
 _HTTP_PORT, _WEBSOCKET_PORT = 8899, 8900
+_SEPARATORS = re.compile("&|%3B", re.IGNORECASE)
 _OPTION = re.compile(r"[#;][^#;]*")
 _RATE = re.compile(r";rps=([1-9][0-9]{0,4})")
 
@@ -53,12 +55,33 @@ class RpcUrl:
 
     def redact(self, text: str) -> str:
         """Return a text of the node without any part of the URL that may be a key."""
-        parts = urlsplit(self.url)
-        secrets = [*parts.path.split("/"), *(value for _, value in parse_qsl(parts.query))]
-        for secret in [*secrets, parts.username or "", parts.password or ""]:
-            if len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***")
+        for secret in self._secrets():
+            text = text.replace(secret, "***")
         return text
+
+    def redact_all(self, value: Any) -> Any:
+        """Return a node's JSON without any part of the URL that may be a key."""
+        match value:
+            case str():
+                return self.redact(value)
+            case list():
+                return [self.redact_all(each) for each in value]
+            case dict():
+                return {self.redact(name): self.redact_all(each) for name, each in value.items()}
+        return value
+
+    def _secrets(self) -> list[str]:
+        """Return all parts that may be a key, as written and as decoded, the longest first."""
+        parts = urlsplit(self.url)
+        found = {parts.query, parts.path, parts.username or "", parts.password or "", *parts.path.split("/")}
+        # A semicolon, which some servers take for a separator, is written as %3B.
+        for pair in (*parts.query.split("&"), *_SEPARATORS.split(parts.query)):
+            name, is_pair, value = pair.partition("=")
+            # A key may stand alone.
+            found.add(value if is_pair else name)
+        decoded = {decode(each) for each in found for decode in (unquote, unquote_plus)}
+        secrets = [each for each in found | decoded if len(each) >= _SHORTEST_SECRET]
+        return sorted(secrets, key=len, reverse=True)
 
     @property
     def reads(self) -> bool:

@@ -15,6 +15,7 @@ from aiohttp import (
     ClientWebSocketResponse,
     DummyCookieJar,
     TCPConnector,
+    TraceConfig,
     hdrs,
 )
 from yarl import URL
@@ -65,6 +66,7 @@ class Wire:
             cookie_jar=DummyCookieJar(),
             headers={hdrs.USER_AGENT: _USER_AGENT},
             trust_env=False,
+            trace_configs=[_without_redirects()],
         )
 
     async def stop(self) -> None:
@@ -126,6 +128,17 @@ class Wire:
             return max(0.0, at.timestamp() - now.timestamp())
         except (ValueError, OverflowError):
             return None
+
+
+def _without_redirects() -> TraceConfig:
+    """Return what ends every request that is redirected: a WebSocket's has no parameter for that."""
+
+    async def refuse(*_: object) -> None:
+        raise ClientError
+
+    tracing = TraceConfig()
+    tracing.on_request_redirect.append(refuse)
+    return tracing
 
 
 async def _read(response: ClientResponse) -> bytes:

@@ -8,13 +8,16 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from solders.hash import Hash
 
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
 from service.chains.solana.rpc.endpoints import _HEDGE_AFTER_S, Endpoints
 from service.chains.solana.rpc.errors import NoAnswerError, RpcError
-from service.chains.solana.rpc.wire import Reply
+from service.chains.solana.rpc.wire import Reply, Wire, WireError
 from service.chains.venue import VenueUnavailableError
+from service.clock import Clock
 from service.sandbox.faults import GARBAGE
 from tests.support.clock import ManualClock
 from tests.support.local_chain import SKIP, wire
@@ -321,6 +324,41 @@ async def test_a_transaction_is_sent_to_all_that_take_one_and_each_outcome_is_re
     assert [each.calls["sendTransaction"] for each in three.endpoints.all] == [1, 0, 1]
     refused = await three.endpoints.send("sendTransaction", ["AAAA", SKIP])
     assert [isinstance(each, RpcError) for each in refused] == [True, True]
+
+
+async def test_no_redirect_is_followed() -> None:
+    asked: list[str] = []
+
+    async def redirect(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        raise web.HTTPTemporaryRedirect("/elsewhere")
+
+    application = web.Application()
+    application.router.add_route("*", "/{name}", redirect)
+    client = Wire(Clock(0))
+    client.start()
+    try:
+        async with TestServer(application) as server:
+            assert (await client.post(str(server.make_url("/post")), b"{}", 5)).status == 307
+            with pytest.raises(WireError):
+                await client.open_socket(str(server.make_url("/socket")))
+    finally:
+        await client.stop()
+    assert asked == ["/post", "/socket"]
+
+
+async def test_the_data_of_an_error_does_not_show_the_url(
+    three: ServedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def post(url: str, body: bytes, timeout_s: float) -> Reply:
+        error = {"code": -32602, "message": "no", "data": {"url": [url]}}
+        return Reply(200, orjson.dumps({"id": orjson.loads(body)["id"], "error": error}), None)
+
+    monkeypatch.setattr(three.endpoints.wire, "post", post)
+    with pytest.raises(RpcError) as end:
+        await three.endpoints.read("getSlot", [])
+    assert "***" in str(end.value.data)
+    assert KEY not in str(end.value.data)
 
 
 async def test_no_error_and_no_log_shows_the_url(

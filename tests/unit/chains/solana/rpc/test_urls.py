@@ -90,6 +90,27 @@ def test_what_a_node_repeats_of_its_url_is_struck_out(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.example/?SECRET%2Bof/it",
+        "https://a.example/?x=1&SECRET%2Bof/it",
+        "https://a.example/?x=1;SECRET%2Bof/it",
+        "https://a.example/?key=SECRET%2Bof%2Fit",
+        "https://a.example/v2/SECRET%2Bof%2Fit",
+        "https://u:SECRET%2Bof%2Fit@a.example/",
+    ],
+)
+def test_a_key_is_struck_out_as_written_and_as_decoded(url: str) -> None:
+    [parsed] = parse_rpc_urls(url.replace(";", "%3B") if ";SECRET" in url else url)
+    written = url.partition("SECRET")[2].partition("@")[0]
+    for key in "SECRET" + written, "SECRET+of/it":
+        assert "SECRET" not in parsed.redact(f"invalid key {key}!")
+    data = {"reasons": [f"key SECRET{written}", 7, None], f"SECRET{written}": True}
+    assert "SECRET" not in str(parsed.redact_all(data))
+    assert parsed.redact_all({"numSlotsBehind": 7}) == {"numSlotsBehind": 7}
+
+
+@pytest.mark.parametrize(
     ("url", "socket"),
     [
         ("https://a.example/?api-key=x", "wss://a.example/?api-key=x"),
