@@ -35,6 +35,9 @@ _FIRST_ANCHOR_CODE = 100
 # Of the token program: insufficient funds. Of the system program: insufficient lamports.
 _TRANSFER_CODES = {1: FailureCode.INSUFFICIENT_BALANCE}
 
+# It takes SOL from the wallet only for the rent of accounts.
+_ASSOCIATED_TOKEN_CODES = {1: FailureCode.INSUFFICIENT_SOL}
+
 _CPMM_CODES = {
     2505: FailureCode.AMOUNT_TOO_SMALL,  # RequireGtViolated: the output is zero
     6000: FailureCode.POOL_DISABLED,  # NotApproved
@@ -166,12 +169,14 @@ def failure_of(error: TransactionError, ids: ProgramIds) -> Failure:
 def _codes(error: TransactionError, ids: ProgramIds) -> Mapping[int, FailureCode]:
     if error.program == ids.raydium_amm_v4:
         return _AMM_V4_CODES
+    if error.program == ASSOCIATED_TOKEN_PROGRAM:
+        return _ASSOCIATED_TOKEN_CODES
     own = {
         ids.raydium_cpmm: _CPMM_CODES,
         ids.meteora_dlmm: _DLMM_CODES,
         ids.meteora_damm_v2: _DAMM_V2_CODES,
     }
-    callers = {SYSTEM_PROGRAM, ASSOCIATED_TOKEN_PROGRAM, TOKEN_PROGRAM, TOKEN_2022_PROGRAM}
+    callers = {SYSTEM_PROGRAM, TOKEN_PROGRAM, TOKEN_2022_PROGRAM}
     if error.program in own and error.code is not None and error.code >= _FIRST_ANCHOR_CODE:
         return own[error.program]
     return _TRANSFER_CODES if error.program in own or error.program in callers else {}

@@ -13,7 +13,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from service.amm import AmmError, Direction, DlmmPool
-from service.chains.solana.addresses import ASSOCIATED_TOKEN_PROGRAM, SYSTEM_PROGRAM
+from service.chains.solana.addresses import SYSTEM_PROGRAM
 from service.chains.solana.blockhashes import must_sign_again
 from service.chains.solana.builder import (
     BuiltTransaction,
@@ -230,10 +230,9 @@ class Preparer:
 
     def _failure_of(self, error: TransactionError, swap: Swap) -> Failure:
         failure = failure_of(error, self._ids)
-        # These programs only move SOL. Unless it is sold, it was for the rent of accounts.
-        moves_sol = error.program in (SYSTEM_PROGRAM, ASSOCIATED_TOKEN_PROGRAM)
+        # This program only moves SOL. Unless it is sold, it was for the rent of accounts.
         lacks = failure.code is FailureCode.INSUFFICIENT_BALANCE
-        if lacks and moves_sol and swap.route.token_in != SOL.symbol:
+        if lacks and error.program == SYSTEM_PROGRAM and swap.route.token_in != SOL.symbol:
             code = FailureCode.INSUFFICIENT_SOL
             return Failure(code, f"{Failure.of(code).detail} ({error})")
         return failure

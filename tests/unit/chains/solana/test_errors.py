@@ -84,7 +84,7 @@ def test_what_is_no_error_of_the_transaction_is_refused(error: object) -> None:
         (DLMM, 1, FailureCode.INSUFFICIENT_BALANCE),
         (DAMM_V2, 1, FailureCode.INSUFFICIENT_BALANCE),
         (SYSTEM_PROGRAM, 1, FailureCode.INSUFFICIENT_BALANCE),
-        (ASSOCIATED_TOKEN_PROGRAM, 1, FailureCode.INSUFFICIENT_BALANCE),
+        (ASSOCIATED_TOKEN_PROGRAM, 1, FailureCode.INSUFFICIENT_SOL),
         (TOKEN_PROGRAM, 1, FailureCode.INSUFFICIENT_BALANCE),
         (AMM_V4, 40, FailureCode.INSUFFICIENT_BALANCE),
         (CPMM, 6000, FailureCode.POOL_DISABLED),
