@@ -18,8 +18,9 @@ class SignedTransaction:
         raw: The signed bytes.
         maximum_in: The most that it pays, in base units.
         minimum_out: The least that it receives, in base units.
-        last_valid_height: The height of the last block in which it can land. In the paper market every slot
-            has a block, so that it is a slot; on a chain there are fewer blocks than slots.
+        last_valid_height: The height of the last block in which it is valid, as the venue says it: above it,
+            and only there, it can have expired. In the paper market every slot has a block, so that it is a
+            slot. On Solana there are fewer blocks than slots, and it can still land one block later.
         blockhash_slot: The slot of the blockhash that it names: only a node with a history back to it can
             tell that the transaction did not land. None if the venue has no blockhashes.
     """
