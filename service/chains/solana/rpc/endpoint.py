@@ -72,11 +72,6 @@ class Endpoint:
         return f"Endpoint({self.name})"
 
     @property
-    def host(self) -> str:
-        """The host's name."""
-        return self._url.host
-
-    @property
     def reads(self) -> bool:
         """Whether it is read from."""
         return self._url.reads

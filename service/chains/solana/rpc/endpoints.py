@@ -79,11 +79,6 @@ class Endpoints:
         return tuple(each for each in self.all if each.reads)
 
     @property
-    def provers(self) -> tuple[Endpoint, ...]:
-        """The readers that are not too far behind to prove anything."""
-        return tuple(each for each in self.readers if each.lag <= PROOF_LAG_SLOTS)
-
-    @property
     def senders(self) -> tuple[Endpoint, ...]:
         """The endpoints that transactions are sent to."""
         return tuple(each for each in self.all if each.sends)

@@ -1,7 +1,6 @@
 """Keeps the process's memory, and so a key in it, out of core dumps."""
 
 import ctypes
-import ctypes.util
 import sys
 
 _PR_SET_DUMPABLE = 4
