@@ -97,22 +97,23 @@ class Look:
         finalized: Its last finalized block.
         status_slot: The slot of the statuses; of several answers the lowest.
         statuses: What it knows of each signature that was asked for.
-        kept: The blocks that it has kept; None if it does not say.
+        kept: The blocks that it has kept around each validity, as far as it says so.
     """
 
     endpoint: str
     finalized: FinalizedBlock
     status_slot: int
     statuses: Mapping[str, SignatureStatus | None]
-    kept: KeptBlocks | None
+    kept: Mapping[Validity, KeptBlocks]
 
     def sees_all_blocks_of(self, validity: Validity) -> bool:
         """Whether it would know a transaction that is in one of the blocks which could hold it."""
+        kept = self.kept.get(validity)
         return (
             self.finalized.is_after(validity)
             and self.status_slot >= self.finalized.slot
-            and self.kept is not None
-            and self.kept.are_all_of(validity)
+            and kept is not None
+            and kept.are_all_of(validity)
         )
 
 

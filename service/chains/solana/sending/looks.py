@@ -5,7 +5,7 @@ signature outweighs those that do not. One that does not answer at all is not ca
 one that lags by far does not know proves nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -46,9 +46,9 @@ async def look(endpoint: Endpoint, validities: Mapping[str, Validity]) -> Look:
         endpoint: The endpoint.
         validities: Where each transaction can land, by signature; at least one.
     """
-    finalized, kept, status_slot = NOTHING_FINALIZED, None, U64_MAX
+    finalized, status_slot = NOTHING_FINALIZED, U64_MAX
+    kept: dict[Validity, KeptBlocks] = {}
     signatures = list(validities)
-    blockhash_slots = [each.blockhash_slot for each in validities.values()]
     statuses: dict[str, SignatureStatus | None] = {}
     with suppress(NoAnswerError):
         finalized = await _finalized(endpoint)
@@ -56,7 +56,8 @@ async def look(endpoint: Endpoint, validities: Mapping[str, Validity]) -> Look:
             found, slot = await _statuses(endpoint, signatures[start : start + MOST_SIGNATURES])
             statuses.update(found)
             status_slot = min(status_slot, slot)
-        kept = await _kept_blocks(endpoint, min(blockhash_slots), max(blockhash_slots), finalized)
+        over = {each for each in validities.values() if finalized.is_after(each)}
+        await _find_kept_blocks(endpoint, over, finalized, kept)
     if endpoint.foreign or endpoint.lag > PROOF_LAG_SLOTS:
         finalized = NOTHING_FINALIZED
     return Look(endpoint.name, finalized, status_slot, statuses, kept)
@@ -97,6 +98,28 @@ async def _statuses(
         return {}, U64_MAX
     # Without a slot it is not known how old they are.
     return dict(zip(signatures, statuses, strict=True)), 0 if slot is None else slot
+
+
+async def _find_kept_blocks(
+    endpoint: Endpoint,
+    validities: Collection[Validity],
+    finalized: FinalizedBlock,
+    kept: dict[Validity, KeptBlocks],
+) -> None:
+    """Find the blocks of validities: all at once, and one by one where a block is missing among them all.
+
+    Otherwise a transaction whose blocks are lost would keep the later ones from being proved.
+    """
+    if not validities:
+        return
+    slots = [each.blockhash_slot for each in validities]
+    together = await _kept_blocks(endpoint, min(slots), max(slots), finalized)
+    for validity in validities:
+        found = together
+        if len(validities) > 1 and (found is None or not found.are_all_of(validity)):
+            found = await _kept_blocks(endpoint, validity.blockhash_slot, validity.blockhash_slot, finalized)
+        if found is not None:
+            kept[validity] = found
 
 
 async def _kept_blocks(

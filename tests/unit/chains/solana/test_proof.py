@@ -19,7 +19,7 @@ KEPT = KeptBlocks(1_999, FinalizedBlock(2_000, 1_000), FinalizedBlock(2_200, 1_1
 def look(endpoint: str = "a", status: SignatureStatus | None = None, later: int = 0) -> Look:
     """Return a look that proves, in the first slot in which it can."""
     finalized = FinalizedBlock(slot=2_200 + later, height=1_151 + later)
-    return Look(endpoint, finalized, 2_200 + later, {"tx": status}, KEPT)
+    return Look(endpoint, finalized, 2_200 + later, {"tx": status}, {VALIDITY: KEPT})
 
 
 def proof(endpoints: int = 3) -> EndProof:
@@ -69,13 +69,13 @@ def test_a_single_endpoint_must_say_so_twice_with_slots_between() -> None:
         # Answered by a node behind the one that answered the height.
         replace(look("b"), status_slot=2_199),
         # It does not say which blocks it has.
-        replace(look("b"), kept=None),
+        replace(look("b"), kept={}),
         # One that could hold it is missing: between the others, before them, after them.
-        replace(look("b"), kept=replace(KEPT, count=151)),
-        replace(look("b"), kept=KeptBlocks(2_000, FinalizedBlock(2_001, 1_001), KEPT.last, 151)),
-        replace(look("b"), kept=replace(KEPT, last=FinalizedBlock(2_199, 1_150), count=151)),
+        replace(look("b"), kept={VALIDITY: replace(KEPT, count=151)}),
+        replace(look("b"), kept={VALIDITY: KeptBlocks(2_000, FinalizedBlock(2_001, 1_001), KEPT.last, 151)}),
+        replace(look("b"), kept={VALIDITY: replace(KEPT, last=FinalizedBlock(2_199, 1_150), count=151)}),
         # More than there can be: it is another chain, or nonsense.
-        replace(look("b"), kept=replace(KEPT, count=153)),
+        replace(look("b"), kept={VALIDITY: replace(KEPT, count=153)}),
         # It was not asked.
         replace(look("b"), statuses={}),
     ],
@@ -90,7 +90,7 @@ def test_the_blocks_after_a_blockhash_that_has_no_block_any_more_are_enough() ->
     """Its block was of a fork: the first one after it has a parent before it."""
     kept = KeptBlocks(1_998, FinalizedBlock(2_002, 999), KEPT.last, 153)
     found = proof()
-    found.add([replace(look(name), kept=kept) for name in "ab"])
+    found.add([replace(look(name), kept={VALIDITY: kept}) for name in "ab"])
     assert has_expired(found)
 
 

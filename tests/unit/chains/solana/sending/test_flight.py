@@ -28,7 +28,7 @@ def looks(height: int, status: SignatureStatus | None = None) -> list[Look]:
     """Return the looks of three endpoints; a slot has been without a block since the blockhash."""
     finalized = FinalizedBlock(height + 1_001, height)
     kept = KeptBlocks(1_999, FinalizedBlock(2_000, 1_000), finalized, height - 999)
-    return [Look(name, finalized, height + 1_033, {"tx": status}, kept) for name in "abc"]
+    return [Look(name, finalized, height + 1_033, {"tx": status}, {SENT.validity: kept}) for name in "abc"]
 
 
 def state(found: Flight) -> TransactionState:
@@ -143,7 +143,7 @@ def test_short_of_proof_it_is_looked_for_without_end_and_less_often() -> None:
     found = flight()
     slot, pauses = 2_200, []
     for _ in range(8):
-        found.add([replace(look, kept=None) for look in looks(1_160)], slot)
+        found.add([replace(look, kept={}) for look in looks(1_160)], slot)
         start = slot
         while not found.looks.is_over(slot):
             slot += 1

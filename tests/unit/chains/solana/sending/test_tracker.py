@@ -443,6 +443,21 @@ async def test_nodes_with_a_hole_in_their_history_prove_nothing() -> None:
         assert (tracked.state(sent), tracked.landings(sent)) == (LANDED, 1)
 
 
+async def test_one_whose_blocks_are_lost_does_not_keep_a_later_one_from_its_proof() -> None:
+    async with tracked_chain() as tracked:
+        arm_all(tracked, "drop", times=None)
+        lost = await tracked.sent()
+        tracked.chain.advance(10)
+        arm_all(tracked, "hole", slots=5, times=None)
+        assert not any(node.has_kept(tracked.chain.tip.slot) for node in tracked.nodes)
+        tracked.chain.advance(20)
+        later = await tracked.sent()
+        tracked.chain.advance(WHOLE_LIFE)
+        # Both are looked at together.
+        await tracked.pass_slots(2)
+        assert (tracked.state(lost), tracked.state(later)) == (UNKNOWN, EXPIRED)
+
+
 async def test_one_of_long_ago_is_proved_beside_one_of_now() -> None:
     async with tracked_chain() as tracked:
         arm_all(tracked, "drop", times=None)
