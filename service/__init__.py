@@ -19,7 +19,7 @@ webhooks/         delivers the changes of orders to webhook endpoints
 events/           publishes committed changes to watchers
 store/            orders in PostgreSQL: the journal (group commit), claims, reads
 routing/          finds the best route through pools
-chains/           where transactions execute: the interface, the paper market
+chains/           where transactions execute: the interface, the paper market, Solana
 redis/            access to Redis
 postgres/         access to PostgreSQL: connections, statements, migrations
 amm/              pure: the mathematics of four AMM programs
@@ -28,6 +28,8 @@ domain/           pure: orders, lifecycle, amounts, tokens, quotes, failures
 All layers may use:
 
 settings.py       all settings, typed, from the environment
+solana_settings.py  those of the Solana venue
+environment.py    variables of the environment, each read by its name
 urls/             parses DATABASE_URL and REDIS_URL
 clock.py          the only source of time, ids and randomness
 background.py     background loops

@@ -38,6 +38,7 @@ from service.api.unknown_tokens import TokenFetcher
 from service.api.venue import VenueRoutes
 from service.api.webhook_events import write_message
 from service.api.webhooks import WebhookRoutes
+from service.chains.local_cluster import LocalCluster
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 from service.domain.service_limits import ServiceLimits
@@ -47,7 +48,10 @@ from service.lifespan import Lifespan, Part
 from service.parts import Execution, Market, Servers, Storage, Webhooks
 from service.postgres.database import RefusedError, UnavailableError
 from service.routing.dollars import ReferencePrices
+from service.sandbox.embedded import EmbeddedSandbox, sandbox_elsewhere
 from service.settings import InvalidSettingError, Settings
+from service.solana_settings import Cluster
+from service.store.venue_identity import OtherVenueError
 from service.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -56,6 +60,11 @@ _START_PATIENCE_S = 30
 _DRY_RUNS = 4
 """How many orders run dry at once, unlike orders that are placed; more are queued."""
 
+_LOOK_EVERY_S = 0.1
+_OTHER_CHAIN = (
+    "{}. The local chain of an earlier start cannot come back: to begin anew, delete the folder of its"
+    " data, or set another DATA_DIR (docs/solana.md, A restart)"
+)
 _NO_KEY = (
     "with {}, other machines can reach the service, and there is no API key: create one with"
     " 'python -m service keys create', or let every client trade with ALLOW_ANONYMOUS=1"
@@ -177,7 +186,8 @@ class Service:
         self._alone = servers.alone
         self._grace_s: float = settings.shutdown_grace_s
         self.storage = Storage(settings, servers, self._clock)
-        self.market = Market(settings, servers, self.storage)
+        self._sandbox: EmbeddedSandbox | None = None
+        self.market = Market(settings, servers, self.storage, self._local_cluster(settings))
         self.execution = Execution(settings, servers, self.storage, self.market)
         self.webhooks = Webhooks(settings, self.storage, write_message)
         self.api = Api(settings, self.storage, self.market, self.execution, self.webhooks)
@@ -186,6 +196,21 @@ class Service:
         self.web.on_startup.append(lambda _app: self.start())
         self.web.on_shutdown.append(lambda _app: self.drain())
         self.web.on_cleanup.append(lambda _app: self.stop())
+
+    def _local_cluster(self, settings: Settings) -> LocalCluster | None:
+        """Return the sandbox to trade on; one in this process is bound, and starts as a part."""
+        solana = settings.solana
+        if solana is None or solana.cluster is not Cluster.SANDBOX:
+            return None
+        if not solana.has_own_chain:
+            return sandbox_elsewhere(self._clock)
+        self._sandbox = EmbeddedSandbox(self._clock)
+        return self._sandbox.cluster
+
+    def _sandbox_parts(self) -> list[Part]:
+        if self._sandbox is None:
+            return []
+        return [Part(start=self._sandbox.start, drain=self._end_in_flight, stop=self._sandbox.stop)]
 
     def _parts(self) -> list[Part]:
         """Return the parts in the order in which they start; they stop in reverse."""
@@ -196,6 +221,7 @@ class Service:
             Part(stop=storage.database.close),
             # Closed after all parts but PostgreSQL: a part that stops may still send messages.
             Part(stop=storage.link.close),
+            *self._sandbox_parts(),
             Part(start=self._prepare, stop=market.venue.stop),
             Part(stop=storage.orders.stop),
             Part(start=storage.idempotency.start, stop=storage.idempotency.stop),
@@ -261,13 +287,23 @@ class Service:
                 await self.market.venue.start()
             except RefusedError:
                 raise  # a retry will not help
+            except OtherVenueError as error:
+                if self._sandbox is None:
+                    raise
+                raise OtherVenueError(_OTHER_CHAIN.format(error)) from None
             except (UnavailableError, VenueUnavailableError) as error:
                 if self._clock.monotonic() > give_up:
                     raise
-                log.warning("waiting for PostgreSQL: %s", error)
+                log.warning("waiting for PostgreSQL and the venue: %s", error)
                 await self._clock.sleep(1)
             else:
                 return
+
+    async def _end_in_flight(self) -> None:
+        """Let what is in flight on this process's own chain end there: the chain ends too."""
+        give_up = self._clock.monotonic() + self._grace_s
+        while self.execution.engine.running and self._clock.monotonic() < give_up:
+            await self._clock.sleep(_LOOK_EVERY_S)
 
     async def _check_access(self) -> None:
         """Do not start where everybody could trade: reachable from elsewhere, without any key."""

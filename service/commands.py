@@ -19,7 +19,7 @@ from service.api.application import LARGEST_BODY
 from service.api.connection import ConnectionLimits
 from service.api.server import Runner
 from service.app import Service
-from service.audit import Report, audit
+from service.audit import NOT_COMPARED, Report, audit
 from service.background import Background, cancel
 from service.chains.factory import find_tokens, trading_mode, venue_audit
 from service.chains.venue import VenueUnavailableError
@@ -251,7 +251,7 @@ def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
         await migrate_if_empty(database)
         keys = ApiKeys(database, clock)
         await keys.get_changed(None)  # reads PostgreSQL's time
-        for token in await find_tokens(database, clock, named_tokens(arguments)):
+        for token in await find_tokens(loaded, database, clock, named_tokens(arguments)):
             list_token(token)
         await arguments.run_key(keys, clock.database_time(), arguments)
 
@@ -265,9 +265,11 @@ def _sandbox(_loaded: Settings, arguments: argparse.Namespace) -> None:
 
 def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:
     async def run(database: Database, _clock: Clock) -> Report:
-        return await audit(database, venue_audit())
+        return await audit(database, venue_audit(loaded))
 
     report = _run_on_database(loaded, run)
+    if arguments.json and report.landed is None:
+        print(NOT_COMPARED, file=sys.stderr)
     print(report.as_json() if arguments.json else report.as_text())
     sys.exit(1 if report.findings else 0)
 

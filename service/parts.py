@@ -6,6 +6,7 @@ Each group receives the groups before it. ``app.py`` starts and stops them.
 from dataclasses import dataclass
 
 from service.chains.factory import build_venue
+from service.chains.local_cluster import LocalCluster
 from service.clock import Clock
 from service.events.bus import Bus
 from service.events.feed import Feeds
@@ -136,14 +137,16 @@ class Storage:
 class Market:
     """The venue, the best routes on it, and the pairs that are watched."""
 
-    def __init__(self, settings: Settings, servers: Servers, storage: Storage) -> None:
+    def __init__(
+        self, settings: Settings, servers: Servers, storage: Storage, local: LocalCluster | None = None
+    ) -> None:
         clock = storage.clock
         # The venue has its own connections.
         self.database = Database(
             servers.database_url, size=_VENUE_CONNECTIONS, clock=clock, beside=storage.database
         )
         built = build_venue(
-            settings, self.database, clock, storage.link, storage.deployment, alone=servers.alone
+            settings, self.database, clock, storage.link, storage.deployment, alone=servers.alone, local=local
         )
         self.venue, self.paper = built.venue, built.paper
         self.route_limits = RouteLimits(

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from environs import Env, EnvError
 from marshmallow import ValidationError
@@ -17,22 +16,21 @@ from platformdirs import user_data_path
 from service.domain import chain_times
 from service.domain.amounts import InvalidAmountError, parse_amount
 from service.domain.tokens import TOKENS, find_token
+from service.environment import Variables, whole_number
 from service.hosts import (
-    InvalidHostError,
     Network,
     parse_host_patterns,
     parse_networks,
     parse_origins,
     parse_root_path,
 )
-from service.urls import InvalidUrlError, parse_postgres_url, parse_redis_url
+from service.solana_settings import SolanaSettings, read_solana
+from service.urls import parse_postgres_url, parse_redis_url
 
 PPM = 1_000_000
 """Parts per million: fractions are integers of this scale, since money is never a float."""
 
 _LONGEST_DELAY_MS = 9_999_999
-
-T = TypeVar("T")
 
 
 class InvalidSettingError(Exception):
@@ -113,6 +111,8 @@ class Settings:
     redis_prefix: str
     crash_at: str | None
     log_level: str
+    solana: SolanaSettings | None
+    """None: the venue is the paper market."""
 
 
 def load(env_file: Path | None = None) -> Settings:
@@ -127,56 +127,19 @@ def load(env_file: Path | None = None) -> Settings:
     env = Env()
     try:
         env.read_env(str(env_file or Path.cwd() / ".env"), recurse=False)
-        return _read(_Variables(env))
+        return _read(Variables(env))
     except UnicodeDecodeError as error:
         raise InvalidSettingError(f".env is not UTF-8: {error}") from error
     except EnvError as error:
         raise InvalidSettingError(str(error)) from error
 
 
-class _Variables:
-    """The environment's variables, each read by its name.
-
-    An empty one counts as not set, as compose files and shells have it.
-    """
-
-    def __init__(self, env: Env) -> None:
-        self._env = env
-
-    def text(self, name: str) -> str | None:
-        return self._env.str(name, "").strip() or None
-
-    def parsed(self, name: str, default: str, read: Callable[[str], T]) -> T:
-        try:
-            return read(self.text(name) or default)
-        except ValidationError as error:
-            raise _invalid(name, error) from error
-
-    def integer(self, name: str, default: int, low: int, high: int) -> int:
-        if self.text(name) is None:
-            return default
-        try:
-            return _whole_number(self._env.str(name), low, high)
-        except ValidationError as error:
-            raise _invalid(name, error) from error
-
-    def range_of(self, name: str, default: str, read: Callable[[str], int]) -> Range:
-        return self.parsed(name, default, lambda value: _range(value, read))
-
-    def hosts(self, name: str, read: Callable[[str], T]) -> T:
-        try:
-            return read(self.text(name) or "")
-        except InvalidHostError as error:
-            raise _invalid(name, error) from None
-
-    def url(self, name: str, check: Callable[[str], object], *schemes: str) -> str | None:
-        value = self.text(name)
-        if value is not None:
-            _check_url(name, value, check, schemes)
-        return value
-
-
-def _read(env: _Variables) -> Settings:
+def _read(env: Variables) -> Settings:
+    on_solana = env.parsed("VENUE", "paper", _venue) == "solana"
+    data_dir = env.parsed("DATA_DIR", str(_default_data_dir()), _folder)
+    solana = read_solana(env, data_dir) if on_solana else None
+    # A chain's end is known later than the paper market's, and no worker waits for it.
+    workers, outcome_ms = (50, 45_000) if on_solana else (10, 10_000)
     return Settings(
         host=env.text("HOST") or "127.0.0.1",
         port=env.integer("PORT", 3000, 0, 65535),
@@ -186,24 +149,26 @@ def _read(env: _Variables) -> Settings:
         cors_origins=env.hosts("CORS_ORIGINS", parse_origins),
         trusted_proxies=env.hosts("TRUSTED_PROXIES", parse_networks),
         root_path=env.hosts("ROOT_PATH", parse_root_path),
-        data_dir=env.parsed("DATA_DIR", str(_default_data_dir()), _folder),
+        data_dir=data_dir if solana is None else solana.data_dir,
         database_url=env.url("DATABASE_URL", parse_postgres_url, "postgresql://", "postgres://"),
         redis_url=env.url("REDIS_URL", parse_redis_url, "redis://", "rediss://", "unix://"),
         database_connections=env.integer("DATABASE_CONNECTIONS", 8, 2, 100),
-        worker_concurrency=env.integer("WORKER_CONCURRENCY", 10, 1, 10_000),
+        worker_concurrency=env.integer("WORKER_CONCURRENCY", workers, 1, 10_000),
         queue_rate_limit_per_minute=env.integer("QUEUE_RATE_LIMIT", 100, 0, 100_000),
         max_retries=env.integer("MAX_RETRIES", 3, 0, 10),
         retry_base_delay_ms=env.integer("RETRY_BASE_DELAY_MS", 2_000, 0, 600_000),
         max_history_entries=env.integer("MAX_HISTORY_ENTRIES", 200, 10, 1_000),
-        quote_delay_ms=env.range_of("QUOTE_DELAY_MS", "200-300", _milliseconds),
+        quote_delay_ms=env.parsed("QUOTE_DELAY_MS", "200-300", lambda text: _range(text, _milliseconds)),
         quote_timeout_ms=env.integer("QUOTE_TIMEOUT_MS", 2_000, 1, 60_000),
         market_update_ms=env.integer("MARKET_UPDATE_MS", 100, 10, 60_000),
         max_market_quotes=env.integer("MAX_MARKET_QUOTES", 200, 1, 10_000),
         max_route_legs=env.integer("MAX_ROUTE_LEGS", 4, 1, 8),
         min_split_gain_bps=env.integer("MIN_SPLIT_GAIN_BPS", 1, 0, 10_000),
         hop_margin_bps=env.integer("HOP_MARGIN_BPS", 5, 0, 1_000),
-        execution_delay_ms=env.range_of("EXECUTION_DELAY_MS", chain_times.LANDING_MS, _milliseconds),
-        price_variance_ppm=env.range_of("PRICE_VARIANCE", "0.02-0.05", _ppm),
+        execution_delay_ms=env.parsed(
+            "EXECUTION_DELAY_MS", chain_times.LANDING_MS, lambda text: _range(text, _milliseconds)
+        ),
+        price_variance_ppm=env.parsed("PRICE_VARIANCE", "0.02-0.05", lambda text: _range(text, _ppm)),
         paper_seed=env.integer("PAPER_SEED", 0, 0, 10**18 - 1) if env.text("PAPER_SEED") else None,
         paper_balances=env.parsed("PAPER_BALANCES", "", _balances),
         paper_failure_rates=env.parsed("PAPER_FAILURE_RATE", "0", _failure_rates),
@@ -221,7 +186,7 @@ def _read(env: _Variables) -> Settings:
         answer_timeout_s=env.integer("ANSWER_TIMEOUT_S", 30, 1, 3_600),
         max_connections=env.integer("MAX_CONNECTIONS", 10_000, 1, 1_000_000),
         instance_timeout_ms=env.integer("INSTANCE_TIMEOUT_MS", 4_000, 500, 600_000),
-        outcome_timeout_ms=env.integer("OUTCOME_TIMEOUT_MS", 10_000, 0, 600_000),
+        outcome_timeout_ms=env.integer("OUTCOME_TIMEOUT_MS", outcome_ms, 0, 600_000),
         max_market_order_age_s=env.integer("MAX_MARKET_ORDER_AGE_S", 0, 0, 31_536_000),
         max_price_impact_bps=env.integer("MAX_PRICE_IMPACT_BPS", 0, 0, 10_000),
         max_order_amounts=env.parsed("MAX_ORDER_AMOUNTS", "", _largest_amounts),
@@ -231,21 +196,8 @@ def _read(env: _Variables) -> Settings:
         crash_at=env.text("CRASH_AT"),
         redis_prefix=env.text("REDIS_PREFIX") or "oee",
         log_level=env.parsed("LOG_LEVEL", "INFO", _log_level),
+        solana=solana,
     )
-
-
-def _check_url(name: str, value: str, check: Callable[[str], object], schemes: tuple[str, ...]) -> None:
-    # The message does not contain the value, which may include a password.
-    if not value.startswith(schemes):
-        raise _invalid(name, f"must start with {' or '.join(schemes)}")
-    try:
-        check(value)
-    except InvalidUrlError as error:
-        raise _invalid(name, error) from None
-
-
-def _invalid(name: str, reason: object) -> EnvError:
-    return EnvError(f'Environment variable "{name}" invalid: {reason}')
 
 
 def _default_data_dir() -> Path:
@@ -259,18 +211,16 @@ def _folder(text: str) -> Path:
         raise ValidationError(str(error)) from error
 
 
+def _venue(text: str) -> str:
+    if text not in ("paper", "solana"):
+        raise ValidationError("must be paper or solana")
+    return text
+
+
 def _log_level(text: str) -> str:
     if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         raise ValidationError("must be DEBUG, INFO, WARNING or ERROR")
     return text.upper()
-
-
-def _whole_number(text: str, low: int, high: int) -> int:
-    """Parse a number in plain digits; int() would also accept 1_000, signs, spaces and other scripts."""
-    value = int(text) if re.fullmatch(r"0|[1-9][0-9]{0,17}", text) else -1
-    if not low <= value <= high:
-        raise ValidationError(f"must be a whole number from {low} to {high}, in plain digits")
-    return value
 
 
 def _ppm(text: str) -> int:
@@ -283,7 +233,7 @@ def _ppm(text: str) -> int:
 
 
 def _milliseconds(text: str) -> int:
-    return _whole_number(text.strip(), 0, _LONGEST_DELAY_MS)
+    return whole_number(text.strip(), 0, _LONGEST_DELAY_MS)
 
 
 def _range(text: str, read: Callable[[str], int]) -> Range:

@@ -5,5 +5,6 @@ audit.py       the interface of a venue's part of the audit
 factory.py     builds the venue
 pool_index.py  pools by pair, and the tokens that they trade
 paper/         a market in the engine's own PostgreSQL that simulates a chain
-solana/        pools and one wallet of a Solana cluster; the factory does not build it yet
+solana/        pools and one wallet of a Solana cluster
+local_cluster.py  what the Solana venue must know of a chain on this machine
 """

@@ -7,11 +7,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from service.chains.audit import VenueAudit
+from service.chains.local_cluster import LocalCluster
 from service.chains.paper.audit import PaperAudit
 from service.chains.paper.faults import Fault, FaultyVenue
 from service.chains.paper.ledger import Ledger
 from service.chains.paper.settings import PaperSettings
 from service.chains.paper.venue import PaperVenue
+from service.chains.solana.setup import build_solana, list_tokens
 from service.chains.venue import Venue
 from service.clock import Clock
 from service.domain.mode import TradingMode
@@ -20,6 +22,7 @@ from service.postgres.database import Database
 from service.postgres.deployment import Deployment
 from service.redis.link import RedisLink
 from service.settings import Settings
+from service.solana_settings import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class BuiltVenue:
 
 
 def trading_mode() -> TradingMode:
-    """Return whether the service trades real money."""
+    """Return whether the service trades real money: on no venue that can be built yet."""
     return PaperVenue.mode
 
 
@@ -48,6 +51,7 @@ def build_venue(
     deployment: Deployment,
     *,
     alone: bool,
+    local: LocalCluster | None = None,
 ) -> BuiltVenue:
     """Build the venue.
 
@@ -58,24 +62,37 @@ def build_venue(
         link: The connection to Redis.
         deployment: The deployment whose instances share the venue.
         alone: Whether no other process can be using the database.
+        local: The sandbox that a Solana venue is to trade on, if it is one.
+
+    Raises:
+        InvalidSettingError: The settings name something that cannot be used.
     """
+    if settings.solana is not None:
+        return BuiltVenue(build_solana(settings.solana, settings.hop_margin_bps, clock, local), None)
     parts = (database, clock, link, deployment, _paper_settings(settings, alone=alone))
     rates_ppm = {Fault(kind): rate for kind, rate in settings.paper_faults_ppm.items()}
     paper = FaultyVenue(*parts, rates_ppm=rates_ppm) if rates_ppm else PaperVenue(*parts)
     return BuiltVenue(paper, paper)
 
 
-def venue_audit() -> VenueAudit:
-    """Return the audit of the venue's ledger."""
-    return PaperAudit()
+def venue_audit(settings: Settings) -> VenueAudit | None:
+    """Return the audit of the venue's ledger; None: there is none for this venue yet."""
+    return PaperAudit() if settings.solana is None else None
 
 
-async def find_tokens(database: Database, clock: Clock, names: Collection[str]) -> Sequence[Token]:
+async def find_tokens(
+    settings: Settings, database: Database, clock: Clock, names: Collection[str]
+) -> Sequence[Token]:
     """Return the tokens with these symbols or mints that the venue has listed; built-in ones are left out.
 
     Raises:
+        InvalidSettingError: The venue's list of tokens cannot be used.
         VenueUnavailableError: The venue did not answer.
     """
+    if settings.solana is not None:
+        if settings.solana.cluster is not Cluster.SANDBOX:
+            list_tokens(settings.solana)
+        return ()
     return await Ledger(database, clock).tokens(names)
 
 

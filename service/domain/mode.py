@@ -6,5 +6,5 @@ from enum import StrEnum
 class TradingMode(StrEnum):
     """Whether real money moves. The values are the API's."""
 
-    PAPER = "paper"  # on a simulated market
+    PAPER = "paper"  # on a simulated market, a local chain or a test cluster
     LIVE = "live"

@@ -65,6 +65,23 @@ def list_token(token: Token) -> Token:
     return token
 
 
+def set_mint(token: Token) -> Token:
+    """Add a token under its symbol and with its mint, also if a token of the same symbol is built in.
+
+    For a cluster on which the built-in mints do not exist; before anything refers to a token.
+
+    Raises:
+        ValueError: The built-in token has other decimals, or another token has the symbol or the mint.
+    """
+    known = TOKENS.get(token.symbol)
+    if known is not None and known.decimals != token.decimals:
+        raise ValueError(f"{token.symbol} has {known.decimals} decimals, not {token.decimals}")
+    if _by_mint(token.mint) not in (None, known) or (known is None and look_alike(token.symbol)):
+        raise ValueError(f"another token has the symbol {token.symbol} or its mint")
+    TOKENS[token.symbol] = token
+    return token
+
+
 def nameless(mint: str, decimals: int) -> Token:
     """Return a token that is known by its mint address only."""
     return Token(mint, mint, decimals)

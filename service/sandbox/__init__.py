@@ -1,6 +1,7 @@
 """The sandbox: a local Solana chain in this process, on loopback, with doubles of the four AMM programs.
 
 command.py    python -m service sandbox: runs it alone
+embedded.py   runs it as a part of the service
 server.py     HTTP and WebSocket, and the loop that makes slots
 control.py    requests that arm faults, fork the chain and make slots
 rpc/          what a node answers to JSON-RPC

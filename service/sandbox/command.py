@@ -44,7 +44,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run:
 
 def make_sandbox(seed: int, slot_ms: int, endpoints: int, clock: Clock) -> Sandbox:
     """Return a sandbox that begins now."""
-    genesis = genesis_of(seed, clock.time_ms() // 1000, MAINNET, clock)
+    genesis = genesis_of(seed, clock.time_ms() // 1000, MAINNET, clock, clock.new_instance_id())
     chain = SandboxChain(genesis, AmmPrograms(MAINNET), Timing(slot_ms=slot_ms or Timing().slot_ms))
     nodes = [
         Node(chain, Faults(clock.seeded(f"faults:{seed}:{place}"))) for place in range(max(1, endpoints))

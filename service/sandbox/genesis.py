@@ -32,7 +32,7 @@ _WALLET_TOKENS, _TRADER_TOKENS = 1_000_000, 1_000_000_000
 _WALLET_LAMPORTS, _TRADER_LAMPORTS = 10_000 * 10**9, 1_000_000 * 10**9
 
 
-def genesis_of(seed: int, time_s: int, ids: ProgramIds, clock: Clock) -> Genesis:
+def genesis_of(seed: int, time_s: int, ids: ProgramIds, clock: Clock, start: str = "") -> Genesis:
     """Return the genesis of a seed.
 
     Args:
@@ -40,6 +40,7 @@ def genesis_of(seed: int, time_s: int, ids: ProgramIds, clock: Clock) -> Genesis
         time_s: Unix time of the first block.
         ids: The programs' addresses.
         clock: The source of the seeded numbers.
+        start: What makes the chain's identity differ from that of another start in the same second.
     """
     address = Address(seed)
     wallet, trader = address.keypair("wallet"), address.keypair("trader")
@@ -63,7 +64,7 @@ def genesis_of(seed: int, time_s: int, ids: ProgramIds, clock: Clock) -> Genesis
         made = pool_accounts(pool, address, ids)
         pools[pool.id] = made.pool
         accounts |= made.accounts
-    identity = hashlib.sha256(f"sandbox/{seed}/{time_s}".encode()).digest()
+    identity = hashlib.sha256(f"sandbox/{seed}/{time_s}/{start}".encode()).digest()
     return Genesis(accounts, Hash(identity), time_s, wallet, trader, pools)
 
 

@@ -14,6 +14,7 @@ from service.clock import Clock
 from service.postgres.database import Database
 from tests.support.process import ServiceFork
 from tests.support.servers import TestServers
+from tests.support.settings import load_settings
 
 _LEGAL = {
     "pending": {"routing"},
@@ -185,7 +186,7 @@ async def audit_now(servers: TestServers) -> list[str]:
     """Return the audit's findings."""
     database = Database(servers.database_url, size=1, clock=Clock())
     try:
-        report = await service.audit.audit(database, venue_audit())
+        report = await service.audit.audit(database, venue_audit(load_settings()))
     finally:
         await database.close()
     return [finding.what for finding in report.findings]

@@ -29,5 +29,5 @@ def known_settings() -> set[str]:
 
     with patch.object(settings, "Env", Recorded):
         load_settings()
-    [env] = used
-    return set(env.dump())
+        load_settings(VENUE="solana")
+    return {name for env in used for name in env.dump()}

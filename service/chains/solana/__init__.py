@@ -1,4 +1,4 @@
-"""Solana: a venue, which the service does not build yet.
+"""Solana: the venue of a cluster.
 
 The venue, by calls of nodes:
 
@@ -7,6 +7,9 @@ preparing.py  signs a swap's transaction, unless something speaks against it
 outcomes.py   what became of a transaction, in the terms of every venue
 wallet.py     what the wallet holds
 options.py    how the venue is to trade
+setup.py      builds the venue from the settings
+lists.py      reads the lists of pools and tokens
+clusters.py   the clusters' genesis hashes, and where they have the programs
 rpc/          calls of nodes by JSON-RPC, with failover
 feed/         the state of pools, read from nodes
 sending/      signs and sends transactions, and follows them until their end is certain

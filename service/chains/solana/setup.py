@@ -1,0 +1,140 @@
+"""Builds the Solana venue from its settings."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from solders.keypair import Keypair
+from solders.pubkey import Pubkey
+
+from service.chains.local_cluster import LocalCluster
+from service.chains.solana.addresses import WRAPPED_SOL
+from service.chains.solana.clusters import CLUSTERS
+from service.chains.solana.feed.feed import FeedSettings
+from service.chains.solana.feed.pools import ListedPool
+from service.chains.solana.fees import read_priority
+from service.chains.solana.lists import InvalidListError, read_pools, read_tokens
+from service.chains.solana.options import SolanaOptions
+from service.chains.solana.programs.registry import AmmPrograms
+from service.chains.solana.rpc.endpoints import Endpoints
+from service.chains.solana.rpc.urls import InvalidRpcUrlsError, RpcUrl, parse_rpc_urls, websocket_url
+from service.chains.solana.sending.signer import InvalidSignerError, LocalSigner, load_signer
+from service.chains.solana.venue import SolanaVenue
+from service.clock import Clock
+from service.domain.mode import TradingMode
+from service.domain.tokens import TOKENS, Token, find_token, set_mint
+from service.hosts import is_loopback
+from service.settings import InvalidSettingError
+from service.solana_settings import Cluster, SolanaSettings
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+def build_solana(
+    settings: SolanaSettings, hop_margin_bps: int, clock: Clock, local: LocalCluster | None
+) -> SolanaVenue:
+    """Return the venue; it is not connected before it starts.
+
+    Args:
+        settings: How to trade.
+        hop_margin_bps: The margin between the legs of one path, as the router has it.
+        clock: Measures time.
+        local: The sandbox, if that is the cluster.
+
+    Raises:
+        InvalidSettingError: A setting cannot be used; the message names it, and shows no key.
+    """
+    known = CLUSTERS[settings.cluster]
+    urls = _urls(settings, local)
+    options = SolanaOptions(
+        # Neither a sandbox's nor devnet's tokens are worth anything, and there is no other cluster.
+        TradingMode.PAPER,
+        _read("SOLANA_PRIORITY", read_priority, settings.priority),
+        settings.max_fee,
+        settings.sol_reserve,
+        hop_margin_bps,
+        known.genesis_hash,
+        feed=FeedSettings(max_snapshot_slots=settings.max_snapshot_slots),
+    )
+    token_of: Callable[[str], Token | None] = find_token
+    listed: Sequence[ListedPool]
+    if local is not None:
+        listed = [
+            ListedPool(Pubkey.from_string(program), Pubkey.from_string(at)) for program, at in local.pools
+        ]
+        signer = LocalSigner(Keypair.from_bytes(local.wallet_key))
+    else:
+        listed = _read("SOLANA_POOLS", lambda file: read_pools(file, known.ids), settings.pools)
+        token_of = list_tokens(settings).get
+        signer = _read("SOLANA_SIGNER", load_signer, settings.signer or "")
+    return SolanaVenue(
+        Endpoints(urls, clock),
+        AmmPrograms(known.ids),
+        listed,
+        token_of,
+        signer,
+        clock,
+        options,
+        _websocket(settings, urls),
+    )
+
+
+def list_tokens(settings: SolanaSettings) -> Mapping[str, Token]:
+    """Make the tokens of a cluster known, and return them by their mints: SOL, and those of the list.
+
+    A token of this service that the list has too gets the list's mint: USDC has another one on devnet.
+
+    Raises:
+        InvalidSettingError: The list cannot be used.
+    """
+    tokens = [TOKENS["SOL"]]
+    for token in _read("SOLANA_TOKENS", read_tokens, settings.tokens):
+        if token.mint == str(WRAPPED_SOL) or token.symbol == "SOL":
+            raise _invalid("SOLANA_TOKENS", "SOL is always there, and is left out")
+        try:
+            tokens.append(set_mint(token))
+        except ValueError as error:
+            raise _invalid("SOLANA_TOKENS", error) from None
+    return {token.mint: token for token in tokens}
+
+
+def _urls(settings: SolanaSettings, local: LocalCluster | None) -> Sequence[RpcUrl]:
+    given = local.url if local is not None and local.url is not None else settings.rpc_urls
+    urls = _read("SOLANA_RPC_URLS", parse_rpc_urls, given or "")
+    if settings.cluster is Cluster.SANDBOX:
+        for url in urls:
+            if not is_loopback(url.host):
+                raise _invalid("SOLANA_RPC_URLS", f"{url.name}: a sandbox runs on this machine")
+    return urls
+
+
+def _websocket(settings: SolanaSettings, urls: Sequence[RpcUrl]) -> RpcUrl | None:
+    given = settings.websocket_url
+    if given == "none":
+        return None
+    reader = next(url for url in urls if url.reads)
+    if given is None:
+        return RpcUrl(websocket_url(reader.url), reader.name)
+    try:
+        parts = urlsplit(given)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError:
+        host = None
+    if not host or not given.startswith(("ws://", "wss://")):
+        raise _invalid("SOLANA_WS_URL", "must be none, or a URL with a host, beginning with wss:// or ws://")
+    if settings.cluster is Cluster.SANDBOX and not is_loopback(host):
+        raise _invalid("SOLANA_WS_URL", "a sandbox runs on this machine")
+    return RpcUrl(given, host)
+
+
+def _read(name: str, read: Callable[[V], T], value: V) -> T:
+    try:
+        return read(value)
+    except (InvalidRpcUrlsError, InvalidSignerError, InvalidListError, ValueError) as error:
+        raise _invalid(name, error) from None
+
+
+def _invalid(name: str, reason: object) -> InvalidSettingError:
+    return InvalidSettingError(f'Environment variable "{name}" invalid: {reason}')
