@@ -294,7 +294,8 @@ class Service:
             except (UnavailableError, VenueUnavailableError) as error:
                 if self._clock.monotonic() > give_up:
                     raise
-                log.warning("waiting for PostgreSQL and the venue: %s", error)
+                awaited = "the venue" if isinstance(error, VenueUnavailableError) else "PostgreSQL"
+                log.warning("waiting for %s: %s", awaited, error)
                 await self._clock.sleep(1)
             else:
                 return

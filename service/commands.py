@@ -90,7 +90,10 @@ def _run(loaded: Settings, arguments: argparse.Namespace) -> None:
     except _POSTGRESQL_ERRORS as error:
         # Only the first line: PostgreSQL appends the statement.
         [reason, *_] = str(error).splitlines() or [repr(error)]
-        sys.exit(f"error: {'DATABASE_URL' if loaded.database_url else 'the embedded PostgreSQL'}: {reason}")
+        where = "DATABASE_URL" if loaded.database_url else "the embedded PostgreSQL"
+        if loaded.solana is not None and isinstance(error, VenueUnavailableError):
+            where = "SOLANA_RPC_URLS"
+        sys.exit(f"error: {where}: {reason}")
 
 
 class _Embedded:

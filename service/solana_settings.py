@@ -87,8 +87,8 @@ def read_solana(env: Variables, data_dir: Path) -> SolanaSettings:
         rpc_urls=rpc_urls,
         websocket_url=websocket_url,
         signer=signer,
-        pools=Path(env.text("SOLANA_POOLS") or data_dir / "solana" / "pools.toml").expanduser(),
-        tokens=Path(env.text("SOLANA_TOKENS") or data_dir / "solana" / "tokens.toml").expanduser(),
+        pools=env.parsed("SOLANA_POOLS", str(data_dir / "solana" / "pools.toml"), _file),
+        tokens=env.parsed("SOLANA_TOKENS", str(data_dir / "solana" / "tokens.toml"), _file),
         priority=env.text("SOLANA_PRIORITY") or "p75",
         max_fee=env.parsed("SOLANA_MAX_FEE", "0.001", _lamports),
         max_snapshot_slots=env.integer("SOLANA_MAX_SNAPSHOT_SLOTS", 10, 1, 150),
@@ -104,6 +104,13 @@ def _cluster(text: str) -> Cluster:
     if text not in tuple(Cluster):
         raise ValidationError("must be sandbox or devnet")
     return Cluster(text)
+
+
+def _file(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValidationError(str(error)) from error
 
 
 def _lamports(text: str) -> int:

@@ -13,6 +13,7 @@ from service.domain.tokens import (
     look_alike,
     nameless,
     nearest_symbol,
+    set_mint,
 )
 
 MINT = "7vfCXTUXx5WJV5JADk17DUJ4ksgau7utNKj4b963voxs"
@@ -81,3 +82,23 @@ def test_an_address_of_32_bytes_can_be_a_mint(name: str) -> None:
 )
 def test_no_other_text_can(name: str) -> None:
     assert not is_mint(name)
+
+
+def test_a_token_can_have_another_mint_on_another_cluster() -> None:
+    before = TOKENS["USDC"].mint
+    there = Token("USDC", OTHER, 6)
+    assert set_mint(there) is there
+    assert find_token("USDC") is find_token(OTHER) is there
+    assert find_token(before) is None
+    gem = Token("GEM", MINT, 9)
+    assert set_mint(gem) is find_token("GEM") is gem
+
+
+@pytest.mark.parametrize(
+    "token", [Token("USDC", OTHER, 9), Token("usdc", OTHER, 6), Token("GEM", TOKENS["JUP"].mint, 6)]
+)
+def test_amounts_and_names_keep_their_meaning_with_another_mint(token: Token) -> None:
+    before = dict(TOKENS)
+    with pytest.raises(ValueError, match=token.symbol):
+        set_mint(token)
+    assert before == TOKENS

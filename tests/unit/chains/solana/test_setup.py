@@ -1,0 +1,166 @@
+"""The Solana venue from its settings: lists of pools and tokens, endpoints, and errors that show no key."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from solders.keypair import Keypair
+
+from service.chains.solana.clusters import CLUSTERS
+from service.chains.solana.lists import InvalidListError, read_pools, read_tokens
+from service.chains.solana.programs.registry import MAINNET
+from service.chains.solana.setup import build_solana, list_tokens
+from service.chains.solana.venue import SolanaVenue
+from service.domain.mode import TradingMode
+from service.domain.tokens import TOKENS, Token, find_token
+from service.sandbox.embedded import sandbox_elsewhere
+from service.settings import InvalidSettingError
+from service.solana_settings import Cluster, SolanaSettings
+from tests.support.clock import ManualClock
+from tests.support.settings import load_settings
+
+USDC_THERE = "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU"
+POOL = "7vfCXTUXx5WJV5JADk17DUJ4ksgau7utNKj4b963voxs"
+POOLS = f'[[pool]]\nprogram = "raydium_cpmm"\naddress = "{POOL}"\n'
+TOKEN_LIST = f'[[token]]\nsymbol = "USDC"\nmint = "{USDC_THERE}"\ndecimals = 6\n'
+SECRET = "topsecret"
+
+
+@pytest.fixture(autouse=True)
+def forget_tokens() -> Iterator[None]:
+    known = dict(TOKENS)
+    yield
+    TOKENS.clear()
+    TOKENS.update(known)
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Path:
+    (tmp_path / "solana").mkdir()
+    (tmp_path / "solana" / "pools.toml").write_text(POOLS)
+    (tmp_path / "solana" / "tokens.toml").write_text(TOKEN_LIST)
+    key = tmp_path / "id.json"
+    key.touch(mode=0o600)
+    key.write_text(json.dumps(list(bytes(Keypair()))))
+    return tmp_path
+
+
+def settings_for(folder: Path, **variables: str) -> SolanaSettings:
+    devnet = {
+        "SOLANA_CLUSTER": "devnet",
+        "SOLANA_RPC_URLS": f"https://one.example/{SECRET}",
+        "SOLANA_SIGNER": f"file:{folder}/id.json",
+    }
+    solana = load_settings(VENUE="solana", DATA_DIR=str(folder), **{**devnet, **variables}).solana
+    assert solana is not None
+    return solana
+
+
+def build(folder: Path, **variables: str) -> SolanaVenue:
+    return build_solana(settings_for(folder, **variables), 5, ManualClock(), None)
+
+
+def build_on_sandbox(**variables: str) -> SolanaVenue:
+    clock = ManualClock()
+    solana = load_settings(VENUE="solana", DATA_DIR="/data", **variables).solana
+    assert solana is not None
+    return build_solana(solana, 5, clock, sandbox_elsewhere(clock))
+
+
+def test_devnet_has_its_own_programs_and_no_real_money(lists: Path) -> None:
+    venue = build(lists)
+    assert venue.mode is TradingMode.PAPER
+    assert CLUSTERS[Cluster.DEVNET].ids.raydium_cpmm != MAINNET.raydium_cpmm
+    assert find_token("USDC") == Token("USDC", USDC_THERE, 6)
+
+
+def test_only_what_is_listed_can_be_traded_there(lists: Path) -> None:
+    listed = list_tokens(settings_for(lists))
+    assert [token.symbol for token in listed.values()] == ["SOL", "USDC"]
+
+
+def test_a_sandbox_of_another_process_is_found_by_its_seed() -> None:
+    venue = build_on_sandbox(SOLANA_RPC_URLS="http://127.0.0.1:8899#both;rps=9")
+    assert venue.address == build_on_sandbox(SOLANA_RPC_URLS="http://[::1]:1", SOLANA_WS_URL="none").address
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SOLANA_RPC_URLS", f"https://{SECRET}@one.example/{SECRET}?key={SECRET}"),
+        ("SOLANA_RPC_URLS", f"ftp://127.0.0.1/{SECRET}"),
+        ("SOLANA_WS_URL", f"wss://{SECRET}@one.example/{SECRET}"),
+    ],
+)
+def test_a_sandbox_is_on_this_machine_and_an_error_shows_no_key(name: str, value: str) -> None:
+    with pytest.raises(InvalidSettingError, match=f'"{name}"') as error:
+        build_on_sandbox(**{"SOLANA_RPC_URLS": "http://127.0.0.1:8899", name: value})
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SOLANA_RPC_URLS", f"{SECRET}"),
+        ("SOLANA_WS_URL", f"https://one.example/{SECRET}"),
+        ("SOLANA_WS_URL", f"wss://[{SECRET}"),
+        ("SOLANA_PRIORITY", "p0"),
+        ("SOLANA_SIGNER", f"[{SECRET}]"),
+        ("SOLANA_SIGNER", "file:/nowhere/id.json"),
+        ("SOLANA_SIGNER", "env:NO_SUCH_KEY"),
+        ("SOLANA_POOLS", "/nowhere/pools.toml"),
+        ("SOLANA_TOKENS", "/nowhere/tokens.toml"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_not_shown(lists: Path, name: str, value: str) -> None:
+    with pytest.raises(InvalidSettingError, match=f'"{name}"') as error:
+        build(lists, **{name: value})
+    assert SECRET not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "[[pool]]", "pool = 1", "pool = [1]", "[[token]]\n", POOLS + POOLS, "\xff"),
+        POOLS + "other = 1",
+        POOLS.replace("raydium_cpmm", "raydium"),
+        POOLS.replace(POOL, POOL[:-9]),
+        POOLS.replace(f'"{POOL}"', "7"),
+    ],
+)
+def test_a_list_of_pools_with_a_fault_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "pools.toml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InvalidListError, match=str(file)):
+        read_pools(file, MAINNET)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "[[token]]",
+            TOKEN_LIST + TOKEN_LIST,
+            TOKEN_LIST.replace("6", "19"),
+            TOKEN_LIST.replace("6", "true"),
+        ),
+        TOKEN_LIST.replace("USDC", "US DC"),
+        TOKEN_LIST.replace(USDC_THERE, "0" * 40),
+    ],
+)
+def test_a_list_of_tokens_with_a_fault_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "tokens.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidListError, match=str(file)):
+        read_tokens(file)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("USDC", "SOL"), ("USDC", "usdc"), ("decimals = 6", "decimals = 9")]
+)
+def test_a_list_cannot_change_what_a_token_means(lists: Path, old: str, new: str) -> None:
+    (lists / "solana" / "tokens.toml").write_text(TOKEN_LIST.replace(old, new))
+    with pytest.raises(InvalidSettingError, match='"SOLANA_TOKENS"'):
+        list_tokens(settings_for(lists))
