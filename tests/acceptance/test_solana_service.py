@@ -52,6 +52,14 @@ async def read(client: Client, path: str, status: int = 200) -> Json:
         return body
 
 
+async def until_submitted(client: Client, order_id: str) -> None:
+    async with client.ws_connect(f"/api/orders/{order_id}/ws") as socket:
+        async for message in socket:
+            if message.json().get("status") == "submitted":
+                return
+    pytest.fail("it ended without having been submitted")
+
+
 async def call(chain: ServiceProcess, method: str, *params: Any) -> Any:
     """Return what a method of a node answers."""
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
@@ -136,10 +144,7 @@ async def test_a_transaction_in_flight_is_recovered_after_a_kill_and_lands_once(
             client = cast("Client", session)
             placed = await place(client)
             wallet = (await read(client, "/api/venue"))["wallet"]
-            async with client.ws_connect(f"/api/orders/{placed['id']}/ws") as socket:
-                async for message in socket:
-                    if message.json().get("status") == "submitted":
-                        break
+            await until_submitted(client, placed["id"])
             first.kill()
         async with client_of(spawn(**settings)) as session:
             client = cast("Client", session)
@@ -152,13 +157,16 @@ async def test_a_transaction_in_flight_is_recovered_after_a_kill_and_lands_once(
     assert done.returncode == 0, done.stdout
 
 
-async def test_orders_of_a_chain_that_is_gone_stop_the_start_with_what_to_do(
+async def test_a_stop_ends_what_is_in_flight_and_what_rests_on_its_chain_keeps_the_next_start_out(
     servers: TestServers, spawn: Callable[..., ServiceProcess]
 ) -> None:
     first = spawn(VENUE="solana")
     async with client_of(first) as session:
-        await place(cast("Client", session), **RESTS)
+        client = cast("Client", session)
+        await place(client, **RESTS)
+        await until_submitted(client, (await place(client))["id"])
     assert await asyncio.to_thread(first.stop) == 0
+    assert first.output.count(": confirmed by ") == 1
     settings = {**servers.environment, "VENUE": "solana", "PORT": "0"}
     done = await asyncio.to_thread(run_command, settings, "serve")
     assert done.returncode == 1
