@@ -288,9 +288,9 @@ class Service:
             except RefusedError:
                 raise  # a retry will not help
             except OtherVenueError as error:
-                if self._sandbox is None:
+                if self._sandbox is None or error.known.kind != self.market.venue.kind:
                     raise
-                raise OtherVenueError(_OTHER_CHAIN.format(error)) from None
+                raise OtherVenueError(_OTHER_CHAIN.format(error), error.known) from None
             except (UnavailableError, VenueUnavailableError) as error:
                 if self._clock.monotonic() > give_up:
                     raise
