@@ -115,7 +115,7 @@ class KeySchema(ResponseSchema):
     mode = fields.String(
         required=True,
         validate=validate.OneOf(list(TradingMode)),
-        metadata={"description": "Whether orders trade real money (live) or on the paper market."},
+        metadata={"description": "Whether orders trade real money (live) or not (paper)."},
     )
     limits = Stored(KeyLimitsSchema, required=True)
     used = Stored(KeyUsageSchema, required=True)

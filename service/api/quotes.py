@@ -8,7 +8,8 @@ from service.domain.routing_record import record_choice
 from service.domain.timestamps import format_epoch
 from service.domain.tokens import TOKENS
 
-# How long a quote is shown as valid: the paper market's prices move every two seconds, a chain's every slot.
+# How long a quote is shown as valid. Prices may move before: the paper market's every second, a chain's every
+# slot.
 _LIFETIME_S = 2
 
 

@@ -22,7 +22,7 @@ class OrderSchema(ResponseSchema):
     mode = fields.String(
         required=True,
         validate=validate.OneOf(list(TradingMode)),
-        metadata={"description": "Whether it trades real money (live) or on the paper market."},
+        metadata={"description": "Whether it trades real money (live) or not (paper)."},
     )
     client_order_id = fields.String(required=True, allow_none=True)
     label = fields.String(required=True, allow_none=True)

@@ -94,11 +94,13 @@ class VenueLimitsSchema(ResponseSchema):
 class VenueSchema(ResponseSchema):
     """Where orders are executed, with which wallet, and within which limits."""
 
-    venue = fields.String(required=True, metadata={"description": "`paper`: the paper market."})
+    venue = fields.String(
+        required=True, metadata={"description": "`paper`: the paper market; `solana`: a Solana cluster."}
+    )
     mode = fields.String(
         required=True,
         validate=validate.OneOf(list(TradingMode)),
-        metadata={"description": "Whether orders trade real money (live) or on the paper market."},
+        metadata={"description": "Whether orders trade real money (live) or not (paper)."},
     )
     wallet = fields.String(
         required=True,

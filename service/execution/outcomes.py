@@ -93,7 +93,7 @@ class Outcomes:
                 "order %s: the venue is unavailable (%s)", sent.order_id, error, extra={"fault": "venue"}
             )
         else:
-            self._note(sent, status, queried=wait)
+            self._note(sent, status, queried=wait, asked=wait)
 
     async def follow(self, sent: FollowedTransaction, on_state: Callable[[], None]) -> TransactionStatus:
         """Query a transaction until its state is final, and return it.
@@ -146,13 +146,15 @@ class Outcomes:
             raise RuntimeError("a submitted order without a transaction")
         return sent.transaction
 
-    def _note(self, sent: FollowedTransaction, status: TransactionStatus, *, queried: bool) -> None:
-        """Note the answer to a query, or to a submission."""
+    def _note(
+        self, sent: FollowedTransaction, status: TransactionStatus, *, queried: bool, asked: bool = True
+    ) -> None:
+        """Note the answer to a query, or to a submission; ``asked``: where it is seen was asked for, too."""
         pending = status.state is TransactionState.PENDING
         sent.known = pending and (queried or status.seen is not None)
         if sent.known:
             sent.known_at = self._clock.monotonic()
-        if not status.final and (status.seen != sent.seen or not sent.told):
+        if not status.final and (status.seen != sent.seen or (asked and not sent.told)):
             self._tell(sent, status.seen)
         sent.status, sent.seen, sent.answered = status, status.seen, True
 

@@ -420,6 +420,14 @@ async def test_of_a_recovered_transaction_it_is_told_anew_where_it_is_seen(answe
     assert [seen for *_, seen in desk.seen] == [answer.seen]
 
 
+async def test_a_submission_does_not_say_that_a_recovered_transaction_has_vanished() -> None:
+    desk = EngineDesk(takes_long=True, status=Status.SUBMITTED)
+    desk.chain.accepts_all, desk.chain.answer = True, SEEN
+    await desk.execute()
+    await desk.clock.advance(TIMEOUT_S)
+    assert [seen for *_, seen in desk.seen] == [SEEN.seen]
+
+
 async def test_a_recovered_transaction_is_sent_as_it_was_stored() -> None:
     desk = EngineDesk(takes_long=True, status=Status.SUBMITTED)
     worker = await desk.execute()
