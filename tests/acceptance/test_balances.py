@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.web import Application
 
+from service.api import funds
 from service.api.problem_schemas import ProblemSchema
 from service.app import Service
 from service.domain.key_limits import KeyLimits
@@ -77,9 +78,16 @@ def reads_of(service: Service, *, fail: bool = False) -> Counter[str]:
     return counted
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the read takes on a busy machine, its answer decides; test_funds.py tests the time."""
+    monkeypatch.setattr(funds, "_PATIENCE_S", 20.0)
+
+
 async def test_the_balances_say_what_is_free_in_flight_and_worth(start: Start) -> None:
     # Transactions are submitted and do not land while the test runs.
     late = {"EXECUTION_DELAY_MS": "600000", "OUTCOME_TIMEOUT_MS": "0", "SHUTDOWN_GRACE_S": "0"}
+    late["PAPER_TX_VALID_SLOTS"] = "100000"
     client = await start(PAPER_BALANCES="SOL=3.5,JUP=0", **late)
     before = await held(client)
     assert list(before) == ["BONK", "JUP", "RAY", "SOL", "USDC", "USDT"]

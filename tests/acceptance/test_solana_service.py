@@ -160,7 +160,7 @@ async def test_a_transaction_in_flight_is_recovered_after_a_kill_and_lands_once(
 async def test_a_stop_ends_what_is_in_flight_and_what_rests_on_its_chain_keeps_the_next_start_out(
     servers: TestServers, spawn: Callable[..., ServiceProcess]
 ) -> None:
-    first = spawn(VENUE="solana")
+    first = spawn(VENUE="solana", SHUTDOWN_GRACE_S="25")
     async with client_of(first) as session:
         client = cast("Client", session)
         await place(client, **RESTS)

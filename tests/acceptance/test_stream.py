@@ -43,13 +43,13 @@ async def test_live_late_and_second_watchers_receive_the_same(start: Start) -> N
 async def test_where_a_transaction_is_seen_is_shown_and_told_on_every_instance(
     make_service: Callable[..., Service], aiohttp_client: Any
 ) -> None:
-    late = {"EXECUTION_DELAY_MS": "60000", "OUTCOME_TIMEOUT_MS": "0"}
+    late = {"EXECUTION_DELAY_MS": "60000", "OUTCOME_TIMEOUT_MS": "0", "PAPER_TX_VALID_SLOTS": "100000"}
     services = [make_service(**late) for _ in range(2)]
     here, there = [await aiohttp_client(service.web) for service in services]
-    for client in (here, there):
+    for service in services:
         # Until messages of the other instance arrive.
-        while (await (await client.get("/health")).json())["status"] != "ok":  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            await service.storage.link.wait_until_usable()
     placed = await place(here)
     async with there.ws_connect(f"/api/orders/{placed['id']}/ws") as socket:
         while (await socket.receive_json(timeout=20))["status"] != "submitted":

@@ -38,7 +38,7 @@ class ForkParent:
         """Serve until the socket is closed; return whether this is a fork now."""
         try:
             return self._serve()
-        except BrokenPipeError:
+        except ConnectionError:
             self._kill_all()
             return False
 

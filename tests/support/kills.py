@@ -4,11 +4,13 @@ import http.client
 import json
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -98,9 +100,8 @@ class Killer:
             life_s = self.patience_s if point else rng.uniform(*self.life_s)
             with ThreadPoolExecutor(1) as pool:
                 using = pool.submit(use, service)
-                deadline = time.monotonic() + life_s
-                while service.process.poll() is None and time.monotonic() < deadline:
-                    time.sleep(0.01)
+                with suppress(subprocess.TimeoutExpired):
+                    service.process.wait(life_s)
                 code = service.process.poll()
                 service.kill()
                 served = ServingPeriod(ready_at, time.time())

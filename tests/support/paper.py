@@ -67,7 +67,7 @@ def settings(servers: TestServers, **changes: Any) -> PaperSettings:
     return PaperSettings(**values)
 
 
-async def until(condition: Callable[[], bool], within_s: float = 20) -> float:
+async def until(condition: Callable[[], object], within_s: float = 20) -> float:
     """Wait until a condition holds, or fail after a time-out; return how long it took."""
     began = time.monotonic()
     while not condition():

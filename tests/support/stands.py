@@ -109,8 +109,9 @@ class PaperStand:
         return self.venue.all_views()[0]
 
     async def outlive(self, transaction: SignedTransaction) -> None:
-        while self.height <= transaction.last_valid_height + 1:  # noqa: ASYNC110 - a chain's time
-            await asyncio.sleep(0.005)
+        ledger = self._rig.venue._ledger
+        while (left_s := ledger.seconds_to(transaction.last_valid_height + 2)) > 0:  # noqa: ASYNC110 - a chain's time
+            await asyncio.sleep(left_s)
 
     async def switch_off(self, pool_id: str) -> None:
         await self.stop()
