@@ -1,8 +1,8 @@
 """JSON-RPC: the bytes of a call, and the answer in a node's bytes, checked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -10,6 +10,9 @@ from service.chains.solana.rpc.errors import RpcError
 
 # Methods for which null says that the node does not know it. For others it is no answer.
 _MAY_BE_NULL = frozenset({"getAgGenesisCert", "getBlock", "getBlockTime", "getTransaction"})
+
+
+_Read = TypeVar("_Read")
 
 
 class NotAnAnswerError(Exception):
@@ -29,6 +32,23 @@ class Answer:
     result: Any
     slot: int | None
     endpoint: str
+
+
+def reading(read: Callable[[Answer], _Read], malformed: type[Exception]) -> Callable[[Answer], _Read]:
+    """Return a function that reads an answer for ``Endpoints.read``: one that is malformed is no answer.
+
+    Args:
+        read: Reads it.
+        malformed: What it raises if the answer has another form; its message says what is wrong.
+    """
+
+    def parse(answer: Answer) -> _Read:
+        try:
+            return read(answer)
+        except malformed as error:
+            raise NotAnAnswerError(str(error)) from error
+
+    return parse
 
 
 def call_bytes(number: int, method: str, params: Sequence[Any]) -> bytes:

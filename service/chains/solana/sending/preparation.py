@@ -10,10 +10,10 @@ from solders.signature import Signature
 
 from service.chains.solana.blockhashes import MalformedBlockhashError, RecentBlockhash, read_blockhash
 from service.chains.solana.fees import MalformedFeesError, read_recent_fees
+from service.chains.solana.rpc.answers import Answer, NotAnAnswerError, reading
 from service.chains.solana.rpc.endpoints import Endpoints
 from service.chains.solana.simulation import MalformedSimulationError, Simulation, read_simulation
 from service.chains.solana.tokens import TOKEN_ACCOUNT_BYTES
-from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
 
@@ -51,12 +51,13 @@ async def simulate(
     """
     raw = base64.b64encode(message + bytes(Signature.LENGTH)).decode("ascii")
     answer = await endpoints.read(
-        "simulateTransaction", [raw, {**_SIMULATE, "minContextSlot": min_slot}], min_slot=min_slot
+        "simulateTransaction",
+        [raw, {**_SIMULATE, "minContextSlot": min_slot}],
+        min_slot=min_slot,
+        parse=reading(lambda answer: read_simulation(answer.result, programs), MalformedSimulationError),
     )
-    try:
-        return read_simulation(answer.result, programs)
-    except MalformedSimulationError as error:
-        raise VenueUnavailableError(f"{answer.endpoint}: {error}") from error
+    simulation: Simulation = answer.result
+    return simulation
 
 
 async def latest_blockhash(endpoints: Endpoints, min_slot: int) -> RecentBlockhash:
@@ -73,11 +74,16 @@ async def latest_blockhash(endpoints: Endpoints, min_slot: int) -> RecentBlockha
         VenueUnavailableError: No node answered.
     """
     config = {"commitment": "confirmed", "minContextSlot": min_slot}
-    answer = await endpoints.read("getLatestBlockhash", [config], min_slot=min_slot)
-    try:
-        return read_blockhash(answer.result, answer.slot or 0)
-    except MalformedBlockhashError as error:
-        raise VenueUnavailableError(f"{answer.endpoint}: {error}") from error
+    answer = await endpoints.read(
+        "getLatestBlockhash",
+        [config],
+        min_slot=min_slot,
+        parse=reading(
+            lambda answer: read_blockhash(answer.result, answer.slot or 0), MalformedBlockhashError
+        ),
+    )
+    recent: RecentBlockhash = answer.result
+    return recent
 
 
 class _SharedCalls(Generic[_Found]):
@@ -128,12 +134,19 @@ class TokenAccountRent:
 
     async def _ask(self) -> int:
         now = self._clock.monotonic()
-        answer = await self._endpoints.read("getMinimumBalanceForRentExemption", [TOKEN_ACCOUNT_BYTES])
-        rent = answer.result
-        if type(rent) is not int or not 0 < rent <= U64_MAX:
-            raise VenueUnavailableError(f"{answer.endpoint}: it answered with what is no rent")
+        answer = await self._endpoints.read(
+            "getMinimumBalanceForRentExemption", [TOKEN_ACCOUNT_BYTES], parse=_rent
+        )
+        rent: int = answer.result
         self._known = now, rent
         return rent
+
+
+def _rent(answer: Answer) -> int:
+    rent = answer.result
+    if type(rent) is not int or not 0 < rent <= U64_MAX:
+        raise NotAnAnswerError("it answered with what is no rent")
+    return rent
 
 
 class RecentFees:
@@ -167,11 +180,12 @@ class RecentFees:
 
     async def _ask(self, account: Pubkey) -> list[int]:
         now = self._clock.monotonic()
-        answer = await self._endpoints.read("getRecentPrioritizationFees", [[str(account)]])
-        try:
-            fees = read_recent_fees(answer.result)
-        except MalformedFeesError as error:
-            raise VenueUnavailableError(f"{answer.endpoint}: {error}") from error
+        answer = await self._endpoints.read(
+            "getRecentPrioritizationFees",
+            [[str(account)]],
+            parse=reading(lambda answer: read_recent_fees(answer.result), MalformedFeesError),
+        )
+        fees: list[int] = answer.result
         self._known.pop(account, None)
         self._known[account] = now, fees
         if len(self._known) > _KEPT_ACCOUNTS:

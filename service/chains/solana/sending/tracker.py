@@ -20,6 +20,7 @@ from contextlib import suppress
 from service.background import Background
 from service.chains.solana.programs.registry import AmmPrograms
 from service.chains.solana.receipt import Receipt
+from service.chains.solana.rpc.answers import Answer, reading
 from service.chains.solana.rpc.endpoints import Endpoints
 from service.chains.solana.rpc.errors import RpcError
 from service.chains.solana.sending.flight import Flight, SentTransaction, TrackedStatus
@@ -30,6 +31,7 @@ from service.chains.solana.statuses import (
     MOST_SIGNATURES,
     ConfirmationStatus,
     MalformedStatusError,
+    SignatureStatus,
     read_statuses,
 )
 from service.chains.venue import VenueUnavailableError
@@ -182,10 +184,11 @@ class Tracker:
         signatures = [flight.sent.signature for flight in flights]
         try:
             answer = await self._endpoints.read(
-                "getSignatureStatuses", [signatures, {"searchTransactionHistory": False}]
+                "getSignatureStatuses",
+                [signatures, {"searchTransactionHistory": False}],
+                parse=reading(lambda answer: _statuses(answer, len(signatures)), MalformedStatusError),
             )
-            statuses = read_statuses(answer.result, len(signatures))
-        except (RpcError, VenueUnavailableError, MalformedStatusError) as error:
+        except (RpcError, VenueUnavailableError) as error:
             if self._answered:
                 log.warning("no node says what became of %d transactions: %s", len(flights), error)
             self._answered = False
@@ -195,7 +198,7 @@ class Tracker:
         self._answered = True
         slot = answer.slot or 0
         self._slot = max(self._slot, slot)
-        for flight, status in zip(flights, statuses, strict=True):
+        for flight, status in zip(flights, answer.result, strict=True):
             flight.note(status, slot)
             flight.answered = True
 
@@ -253,6 +256,12 @@ class Tracker:
             await self._has_flights.wait()
             await self._clock.sleep(SEND_AGAIN_AFTER_S / 3)
             await self.send_again()
+
+
+def _statuses(answer: Answer, count: int) -> list[SignatureStatus | None]:
+    if answer.slot is None:
+        raise MalformedStatusError("statuses without their slot")
+    return read_statuses(answer.result, count)
 
 
 def _groups(flights: Sequence[Flight]) -> list[list[Flight]]:

@@ -1,6 +1,8 @@
 """What nodes are asked before a transaction is signed, up to its landing."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import pytest
 from solders.hash import Hash
@@ -8,6 +10,7 @@ from solders.instruction import Instruction
 from solders.transaction import VersionedTransaction
 
 from service.chains.paper.pool_json import METEORA_DLMM, RAYDIUM_CPMM
+from service.chains.solana.addresses import WRAPPED_SOL
 from service.chains.solana.builder import BuiltTransaction, ComputeBudget, compile_transaction
 from service.chains.solana.errors import failure_of
 from service.chains.solana.fees import Percentile, priority_fee, unit_price
@@ -28,6 +31,9 @@ from service.chains.solana.simulation import WIDEST, Simulation
 from service.chains.venue import SwapTooLateError, VenueUnavailableError
 from service.domain.failures import FailureCode
 from service.domain.transaction import TransactionState
+from service.sandbox.node import Node
+from service.sandbox.rpc.methods import METHODS
+from service.sandbox.rpc.params import Params
 from tests.support.local_chain import RENT, SOL
 from tests.support.solana_tracking import SLOT_S, TrackedChain, tracked_chain
 
@@ -47,6 +53,18 @@ async def simulated(tracked: TrackedChain, instructions: list[Instruction], min_
     message = built(tracked, instructions).signed_bytes
     programs = [each.program_id for each in instructions]
     return await simulate(tracked.served.endpoints, message, programs, min_slot)
+
+
+ASKED: Mapping[str, Callable[[TrackedChain], Awaitable[object]]] = {
+    "simulateTransaction": lambda tracked: simulated(tracked, []),
+    "getLatestBlockhash": lambda tracked: latest_blockhash(tracked.served.endpoints, 0),
+    "getMinimumBalanceForRentExemption": (
+        lambda tracked: TokenAccountRent(tracked.served.endpoints, tracked.clock).lamports()
+    ),
+    "getRecentPrioritizationFees": (
+        lambda tracked: RecentFees(tracked.served.endpoints, tracked.clock).of([WRAPPED_SOL])
+    ),
+}
 
 
 async def test_a_transaction_with_the_limits_of_its_simulation_lands() -> None:
@@ -179,6 +197,27 @@ async def test_blockhashes_are_kept_for_what_must_end_soon() -> None:
         assert await kept.choose(21 * 1.5 * SLOT_S, SLOT_S) == newest
         with pytest.raises(SwapTooLateError):
             await kept.choose(20.9 * 1.5 * SLOT_S, SLOT_S)
+
+
+@pytest.mark.parametrize("method", ASKED)
+async def test_a_malformed_answer_is_asked_for_at_the_next_endpoint(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    unchanged = METHODS[method]
+    malformed = 1
+
+    def answer(node: Node, params: Params) -> Any:
+        if node in tracked.nodes[:malformed]:
+            return {"context": {"slot": tracked.chain.tip.slot}, "value": "nonsense"}
+        return unchanged(node, params)
+
+    monkeypatch.setitem(METHODS, method, answer)
+    async with tracked_chain(endpoints=2) as tracked:
+        assert await ASKED[method](tracked)
+        assert tracked.served.endpoints.calls()[method] == 2
+        malformed = 2
+        with pytest.raises(VenueUnavailableError, match=rf"{method}: 127.0.0.1 \(.*; 127.0.0.1 \("):
+            await ASKED[method](tracked)
 
 
 async def test_without_a_node_there_is_nothing_to_prepare_from() -> None:

@@ -20,7 +20,10 @@ from service.domain.failures import FailureCode
 from service.domain.transaction import TransactionState
 from service.sandbox.blocks import Landed
 from service.sandbox.faults import GARBAGE
+from service.sandbox.node import Node
 from service.sandbox.rpc.encoding import meta_json
+from service.sandbox.rpc.methods import METHODS
+from service.sandbox.rpc.params import Params
 from tests.support.local_chain import SOL
 from tests.support.solana_tracking import SLOT_S, WHOLE_LIFE, TrackedChain, tracked_chain
 
@@ -531,6 +534,32 @@ async def test_garbage_is_no_answer(form: str) -> None:
         assert not tracked.status(sent).final
         await tracked.pass_slots(240, every=10)
         assert (tracked.state(sent), tracked.landings(sent)) == (LANDED, 1)
+
+
+@pytest.mark.parametrize(
+    "malformed", [[], ["processed"], {"context": {"slot": 10**6}, "value": [{"slot": 1_040}]}], ids=str
+)
+async def test_malformed_statuses_are_asked_for_at_the_next_endpoint(
+    monkeypatch: pytest.MonkeyPatch, malformed: Any
+) -> None:
+    unchanged = METHODS["getSignatureStatuses"]
+
+    def answer(node: Node, params: Params) -> Any:
+        return malformed if node is tracked.nodes[0] else unchanged(node, params)
+
+    monkeypatch.setitem(METHODS, "getSignatureStatuses", answer)
+    async with tracked_chain() as tracked:
+        sent = await tracked.sent()
+        await tracked.pass_slots(1)
+        assert tracked.state(sent) is PENDING
+
+
+async def test_statuses_that_do_not_say_their_slot_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "getSignatureStatuses", lambda *_: [None])
+    async with tracked_chain() as tracked:
+        sent = await tracked.signed()
+        with pytest.raises(VenueUnavailableError):
+            await tracked.tracker.ask(sent)
 
 
 async def test_a_jump_of_the_clock_here_ends_nothing() -> None:
