@@ -18,6 +18,8 @@ from service.domain.transaction import TransactionState
 # The height of a block exceeds that of an earlier one at most by the slots between them: no transaction can
 # have expired before so many slots after its blockhash's.
 _SLOTS_OF_VALIDITY = 150
+# A pause has at most so many slots, and the slot now may fall by as many before it is taken for an error.
+_LONGEST_WAIT = 2 * _SLOTS_OF_VALIDITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class TrackedStatus:
 class SlotPause:
     """When to ask again for what was not answered: after twice as many slots each time.
 
+    It is as wrong as the slots that nodes say: a pause that begins far from the slot now is over.
+
     Args:
         first_slot: The first time.
     """
@@ -65,7 +69,7 @@ class SlotPause:
 
     def is_over(self, slot: int) -> bool:
         """Whether to ask now."""
-        return slot >= self._next_slot
+        return not self._next_slot - _LONGEST_WAIT <= slot < self._next_slot
 
     def wait(self, slot: int) -> None:
         """Ask again later."""

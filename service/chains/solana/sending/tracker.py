@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from service.background import Background
+from service.chains.solana.feed.slots import MOST_AHEAD
 from service.chains.solana.programs.registry import AmmPrograms
 from service.chains.solana.receipt import Receipt
 from service.chains.solana.rpc.answers import Answer, reading
@@ -152,7 +153,8 @@ class Tracker:
         flights = list(self._flights.values())
         for start in range(0, len(flights), MOST_SIGNATURES):
             await self._ask_statuses(flights[start : start + MOST_SIGNATURES])
-        await self._look([flight for flight in flights if flight.looks.is_over(self._slot)])
+        if self._slot:
+            await self._look([flight for flight in flights if flight.looks.is_over(self._slot)])
         await self._read_receipts(flights)
         for flight in flights:
             if flight.has_expired:
@@ -197,7 +199,9 @@ class Tracker:
             log.warning("nodes say again what became of transactions")
         self._answered = True
         slot = answer.slot or 0
-        self._slot = max(self._slot, slot)
+        if slot > self._slot or slot < self._slot - MOST_AHEAD:
+            # No endpoint that lags so far is read from: what was answered before was wrong.
+            self._slot = slot
         for flight, status in zip(flights, answer.result, strict=True):
             flight.note(status, slot)
             flight.answered = True

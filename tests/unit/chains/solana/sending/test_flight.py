@@ -162,3 +162,13 @@ def test_a_pause_begins_where_it_is_told() -> None:
     assert SlotPause().is_over(0)
     assert not SlotPause(5).is_over(4)
     assert SlotPause(5).is_over(5)
+
+
+def test_a_pause_from_an_absurd_slot_is_over() -> None:
+    pause = SlotPause()
+    pause.wait(10**15)
+    assert not pause.is_over(10**15)
+    assert pause.is_over(2_000)
+    pause.wait_until(2_150)
+    assert not pause.is_over(1_850)
+    assert pause.is_over(1_849)

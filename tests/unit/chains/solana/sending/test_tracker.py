@@ -554,6 +554,34 @@ async def test_malformed_statuses_are_asked_for_at_the_next_endpoint(
         assert tracked.state(sent) is PENDING
 
 
+@pytest.mark.parametrize("absurd", [10**15, 0])
+async def test_an_absurd_slot_does_not_count_for_ever(monkeypatch: pytest.MonkeyPatch, absurd: int) -> None:
+    unchanged = METHODS["getSignatureStatuses"]
+
+    def answer(node: Node, params: Params) -> Any:
+        return {**unchanged(node, params), "context": {"slot": absurd}}
+
+    async def poll() -> None:
+        with monkeypatch.context() as patched:
+            patched.setitem(METHODS, "getSignatureStatuses", answer)
+            await tracked.tracker.poll()
+
+    async with tracked_chain() as tracked:
+        landed = await tracked.sent()
+        arm_all(tracked, "drop", times=None)
+        dropped = await tracked.sent()
+        arm_all(tracked, "error", times=None, method="getTransaction", code=-32603)
+        await tracked.pass_slots(40)
+        # One waits for its receipt, the other one for its first look.
+        await poll()
+        clear_all(tracked)
+        arm_all(tracked, "drop", times=None)
+        await tracked.pass_slots(4)
+        assert tracked.state(landed) is LANDED
+        await tracked.pass_slots(WHOLE_LIFE - 40)
+        assert tracked.state(dropped) is EXPIRED
+
+
 async def test_statuses_that_do_not_say_their_slot_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "getSignatureStatuses", lambda *_: [None])
     async with tracked_chain() as tracked:
