@@ -124,7 +124,8 @@ class Tracker:
     async def send(self, sent: SentTransaction) -> TrackedStatus:
         """Send a transaction, and again until it is seen; return what is known of it.
 
-        While that is going on, a further call sends nothing.
+        While that is going on, a further call sends nothing. One that is in a block, or can land in none any
+        more, is not sent either.
         """
         if not self.status(sent).final:
             flight = self._flight(sent)
@@ -132,7 +133,8 @@ class Tracker:
             if flight.next_send_at is None or flight.next_send_at <= now:
                 again = flight.next_send_at is not None
                 flight.next_send_at = now + SEND_AGAIN_AFTER_S
-                await self._sender.send(sent.signature, sent.raw, again=again)
+                if flight.may_be_sent:
+                    await self._sender.send(sent.signature, sent.raw, again=again)
         return self.status(sent)
 
     async def end(self, sent: SentTransaction, timeout_s: float) -> TrackedStatus:

@@ -284,6 +284,34 @@ async def test_what_is_not_seen_is_sent_again_in_time_until_it_can_no_longer_lan
         assert tracked.served.endpoints.calls()["sendTransaction"] == calls
 
 
+async def test_what_can_land_no_more_is_not_sent_also_if_it_is_submitted_again() -> None:
+    async with tracked_chain() as tracked:
+        arm_all(tracked, "drop", times=None)
+        sent = await tracked.sent()
+        tracked.chain.advance(10)
+        # Without the proof that it has expired.
+        arm_all(tracked, "no_history", times=None)
+        await tracked.pass_slots(WHOLE_LIFE + 2)
+        calls = tracked.served.endpoints.calls()["sendTransaction"]
+        tracked.clock.now_s += SEND_AGAIN_AFTER_S
+        assert (await tracked.tracker.send(sent)).state is UNKNOWN
+        assert tracked.served.endpoints.calls()["sendTransaction"] == calls
+
+
+async def test_what_is_submitted_while_it_is_in_a_block_is_sent_when_a_fork_takes_it_back() -> None:
+    async with tracked_chain() as tracked:
+        sent = await tracked.sent()
+        await tracked.pass_slots(6)
+        tracked.tracker = tracked.another_tracker()
+        await tracked.tracker.ask(sent)
+        calls = tracked.served.endpoints.calls()["sendTransaction"]
+        assert (await tracked.tracker.send(sent)).state is PENDING
+        assert tracked.served.endpoints.calls()["sendTransaction"] == calls
+        tracked.chain.fork(8, keep=False)
+        await tracked.pass_slots(60)
+        assert (tracked.state(sent), tracked.landings(sent)) == (LANDED, 1)
+
+
 # --- Late landings and forks
 
 
