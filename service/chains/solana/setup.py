@@ -1,6 +1,7 @@
 """Builds the Solana venue from its settings."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -115,7 +116,7 @@ def _websocket(settings: SolanaSettings, urls: Sequence[RpcUrl]) -> RpcUrl | Non
         return None
     reader = next(url for url in urls if url.reads)
     if given is None:
-        return RpcUrl(websocket_url(reader.url), reader.name)
+        return replace(reader, url=websocket_url(reader.url))
     try:
         parts = urlsplit(given)
         host = parts.hostname

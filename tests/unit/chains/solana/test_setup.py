@@ -85,6 +85,13 @@ def test_a_sandbox_of_another_process_is_found_by_its_seed() -> None:
     assert venue.address == build_on_sandbox(SOLANA_RPC_URLS="http://[::1]:1", SOLANA_WS_URL="none").address
 
 
+def test_the_calls_per_second_of_an_endpoint_hold_for_its_websocket(lists: Path) -> None:
+    venue = build(lists, SOLANA_RPC_URLS="https://one.example/#send,https://two.example/#read;rps=7")
+    assert venue._notifications is not None
+    assert venue._notifications._name == "two.example"
+    assert venue._notifications._budget.rate == 7
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
