@@ -70,7 +70,7 @@ def build_solana(
         token_of = list_tokens(settings).get
         signer = _read("SOLANA_SIGNER", load_signer, settings.signer or "")
     return SolanaVenue(
-        Endpoints(urls, clock),
+        Endpoints(urls, clock, known.genesis_hash),
         AmmPrograms(known.ids),
         listed,
         token_of,

@@ -46,18 +46,19 @@ class Endpoints:
 
     Attributes:
         all: All of them, also those that turn out to belong to another cluster, which are not read from.
-        genesis_hash: The cluster's, as the first endpoint that says it; None: none has yet.
+        genesis_hash: The cluster's; None: it is not known before the first endpoint says it.
 
     Args:
         urls: As configured, the preferred ones first.
         clock: Measures time.
+        genesis_hash: The cluster's; None: that of the first endpoint that says it.
     """
 
-    def __init__(self, urls: Sequence[RpcUrl], clock: Clock) -> None:
+    def __init__(self, urls: Sequence[RpcUrl], clock: Clock, genesis_hash: str | None = None) -> None:
         self._clock = clock
         self.wire = Wire(clock)
         self._newest = NewestSlot()
-        self.genesis_hash: str | None = None
+        self.genesis_hash = genesis_hash
         self._checked: set[Endpoint] = set()
         self.all = tuple(Endpoint(url, self.wire, clock, self._newest) for url in urls)
         self._checks = Background("rpc endpoints", self._check_forever, clock)

@@ -72,6 +72,7 @@ def test_devnet_has_its_own_programs_and_no_real_money(lists: Path) -> None:
     venue = build(lists)
     assert venue.mode is TradingMode.PAPER
     assert CLUSTERS[Cluster.DEVNET].ids.raydium_cpmm != MAINNET.raydium_cpmm
+    assert venue._endpoints.genesis_hash == CLUSTERS[Cluster.DEVNET].genesis_hash
     assert find_token("USDC") == Token("USDC", USDC_THERE, 6)
 
 

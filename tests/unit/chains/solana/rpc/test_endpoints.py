@@ -232,6 +232,22 @@ async def test_an_endpoint_of_another_cluster_is_not_read(
             await endpoints.stop()
 
 
+async def test_the_cluster_that_is_expected_decides_also_against_the_first_endpoint(
+    clock: ManualClock,
+) -> None:
+    async with served_chain() as other, served_chain(clock=clock) as served:
+        other.chain.genesis = replace(other.chain.genesis, genesis_hash=Hash.new_unique())
+        urls = other.urls[0], served.urls[0]
+        endpoints = Endpoints(urls, clock, str(served.chain.genesis.genesis_hash))
+        await endpoints.start()
+        try:
+            assert [each.foreign for each in endpoints.all] == [True, False]
+            await endpoints.read("getLatestBlockhash", [PROCESSED])
+            assert endpoints.all[0].calls["getLatestBlockhash"] == 0
+        finally:
+            await endpoints.stop()
+
+
 async def test_a_little_behind_is_read_but_not_below_the_slot_asked_for(three: ServedChain) -> None:
     three.chain.advance(40)
     await three.endpoints.check()
