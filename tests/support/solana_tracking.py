@@ -71,7 +71,7 @@ class TrackedChain:
         Args:
             minimum_out: What it must pay at least; None: what is quoted now.
         """
-        recent = await latest_blockhash(self.served.endpoints, 0)
+        recent = await latest_blockhash(self.served.endpoints)
         leg = self.local.leg(RAYDIUM_CPMM, SOL, minimum_out)
         transaction = self.local.swap(leg, blockhash=recent.blockhash)
         validity = Validity(recent.last_valid_height, recent.slot)

@@ -253,7 +253,9 @@ class Preparer:
     async def _sign(self, swap: Swap, plan: SwapPlan, budget: ComputeBudget, rent: int) -> SignedTransaction:
         block_s = self._feed.slot_ms / 1000
         for _ in range(_MOST_SIGNINGS):
-            recent = await self.blockhashes.choose(self._seconds_left(swap), block_s)
+            await self.blockhashes.renew()
+            # Measured now: the call may have taken seconds.
+            recent = self.blockhashes.choose(self._seconds_left(swap), block_s)
             built = self._build(swap, plan, budget, recent.blockhash, rent)
             began = self._clock.monotonic()
             raw = await self._signed(swap, built.signed_bytes)

@@ -26,6 +26,8 @@ RENT_KEPT_S = 600.0
 _Found = TypeVar("_Found")
 
 _KEPT_ACCOUNTS = 1_000
+# But the node must say which.
+_ANY_SLOT = 0
 _SIMULATE = {
     "encoding": "base64",
     "sigVerify": False,
@@ -60,24 +62,19 @@ async def simulate(
     return simulation
 
 
-async def latest_blockhash(endpoints: Endpoints, min_slot: int) -> RecentBlockhash:
+async def latest_blockhash(endpoints: Endpoints) -> RecentBlockhash:
     """Return the newest confirmed blockhash.
 
     Confirmed, since one of the newest block may be of a fork that does not stay.
-
-    Args:
-        endpoints: Those of the cluster.
-        min_slot: A node that has confirmed less is not asked.
 
     Raises:
         RpcError: The nodes refuse the call.
         VenueUnavailableError: No node answered.
     """
-    config = {"commitment": "confirmed", "minContextSlot": min_slot}
     answer = await endpoints.read(
         "getLatestBlockhash",
-        [config],
-        min_slot=min_slot,
+        [{"commitment": "confirmed"}],
+        min_slot=_ANY_SLOT,
         parse=reading(
             lambda answer: read_blockhash(answer.result, answer.slot or 0), MalformedBlockhashError
         ),
@@ -86,7 +83,7 @@ async def latest_blockhash(endpoints: Endpoints, min_slot: int) -> RecentBlockha
     return recent
 
 
-class _SharedCalls(Generic[_Found]):
+class SharedCalls(Generic[_Found]):
     """Calls that all callers of one moment share, also if they fail or some callers are cancelled."""
 
     def __init__(self) -> None:
@@ -119,7 +116,7 @@ class TokenAccountRent:
         self._endpoints = endpoints
         self._clock = clock
         self._known: tuple[float, int] | None = None
-        self._calls = _SharedCalls[int]()
+        self._calls = SharedCalls[int]()
 
     async def lamports(self) -> int:
         """Return it, asked for at most once in ten minutes.
@@ -161,7 +158,7 @@ class RecentFees:
         self._endpoints = endpoints
         self._clock = clock
         self._known: dict[Pubkey, tuple[float, list[int]]] = {}
-        self._calls = _SharedCalls[list[int]]()
+        self._calls = SharedCalls[list[int]]()
 
     async def of(self, accounts: Sequence[Pubkey]) -> list[list[int]]:
         """Return the fees of recent blocks for each account, by a call for each.

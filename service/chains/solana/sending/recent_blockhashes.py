@@ -6,7 +6,7 @@ from service.background import Background
 from service.chains.solana.blockhashes import BlockhashRing, RecentBlockhash
 from service.chains.solana.rpc.endpoints import Endpoints
 from service.chains.solana.rpc.errors import RpcError
-from service.chains.solana.sending.preparation import latest_blockhash
+from service.chains.solana.sending.preparation import SharedCalls, latest_blockhash
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 
@@ -28,6 +28,7 @@ class RecentBlockhashes:
         self._endpoints = endpoints
         self._clock = clock
         self._ring = BlockhashRing()
+        self._calls = SharedCalls[None]()
         self._keeping = Background("solana blockhashes", self._keep_forever, clock)
 
     def start(self) -> None:
@@ -38,25 +39,34 @@ class RecentBlockhashes:
         """Stop."""
         await self._keeping.stop()
 
-    async def choose(self, seconds_left: float | None, block_s: float) -> RecentBlockhash:
-        """Return the youngest blockhash whose blocks are over in time; see ``BlockhashRing.choose``.
-
-        Args:
-            seconds_left: How long the transaction may be able to land; None: as long as possible.
-            block_s: The measured time between blocks.
+    async def renew(self) -> None:
+        """Ask for the newest one; all who ask at one time share the call.
 
         Raises:
             RpcError: The nodes refuse the call.
-            SwapTooLateError: None leaves the transaction enough blocks.
             VenueUnavailableError: No node answered.
         """
-        self._ring.add(await latest_blockhash(self._endpoints, 0))
+        await self._calls.share("blockhash", self._ask)
+
+    def choose(self, seconds_left: float | None, block_s: float) -> RecentBlockhash:
+        """Return the youngest blockhash whose blocks are over in time; see ``BlockhashRing.choose``.
+
+        Args:
+            seconds_left: How long from now the transaction may be able to land; None: as long as possible.
+            block_s: The measured time between blocks.
+
+        Raises:
+            SwapTooLateError: None leaves the transaction enough blocks.
+        """
         return self._ring.choose(seconds_left, block_s)
+
+    async def _ask(self) -> None:
+        self._ring.add(await latest_blockhash(self._endpoints))
 
     async def _keep_forever(self) -> None:
         while True:
             try:
-                self._ring.add(await latest_blockhash(self._endpoints, 0))
+                await self.renew()
             except (RpcError, VenueUnavailableError) as error:
                 log.info("no blockhash: %s", error)
             await self._clock.sleep(KEEP_EVERY_S)

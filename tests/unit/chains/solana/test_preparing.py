@@ -231,6 +231,26 @@ async def test_a_swap_that_must_land_soon_names_an_older_blockhash() -> None:
         assert (await desk.execute(signed)).fill is not None
 
 
+async def test_the_time_to_land_is_that_after_the_call_for_the_blockhash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with venue_desk() as desk:
+        await desk.pass_slots(150)
+        await desk.venue.refresh()
+        swap = replace(await desk.swap(), valid_until=desk.clock.database_time() + 40)
+        blockhashes = desk.venue._preparer.blockhashes
+        unchanged = blockhashes.renew
+
+        async def renew() -> None:
+            await unchanged()
+            await desk.clock.jump(15)
+
+        monkeypatch.setattr(blockhashes, "renew", renew)
+        signed = await desk.venue.prepare(swap)
+        blocks = signed.last_valid_height + 1 - (desk.chain.tip.height - 2)
+        assert 1.5 * desk.venue.slot_ms / 1000 * blocks <= 25
+
+
 async def test_too_little_time_to_land() -> None:
     async with venue_desk() as desk:
         await desk.pass_slots(150)

@@ -57,7 +57,7 @@ async def simulated(tracked: TrackedChain, instructions: list[Instruction], min_
 
 ASKED: Mapping[str, Callable[[TrackedChain], Awaitable[object]]] = {
     "simulateTransaction": lambda tracked: simulated(tracked, []),
-    "getLatestBlockhash": lambda tracked: latest_blockhash(tracked.served.endpoints, 0),
+    "getLatestBlockhash": lambda tracked: latest_blockhash(tracked.served.endpoints),
     "getMinimumBalanceForRentExemption": (
         lambda tracked: TokenAccountRent(tracked.served.endpoints, tracked.clock).lamports()
     ),
@@ -81,7 +81,7 @@ async def test_a_transaction_with_the_limits_of_its_simulation_lands() -> None:
         limits = found.budget(0)
         fee = priority_fee(Percentile(75), unit_price(recent_fees, 75), limits.compute_units, 0)
         assert fee == 0
-        recent = await latest_blockhash(tracked.served.endpoints, 0)
+        recent = await latest_blockhash(tracked.served.endpoints)
         message = built(tracked, instructions, found.budget(fee), recent.blockhash).signed_bytes
         raw = await sign_message(LocalSigner(local.wallet), message, 1.0)
         signature = str(VersionedTransaction.from_bytes(raw).signatures[0])
@@ -124,7 +124,7 @@ async def test_a_simulation_on_an_older_state_is_none() -> None:
 
 async def test_the_blockhash_is_confirmed_and_not_of_the_newest_block() -> None:
     async with tracked_chain() as tracked:
-        recent = await latest_blockhash(tracked.served.endpoints, 0)
+        recent = await latest_blockhash(tracked.served.endpoints)
         block = tracked.chain.block_by(recent.slot)
         assert block.height == tracked.chain.tip.height - 2
         assert (recent.blockhash, recent.last_valid_height) == (block.blockhash, block.height + 150)
@@ -155,6 +155,7 @@ async def test_many_at_once_share_the_calls(fails: bool) -> None:
     async with tracked_chain(endpoints=1) as tracked:
         endpoints = tracked.served.endpoints
         fees, rent = RecentFees(endpoints, tracked.clock), TokenAccountRent(endpoints, tracked.clock)
+        blockhashes = RecentBlockhashes(endpoints, tracked.clock)
         pools = [tracked.local.pool(each).addresses.pool for each in (RAYDIUM_CPMM, METEORA_DLMM)]
         if fails:
             tracked.served.arm("down", times=None)
@@ -162,12 +163,14 @@ async def test_many_at_once_share_the_calls(fails: bool) -> None:
         await asyncio.sleep(0)
         asked = [asyncio.create_task(fees.of(pools)) for _ in range(50)]
         of_rent = [asyncio.create_task(rent.lamports()) for _ in range(50)]
+        renewals = [asyncio.create_task(blockhashes.renew()) for _ in range(50)]
         await asyncio.sleep(0)
         cancelled.cancel()
-        answers = await asyncio.gather(*asked, *of_rent, return_exceptions=True)
+        answers = await asyncio.gather(*asked, *of_rent, *renewals, return_exceptions=True)
         assert all(isinstance(each, VenueUnavailableError) is fails for each in answers)
         assert endpoints.calls()["getRecentPrioritizationFees"] == 2
         assert endpoints.calls()["getMinimumBalanceForRentExemption"] == 1
+        assert endpoints.calls()["getLatestBlockhash"] == 1
 
 
 async def test_the_rent_of_a_token_account_is_asked_for_and_kept_for_a_while() -> None:
@@ -188,15 +191,16 @@ async def test_the_rent_of_a_token_account_is_asked_for_and_kept_for_a_while() -
 async def test_blockhashes_are_kept_for_what_must_end_soon() -> None:
     async with tracked_chain() as tracked:
         kept = RecentBlockhashes(tracked.served.endpoints, tracked.clock)
-        newest = await kept.choose(None, SLOT_S)
+        await kept.renew()
+        newest = kept.choose(None, SLOT_S)
         assert newest.slot == tracked.chain.tip.slot - 2
         for _ in range(13):
             tracked.chain.advance(10)
-            await kept.choose(None, SLOT_S)
+            await kept.renew()
         # 151 blocks less 130, each counted as one and a half times as long.
-        assert await kept.choose(21 * 1.5 * SLOT_S, SLOT_S) == newest
+        assert kept.choose(21 * 1.5 * SLOT_S, SLOT_S) == newest
         with pytest.raises(SwapTooLateError):
-            await kept.choose(20.9 * 1.5 * SLOT_S, SLOT_S)
+            kept.choose(20.9 * 1.5 * SLOT_S, SLOT_S)
 
 
 @pytest.mark.parametrize("method", ASKED)
@@ -228,6 +232,6 @@ async def test_without_a_node_there_is_nothing_to_prepare_from() -> None:
         with pytest.raises(VenueUnavailableError):
             await simulated(tracked, instructions)
         with pytest.raises(VenueUnavailableError):
-            await latest_blockhash(tracked.served.endpoints, 0)
+            await latest_blockhash(tracked.served.endpoints)
         with pytest.raises(VenueUnavailableError):
             await RecentFees(tracked.served.endpoints, tracked.clock).of([pool])
