@@ -143,8 +143,10 @@ class SolanaWallet:
         for sent, status in flights:
             if not _is_in_block(status, slot):
                 payment = self._payments[sent.signature]
-                # Wrapped SOL is in an account of the transaction's own.
-                taken[owned.get(payment.source, SOL.symbol)] += payment.amount
+                token = SOL.symbol if payment.source is None else owned.get(payment.source)
+                # Of a token that no pool trades any more no balance is shown either.
+                if token is not None:
+                    taken[token] += payment.amount
         return taken
 
     def _mints(self) -> dict[str, TradedMint]:

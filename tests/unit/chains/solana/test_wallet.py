@@ -4,12 +4,15 @@ import asyncio
 
 import pytest
 
+from service.chains.paper.pool_json import RAYDIUM_CPMM
+from service.chains.solana.proof import Validity
+from service.chains.solana.sending.flight import SentTransaction
 from service.chains.venue import Balance, VenueRefusedError, VenueUnavailableError
 from service.domain.failures import FailureCode
 from service.domain.quote import SwapMode
 from service.domain.tokens import TOKENS
 from service.domain.transaction import TransactionState
-from tests.support.local_chain import SOL
+from tests.support.local_chain import SOL, LocalChain
 from tests.support.solana_venue import OPTIONS, venue_desk
 
 EXACT_IN, EXACT_OUT = SwapMode
@@ -70,6 +73,19 @@ async def test_what_pays_in_sol_takes_it_from_an_account_of_its_own() -> None:
         await desk.venue.submit(signed)
         assert (await desk.venue.balance("SOL")).in_flight == SOL
         assert (await desk.venue.balance("USDC")).in_flight == 0
+
+
+async def test_what_is_in_flight_of_a_token_that_no_pool_trades_any_more_is_not_sol() -> None:
+    with_usdc = [pool.split(":")[1] for pool in LocalChain().chain.genesis.pools if "USDC" in pool]
+    async with venue_desk(unlisted=with_usdc) as desk:
+        assert "USDC" not in {token.symbol for token in desk.venue.tokens()}
+        transaction = desk.local.swap(desk.local.leg(RAYDIUM_CPMM, 10**7, 1, sells_sol=False))
+        validity = Validity(desk.chain.tip.height + 150, desk.chain.tip.slot)
+        desk.venue.tracker.status(
+            SentTransaction(str(transaction.signatures[0]), bytes(transaction), validity)
+        )
+        assert desk.venue.tracker.in_flight == 1
+        assert (await desk.venue.balance("SOL")).in_flight == 0
 
 
 async def test_a_block_that_a_fork_takes_back_is_in_flight_again() -> None:
