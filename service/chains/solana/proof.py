@@ -80,8 +80,12 @@ class KeptBlocks:
         return (
             self.count == self.last.height - self.first.height + 1
             and self.last.is_after(validity)
-            and (self.first.slot <= validity.blockhash_slot or self.parent_slot < validity.blockhash_slot)
+            and not self.begin_too_late_for(validity)
         )
+
+    def begin_too_late_for(self, validity: Validity) -> bool:
+        """Whether a block after the blockhash is missing before the first one."""
+        return self.first.slot > validity.blockhash_slot and self.parent_slot >= validity.blockhash_slot
 
 
 NOTHING_FINALIZED = FinalizedBlock(slot=0, height=0)

@@ -108,7 +108,8 @@ async def _find_kept_blocks(
 ) -> None:
     """Find the blocks of validities: all at once, and one by one where a block is missing among them all.
 
-    Otherwise a transaction whose blocks are lost would keep the later ones from being proved.
+    Otherwise a transaction whose blocks are lost would keep the later ones from being proved. If the first
+    block that is left comes too late for one, its own list would begin with the same block.
     """
     if not validities:
         return
@@ -116,7 +117,9 @@ async def _find_kept_blocks(
     together = await _kept_blocks(endpoint, min(slots), max(slots), finalized)
     for validity in validities:
         found = together
-        if len(validities) > 1 and (found is None or not found.are_all_of(validity)):
+        if len(validities) > 1 and (
+            found is None or not (found.are_all_of(validity) or found.begin_too_late_for(validity))
+        ):
             found = await _kept_blocks(endpoint, validity.blockhash_slot, validity.blockhash_slot, finalized)
         if found is not None:
             kept[validity] = found

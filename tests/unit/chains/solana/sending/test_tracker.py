@@ -489,6 +489,21 @@ async def test_one_whose_blocks_are_lost_does_not_keep_a_later_one_from_its_proo
         assert (tracked.state(lost), tracked.state(later)) == (UNKNOWN, EXPIRED)
 
 
+async def test_a_node_without_history_is_asked_once_for_the_blocks_of_all() -> None:
+    async with tracked_chain() as tracked:
+        arm_all(tracked, "drop", times=None)
+        for _ in range(5):
+            await tracked.sent()
+            tracked.chain.advance(4)
+        tracked.chain.advance(10)
+        arm_all(tracked, "no_history", times=None)
+        assert not any(node.has_kept(tracked.chain.tip.slot - 5) for node in tracked.nodes)
+        tracked.chain.advance(WHOLE_LIFE)
+        await tracked.tracker.poll()
+        calls = tracked.served.endpoints.calls()
+        assert calls["getBlocks"] == calls["getEpochInfo"] == 3
+
+
 async def test_one_of_long_ago_is_proved_beside_one_of_now() -> None:
     async with tracked_chain() as tracked:
         arm_all(tracked, "drop", times=None)
