@@ -10,9 +10,11 @@ from aiohttp import web
 
 from service.background import Background
 from service.chains.local_cluster import LocalCluster, LocalPool
+from service.chains.solana.programs.registry import MAINNET
 from service.clock import Clock
 from service.sandbox.chain import Genesis, Timing
 from service.sandbox.command import HOST, make_sandbox
+from service.sandbox.genesis import genesis_of
 
 SEED = 1
 """The seed of a sandbox that is started without options."""
@@ -55,7 +57,8 @@ class EmbeddedSandbox:
 
 def sandbox_elsewhere(clock: Clock) -> LocalCluster:
     """Return what the venue must know of a sandbox that another process runs without another seed."""
-    return _cluster_of(make_sandbox(SEED, Timing().slot_ms, 1, clock).chain.genesis, None)
+    # Wallet and pools do not depend on the time of its start.
+    return _cluster_of(genesis_of(SEED, 0, MAINNET, clock), None)
 
 
 def _cluster_of(genesis: Genesis, url: str | None) -> LocalCluster:
