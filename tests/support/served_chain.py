@@ -1,7 +1,6 @@
 """A local chain behind a server, with several endpoints, and the service's own client and feed of it."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -137,12 +136,6 @@ class FeedStand:
         """Wait until whatever the feed was told to read has been read."""
         await self.clock.advance(0)
         await self.feed._reader.look([])
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait for what another task does."""
-        async with asyncio.timeout(20):
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
 
     def calls(self) -> int:
         """Return how many reads of accounts were asked for, at all endpoints together."""

@@ -35,6 +35,7 @@ from service.routing.quoting import Quoter
 from service.sandbox.faults import GARBAGE
 from service.sandbox.rpc.encoding import CLOSED
 from tests.support.local_chain import SOL, LocalChain
+from tests.support.paper import until
 from tests.support.served_chain import FeedStand, feed_stand
 
 PROGRAM_NAMES = (RAYDIUM_CPMM, RAYDIUM_AMM_V4, METEORA_DLMM, METEORA_DAMM_V2)
@@ -437,7 +438,7 @@ class Socket:
         await self.subscriptions.stop()
 
     async def connected(self) -> None:
-        await self.stand.until(
+        await until(
             lambda: (
                 (connection := self.subscriptions._connection)
                 and len(connection.granted) == 1 + len(self.stand.feed._pools)
@@ -457,7 +458,7 @@ async def test_a_notification_has_only_the_changed_pool_read(unpolled: FeedStand
     async with Socket(stand):
         for program in PROGRAM_NAMES:
             changed = stand.swap(program)
-            await stand.until(lambda: stand.slot(changed) == stand.chain.tip.slot)  # noqa: B023 - called at once
+            await until(lambda: stand.slot(changed) == stand.chain.tip.slot)  # noqa: B023 - called at once
             assert stand.state(changed) == stand.truth(changed, stand.chain.tip.slot)
             await stand.clock.advance(0.4)
         others = {str(key) for key in SOME} - {stand.id_of(program) for program in PROGRAM_NAMES}
@@ -472,7 +473,7 @@ async def test_faults_of_the_websocket_cost_no_change(unpolled: FeedStand, kind:
         stand.served.arm(kind, times=None if silent else 1)
         changed = stand.swap()
         # A lost socket, and one that says nothing, has everything read at once.
-        await stand.until(lambda: stand.slot(changed) == stand.chain.tip.slot)
+        await until(lambda: stand.slot(changed) == stand.chain.tip.slot)
         assert stand.state(changed) == stand.truth(changed, stand.chain.tip.slot)
 
 
@@ -496,7 +497,7 @@ async def test_notifications_ahead_of_the_endpoints_do_not_stop_the_reads(one: F
     async def read(wanted: Wanted) -> None:
         asked = len(one.clock.sleeps_s)
         reading = asyncio.create_task(one.feed._read(wanted))
-        await one.until(lambda: 0.4 in one.clock.sleeps_s[asked:])
+        await until(lambda: 0.4 in one.clock.sleeps_s[asked:])
         await one.clock.advance(0.4)
         await reading
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from service.clock import Clock
 from service.sandbox.faults import GARBAGE
 from tests.support.clock import ManualClock
 from tests.support.local_chain import SKIP, wire
+from tests.support.paper import until
 from tests.support.served_chain import KEY, ServedChain, served_chain
 
 PROCESSED = {"commitment": "processed"}
@@ -40,12 +41,6 @@ async def three(clock: ManualClock) -> AsyncIterator[ServedChain]:
 
 async def blockhash(served: ServedChain, min_slot: int | None = None) -> Answer:
     return await served.endpoints.read("getLatestBlockhash", [PROCESSED], min_slot=min_slot)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what another task does
-            await asyncio.sleep(0.001)
 
 
 async def test_a_read_says_from_which_slot_and_endpoint(three: ServedChain) -> None:

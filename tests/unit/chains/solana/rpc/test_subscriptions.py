@@ -1,14 +1,14 @@
 """What a WebSocket of the sandbox says, and what is made of its faults."""
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
 from service.chains.solana.rpc.subscriptions import Listener, Notifications
 from service.chains.solana.rpc.urls import websocket_url
 from tests.support.clock import ManualClock
+from tests.support.paper import until
 from tests.support.served_chain import KEY, ServedChain, served_chain
 
 
@@ -39,7 +39,7 @@ class Heard:
 
     async def subscribed(self, count: int) -> None:
         """Wait until the connection has this many subscriptions."""
-        await self.until(
+        await until(
             lambda: (connection := self.subscriptions._connection) and len(connection.granted) == count
         )
 
@@ -48,11 +48,6 @@ class Heard:
         self.served.local.send(self.served.local.sell())
         self.served.chain.advance()
         return self.served.chain.tip.slot
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():  # noqa: ASYNC110 - what another task does
-                await asyncio.sleep(0.001)
 
 
 @pytest.fixture
@@ -73,9 +68,9 @@ async def heard(served: ServedChain) -> AsyncIterator[Heard]:
 
 async def test_a_changed_account_and_each_slot_are_heard_of(heard: Heard) -> None:
     slot = heard.swap()
-    await heard.until(lambda: heard.accounts)
+    await until(lambda: heard.accounts)
     heard.served.chain.advance()
-    await heard.until(lambda: len(heard.slots) == 2)
+    await until(lambda: len(heard.slots) == 2)
     assert (heard.accounts, heard.slots) == ([(heard.pool, slot)], [slot, slot + 1])
     assert heard.subscriptions.connected
     assert not heard.lost
@@ -87,22 +82,22 @@ async def test_accounts_are_followed_as_they_are_wanted(heard: Heard) -> None:
     await heard.subscribed(3)
     heard.served.local.send(heard.served.local.sell("meteora_damm_v2"))
     heard.served.chain.advance()
-    await heard.until(lambda: heard.accounts)
+    await until(lambda: heard.accounts)
     assert heard.accounts == [(other, heard.served.chain.tip.slot)]
 
 
 async def test_a_lost_connection_is_told_and_made_again_with_all_subscriptions(heard: Heard) -> None:
     heard.served.arm("ws_drop")
     heard.served.chain.advance()
-    await heard.until(lambda: heard.lost)
-    await heard.until(lambda: heard.clock.sleeps_s)
+    await until(lambda: heard.lost)
+    await until(lambda: heard.clock.sleeps_s)
     # Missed: nothing says so but the loss.
     heard.swap()
     assert heard.accounts == []
     await heard.clock.advance(heard.clock.sleeps_s[-1])
     await heard.subscribed(2)
     slot = heard.swap()
-    await heard.until(lambda: heard.accounts)
+    await until(lambda: heard.accounts)
     assert heard.accounts == [(heard.pool, slot)]
 
 
@@ -111,7 +106,7 @@ async def test_a_silent_connection_counts_as_lost(served: ServedChain) -> None:
     heard.subscriptions.follow([heard.pool])
     heard.served.arm("ws_silent", times=None)
     heard.subscriptions.start()
-    await heard.until(lambda: heard.lost)
+    await until(lambda: heard.lost)
     assert heard.accounts == []
     await heard.subscriptions.stop()
 
@@ -119,11 +114,11 @@ async def test_a_silent_connection_counts_as_lost(served: ServedChain) -> None:
 async def test_repeated_and_reversed_notifications_are_only_hints(heard: Heard) -> None:
     heard.served.arm("ws_repeat")
     slot = heard.swap()
-    await heard.until(lambda: len(heard.accounts) == 2 and len(heard.slots) == 2)
+    await until(lambda: len(heard.accounts) == 2 and len(heard.slots) == 2)
     assert heard.accounts == [(heard.pool, slot)] * 2
     heard.served.arm("ws_reverse")
     slot = heard.swap()
-    await heard.until(lambda: len(heard.accounts) == 3 and len(heard.slots) == 3)
+    await until(lambda: len(heard.accounts) == 3 and len(heard.slots) == 3)
     assert heard.accounts[-1] == (heard.pool, slot)
     assert not heard.lost
 
@@ -136,7 +131,7 @@ async def test_pauses_grow_while_no_connection_can_be_made(
     heard.subscriptions._url = f"ws://127.0.0.1:1/?api-key={KEY}"
     heard.subscriptions.start()
     for count in range(1, 10):
-        await heard.until(lambda: len(heard.clock.sleeps_s) == count)  # noqa: B023 - called at once
+        await until(lambda: len(heard.clock.sleeps_s) == count)  # noqa: B023 - called at once
         await heard.clock.advance(heard.clock.sleeps_s[-1])
     assert heard.clock.sleeps_s[:9] == [1, 2, 4, 8, 16, 30, 30, 30, 30]
     await heard.subscriptions.stop()
