@@ -55,13 +55,15 @@ def spawn(
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     uid, gid = (user.uid, user.gid) if user else (-1, -1)
     numbers = (os.getpid(), int(death_signal) if DEATH_SIGNAL else 0, uid, gid)
+    # Relative if Python was found through a relative entry of PATH, and the child begins in another folder.
+    python = Path(sys.executable).absolute()
     output = log.open()
     # The child inherits the mask. Python would turn SIGINT into an exception, which it drops at some moments
     # of its own start: the server would start, and the stop be lost. It waits until just before the exec.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         return subprocess.Popen(  # noqa: S603 - no shell, and a trusted command
-            [sys.executable, "-I", "-S", "-B", str(CHILD), *map(str, numbers), *command],
+            [str(python), "-I", "-S", "-B", str(CHILD), *map(str, numbers), *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -514,6 +514,15 @@ def test_a_stop_signal_at_any_moment_of_its_start_ends_a_server(tmp_path: Path) 
     assert "Traceback" not in log.path.read_text()
 
 
+def test_a_server_starts_when_python_was_found_by_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", os.path.relpath(sys.executable))
+    log = logs.ServerLog(tmp_path / "server.log")
+    child = process.spawn(["/bin/true"], log=log, death_signal=signal.SIGINT)
+    assert child.wait(LIMIT_S) == 0, log.tail()
+
+
 def test_a_log_is_rotated_and_one_old_file_is_kept(tmp_path: Path) -> None:
     log = logs.ServerLog(tmp_path / "server.log")
     descriptor = log.open()
