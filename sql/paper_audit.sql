@@ -22,7 +22,9 @@ UNION ALL
 SELECT o.id::text, 'confirmed, and has not landed'
 FROM orders AS o
 WHERE o.status = 'confirmed'
-    AND o.created_at >= coalesce((SELECT since FROM venue_identity), '-infinity')
+    AND o.created_at >= coalesce(
+        (SELECT CASE kind WHEN 'paper' THEN since ELSE 'infinity' END FROM venue_identity), '-infinity'
+    )
     AND NOT EXISTS (SELECT 1 FROM landed AS l WHERE l.order_id = o.id)
 UNION ALL
 SELECT o.id::text, 'confirmed with other amounts, or by another transaction, than the ledger has'

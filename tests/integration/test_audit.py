@@ -185,13 +185,19 @@ async def test_each_violation_is_found(
     assert any(what.endswith(finding) for what in found), found
 
 
-async def test_orders_of_an_earlier_venue_are_not_expected_in_this_ledger(
-    start: Start, servers: TestServers
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE venue_identity SET since = now()", "UPDATE venue_identity SET kind = 'solana'"],
+    ids=["earlier", "other"],
+)
+async def test_orders_of_another_venue_are_not_expected_in_this_ledger(
+    start: Start, servers: TestServers, change: str
 ) -> None:
     client = await start()
     await execute(client)
     await client.close()
-    spoil(servers, "DELETE FROM paper_transactions; UPDATE venue_identity SET since = now()")
+    spoil(servers, "DELETE FROM paper_transactions")
+    spoil(servers, change)
     found = await audit_now(servers)
     assert not any(what.endswith("has not landed") for what in found), found
 
