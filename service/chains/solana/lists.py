@@ -69,7 +69,9 @@ def _entries(file: Path, name: str, form: Mapping[str, type]) -> Sequence[Mappin
     """
     try:
         with file.open("rb") as opened:
-            text = opened.read(_LARGEST_FILE)
+            text = opened.read(_LARGEST_FILE + 1)
+        if len(text) > _LARGEST_FILE:
+            raise InvalidListError(f"{file}: has more than {_LARGEST_FILE} bytes")
         table = tomllib.loads(text.decode())
     except OSError as error:
         raise InvalidListError(f"{file}: {error.strerror}") from None
