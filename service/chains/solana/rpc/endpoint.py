@@ -48,7 +48,8 @@ class Endpoint:
     Attributes:
         name: What logs and errors show: its host, numbered if others have the same one.
         slot: The slot that it last answered from, at the commitment ``processed``.
-        foreign: Whether it belongs to another cluster, so that nothing that it answers counts.
+        foreign: Whether it belongs to another cluster, or has not said to which: nothing that it answers
+            counts.
         latency_s: How long it takes to answer, smoothed; 0 before the first answer.
         calls: How many calls it was sent, by method.
     """
@@ -62,7 +63,7 @@ class Endpoint:
         self._last_call = 0
         self.name = url.name
         self.slot = 0
-        self.foreign = False
+        self.foreign = True
         self._measured_lag = 0
         self._reported_lag = 0
         self.latency_s = 0.0

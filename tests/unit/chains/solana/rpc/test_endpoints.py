@@ -227,6 +227,20 @@ async def test_an_endpoint_of_another_cluster_is_not_read(
             await endpoints.stop()
 
 
+async def test_an_endpoint_that_does_not_say_its_cluster_is_not_read(clock: ManualClock) -> None:
+    async with served_chain("", "", clock=clock) as served:
+        endpoints = Endpoints(served.urls, clock)
+        served.arm("error", method="getGenesisHash", code=-32601, message="Not here.", times=None)
+        await endpoints.start()
+        try:
+            assert [each.foreign for each in endpoints.all] == [True, False]
+            for _ in range(3):
+                answer = await endpoints.read("getLatestBlockhash", [PROCESSED])
+                assert answer.endpoint == endpoints.all[1].name
+        finally:
+            await endpoints.stop()
+
+
 async def test_the_cluster_that_is_expected_decides_also_against_the_first_endpoint(
     clock: ManualClock,
 ) -> None:
