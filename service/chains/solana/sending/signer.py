@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import stat
 from typing import NoReturn, Protocol
 
@@ -111,8 +112,11 @@ def load_signer(setting: str) -> LocalSigner:
         InvalidSignerError: It names none, or one that is not safe to use.
     """
     kind, _, name = setting.partition(":")
-    if kind not in ("file", "env") or not name:
+    if kind not in ("file", "env") or not name or name.lstrip().startswith("["):
         raise InvalidSignerError("must be file:/path/id.json or env:NAME")
+    # A key itself, pasted by mistake, is shown by no message; in base58 it has small letters.
+    if kind == "env" and not re.fullmatch("[A-Z_][A-Z0-9_]*", name):
+        raise InvalidSignerError("env: must be followed by a variable's name, in capitals")
     for problem in forbid_core_dumps():
         log.warning("the wallet's key could end up in a core dump: %s", problem)
     keys = _keys(_read_file(name)) if kind == "file" else _keys(os.environ.pop(name, ""))

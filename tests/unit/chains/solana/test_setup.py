@@ -115,6 +115,9 @@ def test_a_sandbox_is_on_this_machine_and_an_error_shows_no_key(name: str, value
         ("SOLANA_WS_URL", f"wss://[{SECRET}"),
         ("SOLANA_PRIORITY", "p0"),
         ("SOLANA_SIGNER", f"[{SECRET}]"),
+        ("SOLANA_SIGNER", f"env:[{SECRET}]"),
+        ("SOLANA_SIGNER", f"env:{SECRET}"),
+        ("SOLANA_SIGNER", f"file:[{SECRET}]"),
         ("SOLANA_SIGNER", "file:/nowhere/id.json"),
         ("SOLANA_SIGNER", "env:NO_SUCH_KEY"),
         ("SOLANA_POOLS", "/nowhere/pools.toml"),
@@ -163,6 +166,13 @@ def test_a_list_of_tokens_with_a_fault_is_refused(tmp_path: Path, text: str) -> 
     file.write_text(text)
     with pytest.raises(InvalidListError, match=str(file)):
         read_tokens(file)
+
+
+def test_a_list_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "pools.toml"
+    file.write_text(POOLS + POOLS * (1_000_000 // len(POOLS)))
+    with pytest.raises(InvalidListError, match="has more than 1000000 bytes"):
+        read_pools(file, MAINNET)
 
 
 @pytest.mark.parametrize(
