@@ -186,6 +186,7 @@ class Service:
         self._alone = servers.alone
         self._grace_s: float = settings.shutdown_grace_s
         self.storage = Storage(settings, servers, self._clock)
+        self._give_up: float | None = None
         self._sandbox: EmbeddedSandbox | None = None
         self.market = Market(settings, servers, self.storage, self._local_cluster(settings))
         self.execution = Execution(settings, servers, self.storage, self.market)
@@ -210,7 +211,7 @@ class Service:
     def _sandbox_parts(self) -> list[Part]:
         if self._sandbox is None:
             return []
-        return [Part(start=self._sandbox.start, drain=self._end_in_flight, stop=self._sandbox.stop)]
+        return [Part(start=self._sandbox.start, stop=self._sandbox.stop)]
 
     def _parts(self) -> list[Part]:
         """Return the parts in the order in which they start; they stop in reverse."""
@@ -248,7 +249,7 @@ class Service:
             # Last: a job must not run before this process is registered.
             Part(
                 start=execution.receiver.start,
-                drain=lambda: execution.receiver.stop(self._grace_s),
+                drain=self._end_execution,
                 stop=lambda: execution.receiver.stop(0),
             ),
         ]
@@ -288,9 +289,10 @@ class Service:
             except RefusedError:
                 raise  # a retry will not help
             except OtherVenueError as error:
-                if self._sandbox is None or error.known.kind != self.market.venue.kind:
+                # Data that no other process uses are in a folder that only chains of this process have.
+                if self._sandbox is None or not self._alone:
                     raise
-                raise OtherVenueError(_OTHER_CHAIN.format(error), error.known) from None
+                raise OtherVenueError(_OTHER_CHAIN.format(error)) from None
             except (UnavailableError, VenueUnavailableError) as error:
                 if self._clock.monotonic() > give_up:
                     raise
@@ -300,10 +302,16 @@ class Service:
             else:
                 return
 
-    async def _end_in_flight(self) -> None:
-        """Let what is in flight on this process's own chain end there: the chain ends too."""
-        give_up = self._clock.monotonic() + self._grace_s
-        while self.execution.engine.running and self._clock.monotonic() < give_up:
+    async def _end_execution(self) -> None:
+        """Begin no more orders, and finish what the grace allows.
+
+        On a chain in this process that includes what is in flight there: the chain ends too.
+        """
+        if self._give_up is None:  # it is called twice
+            self._give_up = self._clock.monotonic() + self._grace_s
+        give_up = self._give_up
+        await self.execution.receiver.stop(max(0.0, give_up - self._clock.monotonic()))
+        while self._sandbox and self.execution.engine.running and self._clock.monotonic() < give_up:
             await self._clock.sleep(_LOOK_EVERY_S)
 
     async def _check_access(self) -> None:

@@ -24,7 +24,7 @@ from service.hosts import (
     parse_origins,
     parse_root_path,
 )
-from service.solana_settings import SolanaSettings, read_solana
+from service.solana_settings import SANDBOX_FOLDER, SolanaSettings, read_solana
 from service.urls import parse_postgres_url, parse_redis_url
 
 PPM = 1_000_000
@@ -149,7 +149,7 @@ def _read(env: Variables) -> Settings:
         cors_origins=env.hosts("CORS_ORIGINS", parse_origins),
         trusted_proxies=env.hosts("TRUSTED_PROXIES", parse_networks),
         root_path=env.hosts("ROOT_PATH", parse_root_path),
-        data_dir=data_dir if solana is None else solana.data_dir,
+        data_dir=data_dir / SANDBOX_FOLDER if solana is not None and solana.has_own_chain else data_dir,
         database_url=env.url("DATABASE_URL", parse_postgres_url, "postgresql://", "postgres://"),
         redis_url=env.url("REDIS_URL", parse_redis_url, "redis://", "rediss://", "unix://"),
         database_connections=env.integer("DATABASE_CONNECTIONS", 8, 2, 100),

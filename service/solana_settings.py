@@ -15,7 +15,7 @@ from service.environment import Variables, invalid
 _SOL_DECIMALS = 9
 _OF_OTHER_CLUSTERS = ("SOLANA_SIGNER", "SOLANA_POOLS", "SOLANA_TOKENS")
 # Beside the paper market's data: the orders of one are not those of the other.
-_SANDBOX_FOLDER = "sandbox"
+SANDBOX_FOLDER = "sandbox"
 
 
 class Cluster(StrEnum):
@@ -30,7 +30,6 @@ class SolanaSettings:
     """How to trade on Solana; docs/configuration.md explains each setting.
 
     Attributes:
-        data_dir: The folder of the embedded servers' data.
         rpc_urls: The endpoints, with their keys; None: a chain in this process.
         pools: A list of pools in TOML.
         tokens: A list of tokens in TOML.
@@ -39,7 +38,6 @@ class SolanaSettings:
     """
 
     cluster: Cluster
-    data_dir: Path
     rpc_urls: str | None = field(repr=False)
     websocket_url: str | None = field(repr=False)
     signer: str | None = field(repr=False)
@@ -80,10 +78,8 @@ def read_solana(env: Variables, data_dir: Path) -> SolanaSettings:
         for name, value in (("SOLANA_RPC_URLS", rpc_urls), ("SOLANA_SIGNER", signer)):
             if value is None:
                 raise invalid(name, f"the cluster {cluster} needs it")
-    own = cluster is Cluster.SANDBOX and rpc_urls is None
     return SolanaSettings(
         cluster=cluster,
-        data_dir=data_dir / _SANDBOX_FOLDER if own else data_dir,
         rpc_urls=rpc_urls,
         websocket_url=websocket_url,
         signer=signer,

@@ -13,15 +13,7 @@ from service.settings import InvalidSettingError
 
 
 class OtherVenueError(InvalidSettingError):
-    """The database is another venue's; the message says which, and why that cannot be changed now.
-
-    Attributes:
-        known: The database's venue.
-    """
-
-    def __init__(self, message: str, known: VenueIdentity) -> None:
-        super().__init__(message)
-        self.known = known
+    """The database is another venue's; the message says which, and why that cannot be changed now."""
 
 
 class _RegisteredRow(NamedTuple):
@@ -80,6 +72,5 @@ def _refuse(venue: VenueIdentity, row: _RegisteredRow) -> None:
     else:
         return
     raise OtherVenueError(
-        f"this database belongs to the venue {known}, not to {venue}, and {reason}; or use another database",
-        known,
+        f"this database belongs to the venue {known}, not to {venue}, and {reason}; or use another database"
     )

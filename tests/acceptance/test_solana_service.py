@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 from aiohttp import ClientSession, ClientTimeout
 
+from service.app import Service
 from tests.support.orders import LIFE, Client, Json, get, order_of, place, statuses, watch
 from tests.support.process import ServiceFork, ServiceProcess, run_command
 from tests.support.servers import TestCluster, TestServers
@@ -158,18 +160,44 @@ async def test_a_transaction_in_flight_is_recovered_after_a_kill_and_lands_once(
 
 
 async def test_a_stop_ends_what_is_in_flight_and_what_rests_on_its_chain_keeps_the_next_start_out(
-    servers: TestServers, spawn: Callable[..., ServiceProcess]
+    tmp_path: Path,
 ) -> None:
-    first = spawn(VENUE="solana", SHUTDOWN_GRACE_S="25")
-    async with client_of(first) as session:
-        client = cast("Client", session)
-        await place(client, **RESTS)
-        await until_submitted(client, (await place(client))["id"])
-    assert await asyncio.to_thread(first.stop) == 0
-    assert first.output.count(": confirmed by ") == 1
-    settings = {**servers.environment, "VENUE": "solana", "PORT": "0"}
+    settings = {"VENUE": "solana", "DATA_DIR": str(tmp_path), "SHUTDOWN_GRACE_S": "25", "PORT": "0"}
+    with ServiceProcess(settings) as first:
+        first.wait_until_ready()
+        async with client_of(first) as session:
+            client = cast("Client", session)
+            await place(client, **RESTS)
+            placed = await place(client)
+            async with client.ws_connect(f"/api/orders/{placed['id']}/ws") as socket:
+                while (await socket.receive_json(timeout=30)).get("status") != "submitted":
+                    pass
+                stop = asyncio.create_task(asyncio.to_thread(first.stop))
+                # The watchers are told of the end, too.
+                assert [each.json()["status"] async for each in socket if "status" in each.json()] == [
+                    "confirmed"
+                ]
+            assert await stop == 0
+        assert first.output.count(": confirmed by ") == 1
     done = await asyncio.to_thread(run_command, settings, "serve")
     assert done.returncode == 1
     [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "1 of its orders are open" in error
     assert "delete the folder of its data" in error
+
+
+async def test_a_stop_waits_once_for_what_does_not_end(make_service: Callable[..., Service]) -> None:
+    service = make_service(VENUE="solana", SHUTDOWN_GRACE_S="1")
+    slept_s: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept_s.append(seconds)
+        await asyncio.sleep(seconds)
+
+    service._clock.sleep = sleep  # type: ignore[method-assign]
+    assert service.execution.engine._running.begin("an order")
+    # As when it is stopped by a signal.
+    await service._end_execution()
+    await service._end_execution()
+    assert 0 < sum(slept_s) < 1.2
+    await service.stop()

@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import pytest
 
-from service.chains.venue import VenueIdentity
 from service.execution.engine import Engine
 from service.execution.order_queue import OrderQueue
 from service.postgres.database import UnavailableError
@@ -30,7 +29,7 @@ class FakeInstances:
     async def register(self) -> None:
         self._call("register")
         if self.of_another_venue:
-            raise OtherVenueError("this database belongs to another venue", VenueIdentity("paper", "1", "w"))
+            raise OtherVenueError("this database belongs to another venue")
         self._identity.record_heartbeat(self._clock.monotonic())
         self.dead = False
 
