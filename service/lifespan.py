@@ -36,6 +36,7 @@ class Lifespan:
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = parts
         self._started = False
+        self._stopped = False
 
     async def start(self) -> None:
         """Start every part. If this is cancelled or fails, ``stop`` ends the parts that have started."""
@@ -50,17 +51,20 @@ class Lifespan:
 
     async def drain(self) -> None:
         """Drain every part, in reverse order."""
-        if not self._started:
+        if not self._started or self._stopped:
             return
         for part in reversed(self._parts):
             if part.drain is not None:
                 await part.drain()
 
     async def stop(self) -> None:
-        """Stop every part, in reverse order. Errors are raised after all have stopped."""
-        if not self._started:
+        """Stop every part, in reverse order, also if none was started: some hold a socket from the beginning.
+
+        Errors are raised after all have stopped.
+        """
+        if self._stopped:
             return
-        self._started = False
+        self._stopped = True
         async with AsyncExitStack() as stack:
             for part in self._parts:
                 if part.stop is not None:

@@ -200,4 +200,14 @@ async def test_a_stop_waits_once_for_what_does_not_end(make_service: Callable[..
     await service._end_execution()
     await service._end_execution()
     assert 0 < sum(slept_s) < 1.2
+    service.execution.engine._running.end("an order")
     await service.stop()
+
+
+async def test_a_service_that_was_never_started_leaves_no_socket_open(
+    make_service: Callable[..., Service],
+) -> None:
+    service = make_service(VENUE="solana")
+    assert service._sandbox
+    await service.stop()
+    assert service._sandbox._socket.fileno() == -1
