@@ -22,6 +22,7 @@ from service.stop_signals import SIGNALS
 HOST = "127.0.0.1"
 _MOST_ENDPOINTS = 9
 _LAST_PORT = 65_535
+_LATEST_FINALITY = 1_000
 # How long open WebSockets may take to close when it stops.
 _CLOSE_S = 1.0
 
@@ -37,15 +38,17 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run:
     parser.add_argument("--port", type=int, default=8899, help="default: 8899; the next one too, for sockets")
     parser.add_argument("--seed", type=int, default=1, help="of the pools and the wallet; default: 1")
     parser.add_argument("--slot-ms", type=int, default=200, help="a slot's length; 0: slots by request only")
+    finality = "slots after which a block is final; default: 32"
+    parser.add_argument("--finalized-after", type=int, default=Timing().finalized_after, help=finality)
     parser.add_argument("--endpoints", type=int, default=1, help="how many endpoints, each with its faults")
     parser.add_argument("--keypair", type=Path, metavar="FILE", help="write the wallet's keys to a new file")
     parser.set_defaults(run=run)
 
 
-def make_sandbox(seed: int, slot_ms: int, endpoints: int, clock: Clock) -> Sandbox:
+def make_sandbox(seed: int, timing: Timing, endpoints: int, clock: Clock) -> Sandbox:
     """Return a sandbox that begins now."""
     genesis = genesis_of(seed, clock.time_ms() // 1000, MAINNET, clock, clock.new_instance_id())
-    chain = SandboxChain(genesis, AmmPrograms(MAINNET), Timing(slot_ms=slot_ms or Timing().slot_ms))
+    chain = SandboxChain(genesis, AmmPrograms(MAINNET), timing)
     nodes = [
         Node(chain, Faults(clock.seeded(f"faults:{seed}:{place}"))) for place in range(max(1, endpoints))
     ]
@@ -62,10 +65,13 @@ async def serve(arguments: argparse.Namespace, clock: Clock) -> None:
         raise SandboxError(f"--endpoints must be from 1 to {_MOST_ENDPOINTS}")
     if not (0 <= arguments.port < _LAST_PORT and arguments.slot_ms >= 0):
         raise SandboxError(f"--port must be from 0 to {_LAST_PORT - 1}, --slot-ms not negative")
+    timing = Timing(arguments.slot_ms or Timing().slot_ms, finalized_after=arguments.finalized_after)
+    if not timing.confirmed_after <= timing.finalized_after <= _LATEST_FINALITY:
+        raise SandboxError(f"--finalized-after must be from {timing.confirmed_after} to {_LATEST_FINALITY}")
     stop = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    sandbox = make_sandbox(arguments.seed, arguments.slot_ms, arguments.endpoints, clock)
+    sandbox = make_sandbox(arguments.seed, timing, arguments.endpoints, clock)
     slots = Background("sandbox slots", sandbox.make_slots, clock)
     runner = web.AppRunner(sandbox.application(), access_log=None, shutdown_timeout=_CLOSE_S)
     try:

@@ -30,7 +30,7 @@ class EmbeddedSandbox:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._sandbox = make_sandbox(SEED, Timing().slot_ms, 1, clock)
+        self._sandbox = make_sandbox(SEED, Timing(), 1, clock)
         self._slots = Background("sandbox slots", self._sandbox.make_slots, clock)
         self._runner = web.AppRunner(self._sandbox.application(), access_log=None, shutdown_timeout=_CLOSE_S)
         # The venue is built with the address, before anything starts.

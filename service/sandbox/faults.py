@@ -27,6 +27,7 @@ KINDS: Mapping[str, Mapping[str, int | str]] = {
     "unhealthy": {"slots": 10},
     "no_history": {},
     "hole": {"slots": 100},
+    "no_transactions": {},
     "torn": {"slots": 1},
     # What subscribers hear.
     "ws_drop": {},

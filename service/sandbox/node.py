@@ -87,8 +87,11 @@ class Node:
         return lambda key: self.account(key, block)
 
     def landed(self, signature: str, commitment: Commitment) -> Landed | None:
-        """Return a transaction, if this node has kept it and it has this commitment."""
-        found = self.chain.landed(signature)
+        """Return a transaction, if this node has kept it and it has this commitment.
+
+        One with the fault ``no_transactions`` says that it knows none, although it has their blocks.
+        """
+        found = None if self.faults.standing("no_transactions") else self.chain.landed(signature)
         if found is None or not self.has_kept(found.slot) or found.slot > self.block(commitment).slot:
             return None
         return found

@@ -75,9 +75,15 @@ def test_the_wallet_can_be_used_with_its_key_file(running: Running) -> None:
     assert running.call("getBalance", str(someone), PROCESSED)["value"] == 10**9
 
 
-def test_it_starts_with_no_key_file_that_exists_and_no_port_that_is_taken(running: Running) -> None:
+def test_it_does_not_start_with_a_key_file_that_exists_a_taken_port_or_finality_before_confirmation(
+    running: Running,
+) -> None:
     taken = str(running.process.port)
-    for arguments in (("--keypair", str(running.keypair), "--port", "0"), ("--port", taken)):
+    for arguments in (
+        ("--keypair", str(running.keypair), "--port", "0"),
+        ("--port", taken),
+        ("--port", "0", "--finalized-after", "1"),
+    ):
         with ServiceProcess({}, ("sandbox", *arguments)) as process:
             assert process.process.wait(30) == 1
             assert process.output.startswith("error: ")

@@ -127,6 +127,19 @@ def test_a_node_with_a_hole_knows_what_was_before_and_after_it() -> None:
     assert local.status(signatures[1]) is not None
 
 
+def test_a_node_that_denies_all_transactions_lists_their_blocks() -> None:
+    local = LocalChain()
+    signature = local.send(local.sell())
+    local.chain.advance(40)
+    local.node.faults.arm("no_transactions", times=None)
+    assert local.status(signature) is None
+    assert local.call("getTransaction", signature, VERSION_1) is None
+    assert local.call("getBlocks", 1_001)[0] == 1_001
+    assert local.call("getFirstAvailableBlock") == 1_000
+    local.node.faults.clear("no_transactions")
+    assert local.status(signature) is not None
+
+
 def test_blocks_without_their_transactions() -> None:
     local = LocalChain()
     local.chain.advance(2)
