@@ -270,6 +270,9 @@ class SolanaFeed:
     async def _read_together(self, pools: Sequence[FeedPool], wanted: Wanted) -> None:
         keys = {pool.id: pool.keys for pool in pools}
         everything = list(dict.fromkeys(key for each in keys.values() for key in each))
+        if self._endpoints.newest_slot:
+            # Who answers may lag behind what others have answered.
+            self.slots.hint(self._endpoints.newest_slot)
         hinted = max(wanted.min_slots.get(pool.id, 0) for pool in pools)
         self._apply(await read_hinted_accounts(self._endpoints, everything, hinted, wanted.min_slot), keys)
 

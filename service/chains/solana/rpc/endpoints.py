@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 QUOTE_LAG_SLOTS = 20
 """An endpoint that is further behind is not read from."""
 
+UP_TO_DATE_SLOTS = 5
+"""An endpoint that is further behind is read from only if no other one answers."""
+
 PROOF_LAG_SLOTS = 150
 """An endpoint that is further behind proves nothing."""
 
@@ -178,7 +181,15 @@ class Endpoints:
 
     def _candidates(self) -> list[Endpoint]:
         fit = [each for each in self.readers if each.lag <= QUOTE_LAG_SLOTS and not each.foreign]
-        return sorted(fit, key=lambda each: (not each.ready, each.failures, each.latency_s))
+        return sorted(
+            fit,
+            key=lambda each: (
+                not each.ready,
+                each.lag > UP_TO_DATE_SLOTS,
+                each.failures,
+                each.latency_s,
+            ),
+        )
 
     async def _ask(self, call: "_Read") -> Answer | list[RpcError | NoAnswerError]:
         """Ask one endpoint after the other; return the first good answer, or what came instead."""

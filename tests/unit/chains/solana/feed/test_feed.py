@@ -253,6 +253,24 @@ async def test_state_that_is_too_old_and_cannot_be_read_is_refused(one: FeedStan
     assert len(one.feed.local_snapshots(refs)) == 4
 
 
+async def test_state_is_as_old_as_any_endpoint_says_whoever_was_read(two: FeedStand) -> None:
+    refs = two.feed.pools("SOL", "USDC")
+    two.chain.advance(40)
+    two.served.arm("behind", 0, slots=15, times=None)
+    await two.served.endpoints.check()
+    two.served.arm("down", 1, times=None)
+    await two.feed._reader.look()
+    assert {two.slot(ref.id) for ref in refs} == {two.chain.tip.slot - 15}
+    answer = two.feed.snapshot(refs)
+    assert not isinstance(answer, Sequence)
+    with pytest.raises(VenueUnavailableError, match="the state of 4 pools is 15 slots old"):
+        await answer
+    two.served.nodes[1].faults.clear()
+    await two.clock.advance(2)
+    assert {two.slot(ref.id) for ref in refs} == {two.chain.tip.slot}
+    assert len(now_of(two.feed.snapshot(refs))) == 4
+
+
 async def test_an_older_slot_never_replaces_a_newer_one(one: FeedStand) -> None:
     changed = one.swap()
     one.chain.advance(5)

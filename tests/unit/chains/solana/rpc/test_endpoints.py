@@ -270,6 +270,19 @@ async def test_a_little_behind_is_read_but_not_below_the_slot_asked_for(three: S
     assert answer.endpoint == "127.0.0.1 (2)"
 
 
+async def test_an_endpoint_that_is_not_up_to_date_is_read_only_if_no_other_answers(
+    three: ServedChain,
+) -> None:
+    three.chain.advance(40)
+    three.arm("behind", slots=6, times=None)
+    await three.endpoints.check()
+    first, second = three.endpoints.readers
+    first.latency_s, second.latency_s = 0.001, 0.2
+    assert (await blockhash(three)).endpoint == second.name
+    three.arm("down", 1)
+    assert (await blockhash(three)).endpoint == first.name
+
+
 async def test_a_slot_that_no_endpoint_has_reached_is_asked_for_again_two_slots_later(
     three: ServedChain, clock: ManualClock
 ) -> None:
