@@ -18,12 +18,18 @@ POINTS = (
     "after claim",
     "before building",
     "after building",
+    "before sign",
+    "after sign",
     "before submitted",
     "after submitted",
     "before submit",
+    "before send",
+    "after send",
     "after submit",
     "before settle",
     "after settle",
+    "before receipt",
+    "after receipt",
     "before confirmed",
     "after confirmed",
     "before pending",
@@ -61,11 +67,13 @@ POINTS = (
 """All crash points, roughly in the sequence in which an order reaches them.
 
 A status stands for the write that moves an order to it (``pending``: a retry), ``submit`` for sending its
-transaction, ``settle`` for the paper chain's commit of its execution. ``open`` is the write that returns it
-to rest, ``fire`` a trigger's write. A cancellation is a request and an end; ``end expired`` is the expiry of
-a waiting order; ``approve`` and ``refuse`` are the decisions about one that awaits approval. ``reserve`` is
-an idempotency key's reservation, ``store response`` the response under it; ``set timer`` and ``end timer``
-are a cancel timer's.
+transaction, ``settle`` for the paper chain's commit of its execution. On Solana only, ``sign`` is the
+signature of a transaction that is not stored yet, ``send`` the call of one endpoint (after it, the others
+may have the transaction or not), and ``receipt`` the reading of what a confirmed or finalized one did.
+``open`` is the write that returns it to rest, ``fire`` a trigger's write. A cancellation is a request and an
+end; ``end expired`` is the expiry of a waiting order; ``approve`` and ``refuse`` are the decisions about one
+that awaits approval. ``reserve`` is an idempotency key's reservation, ``store response`` the response under
+it; ``set timer`` and ``end timer`` are a cancel timer's.
 """
 
 

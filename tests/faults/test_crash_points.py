@@ -25,6 +25,7 @@ from tests.support.orders import Json
 from tests.support.process import ServiceFork
 from tests.support.resting import REQUEST_POINTS, RESTING_POINTS
 from tests.support.servers import TestCluster, TestServers
+from tests.support.solana_sandbox import SOLANA_POINTS
 
 SETTINGS = {
     "QUOTE_DELAY_MS": "0-20",
@@ -60,11 +61,12 @@ DANGEROUS = (
 )
 """The points after which recovery is hardest; the short form kills once at each of them."""
 
-_ELSEWHERE = {*RESTING_POINTS, *REQUEST_POINTS, *APPROVAL_POINTS}
+_ELSEWHERE = {*RESTING_POINTS, *REQUEST_POINTS, *APPROVAL_POINTS, *SOLANA_POINTS}
 _MARKET_POINTS = [point for point in POINTS if point not in _ELSEWHERE]
 """The points that market orders reach.
 
-``test_resting_kills.py``, ``test_request_kills.py`` and ``test_approval_kills.py`` kill at the others.
+``test_resting_kills.py``, ``test_request_kills.py``, ``test_approval_kills.py`` and ``test_solana_kills.py``
+kill at the others.
 """
 
 # A process that has no order left does not reach its point, and is killed. The time says nothing: on a busy

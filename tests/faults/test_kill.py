@@ -3,11 +3,15 @@
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from tests.support.judge import judge, wait_for_the_end, wait_until
 from tests.support.load import place_many
 from tests.support.process import NO_DELAYS, ServiceProcess
 from tests.support.servers import TestServers
+from tests.support.venues import solana_chain
 
 Spawn = Callable[..., ServiceProcess]
 
@@ -24,6 +28,34 @@ def test_a_kill_loses_none_of_two_hundred_orders_in_execution(spawn: Spawn, serv
     verdict, _took_s = wait_for_the_end(servers, promised, within_s=40)
     assert verdict.clean, verdict
     assert verdict.statuses == {"confirmed": 200}
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.long)])
+def test_kills_lose_no_order_that_is_in_flight_on_a_chain(
+    spawn: Spawn, servers: TestServers, rounds: int
+) -> None:
+    promised: list[str] = []
+    with solana_chain(endpoints=1) as venue, ThreadPoolExecutor(1) as pool:
+        # Half of the transactions stay in flight until the last block that may take them.
+        venue.process.arm("late", times=None, rate_ppm=500_000)
+        for number in range(rounds):
+            service = spawn(**venue.settings, **IN_FLIGHT)
+            placing = pool.submit(place_many, service, 24, clients=4)
+            wanted = number % 8 + 1
+            wait_until(lambda: _submitted(servers) >= wanted)  # noqa: B023 - called in this round
+            service.kill()
+            promised += placing.result()
+        spawn(**venue.settings, **IN_FLIGHT)
+        verdict, _took_s = wait_for_the_end(servers, promised, within_s=90, judged=venue.judge)
+    assert verdict.clean, verdict
+    assert verdict.statuses["confirmed"] > 0
+
+
+def _submitted(servers: TestServers) -> int:
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM orders WHERE status = 'submitted'")
+        [(count,)] = cursor.fetchall()
+    return int(count)
 
 
 def test_a_kill_under_load_loses_nothing_and_executes_nothing_twice(

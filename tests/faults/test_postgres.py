@@ -4,7 +4,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import psycopg2
 import pytest
@@ -21,6 +21,7 @@ from tests.support.own_servers import (
 from tests.support.process import NO_DELAYS, ServiceFork
 from tests.support.report import Row, add
 from tests.support.servers import TestServers
+from tests.support.venues import PAPER, JudgedVenue, solana_chain
 
 # A client that waits for PostgreSQL for half a second gets a 503.
 QUIET = {**NO_DELAYS, "LOG_LEVEL": "WARNING", "INSERT_TIMEOUT_MS": "500"}
@@ -110,27 +111,45 @@ EVENTS = (restart_at_once, restart_fast, terminate, cancel, take_all_connections
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.long)])
 def test_orders_survive_failures_of_postgresql_under_load(own: OwnServers, rounds: int) -> None:
+    _run(own, EVENTS * rounds, PAPER)
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.long)])
+def test_orders_on_a_chain_survive_failures_of_postgresql(own: OwnServers, rounds: int) -> None:
+    with solana_chain() as venue:
+        _run(own, (restart_at_once, terminate) if rounds == 1 else EVENTS * rounds, venue)
+
+
+Event = Callable[[OwnServers, Load, TestServers], int]
+
+
+def _run(own: OwnServers, events: Sequence[Event], venue: JudgedVenue) -> None:
     servers = own.new()
     promised: list[str] = []
-    hits = dict.fromkeys(EVENTS, 0)
+    hits: dict[Event, int] = dict.fromkeys(events, 0)
     slowest_s = 0.0
-    with ServiceFork({**servers.environment, **QUIET}).wait_until_ready() as service:
-        with Load(service) as load:
-            for number, event in enumerate(EVENTS * rounds):
+    within_s = RECOVERY_S + venue.order_s
+    settings = {**servers.environment, **QUIET, **venue.settings}
+    with ServiceFork(settings).wait_until_ready() as service:
+        with Load(service, clients=venue.clients, pause_s=venue.pause_s) as load:
+            for number, event in enumerate(events):
                 if event is time_out and number >= 5 * len(EVENTS):
                     continue  # six seconds each: five are enough
                 hits[event] += event(own, load, servers)
                 took_s = wait_until_it_works(service, time.monotonic(), promised)
-                assert took_s < RECOVERY_S, (event.__name__, service.output[-5_000:])
+                assert took_s < within_s, (event.__name__, service.output[-5_000:])
                 slowest_s = max(slowest_s, took_s)
         assert not load.wrong, load.wrong[:3]
         promised += load.accepted
-        verdict, took_s = judge_after_recovery(servers, promised, time.monotonic(), within_s=RECOVERY_S)
+        verdict, took_s = judge_after_recovery(
+            servers, promised, time.monotonic(), within_s=within_s, venue=venue
+        )
         assert_absent(servers, load.refused)
         assert "Traceback" not in service.output, service.output[-5_000:]
     note = ", ".join(f"{count} x {event.__name__.replace('_', ' ')}" for event, count in hits.items())
     answers = f"; 503: {len(load.refused)} not stored, {len(load.unknown)} unknown"
-    row = Row("PostgreSQL hurt under load", sum(hits.values()), verdict.orders, note=note + answers)
+    fault = f"{venue.name}: PostgreSQL hurt under load"
+    row = Row(fault, sum(hits.values()), verdict.orders, note=note + answers)
     row.slowest_recovery_s = max(slowest_s, took_s)
     add(row)
 

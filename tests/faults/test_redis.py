@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -17,6 +17,7 @@ from tests.support.own_servers import (
 )
 from tests.support.process import NO_DELAYS, ServiceFork
 from tests.support.report import Row, add
+from tests.support.venues import PAPER, JudgedVenue, solana_chain
 
 QUIET = {**NO_DELAYS, "LOG_LEVEL": "WARNING"}
 RECOVERY_S = 5.0
@@ -81,16 +82,28 @@ EVENTS = (killed, killed_and_emptied, flushed, cut_off, slow, hung)
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(17, marks=pytest.mark.long)])
 def test_orders_survive_failures_of_redis_under_load(own: OwnServers, rounds: int) -> None:
+    _run(own, EVENTS * rounds, PAPER)
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(17, marks=pytest.mark.long)])
+def test_orders_on_a_chain_survive_failures_of_redis(own: OwnServers, rounds: int) -> None:
+    with solana_chain() as venue:
+        _run(own, (killed_and_emptied, cut_off) if rounds == 1 else EVENTS * rounds, venue)
+
+
+def _run(own: OwnServers, events: Sequence[Callable[[OwnServers, Load], None]], venue: JudgedVenue) -> None:
     servers = own.new()
     promised: list[str] = []
     slowest_s = 0.0
-    with ServiceFork({**servers.environment, **QUIET}).wait_until_ready() as service:
-        with Load(service) as load:
-            for event in EVENTS * rounds:
+    within_s = RECOVERY_S + venue.order_s
+    settings = {**servers.environment, **QUIET, **venue.settings}
+    with ServiceFork(settings).wait_until_ready() as service:
+        with Load(service, clients=venue.clients, pause_s=venue.pause_s) as load:
+            for event in events:
                 before, began = len(service.output.splitlines()), time.monotonic()
                 event(own, load)
                 took_s = wait_until_it_works(service, time.monotonic(), promised)
-                assert took_s < RECOVERY_S, (event.__name__, service.output)
+                assert took_s < within_s, (event.__name__, service.output)
                 slowest_s = max(slowest_s, took_s)
                 lines = service.output.splitlines()[before:]
                 assert len(lines) <= 3 + (time.monotonic() - began), (event.__name__, lines)
@@ -98,11 +111,14 @@ def test_orders_survive_failures_of_redis_under_load(own: OwnServers, rounds: in
         assert not load.wrong
         assert not load.unavailable
         promised += load.accepted
-        verdict, took_s = judge_after_recovery(servers, promised, time.monotonic(), within_s=RECOVERY_S)
+        verdict, took_s = judge_after_recovery(
+            servers, promised, time.monotonic(), within_s=within_s, venue=venue
+        )
         assert set(verdict.statuses) == {"confirmed"}
         assert "Traceback" not in service.output, service.output
         assert "heartbeat timed out" not in service.output, service.output
-    row = Row("Redis killed, emptied, flushed, cut off, slow, hung", len(EVENTS) * rounds, verdict.orders)
+    how = ", ".join(dict.fromkeys(event.__name__.replace("_", " ") for event in events))
+    row = Row(f"{venue.name}: Redis {how}", len(events), verdict.orders)
     row.slowest_recovery_s = max(slowest_s, took_s)
     add(row)
 

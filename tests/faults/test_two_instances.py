@@ -17,6 +17,7 @@ from tests.support.judge import audit, judge, wait_until, wait_until_none_is_ope
 from tests.support.load import place_many
 from tests.support.process import ServiceFork, ServiceProcess
 from tests.support.servers import TestCluster, TestServers
+from tests.support.venues import PAPER, JudgedVenue, solana_chain
 
 _LIMIT_S = 1.0
 
@@ -166,9 +167,24 @@ def _stop_for_a_while(link: connection, stopped: RunningCommand, rng: random.Ran
     return took_s
 
 
-def _stop_and_go_on(cluster: TestCluster, cycles: int) -> None:
+def _stop_and_go_on(
+    cluster: TestCluster, cycles: int, venue: JudgedVenue, *, workers: int = 15, orders: int = 30
+) -> None:
+    """Stop one of two instances again and again.
+
+    Args:
+        cluster: Where to make the database.
+        cycles: How often.
+        venue: What they trade on.
+        workers: How many orders an instance executes at once.
+        orders: How many are placed on each instance before a stop: so many that none can claim them all.
+    """
     servers, rng = cluster.new(), random.Random(cycles)
-    limit = {"INSTANCE_TIMEOUT_MS": f"{_LIMIT_S * 1000:.0f}"}
+    limit = {
+        **venue.settings,
+        "INSTANCE_TIMEOUT_MS": f"{_LIMIT_S * 1000:.0f}",
+        "WORKER_CONCURRENCY": str(workers),
+    }
     _migrate(servers)
     promised: list[str] = []
     slowest = 0.0
@@ -178,39 +194,55 @@ def _stop_and_go_on(cluster: TestCluster, cycles: int) -> None:
             stopped.wait_until_ready()
             live.wait_until_ready()
             for _ in range(cycles):
-                promised += place_many(stopped, 30) + place_many(live, 30)
+                promised += place_many(stopped, orders) + place_many(live, orders)
                 slowest = max(slowest, _stop_for_a_while(link, stopped.process, rng))
             # The continued instance keeps working, under its new id.
-            promised += place_many(stopped, 30)
+            promised += place_many(stopped, orders)
             _wait_until_it_owns(link, _latest_instance(link, _STOPPED))
-            wait_until_none_is_open(servers, within_s=30)
+            wait_until_none_is_open(servers, within_s=30 + 6 * venue.order_s)
             for service in (stopped, live):
                 assert service.process.poll() is None, service.output
                 assert "Traceback" not in service.output, service.output
             assert len(_rows(link, _TAKEN_FOR_DEAD)) == cycles
             assert dict(_rows(link, _ATTEMPTS_OF_BOTH)).keys() == {_STOPPED, _LIVE}
             stale, by_the_dead = _rows(link, _STALE), _rows(link, _BY_THE_DEAD)
-    verdict = judge(servers, promised)
+    verdict = venue.judge(servers, promised)
     assert verdict.clean, verdict
-    assert len(promised) == verdict.orders == 60 * cycles + 30
+    assert len(promised) == verdict.orders == (2 * cycles + 1) * orders
     assert stale == []
     assert by_the_dead == []
-    audit(servers)
+    audit(servers, venue.settings)
     note = "0 stale writes accepted, 0 transactions by the one taken for dead"
     report.add(
         report.Row(
-            "one of two stopped for 3 limits", cycles, verdict.orders, slowest_recovery_s=slowest, note=note
+            f"{venue.name}: one of two stopped for 3 limits",
+            cycles,
+            verdict.orders,
+            slowest_recovery_s=slowest,
+            note=note,
         )
     )
 
 
 def test_a_stopped_instance_does_not_change_orders_that_were_taken_over(cluster: TestCluster) -> None:
-    _stop_and_go_on(cluster, 1)
+    _stop_and_go_on(cluster, 1, PAPER)
+
+
+@pytest.mark.parametrize("cycles", [1, pytest.param(20, marks=pytest.mark.long)])
+def test_a_stopped_instance_executes_nothing_twice_on_a_chain(cluster: TestCluster, cycles: int) -> None:
+    """What it had sent before it was stopped is sent by the other one too: the same bytes."""
+    with solana_chain() as venue:
+        for endpoint in ("/", "/2"):
+            # A worker's time, and that of a transaction in flight: so each instance has some of the orders.
+            slow = {"method": "simulateTransaction", "delay_ms": 200}
+            venue.process.arm("slow", endpoint, times=None, **slow)
+            venue.process.arm("late", endpoint, times=None, rate_ppm=300_000)
+        _stop_and_go_on(cluster, cycles, venue, workers=2, orders=12)
 
 
 @pytest.mark.long
 def test_fifty_stops_of_instances_change_no_order_that_was_taken_over(cluster: TestCluster) -> None:
-    _stop_and_go_on(cluster, 50)
+    _stop_and_go_on(cluster, 50, PAPER)
 
 
 # Orders that take longer than their process lives, so that takeovers are visible.

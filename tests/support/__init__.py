@@ -13,6 +13,8 @@ fork_parent.py    the process of which it is a fork
 openapi.py        the OpenAPI document, as it is served
 keys.py           creates API keys
 settings.py       loads settings from given variables only
+solana_sandbox.py  a sandbox chain in a process of its own
+venues.py         the venues that the fault suites run on, each with its judge
 
 Clients:
 
@@ -53,6 +55,7 @@ Oracles, independent of the engine's code:
 
 judge.py          checks market orders
 resting_judge.py  checks orders of every type
+solana_judge.py   checks market orders against a sandbox chain's own record
 plain_search.py   the best route, by exhaustive trial
 split_solver.py   the best split, by bisection
 report.py         the report of the fault tests

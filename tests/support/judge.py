@@ -4,7 +4,7 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import service.audit
 from service.chains.factory import venue_audit
 from service.clock import Clock
 from service.postgres.database import Database
-from tests.support.process import ServiceFork
+from tests.support.process import run_command
 from tests.support.servers import TestServers
 from tests.support.settings import load_settings
 
@@ -100,16 +100,25 @@ def _judge_order(  # noqa: PLR0917 - a row of the query
     traded = [(hash_, slot) for hash_, settled, slot, error in stored if settled and error is None]
     if traded != ([(tx_hash, history[-1].get("landedSlot"))] if status == "confirmed" else []):
         verdict.untrue.append(f"{order_id} is {status} by {tx_hash}, and traded by {traded}")
+    if not is_legal(status, version, history):
+        verdict.illegal.append(f"{order_id}: {[entry['status'] for entry in history]}")
+
+
+def is_legal(status: str, version: int, history: list[dict[str, Any]]) -> bool:
+    """Whether a market order may have gone this way."""
     walk = [entry["status"] for entry in history]
     times = [entry["timestamp"] for entry in history]
-    if (
-        walk[0] != "pending"
-        or walk[-1] != status
-        or [entry["sequence"] for entry in history] != list(range(1, version + 1))
-        or times != sorted(times)
-        or any(after not in _LEGAL.get(before, ()) for before, after in itertools.pairwise(walk))
-    ):
-        verdict.illegal.append(f"{order_id}: {walk}")
+    return (
+        walk[0] == "pending"
+        and walk[-1] == status
+        and [entry["sequence"] for entry in history] == list(range(1, version + 1))
+        and times == sorted(times)
+        and all(after in _LEGAL.get(before, ()) for before, after in itertools.pairwise(walk))
+    )
+
+
+Judge = Callable[[TestServers, Iterable[str]], Verdict]
+"""Returns what is wrong with the orders of a database; the given ones were promised."""
 
 
 def wait_until(condition: Callable[[], bool], within_s: float = 20) -> None:
@@ -121,16 +130,14 @@ def wait_until(condition: Callable[[], bool], within_s: float = 20) -> None:
 
 
 def wait_for_the_end(
-    servers: TestServers, promised: Iterable[str] = (), *, within_s: float
+    servers: TestServers, promised: Iterable[str] = (), *, within_s: float, judged: Judge = judge
 ) -> tuple[Verdict, float]:
-    """Wait until no order is unfinished; return the verdict and how long that took."""
-    promised = list(promised)
+    """Wait until no order is unfinished; return the venue's verdict and how long that took."""
     began = time.monotonic()
     while True:
-        verdict = judge(servers, promised)
         took_s = time.monotonic() - began
-        if not verdict.unfinished or took_s > within_s:
-            return verdict, took_s
+        if not open_orders(servers) or took_s > within_s:
+            return judged(servers, promised), took_s
         time.sleep(0.1)
 
 
@@ -192,11 +199,10 @@ async def audit_now(servers: TestServers) -> list[str]:
     return [finding.what for finding in report.findings]
 
 
-def audit(servers: TestServers) -> dict[str, Any]:
+def audit(servers: TestServers, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the report of ``python -m service audit --json``, which must have no findings."""
-    with ServiceFork(servers.environment, ("audit", "--json")) as process:
-        code = process.process.wait(60)
-        assert code == 0, process.output
-        report: dict[str, Any] = json.loads(process.output)
+    done = run_command({**servers.environment, **(settings or {})}, "audit", "--json")
+    assert done.returncode == 0, done
+    report: dict[str, Any] = json.loads(done.stdout)
     assert report["findings"] == []
     return report

@@ -30,6 +30,7 @@ from tests.support.judge import Verdict, open_orders, wait_for_the_end, wait_unt
 from tests.support.orders import MARKET_ORDER
 from tests.support.process import ServiceProcess
 from tests.support.servers import TestServers
+from tests.support.venues import PAPER, JudgedVenue
 
 
 class OwnServers:
@@ -216,7 +217,12 @@ def wait_until_it_works(
 
 
 def judge_after_recovery(
-    servers: TestServers, promised: list[str], since: float, *, within_s: float
+    servers: TestServers,
+    promised: list[str],
+    since: float,
+    *,
+    within_s: float,
+    venue: JudgedVenue = PAPER,
 ) -> tuple[Verdict, float]:
     """Wait until promised orders have ended, then the others; return the verdict and the first wait's time.
 
@@ -224,7 +230,7 @@ def judge_after_recovery(
     """
     wait_until(lambda: open_orders(servers).isdisjoint(promised), max(0, since + within_s - time.monotonic()))
     took_s = time.monotonic() - since
-    verdict, _took_s = wait_for_the_end(servers, promised, within_s=10)
+    verdict, _took_s = wait_for_the_end(servers, promised, within_s=10 + venue.order_s, judged=venue.judge)
     assert verdict.clean, verdict
     return verdict, took_s
 

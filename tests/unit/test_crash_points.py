@@ -11,6 +11,7 @@ from service import crash_points
 from service.domain.lifecycle import Status
 from tests.support.approvals import APPROVAL_POINTS
 from tests.support.resting import REQUEST_POINTS, RESTING_POINTS
+from tests.support.solana_sandbox import SOLANA_POINTS
 
 
 @pytest.fixture
@@ -58,7 +59,9 @@ def test_the_points_in_the_code_are_exactly_the_known_ones() -> None:
 
 def test_the_fault_tests_use_every_point() -> None:
     # The points of resting orders and of requests are in the tests' lists, all others in the service's.
-    assert {*RESTING_POINTS, *REQUEST_POINTS} <= set(crash_points.POINTS)
+    assert {*RESTING_POINTS, *REQUEST_POINTS, *SOLANA_POINTS} <= set(crash_points.POINTS)
+    for what in ("sign", "send", "receipt"):
+        assert {f"before {what}", f"after {what}"} <= set(SOLANA_POINTS)
     for what in ("open", "expired", "fire", "request cancel", "end cancelled", "end expired", "amend"):
         assert {f"before {what}", f"after {what}"} <= set(RESTING_POINTS)
     decisions = {point for point in crash_points.POINTS if point.endswith(("approve", "refuse"))}

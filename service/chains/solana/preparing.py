@@ -12,6 +12,7 @@ from solders.hash import Hash
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
+from service import crash_points
 from service.amm import AmmError, Direction, DlmmPool
 from service.chains.solana.addresses import SYSTEM_PROGRAM
 from service.chains.solana.blockhashes import must_sign_again
@@ -258,7 +259,9 @@ class Preparer:
             recent = self.blockhashes.choose(self._seconds_left(swap), block_s)
             built = self._build(swap, plan, budget, recent.blockhash, rent)
             began = self._clock.monotonic()
+            crash_points.reach("before sign")
             raw = await self._signed(swap, built.signed_bytes)
+            crash_points.reach("after sign")
             taken_s = self._clock.monotonic() - began
             if must_sign_again(taken_s, block_s):
                 log.warning("order %s: signing took %.1f s", swap.order_id, taken_s)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from service import crash_points
 from service.background import Background, cancel
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
 from service.chains.solana.rpc.endpoint import CALL_TIMEOUT_S, Endpoint, NewestSlot
@@ -139,9 +140,7 @@ class Endpoints:
         self, method: str, params: Sequence[Any], *, timeout_s: float = SEND_TIMEOUT_S
     ) -> tuple[Outcome, ...]:
         """Make a call at all senders at once; return what came of each, in their order."""
-        return tuple(
-            await asyncio.gather(*(_outcome(each, method, params, timeout_s) for each in self.senders))
-        )
+        return tuple(await asyncio.gather(*(_sent(each, method, params, timeout_s) for each in self.senders)))
 
     async def check(self) -> None:
         """Ask every reader for its slot and its health, and compare them; new ones for their cluster."""
@@ -225,6 +224,13 @@ class Endpoints:
         finally:
             await cancel(running)
         return failed
+
+
+async def _sent(endpoint: Endpoint, method: str, params: Sequence[Any], timeout_s: float) -> Outcome:
+    crash_points.reach("before send")
+    outcome = await _outcome(endpoint, method, params, timeout_s)
+    crash_points.reach("after send")
+    return outcome
 
 
 async def _outcome(endpoint: Endpoint, method: str, params: Sequence[Any], timeout_s: float) -> Outcome:

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from service import crash_points
 from service.background import Background
 from service.chains.solana.feed.slots import MOST_AHEAD
 from service.chains.solana.programs.registry import AmmPrograms
@@ -227,7 +228,9 @@ class Tracker:
         if commitment is None:
             return
         proved = flight.proof.has_failed_for_good
+        crash_points.reach("before receipt")
         receipt = await find_receipt(self._endpoints, self._programs, flight.sent, commitment)
+        crash_points.reach("after receipt")
         flight.receipts.wait(self._slot)
         if receipt is None:
             return
