@@ -18,6 +18,8 @@ from service.domain.transaction import TransactionState
 # The height of a block exceeds that of an earlier one at most by the slots between them: no transaction can
 # have expired before so many slots after its blockhash's.
 _SLOTS_OF_VALIDITY = 150
+# Most land sooner.
+_SLOTS_TO_LAND = 20
 # A pause has at most so many slots, and the slot now may fall by as many before it is taken for an error.
 _LONGEST_WAIT = 2 * _SLOTS_OF_VALIDITY
 
@@ -88,6 +90,7 @@ class Flight:
         sent: The transaction.
         proof: What endpoints have said of its end.
         looks: When to look for the proof.
+        doubts: When to ask other endpoints for what one does not know.
         receipts: When to ask for its receipt.
         answered: Whether a node has said what it knows of it, or that it knows nothing.
         next_send_at: When to send it again, by the monotonic clock; None: it is only followed.
@@ -102,6 +105,7 @@ class Flight:
         self.sent = sent
         self.proof = EndProof(sent.signature, sent.validity, readers)
         self.looks = SlotPause(sent.validity.blockhash_slot + _SLOTS_OF_VALIDITY)
+        self.doubts = SlotPause(sent.validity.blockhash_slot + _SLOTS_TO_LAND)
         self.receipts = SlotPause()
         self.answered = False
         self.next_send_at: float | None = None
@@ -144,6 +148,16 @@ class Flight:
     def may_be_sent(self) -> bool:
         """Whether sending it again may help: it is in no known block, and can still land in one."""
         return self._seen is None and not self._over
+
+    def must_ask_others(self, slot: int) -> bool:
+        """Whether a node's word that it does not know it is not enough: it was seen, or should have landed.
+
+        Args:
+            slot: The slot of the answer.
+        """
+        if self._seen is not None:
+            return not self.is_finalized and slot >= self._seen.slot
+        return self.doubts.is_over(slot)
 
     def note(self, status: SignatureStatus | None, slot: int) -> None:
         """Note what a node answered.

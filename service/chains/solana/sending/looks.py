@@ -7,7 +7,7 @@ one that lags by far does not know proves nothing.
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.chains.solana.proof import NOTHING_FINALIZED, FinalizedBlock, KeptBlocks, Look, Validity
 from service.chains.solana.rpc.endpoint import Endpoint
@@ -63,6 +63,20 @@ async def look(endpoint: Endpoint, validities: Mapping[str, Validity]) -> Look:
     return Look(endpoint.name, finalized, status_slot, statuses, kept)
 
 
+class RecentStatuses(NamedTuple):
+    """What an endpoint knows of transactions without looking into its history, and from which slot."""
+
+    statuses: Mapping[str, SignatureStatus | None]
+    slot: int
+
+
+async def recent_statuses(endpoint: Endpoint, signatures: Sequence[str]) -> RecentStatuses:
+    """Ask an endpoint for what it knows of at most 256 signatures; empty if it does not answer."""
+    with suppress(NoAnswerError):
+        return RecentStatuses(*await _statuses(endpoint, signatures, search=False))
+    return RecentStatuses({}, 0)
+
+
 async def _result(endpoint: Endpoint, method: str, *params: Any) -> tuple[Any, int | None]:
     """Return an answer's result and slot; None for an error.
 
@@ -86,11 +100,11 @@ async def _finalized(endpoint: Endpoint) -> FinalizedBlock:
 
 
 async def _statuses(
-    endpoint: Endpoint, signatures: Sequence[str]
+    endpoint: Endpoint, signatures: Sequence[str], *, search: bool = True
 ) -> tuple[dict[str, SignatureStatus | None], int]:
-    """Return the statuses in an endpoint's whole history, and their slot."""
+    """Return the statuses that an endpoint knows, by default in its whole history, and their slot."""
     result, slot = await _result(
-        endpoint, "getSignatureStatuses", signatures, {"searchTransactionHistory": True}
+        endpoint, "getSignatureStatuses", signatures, {"searchTransactionHistory": search}
     )
     try:
         statuses = read_statuses(result, len(signatures))

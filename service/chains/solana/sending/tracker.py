@@ -23,10 +23,10 @@ from service.chains.solana.feed.slots import MOST_AHEAD
 from service.chains.solana.programs.registry import AmmPrograms
 from service.chains.solana.receipt import Receipt
 from service.chains.solana.rpc.answers import Answer, reading
-from service.chains.solana.rpc.endpoints import Endpoints
+from service.chains.solana.rpc.endpoints import QUOTE_LAG_SLOTS, Endpoints
 from service.chains.solana.rpc.errors import RpcError
 from service.chains.solana.sending.flight import Flight, SentTransaction, TrackedStatus
-from service.chains.solana.sending.looks import WINDOW_SLOTS, look
+from service.chains.solana.sending.looks import WINDOW_SLOTS, RecentStatuses, look, recent_statuses
 from service.chains.solana.sending.receipts import find_receipt
 from service.chains.solana.sending.sender import Sender
 from service.chains.solana.statuses import (
@@ -205,9 +205,33 @@ class Tracker:
         if slot > self._slot or slot < self._slot - MOST_AHEAD:
             # No endpoint that lags so far is read from: what was answered before was wrong.
             self._slot = slot
+        doubtful = []
         for flight, status in zip(flights, answer.result, strict=True):
-            flight.note(status, slot)
             flight.answered = True
+            if status is None and flight.must_ask_others(slot):
+                doubtful.append(flight)
+            else:
+                flight.note(status, slot)
+        if doubtful:
+            await self._ask_others(doubtful, answer.endpoint, slot)
+
+    async def _ask_others(self, flights: Sequence[Flight], denied_by: str, slot: int) -> None:
+        """Ask the other endpoints for what one does not know: if any of them does, it counts."""
+        signatures = [flight.sent.signature for flight in flights]
+        others = [
+            each
+            for each in self._endpoints.readers
+            if each.name != denied_by and not each.foreign and each.lag <= QUOTE_LAG_SLOTS
+        ]
+        known = await asyncio.gather(*(recent_statuses(each, signatures) for each in others))
+        for flight in flights:
+            found = [each for each in known if each.statuses.get(flight.sent.signature) is not None]
+            if found:
+                newest = max(found, key=_slot)
+                flight.note(newest.statuses[flight.sent.signature], newest.slot)
+            else:
+                flight.note(None, slot)
+                flight.doubts.wait(slot)
 
     async def _look(self, flights: Sequence[Flight]) -> None:
         """Ask every endpoint about transactions that may have ended."""
@@ -281,6 +305,10 @@ def _groups(flights: Sequence[Flight]) -> list[list[Flight]]:
             groups.append([])
         groups[-1].append(flight)
     return groups
+
+
+def _slot(statuses: RecentStatuses) -> int:
+    return statuses.slot
 
 
 def _blockhash_slot(flight: Flight) -> int:

@@ -454,6 +454,22 @@ async def test_a_node_without_history_does_not_count() -> None:
         assert (tracked.state(sent), tracked.landings(sent)) == (LANDED, 1)
 
 
+async def test_a_node_that_denies_all_transactions_hides_none_from_those_who_know_it() -> None:
+    async with tracked_chain() as tracked:
+        tracked.served.arm("no_transactions", 0, times=None)
+        sent = await tracked.sent()
+        seen = []
+        for _ in range(30):
+            await tracked.pass_slots(2)
+            seen.append(tracked.state(sent))
+        # It was the best endpoint, and asked first at every poll.
+        assert tracked.served.endpoints.all[0].calls["getSignatureStatuses"] == 1 + seen.index(LANDED)
+        assert list(dict.fromkeys(seen)) == [UNKNOWN, PENDING, LANDED]
+        assert seen == sorted(seen, key=[UNKNOWN, PENDING, LANDED].index)
+        # In the block after the sending, it was looked for elsewhere when most have landed.
+        assert seen.index(PENDING) <= 12
+
+
 async def test_nodes_with_a_hole_in_their_history_prove_nothing() -> None:
     """They were restarted from a later snapshot: they have older blocks, and the last ones."""
     async with tracked_chain() as tracked:
