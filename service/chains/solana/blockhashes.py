@@ -27,6 +27,8 @@ MAX_SIGNING_BLOCKS = 30
 # A node counts a blockhash's age from a block's parent: a transaction may land one block after the last valid
 # height that nodes answer.
 _ONE_MORE = 1
+# How many slots without a block there may be in the time of a ring.
+_MOST_SKIPPED = 150
 _SLOWER = 1.5
 
 
@@ -60,7 +62,8 @@ def read_blockhash(value: Any, slot: int) -> RecentBlockhash:
         MalformedBlockhashError: The answer has another form.
     """
     match value:
-        case {"blockhash": str(text), "lastValidBlockHeight": int(height)} if height >= 0:
+        # There are no more blocks than slots.
+        case {"blockhash": str(text), "lastValidBlockHeight": int(height)} if 0 <= height <= slot + MAX_AGE:
             with suppress(ParseHashError):
                 return RecentBlockhash(Hash.from_string(text), height, slot)
     raise MalformedBlockhashError(f"no blockhash: {type(value).__name__}")
@@ -72,25 +75,37 @@ def must_sign_again(signing_s: float, block_s: float) -> bool:
 
 
 class BlockhashRing:
-    """The recent blockhashes that nodes have given."""
+    """The recent blockhashes that nodes have given.
+
+    A transaction keeps the numbers of its blockhash, and with wrong ones its end could never be proved. So
+    the first answer counts only once another one fits it.
+    """
 
     def __init__(self) -> None:
         self._seen: deque[RecentBlockhash] = deque()
+        self._alone: RecentBlockhash | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is none yet that another answer fits."""
+        return not self._seen
 
     def add(self, found: RecentBlockhash) -> None:
         """Add a blockhash; those of a lagging node, too old to be used, are left out.
 
-        One whose height contradicts most of the others is left out as well. The oldest one leaves then, so
-        that contradictions end, whichever side is wrong.
+        One whose height or slot contradicts most of the others is left out as well. If the next one
+        contradicts them too and fits it, these two replace the others: so contradictions end, whichever side
+        is wrong.
         """
         if any(each.blockhash == found.blockhash for each in self._seen):
             return
         fitting = [each for each in self._seen if _fit(each, found)]
-        if 2 * len(fitting) < len(self._seen):
-            self._seen.popleft()
-            if self._seen:
+        if not fitting or 2 * len(fitting) < len(self._seen):
+            alone, self._alone = self._alone, found
+            if alone is None or not _fit(alone, found):
                 return
-            fitting = []
+            fitting = [] if alone.blockhash == found.blockhash else [alone]
+        self._alone = None
         self._seen = deque([*fitting, found])
         newest = self._newest()
         self._seen = deque(each for each in self._seen if _blocks_left(each, newest) >= MIN_BLOCKS_LEFT)
@@ -130,9 +145,10 @@ def _blocks_left(each: RecentBlockhash, newest: RecentBlockhash) -> int:
 
 
 def _fit(one: RecentBlockhash, other: RecentBlockhash) -> bool:
-    """Whether two blockhashes can be of one chain: heights grow with slots, and never faster."""
+    """Whether two blockhashes can be of one chain: heights grow with slots, never faster nor far slower."""
     older, newer = sorted((one, other), key=_slot)
-    return 0 <= newer.last_valid_height - older.last_valid_height <= newer.slot - older.slot
+    blocks, slots = newer.last_valid_height - older.last_valid_height, newer.slot - older.slot
+    return 0 <= blocks <= slots <= blocks + _MOST_SKIPPED
 
 
 def _slot(each: RecentBlockhash) -> int:

@@ -14,7 +14,7 @@ from solders.signature import Signature
 
 from service import crash_points
 from service.amm import AmmError, Direction, DlmmPool
-from service.chains.solana.addresses import SYSTEM_PROGRAM
+from service.chains.solana.addresses import SYSTEM_PROGRAM, TOKEN_PROGRAM
 from service.chains.solana.blockhashes import must_sign_again
 from service.chains.solana.builder import (
     BuiltTransaction,
@@ -48,6 +48,8 @@ from service.domain.transaction import SignedTransaction
 log = logging.getLogger(__name__)
 
 _MOST_SIGNINGS = 3
+# They create the account for wrapped SOL, and refuse one with too little rent.
+_OPENERS = (SYSTEM_PROGRAM, TOKEN_PROGRAM)
 _KEPT_ORDERS = 10_000
 
 
@@ -226,6 +228,8 @@ class Preparer:
         programs = [keys[each.program_id_index] for each in draft.message.instructions]
         simulation = await simulate(self._endpoints, draft.signed_bytes, programs, min_slot)
         if simulation.error is not None:
+            if _may_be_of_rent(simulation.error):
+                self._rent.forget()
             raise VenueRefusedError(self._failure_of(simulation.error, swap))
         return simulation
 
@@ -285,6 +289,11 @@ class Preparer:
         except SignerUnavailableError as error:
             log.warning("order %s: %s", swap.order_id, error, extra={"fault": "signer"})
             raise VenueRefusedError(Failure.of(FailureCode.SIGNER_UNAVAILABLE)) from error
+
+
+def _may_be_of_rent(error: TransactionError) -> bool:
+    """Whether the rent of the account for wrapped SOL may have been too low or too high."""
+    return error.program in _OPENERS or error.name == "InsufficientFundsForRent"
 
 
 def _refusal(code: FailureCode, error: Exception) -> VenueRefusedError:

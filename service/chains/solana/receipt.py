@@ -9,6 +9,7 @@ everything is refused, never completed by a guess.
 """
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,13 @@ from service.chains.solana.addresses import WRAPPED_SOL
 from service.chains.solana.errors import TransactionError, UnreadableError, read_error
 from service.chains.solana.programs.pool import DecodedSwap, UnknownInstructionError
 from service.chains.solana.programs.registry import AmmPrograms
+from service.domain.amounts import U64_MAX
 from service.domain.transaction import Fill
+
+_DIGITS = re.compile(r"[0-9]{1,20}")
+# The largest number that PostgreSQL stores, and the end of the year 9999.
+_LARGEST = 2**63 - 1
+_LATEST_TIME_S = 253_402_300_799
 
 
 class NoReceiptError(Exception):
@@ -113,9 +120,9 @@ def read_receipt(answer: Mapping[str, Any] | None, raw: bytes, programs: AmmProg
         meta = answer["meta"]
         if meta is None:
             raise NoReceiptError("the node has no metadata of the transaction")
-        slot, block_time = _integer(answer["slot"]), answer.get("blockTime")
+        slot, block_time = _integer(answer["slot"], _LARGEST), answer.get("blockTime")
         if block_time is not None:
-            block_time = _integer(block_time)
+            block_time = _integer(block_time, _LATEST_TIME_S)
         return _read(raw, slot, block_time, meta, programs)
     except (KeyError, IndexError, TypeError, ValueError, UnreadableError) as error:
         raise NoReceiptError(f"the node's answer is malformed: {error!r}") from error
@@ -128,7 +135,7 @@ def _read(
     keys = transaction.message.account_keys
     before = _balances(meta, "pre", len(keys))
     after = _balances(meta, "post", len(keys))
-    fee = _integer(meta["fee"])
+    fee = _integer(meta["fee"], before.lamports[0])
     error = None
     legs: tuple[LegFill, ...] = ()
     if meta["err"] is None:
@@ -178,7 +185,7 @@ def _programs(transaction: VersionedTransaction) -> list[Pubkey]:
 
 
 def _balances(meta: Mapping[str, Any], when: str, accounts: int) -> _Balances:
-    lamports = [_integer(each) for each in meta[f"{when}Balances"]]
+    lamports = [_integer(each, _LARGEST) for each in meta[f"{when}Balances"]]
     if len(lamports) != accounts:
         raise NoReceiptError(f"{len(lamports)} balances of {accounts} accounts")
     tokens = {
@@ -192,16 +199,17 @@ def _balances(meta: Mapping[str, Any], when: str, accounts: int) -> _Balances:
     return _Balances(lamports, tokens)
 
 
-def _integer(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{value!r} is not an integer")
+def _integer(value: Any, most: int = U64_MAX) -> int:
+    """Return a number within what a chain has: what is final is stored, and kept for good."""
+    if type(value) is not int or not 0 <= value <= most:
+        raise NoReceiptError(f"a number is none from 0 to {most}")
     return value
 
 
 def _amount(value: Any) -> int:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not an amount")
-    return int(value)
+    if not isinstance(value, str) or not _DIGITS.fullmatch(value):
+        raise NoReceiptError("an amount is not one in digits")
+    return _integer(int(value))
 
 
 def _leg(swap: DecodedSwap, keys: Sequence[Pubkey], before: _Balances, after: _Balances) -> LegFill:
@@ -215,6 +223,8 @@ def _leg(swap: DecodedSwap, keys: Sequence[Pubkey], before: _Balances, after: _B
     (lost, bought), (gained, sold) = sorted(changes, key=lambda change: change[0])
     if not lost < 0 < gained:
         raise NoReceiptError(f"the vaults of {swap.pool} changed by {lost} and {gained}")
+    if gained > swap.amount_in or -lost < swap.amount_out:
+        raise NoReceiptError(f"the vaults of {swap.pool} changed by {lost} and {gained}, beyond the limits")
     return LegFill(swap.pool, sold, bought, gained, -lost)
 
 

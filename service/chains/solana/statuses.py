@@ -12,6 +12,9 @@ from typing import Any
 MOST_SIGNATURES = 256
 """How many signatures a node answers at once."""
 
+# A status that is further after its answer's own slot is absurd, and may be final.
+_MOST_AHEAD = 150
+
 
 class MalformedStatusError(Exception):
     """The node's answer is no list of the statuses that were asked for."""
@@ -45,19 +48,23 @@ class SignatureStatus:
         return self.commitment is ConfirmationStatus.FINALIZED
 
 
-def read_statuses(value: Any, count: int) -> list[SignatureStatus | None]:
+def read_statuses(value: Any, count: int, slot: int | None = None) -> list[SignatureStatus | None]:
     """Return the status of each signature, None for one that the node does not know.
 
     Args:
         value: The answer's value.
         count: How many signatures were asked for.
+        slot: The answer's slot; None: it has none.
 
     Raises:
-        MalformedStatusError: The answer has another form.
+        MalformedStatusError: The answer has another form, or a status is of an absurd slot.
     """
     if not isinstance(value, list) or len(value) != count:
         raise MalformedStatusError(f"not the statuses of {count} signatures")
-    return [None if each is None else _status(each) for each in value]
+    statuses = [None if each is None else _status(each) for each in value]
+    if slot is not None and any(each is not None and each.slot > slot + _MOST_AHEAD for each in statuses):
+        raise MalformedStatusError("a status of a slot that is far after the answer's")
+    return statuses
 
 
 def _status(value: Any) -> SignatureStatus:

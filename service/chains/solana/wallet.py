@@ -17,6 +17,7 @@ from service.chains.solana.addresses import TOKEN_PROGRAM, WRAPPED_SOL, associat
 from service.chains.solana.feed.accounts import MOST_KEYS, OwnedData, read_accounts
 from service.chains.solana.feed.feed import SolanaFeed
 from service.chains.solana.feed.pools import TradedMint
+from service.chains.solana.feed.slots import MOST_AHEAD
 from service.chains.solana.payment import Payment, payment_of
 from service.chains.solana.programs.registry import AmmPrograms
 from service.chains.solana.rpc.endpoints import Endpoints
@@ -170,9 +171,17 @@ class SolanaWallet:
                 and known.asked == mints.keys()
             ):
                 return known
-            # Never older than what is known, whichever node answers.
-            self._holdings = await self._read(mints, None if known is None else known.slot)
+            self._holdings = await self._read(mints, self._oldest_slot())
             return self._holdings
+
+    def _oldest_slot(self) -> int | None:
+        """Return the slot of what is known: nothing older is read, whichever node answers.
+
+        One far after the slot now was absurd: no node would ever get there.
+        """
+        known = self._holdings
+        plausible = known is not None and known.slot <= self._feed.slots.now() + MOST_AHEAD
+        return known.slot if known is not None and plausible else None
 
     async def _read(self, mints: Mapping[str, TradedMint], min_slot: int | None) -> _Holdings:
         began = self._clock.monotonic()

@@ -17,6 +17,7 @@ from solders.pubkey import Pubkey
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
 from service.chains.solana.rpc.endpoints import Endpoints
 from service.chains.venue import VenueUnavailableError
+from service.domain.amounts import U64_MAX
 
 CLOCK_SYSVAR = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
 
@@ -133,7 +134,9 @@ def _account(value: Any) -> OwnedData | None:
     match value:
         case None:
             return None
-        case {"owner": str(owner), "data": [str(text), "base64"], "lamports": int(lamports)}:
+        case {"owner": str(owner), "data": [str(text), "base64"], "lamports": int(lamports)} if (
+            0 <= lamports <= U64_MAX
+        ):
             try:
                 data = base64.b64decode(text, validate=True)
                 return OwnedData(Pubkey.from_string(owner), data, lamports)

@@ -277,8 +277,13 @@ class SolanaFeed:
         self._apply(await read_hinted_accounts(self._endpoints, everything, hinted, wanted.min_slot), keys)
 
     def _apply(self, read: AccountsRead, keys: Mapping[str, Sequence[Pubkey]]) -> None:
-        """Take over what was read, and tell what has changed."""
-        self.slots.observe(read.slot, read.clock.timestamp_s)
+        """Take over what was read, and tell what has changed.
+
+        Raises:
+            VenueUnavailableError: The chain's time in it is not believed, nor the rest.
+        """
+        if not self.slots.observe(read.slot, read.clock.timestamp_s):
+            raise VenueUnavailableError(f"the time of slot {read.slot} does not fit that of the slot before")
         if read.slot >= self._now.slot or read.slot < self._now.slot - MOST_AHEAD:
             self._now = read.clock
         changed: set[str] = set()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError, call_bytes, read_answer
 from service.chains.solana.rpc.budget import CallBudget
 from service.chains.solana.rpc.circuit import Circuit
-from service.chains.solana.rpc.errors import NODE_UNHEALTHY, NoAnswerError, RpcError
+from service.chains.solana.rpc.errors import METHOD_NOT_FOUND, NODE_UNHEALTHY, NoAnswerError, RpcError
 from service.chains.solana.rpc.urls import RpcUrl
 from service.chains.solana.rpc.wire import Reply, Wire, WireError
 from service.clock import Clock
@@ -143,7 +143,7 @@ class Endpoint:
             lane.circuit.fail()
             raise NoAnswerError(self.name, str(error)) from None
         except RpcError as error:
-            self._note_error(error, lane)
+            self._note_error(method, error, lane)
             message, data = self._url.redact_all([error.message, error.data])
             raise RpcError(error.code, message, data) from None
         finally:
@@ -168,7 +168,7 @@ class Endpoint:
             lane.circuit.fail()
             raise NoAnswerError(self.name, str(error)) from None
 
-    def _note_error(self, error: RpcError, lane: _Lane) -> None:
+    def _note_error(self, method: str, error: RpcError, lane: _Lane) -> None:
         if error.is_failure:
             lane.circuit.fail()
         else:
@@ -178,6 +178,9 @@ class Endpoint:
         if error.code == NODE_UNHEALTHY:
             behind = error.data.get("numSlotsBehind") if isinstance(error.data, dict) else None
             self._reported_lag = behind if isinstance(behind, int) else _UNKNOWN_LAG
+        elif method == "getHealth" and error.code == METHOD_NOT_FOUND:
+            # It could never say that it is no longer behind.
+            self._reported_lag = 0
 
     def _note_slot(self, method: str, params: Sequence[Any], answer: Answer, known: int) -> None:
         """Note the slot of a state that was processed; others are behind it by design."""

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from service.chains.solana.feed.slots import MOST_AHEAD
 from service.chains.solana.proof import (
     NOTHING_FINALIZED,
     SLOTS_APART,
@@ -79,8 +80,9 @@ class SlotPause:
         self._pause = min(2 * self._pause, self._LONGEST)
 
     def wait_until(self, slot: int) -> None:
-        """Ask again at a slot."""
+        """Ask again at a slot, and soon after it."""
         self._next_slot = slot
+        self._pause = self._FIRST
 
 
 class Flight:
@@ -171,7 +173,7 @@ class Flight:
             # What is finalized stays, unless it failed there at no cost and then was executed.
             if not self.is_finalized or status.finalized:
                 self._see(status)
-        elif self._seen is not None and not self.is_finalized and slot >= self._seen.slot:
+        elif self._seen is not None and not self.is_finalized and not self._may_be_seen_after(slot):
             # A fork took it back.
             self._see(None)
 
@@ -189,13 +191,20 @@ class Flight:
                 self.note(status, look.status_slot)
         finalized = [look.finalized for look in looks if look.finalized != NOTHING_FINALIZED]
         newest = max(finalized, key=_height, default=NOTHING_FINALIZED)
-        self._over = self._over or newest.is_after(self.sent.validity)
+        if finalized:
+            # Found anew, and only if all agree: one absurd height must not end its sending for good.
+            self._over = all(block.is_after(self.sent.validity) for block in finalized)
         left = self.sent.validity.last_valid_height + 1 - newest.height
         if not finalized or left <= 0:
             self.looks.wait(slot)
         else:
             # Finality moves at most as fast as slots pass, if it does not catch up.
             self.looks.wait_until(slot + min(left, _SLOTS_OF_VALIDITY))
+
+    def _may_be_seen_after(self, slot: int) -> bool:
+        """Whether the block where it was seen may be one that a node at a slot has not reached yet."""
+        # No endpoint that lags so far is asked: such a block was said to be in an absurd slot.
+        return self._seen is not None and slot < self._seen.slot <= slot + MOST_AHEAD
 
     def _see(self, status: SignatureStatus | None) -> None:
         before, self._seen = self._seen, status

@@ -107,7 +107,7 @@ async def _statuses(
         endpoint, "getSignatureStatuses", signatures, {"searchTransactionHistory": search}
     )
     try:
-        statuses = read_statuses(result, len(signatures))
+        statuses = read_statuses(result, len(signatures), slot)
     except MalformedStatusError:
         return {}, U64_MAX
     # Without a slot it is not known how old they are.

@@ -15,13 +15,15 @@ from service.chains.solana.rpc.endpoints import Endpoints
 from service.chains.solana.simulation import MalformedSimulationError, Simulation, read_simulation
 from service.chains.solana.tokens import TOKEN_ACCOUNT_BYTES
 from service.clock import Clock
-from service.domain.amounts import U64_MAX
 
 FEES_KEPT_S = 5.0
 """How long the recent fees of an account are used before they are asked for again."""
 
 RENT_KEPT_S = 600.0
 """How long a token account's rent is used before it is asked for again."""
+
+MOST_RENT = 20_000_000
+"""Lamports; ten times of what a token account ever needed, so that one absurd answer locks up nothing."""
 
 _Found = TypeVar("_Found")
 
@@ -129,6 +131,10 @@ class TokenAccountRent:
             return self._known[1]
         return await self._calls.share("rent", self._ask)
 
+    def forget(self) -> None:
+        """Ask again the next time: what was answered may have been wrong."""
+        self._known = None
+
     async def _ask(self) -> int:
         now = self._clock.monotonic()
         answer = await self._endpoints.read(
@@ -141,7 +147,7 @@ class TokenAccountRent:
 
 def _rent(answer: Answer) -> int:
     rent = answer.result
-    if type(rent) is not int or not 0 < rent <= U64_MAX:
+    if type(rent) is not int or not 0 < rent <= MOST_RENT:
         raise NotAnAnswerError("it answered with what is no rent")
     return rent
 

@@ -57,11 +57,17 @@ class RecentBlockhashes:
 
         Raises:
             SwapTooLateError: None leaves the transaction enough blocks.
+            VenueUnavailableError: What nodes have answered contradicts itself.
         """
+        if self._ring.is_empty:
+            raise VenueUnavailableError("what the nodes say of their blockhashes contradicts itself")
         return self._ring.choose(seconds_left, block_s)
 
     async def _ask(self) -> None:
         self._ring.add(await latest_blockhash(self._endpoints))
+        if self._ring.is_empty:
+            # One answer alone is not believed.
+            self._ring.add(await latest_blockhash(self._endpoints))
 
     async def _keep_forever(self) -> None:
         while True:

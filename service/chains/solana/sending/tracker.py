@@ -294,7 +294,7 @@ class Tracker:
 def _statuses(answer: Answer, count: int) -> list[SignatureStatus | None]:
     if answer.slot is None:
         raise MalformedStatusError("statuses without their slot")
-    return read_statuses(answer.result, count)
+    return read_statuses(answer.result, count, answer.slot)
 
 
 def _groups(flights: Sequence[Flight]) -> list[list[Flight]]:

@@ -45,6 +45,7 @@ def test_the_answer_of_a_node_is_read() -> None:
         {"blockhash": str(Hash.default())},
         {"blockhash": str(Hash.default()), "lastValidBlockHeight": "1"},
         {"blockhash": str(Hash.default()), "lastValidBlockHeight": -1},
+        {"blockhash": str(Hash.default()), "lastValidBlockHeight": 14 + MAX_AGE + 1},
     ],
 )
 def test_another_answer_is_refused(value: Any) -> None:
@@ -102,6 +103,38 @@ def test_absurd_heights_leave_when_true_ones_come(wrong: int) -> None:
     for height in range(100, 113):
         ring.add(seen_at(height))
     assert ring.choose(None, BLOCK_S) == seen_at(112)
+
+
+@pytest.mark.parametrize("slot", [0, 242 + 500, 2**63])
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_an_absurd_slot_is_not_kept_by_a_transaction(slot: int, others: int) -> None:
+    """Its end could not be proved before the chain gets to that slot, or from the chain's first one on."""
+    ring = ring_of(*range(120 - others, 120))
+    ring.add(replace(seen_at(121), slot=slot))
+    for height in (122, 123):
+        ring.add(seen_at(height))
+    assert ring.choose(None, BLOCK_S) == seen_at(123)
+    ring.add(replace(seen_at(124), slot=slot))
+    assert ring.choose(None, BLOCK_S) == seen_at(123)
+    # Also if it must end early.
+    assert {each.slot for each in ring._seen} <= {2 * height for height in range(130)}
+
+
+def test_the_first_one_alone_is_not_believed() -> None:
+    ring = ring_of(100)
+    assert ring.is_empty
+    ring.add(replace(seen_at(110), last_valid_height=1))
+    assert ring.is_empty
+    ring.add(seen_at(120))
+    ring.add(seen_at(120))
+    assert ring.choose(None, BLOCK_S) == seen_at(120)
+
+
+def test_after_many_slots_without_a_block_the_newest_is_chosen_soon() -> None:
+    ring = ring_of(100, 110, 120)
+    for height in (121, 122):
+        ring.add(replace(seen_at(height), slot=2 * height + 5_000))
+    assert ring.choose(None, BLOCK_S).last_valid_height == 122 + MAX_AGE
 
 
 def test_a_ring_of_young_blockhashes_cannot_end_early() -> None:

@@ -9,10 +9,12 @@ from solders.pubkey import Pubkey
 
 from service.chains.solana.fees import FixedFee
 from service.chains.solana.preparing import ExpiredTries
+from service.chains.solana.sending.preparation import MOST_RENT
 from service.chains.solana.sending.signer import LocalSigner, SignerUnavailableError
 from service.chains.venue import Swap, SwapTooLateError, VenueRefusedError, VenueUnavailableError
 from service.domain.failures import FailureCode, Remedy
 from service.domain.quote import Path, Route, SwapMode
+from service.sandbox.rpc.methods import METHODS
 from tests.support.local_chain import PROGRAM_NAMES, SOL, LocalChain
 from tests.support.solana_venue import OPTIONS, VenueDesk, venue_desk
 
@@ -133,6 +135,19 @@ async def test_no_sol_for_the_fee_or_the_rent(lamports: int) -> None:
     async with venue_desk(hold={"SOL": lamports}) as desk:
         swap = await desk.swap((await desk.quote("USDC", "SOL", 10**7)).route)
         assert await refusal(desk, swap) is FailureCode.INSUFFICIENT_SOL
+
+
+@pytest.mark.parametrize("absurd", [1, MOST_RENT])
+async def test_an_absurd_rent_fails_one_swap_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, absurd: int
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setitem(METHODS, "getMinimumBalanceForRentExemption", lambda *_: absurd)
+        async with venue_desk(endpoints=1, hold={"SOL": 10_000_000}) as desk:
+            swap = await desk.swap((await desk.quote("USDC", "SOL", 10**7)).route)
+            await refusal(desk, swap)
+            patched.undo()
+            await desk.venue.prepare(swap)
 
 
 async def test_a_fee_above_the_cap_is_not_clipped() -> None:

@@ -84,6 +84,17 @@ def test_another_transaction_is_no_receipt() -> None:
         changed("meta", []),
         changed("meta.err", 7),
         changed("meta.err", {"InstructionError": [99, {"Custom": 1}]}),
+        # What is final is stored, and kept for good.
+        changed("slot", 2**63),
+        changed("slot", -1),
+        changed("blockTime", 10**15),
+        changed("blockTime", -1),
+        changed("meta.fee", 10**15),
+        changed("meta.fee", -1),
+        changed("meta.preBalances.0", 2**63),
+        changed("meta.postTokenBalances.0.uiTokenAmount.amount", "-1"),
+        changed("meta.postTokenBalances.0.uiTokenAmount.amount", str(2**64)),
+        changed("meta.postTokenBalances.0.uiTokenAmount.amount", "9" * 5_000),
         changed("meta.fee", "5000"),
         changed("meta.fee", 5_000.5),
         changed("meta.fee", True),
@@ -111,6 +122,25 @@ def test_vaults_that_do_not_both_change_are_no_receipt() -> None:
     answer = CASE.answer()
     answer["meta"]["postTokenBalances"] = answer["meta"]["preTokenBalances"]
     with pytest.raises(NoReceiptError, match="changed by 0 and 0"):
+        read(answer)
+
+
+@pytest.mark.parametrize("change", [1, -1])
+def test_amounts_beyond_the_signed_limits_are_no_receipt(change: int) -> None:
+    """No program makes such a swap. Its order would not end: PostgreSQL refuses a fill beyond a limit."""
+    swap = decoded_swaps(CASE.transaction, PROGRAMS)[0]
+    answer = CASE.answer()
+    before = {each["accountIndex"]: each for each in answer["meta"]["preTokenBalances"]}
+    vaults = {KEYS.index(vault) for vault in swap.vaults}
+    for each in answer["meta"]["postTokenBalances"]:
+        if each["accountIndex"] in vaults:
+            held = int(before[each["accountIndex"]]["uiTokenAmount"]["amount"])
+            sold = int(each["uiTokenAmount"]["amount"]) > held
+            if sold and change == 1:
+                each["uiTokenAmount"]["amount"] = str(held + swap.amount_in + 1)
+            if not sold and change == -1:
+                each["uiTokenAmount"]["amount"] = str(held - swap.amount_out + 1)
+    with pytest.raises(NoReceiptError, match="beyond the limits"):
         read(answer)
 
 

@@ -23,6 +23,14 @@ def test_each_signature_has_its_status() -> None:
     ]
 
 
+def test_a_status_from_far_after_the_answers_slot_is_refused() -> None:
+    """It would be waited for until the chain gets there, and a finalized one for good."""
+    final = {**STATUS, "slot": 200, "confirmationStatus": "finalized"}
+    assert read_statuses([final], 1, 50)
+    with pytest.raises(MalformedStatusError):
+        read_statuses([STATUS, final], 2, 49)
+
+
 @pytest.mark.parametrize(
     "value",
     [

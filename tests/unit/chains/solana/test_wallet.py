@@ -1,6 +1,7 @@
 """What the wallet holds, as the venue tells it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -128,6 +129,24 @@ async def test_a_node_that_is_behind_does_not_take_back_what_is_known() -> None:
             node.faults.clear()
         await desk.clock.advance(2.0)
         assert await desk.venue.balance("USDC") == known
+
+
+async def test_an_absurd_slot_of_the_balances_does_not_count_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with venue_desk(endpoints=1) as desk:
+        node = desk.served.nodes[0]
+        await desk.clock.jump(1.0)
+        with monkeypatch.context() as patched:
+            truth = desk.chain.tip
+            patched.setattr(node, "block", lambda _: replace(truth, slot=10**15))
+            known = await desk.venue.balance("USDC")
+        await desk.served.endpoints.check()
+        await desk.clock.jump(1.0)
+        reading = asyncio.create_task(desk.venue.balance("USDC"))
+        while not reading.done():
+            await desk.clock.advance(0.4)
+        assert await reading == known
 
 
 async def test_without_a_node_there_is_no_balance() -> None:

@@ -531,7 +531,7 @@ async def test_a_state_from_an_absurd_slot_is_replaced(
 ) -> None:
     node, truth = one.served.nodes[0], one.chain.tip
     with monkeypatch.context() as patched:
-        patched.setattr(node, "block", lambda _: replace(truth, slot=10**9, time_s=2 * 10**9))
+        patched.setattr(node, "block", lambda _: replace(truth, slot=10**9))
         await one.feed.refresh()
         assert one.feed._now.slot == 10**9
     await one.served.endpoints.check()
@@ -540,6 +540,25 @@ async def test_a_state_from_an_absurd_slot_is_replaced(
     assert one.slot(changed) == one.chain.tip.slot
     assert one.state(changed) == one.truth(changed, one.chain.tip.slot)
     assert one.feed._now.slot < 10**6
+
+
+async def test_a_state_from_an_absurd_time_is_no_answer(
+    one: FeedStand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Volumes are kept by the chain's seconds: from such a time on they would be counted for good."""
+    node, now = one.served.nodes[0], one.feed.now
+    one.swap()
+    truth = one.chain.tip
+    with monkeypatch.context() as patched:
+        patched.setattr(node, "block", lambda _: replace(truth, time_s=2 * 10**9))
+        with pytest.raises(VenueUnavailableError, match="the time of slot"):
+            await one.feed.refresh()
+    assert one.feed.now == now
+    await one.feed.refresh()
+    [traded] = await one.feed.traded_since(60)
+    assert traded.second == truth.time_s
+    # What the other one may have had is read again by those who follow volumes.
+    assert not one.changes[-1].complete
 
 
 async def test_requests_share_reads(one: FeedStand) -> None:

@@ -56,6 +56,26 @@ async def test_an_absurd_slot_does_not_stop_the_measuring(clock: ManualClock) ->
     assert slots.slot_ms == 200
 
 
+async def test_an_absurd_time_is_not_believed_unless_the_next_one_agrees(clock: ManualClock) -> None:
+    slots = SlotClock(clock)
+    assert slots.observe(1_000, 5_000)
+    for absurd in (10**15, 0):
+        assert not slots.observe(1_005, absurd)
+        assert slots.observe(1_010, 5_001)
+    # The chain has stood still.
+    assert not slots.observe(1_015, 9_000)
+    assert slots.observe(1_020, 9_001)
+
+
+@pytest.mark.parametrize("absurd", [10**15, 0, -(2**63)])
+async def test_a_first_absurd_time_does_not_stop_the_measuring(clock: ManualClock, absurd: int) -> None:
+    slots = SlotClock(clock)
+    slots.observe(1_000, absurd)
+    for second in range(1, 21):
+        slots.observe(1_000 + second * 5, 5_000 + second)
+    assert slots.slot_ms == 200
+
+
 async def test_a_hint_is_believed_if_it_is_plausible(clock: ManualClock) -> None:
     slots = SlotClock(clock)
     slots.observe(1_000, 5_000)

@@ -181,6 +181,15 @@ async def test_an_endpoint_that_says_that_it_is_behind_is_not_read(three: Served
     assert (await blockhash(three)).endpoint == "127.0.0.1 (1)"
 
 
+async def test_an_endpoint_that_does_not_know_its_health_is_not_behind_for_ever(three: ServedChain) -> None:
+    three.arm("error", method="getHealth", code=-32601, times=None)
+    three.arm("error", method="getLatestBlockhash", code=-32005)
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (2)"
+    assert three.endpoints.all[0].lag == 1_000
+    await three.endpoints.check()
+    assert (await blockhash(three)).endpoint == "127.0.0.1 (1)"
+
+
 async def test_an_endpoint_that_is_behind_without_knowing_it_is_not_read(three: ServedChain) -> None:
     three.chain.advance(40)
     await three.endpoints.check()

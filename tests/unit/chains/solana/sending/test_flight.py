@@ -47,6 +47,15 @@ def test_a_node_that_has_not_reached_the_block_takes_nothing_back() -> None:
     assert state(found) is TransactionState.UNKNOWN
 
 
+def test_a_block_in_an_absurd_slot_is_taken_back() -> None:
+    """Otherwise it would be pending, and not be sent again, until the chain gets there."""
+    found = flight()
+    found.note(replace(PROCESSED, slot=10**15), 2_050)
+    found.note(None, 2_052)
+    assert state(found) is TransactionState.UNKNOWN
+    assert found.may_be_sent
+
+
 def test_what_is_finalized_stays_so() -> None:
     found = flight(FINALIZED)
     found.note(None, 9_999)
@@ -109,6 +118,19 @@ def test_it_is_sent_while_no_node_knows_it_and_a_block_may_take_it() -> None:
     assert not over.may_be_sent
 
 
+def test_one_absurd_height_does_not_end_its_sending_for_good() -> None:
+    found = flight()
+    absurd = FinalizedBlock(2_184, 10**15)
+    found.add([replace(looks(1_150)[0], finalized=absurd), *looks(1_150)[1:]], 2_183)
+    assert found.may_be_sent
+    # Of a single endpoint it counts until that says something else.
+    alone = flight()
+    alone.add([replace(looks(1_150)[0], finalized=absurd)], 2_183)
+    assert not alone.may_be_sent
+    alone.add(looks(1_150)[:1], 2_185)
+    assert alone.may_be_sent
+
+
 def test_the_proof_waits_until_the_last_answer_agrees() -> None:
     """A node that still shows it may be on a fork of its own, or the only one that is right."""
     found = flight(PROCESSED)
@@ -150,6 +172,15 @@ def test_short_of_proof_it_is_looked_for_without_end_and_less_often() -> None:
         pauses.append(slot - start)
     assert pauses == [2, 4, 8, 16, 32, 64, 64, 64]
     assert not found.has_expired
+
+
+def test_the_pauses_begin_anew_after_an_absurd_height() -> None:
+    found = flight()
+    for _ in range(8):
+        found.add([replace(looks(1_118)[0], finalized=FinalizedBlock(2_184, 10**15))], 2_150)
+    found.add(looks(1_150), 2_184)
+    found.add([replace(look, kept={}) for look in looks(1_160)], 2_190)
+    assert found.looks.is_over(2_192)
 
 
 def test_endpoints_that_are_away_are_asked_again_soon() -> None:

@@ -19,6 +19,7 @@ from service.chains.solana.proof import Validity
 from service.chains.solana.sending.flight import SentTransaction
 from service.chains.solana.sending.preparation import (
     FEES_KEPT_S,
+    MOST_RENT,
     RENT_KEPT_S,
     RecentFees,
     TokenAccountRent,
@@ -170,7 +171,8 @@ async def test_many_at_once_share_the_calls(fails: bool) -> None:
         assert all(isinstance(each, VenueUnavailableError) is fails for each in answers)
         assert endpoints.calls()["getRecentPrioritizationFees"] == 2
         assert endpoints.calls()["getMinimumBalanceForRentExemption"] == 1
-        assert endpoints.calls()["getLatestBlockhash"] == 1
+        # The first one counts once a second one fits it.
+        assert endpoints.calls()["getLatestBlockhash"] == (1 if fails else 2)
 
 
 async def test_the_rent_of_a_token_account_is_asked_for_and_kept_for_a_while() -> None:
@@ -186,6 +188,43 @@ async def test_the_rent_of_a_token_account_is_asked_for_and_kept_for_a_while() -
             await rent.lamports()
         assert await rent.lamports() == RENT
         assert calls()[method] == 3
+
+
+async def test_an_absurd_rent_is_asked_for_at_the_next_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = "getMinimumBalanceForRentExemption"
+    unchanged = METHODS[method]
+
+    def answer(node: Node, params: Params) -> Any:
+        return MOST_RENT + 1 if node is tracked.nodes[0] else unchanged(node, params)
+
+    monkeypatch.setitem(METHODS, method, answer)
+    async with tracked_chain(endpoints=2) as tracked:
+        rent = TokenAccountRent(tracked.served.endpoints, tracked.clock)
+        assert await rent.lamports() == RENT
+        rent.forget()
+        assert await rent.lamports() == RENT
+        assert tracked.served.endpoints.calls()[method] == 3
+
+
+async def test_a_blockhash_that_the_next_answer_contradicts_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unchanged = METHODS["getLatestBlockhash"]
+    absurd = iter([10**15])
+
+    def answer(node: Node, params: Params) -> Any:
+        found = unchanged(node, params)
+        slot = next(absurd, found["context"]["slot"])
+        return {**found, "context": {"slot": slot}}
+
+    monkeypatch.setitem(METHODS, "getLatestBlockhash", answer)
+    async with tracked_chain(endpoints=1) as tracked:
+        kept = RecentBlockhashes(tracked.served.endpoints, tracked.clock)
+        await kept.renew()
+        with pytest.raises(VenueUnavailableError, match="contradicts itself"):
+            kept.choose(None, SLOT_S)
+        await kept.renew()
+        assert kept.choose(None, SLOT_S).slot == tracked.chain.tip.slot - 2
 
 
 async def test_blockhashes_are_kept_for_what_must_end_soon() -> None:

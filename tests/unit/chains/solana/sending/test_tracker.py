@@ -635,10 +635,33 @@ async def test_an_absurd_slot_does_not_count_for_ever(monkeypatch: pytest.Monkey
         await poll()
         clear_all(tracked)
         arm_all(tracked, "drop", times=None)
-        await tracked.pass_slots(4)
+        # The endpoints are left alone for a while after their failures.
+        await tracked.pass_slots(64)
         assert tracked.state(landed) is LANDED
-        await tracked.pass_slots(WHOLE_LIFE - 40)
+        await tracked.pass_slots(WHOLE_LIFE - 100)
         assert tracked.state(dropped) is EXPIRED
+
+
+async def test_an_absurd_slot_of_a_block_does_not_count_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    unchanged = METHODS["getSignatureStatuses"]
+    seen: dict[str, Any] = {"slot": 10**15, "confirmations": 0, "err": None}
+
+    def answer(node: Node, params: Params) -> Any:
+        given = unchanged(node, params)
+        return {**given, "value": [seen] * len(given["value"])}
+
+    async with tracked_chain() as tracked:
+        arm_all(tracked, "drop", times=None)
+        sent = await tracked.sent()
+        for commitment in ("processed", "finalized"):
+            seen["confirmationStatus"] = commitment
+            with monkeypatch.context() as patched:
+                patched.setitem(METHODS, "getSignatureStatuses", answer)
+                await tracked.tracker.poll()
+            await tracked.pass_slots(4)
+            assert tracked.state(sent) is UNKNOWN
+        await tracked.pass_slots(WHOLE_LIFE + 20)
+        assert tracked.state(sent) is EXPIRED
 
 
 async def test_statuses_that_do_not_say_their_slot_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
