@@ -149,14 +149,14 @@ handed AS (
 UNION ALL
 SELECT
     order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL,
+    NULL, NULL, NULL,
     ceil(wait_ms)::integer
 FROM deferred
 UNION ALL
 -- Locked by another transaction, which may not be a claim.
 SELECT
     p.order_id::text, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL,
+    NULL, NULL, NULL,
     0
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (id uuid)
 JOIN open_orders AS p ON p.order_id = row.id
@@ -202,7 +202,11 @@ SELECT
     o.time_in_force, o.limit_out, o.max_price_impact_bps,
     extract(epoch FROM o.expires_at)::float8 AS expires_at,
     extract(epoch FROM p.expires_at)::float8 AS submit_by, h.status, h.version, h.attempts,
-    h.attempts - p.attempts_before AS attempts_since_rest, h.entry, NULL::integer AS wait_ms
+    h.attempts - p.attempts_before AS attempts_since_rest,
+    CASE WHEN h.attempts > 1 THEN jsonb_array_length(
+        jsonb_path_query_array(o.status_history, '$[*] ? (@.reason == "attempt_expired")')
+    ) ELSE 0 END AS expired_attempts,
+    h.entry, NULL::integer AS wait_ms
 FROM handed AS h
 JOIN orders AS o ON o.id = h.id
 JOIN open_orders AS p ON p.order_id = h.id

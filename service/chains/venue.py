@@ -132,7 +132,8 @@ class Balance:
 class Swap:
     """A swap to execute atomically: the whole route or nothing, within both limits.
 
-    ``attempt`` numbers the order's attempts. ``maximum_in`` and ``minimum_out`` are base units; an exact-in
+    ``attempt`` numbers the order's attempts, of which ``expired_attempts`` ended because their transactions
+    expired. ``maximum_in`` and ``minimum_out`` are base units; an exact-in
     route pays exactly its ``amount_in``, an exact-out route pays out exactly its ``amount_out``. It may land
     only in slots that end by ``valid_until``, and after ``submit_by`` only for as long as transactions take
     to land; both in seconds since the Unix epoch.
@@ -145,6 +146,7 @@ class Swap:
     minimum_out: int
     valid_until: float | None = None
     submit_by: float | None = None
+    expired_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,7 @@ class Engine:
             minimum_out,
             valid_until=order.expires_at,
             submit_by=order.submit_by,
+            expired_attempts=order.expired_attempts,
         )
         try:
             transaction = await self._venue.prepare(swap)

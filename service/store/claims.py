@@ -40,6 +40,7 @@ class _ClaimRow(NamedTuple):
     version: int
     attempts: int
     attempts_since_rest: int
+    expired_attempts: int
     entry: StoredEntry | None
     wait_ms: int | None
 
@@ -58,7 +59,8 @@ class Claimed:
     output for the whole amount, in base units. ``max_price_impact_bps`` is the highest price impact that the
     API keys which placed and amended it allow; None: any. ``expires_at``, and ``submit_by``, the submission
     deadline, which is no later, are in seconds since the Unix epoch. ``attempts`` counts all attempts that
-    have begun, ``attempts_since_rest`` those since the order last rested.
+    have begun, ``attempts_since_rest`` those since the order last rested, and ``expired_attempts`` those that
+    ended because their transactions expired.
     """
 
     order_id: str
@@ -78,6 +80,7 @@ class Claimed:
     version: int
     attempts: int
     attempts_since_rest: int
+    expired_attempts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,4 +179,5 @@ def _claimed(row: _ClaimRow, owner: str) -> Claimed:
         version=row.version,
         attempts=row.attempts,
         attempts_since_rest=row.attempts_since_rest,
+        expired_attempts=row.expired_attempts,
     )

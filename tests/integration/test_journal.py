@@ -7,6 +7,7 @@ from dataclasses import replace
 import psycopg2
 import pytest
 
+from service.domain import history
 from service.domain.amounts import U64_MAX
 from service.domain.failures import Failure, FailureCode
 from service.domain.history import Committed
@@ -27,6 +28,7 @@ from service.postgres.database import UnavailableError
 from service.postgres.queries import Row
 from service.store.claims import Claimed
 from service.store.journal import RepeatedOrderError, SupersededError
+from service.store.rate_limit import RateLimit
 from service.store.transitions import QuotedTransaction
 from tests.support.gem_market import rows
 from tests.support.paper import until
@@ -332,6 +334,28 @@ async def test_a_waiting_retry_has_no_owner_and_is_not_due(store: Store) -> None
         store.step(claim, Status.PENDING, retry_in_ms=60_000, detail={"reason": "slippage_exceeded"})
     )
     assert await store.claims.claim(claim.order_id) is None
+
+
+@pytest.mark.parametrize("starts", [0, 100])
+async def test_a_claim_tells_how_many_transactions_of_the_order_have_expired(
+    servers: TestServers, starts: int
+) -> None:
+    """Whichever process claims it: the next one offers more to be preferred."""
+    reasons = FailureCode.ATTEMPT_EXPIRED, FailureCode.SLIPPAGE_EXCEEDED, FailureCode.ATTEMPT_EXPIRED
+    limit = RateLimit(starts)
+    async with open_store(servers, limit) as first, open_store(servers, limit) as second:
+        owner, other = first, second
+        claim = await owner.start()
+        counted = [claim.expired_attempts]
+        for number, reason in enumerate(reasons, 1):
+            detail = history.attempt_failed(number, Failure.of(reason), None)
+            await owner.journal.append(owner.step(claim, Status.PENDING, detail=detail, retry_in_ms=0))
+            owner, other = other, owner
+            again = await owner.claims.claim(claim.order_id)
+            assert isinstance(again, Claimed)
+            claim = again
+            counted.append(claim.expired_attempts)
+    assert counted == [0, 1, 1, 2]
 
 
 async def test_a_repeated_claim_appends_nothing(store: Store) -> None:

@@ -87,6 +87,7 @@ class VenueDesk:
         self.local: LocalChain = served.local
         self.chain = served.chain
         self.clock = clock
+        self.options = options
         listed = [
             ListedPool(self.local.account(key).owner, key)
             for name, key in self.chain.genesis.pools.items()
@@ -167,7 +168,7 @@ class VenueDesk:
     async def restarted(self) -> AsyncIterator["VenueDesk"]:
         """Start another venue on the chain, with nothing but what the chain has."""
         served = ServedChain(self.local, self.served.sandbox, self.served.base, self.served.roles, self.clock)
-        other = VenueDesk(served, self.clock)
+        other = VenueDesk(served, self.clock, self.options)
         try:
             await other.venue.start()
             yield other

@@ -150,12 +150,19 @@ def _name(value: object) -> str:
     raise UnreadableError(f"not an error's name: {value!r}")
 
 
-def failure_of(error: TransactionError, ids: ProgramIds) -> Failure:
+def failure_of(error: TransactionError, ids: ProgramIds, *, sells_sol: bool = True) -> Failure:
     """Return the failure that an error of a transaction which cannot land any more means for its order.
 
     An error that is not known counts as permanent: every attempt on a chain costs a fee.
+
+    Args:
+        error: The error.
+        ids: The programs of the cluster.
+        sells_sol: Whether the transaction sells SOL. Otherwise the system program takes it only for rent.
     """
-    if error.code is not None:
+    if error.program == SYSTEM_PROGRAM and error.code in _TRANSFER_CODES and not sells_sol:
+        code = FailureCode.INSUFFICIENT_SOL
+    elif error.code is not None:
         code = _codes(error, ids).get(error.code, FailureCode.TRANSACTION_REJECTED)
     elif error.limits_too_low or error.same_bytes_may_land:
         code = FailureCode.TRANSACTION_FAILED

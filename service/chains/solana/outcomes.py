@@ -21,13 +21,16 @@ from service.domain.transaction import (
 )
 
 
-def status_of(tracked: TrackedStatus, token_of: TokenOf, ids: ProgramIds) -> TransactionStatus:
+def status_of(
+    tracked: TrackedStatus, token_of: TokenOf, ids: ProgramIds, *, sells_sol: bool = True
+) -> TransactionStatus:
     """Return what is known of a transaction.
 
     Args:
         tracked: What the tracker knows.
         token_of: Returns the token of a mint.
         ids: The programs of the cluster.
+        sells_sol: Whether it sells SOL; only a failed one's reason depends on it.
     """
     receipt = tracked.receipt
     if not tracked.final:
@@ -40,9 +43,8 @@ def status_of(tracked: TrackedStatus, token_of: TokenOf, ids: ProgramIds) -> Tra
     if receipt.block_time is not None:
         landing = Landing(receipt.slot, format_epoch(receipt.block_time))
     if receipt.error is not None:
-        return TransactionStatus(
-            TransactionState.FAILED, failure=failure_of(receipt.error, ids), landing=landing, cost=cost
-        )
+        failure = failure_of(receipt.error, ids, sells_sol=sells_sol)
+        return TransactionStatus(TransactionState.FAILED, failure=failure, landing=landing, cost=cost)
     residue = tuple(
         Residue(_name(mint, token_of), amount) for mint, amount in receipt.residue(*_ends(receipt)).items()
     )

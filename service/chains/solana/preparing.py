@@ -50,31 +50,6 @@ log = logging.getLogger(__name__)
 _MOST_SIGNINGS = 3
 # They create the account for wrapped SOL, and refuse one with too little rent.
 _OPENERS = (SYSTEM_PROGRAM, TOKEN_PROGRAM)
-_KEPT_ORDERS = 10_000
-
-
-class ExpiredTries:
-    """How many transactions of each order have expired, as far as this process has seen it."""
-
-    def __init__(self) -> None:
-        self._order_of: dict[str, str] = {}
-        self._expired: dict[str, int] = {}
-
-    def note_signed(self, order_id: str, signature: str) -> None:
-        """Note whose a transaction is."""
-        self._order_of[signature] = order_id
-        _drop_oldest(self._order_of)
-
-    def note_expired(self, signature: str) -> None:
-        """Note that a transaction has expired; it may be said more than once."""
-        order_id = self._order_of.pop(signature, None)
-        if order_id is not None:
-            self._expired[order_id] = self._expired.pop(order_id, 0) + 1
-            _drop_oldest(self._expired)
-
-    def of(self, order_id: str) -> int:
-        """Return how many of an order's transactions have expired."""
-        return self._expired.get(order_id, 0)
 
 
 class Preparer:
@@ -110,7 +85,6 @@ class Preparer:
         self._rent = TokenAccountRent(endpoints, clock)
         self._fees = RecentFees(endpoints, clock)
         self.blockhashes = RecentBlockhashes(endpoints, clock)
-        self.expired = ExpiredTries()
 
     async def prepare(self, swap: Swap) -> SignedTransaction:
         """Sign the transaction of a swap.
@@ -230,24 +204,16 @@ class Preparer:
         if simulation.error is not None:
             if _may_be_of_rent(simulation.error):
                 self._rent.forget()
-            raise VenueRefusedError(self._failure_of(simulation.error, swap))
+            sells_sol = swap.route.token_in == SOL.symbol
+            raise VenueRefusedError(failure_of(simulation.error, self._ids, sells_sol=sells_sol))
         return simulation
-
-    def _failure_of(self, error: TransactionError, swap: Swap) -> Failure:
-        failure = failure_of(error, self._ids)
-        # This program only moves SOL. Unless it is sold, it was for the rent of accounts.
-        lacks = failure.code is FailureCode.INSUFFICIENT_BALANCE
-        if lacks and error.program == SYSTEM_PROGRAM and swap.route.token_in != SOL.symbol:
-            code = FailureCode.INSUFFICIENT_SOL
-            return Failure(code, f"{Failure.of(code).detail} ({error})")
-        return failure
 
     async def _priority_fee(self, swap: Swap, pools: list[str], compute_units: int) -> int:
         priority, price = self._options.priority, 0
         if isinstance(priority, Percentile):
             recent = await self._fees.of([Pubkey.from_string(pool) for pool in pools])
             price = unit_price(recent, priority.percent)
-        return priority_fee(priority, price, compute_units, self.expired.of(swap.order_id))
+        return priority_fee(priority, price, compute_units, swap.expired_attempts)
 
     def _check_fee(self, base: int, priority: int) -> None:
         try:
@@ -271,7 +237,6 @@ class Preparer:
                 log.warning("order %s: signing took %.1f s", swap.order_id, taken_s)
                 continue
             signature = str(Signature.from_bytes(raw[-Signature.LENGTH :]))
-            self.expired.note_signed(swap.order_id, signature)
             return SignedTransaction(
                 signature,
                 swap.route.dex,
@@ -298,8 +263,3 @@ def _may_be_of_rent(error: TransactionError) -> bool:
 
 def _refusal(code: FailureCode, error: Exception) -> VenueRefusedError:
     return VenueRefusedError(Failure(code, f"{Failure.of(code).detail} ({error})"))
-
-
-def _drop_oldest(known: dict[str, str] | dict[str, int]) -> None:
-    if len(known) > _KEPT_ORDERS:
-        del known[next(iter(known))]

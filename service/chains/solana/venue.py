@@ -6,6 +6,7 @@ from service.chains.solana.feed.feed import SolanaFeed
 from service.chains.solana.feed.pools import ListedPool, TokenOf
 from service.chains.solana.options import SolanaOptions
 from service.chains.solana.outcomes import status_of
+from service.chains.solana.payment import payment_of
 from service.chains.solana.preparing import Preparer
 from service.chains.solana.programs.registry import AmmPrograms
 from service.chains.solana.proof import Validity
@@ -195,7 +196,7 @@ class SolanaVenue:
 
     async def submit(self, transaction: SignedTransaction) -> TransactionStatus:
         """Send a transaction, and again until it is seen; UNKNOWN until it is in a block."""
-        return self._status(transaction.id, await self.tracker.send(_sent(transaction)))
+        return self._status(transaction, await self.tracker.send(_sent(transaction)))
 
     async def status(self, transaction: SignedTransaction) -> TransactionStatus:
         """Return a transaction's state on the chain, and follow it from now on.
@@ -203,7 +204,7 @@ class SolanaVenue:
         Raises:
             VenueUnavailableError: No node answered.
         """
-        return self._status(transaction.id, await self.tracker.ask(_sent(transaction)))
+        return self._status(transaction, await self.tracker.ask(_sent(transaction)))
 
     async def outcome(self, transaction: SignedTransaction, timeout_s: float) -> TransactionStatus:
         """Wait until a transaction's end is certain or the time-out is over, and return its state.
@@ -213,12 +214,12 @@ class SolanaVenue:
         """
         sent = _sent(transaction)
         await self.tracker.end(sent, timeout_s)
-        return self._status(transaction.id, await self.tracker.ask(sent))
+        return self._status(transaction, await self.tracker.ask(sent))
 
-    def _status(self, signature: str, tracked: TrackedStatus) -> TransactionStatus:
-        if tracked.state is TransactionState.EXPIRED:
-            self._preparer.expired.note_expired(signature)
-        return status_of(tracked, self._token_of, self._programs.ids)
+    def _status(self, transaction: SignedTransaction, tracked: TrackedStatus) -> TransactionStatus:
+        failed = tracked.state is TransactionState.FAILED
+        sells_sol = failed and payment_of(transaction.raw, self._programs).source is None
+        return status_of(tracked, self._token_of, self._programs.ids, sells_sol=sells_sol)
 
     # --- Wallet
 

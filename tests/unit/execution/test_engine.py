@@ -81,6 +81,7 @@ class ToldVenue:
         return False
 
     async def prepare(self, swap: Swap) -> SignedTransaction:
+        assert swap.expired_attempts == 2
         self.calls.append(f"prepare {swap.attempt}")
         if self.refusal is not None:
             raise VenueRefusedError(self.refusal)
@@ -148,6 +149,7 @@ class OneOrderStore:
             version=3,
             attempts=1,
             attempts_since_rest=1,
+            expired_attempts=2,
         )
 
     async def append(self, step: Transition) -> Committed:

@@ -57,6 +57,7 @@ def an_order(
         version=3,
         attempts=before + attempts,
         attempts_since_rest=attempts,
+        expired_attempts=0,
     )
 
 

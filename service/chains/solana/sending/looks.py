@@ -28,8 +28,14 @@ WINDOW_SLOTS = 10_000
 """So many slots after a blockhash's, its last valid block is there, unless hardly any leader makes a block.
 
 One look is at transactions whose blockhashes are at most so many slots apart. Twice as many are far from the
-500,000 slots that a node lists at once.
+slots that a node lists at once.
 """
+
+MOST_LISTED_SLOTS = 500_000
+"""So many slots a node lists at once."""
+
+# Two million slots further, a chain that still has not made 151 blocks stands still.
+_MOST_LISTS = 5
 
 _HEADER = {
     "commitment": "finalized",
@@ -128,32 +134,54 @@ async def _find_kept_blocks(
     if not validities:
         return
     slots = [each.blockhash_slot for each in validities]
-    together = await _kept_blocks(endpoint, min(slots), max(slots), finalized)
+    height = max(each.last_valid_height for each in validities)
+    together = await _kept_blocks(endpoint, range(min(slots), max(slots) + 1), height, finalized)
     for validity in validities:
         found = together
         if len(validities) > 1 and (
             found is None or not (found.are_all_of(validity) or found.begin_too_late_for(validity))
         ):
-            found = await _kept_blocks(endpoint, validity.blockhash_slot, validity.blockhash_slot, finalized)
+            own = range(validity.blockhash_slot, validity.blockhash_slot + 1)
+            found = await _kept_blocks(endpoint, own, validity.last_valid_height, finalized)
         if found is not None:
             kept[validity] = found
 
 
 async def _kept_blocks(
-    endpoint: Endpoint, first_slot: int, last_slot: int, finalized: FinalizedBlock
+    endpoint: Endpoint, blockhash_slots: range, height: int, finalized: FinalizedBlock
 ) -> KeptBlocks | None:
-    """Return the blocks that an endpoint lists from a slot until well after another one, if it has any."""
-    end = min(last_slot + WINDOW_SLOTS, finalized.slot)
-    slots, _ = await _result(endpoint, "getBlocks", first_slot, end, {"commitment": "finalized"})
-    if not isinstance(slots, list) or not slots or not all(type(slot) is int for slot in slots):
-        return None
-    if slots != sorted(set(slots)) or slots[0] < first_slot or slots[-1] > end:
-        return None
-    first = await _header(endpoint, slots[0])
-    last = (finalized, 0) if slots[-1] == finalized.slot else await _header(endpoint, slots[-1])
+    """Return the blocks that an endpoint lists from some slots until one above a height, if it has any."""
+    listed: list[int] = []
+    start, end = blockhash_slots[0], min(blockhash_slots[-1] + WINDOW_SLOTS, finalized.slot)
+    first: tuple[FinalizedBlock, int] | None = None
+    last: tuple[FinalizedBlock, int] | None = None
+    for _ in range(_MOST_LISTS):
+        slots = await _listed(endpoint, start, end)
+        if slots is None:
+            return None
+        listed += slots
+        if listed:
+            first = first or await _header(endpoint, listed[0])
+            last = (finalized, 0) if listed[-1] == finalized.slot else await _header(endpoint, listed[-1])
+            if first is None or last is None:
+                return None
+        if end == finalized.slot or (last is not None and last[0].height > height):
+            break
+        # Hardly any leader makes a block.
+        start, end = end + 1, min(end + MOST_LISTED_SLOTS, finalized.slot)
     if first is None or last is None:
         return None
-    return KeptBlocks(first[1], first[0], last[0], len(slots))
+    return KeptBlocks(first[1], first[0], last[0], len(listed))
+
+
+async def _listed(endpoint: Endpoint, start: int, end: int) -> list[int] | None:
+    """Return the slots of the blocks that an endpoint has from one slot to another; None: it does not say."""
+    slots, _ = await _result(endpoint, "getBlocks", start, end, {"commitment": "finalized"})
+    if not isinstance(slots, list) or not all(type(slot) is int for slot in slots):
+        return None
+    if slots != sorted(set(slots)) or (slots and not start <= slots[0] <= slots[-1] <= end):
+        return None
+    return slots
 
 
 async def _header(endpoint: Endpoint, slot: int) -> tuple[FinalizedBlock, int] | None:

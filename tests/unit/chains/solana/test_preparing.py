@@ -8,7 +8,6 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from service.chains.solana.fees import FixedFee
-from service.chains.solana.preparing import ExpiredTries
 from service.chains.solana.sending.preparation import MOST_RENT
 from service.chains.solana.sending.signer import LocalSigner, SignerUnavailableError
 from service.chains.venue import Swap, SwapTooLateError, VenueRefusedError, VenueUnavailableError
@@ -283,16 +282,3 @@ async def test_after_its_deadline_for_sending_nothing_is_signed() -> None:
         with pytest.raises(SwapTooLateError):
             await desk.venue.prepare(replace(swap, submit_by=now - 0.1))
         await desk.venue.prepare(replace(swap, submit_by=now + 0.1))
-
-
-# --- Expired tries
-
-
-def test_expired_tries_are_counted_once_each() -> None:
-    tries = ExpiredTries()
-    tries.note_signed("order", "one")
-    tries.note_signed("order", "two")
-    tries.note_signed("other", "three")
-    for signature in ("one", "one", "two", "of nobody"):
-        tries.note_expired(signature)
-    assert (tries.of("order"), tries.of("other"), tries.of("nobody")) == (2, 0, 0)

@@ -10,6 +10,7 @@ from solders.transaction import VersionedTransaction
 from service.amm import DlmmPool
 from service.amm.meteora_dlmm_bins import BINS_PER_ARRAY
 from service.chains.paper.pool_json import METEORA_DLMM, RAYDIUM_CPMM
+from service.chains.solana.addresses import SYSTEM_PROGRAM
 from service.chains.solana.builder import ComputeBudget
 from service.chains.solana.fees import FixedFee
 from service.chains.venue import Balance, VenueUnavailableError
@@ -239,6 +240,24 @@ async def test_a_price_that_moves_before_the_landing_fails_and_costs_the_fee() -
         assert changes(before, await totals(desk)) == {"SOL": -FEE}
 
 
+async def test_too_little_sol_for_the_rent_is_no_lack_of_what_is_sold() -> None:
+    async with venue_desk() as desk:
+        signed = await desk.signed((await desk.quote("USDC", "SOL", 10**7)).route)
+        # When it was simulated there was enough.
+        desk.hold("SOL", 1_000_000)
+        end = await desk.execute(signed)
+        assert end.failure is not None
+        assert end.failure.code is FailureCode.INSUFFICIENT_SOL
+        assert f"error 1 of {SYSTEM_PROGRAM}" in end.failure.detail
+        desk.hold("SOL", 10 * SOL)
+        await desk.pass_slots(4)
+        sold = await desk.signed()
+        desk.hold("SOL", SOL // 2)
+        end = await desk.execute(sold)
+        assert end.failure is not None
+        assert end.failure.code is FailureCode.INSUFFICIENT_BALANCE
+
+
 async def test_it_expires_with_a_proof_and_the_next_try_offers_half_as_much_again() -> None:
     options = replace(OPTIONS, priority=FixedFee(1_000))
     async with venue_desk(options=options) as desk:
@@ -256,10 +275,13 @@ async def test_it_expires_with_a_proof_and_the_next_try_offers_half_as_much_agai
         for node in desk.served.nodes:
             node.faults.clear()
         await desk.venue.refresh()
-        second = await desk.venue.prepare(replace(first, attempt=2))
+        second = await desk.venue.prepare(replace(first, attempt=2, expired_attempts=1))
         assert [budget_of(each).priority_fee for each in (signed, second)] == [1_000, 1_500]
-        other = await desk.venue.prepare(replace(first, order_id=desk.clock.new_order_id()))
-        assert budget_of(other).priority_fee == 1_000
+        # That follows from the order alone: also on another instance, or after a restart.
+        async with desk.restarted() as other:
+            swaps = [replace(first, attempt=number, expired_attempts=number - 1) for number in (2, 3)]
+            fees = [budget_of(await other.venue.prepare(swap)).priority_fee for swap in swaps]
+            assert fees == [1_500, 2_250]
         assert (await desk.execute(second)).cost == NetworkCost(FEE + 1_500)
         assert desk.landings(signed) == 0
 

@@ -664,6 +664,23 @@ async def test_an_absurd_slot_of_a_block_does_not_count_for_ever(monkeypatch: py
         assert tracked.state(sent) is EXPIRED
 
 
+@pytest.mark.parametrize("blocks", [0, 2])
+async def test_it_expires_also_where_hardly_any_leader_makes_a_block(
+    monkeypatch: pytest.MonkeyPatch, blocks: int
+) -> None:
+    """Its last valid block is further away than one list of blocks goes."""
+    monkeypatch.setattr(looks, "WINDOW_SLOTS", 400)
+    monkeypatch.setattr(looks, "MOST_LISTED_SLOTS", 700)
+    async with tracked_chain() as tracked:
+        arm_all(tracked, "drop", times=None)
+        lone, beside = await tracked.sent(), await tracked.sent()
+        for _ in range(3):
+            tracked.chain.skip(200)
+            tracked.chain.advance(blocks)
+        await tracked.pass_slots(WHOLE_LIFE + 8)
+        assert {tracked.state(lone), tracked.state(beside)} == {EXPIRED}
+
+
 async def test_statuses_that_do_not_say_their_slot_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "getSignatureStatuses", lambda *_: [None])
     async with tracked_chain() as tracked:
