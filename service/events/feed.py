@@ -30,6 +30,7 @@ class _Watched:
     def __init__(self) -> None:
         self.order: Order | None = None
         self.early: list[Committed] = []
+        self._early_seen: tuple[int, Seen | None] = (0, None)
         self.watchers = 0
         self.reading: asyncio.Task[None] | None = None
         self._changed: list[asyncio.Future[None]] = []
@@ -47,8 +48,14 @@ class _Watched:
         return True
 
     def see(self, version: int, seen: Seen | None) -> None:
-        """Apply a sighting of the order's transaction, unless it belongs to another version."""
-        if self.order is not None and self.order.version == version:
+        """Apply a sighting of the order's transaction, unless it belongs to an earlier version.
+
+        One that arrives before its version is kept until then: it may not be told again.
+        """
+        if self.order is None or version > self.order.version:
+            if version >= self._early_seen[0]:
+                self._early_seen = version, seen
+        elif version == self.order.version:
             self._set(replace(self.order, seen=seen))
 
     def update_from_store(self, order: Order) -> bool:
@@ -72,7 +79,10 @@ class _Watched:
                 self._changed.remove(changed)
 
     def _set(self, order: Order) -> None:
-        self.order = order
+        version, seen = self._early_seen
+        if version <= order.version:
+            self._early_seen = (0, None)
+        self.order = replace(order, seen=seen) if version == order.version else order
         changed, self._changed = self._changed, []
         for future in changed:
             if not future.done():

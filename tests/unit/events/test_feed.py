@@ -159,6 +159,25 @@ async def test_steps_that_arrive_during_a_read_are_delivered_once() -> None:
     await watcher.leave()
 
 
+@pytest.mark.parametrize("read", [2, 4])
+async def test_a_sighting_that_arrives_during_a_read_is_told(read: int) -> None:
+    stored, feeds = make(one=read)
+    stored.free.clear()
+    seeing = asyncio.create_task(see(feeds))
+    await settle()
+    where = Seen(905, SeenCommitment.CONFIRMED)
+    feeds.deliver(STEPS[1:4])
+    feeds.deliver_seen("one", 4, Seen(904, SeenCommitment.PROCESSED))
+    feeds.deliver_seen("one", 4, where)
+    feeds.deliver_seen("one", 3, None)
+    stored.free.set()
+    watcher = await seeing
+    assert (watcher.seen, watcher.sightings) == ([1, 2, 3, 4], [where])
+    feeds.deliver(STEPS[4:])
+    await settle()
+    assert watcher.sightings == [where]
+
+
 async def test_a_duplicate_step_is_delivered_once() -> None:
     _, feeds = make(one=1)
     watcher = await see(feeds)
