@@ -18,7 +18,6 @@ class SolanaOptions:
         sol_reserve: Lamports that no order sells: they are kept for fees and rent.
         hop_margin_bps: The margin between the legs of one path; the router must have the same.
         genesis_hash: The cluster that the endpoints must belong to; None: any.
-        spare_arrays: How many bin arrays a DLMM swap names beyond those that its quote used.
         signer_timeout_s: How long the signer may take.
         feed: How often pools are read.
     """
@@ -29,6 +28,5 @@ class SolanaOptions:
     sol_reserve: int
     hop_margin_bps: int
     genesis_hash: str | None = None
-    spare_arrays: int = 1
     signer_timeout_s: float = 5.0
     feed: FeedSettings = field(default_factory=FeedSettings)

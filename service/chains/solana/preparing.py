@@ -48,6 +48,8 @@ from service.domain.transaction import SignedTransaction
 log = logging.getLogger(__name__)
 
 _MOST_SIGNINGS = 3
+# Bin arrays that a DLMM swap names beyond those that its quote used: the price may move before it lands.
+_SPARE_ARRAYS = 1
 # They create the account for wrapped SOL, and refuse one with too little rent.
 _OPENERS = (SYSTEM_PROGRAM, TOKEN_PROGRAM)
 
@@ -176,7 +178,7 @@ class Preparer:
         except AmmError:
             # The pool has changed since it was quoted: the simulation says whether the swap still works.
             return arrays_ahead(state, direction)[: READ_EACH_SIDE + 1]
-        return arrays_to_carry(state, after, direction, self._options.spare_arrays)
+        return arrays_to_carry(state, after, direction, _SPARE_ARRAYS)
 
     async def _check_funds(self, swap: Swap) -> None:
         """Refuse what the wallet cannot pay beside what is in flight, and without its reserve.
