@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
@@ -18,7 +17,13 @@ from service.chains.solana.lists import InvalidListError, read_pools, read_token
 from service.chains.solana.options import SolanaOptions
 from service.chains.solana.programs.registry import AmmPrograms
 from service.chains.solana.rpc.endpoints import Endpoints
-from service.chains.solana.rpc.urls import InvalidRpcUrlsError, RpcUrl, parse_rpc_urls, websocket_url
+from service.chains.solana.rpc.urls import (
+    InvalidRpcUrlsError,
+    RpcUrl,
+    parse_rpc_urls,
+    parse_websocket_url,
+    websocket_url,
+)
 from service.chains.solana.sending.signer import InvalidSignerError, LocalSigner, load_signer
 from service.chains.solana.venue import SolanaVenue
 from service.clock import Clock
@@ -117,17 +122,10 @@ def _websocket(settings: SolanaSettings, urls: Sequence[RpcUrl]) -> RpcUrl | Non
     reader = next(url for url in urls if url.reads)
     if given is None:
         return replace(reader, url=websocket_url(reader.url))
-    try:
-        parts = urlsplit(given)
-        host = parts.hostname
-        _ = parts.port
-    except ValueError:
-        host = None
-    if not host or not given.startswith(("ws://", "wss://")):
-        raise _invalid("SOLANA_WS_URL", "must be none, or a URL with a host, beginning with wss:// or ws://")
-    if settings.cluster is Cluster.SANDBOX and not is_loopback(host):
+    found = _read("SOLANA_WS_URL", parse_websocket_url, given)
+    if settings.cluster is Cluster.SANDBOX and not is_loopback(found.host):
         raise _invalid("SOLANA_WS_URL", "a sandbox runs on this machine")
-    return RpcUrl(given, host)
+    return found
 
 
 def _read(name: str, read: Callable[[V], T], value: V) -> T:

@@ -1,12 +1,13 @@
 """The configured RPC URLs: their roles and budgets.
 
 ``https://host/path?api-key=secret#read;rps=25``: after the URL a role (``#read``, ``#send`` or ``#both``, the
-default) and calls per second, in any order. An error never repeats what was given: a URL may hold a key
-anywhere.
+default) and calls per second, in any order; after that of a WebSocket only calls per second. An error never
+repeats what was given: a URL may hold a key anywhere.
 """
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -125,19 +126,47 @@ def websocket_url(url: str) -> str:
     return parts._replace(scheme=scheme, netloc=netloc).geturl()
 
 
+def parse_websocket_url(text: str) -> RpcUrl:
+    """Parse the URL of a WebSocket, which may be followed by its calls per second.
+
+    Raises:
+        InvalidRpcUrlsError: It is none.
+    """
+    url, options = _divide(text)
+    rps = _rps(options)
+    if options and rps is None:
+        raise InvalidRpcUrlsError(
+            f"may be followed by ;rps= with a whole number from 1 to {_MOST_CALLS_PER_SECOND:,}, only; write # and"
+            " ; of the URL itself as %23 and %3B"
+        )
+    parts = _split(url, ("ws", "wss"))
+    if parts is None:
+        raise InvalidRpcUrlsError("must be none, or a URL with a host, beginning with wss:// or ws://")
+    return RpcUrl(parts.geturl(), parts.hostname or "", Role.READ, rps)
+
+
+def _divide(text: str) -> tuple[str, str]:
+    """Return a URL, and what follows it."""
+    at = next((at for at, character in enumerate(text) if character in "#;"), len(text))
+    return text[:at], text[at:]
+
+
+def _rps(option: str) -> int | None:
+    """Return the calls per second of an option; None if it is another one."""
+    rate = _RATE.fullmatch(option)
+    return int(rate[1]) if rate is not None and int(rate[1]) <= _MOST_CALLS_PER_SECOND else None
+
+
 def _parse(text: str, place: int) -> RpcUrl:
-    url, options = text, ""
-    at = next((at for at, character in enumerate(text) if character in "#;"), None)
-    if at is not None:
-        url, options = text[:at], text[at:]
+    url, options = _divide(text)
     role, rps = Role.BOTH, None
     given: set[str] = set()
     for option in _OPTION.findall(options):
-        rate = _RATE.fullmatch(option)
+        found = _rps(option)
         if option[1:] in tuple(Role):
             role, kind = Role(option[1:]), "role"
-        elif rate is not None and int(rate[1]) <= _MOST_CALLS_PER_SECOND:
-            rps, kind = int(rate[1]), "rps"
+        elif found is not None:
+            rps, kind = found, "rps"
         else:
             raise InvalidRpcUrlsError(
                 f"URL {place} may be followed by #read, #send or #both, and ;rps= with a whole number from 1"
@@ -146,20 +175,20 @@ def _parse(text: str, place: int) -> RpcUrl:
         if kind in given:
             raise InvalidRpcUrlsError(f"URL {place} has its {kind} twice")
         given.add(kind)
-    parts = _split(url)
+    parts = _split(url, ("http", "https"))
     if parts is None:
         raise InvalidRpcUrlsError(f"URL {place} must be one with a host, beginning with https:// or http://")
     return RpcUrl(parts.geturl(), parts.hostname or "", role, rps)
 
 
-def _split(url: str) -> SplitResult | None:
+def _split(url: str, schemes: Collection[str]) -> SplitResult | None:
     """Return a URL's parts, without a difference in case or an empty path; None if it is none."""
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
         return None
-    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in url):
+    if parts.scheme not in schemes or not parts.hostname or any(c.isspace() for c in url):
         return None
     login, at, host = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{login}{at}{host.lower()}", path=parts.path or "/")

@@ -93,6 +93,16 @@ def test_the_calls_per_second_of_an_endpoint_hold_for_its_websocket(lists: Path)
     assert venue._notifications._budget.rate == 7
 
 
+def test_a_websocket_of_its_own_has_calls_per_second_of_its_own(lists: Path) -> None:
+    rpc = f"https://one.example/{SECRET};rps=7"
+    for given, rate in ((f"wss://two.example/{SECRET};rps=9", 9), ("wss://two.example", None)):
+        venue = build(lists, SOLANA_RPC_URLS=rpc, SOLANA_WS_URL=given)
+        assert venue._notifications is not None
+        assert venue._notifications._name == "two.example"
+        assert venue._notifications._url == given.removesuffix(";rps=9") + ("" if rate else "/")
+        assert venue._notifications._budget.rate == rate
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -113,6 +123,10 @@ def test_a_sandbox_is_on_this_machine_and_an_error_shows_no_key(name: str, value
         ("SOLANA_RPC_URLS", f"{SECRET}"),
         ("SOLANA_WS_URL", f"https://one.example/{SECRET}"),
         ("SOLANA_WS_URL", f"wss://[{SECRET}"),
+        ("SOLANA_WS_URL", f"wss://one.example/{SECRET};rps=0"),
+        ("SOLANA_WS_URL", f"wss://one.example/{SECRET};rps=10001"),
+        ("SOLANA_WS_URL", f"wss://one.example/{SECRET}#read"),
+        ("SOLANA_WS_URL", f"wss://one.example/;rps=1;{SECRET}"),
         ("SOLANA_PRIORITY", "p0"),
         ("SOLANA_SIGNER", f"[{SECRET}]"),
         ("SOLANA_SIGNER", f"env:[{SECRET}]"),
