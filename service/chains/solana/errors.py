@@ -75,7 +75,7 @@ _TOO_LITTLE_SOL = frozenset({"AccountNotFound", "InsufficientFundsForFee", "Insu
 
 
 class UnreadableError(Exception):
-    """The JSON is not an error of a transaction."""
+    """The JSON is not an error of a transaction. The message repeats nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def read_error(error: object, programs: Sequence[Pubkey]) -> TransactionError:
         case Mapping() if len(error) == 1 and _INSTRUCTION not in error:
             # Such as {"InsufficientFundsForRent": {"account_index": 0}}.
             return TransactionError(_name(next(iter(error))))
-    raise UnreadableError(f"not a transaction's error: {error!r}")
+    raise UnreadableError("not a transaction's error")
 
 
 def _instruction_error(inner: Any, index: int, program: Pubkey) -> TransactionError:
@@ -140,14 +140,14 @@ def _instruction_error(inner: Any, index: int, program: Pubkey) -> TransactionEr
             return TransactionError(_CUSTOM, index, program, code)
         case Mapping() if len(inner) == 1 and _CUSTOM not in inner:
             return TransactionError(_name(next(iter(inner))), index, program)
-    raise UnreadableError(f"not an instruction's error: {inner!r}")
+    raise UnreadableError("not an instruction's error")
 
 
 def _name(value: object) -> str:
     """Return an error's name: it goes into an order's history, so no other text of a node is accepted."""
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
-    raise UnreadableError(f"not an error's name: {value!r}")
+    raise UnreadableError("not an error's name")
 
 
 def failure_of(error: TransactionError, ids: ProgramIds, *, sells_sol: bool = True) -> Failure:

@@ -124,8 +124,11 @@ def read_receipt(answer: Mapping[str, Any] | None, raw: bytes, programs: AmmProg
         if block_time is not None:
             block_time = _integer(block_time, _LATEST_TIME_S)
         return _read(raw, slot, block_time, meta, programs)
-    except (KeyError, IndexError, TypeError, ValueError, UnreadableError) as error:
-        raise NoReceiptError(f"the node's answer is malformed: {error!r}") from error
+    except UnreadableError as error:
+        raise NoReceiptError(f"the node's answer is malformed: {error}") from error
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        # Its text may repeat the answer, which may be anything.
+        raise NoReceiptError(f"the node's answer is malformed: {type(error).__name__}") from None
 
 
 def _read(

@@ -74,15 +74,16 @@ def build_solana(
         listed = _read("SOLANA_POOLS", lambda file: read_pools(file, known.ids), settings.pools)
         token_of = list_tokens(settings).get
         signer = _read("SOLANA_SIGNER", load_signer, settings.signer or "")
+    websocket = _websocket(settings, urls)
     return SolanaVenue(
-        Endpoints(urls, clock, known.genesis_hash),
+        Endpoints(urls, clock, known.genesis_hash, websocket),
         AmmPrograms(known.ids),
         listed,
         token_of,
         signer,
         clock,
         options,
-        _websocket(settings, urls),
+        websocket,
     )
 
 

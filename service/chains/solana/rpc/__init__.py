@@ -10,5 +10,6 @@ circuit.py        no calls for a while after failures
 answers.py        answers of JSON-RPC: checked, with the slot that they were read from
 subscriptions.py  what a WebSocket says has changed
 wire.py           the HTTP client
+words.py          what nodes write, made fit to be shown
 errors.py         refusals by a node, and calls without an answer
 """

@@ -11,6 +11,7 @@ from service.chains.solana.rpc.circuit import Circuit
 from service.chains.solana.rpc.errors import METHOD_NOT_FOUND, NODE_UNHEALTHY, NoAnswerError, RpcError
 from service.chains.solana.rpc.urls import RpcUrl
 from service.chains.solana.rpc.wire import Reply, Wire, WireError
+from service.chains.solana.rpc.words import NodeWords
 from service.clock import Clock
 
 CALL_TIMEOUT_S = 5.0
@@ -54,8 +55,9 @@ class Endpoint:
         calls: How many calls it was sent, by method.
     """
 
-    def __init__(self, url: RpcUrl, wire: Wire, clock: Clock, newest: NewestSlot) -> None:
+    def __init__(self, url: RpcUrl, wire: Wire, clock: Clock, newest: NewestSlot, words: NodeWords) -> None:
         self._url = url
+        self._words = words
         self._wire = wire
         self._clock = clock
         self._newest = newest
@@ -144,7 +146,7 @@ class Endpoint:
             raise NoAnswerError(self.name, str(error)) from None
         except RpcError as error:
             self._note_error(method, error, lane)
-            message, data = self._url.redact_all([error.message, error.data])
+            message, data = self._words.shown(error.message), self._words.shown_data(error.data)
             raise RpcError(error.code, message, data) from None
         finally:
             # Also if the call was cancelled because another endpoint was faster.

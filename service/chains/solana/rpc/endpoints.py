@@ -14,6 +14,7 @@ from service.chains.solana.rpc.endpoint import CALL_TIMEOUT_S, Endpoint, NewestS
 from service.chains.solana.rpc.errors import METHOD_NOT_FOUND, MIN_SLOT_NOT_REACHED, NoAnswerError, RpcError
 from service.chains.solana.rpc.urls import RpcUrl
 from service.chains.solana.rpc.wire import Wire
+from service.chains.solana.rpc.words import NodeWords
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 
@@ -56,15 +57,23 @@ class Endpoints:
         urls: As configured, the preferred ones first.
         clock: Measures time.
         genesis_hash: The cluster's; None: that of the first endpoint that says it.
+        websocket: The URL of the WebSocket, whose key no node's words may show either; None: it has none.
     """
 
-    def __init__(self, urls: Sequence[RpcUrl], clock: Clock, genesis_hash: str | None = None) -> None:
+    def __init__(
+        self,
+        urls: Sequence[RpcUrl],
+        clock: Clock,
+        genesis_hash: str | None = None,
+        websocket: RpcUrl | None = None,
+    ) -> None:
         self._clock = clock
         self.wire = Wire(clock)
         self._newest = NewestSlot()
         self.genesis_hash = genesis_hash
         self._checked: set[Endpoint] = set()
-        self.all = tuple(Endpoint(url, self.wire, clock, self._newest) for url in urls)
+        words = NodeWords(urls if websocket is None else (*urls, websocket))
+        self.all = tuple(Endpoint(url, self.wire, clock, self._newest, words) for url in urls)
         self._checks = Background("rpc endpoints", self._check_forever, clock)
 
     async def start(self) -> None:

@@ -1,7 +1,8 @@
 """What a call may end with instead of an answer.
 
 ``RpcError`` is an answer: the node understood the call and refused it. ``NoAnswerError`` says nothing about
-the call: it may or may not have been executed. Neither shows more of an endpoint's URL than its name.
+the call: it may or may not have been executed. Neither shows more of an endpoint's URL than its name, nor
+more of a node's words than a line.
 """
 
 from typing import Any

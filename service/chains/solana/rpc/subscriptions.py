@@ -178,7 +178,7 @@ class Notifications:
         match message:
             case {"id": int(number), "result": int(granted)} if number in connection.asked:
                 connection.granted[granted] = connection.asked.pop(number)
-            case {"id": int(number), "error": {"code": code}} if number in connection.asked:
+            case {"id": int(number), "error": {"code": int(code)}} if number in connection.asked:
                 connection.asked.pop(number)
                 log.warning(
                     "solana: %s refused a subscription (%s)", self._name, code, extra={"fault": "rpc"}

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
 _MOST_CALLS_PER_SECOND = 10_000
@@ -56,22 +55,11 @@ class RpcUrl:
 
     def redact(self, text: str) -> str:
         """Return a text of the node without any part of the URL that may be a key."""
-        for secret in self._secrets():
+        for secret in self.secrets():
             text = text.replace(secret, "***")
         return text
 
-    def redact_all(self, value: Any) -> Any:
-        """Return a node's JSON without any part of the URL that may be a key."""
-        match value:
-            case str():
-                return self.redact(value)
-            case list():
-                return [self.redact_all(each) for each in value]
-            case dict():
-                return {self.redact(name): self.redact_all(each) for name, each in value.items()}
-        return value
-
-    def _secrets(self) -> list[str]:
+    def secrets(self) -> list[str]:
         """Return all parts that may be a key, as written and as decoded, the longest first."""
         parts = urlsplit(self.url)
         found = {parts.query, parts.path, parts.username or "", parts.password or "", *parts.path.split("/")}
@@ -136,8 +124,8 @@ def parse_websocket_url(text: str) -> RpcUrl:
     rps = _rps(options)
     if options and rps is None:
         raise InvalidRpcUrlsError(
-            f"may be followed by ;rps= with a whole number from 1 to {_MOST_CALLS_PER_SECOND:,}, only; write # and"
-            " ; of the URL itself as %23 and %3B"
+            "may be followed by ;rps= with a whole number from 1 to"
+            f" {_MOST_CALLS_PER_SECOND:,}, only; write # and ; of the URL itself as %23 and %3B"
         )
     parts = _split(url, ("ws", "wss"))
     if parts is None:

@@ -68,8 +68,14 @@ def test_an_error_is_read(error: object, expected: TransactionError) -> None:
     ],
 )
 def test_what_is_no_error_of_the_transaction_is_refused(error: object) -> None:
-    with pytest.raises(UnreadableError):
+    with pytest.raises(UnreadableError) as refused:
         read_error(error, CALLED)
+    # It gets into the log.
+    assert str(refused.value) in {
+        "not a transaction's error",
+        "not an instruction's error",
+        "not an error's name",
+    }
 
 
 @pytest.mark.parametrize(

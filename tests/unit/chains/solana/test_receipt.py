@@ -118,6 +118,24 @@ def test_a_malformed_answer_is_no_receipt(answer: Answer) -> None:
         read(answer)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "transaction.0",
+        "meta.err",
+        "meta.fee",
+        "meta.postTokenBalances.0.mint",
+        "meta.postTokenBalances.0.uiTokenAmount.amount",
+    ],
+)
+def test_an_answer_is_not_repeated_in_the_log(path: str) -> None:
+    words = "https://node.example/?key=topsecret"
+    with pytest.raises(NoReceiptError) as refused:
+        read(changed(path, words))
+    assert "topsecret" not in f"{refused.value}"
+    assert "topsecret" not in str(refused.getrepr(chain=True).reprcrash)
+
+
 def test_vaults_that_do_not_both_change_are_no_receipt() -> None:
     answer = CASE.answer()
     answer["meta"]["postTokenBalances"] = answer["meta"]["preTokenBalances"]

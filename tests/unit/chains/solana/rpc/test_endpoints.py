@@ -403,8 +403,23 @@ async def test_the_data_of_an_error_does_not_show_the_url(
     monkeypatch.setattr(three.endpoints.wire, "post", post)
     with pytest.raises(RpcError) as end:
         await three.endpoints.read("getSlot", [])
-    assert "***" in str(end.value.data)
-    assert KEY not in str(end.value.data)
+    assert end.value.data == {"url": ["(a URL)"]}
+
+
+async def test_a_node_that_writes_a_novel_is_not_quoted(
+    three: ServedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    novel = f"the key {KEY} of wss://elsewhere.example/?key=x\n" + "is not valid " * 100_000
+
+    async def post(_url: str, body: bytes, _timeout_s: float) -> Reply:
+        error = {"code": -32000, "message": novel}
+        return Reply(200, orjson.dumps({"id": orjson.loads(body)["id"], "error": error}), None)
+
+    monkeypatch.setattr(three.endpoints.wire, "post", post)
+    with pytest.raises(VenueUnavailableError) as end:
+        await three.endpoints.read("getSlot", [])
+    assert "the key *** of (a URL) is not valid is not" in str(end.value)
+    assert len(str(end.value)) < 600
 
 
 async def test_no_error_and_no_log_shows_the_url(

@@ -105,9 +105,6 @@ def test_a_key_is_struck_out_as_written_and_as_decoded(url: str) -> None:
     written = url.partition("SECRET")[2].partition("@")[0]
     for key in "SECRET" + written, "SECRET+of/it":
         assert "SECRET" not in parsed.redact(f"invalid key {key}!")
-    data = {"reasons": [f"key SECRET{written}", 7, None], f"SECRET{written}": True}
-    assert "SECRET" not in str(parsed.redact_all(data))
-    assert parsed.redact_all({"numSlotsBehind": 7}) == {"numSlotsBehind": 7}
 
 
 @pytest.mark.parametrize(
