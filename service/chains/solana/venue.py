@@ -1,5 +1,6 @@
 """The Solana venue: pools of a cluster, and one wallet that trades in them."""
 
+import asyncio
 from collections.abc import Awaitable, Collection, Iterable, Sequence
 
 from service.chains.solana.feed.feed import SolanaFeed
@@ -10,9 +11,7 @@ from service.chains.solana.payment import payment_of
 from service.chains.solana.preparing import Preparer
 from service.chains.solana.programs.registry import AmmPrograms
 from service.chains.solana.proof import Validity
-from service.chains.solana.rpc.endpoint import Endpoint
 from service.chains.solana.rpc.endpoints import Endpoints
-from service.chains.solana.rpc.errors import NoAnswerError, RpcError
 from service.chains.solana.rpc.subscriptions import Notifications
 from service.chains.solana.rpc.urls import RpcUrl
 from service.chains.solana.sending.flight import SentTransaction, TrackedStatus
@@ -100,11 +99,13 @@ class SolanaVenue:
         await self._open()
         found: str | None = self._options.genesis_hash
         answered = False
-        for endpoint in self._endpoints.readers:
-            genesis = await _genesis_hash(endpoint)
+        # If any cluster will do, the first endpoint to read from decides.
+        endpoints = sorted(self._endpoints.all, key=lambda each: not each.reads)
+        said = await asyncio.gather(*(each.genesis_hash() for each in endpoints))
+        for endpoint, genesis in zip(endpoints, said, strict=True):
             if genesis is None:
                 continue
-            answered, found = True, found or genesis
+            answered, found = answered or endpoint.reads, found or genesis
             if genesis != found:
                 raise InvalidSettingError(
                     f"the endpoint {endpoint.name} is of the cluster with the genesis hash {genesis}, "
@@ -246,12 +247,3 @@ def _sent(transaction: SignedTransaction) -> SentTransaction:
         raise ValueError(f"transaction {transaction.id} names no blockhash: it is another venue's")
     validity = Validity(transaction.last_valid_height, transaction.blockhash_slot)
     return SentTransaction(transaction.id, transaction.raw, validity)
-
-
-async def _genesis_hash(endpoint: Endpoint) -> str | None:
-    """Return the hash of the cluster that an endpoint belongs to; None if it does not say."""
-    try:
-        answer = await endpoint.call("getGenesisHash", [])
-    except (NoAnswerError, RpcError):
-        return None
-    return answer.result if isinstance(answer.result, str) else None

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from solders.hash import Hash, ParseHashError
+
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError, call_bytes, read_answer
 from service.chains.solana.rpc.budget import CallBudget
 from service.chains.solana.rpc.circuit import Circuit
@@ -50,7 +52,8 @@ class Endpoint:
         name: What logs and errors show: its host, numbered if others have the same one.
         slot: The slot that it last answered from, at the commitment ``processed``.
         foreign: Whether it belongs to another cluster, or has not said to which: nothing that it answers
-            counts.
+            counts, and nothing is sent to it.
+        compared: Whether it has said to which.
         latency_s: How long it takes to answer, smoothed; 0 before the first answer.
         calls: How many calls it was sent, by method.
     """
@@ -66,6 +69,7 @@ class Endpoint:
         self.name = url.name
         self.slot = 0
         self.foreign = True
+        self.compared = False
         self._measured_lag = 0
         self._reported_lag = 0
         self.latency_s = 0.0
@@ -124,6 +128,17 @@ class Endpoint:
         answer = await self._answer(method, params, lane, left_s)
         self._note_slot(method, params, answer, known)
         return answer
+
+    async def genesis_hash(self, *, timeout_s: float = CALL_TIMEOUT_S) -> str | None:
+        """Return the genesis hash of its cluster; None: it does not say."""
+        try:
+            answer = await self.call("getGenesisHash", [], timeout_s=timeout_s)
+        except (RpcError, NoAnswerError):
+            return None
+        try:
+            return str(Hash.from_string(answer.result))
+        except (ParseHashError, TypeError):
+            return None
 
     def reject(self) -> None:
         """Count a read as a failure, after all: what it answered cannot be used."""

@@ -71,7 +71,8 @@ class Endpoints:
         self.wire = Wire(clock)
         self._newest = NewestSlot()
         self.genesis_hash = genesis_hash
-        self._checked: set[Endpoint] = set()
+        self._comparing: dict[Endpoint, asyncio.Task[None]] = {}
+        self._silent: set[Endpoint] = set()
         words = NodeWords(urls if websocket is None else (*urls, websocket))
         self.all = tuple(Endpoint(url, self.wire, clock, self._newest, words) for url in urls)
         self._checks = Background("rpc endpoints", self._check_forever, clock)
@@ -85,6 +86,7 @@ class Endpoints:
     async def stop(self) -> None:
         """Close the client."""
         await self._checks.stop()
+        await cancel(self._comparing.values())
         await self.wire.stop()
 
     @property
@@ -94,7 +96,7 @@ class Endpoints:
 
     @property
     def senders(self) -> tuple[Endpoint, ...]:
-        """The endpoints that transactions are sent to."""
+        """The endpoints for transactions; one of another cluster is sent none."""
         return tuple(each for each in self.all if each.sends)
 
     @property
@@ -148,8 +150,28 @@ class Endpoints:
     async def send(
         self, method: str, params: Sequence[Any], *, timeout_s: float = SEND_TIMEOUT_S
     ) -> tuple[Outcome, ...]:
-        """Make a call at all senders at once; return what came of each, in their order."""
-        return tuple(await asyncio.gather(*(_sent(each, method, params, timeout_s) for each in self.senders)))
+        """Make a call at all senders at once; return what came of each, in their order.
+
+        One that has not said to which cluster it belongs is asked before, and none of another one is called.
+        """
+        return tuple(
+            await asyncio.gather(*(self._send(each, method, params, timeout_s) for each in self.senders))
+        )
+
+    async def _send(
+        self, endpoint: Endpoint, method: str, params: Sequence[Any], timeout_s: float
+    ) -> Outcome:
+        began = self._clock.monotonic()
+        if not endpoint.compared:
+            await self._compare(endpoint, timeout_s)
+        if endpoint.foreign:
+            what = "belongs to another cluster" if endpoint.compared else "has not said its cluster"
+            return NoAnswerError(endpoint.name, f"it {what}")
+        left_s = timeout_s - (self._clock.monotonic() - began)
+        crash_points.reach("before send")
+        outcome = await _outcome(endpoint, method, params, max(0.0, left_s))
+        crash_points.reach("after send")
+        return outcome
 
     async def check(self) -> None:
         """Ask every reader for its slot and its health, and compare them; new ones for their cluster."""
@@ -168,19 +190,36 @@ class Endpoints:
         await asyncio.gather(*(_outcome(each, "getHealth", [], _CHECK_TIMEOUT_S) for each in readers))
 
     async def _check_clusters(self) -> None:
-        """Ask the readers that have not said it yet for the genesis hash of their cluster."""
-        new = [each for each in self.readers if each not in self._checked]
-        found = await asyncio.gather(
-            *(_outcome(each, "getGenesisHash", [], _CHECK_TIMEOUT_S) for each in new)
-        )
-        for each, outcome in zip(new, found, strict=True):
-            if not isinstance(outcome, Answer) or not isinstance(outcome.result, str):
-                continue
-            self._checked.add(each)
-            self.genesis_hash = self.genesis_hash or outcome.result
-            each.foreign = outcome.result != self.genesis_hash
-            if each.foreign:
-                log.warning("solana: %s belongs to another cluster and is not used", each.name)
+        """Ask the endpoints that have not said it yet for the genesis hash of their cluster."""
+        # If it is not known which cluster is meant, the first endpoint to read from decides.
+        new = sorted((each for each in self.all if not each.compared), key=lambda each: not each.reads)
+        found = await asyncio.gather(*(each.genesis_hash(timeout_s=_CHECK_TIMEOUT_S) for each in new))
+        for each, genesis_hash in zip(new, found, strict=True):
+            self._note_cluster(each, genesis_hash)
+
+    async def _compare(self, endpoint: Endpoint, timeout_s: float) -> None:
+        """Compare an endpoint's cluster with the one that is meant; all who ask at once share the call."""
+        task = self._comparing.get(endpoint)
+        if task is None:
+            task = asyncio.create_task(self._find_cluster(endpoint), name="rpc comparing")
+            task.add_done_callback(lambda _: self._comparing.pop(endpoint))
+            self._comparing[endpoint] = task
+        await asyncio.wait([task], timeout=timeout_s)
+
+    async def _find_cluster(self, endpoint: Endpoint) -> None:
+        self._note_cluster(endpoint, await endpoint.genesis_hash(timeout_s=_CHECK_TIMEOUT_S))
+
+    def _note_cluster(self, endpoint: Endpoint, found: str | None) -> None:
+        if endpoint.reads:
+            self.genesis_hash = self.genesis_hash or found
+        if found is None or self.genesis_hash is None:
+            if endpoint not in self._silent:
+                self._silent.add(endpoint)
+                log.warning("solana: %s has not said its cluster, and is not used until then", endpoint.name)
+            return
+        endpoint.compared, endpoint.foreign = True, found != self.genesis_hash
+        if endpoint.foreign:
+            log.warning("solana: %s belongs to another cluster and is not used", endpoint.name)
 
     async def _check_forever(self) -> None:
         while True:
@@ -233,13 +272,6 @@ class Endpoints:
         finally:
             await cancel(running)
         return failed
-
-
-async def _sent(endpoint: Endpoint, method: str, params: Sequence[Any], timeout_s: float) -> Outcome:
-    crash_points.reach("before send")
-    outcome = await _outcome(endpoint, method, params, timeout_s)
-    crash_points.reach("after send")
-    return outcome
 
 
 async def _outcome(endpoint: Endpoint, method: str, params: Sequence[Any], timeout_s: float) -> Outcome:

@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -15,6 +16,7 @@ from solders.hash import Hash
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
 from service.chains.solana.rpc.endpoints import _HEDGE_AFTER_S, Endpoints
 from service.chains.solana.rpc.errors import NoAnswerError, RpcError
+from service.chains.solana.rpc.urls import Role
 from service.chains.solana.rpc.wire import Reply, Wire, WireError
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
@@ -264,6 +266,60 @@ async def test_the_cluster_that_is_expected_decides_also_against_the_first_endpo
             assert endpoints.all[0].calls["getLatestBlockhash"] == 0
         finally:
             await endpoints.stop()
+
+
+async def test_nothing_is_sent_to_another_cluster(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served_chain("", "#send", clock=clock) as served, served_chain() as other:
+        other.chain.genesis = replace(other.chain.genesis, genesis_hash=Hash.new_unique())
+        endpoints = Endpoints([*served.urls, replace(other.urls[0], name="other", role=Role.SEND)], clock)
+        await endpoints.start()
+        try:
+            assert "other belongs to another cluster" in caplog.text
+            outcomes = await endpoints.send("sendTransaction", [wire(served.local.sell()), SKIP])
+            assert [isinstance(outcome, Answer) for outcome in outcomes] == [True, True, False]
+            assert str(outcomes[2]) == "other: it belongs to another cluster"
+            assert endpoints.all[2].calls.keys() == {"getGenesisHash"}
+        finally:
+            await endpoints.stop()
+
+
+@pytest.mark.parametrize("role", [Role.BOTH, Role.SEND])
+@pytest.mark.parametrize("foreign", [True, False])
+async def test_an_endpoint_that_comes_up_late_is_compared_before_something_is_sent_to_it(
+    clock: ManualClock, role: Role, foreign: bool
+) -> None:
+    async with served_chain("", clock=clock) as served, served_chain() as late:
+        if foreign:
+            late.chain.genesis = replace(late.chain.genesis, genesis_hash=Hash.new_unique())
+        endpoints = Endpoints([served.urls[0], replace(late.urls[0], name="late", role=role)], clock)
+        late.arm("down", times=None)
+        await endpoints.start()
+        try:
+            transaction = wire(served.local.sell())
+            outcomes = await endpoints.send("sendTransaction", [transaction, SKIP])
+            assert str(outcomes[1]) == "late: it has not said its cluster"
+            late.nodes[0].faults.clear()
+            await clock.jump(2)
+            sends = [endpoints.send("sendTransaction", [transaction, SKIP]) for _ in range(5)]
+            before = endpoints.all[1].calls["getGenesisHash"]
+            for first, second in await asyncio.gather(*sends):
+                assert isinstance(first, Answer)
+                assert isinstance(second, Answer) is not foreign
+            # They share a call.
+            assert endpoints.all[1].calls["getGenesisHash"] == before + 1
+            assert late.chain.waiting == (0 if foreign else 1)
+        finally:
+            await endpoints.stop()
+
+
+async def test_a_genesis_hash_that_is_none_is_not_repeated(clock: ManualClock) -> None:
+    async with served_chain("", "", clock=clock) as served:
+        named = SimpleNamespace(genesis=SimpleNamespace(genesis_hash=f"{KEY} " * 1_000))
+        served.nodes[0].chain = cast("Any", named)
+        assert await served.endpoints.all[0].genesis_hash() is None
+        assert await served.endpoints.all[1].genesis_hash() == str(served.chain.genesis.genesis_hash)
 
 
 async def test_a_little_behind_is_read_but_not_below_the_slot_asked_for(three: ServedChain) -> None:
