@@ -1,7 +1,7 @@
 """The sandbox chain: slots, blocks, the blockhash window, the mempool, and forks.
 
 Nothing moves by itself: ``advance`` makes the next blocks. Who calls it owns the clock: a test, or the loop
-of ``service.sandbox.server``. The chain's own time follows from its slots alone.
+of ``service.sandbox.server``. The chain's own time follows from its slots, and from when they began to pass.
 
 A blockhash is recent if it is at most 150 blocks older than the last block. Agave counts a blockhash's age
 from the parent, so a transaction may still land in the block of height ``lastValidBlockHeight + 1``.
@@ -94,6 +94,7 @@ class SandboxChain:
         self._blocks = [first]
         self._heights = {first.blockhash: first.height}
         self._next_slot = FIRST_SLOT + 1
+        self._first_slot_ms = genesis.time_s * 1000
         self._finalized = first
         self._landed: dict[str, Landed] = {}
         self._by_address: defaultdict[Pubkey, list[Landed]] = defaultdict(list)
@@ -151,8 +152,8 @@ class SandboxChain:
         return self._by_address.get(address, [])
 
     def time_of(self, slot: int) -> int:
-        """Return the Unix time of a slot."""
-        return self.genesis.time_s + (slot - FIRST_SLOT) * self.timing.slot_ms // 1000
+        """Return the Unix time of a slot, in whole seconds as a chain's, rounded down."""
+        return (self._first_slot_ms + (slot - FIRST_SLOT) * self.timing.slot_ms) // 1000
 
     def simulate(self, transaction: VersionedTransaction, block: Block) -> ExecutionResult:
         """Execute a transaction on the accounts after a block; nothing is kept.
@@ -167,6 +168,14 @@ class SandboxChain:
         )
 
     # --- Moving
+
+    def begin(self, time_ms: int) -> None:
+        """Let the last slot that has passed be that of a Unix time: slots begin to pass by a clock.
+
+        The chain may have been built long before. Time does not go back to before its first block.
+        """
+        first_slot_ms = time_ms - (self.highest_slot - FIRST_SLOT) * self.timing.slot_ms
+        self._first_slot_ms = max(first_slot_ms, self.genesis.time_s * 1000)
 
     def submit(self, transaction: VersionedTransaction, raw: bytes, *, late: bool = False) -> None:
         """Send a transaction to the leaders; the same one again changes nothing.

@@ -61,6 +61,7 @@ class Sandbox:
     async def make_slots(self) -> None:
         """Make a block in each slot, by the clock; slots that were missed are skipped."""
         slot_ms = self.chain.timing.slot_ms
+        self.chain.begin(self._clock.time_ms())
         began, made = self._clock.monotonic(), 0
         while True:
             made += 1

@@ -226,6 +226,23 @@ async def test_a_socket_is_told_and_may_be_dropped(served: Served) -> None:
         assert message.type in (WSMsgType.CLOSED, WSMsgType.CLOSE, WSMsgType.ERROR)
 
 
+async def test_the_chains_time_does_not_lag_because_it_was_built_before_its_slots_pass() -> None:
+    """A block's time would be before that of the order whose transaction is in it."""
+    local, clock = LocalChain(), ManualClock()
+    chain = local.chain
+    await clock.jump(2.7)
+    slots = Background("slots", Sandbox(chain, [local.node], clock).make_slots, clock)
+    slots.start()
+    try:
+        await settle()
+        for passed in range(1, 11):
+            await clock.advance(SLOT_S)
+            assert chain.tip.slot == 1_000 + passed
+            assert chain.tip.time_s == clock.time_ms() // 1000
+    finally:
+        await slots.stop()
+
+
 async def test_slots_are_made_by_the_clock_and_missed_ones_skipped() -> None:
     local, clock = LocalChain(), ManualClock()
     chain = local.chain
