@@ -33,6 +33,7 @@ from service.api.route import RouteGroups
 from service.api.routes import served
 from service.api.sockets import Sockets
 from service.api.specs import openapi_document
+from service.api.stopping import Stopping
 from service.api.stream import StreamRoutes
 from service.api.unknown_tokens import TokenFetcher
 from service.api.venue import VenueRoutes
@@ -170,7 +171,9 @@ class Api:
         )
         origins = Origins((settings.host.lower(), *settings.allowed_hosts), settings.cors_origins)
         proxies = TrustedProxies(settings.trusted_proxies)
-        self.web = application(groups, Guards(proxies, origins, access, Idempotency(storage.idempotency)))
+        self.stopping = Stopping()
+        guards = Guards(proxies, origins, access, Idempotency(storage.idempotency), self.stopping)
+        self.web = application(groups, guards)
 
 
 class Service:
@@ -271,6 +274,7 @@ class Service:
         Call it before the connections are closed: aiohttp's shutdown first stops reading from all of them,
         and then the watchers' close frames would not be received.
         """
+        self.api.stopping.begin()
         await self._lifespan.drain()
 
     async def stop(self) -> None:

@@ -76,6 +76,7 @@ socket_limits.py    counts the open ones of each key
 server.py           the HTTP server
 connection.py       one connection, with its time limits
 idempotency.py      replays the response to a request that is sent again
+stopping.py         refuses what would begin something while the service stops
 queues.py           limits how many expensive requests run at once
 unknown_tokens.py   fetches tokens that another instance has just listed
 """

@@ -13,6 +13,7 @@ from service.api.proxies import TrustedProxies
 from service.api.queues import at_most
 from service.api.route import Idempotent, RouteGroups
 from service.api.routes import ROUTES
+from service.api.stopping import Stopping
 
 LARGEST_BODY = 64 * 1024
 """Bytes; an order has a few hundred."""
@@ -31,12 +32,18 @@ class Guards:
     origins: Origins
     access: Access
     idempotency: Idempotency
+    stopping: Stopping
 
 
 def application(groups: RouteGroups, guards: Guards) -> web.Application:
     """Return the web application of the served routes; all but the public ones are guarded by their scope."""
     app = web.Application(
-        middlewares=[problems.middleware, guards.proxies.middleware, guards.origins.middleware],
+        middlewares=[
+            guards.stopping.middleware,
+            problems.middleware,
+            guards.proxies.middleware,
+            guards.origins.middleware,
+        ],
         client_max_size=LARGEST_BODY,
     )
     for route in ROUTES:
@@ -45,6 +52,9 @@ def application(groups: RouteGroups, guards: Guards) -> web.Application:
             continue
         if route.idempotency is Idempotent.BY_RESPONSE:
             handler = guards.idempotency.wrap(handler)
+        if route.method != "GET" and not route.while_stopping:
+            # Behind the queue: what waits there has not begun.
+            handler = guards.stopping.guard(handler)
         if route.at_most is not None:
             # Around the former: a reservation is a statement too.
             handler = at_most(route.at_most, handler)

@@ -31,6 +31,7 @@ APPROVAL_ROUTES: tuple[ApiRoute, ...] = (
         body=DecisionSchema,
         optional_body=True,
         idempotency=Idempotent.BY_RESPONSE,
+        while_stopping=True,
         responses=(ApiResponse(200, "Refused.", OrderSchema),),
         problems=(404, 409, 503),
     ),

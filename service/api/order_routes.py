@@ -107,6 +107,7 @@ ORDER_ROUTES: tuple[ApiRoute, ...] = (
         "cancelOrder",
         "Cancel an order",
         at_most=4,
+        while_stopping=True,
         responses=(
             ApiResponse(200, "Cancelled.", CancelledOrderSchema),
             ApiResponse(202, "Already submitted: cancelled unless it lands.", CancelledOrderSchema),
@@ -124,6 +125,7 @@ ORDER_ROUTES: tuple[ApiRoute, ...] = (
         at_most=2,
         body=CancelSchema,
         idempotency=Idempotent.BY_RESPONSE,
+        while_stopping=True,
         responses=(ApiResponse(200, "The number of orders.", CancelledSchema),),
         problems=(503,),
     ),

@@ -101,6 +101,8 @@ class ApiRoute:
         query: The schema of the query; None: the query is not read.
         body: The schema of the body; None: the body is not read.
         optional_body: Whether the request may have no body.
+        while_stopping: Whether it is handled while the service stops, although it changes something: it ends
+            something, and begins nothing.
         at_most: How many requests are handled concurrently; more are queued; None: no limit.
         allow_head: Whether a GET route also answers HEAD.
         websocket: Whether it is a WebSocket, which a ticket opens too.
@@ -125,3 +127,4 @@ class ApiRoute:
     messages: tuple[type[Schema], ...] = ()
     idempotency: Idempotent = Idempotent.NO
     optional_body: bool = False
+    while_stopping: bool = False

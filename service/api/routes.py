@@ -47,6 +47,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "Halt trading: no order is accepted, fired, started or submitted, on any instance",
         body=HaltSchema,
         idempotency=Idempotent.BY_RESPONSE,
+        while_stopping=True,
         responses=(ApiResponse(200, "Trading is halted.", HaltStateSchema),),
         problems=(503,),
     ),

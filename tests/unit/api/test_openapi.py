@@ -36,6 +36,7 @@ from service.api.responses import ORDER, ORDER_LIST, STATUS_UPDATE
 from service.api.route import RouteGroups
 from service.api.routes import served
 from service.api.specs import openapi_document
+from service.api.stopping import Stopping
 from service.api.stream import StreamRoutes
 from service.api.venue import VenueRoutes
 from service.api.views import OrderAt
@@ -192,7 +193,13 @@ def of_a_service(paper: PaperRoutes | None) -> tuple[dict[str, Any], set[tuple[s
             ApprovalRoutes(unused, unused, unused),
             VenueRoutes(unused, unused, unused, unused, None, None, unused),
         ),
-        Guards(TrustedProxies(()), Origins((), ()), Access(unused, unused, unused), Idempotency(unused)),
+        Guards(
+            TrustedProxies(()),
+            Origins((), ()),
+            Access(unused, unused, unused),
+            Idempotency(unused),
+            Stopping(),
+        ),
     )
 
 
