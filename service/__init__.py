@@ -7,6 +7,7 @@ commands.py       serve, migrate, audit, keys, sandbox
 key_commands.py   creates, lists, limits, rotates and revokes API keys
 key_options.py    the options of these commands
 app.py            the whole service: its parts, the API, and the order in which they start and stop
+chain.py          builds the chain that is the venue, before any server is started
 lifespan.py       starts parts in order and stops them in reverse
 audit.py          checks every order against the venue's ledger
 sandbox/          a local Solana chain, with doubles of the AMM programs

@@ -39,7 +39,7 @@ from service.api.unknown_tokens import TokenFetcher
 from service.api.venue import VenueRoutes
 from service.api.webhook_events import write_message
 from service.api.webhooks import WebhookRoutes
-from service.chains.local_cluster import LocalCluster
+from service.chain import Chain, build_chain
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 from service.domain.service_limits import ServiceLimits
@@ -49,9 +49,7 @@ from service.lifespan import Lifespan, Part
 from service.parts import Execution, Market, Servers, Storage, Webhooks
 from service.postgres.database import RefusedError, UnavailableError
 from service.routing.dollars import ReferencePrices
-from service.sandbox.embedded import EmbeddedSandbox, sandbox_elsewhere
 from service.settings import InvalidSettingError, Settings
-from service.solana_settings import Cluster
 from service.store.venue_identity import OtherVenueError
 from service.turns import Turns
 
@@ -180,18 +178,27 @@ class Service:
     """The whole service, apart from the socket it listens on.
 
     ``web`` is the aiohttp application; ``start``, ``drain`` and ``stop`` may be called twice.
+
+    Args:
+        settings: All settings.
+        servers: The servers to use.
+        clock: The clock; None: a new one.
+        chain: The chain to trade on, built with the same clock; None: it is built now.
     """
 
-    def __init__(self, settings: Settings, servers: Servers, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, servers: Servers, clock: Clock | None = None, chain: Chain | None = None
+    ) -> None:
         self._clock = clock or Clock()
+        chain = chain or build_chain(settings, self._clock)
         self._open_by = _open_by(settings)
         self._allow_anonymous = settings.allow_anonymous
         self._alone = servers.alone
         self._grace_s: float = settings.shutdown_grace_s
         self.storage = Storage(settings, servers, self._clock)
         self._give_up: float | None = None
-        self._sandbox: EmbeddedSandbox | None = None
-        self.market = Market(settings, servers, self.storage, self._local_cluster(settings))
+        self._sandbox = chain.sandbox
+        self.market = Market(settings, servers, self.storage, chain.venue)
         self.execution = Execution(settings, servers, self.storage, self.market)
         self.webhooks = Webhooks(settings, self.storage, write_message)
         self.api = Api(settings, self.storage, self.market, self.execution, self.webhooks)
@@ -200,16 +207,6 @@ class Service:
         self.web.on_startup.append(lambda _app: self.start())
         self.web.on_shutdown.append(lambda _app: self.drain())
         self.web.on_cleanup.append(lambda _app: self.stop())
-
-    def _local_cluster(self, settings: Settings) -> LocalCluster | None:
-        """Return the sandbox to trade on; one in this process is bound, and starts as a part."""
-        solana = settings.solana
-        if solana is None or solana.cluster is not Cluster.SANDBOX:
-            return None
-        if not solana.has_own_chain:
-            return sandbox_elsewhere(self._clock)
-        self._sandbox = EmbeddedSandbox(self._clock)
-        return self._sandbox.cluster
 
     def _sandbox_parts(self) -> list[Part]:
         if self._sandbox is None:

@@ -21,6 +21,7 @@ from service.api.server import Runner
 from service.app import Service
 from service.audit import NOT_COMPARED, Report, audit
 from service.background import Background, cancel
+from service.chain import Chain, build_chain
 from service.chains.factory import find_tokens, trading_mode, venue_audit
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
@@ -138,17 +139,18 @@ def _servers(loaded: Settings, *, with_redis: bool = True) -> Iterator[_Embedded
 
 def _serve(loaded: Settings, _arguments: argparse.Namespace) -> None:
     _check_host(loaded.host)
-    with _servers(loaded) as servers, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve_until_signal(loaded, servers))
-
-
-async def _serve_until_signal(loaded: Settings, servers: _Embedded) -> None:
     clock = Clock()
+    chain = build_chain(loaded, clock)
+    with _servers(loaded) as servers, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve_until_signal(loaded, servers, clock, chain))
+
+
+async def _serve_until_signal(loaded: Settings, servers: _Embedded, clock: Clock, chain: Chain) -> None:
     stop: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     for number in stop_signals.SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, _set_once, stop, number)
     stop_signals.check()
-    service = Service(loaded, servers.servers, clock)
+    service = Service(loaded, servers.servers, clock, chain)
     runner = _runner(loaded, service, clock)
     watcher = Background("embedded servers", lambda: servers.watch(clock), clock)
     try:

@@ -6,7 +6,7 @@ Each group receives the groups before it. ``app.py`` starts and stops them.
 from dataclasses import dataclass
 
 from service.chains.factory import build_venue
-from service.chains.local_cluster import LocalCluster
+from service.chains.venue import Venue
 from service.clock import Clock
 from service.events.bus import Bus
 from service.events.feed import Feeds
@@ -138,7 +138,7 @@ class Market:
     """The venue, the best routes on it, and the pairs that are watched."""
 
     def __init__(
-        self, settings: Settings, servers: Servers, storage: Storage, local: LocalCluster | None = None
+        self, settings: Settings, servers: Servers, storage: Storage, chain: Venue | None = None
     ) -> None:
         clock = storage.clock
         # The venue has its own connections.
@@ -146,7 +146,7 @@ class Market:
             servers.database_url, size=_VENUE_CONNECTIONS, clock=clock, beside=storage.database
         )
         built = build_venue(
-            settings, self.database, clock, storage.link, storage.deployment, alone=servers.alone, local=local
+            settings, self.database, clock, storage.link, storage.deployment, alone=servers.alone, chain=chain
         )
         self.venue, self.paper = built.venue, built.paper
         self.route_limits = RouteLimits(

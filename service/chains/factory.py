@@ -43,6 +43,22 @@ def trading_mode() -> TradingMode:
     return PaperVenue.mode
 
 
+def build_chain_venue(settings: Settings, clock: Clock, local: LocalCluster | None) -> Venue | None:
+    """Build the venue if it is a chain: it needs no server of the service's. None: it is no chain.
+
+    Args:
+        settings: All settings.
+        clock: The clock.
+        local: The sandbox that a Solana venue is to trade on, if it is one.
+
+    Raises:
+        InvalidSettingError: The settings name something that cannot be used.
+    """
+    if settings.solana is None:
+        return None
+    return build_solana(settings.solana, settings.hop_margin_bps, clock, local)
+
+
 def build_venue(
     settings: Settings,
     database: Database,
@@ -51,7 +67,7 @@ def build_venue(
     deployment: Deployment,
     *,
     alone: bool,
-    local: LocalCluster | None = None,
+    chain: Venue | None = None,
 ) -> BuiltVenue:
     """Build the venue.
 
@@ -62,13 +78,13 @@ def build_venue(
         link: The connection to Redis.
         deployment: The deployment whose instances share the venue.
         alone: Whether no other process can be using the database.
-        local: The sandbox that a Solana venue is to trade on, if it is one.
+        chain: The venue, if it is a chain; see ``build_chain_venue``.
 
     Raises:
         InvalidSettingError: The settings name something that cannot be used.
     """
-    if settings.solana is not None:
-        return BuiltVenue(build_solana(settings.solana, settings.hop_margin_bps, clock, local), None)
+    if chain is not None:
+        return BuiltVenue(chain, None)
     parts = (database, clock, link, deployment, _paper_settings(settings, alone=alone))
     rates_ppm = {Fault(kind): rate for kind, rate in settings.paper_faults_ppm.items()}
     paper = FaultyVenue(*parts, rates_ppm=rates_ppm) if rates_ppm else PaperVenue(*parts)

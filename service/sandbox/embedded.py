@@ -52,6 +52,10 @@ class EmbeddedSandbox:
         """End the chain; nothing of it is kept."""
         await self._slots.stop()
         await self._runner.cleanup()
+        self.close()
+
+    def close(self) -> None:
+        """Give the port back; it has not been started, or has been stopped."""
         self._socket.close()
 
 

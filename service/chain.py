@@ -1,0 +1,50 @@
+"""The chain that is the venue, if one is: built from the settings before any server is started.
+
+It needs none of the service's servers. So what is wrong with its endpoints, lists and signer is said at once,
+and a key that is in a variable is out of the environment before another process inherits it.
+"""
+
+from dataclasses import dataclass
+
+from service.chains.factory import build_chain_venue
+from service.chains.local_cluster import LocalCluster
+from service.chains.venue import Venue
+from service.clock import Clock
+from service.sandbox.embedded import EmbeddedSandbox, sandbox_elsewhere
+from service.settings import Settings
+from service.solana_settings import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain to trade on.
+
+    Attributes:
+        venue: The venue; None: it is the paper market, which is no chain.
+        sandbox: The chain itself, if it runs in this process; bound, not started.
+    """
+
+    venue: Venue | None
+    sandbox: EmbeddedSandbox | None = None
+
+
+def build_chain(settings: Settings, clock: Clock) -> Chain:
+    """Return the chain to trade on; nothing is called yet.
+
+    Raises:
+        InvalidSettingError: A setting names something that cannot be used.
+    """
+    solana = settings.solana
+    if solana is None:
+        return Chain(None)
+    local: LocalCluster | None = None
+    if solana.has_own_chain:
+        sandbox = EmbeddedSandbox(clock)
+        try:
+            return Chain(build_chain_venue(settings, clock, sandbox.cluster), sandbox)
+        except BaseException:
+            sandbox.close()
+            raise
+    if solana.cluster is Cluster.SANDBOX:
+        local = sandbox_elsewhere(clock)
+    return Chain(build_chain_venue(settings, clock, local))
