@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 LOCK   := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run dev test test-watch check format coverage bench faults audit lock wheel clean
+.PHONY: help install keychain run dev test test-watch check format coverage bench faults audit lock wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	@touch $@
 
 install: $(VENV)/.run ## Build the environment in .venv only
+
+keychain: $(VENV)/.run ## Add to .venv what signers outside this process need (docs/solana.md)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-solana-keychain.txt
 
 run: $(VENV)/.run ## Start the service, with embedded PostgreSQL and Valkey unless DATABASE_URL and REDIS_URL are set
 	@$(BIN)/python -m service serve
@@ -66,6 +69,7 @@ audit: $(VENV)/.run ## Check every order against the venue's ledger
 
 lock: $(VENV)/.dev ## Pin the newest versions allowed by pyproject.toml
 	@$(LOCK) -o requirements.txt
+	@$(LOCK) --extra solana-keychain -o requirements-solana-keychain.txt
 	@$(LOCK) --extra dev -o requirements-dev.txt
 
 wheel: $(VENV)/.dev ## Build the wheel into dist/
