@@ -41,6 +41,7 @@ class SolanaSettings:
     rpc_urls: str | None = field(repr=False)
     websocket_url: str | None = field(repr=False)
     signer: str | None = field(repr=False)
+    signer_timeout_s: int
     pools: Path
     tokens: Path
     priority: str
@@ -83,6 +84,8 @@ def read_solana(env: Variables, data_dir: Path) -> SolanaSettings:
         rpc_urls=rpc_urls,
         websocket_url=websocket_url,
         signer=signer,
+        # Longer than a transaction can land would be no use.
+        signer_timeout_s=env.integer("SOLANA_SIGNER_TIMEOUT_S", 5, 1, 30),
         pools=env.parsed("SOLANA_POOLS", str(data_dir / "solana" / "pools.toml"), _file),
         tokens=env.parsed("SOLANA_TOKENS", str(data_dir / "solana" / "tokens.toml"), _file),
         priority=env.text("SOLANA_PRIORITY") or "p75",

@@ -23,7 +23,7 @@ def test_a_sandbox_needs_nothing_but_the_venue() -> None:
     assert loaded.data_dir == Path("/data/sandbox")
     assert (loaded.worker_concurrency, loaded.outcome_timeout_ms) == (50, 45_000)
     assert (solana.priority, solana.max_fee, solana.sol_reserve) == ("p75", 1_000_000, 50_000_000)
-    assert solana.max_snapshot_slots == 10
+    assert (solana.max_snapshot_slots, solana.signer_timeout_s) == (10, 5)
 
 
 def test_with_the_paper_market_none_of_them_is_read() -> None:
@@ -68,6 +68,7 @@ def test_another_cluster_has_its_lists_in_the_data_folder() -> None:
         ("SOLANA_MAX_FEE", {"SOLANA_MAX_FEE": "-1"}),
         ("SOLANA_SOL_RESERVE", {"SOLANA_SOL_RESERVE": "much"}),
         ("SOLANA_MAX_SNAPSHOT_SLOTS", {"SOLANA_MAX_SNAPSHOT_SLOTS": "0"}),
+        ("SOLANA_SIGNER_TIMEOUT_S", {"SOLANA_SIGNER_TIMEOUT_S": "31"}),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(name: str, variables: dict[str, str]) -> None:

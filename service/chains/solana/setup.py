@@ -24,7 +24,7 @@ from service.chains.solana.rpc.urls import (
     parse_websocket_url,
     websocket_url,
 )
-from service.chains.solana.sending.signer import InvalidSignerError, LocalSigner, load_signer
+from service.chains.solana.sending.signer import InvalidSignerError, LocalSigner, WalletSigner, load_signer
 from service.chains.solana.venue import SolanaVenue
 from service.clock import Clock
 from service.domain.mode import TradingMode
@@ -61,10 +61,12 @@ def build_solana(
         settings.sol_reserve,
         hop_margin_bps,
         known.genesis_hash,
+        signer_timeout_s=settings.signer_timeout_s,
         feed=FeedSettings(max_snapshot_slots=settings.max_snapshot_slots),
     )
     token_of: Callable[[str], Token | None] = find_token
     listed: Sequence[ListedPool]
+    signer: WalletSigner
     if local is not None:
         listed = [
             ListedPool(Pubkey.from_string(program), Pubkey.from_string(at)) for program, at in local.pools

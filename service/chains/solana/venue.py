@@ -68,7 +68,7 @@ class SolanaVenue:
         self._programs = programs
         self._token_of = token_of
         self._options = options
-        self._address = str(signer.public_key)
+        self._signer = signer
         self._opened = False
         self.feed = SolanaFeed(endpoints, programs, listed, token_of, clock, options.feed)
         self.tracker = Tracker(endpoints, programs, clock, lambda: self.feed.slot_ms / 1000)
@@ -113,7 +113,7 @@ class SolanaVenue:
                 )
         if found is None or not answered:
             raise VenueUnavailableError("no endpoint says which cluster it belongs to")
-        return VenueIdentity(self.kind, found, self._address)
+        return VenueIdentity(self.kind, found, self.address)
 
     async def start(self) -> None:
         """Read all pools, and begin to follow the market and what is in flight.
@@ -135,6 +135,7 @@ class SolanaVenue:
         if self._notifications is not None:
             await self._notifications.stop()
         await self.feed.stop()
+        await self._signer.close()
         await self._endpoints.stop()
 
     async def _open(self) -> None:
@@ -227,7 +228,7 @@ class SolanaVenue:
     @property
     def address(self) -> str:
         """The wallet's public key."""
-        return self._address
+        return str(self._signer.public_key)
 
     def is_unlimited(self, token: str) -> bool:  # noqa: ARG002 - of any token
         """Return False: it can pay what it holds."""

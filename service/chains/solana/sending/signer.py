@@ -1,5 +1,7 @@
 """Signs messages: the interface of signers, and the local one, whose key is in this process.
 
+keychain.py has the signers outside this process.
+
 A signer returns a signature, never a transaction. The transaction that is sent is our message with that
 signature, which must fit message and wallet: so no signer can make the service send anything else.
 
@@ -24,8 +26,8 @@ from service.chains.solana.sending.core_dumps import forbid_core_dumps
 
 log = logging.getLogger(__name__)
 
-# A key file has 64 numbers of at most three digits.
-_LARGEST_FILE = 4_096
+# A key file has 64 numbers of at most three digits; an RSA key in PEM has a few thousand characters.
+_LARGEST_FILE = 16_384
 _KEY_BYTES = 64
 
 
@@ -53,6 +55,10 @@ class WalletSigner(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Close its connections, if it has any."""
+        ...
+
 
 class LocalSigner:
     """Signs with a key in this process."""
@@ -71,6 +77,9 @@ class LocalSigner:
     async def sign(self, message: bytes) -> bytes:
         """Return the signature of a message, 64 bytes."""
         return bytes(self._keys.sign_message(message))
+
+    async def close(self) -> None:
+        """Do nothing: it has no connections."""
 
     def __repr__(self) -> str:
         return f"LocalSigner({self._public_key})"
@@ -102,32 +111,37 @@ async def sign_message(signer: WalletSigner, message: bytes, timeout_s: float) -
     return message + signed
 
 
-def load_signer(setting: str) -> LocalSigner:
-    """Return the signer that a setting names: ``file:/path/id.json`` or ``env:NAME``.
+def load_signer(setting: str) -> WalletSigner:
+    """Return the signer that a setting names: ``file:/path/id.json``, ``env:NAME`` or ``keychain:vault``.
 
-    Both hold the 64 bytes of a key pair as a JSON array, as the tools of Solana write it. The variable is
-    removed from this process's environment, so that no child inherits it.
+    The first two hold the 64 bytes of a key pair as a JSON array, as the tools of Solana write it. The
+    variable is removed from this process's environment, so that no child inherits it.
 
     Raises:
         InvalidSignerError: It names none, or one that is not safe to use.
     """
     kind, _, name = setting.partition(":")
-    if kind not in ("file", "env") or not name or name.lstrip().startswith("["):
-        raise InvalidSignerError("must be file:/path/id.json or env:NAME")
+    if kind not in ("file", "env", "keychain") or not name or name.lstrip().startswith("["):
+        raise InvalidSignerError("must be file:/path/id.json, env:NAME, or keychain: and a back end")
     # A key itself, pasted by mistake, is shown by no message; in base58 it has small letters.
     if kind == "env" and not re.fullmatch("[A-Z_][A-Z0-9_]*", name):
         raise InvalidSignerError("env: must be followed by a variable's name, in capitals")
     for problem in forbid_core_dumps():
         log.warning("the wallet's key could end up in a core dump: %s", problem)
-    keys = _keys(_read_file(name)) if kind == "file" else _keys(os.environ.pop(name, ""))
+    if kind == "keychain":
+        # It imports this module.
+        from service.chains.solana.sending.keychain import load_keychain_signer  # noqa: PLC0415
+
+        return load_keychain_signer(name)
+    keys = _keys(read_private_file(name)) if kind == "file" else _keys(os.environ.pop(name, ""))
     if keys is None:
         what = "the file" if kind == "file" else f"the variable {name}"
         raise InvalidSignerError(f"{what} does not hold a key pair: a JSON array of 64 bytes that fit")
     return LocalSigner(keys)
 
 
-def _read_file(path: str) -> bytes:
-    """Return a key file's content, if nobody else can read it.
+def read_private_file(path: str) -> bytes:
+    """Return the content of a file with a secret, if nobody else can read it.
 
     Raises:
         InvalidSignerError: It cannot be read, or is not a file that only this user can read.

@@ -103,6 +103,21 @@ def test_a_websocket_of_its_own_has_calls_per_second_of_its_own(lists: Path) -> 
         assert venue._notifications._budget.rate == rate
 
 
+async def test_the_wallet_can_be_another_machines(lists: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wallet = Keypair().pubkey()
+    for field, value in {
+        "API_BASE_URL": "https://vault.example",
+        "TOKEN": SECRET,
+        "KEY_NAME": "trading",
+        "PUBLIC_KEY": str(wallet),
+    }.items():
+        monkeypatch.setenv(f"SOLANA_SIGNER_{field}", value)
+    venue = build(lists, SOLANA_SIGNER="keychain:vault", SOLANA_SIGNER_TIMEOUT_S="20")
+    assert venue.address == str(wallet)
+    assert venue._preparer._options.signer_timeout_s == 20
+    await venue.stop()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -133,6 +148,8 @@ def test_a_sandbox_is_on_this_machine_and_an_error_shows_no_key(name: str, value
         ("SOLANA_SIGNER", f"env:{SECRET}"),
         ("SOLANA_SIGNER", f"file:[{SECRET}]"),
         ("SOLANA_SIGNER", "file:/nowhere/id.json"),
+        ("SOLANA_SIGNER", f"keychain:{SECRET}"),
+        ("SOLANA_SIGNER", "keychain:vault"),
         ("SOLANA_SIGNER", "env:NO_SUCH_KEY"),
         ("SOLANA_POOLS", "/nowhere/pools.toml"),
         ("SOLANA_TOKENS", "/nowhere/tokens.toml"),

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,9 @@ class AnotherSigner:
             await asyncio.Event().wait()
             raise AssertionError
         return self._signature
+
+    async def close(self) -> None:
+        """Have no connections."""
 
 
 # --- What is signed
@@ -179,7 +183,7 @@ def test_what_is_no_consistent_key_pair_is_refused(tmp_path: Path, text: str) ->
 # --- No key shows
 
 
-def shown(error: BaseException) -> list[str]:
+def shown(error: BaseException, secrets: Sequence[str] = SECRETS) -> list[str]:
     """Return the secrets in an error's traceback with all local variables, and in the errors behind it."""
     text = io.StringIO()
     seen: list[BaseException] = []
@@ -193,7 +197,7 @@ def shown(error: BaseException) -> list[str]:
         )
         print(*formatted.format(chain=False), vars(current), repr(current), file=text)
         current = current.__context__
-    return [secret for secret in SECRETS if secret in text.getvalue()]
+    return [secret for secret in secrets if secret in text.getvalue()]
 
 
 def test_no_representation_shows_the_key() -> None:
