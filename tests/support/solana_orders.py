@@ -340,9 +340,12 @@ class OrderWorld:
                     held[residue.token] += residue.amount
         return held
 
-    async def shown(self) -> list[Counter[str]]:
-        """Return what each instance says that the wallet holds."""
-        return [
-            Counter({token: (await each.venue.balance(token)).total for token in _HELD})
-            for each in self.instances
-        ]
+    async def shown(self) -> list[Counter[str]] | None:
+        """Return what each instance says that the wallet holds; None if one has no answer yet."""
+        try:
+            return [
+                Counter({token: (await each.venue.balance(token)).total for token in _HELD})
+                for each in self.instances
+            ]
+        except VenueUnavailableError:
+            return None
