@@ -3,7 +3,10 @@
 The map, from the outside in. Imports go down this list only:
 
 __main__.py       the entry point of the command line
-commands.py       serve, migrate, audit, keys, sandbox
+commands.py       serve, migrate, audit, keys, sandbox, doctor, wallet, pools
+chain_commands.py  shows the wallet, finds and checks pools
+doctor.py         checks everything that trading needs
+server_checks.py  checks PostgreSQL, Redis and the data folder
 key_commands.py   creates, lists, limits, rotates and revokes API keys
 key_options.py    the options of these commands
 app.py            the whole service: its parts, the API, and the order in which they start and stop

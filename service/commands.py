@@ -1,4 +1,4 @@
-"""The commands: ``python -m service serve``, ``migrate``, ``audit``, ``keys`` and ``sandbox``."""
+"""The commands of ``python -m service``: its own, those of other modules, and how errors are shown."""
 
 import argparse
 import asyncio
@@ -14,7 +14,17 @@ from typing import TypeVar
 import psycopg2
 from aiohttp import web
 
-from service import crash_points, descriptors, embedded, key_commands, logs, settings, stop_signals
+from service import (
+    chain_commands,
+    crash_points,
+    descriptors,
+    doctor,
+    embedded,
+    key_commands,
+    logs,
+    settings,
+    stop_signals,
+)
 from service.api.application import LARGEST_BODY
 from service.api.connection import ConnectionLimits
 from service.api.server import Runner
@@ -23,6 +33,7 @@ from service.audit import NOT_COMPARED, Report, audit
 from service.background import Background, cancel
 from service.chain import Chain, build_chain
 from service.chains.factory import find_tokens, trading_mode, venue_audit
+from service.chains.inspection import InspectionError
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 from service.domain.tokens import list_token
@@ -45,6 +56,7 @@ _EXPECTED_ERRORS = (
     InvalidSettingError,
     embedded.EmbeddedServerError,
     KeyCommandError,
+    InspectionError,
     sandbox_command.SandboxError,
 )
 _POSTGRESQL_ERRORS = (MigrationError, UnavailableError, VenueUnavailableError, psycopg2.Error)
@@ -69,8 +81,14 @@ def main() -> None:
     audit_parser.set_defaults(run=_audit)
     key_commands.add_to(commands, _keys)
     sandbox_command.add_to(commands, _sandbox)
+    doctor.add_to(commands, _doctor)
+    chain_commands.add_to(commands, _on_chain)
+    parser.set_defaults(alone=None)
     arguments = parser.parse_args()
     try:
+        if arguments.alone is not None:
+            arguments.alone(arguments)
+            return
         _run(settings.load(), arguments)
     except _EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
@@ -266,6 +284,19 @@ def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
 def _sandbox(_loaded: Settings, arguments: argparse.Namespace) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(sandbox_command.serve(arguments, Clock()))
+
+
+def _doctor(loaded: Settings, arguments: argparse.Namespace) -> None:
+    async def run() -> bool:
+        clock = Clock()
+        async with chain_commands.open_inspector(loaded, clock) as inspector:
+            return await doctor.examine(loaded, clock, inspector, as_json=arguments.json)
+
+    sys.exit(0 if asyncio.run(run()) else 1)
+
+
+def _on_chain(loaded: Settings, arguments: argparse.Namespace) -> None:
+    sys.exit(0 if asyncio.run(chain_commands.run_command(loaded, arguments)) else 1)
 
 
 def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:

@@ -5,14 +5,19 @@ Only this module and the paper market's own routes know which venues there are; 
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from service.chains.audit import VenueAudit
+from service.chains.inspection import Inspector
 from service.chains.local_cluster import LocalCluster
 from service.chains.paper.audit import PaperAudit
 from service.chains.paper.faults import Fault, FaultyVenue
 from service.chains.paper.ledger import Ledger
 from service.chains.paper.settings import PaperSettings
 from service.chains.paper.venue import PaperVenue
+from service.chains.solana.inspection.inspector import SolanaInspector
+from service.chains.solana.inspection.subject import subject_of
+from service.chains.solana.sending.key_files import write_new_key
 from service.chains.solana.setup import build_solana, list_tokens
 from service.chains.venue import Venue
 from service.clock import Clock
@@ -94,6 +99,31 @@ def build_venue(
 def venue_audit(settings: Settings) -> VenueAudit | None:
     """Return the audit of the venue's ledger; None: there is none for this venue yet."""
     return PaperAudit() if settings.solana is None else None
+
+
+def venue_inspector(settings: Settings, clock: Clock, local: LocalCluster | None) -> Inspector | None:
+    """Return what looks at the venue before it trades; None: the paper market is made by the service itself.
+
+    Args:
+        settings: All settings.
+        clock: The clock.
+        local: The sandbox that a Solana venue is to trade on, if it is one.
+
+    Raises:
+        InvalidSettingError: The settings name something that cannot be used.
+    """
+    if settings.solana is None:
+        return None
+    return SolanaInspector(subject_of(settings.solana, settings.hop_margin_bps, local), clock)
+
+
+def new_wallet(file: Path) -> str:
+    """Make a key for a venue that needs one, write it to a new file, and return its public key.
+
+    Raises:
+        OSError: The file exists, or cannot be written.
+    """
+    return write_new_key(file)
 
 
 async def find_tokens(

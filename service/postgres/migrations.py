@@ -118,6 +118,21 @@ async def migrate_if_empty(database: Database) -> None:
         )
 
 
+async def pending(database: Database) -> list[Migration]:
+    """Return the migrations that a start would apply; nothing is changed.
+
+    Raises:
+        MigrationError: An applied file has changed, or the database is newer than this program.
+        UnavailableError: PostgreSQL cannot be reached.
+    """
+    session = await database.connect()
+    try:
+        [(found,)] = await session.run("SELECT to_regclass('schema_migrations') IS NOT NULL")
+        return _missing(load(), dict(await session.run(_APPLIED)) if found else {})
+    finally:
+        session.close()
+
+
 async def _prepare(session: Session, schema: str) -> None:
     """Create the schema and the table of migrations if missing; the check needs no CREATE permission."""
     if not await session.run("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)):

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from aiohttp import web
 
 from service.background import Background
 from service.chains.solana.programs.registry import MAINNET, AmmPrograms
+from service.chains.solana.sending.key_files import write_key_file
 from service.clock import Clock
 from service.sandbox.chain import SandboxChain, Timing
 from service.sandbox.faults import Faults
@@ -104,11 +104,9 @@ async def _listen(runner: web.AppRunner, port: int) -> int:
 
 def _write_keys(file: Path, keys: bytes) -> None:
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_key_file(file, keys)
     except OSError as error:
         raise SandboxError(f"{file}: {error.strerror}") from None
-    with os.fdopen(descriptor, "w") as opened:
-        json.dump(list(keys), opened)
 
 
 def _greet(sandbox: Sandbox, port: int) -> None:

@@ -13,6 +13,7 @@ clusters.py   the clusters' genesis hashes, and where they have the programs
 rpc/          calls of nodes by JSON-RPC, with failover
 feed/         the state of pools, read from nodes
 sending/      signs and sends transactions, and follows them until their end is certain
+inspection/   looks at endpoints, wallet, tokens and pools before anything is traded
 
 Its pure part:
 

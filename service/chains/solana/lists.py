@@ -1,7 +1,11 @@
-"""Reads the lists of pools and tokens that may be traded, in TOML."""
+"""Reads the lists of pools and tokens that may be traded, in TOML, and adds to the list of pools."""
 
+import os
+import sys
+import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,9 @@ from solders.pubkey import Pubkey
 from service.chains.solana.feed.pools import ListedPool
 from service.chains.solana.programs.registry import ProgramIds
 from service.domain.tokens import Token, is_mint, is_symbol
+
+if sys.platform != "win32":
+    import fcntl
 
 _MOST_DECIMALS = 18
 _LARGEST_FILE = 1_000_000
@@ -37,6 +44,76 @@ def read_pools(file: Path, ids: ProgramIds) -> Sequence[ListedPool]:
             raise InvalidListError(f"{file}: pool {place}: {address} is there twice")
         pools[address] = ListedPool(program, Pubkey.from_string(address))
     return list(pools.values())
+
+
+def add_pools(file: Path, ids: ProgramIds, pools: Sequence[tuple[str, str]]) -> int:
+    """Add pools to a file, which is made if it does not exist; whatever is in it stays.
+
+    The file is replaced as a whole, by one that can be read: nobody ever sees a part of it.
+
+    Args:
+        file: The list; of a symbolic link, what it points to.
+        ids: The cluster's programs.
+        pools: The name of the program, and the address, of each.
+
+    Returns:
+        How many were not there yet.
+
+    Raises:
+        InvalidListError: The file is no such list, or cannot be written.
+    """
+    try:
+        file = file.resolve()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(file.parent):
+            before = file.read_text("utf-8") if file.exists() else ""
+            known = {str(each.address) for each in read_pools(file, ids)} if _says_anything(before) else set()
+            new = [each for each in pools if each[1] not in known]
+            if new:
+                _replace(file, ids, before, new)
+            return len(new)
+    except OSError as error:
+        raise InvalidListError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidListError(f"{file}: is not UTF-8") from None
+
+
+def _says_anything(text: str) -> bool:
+    """Whether a file has more than comments; what cannot be parsed has."""
+    try:
+        return bool(tomllib.loads(text))
+    except (ValueError, RecursionError):
+        return True
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time change a list in a folder; the lock ends with the process."""
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(file: Path, ids: ProgramIds, before: str, pools: Sequence[tuple[str, str]]) -> None:
+    parts = [before.rstrip("\n"), *(f'[[pool]]\nprogram = "{name}"\naddress = "{at}"' for name, at in pools)]
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    made = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+            opened.write("\n\n".join(filter(None, parts)) + "\n")
+            opened.flush()
+            os.fsync(opened.fileno())
+        read_pools(made, ids)
+        made.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o644)
+        made.replace(file)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def read_tokens(file: Path) -> Sequence[Token]:

@@ -52,7 +52,7 @@ def build_solana(
         InvalidSettingError: A setting cannot be used; the message names it, and shows no key.
     """
     known = CLUSTERS[settings.cluster]
-    urls = _urls(settings, local)
+    urls = rpc_urls(settings, local)
     options = SolanaOptions(
         # Neither a sandbox's nor devnet's tokens are worth anything, and there is no other cluster.
         TradingMode.PAPER,
@@ -65,17 +65,10 @@ def build_solana(
         feed=FeedSettings(max_snapshot_slots=settings.max_snapshot_slots),
     )
     token_of: Callable[[str], Token | None] = find_token
-    listed: Sequence[ListedPool]
-    signer: WalletSigner
-    if local is not None:
-        listed = [
-            ListedPool(Pubkey.from_string(program), Pubkey.from_string(at)) for program, at in local.pools
-        ]
-        signer = LocalSigner(Keypair.from_bytes(local.wallet_key))
-    else:
-        listed = _read("SOLANA_POOLS", lambda file: read_pools(file, known.ids), settings.pools)
+    listed = listed_pools(settings, local)
+    if local is None:
         token_of = list_tokens(settings).get
-        signer = _read("SOLANA_SIGNER", load_signer, settings.signer or "")
+    signer = wallet_signer(settings, local)
     websocket = _websocket(settings, urls)
     return SolanaVenue(
         Endpoints(urls, clock, known.genesis_hash, websocket),
@@ -87,6 +80,31 @@ def build_solana(
         options,
         websocket,
     )
+
+
+def listed_pools(settings: SolanaSettings, local: LocalCluster | None) -> Sequence[ListedPool]:
+    """Return the pools to trade in: a sandbox's own, or those of the list.
+
+    Raises:
+        InvalidSettingError: The list cannot be used.
+    """
+    if local is not None:
+        return [
+            ListedPool(Pubkey.from_string(program), Pubkey.from_string(at)) for program, at in local.pools
+        ]
+    ids = CLUSTERS[settings.cluster].ids
+    return _read("SOLANA_POOLS", lambda file: read_pools(file, ids), settings.pools)
+
+
+def wallet_signer(settings: SolanaSettings, local: LocalCluster | None) -> WalletSigner:
+    """Return the wallet: a sandbox's own, or that of the settings.
+
+    Raises:
+        InvalidSettingError: There is none that can be used; the message shows no key.
+    """
+    if local is not None:
+        return LocalSigner(Keypair.from_bytes(local.wallet_key))
+    return _read("SOLANA_SIGNER", load_signer, settings.signer or "")
 
 
 def list_tokens(settings: SolanaSettings) -> Mapping[str, Token]:
@@ -108,7 +126,12 @@ def list_tokens(settings: SolanaSettings) -> Mapping[str, Token]:
     return {token.mint: token for token in tokens}
 
 
-def _urls(settings: SolanaSettings, local: LocalCluster | None) -> Sequence[RpcUrl]:
+def rpc_urls(settings: SolanaSettings, local: LocalCluster | None) -> Sequence[RpcUrl]:
+    """Return the endpoints.
+
+    Raises:
+        InvalidSettingError: The list cannot be used; the message shows hosts only.
+    """
     given = local.url if local is not None and local.url is not None else settings.rpc_urls
     urls = _read("SOLANA_RPC_URLS", parse_rpc_urls, given or "")
     if settings.cluster is Cluster.SANDBOX:
