@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
-from service.chains.inspection import Check, Inspector, Verdict
+from service.chains.inspection import Check, CheckResult, Inspector
 from service.clock import Clock
 from service.domain.amounts import format_amount
 from service.domain.service_limits import ServiceLimits
@@ -48,16 +48,16 @@ async def print_checks(checks: AsyncIterator[Check], *, as_json: bool) -> bool:
         made.append(check)
         if not as_json:
             print(check, flush=True)
-    counted = Counter(check.verdict for check in made)
+    counted = Counter(check.result for check in made)
     if as_json:
         print(json.dumps({"checks": [check.as_json() for check in made], **_counts(counted)}))
     else:
-        print(", ".join(f"{count} {verdict}" for verdict, count in _counts(counted).items()))
-    return not counted[Verdict.FAILED]
+        print(", ".join(f"{count} {result}" for result, count in _counts(counted).items()))
+    return not counted[CheckResult.FAILED]
 
 
-def _counts(counted: Counter[Verdict]) -> dict[str, int]:
-    return {verdict.value: counted[verdict] for verdict in Verdict}
+def _counts(counted: Counter[CheckResult]) -> dict[str, int]:
+    return {result.value: counted[result] for result in CheckResult}
 
 
 async def _checks(loaded: Settings, clock: Clock, inspector: Inspector | None) -> AsyncIterator[Check]:

@@ -18,7 +18,7 @@ class InspectionError(Exception):
     """It cannot be done. The message says why, in one line."""
 
 
-class Verdict(StrEnum):
+class CheckResult(StrEnum):
     """What came of a check. The values are those of ``doctor --json``."""
 
     OK = "ok"
@@ -33,38 +33,38 @@ class Check:
     Attributes:
         name: What was checked, such as ``lag``.
         subject: Of what, such as an endpoint's name; empty if there is only one.
-        verdict: What came of it.
+        result: What came of it.
         found: What was found.
         remedy: What to do about it; empty if there is nothing to do.
     """
 
     name: str
     subject: str
-    verdict: Verdict
+    result: CheckResult
     found: str
     remedy: str = ""
 
     @classmethod
     def ok(cls, name: str, subject: str, found: str) -> Self:
         """Return a check that found nothing wrong."""
-        return cls(name, subject, Verdict.OK, one_line(found))
+        return cls(name, subject, CheckResult.OK, one_line(found))
 
     @classmethod
     def warning(cls, name: str, subject: str, found: str, remedy: str) -> Self:
         """Return a check that found what may go wrong, or what stops some orders only."""
-        return cls(name, subject, Verdict.WARNING, one_line(found), one_line(remedy))
+        return cls(name, subject, CheckResult.WARNING, one_line(found), one_line(remedy))
 
     @classmethod
     def failed(cls, name: str, subject: str, found: str, remedy: str) -> Self:
         """Return a check that found what keeps the service from trading as it is configured."""
-        return cls(name, subject, Verdict.FAILED, one_line(found), one_line(remedy))
+        return cls(name, subject, CheckResult.FAILED, one_line(found), one_line(remedy))
 
     def as_json(self) -> dict[str, str]:
         """Return it as ``doctor --json`` prints it."""
         return {
             "check": self.name,
             "subject": self.subject,
-            "result": self.verdict,
+            "result": self.result,
             "found": self.found,
             "remedy": self.remedy,
         }
@@ -73,7 +73,7 @@ class Check:
         """Return it as a line."""
         what = f"{self.name} {self.subject}" if self.subject else self.name
         remedy = f". To do: {self.remedy}" if self.remedy else ""
-        return f"{self.verdict:<8} {what}: {self.found}{remedy}"
+        return f"{self.result:<8} {what}: {self.found}{remedy}"
 
 
 class Holding(NamedTuple):

@@ -33,7 +33,7 @@ _TOO_MANY = (429, -32429)
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class EndpointIdentity:
     """Which cluster an endpoint says that it belongs to, and which software it runs."""
 
     endpoint: Endpoint
@@ -55,14 +55,14 @@ async def ask(endpoint: Endpoint, method: str, *params: Any) -> Outcome:
         return error
 
 
-async def identify(endpoint: Endpoint) -> Identity:
+async def identify(endpoint: Endpoint) -> EndpointIdentity:
     """Ask an endpoint for its cluster and its version; one that does not answer is asked only once."""
     genesis = await ask(endpoint, "getGenesisHash")
     version = genesis if isinstance(genesis, NoAnswerError) else await ask(endpoint, "getVersion")
-    return Identity(endpoint, genesis, version)
+    return EndpointIdentity(endpoint, genesis, version)
 
 
-def check_identity(identity: Identity, expected: str | None, cluster: str) -> Check:
+def check_identity(identity: EndpointIdentity, expected: str | None, cluster: str) -> Check:
     """Return whether an endpoint answers, and belongs to the cluster.
 
     Args:

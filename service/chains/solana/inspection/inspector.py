@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 
 from service.amm import AmmError
-from service.chains.inspection import Check, Discovery, FoundPool, Holding, InspectionError, Verdict
+from service.chains.inspection import Check, CheckResult, Discovery, FoundPool, Holding, InspectionError
 from service.chains.solana.feed.feed import FeedSettings
 from service.chains.solana.feed.pools import ListedPool
 from service.chains.solana.inspection.cluster import (
@@ -258,7 +258,7 @@ class SolanaInspector:
             self._sound = [
                 endpoint
                 for endpoint, check in zip(self._endpoints.all, self._identities, strict=True)
-                if check.verdict is not Verdict.FAILED
+                if check.result is not CheckResult.FAILED
             ]
             await self._endpoints.check()
         return self._identities
@@ -271,7 +271,7 @@ class SolanaInspector:
         """
         identities = await self._identify()
         if not self._usable():
-            failed = [each for each in identities if each.verdict is not Verdict.OK]
+            failed = [each for each in identities if each.result is not CheckResult.OK]
             lags = [check_lag(each) for each in self._sound if each.reads]
             reasons = [f"{each.subject}: {each.found}" for each in (*failed, *lags)]
             raise VenueUnavailableError("; ".join(reasons))

@@ -67,11 +67,15 @@ class PoolTrial:
         self.refusals: dict[Direction, str] = {}
         for direction in Direction:
             try:
-                self.quotes[direction] = pool.state.quote_exact_in(
-                    direction, self._amount(direction), pool.now
-                )
+                quote = pool.state.quote_exact_in(direction, self._amount(direction), pool.now)
             except AmmError as error:
                 self.refusals[direction] = str(error)
+                continue
+            if quote.amount_out:
+                self.quotes[direction] = quote
+            else:
+                # DAMM v2 executes such a swap.
+                self.refusals[direction] = "it pays nothing"
 
     @property
     def fee_ppm(self) -> int | None:
