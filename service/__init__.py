@@ -3,8 +3,8 @@
 The map, from the outside in. Imports go down this list only:
 
 __main__.py       the entry point of the command line
-commands.py       serve, migrate, audit, keys, sandbox, doctor, wallet, pools
-chain_commands.py  shows the wallet, finds and checks pools
+commands.py       serve, migrate, audit, keys, sandbox
+chain_commands.py  doctor, and those about the wallet and the pools
 doctor.py         checks everything that trading needs
 server_checks.py  checks PostgreSQL, Redis and the data folder
 key_commands.py   creates, lists, limits, rotates and revokes API keys

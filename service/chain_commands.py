@@ -1,16 +1,17 @@
-"""The commands ``python -m service wallet`` and ``pools``: the wallet, and the pools to trade in."""
+"""The commands that look at a venue before it trades: ``python -m service doctor``, ``wallet``, ``pools``."""
 
 import argparse
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from service import doctor
 from service.chains.factory import new_wallet, venue_inspector
 from service.chains.inspection import FoundPool, InspectionError, Inspector
 from service.clock import Clock
-from service.doctor import print_checks
 from service.domain.amounts import format_amount
 from service.sandbox.embedded import EmbeddedSandbox, sandbox_elsewhere
 from service.settings import Settings
@@ -23,26 +24,19 @@ _MOST_POOLS = 20
 _LONGEST_LIST = 1_000
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run: Callable[..., None]) -> None:
-    """Add the commands to a command line; ``run`` is called with the arguments, ``run_chain`` among them.
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands to a command line: their ``run`` is called with the settings and the arguments.
 
-    With ``alone`` a command needs no settings: that function is called instead, with the arguments.
+    One that has ``alone`` needs no settings: that function is called instead, with the arguments.
     """
-
-    def add(
-        group: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str, run_chain: Run
-    ) -> argparse.ArgumentParser:
-        parser = group.add_parser(name, help=what, description=what)
-        parser.add_argument("--json", action="store_true", help="print JSON")
-        parser.set_defaults(run=run, run_chain=run_chain)
-        return parser
+    doctor.add_to(commands, _run_doctor)
 
     what = "make a key, and show the wallet and what it holds"
     wallet = commands.add_parser("wallet", help=what, description=what).add_subparsers(
         dest="wallet_command", required=True, metavar="command"
     )
-    add(wallet, "show", "show the wallet's public key", _show)
-    add(wallet, "balances", "show what the wallet holds of each token that may be traded", _balances)
+    _add(wallet, "show", "show the wallet's public key", _show)
+    _add(wallet, "balances", "show what the wallet holds of each token that may be traded", _balances)
     what = "write a new key to a file that only you can read, and print its public key"
     new = wallet.add_parser("new", help=what, description=what)
     new.add_argument("file", type=Path, metavar="FILE", help="must not exist")
@@ -52,7 +46,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run:
     pools = commands.add_parser("pools", help=what, description=what).add_subparsers(
         dest="pools_command", required=True, metavar="command"
     )
-    discover = add(pools, "discover", "find the pools of two tokens, the largest first", _discover)
+    discover = _add(pools, "discover", "find the pools of two tokens, the largest first", _discover)
     for name in ("first", "second"):
         discover.add_argument(name, metavar="TOKEN", help="a symbol of SOLANA_TOKENS, or a mint")
     discover.add_argument(
@@ -61,7 +55,16 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run:
     discover.add_argument(
         "--write", action="store_true", help="add those that can be used to the list SOLANA_POOLS"
     )
-    add(pools, "check", "check the pools of the list; exits with 1 if a check failed", _check)
+    _add(pools, "check", "check the pools of the list; exits with 1 if a check failed", _check)
+
+
+def _add(
+    group: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str, run: Run
+) -> argparse.ArgumentParser:
+    parser = group.add_parser(name, help=what, description=what)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_run, run_chain=run)
+    return parser
 
 
 @asynccontextmanager
@@ -93,19 +96,24 @@ async def open_inspector(loaded: Settings, clock: Clock) -> AsyncIterator[Inspec
             await sandbox.stop()
 
 
-async def run_command(loaded: Settings, arguments: argparse.Namespace) -> bool:
-    """Run a command; return whether everything is as it should be.
+def _run_doctor(loaded: Settings, arguments: argparse.Namespace) -> None:
+    async def run() -> bool:
+        clock = Clock()
+        async with open_inspector(loaded, clock) as inspector:
+            return await doctor.examine(loaded, clock, inspector, as_json=arguments.json)
 
-    Raises:
-        InspectionError: It cannot be done.
-        InvalidSettingError: The settings name something that cannot be used.
-        VenueUnavailableError: No node answered.
-    """
-    async with open_inspector(loaded, Clock()) as inspector:
-        if inspector is None:
-            raise InspectionError("VENUE=paper has neither a key nor a list of pools: set VENUE=solana")
-        run: Run = arguments.run_chain
-        return await run(inspector, arguments)
+    sys.exit(0 if asyncio.run(run()) else 1)
+
+
+def _run(loaded: Settings, arguments: argparse.Namespace) -> None:
+    async def run() -> bool:
+        async with open_inspector(loaded, Clock()) as inspector:
+            if inspector is None:
+                raise InspectionError("VENUE=paper has neither a key nor a list of pools: set VENUE=solana")
+            run_chain: Run = arguments.run_chain
+            return await run_chain(inspector, arguments)
+
+    sys.exit(0 if asyncio.run(run()) else 1)
 
 
 def _new(arguments: argparse.Namespace) -> None:
@@ -169,7 +177,7 @@ def _write(inspector: Inspector, pools: Sequence[FoundPool]) -> None:
 
 
 async def _check(inspector: Inspector, arguments: argparse.Namespace) -> bool:
-    return await print_checks(inspector.pool_checks(), as_json=arguments.json)
+    return await doctor.print_checks(inspector.pool_checks(), as_json=arguments.json)
 
 
 def _as_row(pool: FoundPool) -> tuple[str, ...]:

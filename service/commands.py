@@ -18,7 +18,6 @@ from service import (
     chain_commands,
     crash_points,
     descriptors,
-    doctor,
     embedded,
     key_commands,
     logs,
@@ -81,8 +80,7 @@ def main() -> None:
     audit_parser.set_defaults(run=_audit)
     key_commands.add_to(commands, _keys)
     sandbox_command.add_to(commands, _sandbox)
-    doctor.add_to(commands, _doctor)
-    chain_commands.add_to(commands, _on_chain)
+    chain_commands.add_to(commands)
     parser.set_defaults(alone=None)
     arguments = parser.parse_args()
     try:
@@ -284,19 +282,6 @@ def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
 def _sandbox(_loaded: Settings, arguments: argparse.Namespace) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(sandbox_command.serve(arguments, Clock()))
-
-
-def _doctor(loaded: Settings, arguments: argparse.Namespace) -> None:
-    async def run() -> bool:
-        clock = Clock()
-        async with chain_commands.open_inspector(loaded, clock) as inspector:
-            return await doctor.examine(loaded, clock, inspector, as_json=arguments.json)
-
-    sys.exit(0 if asyncio.run(run()) else 1)
-
-
-def _on_chain(loaded: Settings, arguments: argparse.Namespace) -> None:
-    sys.exit(0 if asyncio.run(chain_commands.run_command(loaded, arguments)) else 1)
 
 
 def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:

@@ -14,8 +14,9 @@ from service.chains.solana.programs.registry import ProgramIds
 from service.chains.solana.proof import ENDPOINTS_NEEDED
 from service.chains.solana.rpc.answers import Answer, NotAnAnswerError
 from service.chains.solana.rpc.endpoints import Endpoints
-from service.chains.solana.rpc.errors import METHOD_NOT_FOUND, RpcError
+from service.chains.solana.rpc.errors import RpcError
 from service.chains.solana.rpc.urls import RpcUrl
+from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
 
 UPGRADEABLE_LOADER = Pubkey.from_string("BPFLoaderUpgradeab1e11111111111111111111111")
@@ -102,17 +103,12 @@ async def check_clock(endpoints: Endpoints, clock: Clock) -> Check:
 
 
 async def check_alpenglow(endpoints: Endpoints) -> Check:
-    """Return whether the cluster has migrated to Alpenglow, with which this service was not tried.
-
-    Raises:
-        VenueUnavailableError: No endpoint answered.
-    """
+    """Return whether the cluster has migrated to Alpenglow, with which this service was not tried."""
     try:
         answer = await endpoints.read("getAgGenesisCert", [])
-    except RpcError as error:
-        if error.code != METHOD_NOT_FOUND:
-            raise
-        return Check.ok("alpenglow", "", "the nodes do not know it: no migration is known of")
+    except (RpcError, VenueUnavailableError) as error:
+        # Older nodes do not know the method, and some providers refuse it, each in a way of its own.
+        return Check.ok("alpenglow", "", f"no node says whether the cluster has migrated to it ({error})")
     if answer.result is None:
         return Check.ok("alpenglow", "", "the cluster has not migrated to it")
     remedy = "begin with small amounts: this service was not tried with it"

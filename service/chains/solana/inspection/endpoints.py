@@ -185,8 +185,10 @@ async def check_history(endpoint: Endpoint, *, is_young: bool) -> tuple[Check, b
     validity = Validity(height - 1, max(begin, since) if is_young else begin)
     seen = await look(endpoint, {_NO_SIGNATURE: validity})
     if _NO_SIGNATURE in seen.statuses and seen.sees_all_blocks_of(validity):
-        known = "since the chain began" if is_young else f"of the last {slot - since} slots"
-        return Check.ok("history", name, f"it has all blocks {known}"), True
+        found = (
+            f"every block of the last {slot - validity.blockhash_slot} slots; it begins {slot - since} ago"
+        )
+        return Check.ok("history", name, found), True
     if seen.finalized == NOTHING_FINALIZED:
         problem = "it is too far behind"
     elif _NO_SIGNATURE not in seen.statuses:

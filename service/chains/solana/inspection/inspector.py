@@ -252,8 +252,9 @@ class SolanaInspector:
         """Return the check of each endpoint's cluster, and compare the endpoints of the right one."""
         if self._identities is None:
             said = await asyncio.gather(*(identify(each) for each in self._endpoints.all))
-            hashes = (each.genesis_hash for each in said if each.endpoint.reads)
-            expected = self._subject.genesis_hash or next(filter(None, hashes), None)
+            readers_first = sorted(said, key=lambda each: not each.endpoint.reads)
+            hashes = filter(None, (each.genesis_hash for each in readers_first))
+            expected = self._subject.genesis_hash or next(hashes, None)
             self._identities = [check_identity(each, expected, self._subject.cluster) for each in said]
             self._sound = [
                 endpoint
