@@ -287,6 +287,7 @@ class Service:
                 await self._check_access()
                 await self.execution.sweep.recover(alone=self._alone)
                 await self.market.venue.start()
+                await self.market.opening_balances.record()
             except RefusedError:
                 raise  # a retry will not help
             except OtherVenueError as error:

@@ -6,9 +6,8 @@ and a key that is in a variable is out of the environment before another process
 
 from dataclasses import dataclass
 
-from service.chains.factory import build_chain_venue
+from service.chains.factory import BuiltVenue, build_chain_venue
 from service.chains.local_cluster import LocalCluster
-from service.chains.venue import Venue
 from service.clock import Clock
 from service.sandbox.embedded import EmbeddedSandbox, sandbox_elsewhere
 from service.settings import Settings
@@ -24,7 +23,7 @@ class Chain:
         sandbox: The chain itself, if it runs in this process; bound, not started.
     """
 
-    venue: Venue | None
+    venue: BuiltVenue | None
     sandbox: EmbeddedSandbox | None = None
 
 

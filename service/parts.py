@@ -5,8 +5,7 @@ Each group receives the groups before it. ``app.py`` starts and stops them.
 
 from dataclasses import dataclass
 
-from service.chains.factory import build_venue
-from service.chains.venue import Venue
+from service.chains.factory import BuiltVenue, build_venue
 from service.clock import Clock
 from service.events.bus import Bus
 from service.events.feed import Feeds
@@ -31,6 +30,7 @@ from service.store.halt import TradingHalt
 from service.store.idempotency import IdempotencyKeys
 from service.store.instances import Identity, Instances
 from service.store.journal import Journal, JournalSettings
+from service.store.opening_balances import OpeningBalances
 from service.store.order_events import OrderEvents
 from service.store.orders import Orders
 from service.store.rate_limit import RateLimit
@@ -138,7 +138,7 @@ class Market:
     """The venue, the best routes on it, and the pairs that are watched."""
 
     def __init__(
-        self, settings: Settings, servers: Servers, storage: Storage, chain: Venue | None = None
+        self, settings: Settings, servers: Servers, storage: Storage, chain: BuiltVenue | None = None
     ) -> None:
         clock = storage.clock
         # The venue has its own connections.
@@ -149,6 +149,7 @@ class Market:
             settings, self.database, clock, storage.link, storage.deployment, alone=servers.alone, chain=chain
         )
         self.venue, self.paper = built.venue, built.paper
+        self.opening_balances = OpeningBalances(storage.database, self.venue.identity, built.read_holdings)
         self.route_limits = RouteLimits(
             settings.max_route_legs, settings.min_split_gain_bps, settings.hop_margin_bps
         )

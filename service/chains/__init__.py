@@ -3,6 +3,7 @@
 venue.py       the interface: pools and their snapshots, and transactions from signing to their outcome
 audit.py       the interface of a venue's part of the audit
 inspection.py  the interface of what looks at a venue before it trades
+holding.py     what a wallet holds of one token
 factory.py     builds the venue
 pool_index.py  pools by pair, and the tokens that they trade
 paper/         a market in the engine's own PostgreSQL that simulates a chain

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.chains.audit import VenueAudit
+from service.chains.holding import ReadHoldings
 from service.chains.inspection import Inspector
 from service.chains.local_cluster import LocalCluster
 from service.chains.paper.audit import PaperAudit
@@ -37,10 +38,12 @@ class BuiltVenue:
     Attributes:
         venue: The venue.
         paper: The paper market, where pools can be listed by request; None: the venue is another one.
+        read_holdings: What its wallet holds on a chain; None: it is not on one.
     """
 
     venue: Venue
     paper: PaperVenue | None
+    read_holdings: ReadHoldings | None = None
 
 
 def trading_mode() -> TradingMode:
@@ -48,7 +51,7 @@ def trading_mode() -> TradingMode:
     return PaperVenue.mode
 
 
-def build_chain_venue(settings: Settings, clock: Clock, local: LocalCluster | None) -> Venue | None:
+def build_chain_venue(settings: Settings, clock: Clock, local: LocalCluster | None) -> BuiltVenue | None:
     """Build the venue if it is a chain: it needs no server of the service's. None: it is no chain.
 
     Args:
@@ -61,7 +64,8 @@ def build_chain_venue(settings: Settings, clock: Clock, local: LocalCluster | No
     """
     if settings.solana is None:
         return None
-    return build_solana(settings.solana, settings.hop_margin_bps, clock, local)
+    solana = build_solana(settings.solana, settings.hop_margin_bps, clock, local)
+    return BuiltVenue(solana, None, solana.holdings)
 
 
 def build_venue(
@@ -72,7 +76,7 @@ def build_venue(
     deployment: Deployment,
     *,
     alone: bool,
-    chain: Venue | None = None,
+    chain: BuiltVenue | None = None,
 ) -> BuiltVenue:
     """Build the venue.
 
@@ -89,7 +93,7 @@ def build_venue(
         InvalidSettingError: The settings name something that cannot be used.
     """
     if chain is not None:
-        return BuiltVenue(chain, None)
+        return chain
     parts = (database, clock, link, deployment, _paper_settings(settings, alone=alone))
     rates_ppm = {Fault(kind): rate for kind, rate in settings.paper_faults_ppm.items()}
     paper = FaultyVenue(*parts, rates_ppm=rates_ppm) if rates_ppm else PaperVenue(*parts)

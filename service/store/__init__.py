@@ -17,6 +17,7 @@ event_position.py     how much of these a client has seen
 purge.py              deletes rows that are no longer needed
 instances.py          heartbeats of the instances, and takeover of a dead one's orders
 venue_identity.py     the venue that the orders belong to
+opening_balances.py   what the wallet held before the first of them
 rate_limit.py         limits how many orders may start per minute
 webhook_endpoints.py  where accounts want to be told of changes
 webhook_outbox.py     the changes that are still to be delivered there

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Collection, Iterable, Sequence
 
+from service.chains.holding import Holding
 from service.chains.solana.feed.feed import SolanaFeed
 from service.chains.solana.feed.pools import ListedPool, TokenOf
 from service.chains.solana.options import SolanaOptions
@@ -241,6 +242,10 @@ class SolanaVenue:
     async def balances(self, limit: int, after: str | None = None) -> Sequence[tuple[Token, Balance]]:
         """Return what the wallet holds, by token; see ``SolanaWallet``."""
         return await self._wallet.balances(limit, after)
+
+    async def holdings(self) -> Sequence[Holding]:
+        """Return what the wallet held in the last finalized block; see ``SolanaWallet``."""
+        return await self._wallet.holdings()
 
 
 def _sent(transaction: SignedTransaction) -> SentTransaction:

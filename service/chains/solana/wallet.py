@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from solders.pubkey import Pubkey
 
 from service.amm import AmmError
+from service.chains.holding import Holding
 from service.chains.solana.addresses import TOKEN_PROGRAM, WRAPPED_SOL, associated_token_account
 from service.chains.solana.feed.accounts import MOST_KEYS, OwnedData, read_accounts
 from service.chains.solana.feed.feed import SolanaFeed
@@ -113,6 +114,27 @@ class SolanaWallet:
         names = sorted(name for name in held.amounts if name in mints and (after is None or name > after))
         return [(mints[name].token, self._balance(name, held, in_flight)) for name in names[:limit]]
 
+    async def holdings(self) -> list[Holding]:
+        """Return what the wallet held in the last finalized block, of SOL and of all tokens that pools trade.
+
+        Raises:
+            VenueUnavailableError: No node answered.
+        """
+        accounts = {self._account(each): (name, each) for name, each in self._mints().items()}
+        keys = list(accounts)
+        found = []
+        try:
+            for start in range(0, len(keys), MOST_KEYS):
+                asked = keys[start : start + MOST_KEYS]
+                read = await read_accounts(self._endpoints, asked, commitment="finalized")
+                found += [(key, read.slot, self._amount(key, read.accounts.get(key))) for key in asked]
+        except (RpcError, AmmError) as error:
+            raise VenueUnavailableError(f"the wallet cannot be read: {error}") from error
+        return [
+            Holding(str(accounts[key][1].mint), accounts[key][0], str(key), slot, amount)
+            for key, slot, amount in found
+        ]
+
     async def can_pay(self, token: str, amount: int) -> bool:
         """Return whether an amount of a token is free; before it says no, it reads again.
 
@@ -161,6 +183,11 @@ class SolanaWallet:
             return self._address
         return associated_token_account(self._address, each.mint, each.program)
 
+    def _amount(self, key: Pubkey, account: OwnedData | None) -> int:
+        if account is None:
+            return 0
+        return account.lamports if key == self._address else token_amount(account.data)
+
     async def _held(self, newer_than: _Holdings | None = None) -> _Holdings:
         async with self._reading:
             known, mints = self._holdings, self._mints()
@@ -200,9 +227,7 @@ class SolanaWallet:
                 found.update(read.accounts)
                 slots.append(read.slot)
             amounts = {
-                name: found[account].lamports
-                if account == self._address
-                else token_amount(found[account].data)
+                name: self._amount(account, found[account])
                 for name, account in accounts.items()
                 if account in found
             }
