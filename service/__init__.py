@@ -9,6 +9,7 @@ doctor.py         checks everything that trading needs
 server_checks.py  checks PostgreSQL, Redis and the data folder
 key_commands.py   creates, lists, limits, rotates and revokes API keys
 key_options.py    the options of these commands
+audit_options.py  the options of the audit
 app.py            the whole service: its parts, the API, and the order in which they start and stop
 chain.py          builds the chain that is the venue, before any server is started
 lifespan.py       starts parts in order and stops them in reverse

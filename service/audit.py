@@ -1,6 +1,6 @@
 """The audit: checks every order against the venue's ledger, and every history against the lifecycle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import orjson
@@ -24,7 +24,7 @@ class _CountRow(NamedTuple):
 _AUDIT = query("audit", _FindingRow)
 _COUNT = query("count_orders", _CountRow)
 
-NOT_COMPARED = "only the orders were checked: the comparison with the chain is not built yet"
+NOT_COMPARED = "only the orders were checked: audit --chain compares them with the chain, too"
 
 _PATIENCE_S = 30
 """How long an order may be overdue, or owned by a dead process."""
@@ -34,13 +34,23 @@ _PATIENCE_S = 30
 class Report:
     """An audit's counts and findings.
 
-    ``landed`` is None if there is no audit of the venue's ledger: only the orders themselves were checked.
+    Attributes:
+        orders: How many there are.
+        open_orders: How many of them have not ended.
+        landed: How many transactions have landed; None: only the orders themselves were checked.
+        findings: The violations.
+        in_flight: How many transactions may still land on a chain.
+        warnings: What could not be checked.
+        notes: What is worth knowing, and is no violation.
     """
 
     orders: int
     open_orders: int
     landed: int | None
     findings: list[Finding]
+    in_flight: int = 0
+    warnings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
 
     def as_json(self) -> str:
         """Return the report as JSON."""
@@ -48,10 +58,17 @@ class Report:
 
     def as_text(self) -> str:
         """Return the report as text."""
-        lines = [f"{finding.order_id}: {finding.what}" for finding in self.findings]
+        lines = [
+            f"{kind}{finding.order_id}: {finding.what}"
+            for kind, findings in (("note: ", self.notes), ("warning: ", self.warnings), ("", self.findings))
+            for finding in findings
+        ]
         landed = "" if self.landed is None else f", {self.landed} landed transactions"
+        in_flight = f", {self.in_flight} in flight" if self.in_flight else ""
+        warnings = f", {len(self.warnings)} warnings" if self.warnings else ""
         lines.append(
-            f"{self.orders} orders, {self.open_orders} of them open{landed}: {len(self.findings)} violations"
+            f"{self.orders} orders, {self.open_orders} of them open{landed}{in_flight}: "
+            f"{len(self.findings)} violations{warnings}"
         )
         if self.landed is None:
             lines.append(NOT_COMPARED)
@@ -66,6 +83,7 @@ async def audit(database: Database, of_venue: VenueAudit | None) -> Report:
         of_venue: The part that knows the venue's ledger; None: there is none.
 
     Raises:
+        InvalidSettingError: The orders are of another venue.
         UnavailableError: PostgreSQL is unavailable.
         VenueUnavailableError: The venue did not answer.
     """
@@ -81,4 +99,12 @@ async def audit(database: Database, of_venue: VenueAudit | None) -> Report:
     findings = [Finding(row.subject, row.what) for row in rows]
     if ledger is None:
         return Report(count.orders, count.open_orders, None, sorted(findings))
-    return Report(count.orders, count.open_orders, ledger.landed, sorted(findings + ledger.findings))
+    return Report(
+        count.orders,
+        count.open_orders,
+        ledger.landed,
+        sorted(findings + ledger.findings),
+        ledger.in_flight,
+        sorted(ledger.warnings),
+        sorted(ledger.notes),
+    )

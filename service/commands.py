@@ -15,6 +15,7 @@ import psycopg2
 from aiohttp import web
 
 from service import (
+    audit_options,
     chain_commands,
     crash_points,
     descriptors,
@@ -31,7 +32,7 @@ from service.app import Service
 from service.audit import NOT_COMPARED, Report, audit
 from service.background import Background, cancel
 from service.chain import Chain, build_chain
-from service.chains.factory import find_tokens, trading_mode, venue_audit
+from service.chains.factory import chain_audit, find_tokens, trading_mode, venue_audit
 from service.chains.inspection import InspectionError
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
@@ -74,10 +75,7 @@ def main() -> None:
         ("migrate", _migrate, "migrate the database's schema without starting the service"),
     ):
         commands.add_parser(name, help=what, description=what).set_defaults(run=command)
-    what = "check every order against the venue's ledger; exits with 1 if it finds a violation"
-    audit_parser = commands.add_parser("audit", help=what, description=what)
-    audit_parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    audit_parser.set_defaults(run=_audit)
+    audit_options.add_to(commands, _audit)
     key_commands.add_to(commands, _keys)
     sandbox_command.add_to(commands, _sandbox)
     chain_commands.add_to(commands)
@@ -285,14 +283,16 @@ def _sandbox(_loaded: Settings, arguments: argparse.Namespace) -> None:
 
 
 def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:
+    chain = chain_audit(loaded, Clock(), arguments.since) if arguments.chain else None
+
     async def run(database: Database, _clock: Clock) -> Report:
-        return await audit(database, venue_audit(loaded))
+        return await audit(database, chain or venue_audit(loaded))
 
     report = _run_on_database(loaded, run)
     if arguments.json and report.landed is None:
         print(NOT_COMPARED, file=sys.stderr)
     print(report.as_json() if arguments.json else report.as_text())
-    sys.exit(1 if report.findings else 0)
+    sys.exit(1 if report.findings or (arguments.strict and report.warnings) else 0)
 
 
 def _migrate(loaded: Settings, _arguments: argparse.Namespace) -> None:

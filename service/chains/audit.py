@@ -1,6 +1,6 @@
 """What an audit finds, and the interface of the part that knows the venue's ledger."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.postgres.session import Session
@@ -8,7 +8,7 @@ from service.postgres.session import Session
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """A violation: an order, a token or an API key, and a description."""
+    """A violation: an order, a token, an API key or a transaction, and a description."""
 
     order_id: str
     what: str
@@ -21,10 +21,16 @@ class LedgerReport:
     Attributes:
         landed: How many transactions have landed.
         findings: The violations, in any order.
+        in_flight: How many transactions may still land.
+        warnings: What could not be checked.
+        notes: What is worth knowing, and is no violation.
     """
 
     landed: int
     findings: list[Finding]
+    in_flight: int = 0
+    warnings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
 
 
 class VenueAudit(Protocol):
@@ -40,6 +46,7 @@ class VenueAudit(Protocol):
             session: A session of the engine's database, without a time-out.
 
         Raises:
+            InvalidSettingError: The orders are of another venue.
             UnavailableError: PostgreSQL is unavailable.
             VenueUnavailableError: The venue did not answer.
         """

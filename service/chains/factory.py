@@ -5,6 +5,7 @@ Only this module and the paper market's own routes know which venues there are; 
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from service.chains.audit import VenueAudit
@@ -19,7 +20,7 @@ from service.chains.paper.venue import PaperVenue
 from service.chains.solana.inspection.inspector import SolanaInspector
 from service.chains.solana.inspection.subject import subject_of
 from service.chains.solana.sending.key_files import write_new_key
-from service.chains.solana.setup import build_solana, list_tokens
+from service.chains.solana.setup import build_audit, build_solana, list_tokens
 from service.chains.venue import Venue
 from service.clock import Clock
 from service.domain.mode import TradingMode
@@ -27,7 +28,7 @@ from service.domain.tokens import Token
 from service.postgres.database import Database
 from service.postgres.deployment import Deployment
 from service.redis.link import RedisLink
-from service.settings import Settings
+from service.settings import InvalidSettingError, Settings
 from service.solana_settings import Cluster
 
 
@@ -101,7 +102,7 @@ def build_venue(
 
 
 def venue_audit(settings: Settings) -> VenueAudit | None:
-    """Return the audit of the venue's ledger; None: there is none for this venue yet."""
+    """Return the audit of the venue's ledger; None: it is a chain, which ``chain_audit`` compares."""
     return PaperAudit() if settings.solana is None else None
 
 
@@ -128,6 +129,24 @@ def new_wallet(file: Path) -> str:
         OSError: The file exists, or cannot be written.
     """
     return write_new_key(file)
+
+
+def chain_audit(settings: Settings, clock: Clock, since: datetime | None) -> VenueAudit:
+    """Return the comparison of the orders with the chain.
+
+    Args:
+        settings: All settings.
+        clock: Measures time.
+        since: Only what has changed from this time on; None: everything.
+
+    Raises:
+        InvalidSettingError: The venue is on no chain, or cannot be read.
+    """
+    if settings.solana is None:
+        raise InvalidSettingError(
+            "audit --chain needs VENUE=solana: with the paper market's ledger every audit compares the orders"
+        )
+    return build_audit(settings.solana, clock, since)
 
 
 async def find_tokens(

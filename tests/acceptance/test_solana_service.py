@@ -1,6 +1,7 @@
 """The service on a local Solana chain: as a user starts it, and on a chain that outlives it."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -132,7 +133,11 @@ async def test_its_orders_are_audited_and_the_chain_is_not(
     *_, counts, told = done.stdout.splitlines()
     assert counts.endswith(": 0 violations")
     assert "landed" not in counts
-    assert told == "only the orders were checked: the comparison with the chain is not built yet"
+    assert told == "only the orders were checked: audit --chain compares them with the chain, too"
+    # Its chain is in its process.
+    done = run_command({**own_servers.environment, "VENUE": "solana"}, "audit", "--chain")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: without SOLANA_RPC_URLS ")
 
 
 async def test_a_transaction_in_flight_is_recovered_after_a_kill_and_lands_once(
@@ -155,8 +160,33 @@ async def test_a_transaction_in_flight_is_recovered_after_a_kill_and_lands_once(
         assert order["status"] == "confirmed"
         landed = await call(chain, "getSignaturesForAddress", wallet)
         assert [each["signature"] for each in landed] == [order["txHash"]]
-    done = run_command({**servers.environment, **settings}, "audit")
+        environment = {**servers.environment, **settings}
+        done = run_command(environment, "audit", "--chain", "--strict")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "1 orders, 0 of them open, 1 landed transactions: 0 violations\n"
+        done = run_command(environment, "audit", "--chain", "--json", "--since", "2020-01-01")
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["landed"], report["in_flight"]) == (0, 1, 0)
+        assert (report["findings"], report["warnings"]) == ([], [])
+        assert len(report["notes"]) == 1
+    done = run_command(environment, "audit")
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["--chain"], 1, "error: audit --chain needs VENUE=solana: "),
+        (["--since", "2020-01-01"], 2, "--since needs --chain"),
+        (["--chain", "--since", "yesterday"], 2, "'yesterday' is neither a date nor a time"),
+    ],
+)
+async def test_options_of_the_audit_that_do_not_fit_are_refused(
+    arguments: list[str], code: int, reason: str
+) -> None:
+    done = run_command({}, "audit", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert reason in done.stderr
 
 
 async def test_a_stop_ends_what_is_in_flight_and_what_rests_on_its_chain_keeps_the_next_start_out(

@@ -42,6 +42,7 @@ local_chain.py    a sandbox chain that only the test moves, with transactions fo
 served_chain.py   a local chain behind HTTP and WebSocket, and the service's own client of it
 solana_tracking.py  a served chain with a tracker, whose time and slots only the test moves
 inspected_chain.py  a served chain and the service's inspector of it
+solana_audit.py   stored orders on that venue, and the audit of both
 solana_venue.py   the Solana venue on a served chain, whose time and slots only the test moves
 solana_orders.py  orders on such a venue, by the rules of the engine, and what the wallet should hold
 interleaving.py   statements of several actors, interleaved by a schedule

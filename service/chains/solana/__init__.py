@@ -11,6 +11,7 @@ setup.py      builds the venue from the settings
 lists.py      reads the lists of pools and tokens
 clusters.py   the clusters' genesis hashes, and where they have the programs
 rpc/          calls of nodes by JSON-RPC, with failover
+auditing/     compares orders and balances with the chain
 feed/         the state of pools, read from nodes
 sending/      signs and sends transactions, and follows them until their end is certain
 inspection/   looks at endpoints, wallet, tokens and pools before anything is traded

@@ -46,7 +46,7 @@ def status_of(
         failure = failure_of(receipt.error, ids, sells_sol=sells_sol)
         return TransactionStatus(TransactionState.FAILED, failure=failure, landing=landing, cost=cost)
     residue = tuple(
-        Residue(_name(mint, token_of), amount) for mint, amount in receipt.residue(*_ends(receipt)).items()
+        Residue(_name(mint, token_of), amount) for mint, amount in receipt.residue(*receipt.ends).items()
     )
     return TransactionStatus(
         TransactionState.LANDED, fill=_fill(receipt), landing=landing, cost=cost, residue=residue
@@ -62,12 +62,7 @@ def _seen(status: SignatureStatus, receipt: Receipt | None) -> Seen:
 
 
 def _fill(receipt: Receipt) -> Fill:
-    return receipt.fill(*_ends(receipt))
-
-
-def _ends(receipt: Receipt) -> tuple[Pubkey, Pubkey]:
-    """Return what was sold and bought: legs stand path by path, and all paths trade the same pair."""
-    return receipt.legs[0].sold, receipt.legs[-1].bought
+    return receipt.fill(*receipt.ends)
 
 
 def _name(mint: Pubkey, token_of: TokenOf) -> str:

@@ -36,6 +36,10 @@ class NoReceiptError(Exception):
     """The answer does not tell what the transaction did. Ask again, or another node; nothing is known."""
 
 
+class OtherBytesError(NoReceiptError):
+    """The node has other bytes under the transaction's signature than are stored."""
+
+
 class LegFill(NamedTuple):
     """What one leg paid into its pool and received from it, in base units."""
 
@@ -69,6 +73,11 @@ class Receipt:
     rent: int
     legs: tuple[LegFill, ...]
     differences: tuple[str, ...]
+
+    @property
+    def ends(self) -> tuple[Pubkey, Pubkey]:
+        """What a successful one sold and bought: legs stand path by path, and all trade the same pair."""
+        return self.legs[0].sold, self.legs[-1].bought
 
     def fill(self, token_in: Pubkey, token_out: Pubkey) -> Fill:
         """Return the fill of an order that sells one token for another."""
@@ -116,7 +125,7 @@ def read_receipt(answer: Mapping[str, Any] | None, raw: bytes, programs: AmmProg
         raise NoReceiptError("the node does not know the transaction")
     try:
         if base64.b64decode(answer["transaction"][0], validate=True) != raw:
-            raise NoReceiptError("the node's transaction has other bytes")
+            raise OtherBytesError("the node's transaction has other bytes")
         meta = answer["meta"]
         if meta is None:
             raise NoReceiptError("the node has no metadata of the transaction")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TypeVar
 
 from solders.keypair import Keypair
@@ -9,6 +10,7 @@ from solders.pubkey import Pubkey
 
 from service.chains.local_cluster import LocalCluster
 from service.chains.solana.addresses import WRAPPED_SOL
+from service.chains.solana.auditing.audit import SolanaAudit
 from service.chains.solana.clusters import CLUSTERS
 from service.chains.solana.feed.feed import FeedSettings
 from service.chains.solana.feed.pools import ListedPool
@@ -35,6 +37,9 @@ from service.solana_settings import Cluster, SolanaSettings
 
 T = TypeVar("T")
 V = TypeVar("V")
+
+# An audit leaves the rest of an endpoint's calls per second to the service.
+_SHARE_OF_AN_AUDIT = 4
 
 
 def build_solana(
@@ -105,6 +110,29 @@ def wallet_signer(settings: SolanaSettings, local: LocalCluster | None) -> Walle
     if local is not None:
         return LocalSigner(Keypair.from_bytes(local.wallet_key))
     return _read("SOLANA_SIGNER", load_signer, settings.signer or "")
+
+
+def build_audit(settings: SolanaSettings, clock: Clock, since: datetime | None) -> SolanaAudit:
+    """Return the comparison of the orders with the chain; it needs neither a signer nor lists.
+
+    Args:
+        settings: Where to read.
+        clock: Measures time.
+        since: Only what has changed from this time on; None: everything.
+
+    Raises:
+        InvalidSettingError: There is no endpoint, or one cannot be used.
+    """
+    if settings.has_own_chain:
+        raise InvalidSettingError(
+            "without SOLANA_RPC_URLS the sandbox is part of the service's process, and ends with it: "
+            "no other process can compare orders with it"
+        )
+    urls = [
+        each if each.rps is None else replace(each, rps=max(1, each.rps // _SHARE_OF_AN_AUDIT))
+        for each in rpc_urls(settings, None)
+    ]
+    return SolanaAudit(urls, AmmPrograms(CLUSTERS[settings.cluster].ids), clock, since)
 
 
 def list_tokens(settings: SolanaSettings) -> Mapping[str, Token]:

@@ -10,7 +10,7 @@ from solders.keypair import Keypair
 from service.chains.solana.clusters import CLUSTERS
 from service.chains.solana.lists import InvalidListError, read_pools, read_tokens
 from service.chains.solana.programs.registry import MAINNET
-from service.chains.solana.setup import build_solana, list_tokens
+from service.chains.solana.setup import build_audit, build_solana, list_tokens
 from service.chains.solana.venue import SolanaVenue
 from service.domain.mode import TradingMode
 from service.domain.tokens import TOKENS, Token, find_token
@@ -213,3 +213,18 @@ def test_a_list_cannot_change_what_a_token_means(lists: Path, old: str, new: str
     (lists / "solana" / "tokens.toml").write_text(TOKEN_LIST.replace(old, new))
     with pytest.raises(InvalidSettingError, match='"SOLANA_TOKENS"'):
         list_tokens(settings_for(lists))
+
+
+def test_an_audit_leaves_most_calls_to_the_service_and_reads_no_key(lists: Path) -> None:
+    (lists / "id.json").unlink()
+    (lists / "solana" / "pools.toml").unlink()
+    urls = "https://one.example/#read;rps=25,https://two.example/;rps=3,https://three.example/"
+    audit = build_audit(settings_for(lists, SOLANA_RPC_URLS=urls), ManualClock(), None)
+    assert [each.rps for each in audit._urls] == [6, 1, None]
+
+
+def test_a_chain_in_another_process_is_not_audited() -> None:
+    solana = load_settings(VENUE="solana").solana
+    assert solana is not None
+    with pytest.raises(InvalidSettingError, match="part of the service's process"):
+        build_audit(solana, ManualClock(), None)
