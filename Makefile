@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 LOCK   := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install keychain run dev test test-watch check format coverage bench faults audit lock wheel clean
+.PHONY: help install keychain run dev test test-watch check format coverage bench faults audit smoke lock wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,12 @@ faults: $(VENV)/.dev ## Run the long fault tests and print a report
 
 audit: $(VENV)/.run ## Check every order against the venue's ledger
 	@$(BIN)/python -m service audit
+
+# On another cluster than the sandbox the SOLANA_ settings say with which endpoints and wallet.
+CLUSTER ?= sandbox
+AMOUNT  ?= 0.01
+smoke: $(VENV)/.run ## Trade small amounts on a Solana cluster and print a report: CLUSTER=sandbox or devnet, AMOUNT=0.01
+	@$(BIN)/python -m service smoke --cluster $(CLUSTER) --amount $(AMOUNT) $(ARGS)
 
 lock: $(VENV)/.dev ## Pin the newest versions allowed by pyproject.toml
 	@$(LOCK) -o requirements.txt

@@ -49,6 +49,7 @@ from service.lifespan import Lifespan, Part
 from service.parts import Execution, Market, Servers, Storage, Webhooks
 from service.postgres.database import RefusedError, UnavailableError
 from service.routing.dollars import ReferencePrices
+from service.routing.quoting import Quoter
 from service.settings import InvalidSettingError, Settings
 from service.store.venue_identity import OtherVenueError
 from service.turns import Turns
@@ -184,10 +185,16 @@ class Service:
         servers: The servers to use.
         clock: The clock; None: a new one.
         chain: The chain to trade on, built with the same clock; None: it is built now.
+        quoter: What finds the routes.
     """
 
     def __init__(
-        self, settings: Settings, servers: Servers, clock: Clock | None = None, chain: Chain | None = None
+        self,
+        settings: Settings,
+        servers: Servers,
+        clock: Clock | None = None,
+        chain: Chain | None = None,
+        quoter: type[Quoter] = Quoter,
     ) -> None:
         self._clock = clock or Clock()
         chain = chain or build_chain(settings, self._clock)
@@ -198,7 +205,7 @@ class Service:
         self.storage = Storage(settings, servers, self._clock)
         self._give_up: float | None = None
         self._sandbox = chain.sandbox
-        self.market = Market(settings, servers, self.storage, chain.venue)
+        self.market = Market(settings, servers, self.storage, chain.venue, quoter)
         self.execution = Execution(settings, servers, self.storage, self.market)
         self.webhooks = Webhooks(settings, self.storage, write_message)
         self.api = Api(settings, self.storage, self.market, self.execution, self.webhooks)

@@ -44,6 +44,8 @@ from service.postgres.database import Database, UnavailableError
 from service.postgres.migrations import MigrationError, migrate, migrate_if_empty
 from service.sandbox import command as sandbox_command
 from service.settings import InvalidSettingError, Settings
+from service.smoke import command as smoke_command
+from service.smoke.options import SmokeError
 from service.store.api_keys import ApiKeys
 from service.urls import parse_postgres_url
 
@@ -58,6 +60,7 @@ _EXPECTED_ERRORS = (
     KeyCommandError,
     InspectionError,
     sandbox_command.SandboxError,
+    SmokeError,
 )
 _POSTGRESQL_ERRORS = (MigrationError, UnavailableError, VenueUnavailableError, psycopg2.Error)
 
@@ -78,6 +81,7 @@ def main() -> None:
     audit_options.add_to(commands, _audit)
     key_commands.add_to(commands, _keys)
     sandbox_command.add_to(commands, _sandbox)
+    smoke_command.add_to(commands, _smoke)
     chain_commands.add_to(commands)
     parser.set_defaults(alone=None)
     arguments = parser.parse_args()
@@ -280,6 +284,18 @@ def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
 def _sandbox(_loaded: Settings, arguments: argparse.Namespace) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(sandbox_command.serve(arguments, Clock()))
+
+
+def _smoke(_loaded: Settings, arguments: argparse.Namespace) -> None:
+    test = smoke_command.SmokeTest(arguments)
+    try:
+        with _servers(test.settings) as servers, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            passed = runner.run(test.run(servers.servers))
+    except embedded.EmbeddedServerError as error:
+        raise SmokeError(f"{error} They are used with --use-servers only.") from None
+    if not passed:
+        sys.exit(1)
+    test.clean_up()
 
 
 def _audit(loaded: Settings, arguments: argparse.Namespace) -> None:

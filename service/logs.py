@@ -6,6 +6,7 @@ line per second is written, with the number of suppressed ones.
 
 import logging
 import sys
+from pathlib import Path
 
 from service.clock import Clock
 
@@ -39,10 +40,18 @@ class OneLineASecond(logging.Filter):
 
 def to_stderr(level: str, clock: Clock) -> None:
     """Log lines of a level and above to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    _log_to(logging.StreamHandler(sys.stderr), level, clock, instead=False)
+
+
+def to_file(level: str, clock: Clock, file: Path) -> None:
+    """Log lines of a level and above to a file from now on, and nowhere else."""
+    _log_to(logging.FileHandler(file), level, clock, instead=True)
+
+
+def _log_to(handler: logging.Handler, level: str, clock: Clock, *, instead: bool) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     handler.addFilter(OneLineASecond(clock))
-    logging.basicConfig(level=level, handlers=[handler])
+    logging.basicConfig(level=level, handlers=[handler], force=instead)
     # It logs the subprotocols that a client offers, one of which may be a ticket.
     logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
     # taskiq logs every job it starts.

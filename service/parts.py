@@ -138,7 +138,12 @@ class Market:
     """The venue, the best routes on it, and the pairs that are watched."""
 
     def __init__(
-        self, settings: Settings, servers: Servers, storage: Storage, chain: BuiltVenue | None = None
+        self,
+        settings: Settings,
+        servers: Servers,
+        storage: Storage,
+        chain: BuiltVenue | None = None,
+        quoter: type[Quoter] = Quoter,
     ) -> None:
         clock = storage.clock
         # The venue has its own connections.
@@ -153,7 +158,7 @@ class Market:
         self.route_limits = RouteLimits(
             settings.max_route_legs, settings.min_split_gain_bps, settings.hop_margin_bps
         )
-        self.quoter = Quoter(
+        self.quoter = quoter(
             self.venue, timeout_ms=settings.quote_timeout_ms, limits=self.route_limits, clock=clock
         )
         self.feed = MarketFeed(
