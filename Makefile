@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 LOCK   := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade --quiet --no-emit-index-url --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install keychain run dev test test-watch check format coverage bench faults audit smoke lock wheel clean
+.PHONY: help install keychain run dev test test-watch check format coverage bench bench-solana faults audit smoke lock wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench: $(VENV)/.dev ## Measure orders per second and CPU per order beside a base
 	@$(BIN)/python -m tests.bench
 	@$(BIN)/python -m tests.bench.triggers
 	@$(BIN)/python -m tests.bench.resting
+
+bench-solana: $(VENV)/.dev ## Measure orders per second, CPU and calls per order on a local Solana chain
+	@$(BIN)/python -m tests.bench.solana
 
 faults: $(VENV)/.dev ## Run the long fault tests and print a report
 	@$(BIN)/python -m pytest -q -m long -o faulthandler_timeout=0 tests
