@@ -9,6 +9,7 @@ from service.api.approvals import ApprovalRoutes
 from service.api.asyncapi import asyncapi_document
 from service.api.batch import BatchRoutes
 from service.api.budgets import BudgetCheck
+from service.api.day_limits import DayLimitCheck
 from service.api.docs import DocsRoutes
 from service.api.document import DocumentRoutes
 from service.api.dry_run import DryRun
@@ -42,7 +43,6 @@ from service.api.webhooks import WebhookRoutes
 from service.chain import Chain, build_chain
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
-from service.domain.service_limits import ServiceLimits
 from service.events.pump import EventPump
 from service.hosts import is_loopback
 from service.lifespan import Lifespan, Part
@@ -84,7 +84,7 @@ class Api:
         self.sockets = Sockets(clock, access)
         self.pump = EventPump(storage.events, clock, storage.deployment, EventWriter())
         storage.bus.on_steps(self.pump.wake)
-        limits = ServiceLimits.of(settings.max_order_amounts)
+        limits = market.limits
         prices = ReferencePrices(market.venue, clock)
         budgets = BudgetCheck(prices, storage.budgets)
         placer = Placer(
@@ -96,6 +96,7 @@ class Api:
             idempotency=storage.idempotency,
             budgets=budgets,
             funds=FundsCheck(market.venue),
+            day_limits=DayLimitCheck(limits, storage.day_sales),
             mode=market.venue.mode,
             insert_timeout_s=settings.insert_timeout_ms / 1000,
             limits=limits,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from service.chains.factory import BuiltVenue, build_venue
 from service.clock import Clock
+from service.domain.service_limits import ServiceLimits
 from service.events.bus import Bus
 from service.events.feed import Feeds
 from service.events.market_feed import MarketFeed
@@ -25,6 +26,7 @@ from service.store.api_keys import ApiKeys, KeyCache
 from service.store.approvals import Approvals
 from service.store.budgets import Budgets
 from service.store.claims import Claims
+from service.store.day_sales import DaySales
 from service.store.endings import Endings
 from service.store.halt import TradingHalt
 from service.store.idempotency import IdempotencyKeys
@@ -100,8 +102,10 @@ class Storage:
                 group_limit=settings.write_group_limit,
                 wake_after_ms=WAKE_AFTER_MS,
                 instance_timeout_ms=settings.instance_timeout_ms,
+                day_limits=settings.max_day_amounts,
             ),
         )
+        self.day_sales = DaySales(self.database)
         self.claims = Claims(
             self.database,
             clock,
@@ -155,6 +159,7 @@ class Market:
         )
         self.venue, self.paper = built.venue, built.paper
         self.opening_balances = OpeningBalances(storage.database, self.venue.identity, built.read_holdings)
+        self.limits = ServiceLimits(settings.max_order_amounts, settings.max_day_amounts)
         self.route_limits = RouteLimits(
             settings.max_route_legs, settings.min_split_gain_bps, settings.hop_margin_bps
         )
@@ -189,6 +194,7 @@ class Execution:
                 ),
                 outcome_timeout_ms=settings.outcome_timeout_ms,
                 max_price_impact_bps=settings.max_price_impact_bps or None,
+                limits=market.limits,
             ),
             queue=storage.queue,
         )

@@ -15,6 +15,7 @@ from platformdirs import user_data_path
 
 from service.domain import chain_times
 from service.domain.amounts import InvalidAmountError, parse_amount
+from service.domain.key_limits import LargestAmount
 from service.domain.tokens import TOKENS, find_token
 from service.environment import Variables, whole_number
 from service.hosts import (
@@ -104,7 +105,8 @@ class Settings:
     outcome_timeout_ms: int
     max_market_order_age_s: int
     max_price_impact_bps: int
-    max_order_amounts: dict[str, int]
+    max_order_amounts: dict[str, LargestAmount]
+    max_day_amounts: dict[str, LargestAmount]
     approval_timeout_s: int
     webhook_allow_private: bool
     webhook_timeout_s: int
@@ -190,6 +192,7 @@ def _read(env: Variables) -> Settings:
         max_market_order_age_s=env.integer("MAX_MARKET_ORDER_AGE_S", 0, 0, 31_536_000),
         max_price_impact_bps=env.integer("MAX_PRICE_IMPACT_BPS", 0, 0, 10_000),
         max_order_amounts=env.parsed("MAX_ORDER_AMOUNTS", "", _largest_amounts),
+        max_day_amounts=env.parsed("MAX_DAY_AMOUNTS", "", _largest_amounts),
         approval_timeout_s=env.integer("APPROVAL_TIMEOUT_S", 3_600, 1, 31_536_000),
         webhook_allow_private=env.integer("WEBHOOK_ALLOW_PRIVATE", 0, 0, 1) == 1,
         webhook_timeout_s=env.integer("WEBHOOK_TIMEOUT_S", 15, 1, 60),
@@ -261,12 +264,12 @@ def _balances(text: str) -> dict[str, int]:
     return balances
 
 
-def _largest_amounts(text: str) -> dict[str, int]:
+def _largest_amounts(text: str) -> dict[str, LargestAmount]:
     """Parse amounts like balances, none of them zero."""
     amounts = _balances(text)
     if 0 in amounts.values():
         raise ValidationError("an amount must be greater than zero; a token that is left out has no limit")
-    return amounts
+    return {token: LargestAmount(amount, TOKENS[token].decimals) for token, amount in amounts.items()}
 
 
 def _failure_rates(text: str) -> FailureRates:

@@ -175,10 +175,14 @@ opened AS (
 -- name: append_transitions
 -- Append one transition to each order, if it is still at the version that its writer read and belongs to it.
 -- A new transaction is not stored while trading is halted, nor for a process that may have been declared dead; an
--- order that has expired is neither built nor submitted. An attempt that fails ends its order as cancelled if that
--- was requested, and as expired if it has expired. The step's data (quotes, a transaction, its outcome, a fill, an end)
--- is written for the rows that moved.
-WITH wanted AS (
+-- order that has expired is neither built nor submitted. One with which all orders together would sell too much in a
+-- day (day_limits) is not stored either: its order is returned without an entry, with the token and what was sold of
+-- it. An attempt that fails ends its order as cancelled if that was requested, and as expired if it has expired. The
+-- step's data (quotes, a transaction, its outcome, a fill, an end) is written for the rows that moved.
+WITH over_limit AS (
+    SELECT order_id, token, sold FROM over_day_limits(%(selling)s::jsonb, %(day_limits)s::jsonb)
+),
+wanted AS (
     SELECT *
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS row (
         id uuid, version integer, owner uuid, status text, detail jsonb, retry_in_ms integer,
@@ -186,6 +190,8 @@ WITH wanted AS (
         amount_in numeric, amount_out numeric, tx_hash text, outcome jsonb,
         decimals_out integer
     )
+    -- All else reads these rows: while it waits for the groups before, this statement has locked no order.
+    WHERE id <> ALL (ARRAY(SELECT order_id FROM over_limit))
 ),
 locked AS (
     -- A cancellation writes this row first and then reads the status: with the row locked, either this
@@ -321,7 +327,9 @@ rested AS (
     WHERE p.order_id = m.id AND m.status = 'open'
 ),
 /* include: closed */
-SELECT id::text, entry FROM moved;
+SELECT id::text, entry, NULL AS token, NULL::numeric AS sold FROM moved
+UNION ALL
+SELECT order_id::text, NULL, token, sold FROM over_limit;
 
 -- fragment: recorded
 -- Insert an event for each history entry of the orders that have ``changed``.

@@ -11,6 +11,7 @@ route.py            one row of that table
 orders.py           placing and reading orders
 placing.py          how an order is placed
 batch.py            placing many
+day_limits.py       compares an order with what all orders may sell in a day
 budgets.py          compares an order with its API key's budgets
 funds.py            compares one with what the wallet holds
 dry_run.py          what placing one would do

@@ -111,9 +111,9 @@ class DryRun:
         return None if halt is None else trading_is_halted(halt.reason)
 
     async def _over_budget(self, caller: Caller, order: NewOrder) -> ProblemError | None:
-        """Return the problem of an order that would not keep a budget of the caller's key now."""
+        """Return the problem of an order that would not keep a budget of its key, or a day's limit, now."""
         breach = await self.placer.budgets.breach_now(caller, order)
-        return None if breach is None else ForbiddenError.of(breach)
+        return await self.placer.day_limits.examine(order) if breach is None else ForbiddenError.of(breach)
 
     async def _balance(self, token: str) -> Balance | None:
         """Return what the wallet holds of a token; None if it is not known."""

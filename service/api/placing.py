@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 from service.api.budgets import BudgetCheck
+from service.api.day_limits import DayLimitCheck
 from service.api.funds import FundsCheck
 from service.api.idempotency import check_same_request
 from service.api.messages import FetchTokens, validate
@@ -59,10 +60,11 @@ class Placer:
     """Places orders.
 
     ``fetch_tokens`` fetches unknown tokens that a request names, ``queue`` wakes workers for new orders,
-    ``budgets`` compares them with their keys' budgets, ``funds`` with the wallet; ``mode`` is whether they
-    trade real money; ``insert_timeout_s`` is how long a client waits for PostgreSQL; ``market_order_age_s``
-    is the maximum age at which a market order is submitted, 0: no limit; ``limits`` are those of all orders;
-    ``approval_timeout_s`` is within how many seconds an order must be approved, if its key requires that.
+    ``budgets`` compares them with their keys' budgets, ``funds`` with the wallet, ``day_limits`` with what
+    all orders may sell in a day; ``mode`` is whether they trade real money; ``insert_timeout_s`` is how long
+    a client waits for PostgreSQL; ``market_order_age_s`` is the maximum age at which a market order is
+    submitted, 0: no limit; ``limits`` are those of all orders; ``approval_timeout_s`` is within how many
+    seconds an order must be approved, if its key requires that.
     """
 
     journal: Journal
@@ -73,6 +75,7 @@ class Placer:
     idempotency: IdempotencyKeys
     budgets: BudgetCheck
     funds: FundsCheck
+    day_limits: DayLimitCheck
     mode: TradingMode
     insert_timeout_s: float
     limits: ServiceLimits
@@ -160,8 +163,9 @@ class Placer:
         """
         account, key = order.account, order.idempotency
         # Here and not in ``prepare``: the orders of a batch are stored at once, and so share a read.
-        if (unpayable := await self.funds.examine(order)) is not None:
-            return await self._replay(account, key) or await self._refuse_unless_repeated(order, unpayable)
+        refused = await self.funds.examine(order) or await self.day_limits.examine(order)
+        if refused is not None:
+            return await self._replay(account, key) or await self._refuse_unless_repeated(order, refused)
         try:
             created_at = await self.journal.insert(order, self.insert_timeout_s)
         except RepeatedOrderError:

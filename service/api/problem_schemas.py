@@ -34,11 +34,15 @@ class ProblemSchema(Schema):
     rule = fields.String(
         metadata={
             "description": "The limit that the request does not keep: of the API key, as in getOwnKey, or "
-            "`maxOrderAmounts`, a setting of the service."
+            "`maxOrderAmounts` or `maxDayAmounts`, settings of the service."
         }
     )
     limit = fields.Raw(metadata={"description": "Its value, as in getOwnKey; of amounts, the token's."})
-    left = fields.Raw(metadata={"description": "Of a budget: what is left of it, in the form of the limit."})
+    left = fields.Raw(
+        metadata={
+            "description": "Of a budget, and of maxDayAmounts: what is left of it, in the form of the limit."
+        }
+    )
     free = fields.String(
         metadata={
             "description": "Of the type `urn:problem-type:insufficient-balance`: what a new order could pay.",

@@ -4,7 +4,7 @@ There is one wallet for all accounts, and any key may see what it holds: on a ch
 the ``txHash`` of any order leads to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -15,7 +15,7 @@ from service.api.problems import ServiceUnavailableError
 from service.api.venue_schemas import BALANCE, BALANCE_QUERY, VENUE
 from service.chains.venue import Balance, Venue, VenueUnavailableError
 from service.domain.amounts import format_amount
-from service.domain.key_limits import format_usd
+from service.domain.key_limits import LargestAmount, format_usd
 from service.domain.service_limits import ServiceLimits
 from service.domain.tokens import Token
 from service.routing.dollars import ReferencePrices
@@ -43,14 +43,14 @@ class VenueRoutes:
     async def describe(self, _request: web.Request) -> web.Response:
         """GET /api/venue: where orders are executed, and whether and within which limits."""
         halt = await self.halt.read()
-        amounts = {token: str(largest) for token, largest in sorted(self.limits.max_amount.items())}
         body = {
             "venue": self.venue.kind,
             "mode": self.venue.mode,
             "wallet": self.venue.address,
             "halted": halt and {"reason": halt.reason, "haltedAt": halt.halted_at},
             "limits": {
-                "max_order_amounts": amounts or None,
+                "max_order_amounts": _shown(self.limits.max_amount),
+                "max_day_amounts": _shown(self.limits.max_day),
                 "max_price_impact_bps": self.max_price_impact_bps,
                 "max_market_order_age_s": self.max_market_order_age_s,
             },
@@ -85,3 +85,7 @@ class VenueRoutes:
             written.append(orjson.dumps(BALANCE.dump(shown)))
             yield
         return written
+
+
+def _shown(amounts: Mapping[str, LargestAmount]) -> dict[str, str] | None:
+    return {token: str(largest) for token, largest in sorted(amounts.items())} or None

@@ -79,6 +79,15 @@ class VenueLimitsSchema(ResponseSchema):
         allow_none=True,
         metadata={"description": "By token: the largest amount that one order may fix, in display units."},
     )
+    max_day_amounts = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(metadata=AMOUNT),
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "By token: the largest amount that all orders sell in 24 hours, in display units."
+        },
+    )
     max_price_impact_bps = fields.Integer(
         required=True,
         allow_none=True,

@@ -40,6 +40,7 @@ class FailureCode(StrEnum):
     HISTORY_FULL = "history_full"
     APPROVAL_REFUSED = "approval_refused"
     NOT_APPROVED_IN_TIME = "not_approved_in_time"
+    OVER_LIMIT = "over_limit"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -100,6 +101,9 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
     FailureCode.APPROVAL_REFUSED: _Meaning(Remedy.NONE, "The order was not approved."),
     FailureCode.NOT_APPROVED_IN_TIME: _Meaning(
         Remedy.NONE, "The order was not approved within APPROVAL_TIMEOUT_S."
+    ),
+    FailureCode.OVER_LIMIT: _Meaning(
+        Remedy.NONE, "The order would sell more than MAX_ORDER_AMOUNTS or MAX_DAY_AMOUNTS allow."
     ),
     FailureCode.INTERNAL_ERROR: _Meaning(Remedy.REQUOTE, "Internal error."),
 }

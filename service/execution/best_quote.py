@@ -8,6 +8,8 @@ from service.domain.amounts import format_amount
 from service.domain.failures import Failure, FailureCode
 from service.domain.quote import Choice, SwapMode
 from service.domain.routing_record import RoutingRecord, record_refusal
+from service.domain.service_limits import ServiceLimits
+from service.domain.tokens import TOKENS
 from service.routing import NoRouteError
 from service.routing.quoting import Quoter
 from service.store.claims import Claimed
@@ -120,6 +122,19 @@ def failure_of(demand: Demand, choice: Choice) -> Failure | None:
             f"The best route's price impact, {impact} %, is above the limit, {limit} %.",
         )
     return None
+
+
+def check_payment(limits: ServiceLimits, token: str, maximum_in: int) -> None:
+    """Refuse a transaction that may sell more than one order may.
+
+    The limits may be lower now than when the order was placed.
+
+    Raises:
+        AttemptFailedError: It may.
+    """
+    breach = limits.breach_of_payment(token, maximum_in, TOKENS[token].decimals)
+    if breach is not None:
+        raise AttemptFailedError(Failure(FailureCode.OVER_LIMIT, breach.detail))
 
 
 def lower_limit(*limits: int | None) -> int | None:

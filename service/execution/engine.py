@@ -7,7 +7,7 @@ unknown stays ``submitted`` until the venue reports it: it is never assumed to h
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from service import crash_points
 from service.chains.venue import (
@@ -24,16 +24,18 @@ from service.domain.history import Details
 from service.domain.lifecycle import Event, Status, next_status
 from service.domain.quote import Choice, Route
 from service.domain.routing_record import RoutingRecord, in_words, record_choice
+from service.domain.service_limits import ServiceLimits
 from service.domain.tokens import TOKENS
 from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
 from service.events.bus import OnSeen
-from service.execution.best_quote import AttemptFailedError, TooLateError, best_quote
+from service.execution.best_quote import AttemptFailedError, TooLateError, best_quote, check_payment
 from service.execution.order_queue import OrderQueue
 from service.execution.outcomes import FollowedTransaction, Outcomes
 from service.execution.retry import RetryPolicy
 from service.execution.running import RunningOrders
 from service.routing.quoting import Quoter
 from service.store.claims import Claimed, Claims, Deferred
+from service.store.day_sales import OverLimitError
 from service.store.halt import HaltedError
 from service.store.journal import Journal, SupersededError
 from service.store.orders import Orders
@@ -53,11 +55,13 @@ class ExecutionSettings:
     """How orders are executed; times in milliseconds.
 
     ``max_price_impact_bps`` is the highest price impact of a route, for all orders; None: no limit.
+    ``limits`` are those of all orders.
     """
 
     retry: RetryPolicy
     outcome_timeout_ms: int
     max_price_impact_bps: int | None = None
+    limits: ServiceLimits = field(default_factory=ServiceLimits)
 
 
 @dataclass(slots=True)
@@ -194,6 +198,7 @@ class Engine:
             route = (await self._quote(order)).route
         # Never below the limit, nor further below the quote than the client's slippage allows.
         maximum_in, minimum_out = route.limits(order.slippage_bps, order.limit_out)
+        check_payment(self._settings.limits, route.token_in, maximum_in)
         swap = Swap(
             order.order_id,
             order.attempts,
@@ -214,7 +219,10 @@ class Engine:
             raise TooLateError from error
         detail = history.signed(transaction, route)
         quoted = QuotedTransaction(transaction, route.amounts)
-        await self._move(run, Event.PREPARED, detail=detail, transaction=quoted)
+        try:
+            await self._move(run, Event.PREPARED, detail=detail, transaction=quoted)
+        except OverLimitError as over:
+            raise AttemptFailedError(over.failure) from over
         return transaction
 
     async def _settle(self, run: _Run, transaction: SignedTransaction | None) -> None:

@@ -24,6 +24,9 @@ _PRICE_IS_GONE = frozenset(
 )
 """Failures that a change of the market may resolve: a limit order rests until then."""
 
+_ENDS_ANY_ORDER = frozenset({FailureCode.OVER_LIMIT})
+"""What an order of any time in force ends as failed with: it is not about the price."""
+
 
 RESERVED_ENTRIES = 50
 """Entries reserved for resting again, beyond the bound on amendments; amendments do not use them."""
@@ -55,6 +58,8 @@ class RetryPolicy:
         A limit order whose price is gone rests again, which uses no retry; it fails if its history is full.
         An order whose time in force does not let it rest expires.
         """
+        if failure.code in _ENDS_ANY_ORDER:
+            return NextStep(Event.FAIL, failure)
         if order.time_in_force is not None and not order.time_in_force.rests:
             return NextStep(Event.EXPIRE, _because(FailureCode.NOT_FILLED_IMMEDIATELY, failure))
         if order.order_type is OrderType.LIMIT and failure.code in _PRICE_IS_GONE:

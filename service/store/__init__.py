@@ -9,6 +9,7 @@ resting.py            reads, fires and amends resting orders
 endings.py            cancels and expires orders
 approvals.py          approves and refuses orders that await approval
 budgets.py            what orders use of the budgets of API keys
+day_sales.py          what all orders sell in a day
 api_keys.py           creates, rotates and revokes API keys, and caches them
 halt.py               the kill switch
 idempotency.py        stores the keys of requests that may be sent again

@@ -7,7 +7,7 @@ called with everything that was committed, and never earlier.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -16,11 +16,13 @@ import orjson
 from service import crash_points
 from service.clock import Clock
 from service.domain.history import Committed, StoredEntry, opened, public
+from service.domain.key_limits import LargestAmount
 from service.domain.order import NewOrder, OrderRequest, Terms
 from service.postgres.batch import Batcher
 from service.postgres.database import Database
 from service.postgres.queries import query
 from service.store.budgets import JudgedRow, budget_row, used_columns
+from service.store.day_sales import OverLimitError, selling_parameters
 from service.store.halt import HaltedError, TradingHalt
 from service.store.transitions import Transition, transition_row
 
@@ -30,6 +32,15 @@ class EntryRow(NamedTuple):
 
     id: str
     entry: StoredEntry
+
+
+class _AppendedRow(NamedTuple):
+    """The entry that was appended to an order; without one, the token of which too much would be sold."""
+
+    id: str
+    entry: StoredEntry | None
+    token: str | None
+    sold: int | None
 
 
 class _InsertedRow(NamedTuple):
@@ -44,7 +55,7 @@ class _ReadBackRow(NamedTuple):
 
 _INSERT = query("insert_orders", _InsertedRow)
 _INSERT_BUDGETED = query("insert_budgeted_orders", JudgedRow)
-_APPEND = query("append_transitions", EntryRow)
+_APPEND = query("append_transitions", _AppendedRow)
 _READ_BACK = query("read_entries_back", _ReadBackRow)
 
 # The columns of an order are named like its fields.
@@ -75,12 +86,14 @@ class JournalSettings:
         group_limit: The maximum number of rows in one statement.
         wake_after_ms: How long after the insert the sweep wakes an order whose own wake-up was lost.
         instance_timeout_ms: A process without a heartbeat for this long signs no new transaction.
+        day_limits: The largest amounts that all orders together may sell in 24 hours, by token.
     """
 
     insert_limit: int
     group_limit: int
     wake_after_ms: int
     instance_timeout_ms: int
+    day_limits: Mapping[str, LargestAmount] = field(default_factory=dict)
 
 
 class Journal:
@@ -147,6 +160,7 @@ class Journal:
             SupersededError: The order has another owner or another version; or it is to be built or submitted
                 and has expired; or it is to be submitted and its writer's last heartbeat is too old.
             HaltedError: It is to be submitted, and trading is halted.
+            OverLimitError: It is to be submitted, and all orders together would sell too much in a day.
         """
         return await self._appends.submit(transition)
 
@@ -205,14 +219,16 @@ class Journal:
         return dict.fromkeys(missing, not_inserted) | decided | inserted
 
     async def _write_transitions(self, transitions: list[Transition]) -> list[Committed | Exception]:
-        moved = await self._database.run(
+        appended = await self._database.run(
             _APPEND,
             {
                 "rows": as_json([transition_row(t) for t in transitions]),
                 "instance_timeout_ms": self._settings.instance_timeout_ms,
+                **selling_parameters(transitions, self._settings.day_limits),
             },
         )
-        entries = {row.id: row.entry for row in moved}
+        entries = {row.id: row.entry for row in appended if row.entry is not None}
+        over = {row.id: self._over_limit(row) for row in appended if row.entry is None}
         missing = {t.order_id: t.version for t in transitions if t.order_id not in entries}
         if missing:
             entries.update(await self._read_back(missing))
@@ -225,6 +241,9 @@ class Journal:
             entry = entries.get(transition.order_id)
             if entry is None and transition.transaction is not None and halted is not None:
                 results.append(halted)
+                continue
+            if entry is None and transition.order_id in over:
+                results.append(over[transition.order_id])
                 continue
             if entry is None or entry["writeId"] != transition.write_id:
                 results.append(SupersededError(transition.order_id))
@@ -242,6 +261,10 @@ class Journal:
         if committed:
             self._on_commit(committed)
         return results
+
+    def _over_limit(self, row: _AppendedRow) -> OverLimitError:
+        token = row.token or ""
+        return OverLimitError(token, self._settings.day_limits[token], row.sold or 0)
 
     async def _halted(self) -> HaltedError | None:
         """Return an error with the reason, if trading is halted."""

@@ -262,7 +262,11 @@ async def test_no_order_is_lost_while_the_balance_is_not_known(
 
 
 async def test_the_venue_tells_where_orders_are_executed_and_within_which_limits(start: Start) -> None:
-    limited = {"MAX_ORDER_AMOUNTS": "USDC=1500.5,SOL=10", "MAX_PRICE_IMPACT_BPS": "300"}
+    limited = {
+        "MAX_ORDER_AMOUNTS": "USDC=1500.5,SOL=10",
+        "MAX_DAY_AMOUNTS": "SOL=70",
+        "MAX_PRICE_IMPACT_BPS": "300",
+    }
     clients = [await start(), await start(**limited, MAX_MARKET_ORDER_AGE_S="60")]
 
     async def venue(client: Client) -> Json:
@@ -272,7 +276,12 @@ async def test_the_venue_tells_where_orders_are_executed_and_within_which_limits
         assert is_valid("Venue", body)
         return body
 
-    unlimited = {"maxOrderAmounts": None, "maxPriceImpactBps": None, "maxMarketOrderAgeS": None}
+    unlimited = {
+        "maxOrderAmounts": None,
+        "maxDayAmounts": None,
+        "maxPriceImpactBps": None,
+        "maxMarketOrderAgeS": None,
+    }
     assert await venue(clients[0]) == {
         "venue": "paper",
         "mode": "paper",
@@ -282,6 +291,7 @@ async def test_the_venue_tells_where_orders_are_executed_and_within_which_limits
     }
     assert (await venue(clients[1]))["limits"] == {
         "maxOrderAmounts": {"SOL": "10", "USDC": "1500.5"},
+        "maxDayAmounts": {"SOL": "70"},
         "maxPriceImpactBps": 300,
         "maxMarketOrderAgeS": 60,
     }

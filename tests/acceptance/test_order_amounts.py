@@ -1,15 +1,17 @@
-"""MAX_ORDER_AMOUNTS: the largest amounts of one order, whoever places it, alone or in a batch."""
+"""What orders may sell, whoever places them: one alone or in a batch, and all together in a day."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from service.api.problem_schemas import ProblemSchema
 from tests.support.gem_market import rows
-from tests.support.orders import Client, Json, order_of, place
+from tests.support.orders import Client, Json, get, order_of, place, watch
 from tests.support.servers import TestServers
 
 Start = Callable[..., Awaitable[Client]]
 
 RESTING: Json = {"orderType": "limit", "limitPrice": "1000000", "timeInForce": "GTC"}
+REACHED: Json = {**RESTING, "limitPrice": "0.000001"}
 SNIPER: Json = {
     "orderType": "sniper",
     "tokenOut": "MOON",
@@ -58,3 +60,40 @@ async def test_what_was_placed_before_is_answered_again(start: Start) -> None:
     order = await place(free, clientOrderId="mine", **RESTING)
     async with limited.post("/api/orders/execute", json=order_of(clientOrderId="mine", **RESTING)) as answer:
         assert (answer.status, (await answer.json())["id"]) == (200, order["id"])
+
+
+async def _ended(client: Client, order: Json) -> Json:
+    await watch(client, order["id"])
+    return await get(client, order["id"])
+
+
+async def test_two_instances_never_sell_more_in_a_day(start: Start, servers: TestServers) -> None:
+    clients = [await start(MAX_DAY_AMOUNTS="SOL=7") for _ in range(2)]
+    bodies = [order_of(amountIn="1", **(REACHED if number % 3 else {})) for number in range(30)]
+
+    async def send(number: int, body: Json) -> str:
+        async with clients[number % 2].post("/api/orders/execute", json=body) as answer:
+            placed = await answer.json()
+        if answer.status == 403:
+            assert placed["rule"] == "maxDayAmounts"
+            return "refused"
+        end = await _ended(clients[0], placed)
+        return str(end["failureReason"] or end["status"])
+
+    ends = await asyncio.gather(*(send(number, body) for number, body in enumerate(bodies)))
+    assert ends.count("confirmed") == 7
+    assert set(ends) <= {"confirmed", "over_limit", "refused"}
+    assert ends.count("over_limit") >= 13
+    assert rows(servers, "SELECT count(*) FROM transactions") == [(7,)]
+
+
+async def test_a_lower_limit_holds_for_what_rests_already(start: Start, servers: TestServers) -> None:
+    before = await start()
+    order = await place(before, amountIn="2", **RESTING)
+    await before.close()
+    client = await start(MAX_ORDER_AMOUNTS="SOL=1")
+    rows(servers, "UPDATE orders SET limit_out = 1, limit_price = '0.000001' WHERE id = %s", order["id"])
+    rows(servers, "UPDATE open_orders SET rested_at = now(), fired = '{}', due_at = now(), wake_at = now()")
+    over = await _ended(client, order)
+    assert (over["status"], over["failureReason"]) == ("failed", "over_limit")
+    assert over["failureDetail"] == "This service allows at most 1 SOL per order."

@@ -1,6 +1,6 @@
 """The store without the rest of the service, for tests of single writes."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from service.chains.venue import VenueIdentity
 from service.clock import Clock
 from service.domain.history import Committed
+from service.domain.key_limits import LargestAmount
 from service.domain.lifecycle import Status
 from service.domain.mode import TradingMode
 from service.domain.order import NewOrder, OrderType, Terms
@@ -56,6 +57,7 @@ class Store:
     clock: Clock = field(default_factory=Clock)
     rate_limit: RateLimit = field(default_factory=lambda: RateLimit(0))
     told: list[Committed] = field(default_factory=list)
+    day_limits: Mapping[str, LargestAmount] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.identity = Identity(self.clock, timeout_ms=INSTANCE_TIMEOUT_MS)
@@ -76,6 +78,7 @@ class Store:
                 group_limit=500,
                 wake_after_ms=5_000,
                 instance_timeout_ms=INSTANCE_TIMEOUT_MS,
+                day_limits=self.day_limits,
             ),
         )
         self.claims = Claims(
@@ -145,14 +148,18 @@ def changed(order: NewOrder, **changes: Any) -> NewOrder:
 
 
 @asynccontextmanager
-async def open_store(servers: TestServers, rate_limit: RateLimit | None = None) -> AsyncIterator[Store]:
+async def open_store(
+    servers: TestServers,
+    rate_limit: RateLimit | None = None,
+    day_limits: Mapping[str, LargestAmount] | None = None,
+) -> AsyncIterator[Store]:
     """Open the store of a test's database, with the schema migrated and the rate limit applied."""
     clock = Clock()
     database = Database(servers.database_url, size=4, clock=clock)
     await migrate(database)
     limit = rate_limit or RateLimit(0)
     await limit.apply(database)
-    store = Store(database, clock, limit)
+    store = Store(database, clock, limit, day_limits=day_limits or {})
     await store.instances.register()
     yield store
     await database.close()

@@ -13,6 +13,7 @@ from marshmallow import ValidationError
 
 from service import settings
 from service.domain.amounts import U64_MAX
+from service.domain.key_limits import LargestAmount
 from service.settings import PPM, FailureRates, InvalidSettingError, Range, load
 
 NOT_PLAIN = [
@@ -20,6 +21,8 @@ NOT_PLAIN = [
     "9" * 5_000,
 ]
 """Texts that int() or float() accepts, or almost, and that are not plain digits."""
+
+NO_AMOUNTS = ["1000", "SOL", "SOL=0", "DOGE=1", "SOL=1,SOL=2", "SOL=1e9", "SOL=-1"]
 
 MODEST = hypothesis_settings(max_examples=80, deadline=None)
 
@@ -52,7 +55,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert loaded.paper_failure_rates == FailureRates(0, 0, 0)
     assert (loaded.slot_ms, loaded.paper_tx_valid_slots, loaded.paper_balances) == (None, 150, {})
     assert (loaded.max_route_legs, loaded.min_split_gain_bps, loaded.hop_margin_bps) == (4, 1, 5)
-    assert (loaded.max_price_impact_bps, loaded.max_order_amounts) == (0, {})
+    assert (loaded.max_price_impact_bps, loaded.max_order_amounts, loaded.max_day_amounts) == (0, {}, {})
     assert loaded.log_level == "INFO"
 
 
@@ -99,7 +102,7 @@ def test_another_env_file_can_be_given(tmp_path: Path) -> None:
         *("HOST", "PORT", "DATA_DIR", "DATABASE_URL", "REDIS_URL", "REDIS_PREFIX", "LOG_LEVEL", "PAPER_SEED"),
         *("QUOTE_DELAY_MS", "PRICE_VARIANCE", "PAPER_FAILURE_RATE", "MAX_RETRIES", "QUEUE_RATE_LIMIT"),
         *("PAPER_BALANCES", "MAX_ROUTE_LEGS", "MIN_SPLIT_GAIN_BPS", "SLOT_MS", "PAPER_TX_VALID_SLOTS"),
-        *("MAX_PRICE_IMPACT_BPS", "MAX_ORDER_AMOUNTS", "HOP_MARGIN_BPS"),
+        *("MAX_PRICE_IMPACT_BPS", "MAX_ORDER_AMOUNTS", "MAX_DAY_AMOUNTS", "HOP_MARGIN_BPS"),
     ],
 )
 def test_an_empty_value_is_an_absent_value(name: str, value: str) -> None:
@@ -147,7 +150,7 @@ def test_an_empty_value_is_an_absent_value(name: str, value: str) -> None:
         ("MIN_SPLIT_GAIN_BPS", ["-1", "10001", "0.5"]),
         ("HOP_MARGIN_BPS", ["-1", "1001", "0.5", *NOT_PLAIN]),
         ("MAX_PRICE_IMPACT_BPS", ["-1", "10001", "0.5", "3%", *NOT_PLAIN]),
-        ("MAX_ORDER_AMOUNTS", ["1000", "SOL", "SOL=0", "DOGE=1", "SOL=1,SOL=2", "SOL=1e9", "SOL=-1"]),
+        *((name, NO_AMOUNTS) for name in ("MAX_ORDER_AMOUNTS", "MAX_DAY_AMOUNTS")),
         (
             "PAPER_BALANCES",
             [
@@ -215,7 +218,7 @@ def test_a_password_is_not_repeated_in_an_error() -> None:
             "MAX_ORDER_AMOUNTS",
             "SOL=1000,USDC=150000.5",
             "max_order_amounts",
-            {"SOL": 10**12, "USDC": 150_000_500_000},
+            {"SOL": LargestAmount(10**12, 9), "USDC": LargestAmount(150_000_500_000, 6)},
         ),
         (
             "PAPER_BALANCES",

@@ -24,6 +24,7 @@ PERMANENT = {
     FailureCode.HISTORY_FULL,
     FailureCode.APPROVAL_REFUSED,
     FailureCode.NOT_APPROVED_IN_TIME,
+    FailureCode.OVER_LIMIT,
 }
 TRANSIENT = set(FailureCode) - PERMANENT
 

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from service.domain.key_limits import LargestAmount
-from service.domain.service_limits import ServiceLimits
+from service.domain.quote import SwapMode
+from service.domain.service_limits import ServiceLimits, breach_of_day
+from service.domain.tokens import TOKENS
 from tests.unit.domain.test_key_limits import BUYING, SOL, USDC, order
 
 
-def test_amounts_are_in_the_tokens_base_units() -> None:
-    limits = ServiceLimits.of({"SOL": 2 * SOL, "USDC": 300 * USDC})
-    assert limits.max_amount == {"SOL": LargestAmount(2 * SOL, 9), "USDC": LargestAmount(300 * USDC, 6)}
-    assert ServiceLimits.of({}) == ServiceLimits()
+def largest(amounts: dict[str, int]) -> dict[str, LargestAmount]:
+    return {token: LargestAmount(amount, TOKENS[token].decimals) for token, amount in amounts.items()}
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_amounts_are_in_the_tokens_base_units() -> None:
     ],
 )
 def test_an_order_keeps_the_limits(amounts: dict[str, int], changes: dict[str, Any]) -> None:
-    assert ServiceLimits.of(amounts).breach_of(order(**changes)) is None
+    assert ServiceLimits(largest(amounts)).breach_of(order(**changes)) is None
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,34 @@ def test_an_order_keeps_the_limits(amounts: dict[str, int], changes: dict[str, A
 def test_a_breach_names_the_setting_and_the_limit(
     amounts: dict[str, int], changes: dict[str, Any], limit: str, told: str
 ) -> None:
-    breach = ServiceLimits.of(amounts).breach_of(order(**changes))
+    breach = ServiceLimits(largest(amounts)).breach_of(order(**changes))
     assert breach is not None
     assert (breach.rule, breach.limit) == ("maxOrderAmounts", limit)
     assert told in breach.detail
+
+
+def test_an_order_larger_than_a_whole_day_is_refused_whatever_was_sold() -> None:
+    assert ServiceLimits({}, largest({"SOL": 2 * SOL})).breach_of(order()) is None
+    breach = ServiceLimits({}, largest({"SOL": 2 * SOL - 1})).breach_of(order())
+    assert breach is not None
+    assert (breach.rule, breach.limit, breach.left) == ("maxDayAmounts", "1.999999999", None)
+    assert breach.detail == "This service sells at most 1.999999999 SOL in 24 hours."
+    # What an exact-out order sells is known when it is quoted.
+    assert order(**BUYING).swap_mode is SwapMode.EXACT_OUT
+    assert ServiceLimits({}, largest({"SOL": 1})).breach_of(order(**BUYING)) is None
+
+
+def test_what_is_left_of_a_day_is_told_in_the_tokens_own_units() -> None:
+    # The limit was given as 2.5, before the token's decimals were known.
+    breach = breach_of_day("SOL", LargestAmount(25, 1), 2 * SOL + 1, 9)
+    assert (breach.limit, breach.left) == ("2.5", "0.499999999")
+    assert breach_of_day("SOL", LargestAmount(25, 1), 3 * SOL, 9).left == "0"
+
+
+def test_a_transaction_is_compared_with_what_one_order_may_sell() -> None:
+    limits = ServiceLimits(largest({"SOL": SOL}))
+    assert limits.breach_of_payment("SOL", SOL, 9) is None
+    assert limits.breach_of_payment("USDC", 10**18, 6) is None
+    breach = limits.breach_of_payment("SOL", SOL + 1, 9)
+    assert breach is not None
+    assert breach.detail == "This service allows at most 1 SOL per order."
