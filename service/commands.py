@@ -100,7 +100,7 @@ def _run(loaded: Settings, arguments: argparse.Namespace) -> None:
     try:
         logs.to_stderr(loaded.log_level, Clock())
         if arguments.run is _serve:
-            log.info("mode: %s", trading_mode())
+            log.info("mode: %s", trading_mode(loaded))
         _warn_of_ignored_options(loaded)
         _arm_crash_point(loaded.crash_at)
         queries.verify()

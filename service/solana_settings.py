@@ -10,6 +10,7 @@ from pathlib import Path
 from marshmallow import ValidationError
 
 from service.domain.amounts import InvalidAmountError, parse_amount
+from service.domain.mode import TradingMode
 from service.environment import Variables, invalid
 
 _SOL_DECIMALS = 9
@@ -35,6 +36,7 @@ class SolanaSettings:
         tokens: A list of tokens in TOML.
         max_fee: Lamports.
         sol_reserve: Lamports.
+        simulates: Whether transactions are only simulated.
     """
 
     cluster: Cluster
@@ -48,6 +50,12 @@ class SolanaSettings:
     max_fee: int
     max_snapshot_slots: int
     sol_reserve: int
+    simulates: bool
+
+    @property
+    def mode(self) -> TradingMode:
+        """Whether real money moves."""
+        return TradingMode.SIMULATE if self.simulates else TradingMode.PAPER
 
     @property
     def has_own_chain(self) -> bool:
@@ -92,6 +100,7 @@ def read_solana(env: Variables, data_dir: Path) -> SolanaSettings:
         max_fee=env.parsed("SOLANA_MAX_FEE", "0.001", _lamports),
         max_snapshot_slots=env.integer("SOLANA_MAX_SNAPSHOT_SLOTS", 10, 1, 150),
         sol_reserve=env.parsed("SOLANA_SOL_RESERVE", "0.05", _lamports),
+        simulates=env.parsed("SOLANA_MODE", "live", _mode) == "simulate",
     )
 
 
@@ -103,6 +112,12 @@ def _cluster(text: str) -> Cluster:
     if text not in tuple(Cluster):
         raise ValidationError("must be sandbox or devnet")
     return Cluster(text)
+
+
+def _mode(text: str) -> str:
+    if text not in ("live", "simulate"):
+        raise ValidationError("must be live or simulate")
+    return text
 
 
 def _file(text: str) -> Path:

@@ -115,7 +115,10 @@ class KeySchema(ResponseSchema):
     mode = fields.String(
         required=True,
         validate=validate.OneOf(list(TradingMode)),
-        metadata={"description": "Whether orders trade real money (live) or not (paper)."},
+        metadata={
+            "description": "Whether orders trade real money (live) or not (paper), or are simulated "
+            "(simulate)."
+        },
     )
     limits = Stored(KeyLimitsSchema, required=True)
     used = Stored(KeyUsageSchema, required=True)

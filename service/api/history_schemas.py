@@ -15,6 +15,16 @@ class ResidueSchema(ResponseSchema):
     amount = fields.String(required=True, metadata=AMOUNT)
 
 
+class SimulatedSchema(ResponseSchema):
+    """Of an attempt with the reason `simulated`: what its transaction would have done."""
+
+    amountIn = fields.String(metadata=AMOUNT)  # noqa: N815 - entries are stored in the wire's form
+    amountOut = fields.String(metadata=AMOUNT)  # noqa: N815
+    networkCost = fields.String(  # noqa: N815
+        required=True, metadata={"description": "Fees and rent, in SOL.", **AMOUNT}
+    )
+
+
 class HistoryEntrySchema(ResponseSchema):
     """One step of an order."""
 
@@ -40,6 +50,7 @@ class HistoryEntrySchema(ResponseSchema):
     residue = fields.List(
         fields.Nested(ResidueSchema), metadata={"description": "Of `confirmed`, if there is any."}
     )
+    simulated = fields.Nested(SimulatedSchema)
     reason = fields.String(validate=validate.OneOf(list(FailureCode)))
     detail = fields.String()
     quotedIn = fields.String(metadata=AMOUNT)  # noqa: N815

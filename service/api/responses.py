@@ -22,7 +22,9 @@ class OrderSchema(ResponseSchema):
     mode = fields.String(
         required=True,
         validate=validate.OneOf(list(TradingMode)),
-        metadata={"description": "Whether it trades real money (live) or not (paper)."},
+        metadata={
+            "description": "Whether it trades real money (live) or not (paper), or is simulated (simulate)."
+        },
     )
     client_order_id = fields.String(required=True, allow_none=True)
     label = fields.String(required=True, allow_none=True)

@@ -109,7 +109,10 @@ class VenueSchema(ResponseSchema):
     mode = fields.String(
         required=True,
         validate=validate.OneOf(list(TradingMode)),
-        metadata={"description": "Whether orders trade real money (live) or not (paper)."},
+        metadata={
+            "description": "Whether orders trade real money (live) or not (paper), or are simulated "
+            "(simulate)."
+        },
     )
     wallet = fields.String(
         required=True,

@@ -47,9 +47,9 @@ class BuiltVenue:
     read_holdings: ReadHoldings | None = None
 
 
-def trading_mode() -> TradingMode:
+def trading_mode(settings: Settings) -> TradingMode:
     """Return whether the service trades real money: on no venue that can be built yet."""
-    return PaperVenue.mode
+    return PaperVenue.mode if settings.solana is None else settings.solana.mode
 
 
 def build_chain_venue(settings: Settings, clock: Clock, local: LocalCluster | None) -> BuiltVenue | None:

@@ -13,7 +13,7 @@ from service.domain.failures import Failure
 from service.domain.mode import TradingMode
 from service.domain.quote import Dex, Route
 from service.domain.tokens import Token
-from service.domain.transaction import SignedTransaction, TransactionStatus
+from service.domain.transaction import SignedTransaction, SimulatedSwap, TransactionStatus
 
 
 class SwapTooLateError(Exception):
@@ -23,9 +23,9 @@ class SwapTooLateError(Exception):
 class VenueRefusedError(Exception):
     """The venue does not sign the swap, so nothing can land; ``failure`` says why and whether to retry."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, simulated: SimulatedSwap | None = None) -> None:
         super().__init__(failure.detail)
-        self.failure = failure
+        self.failure, self.simulated = failure, simulated
 
 
 class VenueUnavailableError(Exception):

@@ -41,6 +41,7 @@ class FailureCode(StrEnum):
     APPROVAL_REFUSED = "approval_refused"
     NOT_APPROVED_IN_TIME = "not_approved_in_time"
     OVER_LIMIT = "over_limit"
+    SIMULATED = "simulated"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -104,6 +105,9 @@ _MEANINGS: dict[FailureCode, _Meaning] = {
     ),
     FailureCode.OVER_LIMIT: _Meaning(
         Remedy.NONE, "The order would sell more than MAX_ORDER_AMOUNTS or MAX_DAY_AMOUNTS allow."
+    ),
+    FailureCode.SIMULATED: _Meaning(
+        Remedy.NONE, "The transaction was simulated, and would have succeeded; nothing was signed."
     ),
     FailureCode.INTERNAL_ERROR: _Meaning(Remedy.REQUOTE, "Internal error."),
 }

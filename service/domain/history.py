@@ -16,7 +16,14 @@ from service.domain.lifecycle import Status
 from service.domain.quote import Amounts, Route
 from service.domain.routing_record import RoutingRecord
 from service.domain.tokens import TOKENS
-from service.domain.transaction import Fill, Landing, NetworkCost, Residue, SignedTransaction
+from service.domain.transaction import (
+    Fill,
+    Landing,
+    NetworkCost,
+    Residue,
+    SignedTransaction,
+    SimulatedSwap,
+)
 
 _SOL_DECIMALS = 9
 
@@ -55,6 +62,14 @@ class ResidueAmount(TypedDict):
     amount: str
 
 
+class SimulatedDetails(TypedDict):
+    """What a simulated transaction would have done, in display units; amounts only if the node told them."""
+
+    amountIn: NotRequired[str]
+    amountOut: NotRequired[str]
+    networkCost: str
+
+
 class Details(TypedDict, total=False):
     """The details of an entry. Amounts are decimal strings in display units, times RFC 3339."""
 
@@ -65,6 +80,7 @@ class Details(TypedDict, total=False):
     landedAt: str
     networkCost: str
     residue: list[ResidueAmount]
+    simulated: SimulatedDetails
     reason: str
     detail: str
     quotedIn: str
@@ -192,10 +208,30 @@ def landed(
     return details | _costing(cost)
 
 
-def attempt_failed(attempt: int, failure: Failure, cost: NetworkCost | None = None) -> Details:
-    """Return the details of a failed attempt: its number, the reason, and what its transaction cost."""
+def attempt_failed(
+    attempt: int, failure: Failure, cost: NetworkCost | None = None, simulated: SimulatedSwap | None = None
+) -> Details:
+    """Return the details of a failed attempt.
+
+    Args:
+        attempt: Its number.
+        failure: The reason.
+        cost: What its transaction cost.
+        simulated: What its transaction would have done, if it was only simulated.
+    """
     details: Details = {"attempt": attempt, "reason": failure.code, "detail": failure.detail}
+    if simulated is not None:
+        details["simulated"] = _simulated(simulated)
     return details | _costing(cost)
+
+
+def _simulated(swap: SimulatedSwap) -> SimulatedDetails:
+    details: SimulatedDetails = {"networkCost": format_amount(swap.cost.total, _SOL_DECIMALS)}
+    if swap.amount_in is not None:
+        details["amountIn"] = format_amount(swap.amount_in, TOKENS[swap.token_in].decimals)
+    if swap.amount_out is not None:
+        details["amountOut"] = format_amount(swap.amount_out, TOKENS[swap.token_out].decimals)
+    return details
 
 
 def _costing(cost: NetworkCost | None) -> Details:

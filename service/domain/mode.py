@@ -7,4 +7,5 @@ class TradingMode(StrEnum):
     """Whether real money moves. The values are the API's."""
 
     PAPER = "paper"  # on a simulated market, a local chain or a test cluster
+    SIMULATE = "simulate"  # nothing is signed: a node simulates each transaction
     LIVE = "live"

@@ -98,6 +98,25 @@ class Residue:
     amount: int
 
 
+@dataclass(frozen=True, slots=True)
+class SimulatedSwap:
+    """What a transaction would have done that a node has simulated and that is never signed.
+
+    Attributes:
+        token_in: The token that it would have sold.
+        token_out: The token that it would have bought.
+        cost: What it would have cost beside the swap.
+        amount_in: Base units that it would have paid; None if the node did not say.
+        amount_out: Base units that it would have received; None if the node did not say.
+    """
+
+    token_in: str
+    token_out: str
+    cost: NetworkCost
+    amount_in: int | None = None
+    amount_out: int | None = None
+
+
 class TransactionState(Enum):
     """A transaction's state at its venue."""
 

@@ -10,6 +10,7 @@ from service.domain.quote import Choice, SwapMode
 from service.domain.routing_record import RoutingRecord, record_refusal
 from service.domain.service_limits import ServiceLimits
 from service.domain.tokens import TOKENS
+from service.domain.transaction import SimulatedSwap
 from service.routing import NoRouteError
 from service.routing.quoting import Quoter
 from service.store.claims import Claimed
@@ -39,10 +40,17 @@ class Demand:
 class AttemptFailedError(Exception):
     """This attempt has failed; the retry policy decides whether another follows."""
 
-    def __init__(self, failure: Failure, routing: RoutingRecord | None = None) -> None:
+    def __init__(
+        self,
+        failure: Failure,
+        routing: RoutingRecord | None = None,
+        *,
+        simulated: SimulatedSwap | None = None,
+    ) -> None:
         super().__init__(failure.detail)
         self.failure = failure
         self.routing = routing
+        self.simulated = simulated
 
 
 class TooLateError(Exception):

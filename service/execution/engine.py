@@ -26,7 +26,7 @@ from service.domain.quote import Choice, Route
 from service.domain.routing_record import RoutingRecord, in_words, record_choice
 from service.domain.service_limits import ServiceLimits
 from service.domain.tokens import TOKENS
-from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
+from service.domain.transaction import SignedTransaction, SimulatedSwap, TransactionState, TransactionStatus
 from service.events.bus import OnSeen
 from service.execution.best_quote import AttemptFailedError, TooLateError, best_quote, check_payment
 from service.execution.order_queue import OrderQueue
@@ -163,7 +163,7 @@ class Engine:
             if run.status is Status.SUBMITTED:
                 await self._settle(run, transaction)
         except AttemptFailedError as end:
-            await self._end_attempt(run, end.failure, routing=end.routing)
+            await self._end_attempt(run, end.failure, routing=end.routing, simulated=end.simulated)
         except TooLateError:
             self._running.continue_in_background(run.order.order_id, self._wait_for_expiry(run.order))
         except HaltedError as halt:
@@ -214,7 +214,7 @@ class Engine:
         except VenueUnavailableError as error:
             raise AttemptFailedError(Failure.of(FailureCode.QUOTES_UNAVAILABLE)) from error
         except VenueRefusedError as refusal:
-            raise AttemptFailedError(refusal.failure) from refusal
+            raise AttemptFailedError(refusal.failure, simulated=refusal.simulated) from refusal
         except SwapTooLateError as error:
             raise TooLateError from error
         detail = history.signed(transaction, route)
@@ -288,6 +288,7 @@ class Engine:
         *,
         routing: RoutingRecord | None = None,
         outcome: TransactionStatus | None = None,
+        simulated: SimulatedSwap | None = None,
     ) -> None:
         """End the order, return it to pending until its next attempt, or let it rest again."""
         order, policy = run.order, self._settings.retry
@@ -296,7 +297,7 @@ class Engine:
         if delay_ms is not None:
             delay_ms += self._clock.between(0, policy.jitter_ms())
         cost = None if outcome is None else outcome.cost
-        detail = history.attempt_failed(order.attempts, failure, cost)
+        detail = history.attempt_failed(order.attempts, failure, cost, simulated)
         try:
             await self._move(
                 run, next_step.event, detail=detail, routing=routing, outcome=outcome, retry_in_ms=delay_ms

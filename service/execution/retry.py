@@ -24,7 +24,7 @@ _PRICE_IS_GONE = frozenset(
 )
 """Failures that a change of the market may resolve: a limit order rests until then."""
 
-_ENDS_ANY_ORDER = frozenset({FailureCode.OVER_LIMIT})
+_ENDS_ANY_ORDER = frozenset({FailureCode.OVER_LIMIT, FailureCode.SIMULATED})
 """What an order of any time in force ends as failed with: it is not about the price."""
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from service.chains.factory import trading_mode
+from service.domain.mode import TradingMode
 from service.settings import InvalidSettingError, Settings
 from service.solana_settings import Cluster, SolanaSettings
 from tests.support.settings import load_settings
@@ -57,6 +59,7 @@ def test_another_cluster_has_its_lists_in_the_data_folder() -> None:
         ("VENUE", {"VENUE": "ethereum"}),
         ("SOLANA_CLUSTER", {"SOLANA_CLUSTER": "mainnet-beta"}),
         ("SOLANA_CLUSTER", {"SOLANA_CLUSTER": "testnet"}),
+        ("SOLANA_MODE", {"SOLANA_MODE": "paper"}),
         ("SOLANA_SIGNER", {"SOLANA_SIGNER": "env:KEY"}),
         ("SOLANA_POOLS", {"SOLANA_POOLS": "pools.toml"}),
         ("SOLANA_TOKENS", {"SOLANA_TOKENS": "tokens.toml"}),
@@ -74,6 +77,13 @@ def test_another_cluster_has_its_lists_in_the_data_folder() -> None:
 def test_a_setting_that_cannot_be_used_is_named(name: str, variables: dict[str, str]) -> None:
     with pytest.raises(InvalidSettingError, match=f'"{name}"'):
         load_settings(**{"VENUE": "solana", "DATA_DIR": "/data", **variables})
+
+
+def test_what_is_simulated_is_no_paper() -> None:
+    for variables in ({}, DEVNET):
+        loaded, solana = on_solana(**variables, SOLANA_MODE="simulate")
+        assert solana.mode is trading_mode(loaded) is TradingMode.SIMULATE
+        assert trading_mode(on_solana(**variables)[0]) is TradingMode.PAPER
 
 
 def test_mainnet_is_refused_with_the_reason() -> None:

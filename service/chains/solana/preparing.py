@@ -30,7 +30,8 @@ from service.chains.solana.fees import FeeTooHighError, Percentile, check_fee, p
 from service.chains.solana.options import SolanaOptions
 from service.chains.solana.plan import SwapPlan, plan_of_route
 from service.chains.solana.programs.meteora_dlmm import READ_EACH_SIDE, arrays_ahead, arrays_to_carry
-from service.chains.solana.programs.registry import ProgramIds
+from service.chains.solana.programs.registry import AmmPrograms, ProgramIds
+from service.chains.solana.receipt import NoReceiptError, read_simulated
 from service.chains.solana.rpc.endpoints import Endpoints
 from service.chains.solana.rpc.errors import RpcError
 from service.chains.solana.sending.preparation import RecentFees, TokenAccountRent, simulate
@@ -42,8 +43,9 @@ from service.chains.venue import Swap, SwapTooLateError, VenueRefusedError
 from service.clock import Clock
 from service.domain.failures import Failure, FailureCode
 from service.domain.leg_limits import Limits, shared_limits
+from service.domain.mode import TradingMode
 from service.domain.quote import Leg, SwapMode
-from service.domain.transaction import SignedTransaction
+from service.domain.transaction import NetworkCost, SignedTransaction, SimulatedSwap
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +95,7 @@ class Preparer:
 
         Raises:
             SwapTooLateError: It cannot land in time.
-            VenueRefusedError: It would fail, or costs too much, or was not signed.
+            VenueRefusedError: It would fail, or costs too much, or was not signed; or it is only simulated.
             VenueUnavailableError: No node answered.
         """
         self._seconds_left(swap)
@@ -115,6 +117,11 @@ class Preparer:
         budget = simulation.budget(0)
         fee = await self._priority_fee(swap, list(opened), budget.compute_units)
         self._check_fee(draft.network_fee, fee)
+        if self._options.mode is TradingMode.SIMULATE:
+            raise VenueRefusedError(
+                Failure.of(FailureCode.SIMULATED),
+                self._simulated(swap, draft, simulation, draft.network_fee + fee),
+            )
         return await self._sign(swap, plan, simulation.budget(fee), rent)
 
     def _seconds_left(self, swap: Swap) -> float | None:
@@ -209,6 +216,24 @@ class Preparer:
             sells_sol = swap.route.token_in == SOL.symbol
             raise VenueRefusedError(failure_of(simulation.error, self._ids, sells_sol=sells_sol))
         return simulation
+
+    def _simulated(
+        self, swap: Swap, draft: BuiltTransaction, simulation: Simulation, fee: int
+    ) -> SimulatedSwap:
+        route = swap.route
+        sold, bought = (self._feed.mints[token].mint for token in (route.token_in, route.token_out))
+        try:
+            legs, rent = read_simulated(simulation.answer, draft.signed_bytes, AmmPrograms(self._ids))
+        except NoReceiptError as error:
+            log.info("order %s: what the simulated swap trades is not known: %s", swap.order_id, error)
+            return SimulatedSwap(route.token_in, route.token_out, NetworkCost(fee))
+        return SimulatedSwap(
+            route.token_in,
+            route.token_out,
+            NetworkCost(fee, rent=rent),
+            sum(leg.amount_in for leg in legs if leg.sold == sold),
+            sum(leg.amount_out for leg in legs if leg.bought == bought),
+        )
 
     async def _priority_fee(self, swap: Swap, pools: list[str], compute_units: int) -> int:
         priority, price = self._options.priority, 0

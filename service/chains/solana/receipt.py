@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from solders.message import MessageV0
 from solders.pubkey import Pubkey
+from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from service.chains.solana.addresses import WRAPPED_SOL
@@ -167,6 +168,29 @@ def _read(
         legs,
         tuple(_differences(keys[0], _changes(legs), fee + rent, before, after)),
     )
+
+
+def read_simulated(
+    answer: Mapping[str, Any], message: bytes, programs: AmmPrograms
+) -> tuple[tuple[LegFill, ...], int]:
+    """Read a node's answer to simulateTransaction: what each leg would have paid and received, and the rent.
+
+    Args:
+        answer: The answer's value, of a transaction that would have succeeded.
+        message: The version 1 message.
+        programs: The programs of the cluster.
+
+    Raises:
+        NoReceiptError: The answer does not tell: nodes of older versions leave the balances out.
+    """
+    transaction = VersionedTransaction.from_bytes(message + bytes(Signature.LENGTH))
+    keys = transaction.message.account_keys
+    try:
+        before, after = (_balances(answer, when, len(keys)) for when in ("pre", "post"))
+        legs = tuple(_leg(swap, keys, before, after) for swap in decoded_swaps(transaction, programs))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise NoReceiptError(f"the node's answer is malformed: {error!r}") from error
+    return legs, _rent(keys[0], before, after)
 
 
 def decoded_swaps(transaction: VersionedTransaction, programs: AmmPrograms) -> tuple[DecodedSwap, ...]:

@@ -27,9 +27,9 @@ from service.chains.solana.rpc.urls import (
     websocket_url,
 )
 from service.chains.solana.sending.signer import InvalidSignerError, LocalSigner, WalletSigner, load_signer
+from service.chains.solana.sending.watched import WatchedWallet, load_watched
 from service.chains.solana.venue import SolanaVenue
 from service.clock import Clock
-from service.domain.mode import TradingMode
 from service.domain.tokens import TOKENS, Token, find_token, set_mint
 from service.hosts import is_loopback
 from service.settings import InvalidSettingError
@@ -59,8 +59,7 @@ def build_solana(
     known = CLUSTERS[settings.cluster]
     urls = rpc_urls(settings, local)
     options = SolanaOptions(
-        # Neither a sandbox's nor devnet's tokens are worth anything, and there is no other cluster.
-        TradingMode.PAPER,
+        settings.mode,
         _read("SOLANA_PRIORITY", read_priority, settings.priority),
         settings.max_fee,
         settings.sol_reserve,
@@ -108,8 +107,14 @@ def wallet_signer(settings: SolanaSettings, local: LocalCluster | None) -> Walle
         InvalidSettingError: There is none that can be used; the message shows no key.
     """
     if local is not None:
-        return LocalSigner(Keypair.from_bytes(local.wallet_key))
-    return _read("SOLANA_SIGNER", load_signer, settings.signer or "")
+        keys = Keypair.from_bytes(local.wallet_key)
+        return WatchedWallet(keys.pubkey()) if settings.simulates else LocalSigner(keys)
+    given = settings.signer or ""
+    if settings.simulates:
+        return _read("SOLANA_SIGNER", load_watched, given)
+    if given.startswith("address:"):
+        raise _invalid("SOLANA_SIGNER", "an address cannot sign; it is enough with SOLANA_MODE=simulate")
+    return _read("SOLANA_SIGNER", load_signer, given)
 
 
 def build_audit(settings: SolanaSettings, clock: Clock, since: datetime | None) -> SolanaAudit:

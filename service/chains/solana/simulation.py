@@ -6,7 +6,7 @@ is not set is zero, so both are always set.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from solders.pubkey import Pubkey
@@ -35,11 +35,13 @@ class Simulation:
         error: Why it would have failed; None if it would have succeeded.
         compute_units: What it used.
         loaded_bytes: The bytes of its accounts and programs; None if the node did not say.
+        answer: All that the node said, for ``receipt.read_simulated``.
     """
 
     error: TransactionError | None
     compute_units: int
     loaded_bytes: int | None
+    answer: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def budget(self, priority_fee: int) -> ComputeBudget:
         """Return the limits of the transaction to send: what it used with a margin, and within the network's.
@@ -76,7 +78,7 @@ def read_simulation(value: Any, programs: Sequence[Pubkey]) -> Simulation:
     if units is None and error is None:
         raise MalformedSimulationError("a simulation without its compute units")
     # Nodes that do not know the number leave it out or answer 0; every transaction loads something.
-    return Simulation(error, units or 0, _count(value.get("loadedAccountsDataSize")) or None)
+    return Simulation(error, units or 0, _count(value.get("loadedAccountsDataSize")) or None, value)
 
 
 def _count(value: Any) -> int | None:

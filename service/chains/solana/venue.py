@@ -31,6 +31,7 @@ from service.chains.venue import (
     VenueUnavailableError,
 )
 from service.clock import Clock
+from service.domain.mode import TradingMode
 from service.domain.tokens import Token
 from service.domain.transaction import SignedTransaction, TransactionState, TransactionStatus
 from service.settings import InvalidSettingError
@@ -114,7 +115,9 @@ class SolanaVenue:
                 )
         if found is None or not answered:
             raise VenueUnavailableError("no endpoint says which cluster it belongs to")
-        return VenueIdentity(self.kind, found, self.address)
+        # What was placed to be simulated must not go on to be signed for.
+        kind = f"{self.kind}-{self.mode}" if self.mode is TradingMode.SIMULATE else self.kind
+        return VenueIdentity(kind, found, self.address)
 
     async def start(self) -> None:
         """Read all pools, and begin to follow the market and what is in flight.

@@ -25,6 +25,7 @@ PERMANENT = {
     FailureCode.APPROVAL_REFUSED,
     FailureCode.NOT_APPROVED_IN_TIME,
     FailureCode.OVER_LIMIT,
+    FailureCode.SIMULATED,
 }
 TRANSIENT = set(FailureCode) - PERMANENT
 

@@ -14,7 +14,14 @@ from service.domain.history import HistoryEntry, StoredEntry, observed, public
 from service.domain.lifecycle import Status
 from service.domain.order import AMENDABLE, Terms, apply_amendment
 from service.domain.quote import Dex, Leg, Path, Route, SwapMode
-from service.domain.transaction import Fill, Landing, NetworkCost, Residue, SignedTransaction
+from service.domain.transaction import (
+    Fill,
+    Landing,
+    NetworkCost,
+    Residue,
+    SignedTransaction,
+    SimulatedSwap,
+)
 from tests.unit.domain.test_conditions import ACCEPTED, EVERYTHING, NOW, facts
 
 AT = "2027-01-15T12:00:00.000000Z"
@@ -69,6 +76,17 @@ def test_a_transaction_entry_has_its_quote_and_limits_in_display_units() -> None
         "maximumIn": "1.5",
         "minimumOut": "223.245",
     }
+
+
+def test_an_attempt_that_was_simulated_has_what_it_would_have_done() -> None:
+    failure = Failure.of(FailureCode.SIMULATED)
+    told = SimulatedSwap("SOL", "USDC", NetworkCost(5_000, rent=1_000), 1_500_000_000, 225_500_000)
+    entry = history.attempt_failed(1, failure, simulated=told)
+    assert entry["simulated"] == {"amountIn": "1.5", "amountOut": "225.5", "networkCost": "0.000006"}
+    # It has cost nothing.
+    assert "networkCost" not in entry
+    unknown = history.attempt_failed(1, failure, simulated=SimulatedSwap("SOL", "USDC", NetworkCost(5_000)))
+    assert unknown["simulated"] == {"networkCost": "0.000005"}
 
 
 def test_a_landing_has_its_slot_if_the_venue_knows_it() -> None:

@@ -5,6 +5,7 @@ recent_blockhashes.py  keeps the blockhashes of the last blocks
 signer.py       signers, and the checks of what they return
 keychain.py     signers outside this process, by the extra ``solana-keychain``
 key_files.py    writes a new key to a file
+watched.py      a wallet that is only watched, when nothing is signed
 core_dumps.py   keeps a key in this process out of core dumps
 sender.py       sends the same bytes to every endpoint that takes transactions
 flight.py       what is known of one transaction that has been signed

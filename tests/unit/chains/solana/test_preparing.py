@@ -7,12 +7,17 @@ import pytest
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
+from service.chains.solana import preparing
 from service.chains.solana.fees import FixedFee
+from service.chains.solana.receipt import read_simulated
 from service.chains.solana.sending.preparation import MOST_RENT
 from service.chains.solana.sending.signer import LocalSigner, SignerUnavailableError
+from service.chains.solana.sending.watched import WatchedWallet
 from service.chains.venue import Swap, SwapTooLateError, VenueRefusedError, VenueUnavailableError
 from service.domain.failures import FailureCode, Remedy
+from service.domain.mode import TradingMode
 from service.domain.quote import Path, Route, SwapMode
+from service.domain.transaction import NetworkCost, SimulatedSwap
 from service.sandbox.rpc.methods import METHODS
 from tests.support.local_chain import PROGRAM_NAMES, SOL, LocalChain
 from tests.support.solana_venue import OPTIONS, VenueDesk, venue_desk
@@ -184,6 +189,55 @@ async def test_a_signer_that_is_always_slow() -> None:
         signer.desk = desk
         assert await refusal(desk, await desk.swap()) is FailureCode.SIGNER_UNAVAILABLE
         assert signer.slow_times == 97
+
+
+# --- A simulation instead
+
+
+async def test_what_is_simulated_is_what_a_live_venue_then_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with venue_desk() as desk:
+        signed = await desk.signed()
+        landed = await desk.execute(signed)
+    assert landed.fill is not None
+    assert landed.cost is not None
+    watched = WatchedWallet(LocalChain().wallet.pubkey())
+    async with venue_desk(options=replace(OPTIONS, mode=TradingMode.SIMULATE), signer=watched) as desk:
+        swap = await desk.swap()
+        assert await refusal(desk, swap) is FailureCode.SIMULATED
+        with pytest.raises(VenueRefusedError) as refused:
+            await desk.venue.prepare(swap)
+        assert refused.value.simulated == SimulatedSwap(
+            "SOL", "USDC", landed.cost, landed.fill.amount_in, landed.fill.amount_out
+        )
+        # A swap that would fail is told as such.
+        worse = replace(swap, minimum_out=2 * swap.route.amount_out)
+        assert await refusal(desk, worse) is FailureCode.SLIPPAGE_EXCEEDED
+        assert (await desk.venue.identity()).kind == "solana-simulate"
+        # A node that leaves the balances out.
+        unchanged = read_simulated
+        monkeypatch.setattr(
+            preparing,
+            "read_simulated",
+            lambda answer, *others: unchanged(
+                {name: value for name, value in answer.items() if name != "postTokenBalances"}, *others
+            ),
+        )
+        with pytest.raises(VenueRefusedError) as refused:
+            await desk.venue.prepare(swap)
+        assert refused.value.simulated == SimulatedSwap("SOL", "USDC", NetworkCost(landed.cost.fee))
+
+
+async def test_of_a_route_with_two_hops_its_ends_are_told() -> None:
+    watched = WatchedWallet(LocalChain().wallet.pubkey())
+    options = replace(OPTIONS, mode=TradingMode.SIMULATE)
+    async with venue_desk(options=options, signer=watched, unlisted=("JUP-USDC",)) as desk:
+        route = (await desk.quote("JUP", "USDC", 10**9)).route
+        assert {len(path.legs) for path in route.paths} == {2}
+        with pytest.raises(VenueRefusedError) as refused:
+            await desk.venue.prepare(await desk.swap(route))
+    simulated = refused.value.simulated
+    assert simulated is not None
+    assert (simulated.amount_in, simulated.amount_out) == (10**9, route.amount_out)
 
 
 # --- Nodes

@@ -10,6 +10,7 @@ from solders.keypair import Keypair
 from service.chains.solana.clusters import CLUSTERS
 from service.chains.solana.lists import InvalidListError, read_pools, read_tokens
 from service.chains.solana.programs.registry import MAINNET
+from service.chains.solana.sending.watched import WatchedWallet
 from service.chains.solana.setup import build_audit, build_solana, list_tokens
 from service.chains.solana.venue import SolanaVenue
 from service.domain.mode import TradingMode
@@ -74,6 +75,21 @@ def test_devnet_has_its_own_programs_and_no_real_money(lists: Path) -> None:
     assert CLUSTERS[Cluster.DEVNET].ids.raydium_cpmm != MAINNET.raydium_cpmm
     assert venue._endpoints.genesis_hash == CLUSTERS[Cluster.DEVNET].genesis_hash
     assert find_token("USDC") == Token("USDC", USDC_THERE, 6)
+
+
+def test_a_simulation_needs_an_address_only(lists: Path) -> None:
+    wallet = str(Keypair().pubkey())
+    (lists / "id.json").unlink()
+    venue = build(lists, SOLANA_SIGNER=f"address:{wallet}", SOLANA_MODE="simulate")
+    assert (venue.mode, venue.address) == (TradingMode.SIMULATE, wallet)
+    with pytest.raises(InvalidSettingError, match='"SOLANA_SIGNER" invalid: an address cannot sign'):
+        build(lists, SOLANA_SIGNER=f"address:{wallet}")
+
+
+def test_a_simulation_on_a_sandbox_has_no_key() -> None:
+    venue = build_on_sandbox(SOLANA_RPC_URLS="http://127.0.0.1:8899", SOLANA_MODE="simulate")
+    assert isinstance(venue._preparer._signer, WatchedWallet)
+    assert venue.address == build_on_sandbox(SOLANA_RPC_URLS="http://127.0.0.1:8899").address
 
 
 def test_only_what_is_listed_can_be_traded_there(lists: Path) -> None:
