@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from service.chains.factory import BuiltVenue, build_venue
 from service.clock import Clock
+from service.domain.mode import TradingMode
 from service.domain.service_limits import ServiceLimits
 from service.events.bus import Bus
 from service.events.feed import Feeds
@@ -159,7 +160,11 @@ class Market:
         )
         self.venue, self.paper = built.venue, built.paper
         self.opening_balances = OpeningBalances(storage.database, self.venue.identity, built.read_holdings)
-        self.limits = ServiceLimits(settings.max_order_amounts, settings.max_day_amounts)
+        self.limits = ServiceLimits(
+            settings.max_order_amounts,
+            settings.max_day_amounts,
+            only_named=built.venue.mode is TradingMode.LIVE,
+        )
         self.route_limits = RouteLimits(
             settings.max_route_legs, settings.min_split_gain_bps, settings.hop_margin_bps
         )

@@ -5,7 +5,7 @@ message names the setting.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from marshmallow import ValidationError
 from platformdirs import user_data_path
 
 from service.domain import chain_times
-from service.domain.amounts import InvalidAmountError, parse_amount
+from service.domain.amounts import InvalidAmountError, parse_amount, split_decimal
 from service.domain.key_limits import LargestAmount
-from service.domain.tokens import TOKENS, find_token
+from service.domain.tokens import TOKENS, find_token, is_mint, is_symbol
 from service.environment import Variables, whole_number
 from service.hosts import (
     Network,
@@ -25,7 +25,7 @@ from service.hosts import (
     parse_origins,
     parse_root_path,
 )
-from service.solana_settings import SANDBOX_FOLDER, SolanaSettings, read_solana
+from service.solana_settings import SANDBOX_FOLDER, Cluster, SolanaSettings, read_solana
 from service.urls import parse_postgres_url, parse_redis_url
 
 PPM = 1_000_000
@@ -142,6 +142,7 @@ def _read(env: Variables) -> Settings:
     solana = read_solana(env, data_dir) if on_solana else None
     # A chain's end is known later than the paper market's, and no worker waits for it.
     workers, outcome_ms = (50, 45_000) if on_solana else (10, 10_000)
+    lists_tokens = solana is not None and solana.cluster is not Cluster.SANDBOX
     return Settings(
         host=env.text("HOST") or "127.0.0.1",
         port=env.integer("PORT", 3000, 0, 65535),
@@ -191,8 +192,8 @@ def _read(env: Variables) -> Settings:
         outcome_timeout_ms=env.integer("OUTCOME_TIMEOUT_MS", outcome_ms, 0, 600_000),
         max_market_order_age_s=env.integer("MAX_MARKET_ORDER_AGE_S", 0, 0, 31_536_000),
         max_price_impact_bps=env.integer("MAX_PRICE_IMPACT_BPS", 0, 0, 10_000),
-        max_order_amounts=env.parsed("MAX_ORDER_AMOUNTS", "", _largest_amounts),
-        max_day_amounts=env.parsed("MAX_DAY_AMOUNTS", "", _largest_amounts),
+        max_order_amounts=_largest(env, "MAX_ORDER_AMOUNTS", listed=lists_tokens),
+        max_day_amounts=_largest(env, "MAX_DAY_AMOUNTS", listed=lists_tokens),
         approval_timeout_s=env.integer("APPROVAL_TIMEOUT_S", 3_600, 1, 31_536_000),
         webhook_allow_private=env.integer("WEBHOOK_ALLOW_PRIVATE", 0, 0, 1) == 1,
         webhook_timeout_s=env.integer("WEBHOOK_TIMEOUT_S", 15, 1, 60),
@@ -264,12 +265,29 @@ def _balances(text: str) -> dict[str, int]:
     return balances
 
 
-def _largest_amounts(text: str) -> dict[str, LargestAmount]:
-    """Parse amounts like balances, none of them zero."""
-    amounts = _balances(text)
-    if 0 in amounts.values():
-        raise ValidationError("an amount must be greater than zero; a token that is left out has no limit")
-    return {token: LargestAmount(amount, TOKENS[token].decimals) for token, amount in amounts.items()}
+def _largest(env: Variables, name: str, *, listed: bool) -> dict[str, LargestAmount]:
+    """Read ``SOL=1000,USDC=150000.5``, none of them zero; ``listed``: also of tokens that are not known yet.
+
+    The venue's list has those; ``service.chains.order_limits`` checks that it does.
+    """
+    return env.parsed(name, "", lambda text: dict(_largest_amounts(text, listed=listed)))
+
+
+def _largest_amounts(text: str, *, listed: bool) -> Iterator[tuple[str, LargestAmount]]:
+    known = set()
+    for part in filter(None, text.split(",")):
+        name, _, amount = (word.strip() for word in part.partition("="))
+        token = find_token(name)
+        symbol = name if token is None else token.symbol
+        if symbol in known or (token is None and not (listed and (is_symbol(name) or is_mint(name)))):
+            tokens = "the tokens of SOLANA_TOKENS and SOL" if listed else ", ".join(TOKENS)
+            raise ValidationError(f"must be token=amount for {tokens}, each at most once")
+        known.add(symbol)
+        try:
+            decimals = len(split_decimal(amount)[1]) if token is None else token.decimals
+            yield symbol, LargestAmount(parse_amount(amount, decimals), decimals)
+        except InvalidAmountError as error:
+            raise ValidationError(f"{symbol}'s amount {error}") from None
 
 
 def _failure_rates(text: str) -> FailureRates:

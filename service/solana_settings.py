@@ -20,10 +20,11 @@ SANDBOX_FOLDER = "sandbox"
 
 
 class Cluster(StrEnum):
-    """The clusters that can be traded on: none where real money moves."""
+    """The clusters that can be traded on."""
 
     SANDBOX = "sandbox"
     DEVNET = "devnet"
+    MAINNET = "mainnet-beta"  # real money moves there, and nowhere else
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class SolanaSettings:
         max_fee: Lamports.
         sol_reserve: Lamports.
         simulates: Whether transactions are only simulated.
+        real_money: The wallet that may sell real money, as its owner confirms.
     """
 
     cluster: Cluster
@@ -51,11 +53,14 @@ class SolanaSettings:
     max_snapshot_slots: int
     sol_reserve: int
     simulates: bool
+    real_money: str | None
 
     @property
     def mode(self) -> TradingMode:
         """Whether real money moves."""
-        return TradingMode.SIMULATE if self.simulates else TradingMode.PAPER
+        if self.simulates:
+            return TradingMode.SIMULATE
+        return TradingMode.LIVE if self.cluster is Cluster.MAINNET else TradingMode.PAPER
 
     @property
     def has_own_chain(self) -> bool:
@@ -101,16 +106,13 @@ def read_solana(env: Variables, data_dir: Path) -> SolanaSettings:
         max_snapshot_slots=env.integer("SOLANA_MAX_SNAPSHOT_SLOTS", 10, 1, 150),
         sol_reserve=env.parsed("SOLANA_SOL_RESERVE", "0.05", _lamports),
         simulates=env.parsed("SOLANA_MODE", "live", _mode) == "simulate",
+        real_money=env.text("SOLANA_REAL_MONEY"),
     )
 
 
 def _cluster(text: str) -> Cluster:
-    if text == "mainnet-beta":
-        raise ValidationError(
-            "mainnet-beta is not built yet: no order may trade real money without its limits"
-        )
     if text not in tuple(Cluster):
-        raise ValidationError("must be sandbox or devnet")
+        raise ValidationError("must be sandbox, devnet or mainnet-beta")
     return Cluster(text)
 
 

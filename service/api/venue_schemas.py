@@ -77,7 +77,10 @@ class VenueLimitsSchema(ResponseSchema):
         values=fields.String(metadata=AMOUNT),
         required=True,
         allow_none=True,
-        metadata={"description": "By token: the largest amount that one order may fix, in display units."},
+        metadata={
+            "description": "By token: the largest amount that one order may fix, in display units. In mode "
+            "`live`, a token that is not among them cannot be sold."
+        },
     )
     max_day_amounts = fields.Dict(
         keys=fields.String(),

@@ -12,6 +12,7 @@ from service.chains.audit import VenueAudit
 from service.chains.holding import ReadHoldings
 from service.chains.inspection import Inspector
 from service.chains.local_cluster import LocalCluster
+from service.chains.order_limits import check_order_limits
 from service.chains.paper.audit import PaperAudit
 from service.chains.paper.faults import Fault, FaultyVenue
 from service.chains.paper.ledger import Ledger
@@ -48,7 +49,7 @@ class BuiltVenue:
 
 
 def trading_mode(settings: Settings) -> TradingMode:
-    """Return whether the service trades real money: on no venue that can be built yet."""
+    """Return whether the service trades real money."""
     return PaperVenue.mode if settings.solana is None else settings.solana.mode
 
 
@@ -66,6 +67,7 @@ def build_chain_venue(settings: Settings, clock: Clock, local: LocalCluster | No
     if settings.solana is None:
         return None
     solana = build_solana(settings.solana, settings.hop_margin_bps, clock, local)
+    check_order_limits(settings, solana.mode)
     return BuiltVenue(solana, None, solana.holdings)
 
 

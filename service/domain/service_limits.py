@@ -23,13 +23,17 @@ class ServiceLimits:
     Attributes:
         max_amount: The largest amount of one order by the symbol of the token whose amount the order fixes.
         max_day: The largest amount that all orders together may sell in 24 hours, by the token's symbol.
+        only_named: Whether a token without a largest amount may not be sold at all.
     """
 
     max_amount: Mapping[str, LargestAmount] = field(default_factory=dict, hash=False)
     max_day: Mapping[str, LargestAmount] = field(default_factory=dict, hash=False)
+    only_named: bool = False
 
     def breach_of(self, order: OrderRequest) -> Breach | None:
         """Return the limit that an order cannot keep, whatever others sell; None if there is none."""
+        if (unnamed := self._breach_of_token(order.token_in)) is not None:
+            return unnamed
         breach = breach_of_amount(order, self.max_amount, _ORDER_RULE, "This service")
         most = self.max_day.get(order.token_in)
         if breach is not None or most is None or order.swap_mode is not SwapMode.EXACT_IN:
@@ -45,9 +49,17 @@ class ServiceLimits:
             decimals: The token's decimals.
         """
         most = self.max_amount.get(token)
-        if most is None or most.allows(amount, decimals):
+        if most is None:
+            return self._breach_of_token(token)
+        if most.allows(amount, decimals):
             return None
         return Breach(_ORDER_RULE, str(most), f"This service allows at most {most} {token} per order.")
+
+    def _breach_of_token(self, token: str) -> Breach | None:
+        if not self.only_named or token in self.max_amount:
+            return None
+        tokens = sorted(self.max_amount)
+        return Breach(_ORDER_RULE, tokens, f"This service sells only these tokens: {', '.join(tokens)}.")
 
 
 def breach_of_day(token: str, most: LargestAmount, sold: int | None = None, decimals: int = 0) -> Breach:

@@ -53,8 +53,8 @@ DANGEROUS = (
 
 SETTINGS = {**QUICK, "RETRY_BASE_DELAY_MS": "40", "QUEUE_RATE_LIMIT": "0"}
 ORDERS = 6
-# In millionths of what each endpoint is sent. What is lost must be sent again. What is late lands when no node
-# has known it for almost as long as it is valid: it may not be taken for lost.
+# In millionths of what each endpoint is sent. What is lost must be sent again. What is late lands when no
+# node has known it for almost as long as it is valid: it may not be taken for lost.
 SEND_FAULTS_PPM = {"/": {"drop": 300_000, "late": 300_000}, "/2": {"drop": 500_000, "late": 300_000}}
 # It may take the whole life of a late transaction until a process gets to its point.
 PATIENCE_S = 30

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.chains.factory import trading_mode
+from service.domain.key_limits import LargestAmount
 from service.domain.mode import TradingMode
 from service.settings import InvalidSettingError, Settings
 from service.solana_settings import Cluster, SolanaSettings
@@ -57,9 +58,13 @@ def test_another_cluster_has_its_lists_in_the_data_folder() -> None:
     ("name", "variables"),
     [
         ("VENUE", {"VENUE": "ethereum"}),
-        ("SOLANA_CLUSTER", {"SOLANA_CLUSTER": "mainnet-beta"}),
-        ("SOLANA_CLUSTER", {"SOLANA_CLUSTER": "testnet"}),
+        ("SOLANA_RPC_URLS", {"SOLANA_CLUSTER": "mainnet-beta"}),
         ("SOLANA_MODE", {"SOLANA_MODE": "paper"}),
+        # The sandbox has no list of tokens, so none of it can be named.
+        ("MAX_DAY_AMOUNTS", {"MAX_DAY_AMOUNTS": "GEM=1"}),
+        ("MAX_DAY_AMOUNTS", {**DEVNET, "MAX_DAY_AMOUNTS": "GEM=1,GEM=2"}),
+        ("MAX_DAY_AMOUNTS", {**DEVNET, "MAX_DAY_AMOUNTS": "G M=1"}),
+        ("SOLANA_CLUSTER", {"SOLANA_CLUSTER": "testnet"}),
         ("SOLANA_SIGNER", {"SOLANA_SIGNER": "env:KEY"}),
         ("SOLANA_POOLS", {"SOLANA_POOLS": "pools.toml"}),
         ("SOLANA_TOKENS", {"SOLANA_TOKENS": "tokens.toml"}),
@@ -79,16 +84,24 @@ def test_a_setting_that_cannot_be_used_is_named(name: str, variables: dict[str, 
         load_settings(**{"VENUE": "solana", "DATA_DIR": "/data", **variables})
 
 
-def test_what_is_simulated_is_no_paper() -> None:
-    for variables in ({}, DEVNET):
-        loaded, solana = on_solana(**variables, SOLANA_MODE="simulate")
-        assert solana.mode is trading_mode(loaded) is TradingMode.SIMULATE
-        assert trading_mode(on_solana(**variables)[0]) is TradingMode.PAPER
+@pytest.mark.parametrize(
+    ("cluster", "mode", "expected"),
+    [
+        ("devnet", "live", TradingMode.PAPER),
+        ("mainnet-beta", "live", TradingMode.LIVE),
+        ("devnet", "simulate", TradingMode.SIMULATE),
+        ("mainnet-beta", "simulate", TradingMode.SIMULATE),
+    ],
+)
+def test_only_on_mainnet_real_money_is_traded(cluster: str, mode: str, expected: TradingMode) -> None:
+    loaded, solana = on_solana(**{**DEVNET, "SOLANA_CLUSTER": cluster, "SOLANA_MODE": mode})
+    assert solana.mode is trading_mode(loaded) is expected
+    assert trading_mode(on_solana()[0]) is TradingMode.PAPER
 
 
-def test_mainnet_is_refused_with_the_reason() -> None:
-    with pytest.raises(InvalidSettingError, match="mainnet-beta is not built yet"):
-        on_solana(**{**DEVNET, "SOLANA_CLUSTER": "mainnet-beta"})
+def test_the_tokens_of_a_list_can_be_limited_before_it_is_read() -> None:
+    loaded, _ = on_solana(**DEVNET, MAX_ORDER_AMOUNTS="GEM=2.50, SOL=1")
+    assert loaded.max_order_amounts == {"GEM": LargestAmount(25, 1), "SOL": LargestAmount(10**9, 9)}
 
 
 def test_no_representation_shows_a_key() -> None:

@@ -32,4 +32,5 @@ CLUSTERS = {
             MAINNET.meteora_damm_v2,
         ),
     ),
+    Cluster.MAINNET: KnownCluster("5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d", MAINNET),
 }

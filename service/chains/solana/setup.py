@@ -30,6 +30,7 @@ from service.chains.solana.sending.signer import InvalidSignerError, LocalSigner
 from service.chains.solana.sending.watched import WatchedWallet, load_watched
 from service.chains.solana.venue import SolanaVenue
 from service.clock import Clock
+from service.domain.mode import TradingMode
 from service.domain.tokens import TOKENS, Token, find_token, set_mint
 from service.hosts import is_loopback
 from service.settings import InvalidSettingError
@@ -73,6 +74,8 @@ def build_solana(
     if local is None:
         token_of = list_tokens(settings).get
     signer = wallet_signer(settings, local)
+    if settings.mode is TradingMode.LIVE:
+        _check_real_money(settings, signer)
     websocket = _websocket(settings, urls)
     return SolanaVenue(
         Endpoints(urls, clock, known.genesis_hash, websocket),
@@ -138,6 +141,24 @@ def build_audit(settings: SolanaSettings, clock: Clock, since: datetime | None) 
         for each in rpc_urls(settings, None)
     ]
     return SolanaAudit(urls, AmmPrograms(CLUSTERS[settings.cluster].ids), clock, since)
+
+
+def _check_real_money(settings: SolanaSettings, signer: WalletSigner) -> None:
+    """Refuse to sell real money unless the owner has named the wallet.
+
+    The messages do not show it: whoever sets the variable must know which wallet it is.
+    """
+    if settings.real_money is None:
+        raise _invalid(
+            "SOLANA_REAL_MONEY",
+            f"not set: on {settings.cluster} orders sell real money. If you want that, set it to the public"
+            " key of the wallet that may do so; or try your orders with SOLANA_MODE=simulate",
+        )
+    if settings.real_money != str(signer.public_key):
+        raise _invalid(
+            "SOLANA_REAL_MONEY",
+            "it is not the public key of the wallet in SOLANA_SIGNER; find out which wallet that is",
+        )
 
 
 def list_tokens(settings: SolanaSettings) -> Mapping[str, Token]:

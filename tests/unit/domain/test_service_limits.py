@@ -47,6 +47,15 @@ def test_a_breach_names_the_setting_and_the_limit(
     assert told in breach.detail
 
 
+def test_with_real_money_a_token_without_a_largest_amount_is_not_sold() -> None:
+    limits = ServiceLimits(largest({"USDC": 1, "JUP": 1}), only_named=True)
+    for breach in (limits.breach_of(order()), limits.breach_of_payment("SOL", 1, 9)):
+        assert breach is not None
+        assert (breach.rule, breach.limit) == ("maxOrderAmounts", ["JUP", "USDC"])
+        assert breach.detail == "This service sells only these tokens: JUP, USDC."
+    assert ServiceLimits(largest({"SOL": 2 * SOL}), only_named=True).breach_of(order()) is None
+
+
 def test_an_order_larger_than_a_whole_day_is_refused_whatever_was_sold() -> None:
     assert ServiceLimits({}, largest({"SOL": 2 * SOL})).breach_of(order()) is None
     breach = ServiceLimits({}, largest({"SOL": 2 * SOL - 1})).breach_of(order())

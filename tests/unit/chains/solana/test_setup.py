@@ -77,13 +77,34 @@ def test_devnet_has_its_own_programs_and_no_real_money(lists: Path) -> None:
     assert find_token("USDC") == Token("USDC", USDC_THERE, 6)
 
 
-def test_a_simulation_needs_an_address_only(lists: Path) -> None:
+def wallet_of(folder: Path) -> str:
+    return str(Keypair.from_bytes(bytes(json.loads((folder / "id.json").read_text()))).pubkey())
+
+
+def test_mainnet_trades_real_money_with_the_wallet_that_its_owner_names(lists: Path) -> None:
+    venue = build(lists, SOLANA_CLUSTER="mainnet-beta", SOLANA_REAL_MONEY=wallet_of(lists))
+    assert (venue.mode, venue.address) == (TradingMode.LIVE, wallet_of(lists))
+    known = CLUSTERS[Cluster.MAINNET]
+    assert (known.ids, venue._endpoints.genesis_hash) == (MAINNET, known.genesis_hash)
+
+
+@pytest.mark.parametrize("given", ["", "yes", "1", str(Keypair().pubkey())])
+def test_real_money_needs_the_wallets_own_name_and_no_error_tells_it(lists: Path, given: str) -> None:
+    with pytest.raises(InvalidSettingError, match='"SOLANA_REAL_MONEY"') as error:
+        build(lists, SOLANA_CLUSTER="mainnet-beta", SOLANA_REAL_MONEY=given)
+    assert "\n" not in str(error.value)
+    assert wallet_of(lists) not in str(error.value)
+
+
+@pytest.mark.parametrize("cluster", ["devnet", "mainnet-beta"])
+def test_a_simulation_needs_an_address_only(lists: Path, cluster: str) -> None:
     wallet = str(Keypair().pubkey())
     (lists / "id.json").unlink()
-    venue = build(lists, SOLANA_SIGNER=f"address:{wallet}", SOLANA_MODE="simulate")
+    simulated = {"SOLANA_CLUSTER": cluster, "SOLANA_SIGNER": f"address:{wallet}"}
+    venue = build(lists, **simulated, SOLANA_MODE="simulate")
     assert (venue.mode, venue.address) == (TradingMode.SIMULATE, wallet)
     with pytest.raises(InvalidSettingError, match='"SOLANA_SIGNER" invalid: an address cannot sign'):
-        build(lists, SOLANA_SIGNER=f"address:{wallet}")
+        build(lists, **simulated)
 
 
 def test_a_simulation_on_a_sandbox_has_no_key() -> None:
