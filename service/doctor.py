@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from service.chains.inspection import Check, CheckResult, Inspector
 from service.clock import Clock
 from service.domain.amounts import format_amount
-from service.domain.service_limits import ServiceLimits
 from service.domain.tokens import TOKENS
 from service.server_checks import server_checks
 from service.settings import Settings
@@ -75,15 +74,15 @@ def _settings(loaded: Settings) -> Check:
     if loaded.solana is None:
         found = "valid; VENUE=paper: a simulated market, which the service makes in PostgreSQL; no real money"
         return Check.ok("settings", "", found)
-    chain = f"VENUE=solana, SOLANA_CLUSTER={loaded.solana.cluster}"
+    chain = f"VENUE=solana, SOLANA_CLUSTER={loaded.solana.cluster}, mode {loaded.solana.mode}"
     own = ", a local chain, started for this check" if loaded.solana.has_own_chain else ""
     return Check.ok("settings", "", f"valid; {chain}{own}")
 
 
 def _limits(loaded: Settings) -> Check:
     """Return the limits in force, whoever places an order."""
-    limits = ServiceLimits.of(loaded.max_order_amounts).max_amount
-    told = [f"at most {most} {token} per order" for token, most in limits.items()]
+    told = [f"at most {most} {token} per order" for token, most in loaded.max_order_amounts.items()]
+    told += [f"at most {most} {token} in 24 hours" for token, most in loaded.max_day_amounts.items()]
     if loaded.max_price_impact_bps:
         told.append(f"a price impact of at most {loaded.max_price_impact_bps} bps")
     if loaded.solana is not None:

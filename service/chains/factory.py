@@ -121,7 +121,11 @@ def venue_inspector(settings: Settings, clock: Clock, local: LocalCluster | None
     """
     if settings.solana is None:
         return None
-    return SolanaInspector(subject_of(settings.solana, settings.hop_margin_bps, local), clock)
+    solana = settings.solana
+    subject = subject_of(
+        solana, settings.hop_margin_bps, local, lambda: check_order_limits(settings, solana.mode)
+    )
+    return SolanaInspector(subject, clock)
 
 
 def new_wallet(file: Path) -> str:

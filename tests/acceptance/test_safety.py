@@ -20,6 +20,7 @@ from service.chains.solana.programs.registry import MAINNET
 from service.chains.solana.venue import SolanaVenue
 from service.clock import Clock
 from service.domain.tokens import TOKENS
+from service.sandbox.chain import Timing
 from service.sandbox.command import make_sandbox
 from service.sandbox.server import Sandbox
 from service.settings import InvalidSettingError

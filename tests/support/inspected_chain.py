@@ -15,6 +15,7 @@ from service.chains.solana.inspection.inspector import SolanaInspector
 from service.chains.solana.inspection.subject import Subject
 from service.chains.solana.programs.registry import MAINNET
 from service.chains.solana.sending.signer import LocalSigner
+from service.domain.mode import TradingMode
 from service.domain.tokens import TOKENS
 from service.sandbox.accounts import StoredAccount
 from tests.support.clock import ManualClock
@@ -106,6 +107,8 @@ async def inspected_chain(*roles: str, slots: int = SLOTS) -> AsyncIterator[Insp
             sol_reserve=SOL // 20,
             hop_margin_bps=5,
             pools_file=Path("/nowhere/pools.toml"),
+            mode=TradingMode.PAPER,
+            check_limits=lambda _signer: None,
             load_signer=lambda: LocalSigner(served.local.wallet),
             load_tokens=lambda: [TOKENS["SOL"], TOKENS["USDC"]],
             load_pools=lambda: listed_pools(served.local),

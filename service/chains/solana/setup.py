@@ -75,7 +75,7 @@ def build_solana(
         token_of = list_tokens(settings).get
     signer = wallet_signer(settings, local)
     if settings.mode is TradingMode.LIVE:
-        _check_real_money(settings, signer)
+        check_real_money(settings, signer)
     websocket = _websocket(settings, urls)
     return SolanaVenue(
         Endpoints(urls, clock, known.genesis_hash, websocket),
@@ -143,10 +143,13 @@ def build_audit(settings: SolanaSettings, clock: Clock, since: datetime | None) 
     return SolanaAudit(urls, AmmPrograms(CLUSTERS[settings.cluster].ids), clock, since)
 
 
-def _check_real_money(settings: SolanaSettings, signer: WalletSigner) -> None:
+def check_real_money(settings: SolanaSettings, signer: WalletSigner) -> None:
     """Refuse to sell real money unless the owner has named the wallet.
 
     The messages do not show it: whoever sets the variable must know which wallet it is.
+
+    Raises:
+        InvalidSettingError: It is not named, or is another one.
     """
     if settings.real_money is None:
         raise _invalid(

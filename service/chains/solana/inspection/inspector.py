@@ -46,8 +46,10 @@ from service.chains.solana.sending.preparation import TokenAccountRent
 from service.chains.solana.sending.signer import WalletSigner
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
+from service.domain.mode import TradingMode
 from service.domain.tokens import Token
 from service.settings import InvalidSettingError
+from service.solana_settings import Cluster
 
 _NO_POOLS = "make the list with 'python -m service pools discover SOL USDC --write'"
 _NO_TOKENS = "write the list: docs/solana.md shows one"
@@ -91,7 +93,11 @@ class SolanaInspector:
         async for check in self._endpoint_checks():
             yield check
         signer = self._load_signer()
-        yield signer if isinstance(signer, Check) else await check_signer(signer)
+        if isinstance(signer, Check):
+            yield signer
+        else:
+            async for check in self._signer_checks(signer):
+                yield check
         if not self._usable():
             return
         async for check in self._cluster_checks():
@@ -99,6 +105,21 @@ class SolanaInspector:
         for url, endpoint in zip(self._subject.urls, self._endpoints.all, strict=True):
             if endpoint.reads and endpoint in self._sound:
                 yield await check_calls(endpoint, url.rps)
+
+    async def _signer_checks(self, signer: WalletSigner) -> AsyncIterator[Check]:
+        mode, address = self._subject.mode, str(signer.public_key)
+        if mode is TradingMode.SIMULATE:
+            yield Check.ok("signer", address, "only watched: with SOLANA_MODE=simulate nothing is signed")
+            return
+        yield await check_signer(signer)
+        if mode is not TradingMode.LIVE:
+            return
+        try:
+            self._subject.check_limits(signer)
+        except InvalidSettingError as error:
+            yield Check.failed("real money", address, str(error), "see docs/solana.md, Real money")
+        else:
+            yield Check.ok("real money", address, "the owner has named this wallet, and there are limits")
 
     async def pool_checks(self) -> AsyncIterator[Check]:
         """Check the listed pools, and their programs.
@@ -128,7 +149,7 @@ class SolanaInspector:
                 yield history
             if endpoint.sends:
                 yield await check_sends(endpoint)
-        real_money = self._subject.has_real_money
+        real_money = self._subject.cluster == Cluster.MAINNET
         yield check_enough(self._subject.urls, len(self._usable()), proving, real_money=real_money)
 
     async def _cluster_checks(self) -> AsyncIterator[Check]:

@@ -13,14 +13,14 @@ from service.chains.solana.feed.pools import ListedPool
 from service.chains.solana.programs.registry import ProgramIds
 from service.chains.solana.rpc.urls import RpcUrl
 from service.chains.solana.sending.signer import WalletSigner
-from service.chains.solana.setup import list_tokens, listed_pools, rpc_urls, wallet_signer
+from service.chains.solana.setup import check_real_money, list_tokens, listed_pools, rpc_urls, wallet_signer
+from service.domain.mode import TradingMode
 from service.domain.tokens import TOKENS, Token
 from service.solana_settings import Cluster, SolanaSettings
 
-_MAINNET = "mainnet-beta"
 _FUNDING = {
     Cluster.DEVNET.value: "ask https://faucet.solana.com for test SOL, or 'solana airdrop 1 {} -u devnet'",
-    _MAINNET: "send SOL to {}",
+    Cluster.MAINNET.value: "send SOL to {}",
 }
 
 
@@ -38,7 +38,9 @@ class Subject:
         sol_reserve: Lamports that no order sells.
         hop_margin_bps: The margin between two legs.
         pools_file: The list of pools.
-        load_signer: Returns the wallet; it and the next two raise ``InvalidSettingError``.
+        mode: Whether real money moves, or nothing does.
+        check_limits: Checks what real money needs; it and the next three raise ``InvalidSettingError``.
+        load_signer: Returns the wallet.
         load_tokens: Returns the tokens that may be traded.
         load_pools: Returns the listed pools.
     """
@@ -52,22 +54,30 @@ class Subject:
     sol_reserve: int
     hop_margin_bps: int
     pools_file: Path
+    mode: TradingMode
+    check_limits: Callable[[WalletSigner], None]
     load_signer: Callable[[], WalletSigner]
     load_tokens: Callable[[], Sequence[Token]]
     load_pools: Callable[[], Sequence[ListedPool]]
-
-    @property
-    def has_real_money(self) -> bool:
-        """Whether its tokens are worth anything."""
-        return self.cluster == _MAINNET
 
     def funding(self, address: str) -> str:
         """Return where the wallet's SOL comes from."""
         return _FUNDING.get(self.cluster, "start the sandbox anew: its wallet is funded").format(address)
 
 
-def subject_of(settings: SolanaSettings, hop_margin_bps: int, local: LocalCluster | None) -> Subject:
+def subject_of(
+    settings: SolanaSettings,
+    hop_margin_bps: int,
+    local: LocalCluster | None,
+    check_limits: Callable[[], None],
+) -> Subject:
     """Return what is inspected with these settings.
+
+    Args:
+        settings: The venue's settings.
+        hop_margin_bps: The margin between the legs of one path.
+        local: The sandbox, if that is the cluster.
+        check_limits: Checks the limits of what orders sell, once the tokens are known.
 
     Raises:
         InvalidSettingError: The endpoints cannot be used; the message shows hosts only.
@@ -76,6 +86,11 @@ def subject_of(settings: SolanaSettings, hop_margin_bps: int, local: LocalCluste
 
     def load_tokens() -> Sequence[Token]:
         return list(TOKENS.values()) if local is not None else list(list_tokens(settings).values())
+
+    def check_money(signer: WalletSigner) -> None:
+        check_real_money(settings, signer)
+        load_tokens()
+        check_limits()
 
     return Subject(
         cluster=settings.cluster.value,
@@ -87,6 +102,8 @@ def subject_of(settings: SolanaSettings, hop_margin_bps: int, local: LocalCluste
         sol_reserve=settings.sol_reserve,
         hop_margin_bps=hop_margin_bps,
         pools_file=settings.pools,
+        mode=settings.mode,
+        check_limits=check_money,
         load_signer=lambda: wallet_signer(settings, local),
         load_tokens=load_tokens,
         load_pools=lambda: listed_pools(settings, local),

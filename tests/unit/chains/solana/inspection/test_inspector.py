@@ -17,7 +17,9 @@ from service.chains.solana.feed.pools import ListedPool
 from service.chains.solana.inspection.cluster import UPGRADEABLE_LOADER
 from service.chains.solana.programs.registry import MAINNET
 from service.chains.solana.sending.signer import LocalSigner
+from service.chains.solana.sending.watched import WatchedWallet
 from service.chains.venue import VenueUnavailableError
+from service.domain.mode import TradingMode
 from service.domain.tokens import TOKENS, Token
 from service.sandbox.accounts import StoredAccount, mint_account
 from service.sandbox.rpc.methods import METHODS
@@ -116,6 +118,24 @@ async def test_a_signer_that_cannot_be_loaded_or_signs_something_else() -> None:
     assert "simulated" not in by_name["pool"].found
     assert "sol" not in by_name
     assert (wrong.result, wrong.found[:30]) == (CheckResult.FAILED, "the signer signed another mess")
+
+
+async def test_a_wallet_that_is_only_watched_signs_nothing() -> None:
+    async with inspected_chain() as inspected:
+        wallet = WatchedWallet(inspected.local.wallet.pubkey())
+        found = await inspected.check("signer", mode=TradingMode.SIMULATE, load_signer=lambda: wallet)
+    assert (found.result, found.found[:12]) == (CheckResult.OK, "only watched")
+
+
+async def test_real_money_needs_its_wallet_named_and_limits() -> None:
+    async with inspected_chain() as inspected:
+        assert not await inspected.checks("real money")
+        allowed = await inspected.check("real money", mode=TradingMode.LIVE)
+        refused = await inspected.check(
+            "real money", mode=TradingMode.LIVE, check_limits=lambda _signer: refuse("not set")()
+        )
+    assert allowed.result is CheckResult.OK
+    assert (refused.result, refused.found) == (CheckResult.FAILED, "not set")
 
 
 @pytest.mark.parametrize(
