@@ -9,7 +9,7 @@ import pytest
 
 from service.clock import Clock
 from service.postgres.database import Database
-from service.postgres.migrations import Migration, MigrationError, load, migrate
+from service.postgres.migrations import Migration, MigrationError, load, migrate, pending
 from tests.support.servers import TestCluster, TestServers
 
 FIRST = Migration(1, "first", "CREATE TABLE first (n integer); INSERT INTO first VALUES (1)")
@@ -41,6 +41,16 @@ async def test_each_migration_is_applied_once(database: Database, servers: TestS
     assert await migrate(database, [FIRST, SECOND]) == [SECOND]
     assert await migrate(database, [FIRST, SECOND]) == []
     assert rows(servers, "SELECT n, m FROM first") == [(1, "100%")]
+
+
+async def test_what_a_start_would_apply_is_told_and_not_applied(
+    database: Database, servers: TestServers
+) -> None:
+    assert await pending(database) == load()
+    assert rows(servers, "SELECT to_regclass('schema_migrations')") == [(None,)]
+    [first, *others] = load()
+    await migrate(database, [first])
+    assert await pending(database) == others
 
 
 async def test_a_failed_migration_leaves_nothing(database: Database, servers: TestServers) -> None:
