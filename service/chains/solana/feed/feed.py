@@ -14,7 +14,7 @@ from solders.pubkey import Pubkey
 from service.amm import ChainTime
 from service.background import Background
 from service.chains.pool_index import PoolIndex
-from service.chains.solana.feed.accounts import MOST_KEYS, AccountsRead, ClockSysvar, read_hinted_accounts
+from service.chains.solana.feed.accounts import AccountsRead, ClockSysvar, read_hinted_accounts
 from service.chains.solana.feed.pools import (
     FeedPool,
     ListedPool,
@@ -22,6 +22,7 @@ from service.chains.solana.feed.pools import (
     TokenOf,
     TradedMint,
     UnreadablePoolError,
+    groups_of,
     program_name,
     view_of,
 )
@@ -340,17 +341,3 @@ class SolanaFeed:
         pool.forget()
         self._unreadable_until[pool.id] = self._clock.monotonic() + _UNREADABLE_AGAIN_S
         log.warning("solana: pool %s is not quoted: %s", pool.id, reason)
-
-
-def groups_of(pools: Iterable[FeedPool]) -> list[list[FeedPool]]:
-    """Divide pools into as few groups as one read each can hold; the largest ones first."""
-    groups: list[tuple[list[FeedPool], set[Pubkey]]] = []
-    for pool in sorted(pools, key=lambda each: len(each.keys), reverse=True):
-        fitting = (each for each in groups if len(each[1].union(pool.keys)) <= MOST_KEYS)
-        found = next(fitting, None)
-        if found is None:
-            found = [], set()
-            groups.append(found)
-        found[0].append(pool)
-        found[1].update(pool.keys)
-    return [group for group, _ in groups]

@@ -1,6 +1,6 @@
 """A listed pool: which accounts to read, and its state from them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from service.amm import (
 )
 from service.amm.activation import BY_TIMESTAMP
 from service.amm.meteora_dlmm import GATED_PAIRS
-from service.chains.solana.feed.accounts import AccountsRead, ClockSysvar
+from service.chains.solana.feed.accounts import MOST_KEYS, AccountsRead, ClockSysvar
 from service.chains.solana.feed.arrays import noticing
 from service.chains.solana.feed.slots import MOST_AHEAD
 from service.chains.solana.programs.meteora_dlmm import bin_array_address
@@ -233,6 +233,20 @@ class FeedPool:
         self._extra_arrays[index] = None
         self._keys = self._keys_of(self.opened)
         self._on_missing(self)
+
+
+def groups_of(pools: Iterable[FeedPool]) -> list[list[FeedPool]]:
+    """Divide pools into as few groups as one read each can hold; the largest ones first."""
+    groups: list[tuple[list[FeedPool], set[Pubkey]]] = []
+    for pool in sorted(pools, key=lambda each: len(each.keys), reverse=True):
+        fitting = (each for each in groups if len(each[1].union(pool.keys)) <= MOST_KEYS)
+        found = next(fitting, None)
+        if found is None:
+            found = [], set()
+            groups.append(found)
+        found[0].append(pool)
+        found[1].update(pool.keys)
+    return [group for group, _ in groups]
 
 
 def view_of(pool: PoolRef, reading: Reading, program: str, clock: ClockSysvar, slot_ms: int) -> PoolView:
