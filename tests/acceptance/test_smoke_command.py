@@ -15,6 +15,7 @@ SLOT_MS = "40"
 KEY = "s3cr3t-of-the-url"
 STEPS = [
     "Endpoints",
+    "Doctor",
     "Start of the service",
     "Funds",
     "A swap each way, raydium_cpmm",
@@ -50,7 +51,7 @@ def test_all_of_it_passes_on_a_chain_of_its_own(servers: TestServers, tmp_path: 
     assert done.returncode == 0, done.stdout + done.stderr
     assert results(done.stdout) == dict.fromkeys(STEPS, "passed")
     assert done.stdout == report_in(tmp_path)
-    assert done.stderr.splitlines()[:2] == ["Endpoints: passed", "Start of the service: passed"]
+    assert done.stderr.splitlines()[:2] == ["Endpoints: passed", "Doctor: passed"]
     assert "after the restart the same transaction landed" in done.stdout
     assert done.stdout.count("it does not know the signature in its whole history") == 2
     with servers.connect() as link, link.cursor() as cursor:
@@ -76,7 +77,7 @@ def test_a_step_that_fails_is_told_with_its_reason_and_without_the_endpoints_key
     assert done.returncode == 1
     found = results(done.stdout)
     assert list(found) == STEPS
-    swaps, kills = STEPS[3:8], STEPS[8:10]
+    swaps, kills = STEPS[4:9], STEPS[9:11]
     assert {step for step, result in found.items() if result == "FAILED"} == set(swaps)
     assert {step for step, result in found.items() if result == "skipped"} == set(kills)
     assert done.stdout.count("network_fee_too_high") == len(swaps)
