@@ -32,7 +32,7 @@ from service.app import Service
 from service.audit import NOT_COMPARED, Report, audit
 from service.background import Background, cancel
 from service.chain import Chain, build_chain
-from service.chains.factory import chain_audit, find_tokens, trading_mode, venue_audit
+from service.chains.factory import chain_audit, find_tokens, list_chain_tokens, trading_mode, venue_audit
 from service.chains.inspection import InspectionError
 from service.chains.venue import VenueUnavailableError
 from service.clock import Clock
@@ -270,6 +270,8 @@ def _run_on_database(loaded: Settings, run: Callable[[Database, Clock], Coroutin
 
 
 def _keys(loaded: Settings, arguments: argparse.Namespace) -> None:
+    list_chain_tokens(loaded)  # before any server is started
+
     async def run(database: Database, clock: Clock) -> None:
         await migrate_if_empty(database)
         keys = ApiKeys(database, clock)

@@ -155,6 +155,16 @@ def chain_audit(settings: Settings, clock: Clock, since: datetime | None) -> Ven
     return build_audit(settings.solana, clock, since)
 
 
+def list_chain_tokens(settings: Settings) -> None:
+    """Make the tokens known that are in the list of a chain, if the venue is one with a list.
+
+    Raises:
+        InvalidSettingError: The list cannot be used.
+    """
+    if settings.solana is not None and settings.solana.cluster is not Cluster.SANDBOX:
+        list_tokens(settings.solana)
+
+
 async def find_tokens(
     settings: Settings, database: Database, clock: Clock, names: Collection[str]
 ) -> Sequence[Token]:
@@ -165,8 +175,7 @@ async def find_tokens(
         VenueUnavailableError: The venue did not answer.
     """
     if settings.solana is not None:
-        if settings.solana.cluster is not Cluster.SANDBOX:
-            list_tokens(settings.solana)
+        list_chain_tokens(settings)
         return ()
     return await Ledger(database, clock).tokens(names)
 

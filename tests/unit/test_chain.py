@@ -76,6 +76,13 @@ def test_a_setting_that_cannot_be_used_stops_the_start_before_anything_starts(
     assert not Path(devnet["DATA_DIR"]).exists()
 
 
+def test_so_does_the_list_of_tokens_that_a_key_may_be_limited_by(devnet: dict[str, str]) -> None:
+    with pytest.raises(InvalidSettingError, match='"SOLANA_TOKENS"'):
+        commands._keys(load_settings(**{**devnet, "SOLANA_TOKENS": "/nowhere"}), argparse.Namespace())
+    with pytest.raises(ServersStartError):
+        commands._keys(load_settings(**devnet), argparse.Namespace())
+
+
 def test_the_wallets_key_is_out_of_the_environment_when_the_servers_start(devnet: dict[str, str]) -> None:
     with pytest.raises(ServersStartError):
         serve(load_settings(**devnet))
