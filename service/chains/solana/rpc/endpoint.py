@@ -53,7 +53,7 @@ class Endpoint:
         slot: The slot that it last answered from, at the commitment ``processed``.
         foreign: Whether it belongs to another cluster, or has not said to which: nothing that it answers
             counts, and nothing is sent to it.
-        compared: Whether it has said to which.
+        compared: Whether it has said to which, and has not been away since.
         latency_s: How long it takes to answer, smoothed; 0 before the first answer.
         calls: How many calls it was sent, by method.
     """
@@ -115,7 +115,9 @@ class Endpoint:
             RpcError: The node answered with an error.
             NoAnswerError: There is no usable answer. The call may have been executed.
         """
-        lane = self._sends if method in _SENDS else self._reads
+        return await self._call(method, params, timeout_s, self._sends if method in _SENDS else self._reads)
+
+    async def _call(self, method: str, params: Sequence[Any], timeout_s: float, lane: _Lane) -> Answer:
         began = self._clock.monotonic()
         if not lane.circuit.admit():
             raise NoAnswerError(self.name, "not called, its last calls failed")
@@ -129,10 +131,18 @@ class Endpoint:
         self._note_slot(method, params, answer, known)
         return answer
 
-    async def genesis_hash(self, *, timeout_s: float = CALL_TIMEOUT_S) -> str | None:
-        """Return the genesis hash of its cluster; None: it does not say."""
+    async def genesis_hash(
+        self, *, timeout_s: float = CALL_TIMEOUT_S, before_send: bool = False
+    ) -> str | None:
+        """Return the genesis hash of its cluster; None: it does not say.
+
+        Args:
+            timeout_s: For the turn and the answer together.
+            before_send: Ask among the sends: failed reads must not hold it up.
+        """
+        lane = self._sends if before_send else self._reads
         try:
-            answer = await self.call("getGenesisHash", [], timeout_s=timeout_s)
+            answer = await self._call("getGenesisHash", [], timeout_s, lane)
         except (RpcError, NoAnswerError):
             return None
         try:
@@ -158,6 +168,7 @@ class Endpoint:
             answer = self._read(reply, number, method, lane)
         except WireError as error:
             lane.circuit.fail()
+            self.compared = self.compared and not error.disconnected
             raise NoAnswerError(self.name, str(error)) from None
         except RpcError as error:
             self._note_error(method, error, lane)

@@ -72,7 +72,7 @@ class Endpoints:
         self._newest = NewestSlot()
         self.genesis_hash = genesis_hash
         self._comparing: dict[Endpoint, asyncio.Task[None]] = {}
-        self._silent: set[Endpoint] = set()
+        self._heard_of: set[Endpoint] = set()
         words = NodeWords(urls if websocket is None else (*urls, websocket))
         self.all = tuple(Endpoint(url, self.wire, clock, self._newest, words) for url in urls)
         self._checks = Background("rpc endpoints", self._check_forever, clock)
@@ -152,7 +152,8 @@ class Endpoints:
     ) -> tuple[Outcome, ...]:
         """Make a call at all senders at once; return what came of each, in their order.
 
-        One that has not said to which cluster it belongs is asked before, and none of another one is called.
+        One that has not said to which cluster it belongs, or whose connection broke since, is asked before;
+        none of another cluster is called.
         """
         return tuple(
             await asyncio.gather(*(self._send(each, method, params, timeout_s) for each in self.senders))
@@ -164,7 +165,7 @@ class Endpoints:
         began = self._clock.monotonic()
         if not endpoint.compared:
             await self._compare(endpoint, timeout_s)
-        if endpoint.foreign:
+        if endpoint.foreign or not endpoint.compared:
             what = "belongs to another cluster" if endpoint.compared else "has not said its cluster"
             return NoAnswerError(endpoint.name, f"it {what}")
         left_s = timeout_s - (self._clock.monotonic() - began)
@@ -190,7 +191,7 @@ class Endpoints:
         await asyncio.gather(*(_outcome(each, "getHealth", [], _CHECK_TIMEOUT_S) for each in readers))
 
     async def _check_clusters(self) -> None:
-        """Ask the endpoints that have not said it yet for the genesis hash of their cluster."""
+        """Ask the endpoints that have not said it, or were away, for the genesis hash of their cluster."""
         # If it is not known which cluster is meant, the first endpoint to read from decides.
         new = sorted((each for each in self.all if not each.compared), key=lambda each: not each.reads)
         found = await asyncio.gather(*(each.genesis_hash(timeout_s=_CHECK_TIMEOUT_S) for each in new))
@@ -207,19 +208,24 @@ class Endpoints:
         await asyncio.wait([task], timeout=timeout_s)
 
     async def _find_cluster(self, endpoint: Endpoint) -> None:
-        self._note_cluster(endpoint, await endpoint.genesis_hash(timeout_s=_CHECK_TIMEOUT_S))
+        found = await endpoint.genesis_hash(timeout_s=_CHECK_TIMEOUT_S, before_send=True)
+        self._note_cluster(endpoint, found)
 
     def _note_cluster(self, endpoint: Endpoint, found: str | None) -> None:
         if endpoint.reads:
             self.genesis_hash = self.genesis_hash or found
         if found is None or self.genesis_hash is None:
-            if endpoint not in self._silent:
-                self._silent.add(endpoint)
+            if endpoint not in self._heard_of:
+                self._heard_of.add(endpoint)
                 log.warning("solana: %s has not said its cluster, and is not used until then", endpoint.name)
             return
+        self._heard_of.add(endpoint)
         endpoint.compared, endpoint.foreign = True, found != self.genesis_hash
         if endpoint.foreign:
-            log.warning("solana: %s belongs to another cluster and is not used", endpoint.name)
+            fault = f"cluster of {endpoint.name}"
+            log.warning(
+                "solana: %s belongs to another cluster and is not used", endpoint.name, extra={"fault": fault}
+            )
 
     async def _check_forever(self) -> None:
         while True:

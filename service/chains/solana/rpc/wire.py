@@ -33,7 +33,15 @@ _OPEN_TIMEOUT_S = 5.0
 
 
 class WireError(Exception):
-    """No response came; the message says why, without the URL."""
+    """No response came; the message says why, without the URL.
+
+    Attributes:
+        disconnected: Whether there was no connection, or it broke: the server may have been replaced.
+    """
+
+    def __init__(self, reason: str, *, disconnected: bool = False) -> None:
+        super().__init__(reason)
+        self.disconnected = disconnected
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,7 @@ class Wire:
         except TimeoutError:
             raise WireError(f"it did not answer within {timeout_s:.3g} s") from None
         except (ClientError, OSError, ValueError) as error:
-            raise WireError(_reason(error)) from None
+            raise WireError(_reason(error), disconnected=True) from None
 
     async def open_socket(self, url: str) -> ClientWebSocketResponse:
         """Open a WebSocket.
@@ -105,7 +113,7 @@ class Wire:
         except TimeoutError:
             raise WireError(f"it did not answer within {_OPEN_TIMEOUT_S:g} s") from None
         except (ClientError, OSError, ValueError) as error:
-            raise WireError(_reason(error)) from None
+            raise WireError(_reason(error), disconnected=True) from None
 
     def _retry_after_s(self, response: ClientResponse) -> float | None:
         """Return the seconds of a Retry-After, which may be a date; None: it is missing or malformed."""

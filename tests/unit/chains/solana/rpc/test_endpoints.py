@@ -314,6 +314,31 @@ async def test_an_endpoint_that_comes_up_late_is_compared_before_something_is_se
             await endpoints.stop()
 
 
+@pytest.mark.parametrize("foreign", [True, False])
+async def test_an_endpoint_that_was_away_is_compared_again(clock: ManualClock, foreign: bool) -> None:
+    """A local chain that is started again has the address of the one before, and is another one."""
+    async with served_chain(clock=clock) as served, served_chain() as again:
+        endpoints = Endpoints([served.urls[0], replace(again.urls[0], name="again")], clock)
+        for each in (served, again):
+            each.chain.genesis = replace(each.chain.genesis, genesis_hash=Hash.default())
+        await endpoints.start()
+        try:
+            if foreign:
+                again.chain.genesis = replace(again.chain.genesis, genesis_hash=Hash.new_unique())
+            transaction = wire(served.local.sell())
+            again.arm("down")
+            with pytest.raises(NoAnswerError):
+                await endpoints.all[1].call("getSlot", [])
+            first, second = await endpoints.send("sendTransaction", [transaction, SKIP])
+            assert isinstance(first, Answer)
+            assert isinstance(second, Answer) is not foreign
+            assert again.chain.waiting == (0 if foreign else 1)
+            # One that only lost an answer is not left alone for that.
+            assert [each.foreign for each in endpoints.all] == [False, foreign]
+        finally:
+            await endpoints.stop()
+
+
 async def test_a_genesis_hash_that_is_none_is_not_repeated(clock: ManualClock) -> None:
     async with served_chain("", "", clock=clock) as served:
         named = SimpleNamespace(genesis=SimpleNamespace(genesis_hash=f"{KEY} " * 1_000))
