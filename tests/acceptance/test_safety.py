@@ -37,6 +37,7 @@ from tests.support.statements import Gate
 Start = Callable[..., Awaitable[Client]]
 MakeClient = Callable[[Application], Awaitable[Client]]
 
+STRANGER = "5YBsviFL9nDLAeZJgFzYuaxyyYPRKAZwbEnsh4RmzkiG"
 SECRET = "topsecretkeyofaprovider"
 LIMITS = {"MAX_ORDER_AMOUNTS": "SOL=1,USDC=150", "MAX_DAY_AMOUNTS": "SOL=1.5,USDC=700"}
 RESTING: Json = {"orderType": "limit", "limitPrice": "1000000", "timeInForce": "GTC"}
@@ -158,12 +159,12 @@ async def ended(client: Client, order: Json) -> Json:
     [
         ("SOLANA_REAL_MONEY", ""),
         ("SOLANA_REAL_MONEY", "yes"),
-        ("SOLANA_REAL_MONEY", str(Keypair().pubkey())),
+        ("SOLANA_REAL_MONEY", STRANGER),
         ("MAX_ORDER_AMOUNTS", ""),
         ("MAX_DAY_AMOUNTS", ""),
         ("MAX_DAY_AMOUNTS", "SOL=1"),
         ("SOLANA_SIGNER", ""),
-        ("SOLANA_SIGNER", f"address:{Keypair().pubkey()}"),
+        ("SOLANA_SIGNER", f"address:{STRANGER}"),
         ("SOLANA_RPC_URLS", ""),
     ],
 )

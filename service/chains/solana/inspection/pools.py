@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from service.amm import ChainTime, PoolState
 from service.chains.solana.feed.accounts import ClockSysvar, read_accounts
-from service.chains.solana.feed.feed import groups_of
 from service.chains.solana.feed.pools import (
     FeedPool,
     ListedPool,
     TokenOf,
     UnreadablePoolError,
+    groups_of,
     program_name,
 )
 from service.chains.solana.programs.pool import OnChainPool
