@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
 
@@ -82,7 +82,6 @@ class SmokeTest:
         done = SwapsDone()
         try:
             if await report.run("Endpoints", rig.open):
-                await report.run("Doctor", partial(_examine, rig))
                 done = await trade(rig, report)
                 await break_and_recover(rig, report, done)
                 await report.run("Audit", partial(rig.run_command, *_AUDIT))
@@ -109,11 +108,6 @@ class SmokeTest:
         """Remove the databases of a test that passed, once their servers have stopped."""
         for name in _DATABASES:
             shutil.rmtree(self._folder / name, ignore_errors=True)
-
-
-async def _examine(rig: Rig) -> Sequence[str]:
-    """Return what the doctor finds, without what is as it should be."""
-    return [line for line in await rig.run_command("doctor") if not line.startswith("ok ")]
 
 
 def _changes(rig: Rig) -> str:

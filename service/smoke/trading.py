@@ -62,10 +62,16 @@ async def trade(rig: Rig, report: SmokeReport) -> SwapsDone:
         if trader is None:
             return SwapsDone()
         if await report.run("Funds", trader.fund):
+            await report.run("Doctor", partial(_examine, rig))
             for program in PROGRAMS:
                 await report.run(f"A swap each way, {program}", partial(trader.swap_each_way, program))
             await report.run("A split over two pools", trader.split)
         return trader.done
+
+
+async def _examine(rig: Rig) -> Sequence[str]:
+    """Return what the doctor finds, without what is as it should be."""
+    return [line for line in await rig.run_command("doctor") if not line.startswith("ok ")]
 
 
 class Trader:

@@ -1,23 +1,25 @@
 """``python -m service smoke`` on a local chain with short slots, as a user runs it on a cluster."""
 
+import re
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.support.judge import wait_until
 from tests.support.process import ServiceFork, run_command
-from tests.support.servers import TestServers
+from tests.support.servers import TestCluster, TestServers
 
 SLOT_MS = "40"
 KEY = "s3cr3t-of-the-url"
 STEPS = [
     "Endpoints",
-    "Doctor",
     "Start of the service",
     "Funds",
+    "Doctor",
     "A swap each way, raydium_cpmm",
     "A swap each way, raydium_amm_v4",
     "A swap each way, meteora_dlmm",
@@ -46,20 +48,22 @@ def report_in(folder: Path) -> str:
     return file.read_text()
 
 
-def test_all_of_it_passes_on_a_chain_of_its_own(servers: TestServers, tmp_path: Path) -> None:
-    done = run_command(settings_of(servers, tmp_path), *COMMAND, timeout_s=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert results(done.stdout) == dict.fromkeys(STEPS, "passed")
-    assert done.stdout == report_in(tmp_path)
-    assert done.stderr.splitlines()[:2] == ["Endpoints: passed", "Doctor: passed"]
-    assert "after the restart the same transaction landed" in done.stdout
-    assert done.stdout.count("it does not know the signature in its whole history") == 2
-    with servers.connect() as link, link.cursor() as cursor:
-        cursor.execute(
-            "SELECT status, count(DISTINCT o.id), count(t.id) FROM orders AS o"
-            " LEFT JOIN transactions AS t ON t.order_id = o.id GROUP BY status ORDER BY status"
-        )
-        assert cursor.fetchall() == [("confirmed", 10, 10), ("expired", 1, 1)]
+@dataclass(frozen=True)
+class WholeRun:
+    """The command, with all its steps."""
+
+    process: ServiceFork
+    servers: TestServers
+    folder: Path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def whole_run(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeRun]:
+    """Begin before all other tests of this file: most of it is waiting."""
+    servers, folder = cluster.new(), tmp_path_factory.mktemp("whole")
+    with ServiceFork(settings_of(servers, folder), COMMAND) as process:
+        yield WholeRun(process, servers, folder)
+    cluster.drop(servers)
 
 
 def test_a_step_that_fails_is_told_with_its_reason_and_without_the_endpoints_key(
@@ -109,3 +113,20 @@ def test_what_it_cannot_do_is_refused_in_one_line(
     done = run_command({"DATA_DIR": str(tmp_path)}, "smoke", "--cluster", "sandbox", *arguments)
     assert (done.returncode, done.stderr.splitlines()) == (1, [reason])
     assert not list(tmp_path.iterdir())
+
+
+def test_all_of_it_passes_on_a_chain_of_its_own(whole_run: WholeRun) -> None:
+    code, output = whole_run.process.process.wait(240), whole_run.process.output
+    assert code == 0, output
+    report = report_in(whole_run.folder)
+    assert report in output
+    assert results(report) == dict.fromkeys(STEPS, "passed")
+    assert output.splitlines()[:2] == ["Endpoints: passed", "Start of the service: passed"]
+    # On a busy machine its blocks may be over before the instance has been restarted.
+    assert re.search("after the restart (the same transaction|another attempt's) landed", report)
+    assert report.count("it does not know the signature in its whole history") == 2
+    with whole_run.servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("SELECT status, count(*) FROM finished_orders GROUP BY status ORDER BY status")
+        assert cursor.fetchall() == [("confirmed", 10), ("expired", 1)]
+        cursor.execute("SELECT count(DISTINCT order_id) FROM transactions")
+        assert cursor.fetchall() == [(11,)]

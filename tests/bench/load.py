@@ -15,7 +15,7 @@ from typing import cast
 
 import uvloop
 
-_BODY = b'{"tokenIn":"%s","tokenOut":"%s","amountIn":"1","orderType":"market"}'
+_BODY = b'{"tokenIn":"%s","tokenOut":"%s","amountIn":"%s","orderType":"market"}'
 _PAIRS = [(b"SOL", b"USDC"), (b"USDC", b"SOL"), (b"SOL", b"JUP"), (b"JUP", b"SOL"), (b"RAY", b"USDC")]
 _POST = (
     b"POST /api/orders/execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -127,7 +127,9 @@ class _Watcher(asyncio.Protocol):
             self.done.set_result(False)
 
 
-async def _run(host: str, port: int, orders: int, clients: int, watch: bool, token: str) -> dict[str, object]:
+async def _run(
+    host: str, port: int, orders: int, clients: int, watch: bool, token: str, amount: bytes
+) -> dict[str, object]:
     loop = asyncio.get_running_loop()
     left = orders
     complete = 0
@@ -139,7 +141,7 @@ async def _run(host: str, port: int, orders: int, clients: int, watch: bool, tok
         if left == 0:
             return None
         left -= 1
-        body = _BODY % _PAIRS[left % len(_PAIRS)]
+        body = _BODY % (*_PAIRS[left % len(_PAIRS)], amount)
         headers = b""
         if token:
             key = f"{began}-{left}"
@@ -180,9 +182,18 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--watch", action="store_true")
     parser.add_argument("--token", default="", help="send it, and an Idempotency-Key with each order")
+    parser.add_argument("--amount", default="1", help="that each order sells, in display units")
     options = parser.parse_args()
     result = uvloop.run(
-        _run(options.host, options.port, options.orders, options.clients, options.watch, options.token)
+        _run(
+            options.host,
+            options.port,
+            options.orders,
+            options.clients,
+            options.watch,
+            options.token,
+            options.amount.encode(),
+        )
     )
     json.dump(result, sys.stdout)
 

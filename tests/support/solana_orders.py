@@ -172,6 +172,8 @@ class OrderWorld:
         self.instances = [Instance(served, clock)]
         # The first order that buys it pays the account's rent.
         self.chain.accounts.write(self.chain.tip.slot, self._account("BONK"), None)
+        # No fork undoes that any more, and a confirmed block knows a blockhash.
+        self.chain.advance(40)
         self._slot_at_start = self.chain.highest_slot
         self._held_at_start = self.held()
 

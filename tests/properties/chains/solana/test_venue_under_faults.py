@@ -181,8 +181,6 @@ class FaultyOrders:
 async def live(steps: Sequence[Step]) -> None:
     clock = LoopClock()
     async with served_chain(*[""] * ENDPOINTS, clock=clock, started=False) as served:
-        # The first confirmed block that knows a blockhash.
-        served.chain.advance(40)
         world = OrderWorld(served, clock)
         orders = FaultyOrders(world)
         try:
