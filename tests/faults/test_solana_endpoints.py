@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 
+import pytest
+
 from service.app import Service
 from service.chains.solana.venue import SolanaVenue
 from service.chains.venue import PoolRef, Snapshot
@@ -22,7 +24,6 @@ LAG = 15
 
 LAGS, DENIES, FAILS, SEES_ALL = "/", "/2", "/3", "/4"
 LOOK_EVERY_S = 0.05
-ORDERS = 24
 ENDED_WITHIN_S = 90
 
 
@@ -84,10 +85,12 @@ async def _quote(client: Client) -> int:
         return answer.status
 
 
+@pytest.mark.parametrize("orders", [24, pytest.param(600, marks=pytest.mark.long)])
 async def test_quotes_stay_fresh_and_orders_end_as_the_chain_says(
     servers: TestServers,
     make_service: Callable[..., Service],
     aiohttp_client: Callable[..., Awaitable[Client]],
+    orders: int,
 ) -> None:
     with sandbox_process(4, SLOT_MS) as chain:
         before = chain.balances()
@@ -103,7 +106,7 @@ async def test_quotes_stay_fresh_and_orders_end_as_the_chain_says(
         ages = _Ages(venue, chain)
         watching = asyncio.create_task(ages.watch())
         placed, statuses = [], []
-        for number in range(ORDERS):
+        for number in range(orders):
             order = await place(client, amountIn=str(1 + number % 3))
             placed.append(order["orderId"])
             statuses += [await _quote(client) for _ in range(3)]
@@ -116,9 +119,9 @@ async def test_quotes_stay_fresh_and_orders_end_as_the_chain_says(
         await asyncio.gather(watching, return_exceptions=True)
         verdict = await asyncio.to_thread(judge_on_chain, servers, chain, before, placed)
     assert verdict.clean, verdict
-    assert verdict.statuses == {"confirmed": ORDERS}
+    assert verdict.statuses == {"confirmed": orders}
     assert set(statuses) == {200}
     # One look apart, and the answer's own time.
     assert max(ages.slots) <= MAX_SNAPSHOT_SLOTS + 3, sorted(ages.slots)[-20:]
     note = f"{len(ages.slots)} snapshots, the oldest of {max(ages.slots)} slots"
-    report.add(report.Row("solana: one endpoint lags, one denies, one fails", 3, ORDERS, note=note))
+    report.add(report.Row("solana: one endpoint lags, one denies, one fails", 3, orders, note=note))

@@ -1,4 +1,4 @@
-"""``kill -9`` at every crash point of orders on a chain that outlives the process and loses transactions."""
+"""``kill -9`` at every crash point, on a chain that outlives the process, loses transactions and forks."""
 
 import random
 from collections import Counter
@@ -13,7 +13,7 @@ from tests.support.load import Placed, post_all
 from tests.support.orders import Json
 from tests.support.process import ServiceFork, ServiceProcess
 from tests.support.servers import TestCluster
-from tests.support.solana_sandbox import SOLANA_POINTS
+from tests.support.solana_sandbox import FINALIZED_AFTER, SOLANA_POINTS
 from tests.support.venues import SolanaChain, solana_chain
 
 POINTS = {
@@ -53,8 +53,8 @@ DANGEROUS = (
 
 SETTINGS = {**QUICK, "RETRY_BASE_DELAY_MS": "40", "QUEUE_RATE_LIMIT": "0"}
 ORDERS = 6
-# In millionths of what each endpoint is sent. What is lost must be sent again. What is late lands when no
-# node has known it for almost as long as it is valid: it may not be taken for lost.
+# In millionths of what each endpoint is sent. What is lost must be sent again. What is late lands in the last
+# block that may take it: until then no node knows it, and it may not be taken for lost.
 SEND_FAULTS_PPM = {"/": {"drop": 300_000, "late": 300_000}, "/2": {"drop": 500_000, "late": 300_000}}
 # It may take the whole life of a late transaction until a process gets to its point.
 PATIENCE_S = 30
@@ -113,6 +113,9 @@ class _Lives:
             self._placed.add(placed)
 
         death = self._killer.kill(self._servers, point, self._rng, place)
+        # Blocks vanish that are not final, with or without what was in them.
+        depth, keep = self._rng.randint(1, FINALIZED_AFTER // 2), self._rng.random() < 0.5
+        self._venue.process.arm("fork", depth=depth, keep=keep)
         self._placed.unanswered += orders
         self.died_at[death.at] += 1
 

@@ -121,6 +121,7 @@ class Load:
     def __init__(self, service: ServiceProcess, *, clients: int = 4, pause_s: float = 0.03) -> None:
         self._service = service
         self._pause_s = pause_s
+        self.fastest_per_s = clients / pause_s
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._place_forever) for _ in range(clients)]
         self.accepted: list[str] = []
