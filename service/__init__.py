@@ -3,13 +3,7 @@
 The map, from the outside in. Imports go down this list only:
 
 __main__.py       the entry point of the command line
-commands.py       serve, migrate, audit, keys, sandbox, smoke
-chain_commands.py  doctor, and those about the wallet and the pools
-doctor.py         checks everything that trading needs
-server_checks.py  checks PostgreSQL, Redis and the data folder
-key_commands.py   creates, lists, limits, rotates and revokes API keys
-key_options.py    the options of these commands
-audit_options.py  the options of the audit
+cli/              the commands, and how their errors are shown
 smoke/            trades small amounts on a Solana cluster, and kills the service in between
 app.py            the whole service: its parts, the API, and the order in which they start and stop
 chain.py          builds the chain that is the venue, before any server is started

@@ -6,9 +6,9 @@ from service import stop_signals
 def main() -> None:
     """Run the command line."""
     stop_signals.listen()
-    from service import commands  # noqa: PLC0415 - slow; the signal handlers must be installed before it
+    from service.cli import main as cli  # noqa: PLC0415 - slow; the signal handlers must be installed before it
 
-    commands.main()
+    cli.main()
 
 
 if __name__ == "__main__":

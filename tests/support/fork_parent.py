@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from service import commands
+import service.cli.main
 from service.__main__ import main
 
 _LARGEST_REQUEST = 65_536
@@ -95,7 +95,7 @@ class ForkParent:
         os.chdir(str(folder))
         os.environ.clear()
         os.environ.update(environment)
-        sys.argv = [str(Path(commands.__file__).with_name("__main__.py")), *arguments]
+        sys.argv = [str(Path(service.__file__).with_name("__main__.py")), *arguments]
 
 
 if __name__ == "__main__":

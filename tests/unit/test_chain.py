@@ -10,8 +10,8 @@ from typing import NoReturn
 import pytest
 from solders.keypair import Keypair
 
-from service import commands
 from service.chain import build_chain
+from service.cli import main as commands
 from service.domain.tokens import TOKENS
 from service.settings import InvalidSettingError, Settings
 from tests.support.clock import ManualClock

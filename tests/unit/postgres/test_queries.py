@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-import service.commands
+import service.cli.main
 from service.postgres import queries
 from service.postgres.queries import Query, QueryError, Row, load, parse, query, verify
 

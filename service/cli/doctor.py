@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 from service.chains.inspection import Check, CheckResult, Inspector
+from service.cli.server_checks import server_checks
 from service.clock import Clock
 from service.domain.amounts import format_amount
 from service.domain.tokens import TOKENS
-from service.server_checks import server_checks
 from service.settings import Settings
 from service.solana_settings import SolanaSettings
 

@@ -4,10 +4,7 @@ import argparse
 import json
 from collections.abc import Awaitable, Callable
 
-from service.domain.api_key import ApiKey, Scope
-from service.domain.order import DEFAULT_ACCOUNT
-from service.domain.timestamps import format_epoch
-from service.key_options import (
+from service.cli.key_options import (
     KeyCommandError,
     add_limit_options,
     as_options,
@@ -17,6 +14,9 @@ from service.key_options import (
     read_id,
     read_name,
 )
+from service.domain.api_key import ApiKey, Scope
+from service.domain.order import DEFAULT_ACCOUNT
+from service.domain.timestamps import format_epoch
 from service.store.api_keys import ApiKeys, NewKey
 
 Run = Callable[[ApiKeys, float, argparse.Namespace], Awaitable[None]]

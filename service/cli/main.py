@@ -14,17 +14,7 @@ from typing import TypeVar
 import psycopg2
 from aiohttp import web
 
-from service import (
-    audit_options,
-    chain_commands,
-    crash_points,
-    descriptors,
-    embedded,
-    key_commands,
-    logs,
-    settings,
-    stop_signals,
-)
+from service import crash_points, descriptors, embedded, logs, settings, stop_signals
 from service.api.application import LARGEST_BODY
 from service.api.connection import ConnectionLimits
 from service.api.server import Runner
@@ -35,9 +25,12 @@ from service.chain import Chain, build_chain
 from service.chains.factory import chain_audit, find_tokens, list_chain_tokens, trading_mode, venue_audit
 from service.chains.inspection import InspectionError
 from service.chains.venue import VenueUnavailableError
+from service.cli import audit as audit_options
+from service.cli import keys as key_commands
+from service.cli import pools as chain_commands
+from service.cli.key_options import KeyCommandError, named_tokens
 from service.clock import Clock
 from service.domain.tokens import list_token
-from service.key_options import KeyCommandError, named_tokens
 from service.parts import Servers
 from service.postgres import queries
 from service.postgres.database import Database, UnavailableError

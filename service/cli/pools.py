@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from service import doctor
 from service.chains.factory import new_wallet, venue_inspector
 from service.chains.inspection import FoundPool, InspectionError, Inspector
+from service.cli import doctor
 from service.clock import Clock
 from service.domain.amounts import format_amount
 from service.sandbox.embedded import EmbeddedSandbox, sandbox_elsewhere
