@@ -1,16 +1,22 @@
-"""The options of the command ``python -m service audit``."""
+"""The command ``python -m service audit``: compares every order with the venue's ledger."""
 
 import argparse
 import re
-from collections.abc import Callable
+import sys
 from datetime import datetime
 
+from service.audit import NOT_COMPARED, Report, audit
+from service.chains.factory import chain_audit, venue_audit
+from service.cli.servers import run_on_database
+from service.clock import Clock
 from service.domain.timestamps import InvalidTimestampError, parse_timestamp
+from service.postgres.database import Database
+from service.settings import Settings
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run: Callable[..., None]) -> None:
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to a command line."""
     what = "check every order, against the venue's ledger, too; exits with 1 if it finds a violation"
     parser = commands.add_parser("audit", help=what, description=what)
@@ -26,12 +32,25 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run:
         "--strict", action="store_true", help="exit with 1 also if something could not be checked"
     )
 
-    def run_checked(loaded: object, arguments: argparse.Namespace) -> None:
+    def run(loaded: Settings, arguments: argparse.Namespace) -> None:
         if arguments.since is not None and not arguments.chain:
             parser.error("--since needs --chain")
-        run(loaded, arguments)
+        _run(loaded, arguments)
 
-    parser.set_defaults(run=run_checked)
+    parser.set_defaults(run=run)
+
+
+def _run(loaded: Settings, arguments: argparse.Namespace) -> None:
+    chain = chain_audit(loaded, Clock(), arguments.since) if arguments.chain else None
+
+    async def run(database: Database, _clock: Clock) -> Report:
+        return await audit(database, chain or venue_audit(loaded))
+
+    report = run_on_database(loaded, run)
+    if arguments.json and report.landed is None:
+        print(NOT_COMPARED, file=sys.stderr)
+    print(report.as_json() if arguments.json else report.as_text())
+    sys.exit(1 if report.findings or (arguments.strict and report.warnings) else 0)
 
 
 def _since(text: str) -> datetime:

@@ -4,11 +4,13 @@ It needs neither PostgreSQL nor Redis: of those it says whether they answer.
 """
 
 import argparse
-import json
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import sys
+from collections.abc import AsyncIterator
 
-from service.chains.inspection import Check, CheckResult, Inspector
+from service.chains.inspection import Check, Inspector
+from service.cli.checks import print_checks
+from service.cli.inspecting import open_inspector
 from service.cli.server_checks import server_checks
 from service.clock import Clock
 from service.domain.amounts import format_amount
@@ -17,49 +19,25 @@ from service.settings import Settings
 from service.solana_settings import SolanaSettings
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run: Callable[..., None]) -> None:
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to a command line."""
     what = "check settings, servers, endpoints, wallet, tokens and pools; exits with 1 if a check failed"
     parser = commands.add_parser("doctor", help=what, description=what)
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_run)
 
 
-async def examine(loaded: Settings, clock: Clock, inspector: Inspector | None, *, as_json: bool) -> bool:
-    """Make all checks, and print each as a line; or all of them as JSON.
+def _run(loaded: Settings, arguments: argparse.Namespace) -> None:
+    async def run() -> bool:
+        clock = Clock()
+        async with open_inspector(loaded, clock) as inspector:
+            return await print_checks(_checks(loaded, clock, inspector), as_json=arguments.json)
 
-    Args:
-        loaded: The settings.
-        clock: The clock.
-        inspector: Looks at the venue; None: it is the paper market.
-        as_json: Whether to print JSON.
-
-    Returns:
-        Whether none has failed.
-    """
-    return await print_checks(_checks(loaded, clock, inspector), as_json=as_json)
-
-
-async def print_checks(checks: AsyncIterator[Check], *, as_json: bool) -> bool:
-    """Print each check as soon as it is made, or all as JSON; return whether none has failed."""
-    made = []
-    async for check in checks:
-        made.append(check)
-        if not as_json:
-            print(check, flush=True)
-    counted = Counter(check.result for check in made)
-    if as_json:
-        print(json.dumps({"checks": [check.as_json() for check in made], **_counts(counted)}))
-    else:
-        print(", ".join(f"{count} {result}" for result, count in _counts(counted).items()))
-    return not counted[CheckResult.FAILED]
-
-
-def _counts(counted: Counter[CheckResult]) -> dict[str, int]:
-    return {result.value: counted[result] for result in CheckResult}
+    sys.exit(0 if asyncio.run(run()) else 1)
 
 
 async def _checks(loaded: Settings, clock: Clock, inspector: Inspector | None) -> AsyncIterator[Check]:
+    """Make all checks; without an inspector the venue is the paper market."""
     yield _settings(loaded)
     yield _limits(loaded)
     async for check in server_checks(loaded, clock):

@@ -4,27 +4,36 @@ import argparse
 import json
 from collections.abc import Awaitable, Callable
 
+from service.chains.factory import find_tokens, list_chain_tokens
 from service.cli.key_options import (
     KeyCommandError,
     add_limit_options,
     as_options,
     limits_of,
+    named_tokens,
     read_account,
     read_duration,
     read_id,
     read_name,
 )
+from service.cli.servers import run_on_database
+from service.cli.tables import print_table
+from service.clock import Clock
 from service.domain.api_key import ApiKey, Scope
 from service.domain.order import DEFAULT_ACCOUNT
 from service.domain.timestamps import format_epoch
+from service.domain.tokens import list_token
+from service.postgres.database import Database
+from service.postgres.migrations import migrate_if_empty
+from service.settings import Settings
 from service.store.api_keys import ApiKeys, NewKey
 
 Run = Callable[[ApiKeys, float, argparse.Namespace], Awaitable[None]]
 """Runs a command; the number is PostgreSQL's time, in seconds since the Unix epoch."""
 
 
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run: Callable[..., None]) -> None:
-    """Add the command to a command line; ``run`` is called with the arguments, ``run_key`` among them."""
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to a command line."""
     what = "create, list, show, limit, rotate and revoke API keys"
     keys = commands.add_parser("keys", help=what, description=what).add_subparsers(
         dest="keys_command", required=True, metavar="command"
@@ -33,7 +42,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run:
     def add(name: str, run_key: Run, what: str) -> argparse.ArgumentParser:
         parser = keys.add_parser(name, help=what, description=what)
         parser.add_argument("--json", action="store_true", help="print JSON")
-        parser.set_defaults(run=run, run_key=run_key)
+        parser.set_defaults(run=_run, run_key=run_key)
         return parser
 
     create = add("create", _create, "create a key and print its token, which is not shown again")
@@ -57,6 +66,20 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run:
     add("revoke", _revoke, "revoke a key for good").add_argument("id", type=read_id)
 
 
+def _run(loaded: Settings, arguments: argparse.Namespace) -> None:
+    list_chain_tokens(loaded)  # before any server is started
+
+    async def run(database: Database, clock: Clock) -> None:
+        await migrate_if_empty(database)
+        keys = ApiKeys(database, clock)
+        await keys.get_changed(None)  # reads PostgreSQL's time
+        for token in await find_tokens(loaded, database, clock, named_tokens(arguments)):
+            list_token(token)
+        await arguments.run_key(keys, clock.database_time(), arguments)
+
+    run_on_database(loaded, run)
+
+
 async def _create(keys: ApiKeys, _now: float, arguments: argparse.Namespace) -> None:
     limits = limits_of(arguments)
     new = NewKey(arguments.account, arguments.name, arguments.scope, arguments.expires_in, limits)
@@ -71,9 +94,7 @@ async def _list(keys: ApiKeys, now: float, arguments: argparse.Namespace) -> Non
         return
     rows = [("ID", "SCOPE", "ACCOUNT", "STATE", "NAME")]
     rows += [(key.id, key.scope, key.account, _state(key, now), key.name) for key in found]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        print(*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1], sep="  ")
+    print_table(rows)
 
 
 async def _show(keys: ApiKeys, now: float, arguments: argparse.Namespace) -> None:

@@ -13,8 +13,8 @@ from service.chains.local_cluster import LocalCluster, LocalPool
 from service.chains.solana.programs.registry import MAINNET
 from service.clock import Clock
 from service.sandbox.chain import Genesis, Timing
-from service.sandbox.command import HOST, make_sandbox
 from service.sandbox.genesis import genesis_of
+from service.sandbox.standalone import HOST, make_sandbox
 
 SEED = 1
 """The seed of a sandbox that is started without options."""

@@ -1,6 +1,6 @@
 """The smoke test: trades small amounts on a Solana cluster as a user would, and kills the service in between.
 
-command.py    python -m service smoke: its options, and the sequence of its steps
+steps.py      the test from the first step to the report
 options.py    what is asked for, and the settings that follow from it
 rig.py        the local chain, the endpoints, and the instances of the service that it starts
 processes.py  commands of the service in processes of their own

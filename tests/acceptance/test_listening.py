@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from service.cli.main import _check_host, _listen
+from service.cli.serve import _check_host, _listen
 from service.settings import InvalidSettingError
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -21,8 +21,8 @@ from service.chains.solana.venue import SolanaVenue
 from service.clock import Clock
 from service.domain.tokens import TOKENS
 from service.sandbox.chain import Timing
-from service.sandbox.command import make_sandbox
 from service.sandbox.server import Sandbox
+from service.sandbox.standalone import make_sandbox
 from service.settings import InvalidSettingError
 from service.solana_settings import Cluster
 from service.store.venue_identity import OtherVenueError

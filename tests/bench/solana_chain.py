@@ -17,12 +17,12 @@ from service.background import Background
 from service.chains.solana.programs.registry import MAINNET, AmmPrograms
 from service.clock import Clock
 from service.sandbox.chain import SandboxChain
-from service.sandbox.command import HOST
 from service.sandbox.embedded import SEED
 from service.sandbox.faults import Faults
 from service.sandbox.genesis import genesis_of
 from service.sandbox.node import Node
 from service.sandbox.server import Sandbox
+from service.sandbox.standalone import HOST
 
 
 async def _serve(endpoints: int) -> None:

@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from service.sandbox import command
+from service.cli import sandbox
 from service.sandbox.faults import GARBAGE, KINDS
 from service.sandbox.rpc.methods import METHODS
 from service.sandbox.rpc.subscriptions import TOPICS
@@ -37,7 +37,7 @@ def test_every_kind_of_fault_is_explained_with_its_arguments() -> None:
 
 def test_every_option_is_explained_with_its_default() -> None:
     parser = argparse.ArgumentParser()
-    command.add_to(parser.add_subparsers(), lambda: None)
+    sandbox.add_to(parser.add_subparsers())
     parsed = vars(parser.parse_args(["sandbox"]))
     rows = re.findall(r"^\| `--([a-z-]+)` \| (\d*) ?\|", TEXT, re.MULTILINE)
     told = {name.replace("-", "_"): int(default) if default else None for name, default in rows}

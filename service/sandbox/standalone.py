@@ -1,9 +1,8 @@
-"""The command ``python -m service sandbox``: runs the local chain alone, for any Solana client."""
+"""The local chain alone, for any Solana client: what ``python -m service sandbox`` runs."""
 
 import argparse
 import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -29,20 +28,6 @@ _CLOSE_S = 1.0
 
 class SandboxError(Exception):
     """The sandbox cannot start; the message says why."""
-
-
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run: Callable[..., None]) -> None:
-    """Add the command to a command line."""
-    what = "run a local Solana chain, with doubles of the AMM programs, on this machine only"
-    parser = commands.add_parser("sandbox", help=what, description=what)
-    parser.add_argument("--port", type=int, default=8899, help="default: 8899; the next one too, for sockets")
-    parser.add_argument("--seed", type=int, default=1, help="of the pools and the wallet; default: 1")
-    parser.add_argument("--slot-ms", type=int, default=200, help="a slot's length; 0: slots by request only")
-    finality = "slots after which a block is final; default: 32"
-    parser.add_argument("--finalized-after", type=int, default=Timing().finalized_after, help=finality)
-    parser.add_argument("--endpoints", type=int, default=1, help="how many endpoints, each with its faults")
-    parser.add_argument("--keypair", type=Path, metavar="FILE", help="write the wallet's keys to a new file")
-    parser.set_defaults(run=run)
 
 
 def make_sandbox(seed: int, timing: Timing, endpoints: int, clock: Clock) -> Sandbox:

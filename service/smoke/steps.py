@@ -1,4 +1,4 @@
-"""The command ``python -m service smoke``: what a user runs to see whether all of it works on a cluster."""
+"""The smoke test from the first step to the report: whether all of it works on a cluster."""
 
 import argparse
 import asyncio
@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import partial
 
@@ -14,7 +14,7 @@ from service import logs
 from service.clock import Clock
 from service.domain.timestamps import format_epoch
 from service.parts import Servers
-from service.smoke.options import SmokeOptions, add_options, load_settings, read_options
+from service.smoke.options import SmokeOptions, load_settings, read_options
 from service.smoke.recovery import break_and_recover
 from service.smoke.report import SmokeReport
 from service.smoke.rig import Rig
@@ -25,14 +25,6 @@ _AUDIT = ("audit", "--chain")
 _REPORT = "report.md"
 _LOG = "smoke.log"
 _DATABASES = ("postgres", "valkey")
-
-
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", run: Callable[..., None]) -> None:
-    """Add the command to a command line."""
-    what = "trade small amounts on a Solana cluster, kill the service in between, and print a report"
-    parser = commands.add_parser("smoke", help=what, description=f"{what}; exits with 1 if a step failed")
-    add_options(parser)
-    parser.set_defaults(run=run)
 
 
 class SmokeTest:
