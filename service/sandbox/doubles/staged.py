@@ -68,7 +68,8 @@ class Staged:
         self._data.update(swap.written)
         for vault, change in swap.vaults.items():
             data = bytearray(self.data(vault))
-            struct.pack_into("<Q", data, _AMOUNT_AT, token_amount(bytes(data)) + change)
+            # What a vault does not hold it cannot pay: the token program refuses that transfer.
+            struct.pack_into("<Q", data, _AMOUNT_AT, max(0, token_amount(bytes(data)) + change))
             self._data[vault] = bytes(data)
 
     def owner(self, key: Pubkey) -> Pubkey | None:

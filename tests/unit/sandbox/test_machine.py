@@ -1,5 +1,6 @@
 """Limits, fees and atomicity of single transactions."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -167,6 +168,24 @@ def test_older_versions_set_their_limits_by_instructions(version: str | int) -> 
 def test_the_fee_of_version_1_is_a_total() -> None:
     assert simulate(LOCAL.signed([MEMO], config(priority_fee=777))).budget.fee == 5_777
     assert BUDGET.priority_fee == 7_000
+
+
+@pytest.mark.parametrize("name", [METEORA_DLMM, METEORA_DAMM_V2])
+def test_a_vault_that_holds_less_than_its_pool_pays_is_told_by_the_token_program(name: str) -> None:
+    """These two programs know their reserves by their own accounts; the others ask the vaults."""
+    local = LocalChain()
+    leg = local.leg(name, SOL, sells_sol=True)
+    vault = leg.pool.addresses.sides(leg.swap.direction)[1].vault
+    account = local.account(vault)
+    # The amount stands after the mint and the owner.
+    poor = account.data[:64] + (1).to_bytes(8, "little") + account.data[72:]
+    local.chain.accounts.write(local.chain.tip.slot, vault, replace(account, data=poor))
+    instructions = local.instructions([leg])
+    failed = local.chain.simulate(local.signed(instructions), local.chain.tip)
+    [place] = [
+        place for place, each in enumerate(instructions) if each.program_id == leg.pool.addresses.program
+    ]
+    assert failed.error == {"InstructionError": [place, {"Custom": 1}]}
 
 
 def test_nothing_is_kept_of_a_simulation() -> None:
