@@ -1,7 +1,6 @@
 """``kill -9`` is a normal way to stop: every accepted order is still executed exactly once."""
 
 import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -52,8 +51,16 @@ def test_kills_lose_no_order_that_is_in_flight_on_a_chain(
 
 
 def _submitted(servers: TestServers) -> int:
+    return _count(servers, "SELECT count(*) FROM orders WHERE status = 'submitted'")
+
+
+def _stored(servers: TestServers) -> int:
+    return _count(servers, "SELECT count(*) FROM orders")
+
+
+def _count(servers: TestServers, query: str) -> int:
     with servers.connect() as link, link.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM orders WHERE status = 'submitted'")
+        cursor.execute(query)
         [(count,)] = cursor.fetchall()
     return int(count)
 
@@ -62,12 +69,14 @@ def test_a_kill_under_load_loses_nothing_and_executes_nothing_twice(
     spawn: Spawn, servers: TestServers
 ) -> None:
     promised: list[str] = []
-    for _ in range(3):
-        service = spawn(**NO_DELAYS)
-        killer = threading.Timer(0.4, service.kill)
-        killer.start()
-        promised += place_many(service, 2_000)
-        killer.join()
+    with ThreadPoolExecutor(1) as pool:
+        for number in range(3):
+            service = spawn(**NO_DELAYS)
+            placing = pool.submit(place_many, service, 2_000)
+            wanted = 50 * (number + 1)
+            wait_until(lambda: _stored(servers) >= wanted)  # noqa: B023 - called in this round
+            service.kill()
+            promised += placing.result()
     spawn(**NO_DELAYS)
     verdict, _took_s = wait_for_the_end(servers, promised, within_s=30)
     assert verdict.clean, verdict
