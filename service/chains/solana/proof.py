@@ -7,11 +7,14 @@ and read in this sequence:
 1. its finalized slot and block height, at once: the height is above the transaction's last valid one, and the
    slot not before that of its blockhash;
 2. the status, searched in the whole history, at a slot that is not before that finalized slot: not known;
-3. its blocks from the slot of the blockhash on: all of them, up to one above the last valid height.
+3. its blocks from the slot of the blockhash on: all of them, up to one above the last valid height, and at
+   least 151 after the blockhash's own.
 
 After 1 every block that could hold the transaction is final, so 2 would know it, unless 3 says that it could
 not. Heights are consecutive, so 3 counts: a node that was restarted from a snapshot lacks the blocks in
-between, and the oldest block that it names is still an old one.
+between, and the oldest block that it names is still an old one. The 151 do not depend on the last valid
+height: that is the word of the node that gave the blockhash, and if it is too low, the transaction can still
+land.
 
 Two endpoints must agree. Behind the address of a single one there may be several nodes, so a single one must
 say so twice, 64 slots apart. An endpoint that knows the signature outweighs all that do not.
@@ -20,9 +23,11 @@ The same rules make a failure final that cost nothing: the transaction of a wall
 may be in a block without having been executed, and its bytes may still execute in a later one.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from service.chains.solana.blockhashes import MAX_AGE
 from service.chains.solana.statuses import SignatureStatus
 
 ENDPOINTS_NEEDED = 2
@@ -63,13 +68,13 @@ class KeptBlocks:
         parent_slot: The slot of the parent of the first one.
         first: The first one.
         last: The last one.
-        count: How many it lists, these two included.
+        slots: The slots of all that it lists, these two included, in their sequence.
     """
 
     parent_slot: int
     first: FinalizedBlock
     last: FinalizedBlock
-    count: int
+    slots: Sequence[int]
 
     def are_all_of(self, validity: Validity) -> bool:
         """Whether they are all finalized blocks that could hold the transaction.
@@ -78,10 +83,14 @@ class KeptBlocks:
         none before the first one is after the blockhash.
         """
         return (
-            self.count == self.last.height - self.first.height + 1
+            len(self.slots) == self.last.height - self.first.height + 1
             and self.last.is_after(validity)
             and not self.begin_too_late_for(validity)
         )
+
+    def outlive(self, validity: Validity) -> bool:
+        """Whether so many of them are after the blockhash that it is too old for any block after them."""
+        return len(self.slots) - bisect_right(self.slots, validity.blockhash_slot) > MAX_AGE
 
     def begin_too_late_for(self, validity: Validity) -> bool:
         """Whether a block after the blockhash is missing before the first one."""
@@ -119,6 +128,10 @@ class Look:
             and kept is not None
             and kept.are_all_of(validity)
         )
+
+    def proves_the_end_of(self, validity: Validity) -> bool:
+        """Whether what it does not know of a transaction can also not land any more."""
+        return self.sees_all_blocks_of(validity) and self.kept[validity].outlive(validity)
 
 
 class _Agreement:
@@ -173,7 +186,7 @@ class EndProof:
         }
         for status in known.values():
             self.see(status)
-        whole = [look for look in asked if look.sees_all_blocks_of(self._validity)]
+        whole = [look for look in asked if look.proves_the_end_of(self._validity)]
         if not known:
             for look in whole:
                 self._absent.add(look)

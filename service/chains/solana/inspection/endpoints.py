@@ -204,7 +204,7 @@ def _missing_blocks(kept: KeptBlocks | None, validity: Validity, slots: int) -> 
         return "it does not list its blocks"
     if kept.begin_too_late_for(validity):
         return f"it has the blocks of the last {max(0, slots)} slots only, and needs those of {PROOF_SLOTS}"
-    missing = kept.last.height - kept.first.height + 1 - kept.count
+    missing = kept.last.height - kept.first.height + 1 - len(kept.slots)
     return f"{missing} blocks of the last {PROOF_SLOTS} slots are missing"
 
 

@@ -171,7 +171,7 @@ async def _kept_blocks(
         start, end = end + 1, min(end + MOST_LISTED_SLOTS, finalized.slot)
     if first is None or last is None:
         return None
-    return KeptBlocks(first[1], first[0], last[0], len(listed))
+    return KeptBlocks(first[1], first[0], last[0], listed)
 
 
 async def _listed(endpoint: Endpoint, start: int, end: int) -> list[int] | None:

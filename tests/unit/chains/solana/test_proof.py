@@ -13,7 +13,8 @@ FINAL_SUCCESS = replace(FINAL_FAILURE, failed=False)
 PROCESSED = SignatureStatus(2_050, ConfirmationStatus.PROCESSED, failed=False)
 
 # All blocks of its validity, and the blockhash's before them.
-KEPT = KeptBlocks(1_999, FinalizedBlock(2_000, 1_000), FinalizedBlock(2_200, 1_151), 152)
+SLOTS = (*range(2_000, 2_151), 2_200)
+KEPT = KeptBlocks(1_999, FinalizedBlock(2_000, 1_000), FinalizedBlock(2_200, 1_151), SLOTS)
 
 
 def look(endpoint: str = "a", status: SignatureStatus | None = None, later: int = 0) -> Look:
@@ -71,11 +72,15 @@ def test_a_single_endpoint_must_say_so_twice_with_slots_between() -> None:
         # It does not say which blocks it has.
         replace(look("b"), kept={}),
         # One that could hold it is missing: between the others, before them, after them.
-        replace(look("b"), kept={VALIDITY: replace(KEPT, count=151)}),
-        replace(look("b"), kept={VALIDITY: KeptBlocks(2_000, FinalizedBlock(2_001, 1_001), KEPT.last, 151)}),
-        replace(look("b"), kept={VALIDITY: replace(KEPT, last=FinalizedBlock(2_199, 1_150), count=151)}),
+        replace(look("b"), kept={VALIDITY: replace(KEPT, slots=(*SLOTS[:70], *SLOTS[71:]))}),
+        replace(
+            look("b"), kept={VALIDITY: KeptBlocks(2_000, FinalizedBlock(2_001, 1_001), KEPT.last, SLOTS[1:])}
+        ),
+        replace(
+            look("b"), kept={VALIDITY: replace(KEPT, last=FinalizedBlock(2_150, 1_150), slots=SLOTS[:-1])}
+        ),
         # More than there can be: it is another chain, or nonsense.
-        replace(look("b"), kept={VALIDITY: replace(KEPT, count=153)}),
+        replace(look("b"), kept={VALIDITY: replace(KEPT, slots=(*SLOTS[:-1], 2_199, 2_200))}),
         # It was not asked.
         replace(look("b"), statuses={}),
     ],
@@ -88,9 +93,33 @@ def test_an_endpoint_that_could_not_know_it_does_not_count(weak: Look) -> None:
 
 def test_the_blocks_after_a_blockhash_that_has_no_block_any_more_are_enough() -> None:
     """Its block was of a fork: the first one after it has a parent before it."""
-    kept = KeptBlocks(1_998, FinalizedBlock(2_002, 999), KEPT.last, 153)
+    kept = KeptBlocks(1_998, FinalizedBlock(2_002, 999), KEPT.last, (*range(2_002, 2_154), 2_200))
     found = proof()
     found.add([replace(look(name), kept={VALIDITY: kept}) for name in "ab"])
+    assert has_expired(found)
+
+
+@pytest.mark.parametrize(("first_slot", "needed"), [(2_000, 152), (1_990, 162), (2_001, 151)])
+def test_with_a_last_valid_height_that_is_too_low_it_takes_151_blocks_after_the_blockhash(
+    first_slot: int, needed: int
+) -> None:
+    """The node that gave the blockhash was wrong: the block of slot 2,151 may still take it.
+
+    The list may begin earlier, for other transactions; or the blockhash's own block is of a fork.
+    """
+    wrong = Validity(last_valid_height=1_020, blockhash_slot=2_000)
+    found = EndProof("tx", wrong, 2)
+
+    def add(count: int) -> None:
+        first, last = (FinalizedBlock(slot, slot - 1_000) for slot in (first_slot, first_slot + count - 1))
+        kept = KeptBlocks(
+            first_slot - 1 - (first_slot > 2_000), first, last, range(first_slot, last.slot + 1)
+        )
+        found.add([Look(name, last, last.slot, {"tx": None}, {wrong: kept}) for name in "ab"])
+
+    add(needed - 1)
+    assert not has_expired(found)
+    add(needed)
     assert has_expired(found)
 
 

@@ -27,7 +27,9 @@ def flight(*statuses: SignatureStatus) -> Flight:
 def looks(height: int, status: SignatureStatus | None = None) -> list[Look]:
     """Return the looks of three endpoints; a slot has been without a block since the blockhash."""
     finalized = FinalizedBlock(height + 1_001, height)
-    kept = KeptBlocks(1_999, FinalizedBlock(2_000, 1_000), finalized, height - 999)
+    kept = KeptBlocks(
+        1_999, FinalizedBlock(2_000, 1_000), finalized, (*range(2_000, height + 1_000), height + 1_001)
+    )
     return [Look(name, finalized, height + 1_033, {"tx": status}, {SENT.validity: kept}) for name in "abc"]
 
 
