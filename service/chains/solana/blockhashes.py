@@ -90,6 +90,11 @@ class BlockhashRing:
         """Whether there is none yet that another answer fits."""
         return not self._seen
 
+    @property
+    def has_one_alone(self) -> bool:
+        """Whether the last answer is not believed until another one fits it."""
+        return self._alone is not None
+
     def add(self, found: RecentBlockhash) -> None:
         """Add a blockhash; those of a lagging node, too old to be used, are left out.
 
@@ -98,6 +103,7 @@ class BlockhashRing:
         is wrong.
         """
         if any(each.blockhash == found.blockhash for each in self._seen):
+            self._alone = None
             return
         fitting = [each for each in self._seen if _fit(each, found)]
         if not fitting or 2 * len(fitting) < len(self._seen):

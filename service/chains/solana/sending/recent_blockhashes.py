@@ -65,8 +65,8 @@ class RecentBlockhashes:
 
     async def _ask(self) -> None:
         self._ring.add(await latest_blockhash(self._endpoints))
-        if self._ring.is_empty:
-            # One answer alone is not believed.
+        if self._ring.has_one_alone:
+            # Also of a chain that has stood still: the others are too old then to be chosen from.
             self._ring.add(await latest_blockhash(self._endpoints))
 
     async def _keep_forever(self) -> None:

@@ -227,6 +227,17 @@ async def test_a_blockhash_that_the_next_answer_contradicts_is_not_used(
         assert kept.choose(None, SLOT_S).slot == tracked.chain.tip.slot - 2
 
 
+async def test_after_many_slots_without_a_block_no_blockhash_of_before_is_chosen() -> None:
+    """It contradicts those of before; with one of them, a transaction could never land."""
+    async with tracked_chain() as tracked:
+        kept = RecentBlockhashes(tracked.served.endpoints, tracked.clock)
+        await kept.renew()
+        tracked.chain.skip(200)
+        tracked.chain.advance(160)
+        await kept.renew()
+        assert kept.choose(None, SLOT_S).slot == tracked.chain.tip.slot - 2
+
+
 async def test_blockhashes_are_kept_for_what_must_end_soon() -> None:
     async with tracked_chain() as tracked:
         kept = RecentBlockhashes(tracked.served.endpoints, tracked.clock)
