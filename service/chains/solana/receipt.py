@@ -188,9 +188,10 @@ def read_simulated(
     try:
         before, after = (_balances(answer, when, len(keys)) for when in ("pre", "post"))
         legs = tuple(_leg(swap, keys, before, after) for swap in decoded_swaps(transaction, programs))
+        return legs, _rent(keys[0], before, after)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise NoReceiptError(f"the node's answer is malformed: {error!r}") from error
-    return legs, _rent(keys[0], before, after)
+        # As in ``read_receipt``: its text may repeat the answer.
+        raise NoReceiptError(f"the node's answer is malformed: {type(error).__name__}") from None
 
 
 def decoded_swaps(transaction: VersionedTransaction, programs: AmmPrograms) -> tuple[DecodedSwap, ...]:

@@ -7,12 +7,19 @@ from typing import Any
 import pytest
 from solders.hash import Hash
 from solders.instruction import Instruction
+from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from service.chains.solana.addresses import WRAPPED_SOL
 from service.chains.solana.builder import ComputeBudget, compile_transaction
 from service.chains.solana.programs.registry import MAINNET
-from service.chains.solana.receipt import NoReceiptError, Receipt, decoded_swaps, read_receipt
+from service.chains.solana.receipt import (
+    NoReceiptError,
+    Receipt,
+    decoded_swaps,
+    read_receipt,
+    read_simulated,
+)
 from tests.support.executed import PROGRAMS, USDC, WALLET, executed
 
 CASE = executed()["v1_one_leg_raydium_cpmm"]
@@ -136,11 +143,12 @@ def test_an_answer_is_not_repeated_in_the_log(path: str) -> None:
     assert "topsecret" not in str(refused.getrepr(chain=True).reprcrash)
 
 
-def test_vaults_that_do_not_both_change_are_no_receipt() -> None:
-    answer = CASE.answer()
-    answer["meta"]["postTokenBalances"] = answer["meta"]["preTokenBalances"]
-    with pytest.raises(NoReceiptError, match="changed by 0 and 0"):
-        read(answer)
+def test_a_simulation_that_tells_of_an_account_that_is_not_there_tells_nothing() -> None:
+    answer = CASE.answer()["meta"]
+    new = {**answer["postTokenBalances"][0], "accountIndex": len(KEYS), "owner": str(KEYS[0])}
+    answer["postTokenBalances"].append(new)
+    with pytest.raises(NoReceiptError, match=r"malformed: IndexError$"):
+        read_simulated(answer, CASE.raw[: -Signature.LENGTH], PROGRAMS)
 
 
 @pytest.mark.parametrize("change", [1, -1])
