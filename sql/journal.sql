@@ -177,8 +177,9 @@ opened AS (
 -- A new transaction is not stored while trading is halted, nor for a process that may have been declared dead; an
 -- order that has expired is neither built nor submitted. One with which all orders together would sell too much in a
 -- day (day_limits) is not stored either: its order is returned without an entry, with the token and what was sold of
--- it. An attempt that fails ends its order as cancelled if that was requested, and as expired if it has expired. The
--- step's data (quotes, a transaction, its outcome, a fill, an end) is written for the rows that moved.
+-- it; without these, if the order was released while this statement waited. An attempt that fails ends its order as
+-- cancelled if that was requested, and as expired if it has expired. The step's data (quotes, a transaction, its
+-- outcome, a fill, an end) is written for the rows that moved.
 WITH over_limit AS (
     SELECT order_id, token, sold FROM over_day_limits(%(selling)s::jsonb, %(day_limits)s::jsonb)
 ),

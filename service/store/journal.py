@@ -35,7 +35,11 @@ class EntryRow(NamedTuple):
 
 
 class _AppendedRow(NamedTuple):
-    """The entry that was appended to an order; without one, the token of which too much would be sold."""
+    """The entry that was appended to an order.
+
+    Without an entry, its transaction may not be stored: too much of ``token`` would be sold; or, without a
+    token, the order was no longer the writer's.
+    """
 
     id: str
     entry: StoredEntry | None
@@ -228,7 +232,7 @@ class Journal:
             },
         )
         entries = {row.id: row.entry for row in appended if row.entry is not None}
-        over = {row.id: self._over_limit(row) for row in appended if row.entry is None}
+        over = {row.id: self._over_limit(row) for row in appended if row.token is not None}
         missing = {t.order_id: t.version for t in transitions if t.order_id not in entries}
         if missing:
             entries.update(await self._read_back(missing))

@@ -42,17 +42,29 @@ BEGIN
     FROM sold_in_a_day(ARRAY(SELECT jsonb_object_keys(day_limits))) AS s;
 
     FOR candidate IN
-        -- Those that are going to be stored: of no other anything is sold, and of one that is stored already it counts.
-        SELECT c.id, o.token_in, c.amount, (day_limits ->> o.token_in)::numeric AS most
+        -- What is stored already is at another version, and counted above.
+        SELECT
+            c.id, o.token_in, c.amount, (day_limits ->> o.token_in)::numeric AS most,
+            p.owner IS NOT NULL AS is_owned
         FROM jsonb_to_recordset(selling) AS c (id uuid, version integer, owner uuid, amount numeric)
         JOIN orders AS o ON o.id = c.id AND o.version = c.version
-        JOIN open_orders AS p ON p.order_id = c.id AND p.owner = c.owner
-        WHERE day_limits ? o.token_in AND (p.expires_at IS NULL OR p.expires_at > now())
+        LEFT JOIN open_orders AS p ON p.order_id = c.id
+            AND p.owner = c.owner
+            AND (p.expires_at IS NULL OR p.expires_at > now())
+        WHERE day_limits ? o.token_in
         ORDER BY c.id
     LOOP
+        order_id := candidate.id;
+        IF NOT candidate.is_owned THEN
+            -- It was released while this waited for the lock. The calling statement, which began before, may not see
+            -- that, and must not store what was not compared.
+            token := NULL;
+            sold := NULL;
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
         sold := coalesce((sold_of ->> candidate.token_in)::numeric, 0);
         IF sold + candidate.amount > candidate.most THEN
-            order_id := candidate.id;
             token := candidate.token_in;
             RETURN NEXT;
         ELSE
@@ -64,4 +76,4 @@ $$;
 
 COMMENT ON FUNCTION over_day_limits IS
 'The orders whose transactions may not be stored, because all orders together would sell too much of a token: the token,
-and what was sold of it in the last 24 hours.';
+and what was sold of it in the last 24 hours; neither for an order that is no longer the writer''s, or has expired.';

@@ -144,6 +144,26 @@ async def test_a_transaction_is_compared_with_what_is_committed_while_it_waits(
     assert await submitting == [4]
 
 
+@pytest.mark.parametrize(
+    "release", ["UPDATE open_orders SET owner = NULL", "UPDATE open_orders SET expires_at = now()"]
+)
+async def test_an_order_that_is_released_while_it_waits_is_not_stored_without_a_comparison(
+    store: Store, servers: TestServers, release: str
+) -> None:
+    over = await built(store, 11 * SOL)
+    with servers.connect() as link, link.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT FROM over_day_limits('[]', '{}')")
+        submitting = asyncio.create_task(store.journal.append(over))
+        await until(lambda: rows(servers, WAITING) == [(1,)])
+        # The statement has begun, and does not see this.
+        cursor.execute(release)
+        cursor.execute("COMMIT")
+    with pytest.raises(SupersededError):
+        await submitting
+    assert rows(servers, "SELECT count(*) FROM transactions") == [(0,)]
+
+
 async def test_a_fill_counts_with_what_it_sold_and_a_failure_with_nothing(store: Store) -> None:
     [(_, lands), (_, fails), (_, over)] = [(store, await built(store, amount * SOL)) for amount in (6, 4, 1)]
     assert await submit((store, lands), (store, fails)) == [None, None]
