@@ -164,6 +164,19 @@ async def test_an_order_that_is_released_while_it_waits_is_not_stored_without_a_
     assert rows(servers, "SELECT count(*) FROM transactions") == [(0,)]
 
 
+async def test_transactions_of_an_earlier_version_are_not_in_the_index(
+    store: Store, servers: TestServers
+) -> None:
+    step = await built(store)
+    assert await submit((store, step)) == [None]
+    rows(servers, "UPDATE transactions SET signed_at = NULL")
+    rows(servers, "REINDEX INDEX transactions_signed")
+    size = "SELECT pg_relation_size('transactions_signed') / current_setting('block_size')::integer"
+    # An empty index is one page, which says so.
+    assert rows(servers, size) == [(1,)]
+    assert await sold(store) == 0
+
+
 async def test_a_fill_counts_with_what_it_sold_and_a_failure_with_nothing(store: Store) -> None:
     [(_, lands), (_, fails), (_, over)] = [(store, await built(store, amount * SOL)) for amount in (6, 4, 1)]
     assert await submit((store, lands), (store, fails)) == [None, None]
