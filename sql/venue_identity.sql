@@ -2,8 +2,8 @@
 
 -- name: register_instance
 -- Register a process, if its venue is the one of this database, or can replace it: no order is open and no other
--- process runs. Returns whether it is registered, otherwise the venue of this database; nothing if another process
--- has changed it at this moment.
+-- process runs. Those of the replaced venue are not registered any more. Returns whether it is registered, otherwise
+-- the venue of this database; nothing if another process has changed it at this moment.
 WITH others AS (
     SELECT count(*) AS running
     FROM instances
@@ -34,6 +34,13 @@ registered AS (
     INSERT INTO instances (id, started_at, seen_at)
     SELECT %(instance)s::uuid, now(), now() FROM agreed
     ON CONFLICT (id) DO UPDATE SET seen_at = now()
+),
+removed AS (
+    -- v is the venue before this statement. Of its processes one may only have been paused: without its row, it neither
+    -- claims nor submits what is placed on the new venue.
+    DELETE FROM instances AS i
+    USING agreed AS a, venue_identity AS v
+    WHERE i.id <> %(instance)s AND (v.kind, v.market, v.wallet) <> (a.kind, a.market, a.wallet)
 )
 SELECT true AS registered, kind, market, wallet, 0 AS open_orders, 0 AS instances FROM agreed
 UNION ALL

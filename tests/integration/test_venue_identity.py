@@ -111,10 +111,14 @@ async def test_another_venue_does_not_take_over_from_a_process_that_runs(
     rows(servers, "DELETE FROM instances WHERE id = %s", running)
     mine = await register(database, CHAIN)
     assert recorded(servers) == CHAIN
-    # The killed one was only paused, and continues: it cannot register any more.
+    # The killed one was only paused, and continues: it executes nothing, and cannot register any more.
+    assert registered(servers) == {mine}
     with pytest.raises(OtherVenueError):
         await register_on_venue(database, killed, PAPER)
-    assert registered(servers) == {mine, killed}
+    assert registered(servers) == {mine}
+    # Others of the same venue stay.
+    beside = await register(database, CHAIN)
+    assert registered(servers) == {mine, beside}
 
 
 @pytest.mark.parametrize("known", [None, PAPER], ids=["first", "later"])
