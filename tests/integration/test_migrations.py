@@ -1,6 +1,7 @@
 """Migrations: each is applied once, atomically, by one process at a time, and never on a newer schema."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -51,6 +52,25 @@ async def test_what_a_start_would_apply_is_told_and_not_applied(
     [first, *others] = load()
     await migrate(database, [first])
     assert await pending(database) == others
+
+
+async def test_few_of_the_transactions_of_an_earlier_version_are_expected_in_a_day(
+    database: Database, servers: TestServers
+) -> None:
+    """Or the statement that compares what is sold in a day would read all of them, and not end in time."""
+    await migrate(database, load()[:16])
+    with servers.connect() as link, link.cursor() as cursor:
+        # Without their orders.
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute(
+            "INSERT INTO transactions"
+            " (id, order_id, sequence, venue, raw, maximum_in, minimum_out, last_valid_slot)"
+            " SELECT n, gen_random_uuid(), 3, 'raydium', '', 1, 1, n FROM generate_series(1, 3000) AS n"
+        )
+    await migrate(database)
+    plan = "EXPLAIN SELECT FROM transactions WHERE signed_at > now() - interval '24 hours'"
+    [(scan,), *_] = rows(servers, plan)
+    assert re.fullmatch(r"Index .*Scan using transactions_signed .* rows=1 .*", str(scan))
 
 
 async def test_a_failed_migration_leaves_nothing(database: Database, servers: TestServers) -> None:
