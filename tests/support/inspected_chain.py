@@ -106,6 +106,7 @@ async def inspected_chain(*roles: str, slots: int = SLOTS) -> AsyncIterator[Insp
             max_fee=1_000_000,
             sol_reserve=SOL // 20,
             hop_margin_bps=5,
+            signer_timeout_s=5,
             pools_file=Path("/nowhere/pools.toml"),
             mode=TradingMode.PAPER,
             check_limits=lambda _signer: None,

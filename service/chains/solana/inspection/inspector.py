@@ -80,8 +80,12 @@ class SolanaInspector:
         self._endpoints.wire.start()
 
     async def stop(self) -> None:
-        """Close it."""
-        await self._endpoints.stop()
+        """Close it, and the connections of the signer."""
+        try:
+            if self._known_signer is not None:
+                await self._known_signer.close()
+        finally:
+            await self._endpoints.stop()
 
     # --- Checks
 
@@ -111,7 +115,7 @@ class SolanaInspector:
         if mode is TradingMode.SIMULATE:
             yield Check.ok("signer", address, "only watched: with SOLANA_MODE=simulate nothing is signed")
             return
-        yield await check_signer(signer)
+        yield await check_signer(signer, self._subject.signer_timeout_s)
         if mode is not TradingMode.LIVE:
             return
         try:

@@ -37,6 +37,7 @@ class Subject:
         max_fee: The most that a transaction may cost, in lamports.
         sol_reserve: Lamports that no order sells.
         hop_margin_bps: The margin between two legs.
+        signer_timeout_s: How long the signer may take.
         pools_file: The list of pools.
         mode: Whether real money moves, or nothing does.
         check_limits: Checks what real money needs; it and the next three raise ``InvalidSettingError``.
@@ -53,6 +54,7 @@ class Subject:
     max_fee: int
     sol_reserve: int
     hop_margin_bps: int
+    signer_timeout_s: float
     pools_file: Path
     mode: TradingMode
     check_limits: Callable[[WalletSigner], None]
@@ -101,6 +103,7 @@ def subject_of(
         max_fee=settings.max_fee,
         sol_reserve=settings.sol_reserve,
         hop_margin_bps=hop_margin_bps,
+        signer_timeout_s=settings.signer_timeout_s,
         pools_file=settings.pools,
         mode=settings.mode,
         check_limits=check_money,

@@ -17,7 +17,6 @@ from service.domain.tokens import TOKENS, Token
 
 SOL = TOKENS["SOL"]
 
-_SIGNER_TIMEOUT_S = 5.0
 # An order may create an account for wrapped SOL, which is closed again, and one for the token that it buys.
 _NEW_ACCOUNTS = 2
 
@@ -41,11 +40,11 @@ class OrderCosts(NamedTuple):
         return self.max_fee + _NEW_ACCOUNTS * self.rent
 
 
-async def check_signer(signer: WalletSigner) -> Check:
-    """Return whether a signer signs, by a transaction that can never land."""
+async def check_signer(signer: WalletSigner, timeout_s: float) -> Check:
+    """Return whether a signer signs within so many seconds, by a transaction that can never land."""
     address = signer.public_key
     try:
-        await sign_message(signer, probe_of(address).signed_bytes, _SIGNER_TIMEOUT_S)
+        await sign_message(signer, probe_of(address).signed_bytes, timeout_s)
     except SignerUnavailableError as error:
         return Check.failed("signer", str(address), str(error), "check SOLANA_SIGNER")
     return Check.ok("signer", str(address), "it signs, and the signature fits")

@@ -1,5 +1,6 @@
 """What the doctor finds at the cluster, the wallet, the tokens and the pools."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -39,6 +40,18 @@ class WrongSigner(LocalSigner):
 
     async def sign(self, message: bytes) -> bytes:
         return await super().sign(message + b"!")
+
+
+class SilentSigner(LocalSigner):
+    """Does not answer, and knows whether it was closed."""
+
+    closed = False
+
+    async def sign(self, _message: bytes) -> bytes:
+        return await asyncio.Future[bytes]()
+
+    async def close(self) -> None:
+        SilentSigner.closed = True
 
 
 def refuse(reason: str) -> Callable[[], NoReturn]:
@@ -118,6 +131,17 @@ async def test_a_signer_that_cannot_be_loaded_or_signs_something_else() -> None:
     assert "simulated" not in by_name["pool"].found
     assert "sol" not in by_name
     assert (wrong.result, wrong.found[:30]) == (CheckResult.FAILED, "the signer signed another mess")
+
+
+async def test_a_signer_has_the_time_of_the_settings_and_is_closed() -> None:
+    SilentSigner.closed = False
+    async with inspected_chain() as inspected:
+        wallet = inspected.local.wallet
+        found = await inspected.check(
+            "signer", load_signer=lambda: SilentSigner(wallet), signer_timeout_s=0.01
+        )
+    assert (found.result, found.found) == (CheckResult.FAILED, "the signer did not answer within 0.01 s")
+    assert SilentSigner.closed
 
 
 async def test_a_wallet_that_is_only_watched_signs_nothing() -> None:
