@@ -8,6 +8,7 @@ import orjson
 from service.chains.audit import Finding, VenueAudit
 from service.domain.lifecycle import Status, next_statuses
 from service.postgres.database import Database
+from service.postgres.migrations import MigrationError, pending
 from service.postgres.queries import query
 
 
@@ -25,6 +26,8 @@ _AUDIT = query("audit", _FindingRow)
 _COUNT = query("count_orders", _CountRow)
 
 NOT_COMPARED = "only the orders were checked: audit --chain compares them with the chain, too"
+
+_OLDER = "the database has no orders yet, or is of an older version: start the service first, or run migrate"
 
 _PATIENCE_S = 30
 """How long an order may be overdue, or owned by a dead process."""
@@ -84,9 +87,12 @@ async def audit(database: Database, of_venue: VenueAudit | None) -> Report:
 
     Raises:
         InvalidSettingError: The orders are of another venue.
+        MigrationError: The schema is older or newer than this program.
         UnavailableError: PostgreSQL is unavailable.
         VenueUnavailableError: The venue did not answer.
     """
+    if await pending(database):
+        raise MigrationError(_OLDER)
     legal = [f">{Status.PENDING}"]
     legal += [f"{before}>{after}" for before in Status for after in next_statuses(before)]
     session = await database.connect(unhurried=True)

@@ -11,6 +11,7 @@ import service.audit
 from service.chains.audit import Finding, LedgerReport
 from service.clock import Clock
 from service.postgres.database import Database
+from service.postgres.migrations import MigrationError
 from tests.support.judge import audit_now
 from tests.support.orders import Client, execute
 from tests.support.process import PROJECT
@@ -239,3 +240,15 @@ async def test_valid_tables_pass(start: Start, servers: TestServers) -> None:
         await execute(client)
         await execute(client, tokenIn="RAY", tokenOut="BONK", amountOut="12345.6")
     assert audit(servers) == (0, [])
+
+
+async def test_a_schema_that_is_missing_or_older_is_said_so(servers: TestServers) -> None:
+    spoil(
+        servers, "DELETE FROM schema_migrations WHERE version = (SELECT max(version) FROM schema_migrations)"
+    )
+    database = Database(servers.database_url, size=1, clock=Clock())
+    try:
+        with pytest.raises(MigrationError, match="no orders yet, or is of an older version"):
+            await service.audit.audit(database, None)
+    finally:
+        await database.close()
