@@ -3,7 +3,7 @@
 The chain and its orders are made once. Each test corrupts the database or the nodes, and restores them.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +17,8 @@ from solders.system_program import TransferParams, transfer
 from service.chains.audit import Finding, LedgerReport
 from service.chains.solana.addresses import TOKEN_PROGRAM, associated_token_account
 from service.chains.solana.auditing import stored, strangers
+from service.chains.solana.auditing.evidence import Evidence, EvidenceReader
+from service.chains.solana.auditing.stored import StoredTransaction
 from service.chains.venue import VenueUnavailableError
 from service.domain.tokens import TOKENS
 from service.domain.transaction import TransactionState
@@ -409,7 +411,9 @@ async def in_final_blocks(chain: ChainWithOrders, *changes: Callable[[], object]
     await chain.orders.desk.pass_slots(_FINAL)
 
 
-async def test_what_is_in_flight_is_counted_by_the_chain(chain: ChainWithOrders) -> None:
+async def test_what_is_in_flight_is_counted_by_the_chain(
+    chain: ChainWithOrders, monkeypatch: pytest.MonkeyPatch
+) -> None:
     orders = chain.orders
     route = (await orders.desk.quote("SOL", "USDC", SOL)).route
     claim = await orders.claimed(route)
@@ -423,6 +427,19 @@ async def test_what_is_in_flight_is_counted_by_the_chain(chain: ChainWithOrders)
     report = await orders.audit()
     assert_clean(report)
     assert (report.landed, report.in_flight) == (3, 1)
+    # No node tells what it did, so that it explains no difference.
+    read = EvidenceReader.receipts
+
+    async def not_told(reader: EvidenceReader, asked: Sequence[StoredTransaction]) -> dict[str, Evidence]:
+        return await read(reader, [each for each in asked if each.id != signed.id])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EvidenceReader, "receipts", not_told)
+        report = await orders.audit()
+    assert report.findings == []
+    wallet = str(orders.desk.local.wallet.pubkey())
+    assert {each.order_id for each in report.warnings} == {wallet, "SOL", "USDC"}
+    assert any("1 transactions of orders are in the chain" in each.what for each in report.warnings)
     await orders.record(claim, signed)
     report = await orders.audit()
     assert_clean(report)

@@ -112,6 +112,11 @@ class _Comparison:
         complete = beginning is None or await search.run(beginning)
         if not complete:
             self._results.warn(self._wallet, _incomplete(beginning))
+        untold = search.landed - books.landed
+        if untold > 0:
+            what = f"{untold} transactions of orders are in the chain, and no endpoint tells what they did"
+            self._results.warn(self._wallet, f"not verifiable: {what}")
+            complete = False
         self._compare_balances(opening, books, complete=complete)
         return self._results.report()
 

@@ -87,6 +87,8 @@ class StrangerSearch:
         self._accounts = {each.account: each for each in opening}
         self._books = books
         self._results = results
+        self.landed = 0
+        """How many transactions of orders a node lists that are between the two balances of SOL."""
 
     async def run(self, beginning: Beginning) -> bool:
         """Add all transactions of others, and return whether they are all.
@@ -126,6 +128,7 @@ class StrangerSearch:
                         found[each.signature] = each
                     elif account == self._wallet and self._books.covers(SOL, each.slot):
                         landed += 1
+        self.landed = max(self.landed, landed)
         return complete and landed >= beginning.landed
 
     async def _has_all_blocks(self, endpoint: Endpoint, beginning: Beginning) -> bool:
