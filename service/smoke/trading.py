@@ -126,10 +126,10 @@ class Trader:
         pinned = [pool.pool.id]
         there = await self._swap(SOL, token, self._amount, pinned)
         if self.done.simulated:
-            return [*_lines(there), "only simulated, so there is nothing to sell back"]
+            return [*lines_of(there), "only simulated, so there is nothing to sell back"]
         back = await self._swap(token, SOL, there["amountOut"], pinned)
         self.done.token = self.done.token or token
-        return [f"pool {pool.pool.id}", *_lines(there), *_lines(back)]
+        return [f"pool {pool.pool.id}", *lines_of(there), *lines_of(back)]
 
     async def split(self) -> Sequence[str]:
         """Sell SOL in two pools at once, half of the amount in each.
@@ -147,7 +147,7 @@ class Trader:
             raise StepFailedError(f"order {order['id']} did not go through {' and '.join(pinned)}")
         if not self.done.simulated:
             self.done.token, self.done.bought = token, order["amountOut"]
-        return [*(f"{each.program} pool {each.pool.id}" for each in two), *_lines(order)]
+        return [*(f"{each.program} pool {each.pool.id}" for each in two), *lines_of(order)]
 
     def _two_pools(self) -> Sequence[PoolView]:
         """Return two large pools of the same pair, of different programs if there are such.
@@ -220,7 +220,13 @@ def unexpected_end(order: Json) -> str:
     return f"order {order['id']} is {order['status']} after {order['attempts']} attempts: {why}"
 
 
-def _lines(order: Json) -> list[str]:
+def lines_of(order: Json) -> list[str]:
+    """Return in words what an order that was executed, or only simulated, has swapped."""
+    if order["failureReason"] == _SIMULATED:
+        would = order["statusHistory"][-1].get("simulated") or {}
+        swap = f"{would.get('amountIn', order['amountIn'])} {order['tokenIn']} would have bought"
+        bought = f"{would.get('amountOut') or 'an unknown amount of'} {order['tokenOut']}"
+        return [f"{swap} {bought}; order {order['id']} was only simulated"]
     bought = order["amountOut"] or "nothing, of"
     cost = f"{order['networkCost'] or 0} SOL for the network"
     swap = f"{order['amountIn']} {order['tokenIn']} for {bought} {order['tokenOut']}, {cost}"

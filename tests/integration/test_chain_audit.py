@@ -347,6 +347,14 @@ async def test_orders_of_another_cluster_or_venue_are_refused(chain: ChainWithOr
                 await chain.orders.audit()
 
 
+async def test_of_orders_that_were_only_simulated_nothing_is_compared(chain: ChainWithOrders) -> None:
+    with chain.restored():
+        chain.run("UPDATE venue_identity SET kind = 'solana-simulate'")
+        report = await chain.orders.audit()
+    assert (report.landed, report.findings, report.warnings) == (0, [], [])
+    assert "only simulated" in report.notes[0].what
+
+
 async def test_orders_of_an_earlier_venue_are_left_out(chain: ChainWithOrders) -> None:
     with chain.restored():
         chain.run("UPDATE venue_identity SET since = now(); UPDATE orders SET amount_out = amount_out + 1")

@@ -9,7 +9,7 @@ import pytest
 from service.chains.venue import PoolRef, PoolView
 from service.domain.quote import Dex
 from service.smoke.report import StepFailedError, StepSkippedError
-from service.smoke.trading import Trader
+from service.smoke.trading import Trader, lines_of
 from service.solana_settings import Cluster
 from tests.support.clock import ManualClock
 
@@ -97,3 +97,12 @@ def test_it_splits_over_the_largest_two_pools_of_two_programs() -> None:
     ]
     same = FakeCluster(pool("raydium_cpmm", "JUP", 8), pool("raydium_cpmm", "JUP", 7))
     assert len(same.trader._two_pools()) == 2
+
+
+def test_a_simulated_order_says_what_would_have_happened() -> None:
+    order = {"id": "7", "tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "0.01", "amountOut": None}
+    order |= {"failureReason": "simulated", "txHash": None, "networkCost": None}
+    would = {"amountIn": "0.01", "amountOut": "1.5", "networkCost": "0.000005"}
+    for entry, bought in (({"simulated": would}, "1.5 USDC"), ({}, "an unknown amount of USDC")):
+        told = f"0.01 SOL would have bought {bought}; order 7 was only simulated"
+        assert lines_of({**order, "statusHistory": [{}, entry]}) == [told]

@@ -1,6 +1,5 @@
 """The whole comparison, from the first question to the report."""
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -23,11 +22,13 @@ from service.chains.solana.programs.registry import AmmPrograms
 from service.chains.solana.rpc.endpoints import Endpoints
 from service.chains.solana.rpc.urls import RpcUrl
 from service.clock import Clock
+from service.domain.mode import TradingMode
 from service.domain.timestamps import format_timestamp
 from service.postgres.session import Session
 from service.settings import InvalidSettingError
 
-log = logging.getLogger(__name__)
+# The venue of a database whose orders are only simulated.
+_SIMULATED = f"solana-{TradingMode.SIMULATE}"
 
 
 class SolanaAudit:
@@ -53,6 +54,12 @@ class SolanaAudit:
         venue = await read_venue(session)
         if venue is None:
             return Results().report()
+        if venue.kind == _SIMULATED:
+            results = Results()
+            results.note(
+                venue.wallet, "the orders were only simulated: there is nothing on a chain to compare"
+            )
+            return results.report()
         if venue.kind != "solana":
             raise InvalidSettingError(f"this database belongs to the venue {venue}: no order is on a chain")
         nodes = Nodes(Endpoints(self._urls, self._clock, venue.market), self._clock)
