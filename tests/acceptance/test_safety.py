@@ -117,6 +117,8 @@ def mainnet(chain: FastChain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "SOLANA_WS_URL": f"{chain.url.replace('http', 'ws')}?api-key={SECRET}",
         "SOLANA_SIGNER": f"file:{key}",
         "SOLANA_REAL_MONEY": str(chain.wallet.pubkey()),
+        # As long as ten slots of 200 ms.
+        "SOLANA_MAX_SNAPSHOT_SLOTS": str(2_000 // _SLOT_MS),
         **LIMITS,
     }
 
