@@ -101,8 +101,10 @@ class SolanaVenue:
         await self._open()
         found: str | None = self._options.genesis_hash
         answered = False
-        # If any cluster will do, the first endpoint to read from decides.
-        endpoints = sorted(self._endpoints.all, key=lambda each: not each.reads)
+        # One that is only sent to, and has not said it so far, is asked before anything is sent to it. Which
+        # cluster it is, if any will do, the first endpoint to read from decides.
+        endpoints = [*self._endpoints.readers]
+        endpoints += (each for each in self._endpoints.senders if each.compared and not each.reads)
         said = await asyncio.gather(*(each.genesis_hash() for each in endpoints))
         for endpoint, genesis in zip(endpoints, said, strict=True):
             if genesis is None:

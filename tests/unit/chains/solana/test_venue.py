@@ -2,9 +2,11 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from solders.message import MessageV1
+from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
 from service.amm import DlmmPool
@@ -24,8 +26,13 @@ from service.domain.transaction import (
     TransactionState,
     TransactionStatus,
 )
+from service.sandbox.node import Node
+from service.sandbox.rpc.methods import METHODS
+from service.sandbox.rpc.params import Params
 from service.settings import InvalidSettingError
+from tests.support.clock import ManualClock
 from tests.support.local_chain import RENT, SOL
+from tests.support.served_chain import served_chain
 from tests.support.solana_venue import OPTIONS, WHOLE_LIFE, VenueDesk, venue_desk
 
 UNKNOWN, PENDING = TransactionState.UNKNOWN, TransactionState.PENDING
@@ -81,6 +88,37 @@ async def test_without_a_node_it_is_not_known() -> None:
             desk.served.arm("down", place, times=None)
         with pytest.raises(VenueUnavailableError):
             await desk.venue.identity()
+
+
+async def test_the_start_waits_once_for_an_endpoint_that_is_only_sent_to_and_says_no_cluster() -> None:
+    clock = ManualClock()
+    async with served_chain("", "#send", clock=clock, started=False) as served:
+        served.arm("error", 1, times=None, code=-32601, message="not here", method="getGenesisHash")
+        venue = VenueDesk(served, clock).venue
+        try:
+            await venue.identity()
+            assert served.endpoints.all[1].calls == {"getGenesisHash": 1}
+        finally:
+            await venue.stop()
+
+
+async def test_one_of_another_cluster_that_is_only_sent_to_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = ManualClock()
+    async with served_chain("", "#send", clock=clock, started=False) as served:
+        unchanged = METHODS["getGenesisHash"]
+
+        def answer(node: Node, params: Params) -> Any:
+            return str(Pubkey.default()) if node is served.nodes[1] else unchanged(node, params)
+
+        monkeypatch.setitem(METHODS, "getGenesisHash", answer)
+        venue = VenueDesk(served, clock).venue
+        try:
+            with pytest.raises(InvalidSettingError, match="is of the cluster with the genesis hash 111"):
+                await venue.identity()
+        finally:
+            await venue.stop()
 
 
 # --- A market order's whole way
