@@ -76,7 +76,7 @@ class Check:
         return f"{self.result:<8} {what}: {self.found}{remedy}"
 
 
-class Holding(NamedTuple):
+class HeldToken(NamedTuple):
     """What the wallet holds of a token, in base units, and the account that holds it."""
 
     token: Token
@@ -146,7 +146,7 @@ class Inspector(Protocol):
         """
         ...
 
-    async def holdings(self) -> Sequence[Holding]:
+    async def holdings(self) -> Sequence[HeldToken]:
         """Return what the wallet holds of each token that may be traded, by symbol.
 
         Raises:

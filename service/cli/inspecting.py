@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -34,6 +35,8 @@ async def open_inspector(loaded: Settings, clock: Clock) -> AsyncIterator[Inspec
     Raises:
         InvalidSettingError: The settings name something that cannot be used.
     """
+    # What is wrong with an endpoint is in the result, or in the error.
+    logging.getLogger("service.chains.solana.rpc").setLevel(logging.ERROR)
     sandbox, local = None, None
     if loaded.solana is not None and loaded.solana.has_own_chain:
         sandbox = EmbeddedSandbox(clock)

@@ -81,7 +81,7 @@ def _orders(rng: random.Random) -> list[Json]:
     ]
 
 
-class _Lives:
+class _ChainLives:
     """The processes on one database and one chain, one after the other.
 
     Args:
@@ -141,7 +141,7 @@ def _run(cluster: TestCluster, points: Sequence[str | None], per_database: int, 
             for endpoint, faults in SEND_FAULTS_PPM.items():
                 for kind, rate_ppm in faults.items():
                     venue.process.arm(kind, endpoint, times=None, rate_ppm=rate_ppm)
-            run = _Lives(cluster, venue, seed + number)
+            run = _ChainLives(cluster, venue, seed + number)
             for point in some:
                 run.kill(point)
             return run.died_at, run.end()

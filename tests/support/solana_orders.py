@@ -90,7 +90,7 @@ class PlacedOrder:
     stored: list[SignedTransaction] = field(default_factory=list)
 
 
-class Instance:
+class VenueInstance:
     """A process of the service: a venue that knows nothing but what is stored and what nodes say."""
 
     def __init__(self, served: ServedChain, clock: LoopClock) -> None:
@@ -111,6 +111,7 @@ class Instance:
             OPTIONS,
         )
         self.started = False
+        self._checked_at = self._renewed_at = 0
 
     async def start(self) -> None:
         """Start, if nodes answer; otherwise it is tried again."""
@@ -121,14 +122,16 @@ class Instance:
             return
         self.started = True
 
-    async def work(self, slots: int, now: int) -> None:
-        """Do what its loops do while slots pass, up to the slot of now."""
+    async def work(self, now: int) -> None:
+        """Do what its loops have to do by a slot."""
+        if now - self._checked_at >= _CHECK_SLOTS:
+            self._checked_at = now
+            await self._endpoints.check()
         if not self.started:
             await self.start()
             return
-        if now // _CHECK_SLOTS != (now - slots) // _CHECK_SLOTS:
-            await self._endpoints.check()
-        if now // _BLOCKHASH_SLOTS != (now - slots) // _BLOCKHASH_SLOTS:
+        if now - self._renewed_at >= _BLOCKHASH_SLOTS:
+            self._renewed_at = now
             with suppress(RpcError, VenueUnavailableError):
                 await self.venue._preparer.blockhashes.renew()
         await self.venue.tracker.poll()
@@ -169,7 +172,7 @@ class OrderWorld:
         self.orders: list[PlacedOrder] = []
         self.unsent: list[SignedTransaction] = []
         self.ends: dict[str, TransactionStatus] = {}
-        self.instances = [Instance(served, clock)]
+        self.instances = [VenueInstance(served, clock)]
         # The first order that buys it pays the account's rent.
         self.chain.accounts.write(self.chain.tip.slot, self._account("BONK"), None)
         # No fork undoes that any more, and a confirmed block knows a blockhash.
@@ -196,11 +199,11 @@ class OrderWorld:
             else:
                 self.chain.skip(step)
             self.clock.move(step * SLOT_S)
-            await self._work(step)
+            await self._work()
 
-    async def _work(self, slots: int) -> None:
+    async def _work(self) -> None:
         for instance in self.instances:
-            await instance.work(slots, self.chain.highest_slot)
+            await instance.work(self.chain.highest_slot)
         self.keep_step()
 
     def keep_step(self) -> None:
@@ -251,13 +254,13 @@ class OrderWorld:
     async def restart(self) -> None:
         """End the first instance, and start another one in its place."""
         await self.instances[0].venue.stop()
-        self.instances[0] = Instance(self.served, self.clock)
+        self.instances[0] = VenueInstance(self.served, self.clock)
         await self.instances[0].start()
 
     async def add_or_exchange(self) -> None:
         """Start a second instance; if there is one, let it place the orders from now on."""
         if len(self.instances) == 1:
-            self.instances.append(Instance(self.served, self.clock))
+            self.instances.append(VenueInstance(self.served, self.clock))
             await self.instances[1].start()
         else:
             self.instances.reverse()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 
 from service.amm import AmmError
-from service.chains.inspection import Check, CheckResult, Discovery, FoundPool, Holding, InspectionError
+from service.chains.inspection import Check, CheckResult, Discovery, FoundPool, HeldToken, InspectionError
 from service.chains.solana.feed.feed import FeedSettings
 from service.chains.solana.feed.pools import ListedPool
 from service.chains.solana.inspection.cluster import (
@@ -28,7 +28,7 @@ from service.chains.solana.inspection.pools import read_pools
 from service.chains.solana.inspection.probe import ANYBODY
 from service.chains.solana.inspection.subject import Subject
 from service.chains.solana.inspection.tokens import check_tokens, read_mints
-from service.chains.solana.inspection.trials import Trader, check_pool
+from service.chains.solana.inspection.trials import TrialWallet, check_pool
 from service.chains.solana.inspection.wallet import (
     SOL,
     OrderCosts,
@@ -223,7 +223,7 @@ class SolanaInspector:
         """
         return str(self._signer().public_key)
 
-    async def holdings(self) -> Sequence[Holding]:
+    async def holdings(self) -> Sequence[HeldToken]:
         """Return what the wallet holds of each token that may be traded.
 
         Raises:
@@ -340,14 +340,14 @@ class SolanaInspector:
         rent = await self._rent.lamports()
         return OrderCosts(self._subject.max_fee, rent, self._subject.sol_reserve)
 
-    async def _trader(self) -> Trader | None:
+    async def _trader(self) -> TrialWallet | None:
         signer = self._load_signer()
         if isinstance(signer, Check):
             return None
         costs = await self._costs()
         account = await read_sol(self._endpoints, signer.public_key)
         spendable = max(0, account.lamports - costs.of_one_order)
-        return Trader(signer.public_key, spendable, costs.rent, self._subject.hop_margin_bps)
+        return TrialWallet(signer.public_key, spendable, costs.rent, self._subject.hop_margin_bps)
 
     async def _guarded(self, name: str, checks: Awaitable[list[Check]]) -> list[Check]:
         """Return checks, or the one that says why they could not be made."""

@@ -32,8 +32,8 @@ _PPM = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Trader:
-    """Who would trade.
+class TrialWallet:
+    """The wallet that would trade.
 
     Attributes:
         wallet: The wallet.
@@ -112,7 +112,7 @@ class PoolTrial:
             said.append(f"{sold.symbol} to {bought.symbol} is not quoted ({reason})")
         return ", ".join(said)
 
-    def build(self, direction: Direction, trader: Trader) -> BuiltTransaction:
+    def build(self, direction: Direction, trader: TrialWallet) -> BuiltTransaction:
         """Return the transaction of the quoted swap, with the limits of its leg.
 
         Raises:
@@ -147,7 +147,7 @@ class PoolTrial:
         return (a, b) if direction is Direction.A_TO_B else (b, a)
 
 
-async def check_pool(pool: ReadPool, trader: Trader | None, endpoints: Endpoints) -> Check:
+async def check_pool(pool: ReadPool, trader: TrialWallet | None, endpoints: Endpoints) -> Check:
     """Return whether a pool quotes, and its swap fits a transaction and succeeds when it is simulated.
 
     Args:
@@ -185,7 +185,7 @@ class _SimulationError(Exception):
     """The swap would fail; the message says why, after "its swap"."""
 
 
-async def _try(trial: PoolTrial, trader: Trader, endpoints: Endpoints) -> str:
+async def _try(trial: PoolTrial, trader: TrialWallet, endpoints: Endpoints) -> str:
     """Build the swaps in both directions, simulate what sells SOL, and return what was tried, in words."""
     tried = ""
     for direction, quote in trial.quotes.items():

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from solders.pubkey import Pubkey
 
-from service.chains.inspection import Check, Holding
+from service.chains.inspection import Check, HeldToken
 from service.chains.solana.addresses import SYSTEM_PROGRAM, WRAPPED_SOL, associated_token_account
 from service.chains.solana.feed.accounts import MOST_KEYS, OwnedData, read_accounts
 from service.chains.solana.inspection.probe import probe_of
@@ -90,7 +90,7 @@ def check_sol(address: Pubkey, account: OwnedData, costs: OrderCosts, funding: s
 
 async def read_holdings(
     endpoints: Endpoints, address: Pubkey, tokens: Sequence[Token], mints: Mapping[str, OwnedData]
-) -> list[Holding]:
+) -> list[HeldToken]:
     """Return what a wallet holds of tokens; nothing, if it has no account of one.
 
     Args:
@@ -111,7 +111,7 @@ async def read_holdings(
         part = keys[start : start + MOST_KEYS]
         found.update((await read_accounts(endpoints, part, commitment="confirmed")).accounts)
     return [
-        Holding(token, _amount(found.get(key), is_wallet=key == address), str(key))
+        HeldToken(token, _amount(found.get(key), is_wallet=key == address), str(key))
         for key, token in held.items()
     ]
 
