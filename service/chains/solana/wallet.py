@@ -23,9 +23,7 @@ from service.chains.solana.payment import Payment, payment_of
 from service.chains.solana.programs.registry import AmmPrograms
 from service.chains.solana.rpc.endpoints import Endpoints
 from service.chains.solana.rpc.errors import RpcError
-from service.chains.solana.sending.flight import TrackedStatus
 from service.chains.solana.sending.tracker import Tracker
-from service.chains.solana.statuses import ConfirmationStatus
 from service.chains.solana.tokens import token_amount
 from service.chains.venue import Balance, VenueUnavailableError
 from service.clock import Clock
@@ -156,20 +154,19 @@ class SolanaWallet:
 
     def _in_flight(self, slot: int) -> Counter[str]:
         """Return the most that transactions may take which a slot's balances do not show, by token."""
-        flights = self._tracker.flights()
+        # Every order asks, while most of what is in flight waits in a block until that is final.
+        flights = self._tracker.not_in_block(slot)
         self._payments = {
             sent.signature: self._payments.get(sent.signature) or payment_of(sent.raw, self._programs)
-            for sent, _ in flights
+            for sent in flights
         }
         owned = {self._account(each): name for name, each in self._mints().items()}
         taken: Counter[str] = Counter()
-        for sent, status in flights:
-            if not _is_in_block(status, slot):
-                payment = self._payments[sent.signature]
-                token = SOL.symbol if payment.source is None else owned.get(payment.source)
-                # Of a token that no pool trades any more no balance is shown either.
-                if token is not None:
-                    taken[token] += payment.amount
+        for payment in self._payments.values():
+            token = SOL.symbol if payment.source is None else owned.get(payment.source)
+            # Of a token that no pool trades any more no balance is shown either.
+            if token is not None:
+                taken[token] += payment.amount
         return taken
 
     def _mints(self) -> dict[str, TradedMint]:
@@ -234,9 +231,3 @@ class SolanaWallet:
         except (RpcError, AmmError) as error:
             raise VenueUnavailableError(f"the wallet cannot be read: {error}") from error
         return _Holdings(min(slots, default=0), began, frozenset(mints), amounts)
-
-
-def _is_in_block(status: TrackedStatus, slot: int) -> bool:
-    """Whether the balances of a confirmed slot have what a transaction took."""
-    seen = status.seen
-    return seen is not None and seen.commitment is not ConfirmationStatus.PROCESSED and seen.slot <= slot

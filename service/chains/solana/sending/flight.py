@@ -123,6 +123,11 @@ class Flight:
             return TrackedStatus(TransactionState.UNKNOWN)
         return TrackedStatus(TransactionState.PENDING, self._seen, self._provisional)
 
+    def is_in_block(self, slot: int) -> bool:
+        """Whether a confirmed block of a slot, or one before it, has the transaction, as far as is known."""
+        seen = self._seen
+        return seen is not None and seen.slot <= slot and seen.commitment is not ConfirmationStatus.PROCESSED
+
     @property
     def is_finalized(self) -> bool:
         """Whether it is in a finalized block."""

@@ -93,9 +93,9 @@ class Tracker:
         """How many transactions have not ended for certain."""
         return len(self._flights)
 
-    def flights(self) -> list[tuple[SentTransaction, TrackedStatus]]:
-        """Return the transactions that have not ended for certain, and what is known of them."""
-        return [(flight.sent, flight.status) for flight in self._flights.values()]
+    def not_in_block(self, slot: int) -> list[SentTransaction]:
+        """Return the transactions in flight that no confirmed block up to a slot is known to have."""
+        return [flight.sent for flight in self._flights.values() if not flight.is_in_block(slot)]
 
     def status(self, sent: SentTransaction) -> TrackedStatus:
         """Return what is known of a transaction, and follow it from now on."""
