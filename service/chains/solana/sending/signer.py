@@ -146,6 +146,8 @@ def read_private_file(path: str) -> bytes:
     Raises:
         InvalidSignerError: It cannot be read, or is not a file that only this user can read.
     """
+    # As for the lists: a path in a file of settings goes through no shell.
+    path = os.path.expanduser(path)  # noqa: PTH111 - Path raises where there is no home
     try:
         # Checked after opening, so that it cannot be exchanged in between; a FIFO does not block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -109,6 +109,14 @@ def test_a_key_file_is_read(tmp_path: Path) -> None:
     assert load_signer(f"file:{file}").public_key == KEYS.pubkey()
 
 
+def test_a_key_file_may_be_named_from_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = key_file(tmp_path)
+    assert load_signer(f"file:~/{file.name}").public_key == KEYS.pubkey()
+
+
 def test_a_variable_is_read_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WALLET", json.dumps(NUMBERS))
     assert load_signer("env:WALLET").public_key == KEYS.pubkey()
