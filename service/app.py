@@ -233,6 +233,7 @@ class Service:
             *self._sandbox_parts(),
             Part(start=self._prepare, stop=market.venue.stop),
             Part(stop=storage.orders.stop),
+            Part(stop=storage.day_sales.stop),
             Part(start=storage.idempotency.start, stop=storage.idempotency.stop),
             Part(start=storage.budgets.start, stop=storage.budgets.stop),
             Part(stop=storage.key_cache.stop),
@@ -317,9 +318,8 @@ class Service:
 
         On a chain in this process that includes what is in flight there: the chain ends too.
         """
-        if self._give_up is None:  # it is called twice
-            self._give_up = self._clock.monotonic() + self._grace_s
-        give_up = self._give_up
+        # It is called twice.
+        give_up = self._give_up = self._give_up or self._clock.monotonic() + self._grace_s
         await self.execution.receiver.stop(max(0.0, give_up - self._clock.monotonic()))
         while self._sandbox and self.execution.engine.running and self._clock.monotonic() < give_up:
             await self._clock.sleep(_LOOK_EVERY_S)

@@ -106,7 +106,7 @@ class Storage:
                 day_limits=settings.max_day_amounts,
             ),
         )
-        self.day_sales = DaySales(self.database)
+        self.day_sales = DaySales(self.database, clock, group_limit=settings.write_group_limit)
         self.claims = Claims(
             self.database,
             clock,

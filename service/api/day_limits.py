@@ -31,7 +31,7 @@ class DayLimitCheck:
         # What an exact-out order will sell is known when it is quoted.
         if most is None or order.opens or order.swap_mode is not SwapMode.EXACT_IN:
             return None
-        sold = (await self.sales.sold([token])).get(token, 0)
+        sold = await self.sales.sold(token)
         if most.allows(sold + order.amount, decimals):
             return None
         return ForbiddenError.of(breach_of_day(token, most, sold, decimals))

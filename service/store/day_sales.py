@@ -5,16 +5,18 @@ sell, one that landed with what it sold, for 24 hours from its signature. The st
 transaction decides, one at a time on all instances.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import orjson
 
+from service.clock import Clock
 from service.domain.failures import Failure, FailureCode
 from service.domain.key_limits import LargestAmount
 from service.domain.service_limits import breach_of_day
 from service.domain.tokens import TOKENS
-from service.postgres.database import Database
+from service.postgres.batch import Batcher
+from service.postgres.database import Database, UnavailableError
 from service.postgres.queries import query
 from service.store.transitions import Transition
 
@@ -37,23 +39,46 @@ class OverLimitError(Exception):
 
 
 class DaySales:
-    """Reads what was sold.
+    """Reads what was sold, for any number of orders with one statement.
 
     Args:
         database: The engine's database.
+        clock: For the batches.
+        group_limit: The maximum number of reads that share a statement.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock, *, group_limit: int) -> None:
         self._database = database
+        self._reads = Batcher(
+            self._read_group,
+            clock=clock,
+            name="day sales",
+            # Reads of the same token share a statement too.
+            key=lambda _token: object(),
+            largest=group_limit,
+            patient=False,
+        )
 
-    async def sold(self, tokens: Collection[str]) -> Mapping[str, int]:
-        """Return what was sold of tokens in the last 24 hours, in base units; what is missing was not.
+    async def stop(self) -> None:
+        """Wait until every pending read is finished, unless PostgreSQL is unavailable."""
+        await self._reads.stop()
+
+    async def sold(self, token: str) -> int:
+        """Return what was sold of a token in the last 24 hours, in base units.
 
         Raises:
             UnavailableError: PostgreSQL is unavailable.
         """
-        rows = await self._database.read(_GET_SOLD, {"tokens": list(tokens)})
-        return {row.token: row.amount for row in rows}
+        return await self._reads.submit(token)
+
+    async def _read_group(self, tokens: list[str]) -> list[int | Exception]:
+        try:
+            rows = await self._database.read(_GET_SOLD, {"tokens": sorted(set(tokens))})
+        except UnavailableError as error:
+            # Otherwise each would be read again by itself.
+            return [error] * len(tokens)
+        found = {row.token: row.amount for row in rows}
+        return [found.get(token, 0) for token in tokens]
 
 
 def selling_parameters(

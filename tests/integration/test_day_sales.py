@@ -90,12 +90,31 @@ async def end(store: Store, step: Transition, outcome: TransactionStatus) -> Non
 
 
 async def sold(store: Store) -> int:
-    return (await DaySales(store.database).sold(["SOL", "USDC"])).get("SOL", 0)
+    sales = DaySales(store.database, store.clock, group_limit=8)
+    amount, none = await asyncio.gather(sales.sold("SOL"), sales.sold("JUP"))
+    assert none == 0
+    return amount
 
 
 async def built_many(store: Store, amounts: Sequence[int]) -> list[tuple[Store, Transition]]:
     steps = [(store, await built(store, amount * SOL)) for amount in amounts]
     return sorted(steps, key=lambda each: each[1].order_id)
+
+
+async def test_orders_that_are_placed_at_once_share_a_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = store.database.read, 0
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(*arguments)
+
+    monkeypatch.setattr(store.database, "read", counted)
+    sales = DaySales(store.database, store.clock, group_limit=100)
+    assert await asyncio.gather(*(sales.sold("SOL") for _ in range(100))) == [0] * 100
+    assert reads == 1
 
 
 async def test_a_group_is_decided_in_the_order_of_the_ids(store: Store, servers: TestServers) -> None:
