@@ -14,6 +14,20 @@ from service.settings import Settings
 from service.solana_settings import Cluster
 
 
+def local_chain(settings: Settings, clock: Clock) -> tuple[EmbeddedSandbox | None, LocalCluster | None]:
+    """Return the sandbox of this process, bound and not started, and what the venue must know of any sandbox.
+
+    None: there is none in this process; the venue is on no sandbox.
+    """
+    solana = settings.solana
+    if solana is None or solana.cluster is not Cluster.SANDBOX:
+        return None, None
+    if not solana.has_own_chain:
+        return None, sandbox_elsewhere(clock)
+    sandbox = EmbeddedSandbox(clock)
+    return sandbox, sandbox.cluster
+
+
 @dataclass(frozen=True, slots=True)
 class Chain:
     """A chain to trade on.
@@ -33,17 +47,10 @@ def build_chain(settings: Settings, clock: Clock) -> Chain:
     Raises:
         InvalidSettingError: A setting names something that cannot be used.
     """
-    solana = settings.solana
-    if solana is None:
-        return Chain(None)
-    local: LocalCluster | None = None
-    if solana.has_own_chain:
-        sandbox = EmbeddedSandbox(clock)
-        try:
-            return Chain(build_chain_venue(settings, clock, sandbox.cluster), sandbox)
-        except BaseException:
+    sandbox, local = local_chain(settings, clock)
+    try:
+        return Chain(build_chain_venue(settings, clock, local), sandbox)
+    except BaseException:
+        if sandbox is not None:
             sandbox.close()
-            raise
-    if solana.cluster is Cluster.SANDBOX:
-        local = sandbox_elsewhere(clock)
-    return Chain(build_chain_venue(settings, clock, local))
+        raise

@@ -7,12 +7,11 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from service.chain import local_chain
 from service.chains.factory import venue_inspector
 from service.chains.inspection import InspectionError, Inspector
 from service.clock import Clock
-from service.sandbox.embedded import EmbeddedSandbox, sandbox_elsewhere
 from service.settings import Settings
-from service.solana_settings import Cluster
 
 Run = Callable[[Inspector, argparse.Namespace], Awaitable[bool]]
 """Runs a command, and returns whether everything is as it should be."""
@@ -37,12 +36,7 @@ async def open_inspector(loaded: Settings, clock: Clock) -> AsyncIterator[Inspec
     """
     # What is wrong with an endpoint is in the result, or in the error.
     logging.getLogger("service.chains.solana.rpc").setLevel(logging.ERROR)
-    sandbox, local = None, None
-    if loaded.solana is not None and loaded.solana.has_own_chain:
-        sandbox = EmbeddedSandbox(clock)
-        local = sandbox.cluster
-    elif loaded.solana is not None and loaded.solana.cluster is Cluster.SANDBOX:
-        local = sandbox_elsewhere(clock)
+    sandbox, local = local_chain(loaded, clock)
     try:
         if sandbox is not None:
             await sandbox.start()
