@@ -47,13 +47,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places[item.nodeid.partition("::")[0]])
 
 
+def _tokens_kept() -> Iterator[None]:
+    known = dict(TOKENS)
+    yield
+    TOKENS.clear()
+    TOKENS.update(known)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def tokens_of_other_files() -> Iterator[None]:
-    """Remove the tokens that a file's services have listed: all services of the process share the table."""
-    known = set(TOKENS)
-    yield
-    for symbol in set(TOKENS) - known:
-        del TOKENS[symbol]
+    """Forget what a file's services have listed: all services of the process share the table."""
+    yield from _tokens_kept()
+
+
+@pytest.fixture
+def forget_tokens() -> Iterator[None]:
+    """Forget what a test has listed."""
+    yield from _tokens_kept()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,7 @@ FAULTS: list[tuple[str, Json]] = [
 _SLOT_MS = 40
 
 
-@pytest.fixture(autouse=True)
-def forget_tokens() -> Iterator[None]:
-    known = dict(TOKENS)
-    yield
-    TOKENS.clear()
-    TOKENS.update(known)
+pytestmark = pytest.mark.usefixtures("forget_tokens")
 
 
 @dataclass

@@ -39,6 +39,7 @@ statements.py     what happens to the statements of one process
 executed.py       transactions that the real Solana programs executed
 solana_pools.py   pools of those programs at made-up addresses
 local_chain.py    a sandbox chain that only the test moves, with transactions for it
+chain_faults.py   steps of random lives on a served chain: time, forks, and faults of its nodes
 served_chain.py   a local chain behind HTTP and WebSocket, and the service's own client of it
 solana_tracking.py  a served chain with a tracker, whose time and slots only the test moves
 inspected_chain.py  a served chain and the service's inspector of it

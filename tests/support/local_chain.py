@@ -1,7 +1,7 @@
 """A sandbox chain that only the test moves, with transactions for it."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -52,6 +52,18 @@ class CallFailedError(Exception):
         self.code: int = error["code"]
         self.message: str = error["message"]
         self.data: Any = error.get("data")
+
+
+def passing(chain: SandboxChain, slots: int, every: int, *, blocks: bool) -> Iterator[int]:
+    """Let slots pass, a few at a time; yield how many have just passed, without blocks if so wanted."""
+    while slots > 0:
+        step = min(every, slots)
+        slots -= step
+        if blocks:
+            chain.advance(step)
+        else:
+            chain.skip(step)
+        yield step
 
 
 class LocalChain:

@@ -29,6 +29,7 @@ from service.domain.transaction import SignedTransaction, TransactionState, Tran
 from service.routing import NoRouteError, RouteLimits
 from service.routing.quoting import Quoter
 from tests.support.clock import ManualClock
+from tests.support.local_chain import passing
 from tests.support.served_chain import ServedChain
 from tests.support.solana_venue import OPTIONS
 
@@ -191,13 +192,7 @@ class OrderWorld:
 
     async def pass_slots(self, slots: int, every: int, *, blocks: bool = True) -> None:
         """Let slots pass, in steps after which all instances work."""
-        while slots > 0:
-            step = min(every, slots)
-            slots -= step
-            if blocks:
-                self.chain.advance(step)
-            else:
-                self.chain.skip(step)
+        for step in passing(self.chain, slots, every, blocks=blocks):
             self.clock.move(step * SLOT_S)
             await self._work()
 

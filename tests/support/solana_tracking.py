@@ -12,7 +12,7 @@ from service.chains.solana.sending.preparation import latest_blockhash
 from service.chains.solana.sending.tracker import Tracker
 from service.clock import Clock
 from service.domain.transaction import TransactionState
-from tests.support.local_chain import SOL, LocalChain
+from tests.support.local_chain import SOL, LocalChain, passing
 from tests.support.served_chain import ServedChain, served_chain
 
 SLOT_S = 0.2
@@ -85,13 +85,7 @@ class TrackedChain:
 
     async def pass_slots(self, slots: int, every: int = 2, *, blocks: bool = True) -> None:
         """Let slots pass, with a poll after each few of them."""
-        while slots > 0:
-            step = min(every, slots)
-            slots -= step
-            if blocks:
-                self.chain.advance(step)
-            else:
-                self.chain.skip(step)
+        for step in passing(self.chain, slots, every, blocks=blocks):
             self.clock.now_s += step * SLOT_S
             if self.chain.highest_slot - self._checked_at >= CHECK_SLOTS:
                 self._checked_at = self.chain.highest_slot

@@ -29,7 +29,7 @@ from service.routing import RouteLimits
 from service.routing.quoting import Quoter
 from service.sandbox.accounts import held_account
 from tests.support.clock import ManualClock
-from tests.support.local_chain import SOL, LocalChain
+from tests.support.local_chain import SOL, LocalChain, passing
 from tests.support.served_chain import ServedChain, served_chain
 
 SLOT_S = 0.2
@@ -109,13 +109,7 @@ class VenueDesk:
     async def pass_slots(self, slots: int, every: int = 4, *, blocks: bool = True) -> None:
         """Let slots pass, with a poll of what is in flight after each few of them."""
         async with self._passing:
-            while slots > 0:
-                step = min(every, slots)
-                slots -= step
-                if blocks:
-                    self.chain.advance(step)
-                else:
-                    self.chain.skip(step)
+            for step in passing(self.chain, slots, every, blocks=blocks):
                 await self.clock.advance(step * SLOT_S)
                 if self.chain.highest_slot - self._checked_at >= _CHECK_SLOTS:
                     self._checked_at = self.chain.highest_slot

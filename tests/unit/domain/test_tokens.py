@@ -1,7 +1,5 @@
 """Which names a token has, and which of two tokens has a symbol."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from service.domain.tokens import (
@@ -21,12 +19,7 @@ OTHER = "9n4nbM75f5Ui33ZbPYXn59EwSgE8CGsHtAeTH5YFeJ9E"
 ZEROS = "1" * 32
 
 
-@pytest.fixture(autouse=True)
-def forget_listed_tokens() -> Iterator[None]:
-    known = dict(TOKENS)
-    yield
-    TOKENS.clear()
-    TOKENS.update(known)
+pytestmark = pytest.mark.usefixtures("forget_tokens")
 
 
 def test_a_listed_token_has_both_names() -> None:

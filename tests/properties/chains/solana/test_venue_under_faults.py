@@ -6,22 +6,19 @@ what it had at first and what the ends say.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.domain.quote import SwapMode
-from service.sandbox.faults import GARBAGE
+from tests.support.chain_faults import ENDPOINTS, ChainFaults, Step, fault_steps
 from tests.support.local_chain import SOL
 from tests.support.served_chain import served_chain
 from tests.support.solana_orders import LoopClock, OrderTerms, OrderWorld, WantedSwap
 
-ENDPOINTS = 3
 EXACT_IN, EXACT_OUT = SwapMode
-METHODS = (
-    None,
+METHODS = [
     "getBlock",
     "getBlocks",
     "getEpochInfo",
@@ -35,26 +32,8 @@ METHODS = (
     "getTransaction",
     "sendTransaction",
     "simulateTransaction",
-)
-Step = tuple[Any, ...]
-Fault = tuple[str, dict[str, Any]]
-
-FAULTS: st.SearchStrategy[Fault] = st.one_of(
-    st.tuples(
-        st.sampled_from(
-            ["drop", "late", "lose_answer", "down", "rate_limit", "unavailable", "error", "torn"]
-        ),
-        st.just({}),
-    ),
-    st.tuples(st.just("garbage"), st.fixed_dictionaries({"form": st.sampled_from(GARBAGE)})),
-)
-STANDING: st.SearchStrategy[Fault] = st.one_of(
-    st.tuples(
-        st.sampled_from(["behind", "unhealthy", "hole"]),
-        st.fixed_dictionaries({"slots": st.integers(1, 300)}),
-    ),
-    st.tuples(st.just("no_history"), st.just({})),
-)
+]
+FAULTS = ["drop", "late", "lose_answer", "down", "rate_limit", "unavailable", "error", "torn"]
 SWAP_OF_ONE_SOL = WantedSwap("SOL", "USDC", SOL, EXACT_IN)
 # One leg, a split over several pools, two hops with a residue, an exact output, and both directions.
 SWAPS = st.sampled_from(
@@ -76,43 +55,18 @@ STEPS = st.one_of(
     st.tuples(st.just("burst"), st.lists(TERMS, min_size=2, max_size=5)),
     st.tuples(st.just("again"), st.integers(0, 7)),
     st.tuples(st.just("again"), st.integers(0, 7)),
-    st.tuples(st.just("pass"), st.integers(1, 60), st.integers(1, 8)),
-    st.tuples(st.just("pass"), st.integers(100, 200), st.integers(4, 16)),
-    st.tuples(st.just("skip"), st.integers(1, 20)),
-    st.tuples(st.just("fork"), st.integers(1, 31), st.booleans()),
-    st.tuples(st.just("move"), st.integers(1, 500)),
-    st.tuples(
-        st.just("fault"),
-        st.integers(0, ENDPOINTS - 1),
-        FAULTS,
-        st.sampled_from(METHODS),
-        st.one_of(st.integers(1, 10), st.none()),
-        st.sampled_from([100_000, 500_000, 1_000_000]),
-    ),
-    st.tuples(st.just("standing"), st.integers(0, ENDPOINTS - 1), STANDING),
-    st.tuples(st.just("heal"), st.integers(0, ENDPOINTS - 1)),
-    st.tuples(
-        st.just("kill"),
-        st.sampled_from([0, 3, 40, 160, 400]),
-        st.integers(0, ENDPOINTS),
-        st.sampled_from(["no_history", "hole"]),
-    ),
-    st.tuples(st.just("second")),
+    *fault_steps(FAULTS, METHODS),
 )
 
 
-class FaultyOrders:
+class FaultyOrders(ChainFaults):
     """Takes the steps of a life."""
 
     def __init__(self, world: OrderWorld) -> None:
+        super().__init__(world.served)
         self.world = world
 
-    async def take(self, step: Step) -> None:
-        """Take a step, by the method of its name, and check what is known then."""
-        name, *arguments = step
-        done = getattr(self, f"_{name}")(*arguments)
-        if done is not None:
-            await done
+    async def check(self) -> None:
         self.world.keep_step()
         await self.world.follow()
         self.world.check()
@@ -132,32 +86,10 @@ class FaultyOrders:
     async def _skip(self, slots: int) -> None:
         await self.world.pass_slots(slots, 4, blocks=False)
 
-    def _fork(self, depth: int, keep: bool) -> None:
-        self.world.chain.fork(depth, keep=keep)
-
-    def _move(self, bps: int) -> None:
-        self.world.served.sandbox.control.mover.arm(bps)
-
-    def _fault(self, place: int, fault: Fault, method: str | None, times: int | None, rate: int) -> None:
-        kind, arguments = fault
-        self.world.nodes[place].faults.arm(kind, method=method, times=times, rate_ppm=rate, **arguments)
-
-    def _standing(self, place: int, fault: Fault) -> None:
-        kind, arguments = fault
-        self.world.nodes[place].faults.arm(kind, times=None, **arguments)
-
-    def _heal(self, place: int) -> None:
-        self.world.nodes[place].faults.clear()
-
     async def _kill(self, slots_away: int, nodes: int, loss: str) -> None:
-        """Start again later, when so many nodes have lost what happened in between, or before as well."""
         self.world.clock.move(slots_away * 0.2)
         self.world.keep_step()
-        arguments: dict[str, Any] = {"slots": slots_away} if loss == "hole" else {}
-        for node in self.world.nodes[:nodes]:
-            node.faults.arm(loss, times=None, **arguments)
-            # It is lost from now on.
-            node.has_kept(self.world.chain.tip.slot)
+        self.lose(slots_away, nodes, loss)
         await self.world.restart()
 
     async def _second(self) -> None:
@@ -166,8 +98,7 @@ class FaultyOrders:
     async def heal(self) -> None:
         """Let the nodes answer again until everything has ended, and compare wallet and books."""
         shown = None
-        for node in self.world.nodes:
-            node.faults.clear()
+        self.clear()
         for _ in range(120):
             await self.take(("pass", 16, 16))
             if self.world.has_ended() and (shown := await self.world.shown()) is not None:

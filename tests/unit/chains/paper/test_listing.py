@@ -1,6 +1,5 @@
 """Commands on a paper market, and an instance's catalogue of pools as they are listed and delisted."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from typing import Any, cast
@@ -40,12 +39,7 @@ GEM = token_of("GEM", 6)
 ids = (f"command {number}" for number in count())
 
 
-@pytest.fixture(autouse=True)
-def forget_listed_tokens() -> Iterator[None]:
-    known = dict(TOKENS)
-    yield
-    TOKENS.clear()
-    TOKENS.update(known)
+pytestmark = pytest.mark.usefixtures("forget_tokens")
 
 
 def a_pool(token_a: Token, token_b: Token, program: str = RAYDIUM_CPMM, **changes: Any) -> PaperPool:

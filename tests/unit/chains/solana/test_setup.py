@@ -1,7 +1,6 @@
 """The Solana venue from its settings: lists of pools and tokens, endpoints, and errors that show no key."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from service.chains.solana.sending.watched import WatchedWallet
 from service.chains.solana.setup import build_audit, build_solana, list_tokens
 from service.chains.solana.venue import SolanaVenue
 from service.domain.mode import TradingMode
-from service.domain.tokens import TOKENS, Token, find_token
+from service.domain.tokens import Token, find_token
 from service.sandbox.embedded import sandbox_elsewhere
 from service.settings import InvalidSettingError
 from service.solana_settings import Cluster, SolanaSettings
@@ -29,12 +28,7 @@ STRANGER = "5YBsviFL9nDLAeZJgFzYuaxyyYPRKAZwbEnsh4RmzkiG"
 SECRET = "topsecret"
 
 
-@pytest.fixture(autouse=True)
-def forget_tokens() -> Iterator[None]:
-    known = dict(TOKENS)
-    yield
-    TOKENS.clear()
-    TOKENS.update(known)
+pytestmark = pytest.mark.usefixtures("forget_tokens")
 
 
 @pytest.fixture

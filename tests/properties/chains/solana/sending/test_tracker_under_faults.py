@@ -7,8 +7,6 @@ nodes answer again, everything ends.
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,83 +17,35 @@ from service.chains.solana.sending.flight import SentTransaction
 from service.chains.solana.sending.tracker import Tracker
 from service.chains.venue import VenueUnavailableError
 from service.domain.transaction import TransactionState
-from service.sandbox.faults import GARBAGE
+from tests.support.chain_faults import ENDPOINTS, ChainFaults, Step, fault_steps
 from tests.support.solana_tracking import SLOT_S, TrackedChain, tracked_chain
 
-ENDPOINTS = 3
-METHODS = (
-    None,
+METHODS = [
     "getSignatureStatuses",
     "getEpochInfo",
     "getBlocks",
     "getBlock",
     "getTransaction",
     "sendTransaction",
-)
-Step = tuple[Any, ...]
-Fault = tuple[str, dict[str, Any]]
-
-FAULTS: st.SearchStrategy[Fault] = st.one_of(
-    st.tuples(
-        st.sampled_from(["drop", "late", "lose_answer", "down", "rate_limit", "unavailable", "error"]),
-        st.just({}),
-    ),
-    st.tuples(st.just("garbage"), st.fixed_dictionaries({"form": st.sampled_from(GARBAGE)})),
-)
-STANDING: st.SearchStrategy[Fault] = st.one_of(
-    st.tuples(
-        st.sampled_from(["behind", "unhealthy", "hole"]),
-        st.fixed_dictionaries({"slots": st.integers(1, 300)}),
-    ),
-    st.tuples(st.just("no_history"), st.just({})),
-)
+]
+FAULTS = ["drop", "late", "lose_answer", "down", "rate_limit", "unavailable", "error"]
 STEPS = st.one_of(
     # At any price, at what is quoted now, at none.
     st.tuples(st.just("send"), st.sampled_from([1, None, 10**12])),
     st.tuples(st.just("send"), st.sampled_from([1, None, 10**12])),
-    st.tuples(st.just("pass"), st.integers(1, 60), st.integers(1, 8)),
-    st.tuples(st.just("pass"), st.integers(100, 200), st.integers(4, 16)),
-    st.tuples(st.just("skip"), st.integers(1, 20)),
-    st.tuples(st.just("fork"), st.integers(1, 31), st.booleans()),
-    st.tuples(st.just("move"), st.integers(1, 500)),
-    st.tuples(
-        st.just("fault"),
-        st.integers(0, ENDPOINTS - 1),
-        FAULTS,
-        st.sampled_from(METHODS),
-        st.one_of(st.integers(1, 10), st.none()),
-        st.sampled_from([100_000, 500_000, 1_000_000]),
-    ),
-    st.tuples(st.just("standing"), st.integers(0, ENDPOINTS - 1), STANDING),
-    st.tuples(st.just("heal"), st.integers(0, ENDPOINTS - 1)),
-    st.tuples(
-        st.just("kill"),
-        st.sampled_from([0, 3, 40, 160, 400]),
-        st.integers(0, ENDPOINTS),
-        st.sampled_from(["no_history", "hole"]),
-    ),
-    st.tuples(st.just("second")),
+    *fault_steps(FAULTS, METHODS),
 )
 
 
-@dataclass
-class FaultyWorld:
+class FaultyWorld(ChainFaults):
     """A chain, the instances that track transactions on it, and what was stored."""
 
-    tracked: TrackedChain
-    stored: list[SentTransaction] = field(default_factory=list)
-    second: Tracker | None = None
-    ends: dict[str, TransactionState] = field(default_factory=dict)
-
-    async def take(self, step: Step) -> None:
-        """Take a step, by the method of its name, and check what is known then."""
-        name, *arguments = step
-        done = getattr(self, f"_{name}")(*arguments)
-        if done is not None:
-            await done
-        if self.second is not None:
-            await self.second.poll()
-        self.check()
+    def __init__(self, tracked: TrackedChain) -> None:
+        super().__init__(tracked.served)
+        self.tracked = tracked
+        self.stored: list[SentTransaction] = []
+        self.second: Tracker | None = None
+        self.ends: dict[str, TransactionState] = {}
 
     async def _send(self, minimum_out: int | None) -> None:
         # Without a node there is nothing to build it from.
@@ -110,32 +60,10 @@ class FaultyWorld:
     async def _skip(self, slots: int) -> None:
         await self.tracked.pass_slots(slots, 4, blocks=False)
 
-    def _fork(self, depth: int, keep: bool) -> None:
-        self.tracked.chain.fork(depth, keep=keep)
-
-    def _move(self, bps: int) -> None:
-        self.tracked.served.sandbox.control.mover.arm(bps)
-
-    def _fault(self, place: int, fault: Fault, method: str | None, times: int | None, rate: int) -> None:
-        kind, arguments = fault
-        self.tracked.nodes[place].faults.arm(kind, method=method, times=times, rate_ppm=rate, **arguments)
-
-    def _standing(self, place: int, fault: Fault) -> None:
-        kind, arguments = fault
-        self.tracked.nodes[place].faults.arm(kind, times=None, **arguments)
-
-    def _heal(self, place: int) -> None:
-        self.tracked.nodes[place].faults.clear()
-
     async def _kill(self, slots_away: int, nodes: int, loss: str) -> None:
-        """Start again later, when so many nodes have lost what happened in between, or before as well."""
         self.tracked.chain.advance(slots_away)
         self.tracked.clock.now_s += slots_away * SLOT_S
-        arguments: dict[str, Any] = {"slots": slots_away} if loss == "hole" else {}
-        for node in self.tracked.nodes[:nodes]:
-            node.faults.arm(loss, times=None, **arguments)
-            # It is lost from now on.
-            node.has_kept(self.tracked.chain.tip.slot)
+        self.lose(slots_away, nodes, loss)
         self.tracked.tracker = self.tracked.another_tracker()
         for sent in self.stored:
             await self.tracked.tracker.send(sent)
@@ -148,8 +76,10 @@ class FaultyWorld:
     def trackers(self) -> list[Tracker]:
         return [self.tracked.tracker, *([self.second] if self.second is not None else [])]
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """Check that nothing lands twice, and that each end is the chain's truth and stays it."""
+        if self.second is not None:
+            await self.second.poll()
         for sent in self.stored:
             assert self.tracked.landings(sent) <= 1
             for tracker in self.trackers():
@@ -172,8 +102,7 @@ class FaultyWorld:
 
     async def heal(self) -> None:
         """Let the nodes answer again until everything has ended."""
-        for node in self.tracked.nodes:
-            node.faults.clear()
+        self.clear()
         for _ in range(120):
             if all(tracker.status(sent).final for tracker in self.trackers() for sent in self.stored):
                 break
