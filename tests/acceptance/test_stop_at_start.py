@@ -27,6 +27,19 @@ from tests.support.servers import TestCluster, TestServers
 
 STOPPED = {signal.SIGTERM: 128 + 15, signal.SIGINT: 128 + 2}
 AT_ONCE_S = 3.0
+HELD_AT_THE_DRIVER = """
+import pathlib, sys, time
+here = pathlib.Path(__file__).parent
+class Hold:
+    def find_spec(self, name, path=None, target=None):
+        if name == "psycopg2" and not (here / "go").exists():
+            (here / "held").touch()
+            while not (here / "go").exists():
+                time.sleep(0.005)
+sys.meta_path.insert(0, Hold())
+"""
+"""Holds the process that imports PostgreSQL's driver until it may go on."""
+
 WITH_SERVERS_S = 15.0
 
 
@@ -99,15 +112,20 @@ def closed_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("number", STOPPED)
 def test_a_stop_at_the_first_moment(
-    within: tuple[str, ...], number: signal.Signals, closed_port: int
+    within: tuple[str, ...], number: signal.Signals, closed_port: int, tmp_path: Path
 ) -> None:
-    url = f"postgresql://127.0.0.1:{closed_port}/engine"
-    with ServiceProcess({"DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1:1"}, within=within) as service:
+    (tmp_path / "sitecustomize.py").write_text(HELD_AT_THE_DRIVER)
+    settings = {
+        "DATABASE_URL": f"postgresql://127.0.0.1:{closed_port}/engine",
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}",
+    }
+    with ServiceProcess(settings, within=within) as service:
         pid = pid_of(service, within)
-        # Python itself handles SIGINT; from this moment the service handles both signals.
-        wait_until(lambda: hears(pid, signal.SIGTERM))
-        # The driver is not even loaded yet.
-        assert "_psycopg" not in Path(f"/proc/{pid}/maps").read_text()
+        wait_until((tmp_path / "held").exists)
+        # The driver is not even loaded yet. (Python itself has a handler for SIGINT.)
+        assert hears(pid, signal.SIGTERM)
+        (tmp_path / "go").touch()
         stop(service, within, number=number)
 
 
