@@ -51,7 +51,6 @@ from service.postgres.database import RefusedError, UnavailableError
 from service.routing.dollars import ReferencePrices
 from service.routing.quoting import Quoter
 from service.settings import InvalidSettingError, Settings
-from service.store.venue_identity import OtherVenueError
 from service.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -60,11 +59,6 @@ _START_PATIENCE_S = 30
 _DRY_RUNS = 4
 """How many orders run dry at once, unlike orders that are placed; more are queued."""
 
-_LOOK_EVERY_S = 0.1
-_OTHER_CHAIN = (
-    "{}. The local chain of an earlier start cannot come back: to begin anew, delete the folder of its"
-    " data, or set another DATA_DIR (docs/solana.md, A restart)"
-)
 _NO_KEY = (
     "with {}, other machines can reach the service, and there is no API key: create one with"
     " 'python -m service keys create', or let every client trade with ALLOW_ANONYMOUS=1"
@@ -299,11 +293,6 @@ class Service:
                 await self.market.opening_balances.record()
             except RefusedError:
                 raise  # a retry will not help
-            except OtherVenueError as error:
-                # Data that no other process uses are in a folder that only chains of this process have.
-                if self._sandbox is None or not self._alone:
-                    raise
-                raise OtherVenueError(_OTHER_CHAIN.format(error)) from None
             except (UnavailableError, VenueUnavailableError) as error:
                 if self._clock.monotonic() > give_up:
                     raise
@@ -314,15 +303,10 @@ class Service:
                 return
 
     async def _end_execution(self) -> None:
-        """Begin no more orders, and finish what the grace allows.
-
-        On a chain in this process that includes what is in flight there: the chain ends too.
-        """
+        """Begin no more orders, and finish what the grace allows."""
         # It is called twice.
         give_up = self._give_up = self._give_up or self._clock.monotonic() + self._grace_s
         await self.execution.receiver.stop(max(0.0, give_up - self._clock.monotonic()))
-        while self._sandbox and self.execution.engine.running and self._clock.monotonic() < give_up:
-            await self._clock.sleep(_LOOK_EVERY_S)
 
     async def _check_access(self) -> None:
         """Do not start where everybody could trade: reachable from elsewhere, without any key."""

@@ -1,7 +1,7 @@
 """While the service stops: nothing new is begun, and connections end with their next response.
 
 Clients keep connections open, so requests still arrive while the orders in execution are finished. An order
-that was accepted then would wait for the next start, and on a chain in this process for ever.
+that was accepted then would wait for the next start.
 """
 
 from aiohttp import web

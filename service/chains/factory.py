@@ -137,13 +137,16 @@ def new_wallet(file: Path) -> str:
     return write_new_key(file)
 
 
-def chain_audit(settings: Settings, clock: Clock, since: datetime | None) -> VenueAudit:
+def chain_audit(
+    settings: Settings, clock: Clock, since: datetime | None, local: LocalCluster | None
+) -> VenueAudit:
     """Return the comparison of the orders with the chain.
 
     Args:
         settings: All settings.
         clock: Measures time.
         since: Only what has changed from this time on; None: everything.
+        local: The sandbox that the venue is on, if it is on one.
 
     Raises:
         InvalidSettingError: The venue is on no chain, or cannot be read.
@@ -152,7 +155,7 @@ def chain_audit(settings: Settings, clock: Clock, since: datetime | None) -> Ven
         raise InvalidSettingError(
             "audit --chain needs VENUE=solana: with the paper market's ledger every audit compares the orders"
         )
-    return build_audit(settings.solana, clock, since)
+    return build_audit(settings.solana, clock, since, local)
 
 
 def list_chain_tokens(settings: Settings) -> None:

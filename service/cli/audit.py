@@ -6,6 +6,7 @@ import sys
 from datetime import datetime
 
 from service.audit import NOT_COMPARED, Report, audit
+from service.chain import open_local_chain
 from service.chains.factory import chain_audit, venue_audit
 from service.cli.servers import run_on_database
 from service.clock import Clock
@@ -41,10 +42,15 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _run(loaded: Settings, arguments: argparse.Namespace) -> None:
-    chain = chain_audit(loaded, Clock(), arguments.since) if arguments.chain else None
+    if arguments.chain and (loaded.solana is None or not loaded.solana.has_own_chain):
+        # What cannot be compared is said before anything is started.
+        chain_audit(loaded, Clock(), arguments.since, None)
 
-    async def run(database: Database, _clock: Clock) -> Report:
-        return await audit(database, chain or venue_audit(loaded))
+    async def run(database: Database, clock: Clock) -> Report:
+        if not arguments.chain:
+            return await audit(database, venue_audit(loaded))
+        async with open_local_chain(loaded, clock) as local:
+            return await audit(database, chain_audit(loaded, clock, arguments.since, local))
 
     report = run_on_database(loaded, run)
     if arguments.json and report.landed is None:

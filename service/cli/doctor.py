@@ -53,7 +53,7 @@ def _settings(loaded: Settings) -> Check:
         found = "valid; VENUE=paper: a simulated market, which the service makes in PostgreSQL; no real money"
         return Check.ok("settings", "", found)
     chain = f"VENUE=solana, SOLANA_CLUSTER={loaded.solana.cluster}, mode {loaded.solana.mode}"
-    own = ", a local chain, started for this check" if loaded.solana.has_own_chain else ""
+    own = ", a local chain: the service's, or a copy of it" if loaded.solana.has_own_chain else ""
     return Check.ok("settings", "", f"valid; {chain}{own}")
 
 

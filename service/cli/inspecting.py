@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from service.chain import local_chain
+from service.chain import open_local_chain
 from service.chains.factory import venue_inspector
 from service.chains.inspection import InspectionError, Inspector
 from service.clock import Clock
@@ -36,10 +36,7 @@ async def open_inspector(loaded: Settings, clock: Clock) -> AsyncIterator[Inspec
     """
     # What is wrong with an endpoint is in the result, or in the error.
     logging.getLogger("service.chains.solana.rpc").setLevel(logging.ERROR)
-    sandbox, local = local_chain(loaded, clock)
-    try:
-        if sandbox is not None:
-            await sandbox.start()
+    async with open_local_chain(loaded, clock) as local:
         inspector = venue_inspector(loaded, clock, local)
         try:
             if inspector is not None:
@@ -48,9 +45,6 @@ async def open_inspector(loaded: Settings, clock: Clock) -> AsyncIterator[Inspec
         finally:
             if inspector is not None:
                 await inspector.stop()
-    finally:
-        if sandbox is not None:
-            await sandbox.stop()
 
 
 def _run(loaded: Settings, arguments: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from service.embedded import EmbeddedServerError
 from service.postgres import queries
 from service.postgres.database import UnavailableError
 from service.postgres.migrations import MigrationError
+from service.sandbox.chain_file import ChainDataError
 from service.sandbox.standalone import SandboxError
 from service.settings import InvalidSettingError, Settings
 from service.smoke.options import SmokeError
@@ -33,6 +34,7 @@ _EXPECTED_ERRORS = (
     EmbeddedServerError,
     KeyCommandError,
     InspectionError,
+    ChainDataError,
     SandboxError,
     SmokeError,
 )

@@ -22,6 +22,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("--finalized-after", type=int, default=Timing().finalized_after, help=finality)
     parser.add_argument("--endpoints", type=int, default=1, help="how many endpoints, each with its faults")
     parser.add_argument("--keypair", type=Path, metavar="FILE", help="write the wallet's keys to a new file")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="keep the chain there, and continue it")
     parser.set_defaults(run=_run)
 
 

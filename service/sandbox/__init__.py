@@ -8,6 +8,9 @@ rpc/           what a node answers to JSON-RPC
 node.py        one endpoint's view of the chain
 faults.py      the faults of one endpoint
 market.py      a trader that moves a pool before a transaction lands
+keeping.py     keeps the chain in a folder, and continues it
+chain_file.py  a file of records that are only appended
+records.py     what is kept: accounts, blocks and forks
 chain.py       slots, blocks, the blockhash window, the mempool, and forks
 mempool.py     transactions that have not landed
 blocks.py      blocks and the transactions in them

@@ -72,6 +72,11 @@ class AccountHistory:
         index = bisect_right(versions, slot, key=_slot)
         return versions[index - 1].account if index else None
 
+    def all_at(self, slot: int) -> dict[Pubkey, StoredAccount | None]:
+        """Return all accounts as they were at the end of a slot."""
+        found = {key: self.at(key, slot) for key in self._versions}
+        return {key: account for key, account in found.items() if account is not None}
+
     def undo(self, keys: Iterable[Pubkey], last_slot: int) -> None:
         """Forget what was written to these accounts after a slot."""
         for key in keys:

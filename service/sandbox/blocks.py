@@ -1,5 +1,7 @@
 """Blocks of the sandbox chain, and the transactions in them."""
 
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -69,6 +71,103 @@ class Block:
     time_s: int
     landed: tuple[Landed, ...] = ()
     changed: frozenset[Pubkey] = frozenset()
+
+
+class BlockList:
+    """The blocks of a chain's current fork, the oldest first; there is at least one, except at the start."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Block] = []
+        self._heights: dict[Hash, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    @property
+    def first(self) -> Block:
+        """The oldest block."""
+        return self._blocks[0]
+
+    @property
+    def last(self) -> Block:
+        """The last block."""
+        return self._blocks[-1]
+
+    def by(self, slot: int) -> Block:
+        """Return the last block up to a slot; the oldest one if there is none."""
+        return self._blocks[max(0, bisect_right(self._blocks, slot, key=_slot) - 1)]
+
+    def before_last(self, count: int) -> Block:
+        """Return the block before the last ones."""
+        return self._blocks[-count - 1]
+
+    def after(self, slot: int, last_slot: int) -> list[Block]:
+        """Return the blocks after a slot, up to another one."""
+        start = bisect_right(self._blocks, slot, key=_slot)
+        return self._blocks[start : bisect_right(self._blocks, last_slot, key=_slot)]
+
+    def height_of(self, blockhash: Hash) -> int | None:
+        """Return the height of a block; None: there is none with this hash."""
+        return self._heights.get(blockhash)
+
+    def append(self, block: Block) -> None:
+        """Add a block after all others."""
+        self._blocks.append(block)
+        self._heights[block.blockhash] = block.height
+
+    def remove_last(self, count: int) -> list[Block]:
+        """Remove the last blocks, and return them."""
+        return self._remove(len(self._blocks) - count, len(self._blocks))
+
+    def remove_first(self, count: int) -> list[Block]:
+        """Remove the oldest blocks, and return them."""
+        return self._remove(0, count)
+
+    def clear(self) -> None:
+        """Remove all blocks."""
+        self._remove(0, len(self._blocks))
+
+    def _remove(self, start: int, end: int) -> list[Block]:
+        removed = self._blocks[start:end]
+        del self._blocks[start:end]
+        for block in removed:
+            del self._heights[block.blockhash]
+        return removed
+
+
+def _slot(block: Block) -> int:
+    return block.slot
+
+
+class LandedIndex:
+    """The transactions of a chain's current fork, by signature and by address."""
+
+    def __init__(self) -> None:
+        self._by_signature: dict[str, Landed] = {}
+        self._by_address: defaultdict[Pubkey, list[Landed]] = defaultdict(list)
+
+    def get(self, signature: str) -> Landed | None:
+        """Return a transaction."""
+        return self._by_signature.get(signature)
+
+    def of(self, address: Pubkey) -> list[Landed]:
+        """Return the transactions that name an address, the oldest first."""
+        return self._by_address.get(address, [])
+
+    def add(self, landed: Landed) -> None:
+        """Add a transaction that landed after all others."""
+        self._by_signature[landed.signature] = landed
+        for key in landed.transaction.message.account_keys:
+            self._by_address[key].append(landed)
+
+    def remove(self, landed: Landed) -> None:
+        """Remove a transaction."""
+        del self._by_signature[landed.signature]
+        for key in landed.transaction.message.account_keys:
+            others = self._by_address[key]
+            others.remove(landed)
+            if not others:
+                del self._by_address[key]
 
 
 def balances(transaction: VersionedTransaction, read: Callable[[Pubkey], StoredAccount | None]) -> Balances:

@@ -8,9 +8,7 @@ from the parent, so a transaction may still land in the block of height ``lastVa
 """
 
 import hashlib
-from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -22,10 +20,11 @@ from solders.transaction import VersionedTransaction
 from service.amm import ChainTime
 from service.chains.solana.programs.registry import AmmPrograms
 from service.sandbox.accounts import AccountHistory, StoredAccount
-from service.sandbox.blocks import Balances, Block, Landed, balances
+from service.sandbox.blocks import Balances, Block, BlockList, Landed, LandedIndex, balances
 from service.sandbox.errors import TransactionRefusedError
 from service.sandbox.machine import BROUGHT_ALONG, ExecutionResult, Machine
 from service.sandbox.mempool import MAX_AGE, Mempool, Pending
+from service.sandbox.records import Accounts, Keeper, KeptAccounts, KeptBlock, Place, Record
 
 FIRST_SLOT, FIRST_HEIGHT = 1_000, 900
 
@@ -78,7 +77,8 @@ class SandboxChain:
     """One chain, with one current fork.
 
     ``on_change`` is called after every new block and every fork. ``before_landing`` is called with each
-    transaction just before it executes, and returns transactions to execute first.
+    transaction just before it executes, and returns transactions to execute first. ``keeper`` keeps what
+    happens; None: nothing is kept.
     """
 
     def __init__(self, genesis: Genesis, programs: AmmPrograms, timing: Timing | None = None) -> None:
@@ -87,27 +87,30 @@ class SandboxChain:
         self.programs = programs
         self.machine = Machine(programs)
         self.accounts = AccountHistory()
-        own = {key: self.machine.own_account(key) for key in BROUGHT_ALONG}
-        for key, account in {**own, **genesis.accounts}.items():
-            self.accounts.write(FIRST_SLOT, key, account)
+        self._begin_with(genesis.accounts)
         first = Block(FIRST_SLOT, FIRST_HEIGHT, self._hash(FIRST_SLOT), FIRST_SLOT - 1, genesis.time_s)
-        self._blocks = [first]
-        self._heights = {first.blockhash: first.height}
+        self._blocks = BlockList()
+        self._blocks.append(first)
         self._next_slot = FIRST_SLOT + 1
         self._first_slot_ms = genesis.time_s * 1000
         self._finalized = first
-        self._landed: dict[str, Landed] = {}
-        self._by_address: defaultdict[Pubkey, list[Landed]] = defaultdict(list)
-        self._mempool = Mempool(self._heights.get)
+        self._landed = LandedIndex()
+        self._mempool = Mempool(self._blocks.height_of)
         self.on_change: list[Callable[[], None]] = []
         self.before_landing: Callable[[VersionedTransaction], list[bytes]] | None = None
+        self.keeper: Keeper | None = None
+
+    def _begin_with(self, accounts: Accounts) -> None:
+        own = {key: self.machine.own_account(key) for key in BROUGHT_ALONG}
+        for key, account in {**own, **accounts}.items():
+            self.accounts.write(FIRST_SLOT, key, account)
 
     # --- Reading
 
     @property
     def tip(self) -> Block:
         """The last block."""
-        return self._blocks[-1]
+        return self._blocks.last
 
     @property
     def finalized(self) -> Block:
@@ -120,9 +123,14 @@ class SandboxChain:
         return self._next_slot - 1
 
     @property
+    def place(self) -> Place:
+        """Where the chain is."""
+        return Place(self.tip.slot, self._next_slot, self._finalized.slot)
+
+    @property
     def first(self) -> Block:
         """The oldest block that is kept."""
-        return self._blocks[0]
+        return self._blocks.first
 
     @property
     def waiting(self) -> int:
@@ -131,16 +139,15 @@ class SandboxChain:
 
     def block_by(self, slot: int) -> Block:
         """Return the last block up to a slot; the oldest one if there is none."""
-        return self._blocks[max(0, bisect_right(self._blocks, slot, key=_slot) - 1)]
+        return self._blocks.by(slot)
 
     def blocks_after(self, slot: int, last_slot: int) -> list[Block]:
         """Return the blocks after a slot, up to another one."""
-        start = bisect_right(self._blocks, slot, key=_slot)
-        return self._blocks[start : bisect_right(self._blocks, last_slot, key=_slot)]
+        return self._blocks.after(slot, last_slot)
 
     def is_recent(self, blockhash: Hash, block: Block) -> bool:
         """Whether a transaction with this blockhash may land after a block."""
-        height = self._heights.get(blockhash)
+        height = self._blocks.height_of(blockhash)
         return height is not None and 0 <= block.height - height <= MAX_AGE
 
     def landed(self, signature: str) -> Landed | None:
@@ -149,7 +156,7 @@ class SandboxChain:
 
     def landed_of(self, address: Pubkey) -> list[Landed]:
         """Return the transactions that name an address, the oldest first."""
-        return self._by_address.get(address, [])
+        return self._landed.of(address)
 
     def time_of(self, slot: int) -> int:
         """Return the Unix time of a slot, in whole seconds as a chain's, rounded down."""
@@ -207,17 +214,52 @@ class SandboxChain:
         depth = min(depth, self.tip.height - self._finalized.height)
         if depth <= 0:
             return
-        removed = self._blocks[-depth:]
-        del self._blocks[-depth:]
-        for block in reversed(removed):
-            self.accounts.undo(block.changed, self.tip.slot)
-            del self._heights[block.blockhash]
-            for landed in reversed(block.landed):
-                self._forget(landed)
+        if self.keeper is not None:
+            self.keeper.add_place(self.place._replace(tip=self._blocks.before_last(depth).slot))
+        removed = self._remove(depth)
         for landed in (each for block in removed for each in block.landed):
             if keep and landed.transaction.message.account_keys[0] != self.genesis.trader.pubkey():
                 self.submit(landed.transaction, landed.raw)
         self._changed()
+
+    def restore(self, records: Iterable[Record]) -> None:
+        """Continue from what was kept, in the place of what the chain was built with."""
+        self._blocks.clear()
+        self.accounts = AccountHistory()
+        for record in records:
+            match record:
+                case KeptAccounts():
+                    self._begin_with(record.accounts)
+                case KeptBlock():
+                    self._restore_block(record)
+                case Place():
+                    self._remove(len(self.blocks_after(record.tip, self.tip.slot)))
+                    self._next_slot = record.next_slot
+                    self._finalized = self.block_by(record.finalized)
+
+    def _restore_block(self, kept: KeptBlock) -> None:
+        accounts = kept.accounts or {}
+        height = self.tip.height + 1 if kept.height is None else kept.height
+        parent = self.tip.slot if kept.parent_slot is None else kept.parent_slot
+        block = Block(
+            kept.slot, height, self._hash(kept.slot), parent, kept.time_s, kept.landed, frozenset(accounts)
+        )
+        self._write(block.slot, accounts)
+        for landed in block.landed:
+            self._landed.add(landed)
+        self._next_slot = block.slot + 1
+        self._append(block)
+
+    def _remove(self, depth: int) -> list[Block]:
+        removed = self._blocks.remove_last(depth)
+        for block in reversed(removed):
+            self._undo(block)
+        return removed
+
+    def _undo(self, block: Block) -> None:
+        self.accounts.undo(block.changed, self.tip.slot)
+        for landed in reversed(block.landed):
+            self._landed.remove(landed)
 
     def _make_block(self) -> None:
         parent, slot = self.tip, self._next_slot
@@ -226,23 +268,30 @@ class SandboxChain:
         landed: list[Landed] = []
         changed: set[Pubkey] = set()
         for signature, pending in self._mempool.due(parent.height):
-            if signature in self._landed:
+            if self._landed.get(signature) is not None:
                 self._mempool.remove(signature)
             else:
                 landed += self._land_with_others(pending, now, changed)
-        block = Block(
-            slot,
-            parent.height + 1,
-            self._hash(slot),
-            parent.slot,
-            now.timestamp_s,
-            tuple(landed),
-            frozenset(changed),
-        )
+        height, time_s = parent.height + 1, now.timestamp_s
+        block = Block(slot, height, self._hash(slot), parent.slot, time_s, tuple(landed), frozenset(changed))
+        if self.keeper is not None:
+            try:
+                self.keeper.add_block(block, {key: self.latest(key) for key in changed})
+            except OSError:
+                # As if its leader had made none.
+                self._undo(block)
+                for each in landed:
+                    self.submit(each.transaction, each.raw)
+                raise
+        self._append(block)
+
+    def _append(self, block: Block) -> None:
         self._blocks.append(block)
-        self._heights[block.blockhash] = block.height
-        self._finalized = self.block_by(slot - self.timing.finalized_after)
-        self._clean_up()
+        self._finalized = self.block_by(block.slot - self.timing.finalized_after)
+        if len(self._blocks) >= KEPT_BLOCKS + _DROPPED_AT_ONCE:
+            for dropped in self._blocks.remove_first(_DROPPED_AT_ONCE):
+                for landed in dropped.landed:
+                    self._landed.remove(landed)
 
     def _land_with_others(self, pending: Pending, now: ChainTime, changed: set[Pubkey]) -> list[Landed]:
         landed: list[Landed] = []
@@ -264,44 +313,28 @@ class SandboxChain:
         Raises:
             TransactionRefusedError: It cannot be part of a block.
         """
-        slot = self._next_slot - 1
         execution = self.machine.execute(transaction, self.latest, now)
         before = balances(transaction, self.latest)
-        # What is torn is older than what lags, and that than what is finalized.
-        oldest = slot - 2 * MAX_BEHIND - self.timing.finalized_after
-        for key, account in execution.changed.items():
-            self.accounts.write(slot, key, account, oldest_read=oldest)
+        slot = self._next_slot - 1
+        self._write(slot, execution.changed)
         changed.update(execution.changed)
         after: Balances = balances(transaction, self.latest)
         signature = str(transaction.signatures[0])
         # The accounts are in their history.
         kept = replace(execution, changed={})
         landed = Landed(transaction, raw, signature, slot, now.timestamp_s, kept, before, after)
-        self._landed[signature] = landed
-        for key in transaction.message.account_keys:
-            self._by_address[key].append(landed)
+        self._landed.add(landed)
         return landed
+
+    def _write(self, slot: int, accounts: Accounts) -> None:
+        # What is torn is older than what lags, and that than what is finalized.
+        oldest = slot - 2 * MAX_BEHIND - self.timing.finalized_after
+        for key, account in accounts.items():
+            self.accounts.write(slot, key, account, oldest_read=oldest)
 
     def latest(self, key: Pubkey) -> StoredAccount | None:
         """Return an account after the last transaction, also within a block that is being made."""
         return self.accounts.at(key, self._next_slot)
-
-    def _forget(self, landed: Landed) -> None:
-        del self._landed[landed.signature]
-        for key in landed.transaction.message.account_keys:
-            others = self._by_address[key]
-            others.remove(landed)
-            if not others:
-                del self._by_address[key]
-
-    def _clean_up(self) -> None:
-        if len(self._blocks) < KEPT_BLOCKS + _DROPPED_AT_ONCE:
-            return
-        for block in self._blocks[:_DROPPED_AT_ONCE]:
-            self._heights.pop(block.blockhash, None)
-            for landed in block.landed:
-                self._forget(landed)
-        del self._blocks[:_DROPPED_AT_ONCE]
 
     def _changed(self) -> None:
         for call in list(self.on_change):
@@ -309,7 +342,3 @@ class SandboxChain:
 
     def _hash(self, slot: int) -> Hash:
         return Hash(hashlib.sha256(bytes(self.genesis.genesis_hash) + slot.to_bytes(8, "little")).digest())
-
-
-def _slot(block: Block) -> int:
-    return block.slot

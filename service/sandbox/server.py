@@ -14,6 +14,7 @@ from service.sandbox.chain import SandboxChain
 from service.sandbox.control import Control
 from service.sandbox.errors import CallRefusedError
 from service.sandbox.faults import EndpointFault
+from service.sandbox.keeping import ChainFolder
 from service.sandbox.node import Node
 from service.sandbox.rpc.cluster import check_health
 from service.sandbox.rpc.methods import answer, error_answer
@@ -30,13 +31,22 @@ class Sandbox:
     """The chain behind its endpoints.
 
     The first endpoint's path is ``/``; the others' are ``/2``, ``/3`` and so on.
+
+    Args:
+        chain: The chain.
+        nodes: Its endpoints.
+        clock: The chain's pace.
+        folder: Where it is kept; None: it is not.
     """
 
-    def __init__(self, chain: SandboxChain, nodes: Sequence[Node], clock: Clock) -> None:
+    def __init__(
+        self, chain: SandboxChain, nodes: Sequence[Node], clock: Clock, folder: ChainFolder | None = None
+    ) -> None:
         self.chain = chain
         self.nodes = {"/" if place == 1 else f"/{place}": node for place, node in enumerate(nodes, 1)}
         self.control = Control(chain, self.nodes)
         self._clock = clock
+        self._folder = folder
 
     def application(self) -> web.Application:
         """Return the application; it answers only requests for a loopback host."""
@@ -71,6 +81,9 @@ class Sandbox:
                 self.chain.skip(passed - made)
                 made = passed
             self.chain.advance()
+            # A block is confirmed two slots later: what is confirmed outlives the machine.
+            if self._folder is not None:
+                await self._folder.settle()
             await asyncio.sleep(0)
 
 

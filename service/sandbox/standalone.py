@@ -8,12 +8,11 @@ from pathlib import Path
 from aiohttp import web
 
 from service.background import Background
-from service.chains.solana.programs.registry import MAINNET, AmmPrograms
 from service.chains.solana.sending.key_files import write_key_file
 from service.clock import Clock
 from service.sandbox.chain import SandboxChain, Timing
 from service.sandbox.faults import Faults
-from service.sandbox.genesis import genesis_of
+from service.sandbox.keeping import ChainFolder, new_chain
 from service.sandbox.node import Node
 from service.sandbox.server import Sandbox
 from service.stop_signals import SIGNALS
@@ -30,14 +29,34 @@ class SandboxError(Exception):
     """The sandbox cannot start; the message says why."""
 
 
-def make_sandbox(seed: int, timing: Timing, endpoints: int, clock: Clock) -> Sandbox:
-    """Return a sandbox that begins now."""
-    genesis = genesis_of(seed, clock.time_ms() // 1000, MAINNET, clock, clock.new_instance_id())
-    chain = SandboxChain(genesis, AmmPrograms(MAINNET), timing)
+def make_sandbox(
+    seed: int, timing: Timing, endpoints: int, clock: Clock, folder: ChainFolder | None = None
+) -> Sandbox:
+    """Return a sandbox that begins now, or continues what its folder has.
+
+    Raises:
+        ChainDataError: The folder's chain cannot be used.
+    """
+    chain = new_chain(seed, timing, clock)[0] if folder is None else folder.open(seed, timing, clock)
+    return sandbox_of(chain, seed, endpoints, clock, folder)
+
+
+def sandbox_of(
+    chain: SandboxChain, seed: int, endpoints: int, clock: Clock, folder: ChainFolder | None = None
+) -> Sandbox:
+    """Return a sandbox of a chain.
+
+    Args:
+        chain: The chain.
+        seed: Decides which requests take a fault with a rate.
+        endpoints: How many there are, from one on.
+        clock: The chain's pace.
+        folder: Where the chain is kept.
+    """
     nodes = [
         Node(chain, Faults(clock.seeded(f"faults:{seed}:{place}"))) for place in range(max(1, endpoints))
     ]
-    return Sandbox(chain, nodes, clock)
+    return Sandbox(chain, nodes, clock, folder)
 
 
 async def serve(arguments: argparse.Namespace, clock: Clock) -> None:
@@ -45,6 +64,7 @@ async def serve(arguments: argparse.Namespace, clock: Clock) -> None:
 
     Raises:
         SandboxError: A port is taken, or the keypair's file exists.
+        ChainDataError: The folder's chain cannot be used.
     """
     if not 1 <= arguments.endpoints <= _MOST_ENDPOINTS:
         raise SandboxError(f"--endpoints must be from 1 to {_MOST_ENDPOINTS}")
@@ -56,7 +76,22 @@ async def serve(arguments: argparse.Namespace, clock: Clock) -> None:
     stop = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    sandbox = make_sandbox(arguments.seed, timing, arguments.endpoints, clock)
+    folder = None if arguments.data is None else ChainFolder(arguments.data, clock)
+    try:
+        await _serve(arguments, timing, clock, folder, stop)
+    finally:
+        if folder is not None:
+            folder.close()
+
+
+async def _serve(
+    arguments: argparse.Namespace,
+    timing: Timing,
+    clock: Clock,
+    folder: ChainFolder | None,
+    stop: asyncio.Event,
+) -> None:
+    sandbox = make_sandbox(arguments.seed, timing, arguments.endpoints, clock, folder)
     slots = Background("sandbox slots", sandbox.make_slots, clock)
     runner = web.AppRunner(sandbox.application(), access_log=None, shutdown_timeout=_CLOSE_S)
     try:

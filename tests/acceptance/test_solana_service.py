@@ -32,9 +32,10 @@ def own_servers(cluster: TestCluster) -> Iterator[TestServers]:
 
 
 @pytest.fixture(scope="module")
-def process(own_servers: TestServers) -> Iterator[ServiceProcess]:
+def process(own_servers: TestServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
     """Return a service with nothing but the venue set, apart from its servers."""
-    with ServiceFork({**own_servers.environment, "VENUE": "solana"}) as process:
+    folder = tmp_path_factory.mktemp("data")
+    with ServiceFork({**own_servers.environment, "VENUE": "solana", "DATA_DIR": str(folder)}) as process:
         yield process.wait_until_ready()
 
 
@@ -124,7 +125,7 @@ async def test_the_market_and_the_wallet_are_those_of_the_chain(client: Client) 
         assert answer.status == 404
 
 
-async def test_its_orders_are_audited_and_the_chain_is_not(
+async def test_its_orders_are_audited_without_the_chain(
     process: ServiceProcess, own_servers: TestServers
 ) -> None:
     assert process.output.splitlines()[0].endswith("mode: paper")
@@ -134,10 +135,6 @@ async def test_its_orders_are_audited_and_the_chain_is_not(
     assert counts.endswith(": 0 violations")
     assert "landed" not in counts
     assert told == "only the orders were checked: audit --chain compares them with the chain, too"
-    # Its chain is in its process.
-    done = run_command({**own_servers.environment, "VENUE": "solana"}, "audit", "--chain")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: without SOLANA_RPC_URLS ")
 
 
 async def test_a_transaction_in_flight_is_recovered_after_a_kill_and_lands_once(
@@ -189,49 +186,39 @@ async def test_options_of_the_audit_that_do_not_fit_are_refused(
     assert reason in done.stderr
 
 
-async def test_a_stop_ends_what_is_in_flight_and_what_rests_on_its_chain_keeps_the_next_start_out(
-    tmp_path: Path,
-) -> None:
-    settings = {"VENUE": "solana", "DATA_DIR": str(tmp_path), "SHUTDOWN_GRACE_S": "25", "PORT": "0"}
+async def test_its_own_chain_continues_after_a_kill_and_after_a_stop(tmp_path: Path) -> None:
+    settings = {"VENUE": "solana", "DATA_DIR": str(tmp_path), "SHUTDOWN_GRACE_S": "1"}
     with ServiceProcess(settings) as first:
-        first.wait_until_ready()
-        async with client_of(first) as session:
+        async with client_of(first.wait_until_ready()) as session:
             client = cast("Client", session)
-            await place(client, **RESTS)
+            resting = await place(client, **RESTS)
             placed = await place(client)
-            async with client.ws_connect(f"/api/orders/{placed['id']}/ws") as socket:
-                while (await socket.receive_json(timeout=30)).get("status") != "submitted":
-                    pass
-                stop = asyncio.create_task(asyncio.to_thread(first.stop))
-                # The watchers are told of the end, too.
-                assert [each.json()["status"] async for each in socket if "status" in each.json()] == [
-                    "confirmed"
-                ]
-            assert await stop == 0
-        assert first.output.count(": confirmed by ") == 1
-    done = await asyncio.to_thread(run_command, settings, "serve")
-    assert done.returncode == 1
-    [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "1 of its orders are open" in error
-    assert "delete the folder of its data" in error
-
-
-async def test_a_stop_waits_once_for_what_does_not_end(make_service: Callable[..., Service]) -> None:
-    service = make_service(VENUE="solana", SHUTDOWN_GRACE_S="1")
-    slept_s: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept_s.append(seconds)
-        await asyncio.sleep(seconds)
-
-    service._clock.sleep = sleep  # type: ignore[method-assign]
-    assert service.execution.engine._running.begin("an order")
-    # As when it is stopped by a signal.
-    await service._end_execution()
-    await service._end_execution()
-    assert 0 < sum(slept_s) < 1.2
-    service.execution.engine._running.end("an order")
-    await service.stop()
+            await until_submitted(client, placed["id"])
+            first.kill()
+    with ServiceProcess(settings) as second:
+        async with client_of(second.wait_until_ready()) as session:
+            client = cast("Client", session)
+            await watch(client, placed["id"])
+            assert (await get(client, placed["id"]))["status"] == "confirmed"
+            stopped = await place(client)
+            await until_submitted(client, stopped["id"])
+            assert await asyncio.to_thread(second.stop) == 0
+    with ServiceProcess(settings) as third:
+        async with client_of(third.wait_until_ready()) as session:
+            client = cast("Client", session)
+            await watch(client, stopped["id"])
+            changed = {"limitPrice": "0.000001"}
+            async with client.patch(f"/api/orders/{resting['id']}", json=changed) as answer:
+                assert answer.status == 200, await answer.text()
+            await watch(client, resting["id"])
+            ends = [(await get(client, each["id"]))["status"] for each in (resting, placed, stopped)]
+            assert ends == ["confirmed"] * 3
+            running = await asyncio.to_thread(run_command, settings, "audit", "--chain", "--strict")
+        third.kill()
+    killed = await asyncio.to_thread(run_command, settings, "audit", "--chain", "--strict")
+    for done in (running, killed):
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout == "3 orders, 0 of them open, 3 landed transactions: 0 violations\n"
 
 
 async def test_a_service_that_was_never_started_leaves_no_socket_open(

@@ -67,10 +67,10 @@ def passing(chain: SandboxChain, slots: int, every: int, *, blocks: bool) -> Ite
 
 
 class LocalChain:
-    """A chain of seed 1 with one endpoint; its wallet and its pools for SOL and USDC are at hand."""
+    """A chain of seed 1, or a given one, with one endpoint; its wallet and its pools are at hand."""
 
-    def __init__(self, seed: int = 1) -> None:
-        self.chain = SandboxChain(_genesis(seed), AmmPrograms(MAINNET), Timing())
+    def __init__(self, seed: int = 1, chain: SandboxChain | None = None) -> None:
+        self.chain = chain or SandboxChain(_genesis(seed), AmmPrograms(MAINNET), Timing())
         self.node = Node(self.chain, Faults(ManualClock().seeded("faults")))
         self.mover = PoolMover(self.chain)
         self.wallet: Keypair = self.chain.genesis.wallet

@@ -120,25 +120,23 @@ def wallet_signer(settings: SolanaSettings, local: LocalCluster | None) -> Walle
     return _read("SOLANA_SIGNER", load_signer, given)
 
 
-def build_audit(settings: SolanaSettings, clock: Clock, since: datetime | None) -> SolanaAudit:
+def build_audit(
+    settings: SolanaSettings, clock: Clock, since: datetime | None, local: LocalCluster | None
+) -> SolanaAudit:
     """Return the comparison of the orders with the chain; it needs neither a signer nor lists.
 
     Args:
         settings: Where to read.
         clock: Measures time.
         since: Only what has changed from this time on; None: everything.
+        local: The sandbox to read, if it is one.
 
     Raises:
         InvalidSettingError: There is no endpoint, or one cannot be used.
     """
-    if settings.has_own_chain:
-        raise InvalidSettingError(
-            "without SOLANA_RPC_URLS the sandbox is part of the service's process, and ends with it: "
-            "no other process can compare orders with it"
-        )
     urls = [
         each if each.rps is None else replace(each, rps=max(1, each.rps // _SHARE_OF_AN_AUDIT))
-        for each in rpc_urls(settings, None)
+        for each in rpc_urls(settings, local)
     ]
     return SolanaAudit(urls, AmmPrograms(CLUSTERS[settings.cluster].ids), clock, since)
 

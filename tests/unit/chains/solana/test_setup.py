@@ -1,6 +1,7 @@
 """The Solana venue from its settings: lists of pools and tokens, endpoints, and errors that show no key."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -251,12 +252,12 @@ def test_an_audit_leaves_most_calls_to_the_service_and_reads_no_key(lists: Path)
     (lists / "id.json").unlink()
     (lists / "solana" / "pools.toml").unlink()
     urls = "https://one.example/#read;rps=25,https://two.example/;rps=3,https://three.example/"
-    audit = build_audit(settings_for(lists, SOLANA_RPC_URLS=urls), ManualClock(), None)
+    audit = build_audit(settings_for(lists, SOLANA_RPC_URLS=urls), ManualClock(), None, None)
     assert [each.rps for each in audit._urls] == [6, 1, None]
 
 
-def test_a_chain_in_another_process_is_not_audited() -> None:
+def test_a_sandbox_is_audited_where_it_answers() -> None:
     solana = load_settings(VENUE="solana").solana
     assert solana is not None
-    with pytest.raises(InvalidSettingError, match="part of the service's process"):
-        build_audit(solana, ManualClock(), None)
+    local = replace(sandbox_elsewhere(ManualClock()), url="http://127.0.0.1:8898/")
+    assert [each.url for each in build_audit(solana, ManualClock(), None, local)._urls] == [local.url]

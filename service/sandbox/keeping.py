@@ -1,0 +1,270 @@
+"""Keeps a chain in a folder, and continues it at the next start: ``chain.log``, and ``chain.lock`` beside it.
+
+The log has the accounts at the last final block when it was last rewritten, the blocks that nodes still have,
+and what happened since. Not kept: transactions that have not landed, which whoever sent them sends again, the
+armed faults, and accounts as they were before that final block.
+"""
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.chains.solana.programs.registry import MAINNET, AmmPrograms
+from service.clock import Clock
+from service.sandbox.blocks import Block
+from service.sandbox.chain import SandboxChain, Timing
+from service.sandbox.chain_file import ChainDataError, ChainFile, read_records, write_records
+from service.sandbox.genesis import genesis_of
+from service.sandbox.machine import BROUGHT_ALONG
+from service.sandbox.mempool import MAX_AGE
+from service.sandbox.records import (
+    Accounts,
+    Beginning,
+    KeptAccounts,
+    KeptBlock,
+    Place,
+    Record,
+    decode,
+    encode,
+)
+
+log = logging.getLogger(__name__)
+
+LOG, LOCK = "chain.log", "chain.lock"
+
+_LONGEST_LOG = 64 * 1024 * 1024
+"""What may be appended to a log, in bytes, before it is rewritten."""
+
+_SHORT_AT_START = 4
+_MOST_UNSYNCED = 32
+_LOCK_PATIENCE_S, _LOOK_AGAIN_S = 2.0, 0.02
+_MARGIN_BLOCKS = 50
+
+
+def new_chain(seed: int, timing: Timing, clock: Clock) -> tuple[SandboxChain, Beginning]:
+    """Return a chain that begins now, of which nothing is kept."""
+    now_s = clock.time_ms() // 1000
+    beginning = Beginning(seed, now_s, clock.new_instance_id(), timing.finalized_after)
+    return _begun(beginning, timing, clock), beginning
+
+
+def read_chain(folder: Path, timing: Timing, clock: Clock) -> SandboxChain | None:
+    """Return a copy of a kept chain, as it is at this time; None: there is none. Nothing is written.
+
+    Raises:
+        ChainDataError: It is damaged.
+    """
+    path = folder / LOG
+    if not path.exists():
+        return None
+    chain = _restored(path, read_records(path)[0], timing, clock)[0]
+    _catch_up(chain, clock)
+    return chain
+
+
+def running_url(folder: Path) -> str | None:
+    """Return where the process answers that runs a folder's chain; None: none runs it, or not yet."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _url_in(file.read())
+    return None
+
+
+class ChainFolder:
+    """The folder of a chain that this process continues; no other process can while it is open.
+
+    Args:
+        folder: The folder; it is made if there is none.
+        clock: Measures how long the folder is waited for.
+        longest_log: What may be appended to the log before it is rewritten.
+
+    Raises:
+        ChainDataError: Another process uses it.
+        OSError: It cannot be written.
+    """
+
+    def __init__(self, folder: Path, clock: Clock, longest_log: int = _LONGEST_LOG) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = folder / LOG
+        self._longest_log = longest_log
+        self._file: ChainFile | None = None
+        self._chain: SandboxChain | None = None
+        self._beginning: Beginning | None = None
+        self._rewrite_at = 0
+        self._unsynced_blocks = 0
+        self._lock = os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+        try:
+            _lock(self._lock.fileno(), folder, clock)
+            self.note(None)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def note(self, url: str | None) -> None:
+        """Let other processes know where the chain answers."""
+        self._lock.seek(0)
+        self._lock.truncate()
+        self._lock.write(json.dumps({"url": url}))
+        self._lock.flush()
+
+    def open(self, seed: int, timing: Timing, clock: Clock) -> SandboxChain:
+        """Return the folder's chain, or a new one; from now on it is kept.
+
+        Raises:
+            ChainDataError: It is damaged, or was begun with other values.
+            OSError: It cannot be written.
+        """
+        if self._path.exists():
+            records, end = read_records(self._path)
+            chain, beginning = _restored(self._path, records, timing, clock)
+            wanted = Beginning(seed, beginning.time_s, beginning.start, timing.finalized_after)
+            if beginning != wanted:
+                raise ChainDataError(
+                    f"{self._path} is of a chain with seed {beginning.seed}, whose blocks are final after"
+                    f" {beginning.finalized_after} slots: start it with these, or use another folder"
+                )
+            log.info("the local chain continues at slot %d", chain.tip.slot + 1)
+        else:
+            (chain, beginning), end = new_chain(seed, timing, clock), 0
+        self._chain, self._beginning = chain, beginning
+        if end and end <= self._longest_log // _SHORT_AT_START:
+            self._use(end)
+        else:
+            self._rewrite()
+        chain.keeper = self
+        _catch_up(chain, clock)
+        return chain
+
+    def add_block(self, block: Block, accounts: Accounts) -> None:
+        """Keep the next block, and the accounts that it wrote.
+
+        Raises:
+            OSError: It is not kept.
+        """
+        self._append(_kept(block, accounts) if block.landed else KeptBlock(block.slot, block.time_s))
+        self._unsynced_blocks += _MOST_UNSYNCED if block.landed else 1
+
+    def add_place(self, place: Place) -> None:
+        """Keep where a fork left the chain."""
+        self._append(place)
+        self._unsynced_blocks += _MOST_UNSYNCED
+
+    async def settle(self) -> None:
+        """Return when what was kept outlives the machine, except for the last empty blocks."""
+        if self._file is not None and self._unsynced_blocks >= _MOST_UNSYNCED:
+            self._unsynced_blocks = 0
+            await asyncio.to_thread(self._file.sync)
+        if self._file is not None and self._file.size > self._rewrite_at:
+            self._file.close()
+            self._rewrite()
+
+    def close(self) -> None:
+        """Keep no more, and leave the folder to other processes; a second call does nothing."""
+        if self._file is not None:
+            self._file.sync()
+            self._file.close()
+            self._file = None
+        if not self._lock.closed:
+            self.note(None)
+            self._lock.close()
+
+    def _append(self, record: Record) -> None:
+        if self._file is None:
+            raise OSError("the chain's folder is closed")
+        self._file.append(encode(record))
+
+    def _rewrite(self) -> None:
+        if self._chain is None or self._beginning is None:
+            raise AssertionError("it is rewritten once it is open")
+        self._use(write_records(self._path, map(encode, _snapshot(self._chain, self._beginning))))
+
+    def _use(self, size: int) -> None:
+        self._file = ChainFile(self._path, size)
+        self._rewrite_at = size + self._longest_log
+
+
+def _snapshot(chain: SandboxChain, beginning: Beginning) -> Iterator[Record]:
+    yield beginning
+    final = chain.finalized.slot
+    accounts = chain.accounts.all_at(final)
+    yield KeptAccounts({key: account for key, account in accounts.items() if key not in BROUGHT_ALONG})
+    for block in chain.blocks_after(0, chain.tip.slot):
+        written = block.changed if block.slot > final else ()
+        if block.landed or block is chain.first:
+            yield _kept(block, {key: chain.accounts.at(key, block.slot) for key in written})
+        else:
+            yield KeptBlock(block.slot, block.time_s)
+    yield chain.place
+
+
+def _kept(block: Block, accounts: Accounts) -> KeptBlock:
+    return KeptBlock(block.slot, block.time_s, block.height, block.parent_slot, block.landed, accounts)
+
+
+def _restored(
+    path: Path, bodies: list[bytes], timing: Timing, clock: Clock
+) -> tuple[SandboxChain, Beginning]:
+    """Return the chain of a log's records.
+
+    Raises:
+        ChainDataError: They are not those of a chain.
+    """
+    records = map(decode, bodies)
+    beginning = next(records, None)
+    if not isinstance(beginning, Beginning):
+        raise ChainDataError(f"{path} does not begin as a chain's: delete it to begin a new chain")
+    chain = _begun(beginning, timing, clock)
+    chain.restore(records)
+    return chain, beginning
+
+
+def _begun(beginning: Beginning, timing: Timing, clock: Clock) -> SandboxChain:
+    genesis = genesis_of(beginning.seed, beginning.time_s, MAINNET, clock, beginning.start)
+    return SandboxChain(genesis, AmmPrograms(MAINNET), timing)
+
+
+def _catch_up(chain: SandboxChain, clock: Clock) -> None:
+    """Let the slots pass that would have passed, as many as end whatever was in flight.
+
+    More would only make the history that nodes keep begin later, and what is to be proved would be gone.
+    """
+    timing = chain.timing
+    # A block's time is rounded down: the whole second may have passed before the chain ended.
+    ended_ms = (chain.tip.time_s + 1) * 1000 + (chain.highest_slot - chain.tip.slot) * timing.slot_ms
+    passed = (clock.time_ms() - ended_ms) // timing.slot_ms
+    slots = max(0, min(passed, MAX_AGE + timing.finalized_after + _MARGIN_BLOCKS))
+    chain.begin(clock.time_ms() - slots * timing.slot_ms)
+    chain.advance(slots)
+
+
+def _lock(descriptor: int, folder: Path, clock: Clock) -> None:
+    # Others look for a moment whether it is locked.
+    give_up = clock.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if clock.monotonic() > give_up:
+                raise ChainDataError(f"the chain in {folder} is in use by another process") from None
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return
+
+
+def _url_in(note: str) -> str | None:
+    try:
+        url = json.loads(note)["url"]
+    except ValueError:  # read while it was written
+        return None
+    return None if url is None else str(url)
