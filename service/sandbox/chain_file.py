@@ -50,7 +50,7 @@ def read_records(path: Path) -> tuple[list[bytes], int]:
 
 
 class ChainFile:
-    """A file that records are appended to.
+    """A file that records are appended to, by one thread at a time.
 
     Args:
         path: The file, which exists.
@@ -58,11 +58,24 @@ class ChainFile:
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._path = path
+        # Not a bare descriptor: a thread that writes on after `close` would write into another file.
+        self._file = path.open("r+b", buffering=0)
         self.size = size
         self._synced = -1
-        os.ftruncate(self._descriptor, size)
-        os.lseek(self._descriptor, size, os.SEEK_SET)
+        self._cut()
+
+    @classmethod
+    def beside(cls, path: Path) -> "ChainFile":
+        """Return a new file without records, which may take another one's place.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        new = path.with_name(f"{path.name}.new")
+        new.unlink(missing_ok=True)
+        new.touch(0o600)
+        return cls(new, 0)
 
     def append(self, body: bytes) -> None:
         """Write a record: it outlives this process at once, and the machine after ``sync``.
@@ -71,53 +84,67 @@ class ChainFile:
             OSError: It is not written, for want of room.
         """
         record = _framed(body)
+        left = memoryview(record)
         try:
-            _write(self._descriptor, record)
+            while left:
+                left = left[self._file.write(left) :]
         except OSError:
-            os.ftruncate(self._descriptor, self.size)
-            os.lseek(self._descriptor, self.size, os.SEEK_SET)
+            self._cut()
             raise
         self.size += len(record)
+
+    def append_all(self, bodies: Iterable[bytes]) -> None:
+        """Write records; all of them outlive the machine.
+
+        Raises:
+            OSError: Not all are written.
+        """
+        for body in bodies:
+            self.append(body)
+        self.sync()
 
     def sync(self) -> None:
         """Return when everything that was written before outlives the machine; any thread may call it."""
         size = self.size
         if self._synced != size:
-            os.fsync(self._descriptor)
+            os.fsync(self._file.fileno())
             self._synced = size
+
+    def take_place(self, path: Path) -> None:
+        """Be the file of this name from now on, in the place of another one.
+
+        Raises:
+            OSError: The other one is unchanged.
+        """
+        self._path = self._path.replace(path)
+
+    def discard(self) -> None:
+        """Close the file, and remove it."""
+        self.close()
+        self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        self._file.close()
+
+    def _cut(self) -> None:
+        self._file.truncate(self.size)
+        self._file.seek(self.size)
 
 
-def write_records(path: Path, bodies: Iterable[bytes]) -> int:
-    """Write a whole file, in the place of another one or not at all; return its size.
+def sync_folder(path: Path) -> None:
+    """Return when the names in a folder outlive the machine.
 
     Raises:
-        OSError: It cannot be written; the other one is unchanged.
+        OSError: It cannot be said.
     """
-    new = path.with_name(f"{path.name}.new")
-    with new.open("wb") as file:
-        new.chmod(0o600)
-        size = sum(file.write(_framed(body)) for body in bodies)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
-    return size
 
 
 def _framed(body: bytes) -> bytes:
     head = _HEAD.pack(len(body), zlib.crc32(body))
     return head + _CHECK.pack(zlib.crc32(head)) + body
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]

@@ -7,6 +7,7 @@ armed faults, and accounts as they were before that final block.
 
 import asyncio
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -18,13 +19,13 @@ from service.chains.solana.programs.registry import MAINNET, AmmPrograms
 from service.clock import Clock
 from service.sandbox.blocks import Block
 from service.sandbox.chain import SandboxChain, Timing
-from service.sandbox.chain_file import ChainDataError, ChainFile, read_records, write_records
+from service.sandbox.chain_file import ChainDataError, ChainFile, read_records, sync_folder
 from service.sandbox.genesis import genesis_of
 from service.sandbox.machine import BROUGHT_ALONG
 from service.sandbox.mempool import MAX_AGE
 from service.sandbox.records import (
     Accounts,
-    Beginning,
+    ChainOrigin,
     KeptAccounts,
     KeptBlock,
     Place,
@@ -46,11 +47,11 @@ _LOCK_PATIENCE_S, _LOOK_AGAIN_S = 2.0, 0.02
 _MARGIN_BLOCKS = 50
 
 
-def new_chain(seed: int, timing: Timing, clock: Clock) -> tuple[SandboxChain, Beginning]:
+def new_chain(seed: int, timing: Timing, clock: Clock) -> tuple[SandboxChain, ChainOrigin]:
     """Return a chain that begins now, of which nothing is kept."""
     now_s = clock.time_ms() // 1000
-    beginning = Beginning(seed, now_s, clock.new_instance_id(), timing.finalized_after)
-    return _begun(beginning, timing, clock), beginning
+    origin = ChainOrigin(seed, now_s, clock.new_instance_id(), timing.finalized_after)
+    return _begun(origin, timing, clock), origin
 
 
 def read_chain(folder: Path, timing: Timing, clock: Clock) -> SandboxChain | None:
@@ -100,9 +101,10 @@ class ChainFolder:
         self._longest_log = longest_log
         self._file: ChainFile | None = None
         self._chain: SandboxChain | None = None
-        self._beginning: Beginning | None = None
+        self._origin: ChainOrigin | None = None
         self._rewrite_at = 0
         self._unsynced_blocks = 0
+        self._while_rewritten: list[bytes] | None = None
         self._lock = os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
         try:
             _lock(self._lock.fileno(), folder, clock)
@@ -127,21 +129,25 @@ class ChainFolder:
         """
         if self._path.exists():
             records, end = read_records(self._path)
-            chain, beginning = _restored(self._path, records, timing, clock)
-            wanted = Beginning(seed, beginning.time_s, beginning.start, timing.finalized_after)
-            if beginning != wanted:
+            chain, origin = _restored(self._path, records, timing, clock)
+            wanted = ChainOrigin(seed, origin.time_s, origin.start, timing.finalized_after)
+            if origin != wanted:
                 raise ChainDataError(
-                    f"{self._path} is of a chain with seed {beginning.seed}, whose blocks are final after"
-                    f" {beginning.finalized_after} slots: start it with these, or use another folder"
+                    f"{self._path} is of a chain with seed {origin.seed}, whose blocks are final after"
+                    f" {origin.finalized_after} slots: start it with these, or use another folder"
                 )
             log.info("the local chain continues at slot %d", chain.tip.slot + 1)
         else:
-            (chain, beginning), end = new_chain(seed, timing, clock), 0
-        self._chain, self._beginning = chain, beginning
+            (chain, origin), end = new_chain(seed, timing, clock), 0
+        self._chain, self._origin = chain, origin
         if end and end <= self._longest_log // _SHORT_AT_START:
-            self._use(end)
+            self._use(ChainFile(self._path, end))
         else:
-            self._rewrite()
+            new = ChainFile.beside(self._path)
+            new.append_all(map(encode, _snapshot(chain, origin)))
+            new.take_place(self._path)
+            sync_folder(self._path.parent)
+            self._use(new)
         chain.keeper = self
         _catch_up(chain, clock)
         return chain
@@ -162,12 +168,17 @@ class ChainFolder:
 
     async def settle(self) -> None:
         """Return when what was kept outlives the machine, except for the last empty blocks."""
-        if self._file is not None and self._unsynced_blocks >= _MOST_UNSYNCED:
+        if self._file is None:
+            return
+        if self._unsynced_blocks >= _MOST_UNSYNCED:
             self._unsynced_blocks = 0
             await asyncio.to_thread(self._file.sync)
-        if self._file is not None and self._file.size > self._rewrite_at:
-            self._file.close()
-            self._rewrite()
+        if self._file.size > self._rewrite_at:
+            try:
+                await self._rewrite(self._file)
+            except OSError as error:
+                log.warning("the local chain's log stays longer than it need be: %s", error)
+                self._rewrite_at = self._file.size + self._longest_log // _SHORT_AT_START
 
     def close(self) -> None:
         """Keep no more, and leave the folder to other processes; a second call does nothing."""
@@ -182,30 +193,57 @@ class ChainFolder:
     def _append(self, record: Record) -> None:
         if self._file is None:
             raise OSError("the chain's folder is closed")
-        self._file.append(encode(record))
+        body = encode(record)
+        self._file.append(body)
+        if self._while_rewritten is not None:
+            self._while_rewritten.append(body)
 
-    def _rewrite(self) -> None:
-        if self._chain is None or self._beginning is None:
+    async def _rewrite(self, old: ChainFile) -> None:
+        """Write a shorter log in a thread, and use it; what happens meanwhile is written into both."""
+        if self._chain is None or self._origin is None:
             raise AssertionError("it is rewritten once it is open")
-        self._use(write_records(self._path, map(encode, _snapshot(self._chain, self._beginning))))
+        new = ChainFile.beside(self._path)
+        try:
+            self._while_rewritten = []
+            await asyncio.to_thread(new.append_all, map(encode, _snapshot(self._chain, self._origin)))
+            while self._while_rewritten:
+                bodies, self._while_rewritten = self._while_rewritten, []
+                await asyncio.to_thread(new.append_all, bodies)
+            new.take_place(self._path)
+        except BaseException:
+            new.discard()
+            raise
+        finally:
+            self._while_rewritten = None
+        old.close()
+        self._use(new)
+        await asyncio.to_thread(sync_folder, self._path.parent)
 
-    def _use(self, size: int) -> None:
-        self._file = ChainFile(self._path, size)
-        self._rewrite_at = size + self._longest_log
+    def _use(self, file: ChainFile) -> None:
+        self._file = file
+        self._rewrite_at = file.size + self._longest_log
 
 
-def _snapshot(chain: SandboxChain, beginning: Beginning) -> Iterator[Record]:
-    yield beginning
+def _snapshot(chain: SandboxChain, origin: ChainOrigin) -> Iterator[Record]:
+    """Return the records that make a chain as it is now; what they hold of it is read at once."""
     final = chain.finalized.slot
     accounts = chain.accounts.all_at(final)
-    yield KeptAccounts({key: account for key, account in accounts.items() if key not in BROUGHT_ALONG})
-    for block in chain.blocks_after(0, chain.tip.slot):
-        written = block.changed if block.slot > final else ()
-        if block.landed or block is chain.first:
-            yield _kept(block, {key: chain.accounts.at(key, block.slot) for key in written})
-        else:
-            yield KeptBlock(block.slot, block.time_s)
-    yield chain.place
+    begun: list[Record] = [
+        origin,
+        KeptAccounts({key: account for key, account in accounts.items() if key not in BROUGHT_ALONG}),
+    ]
+    blocks = chain.blocks_after(0, chain.tip.slot)
+    written = {
+        block.slot: {key: chain.accounts.at(key, block.slot) for key in block.changed}
+        for block in chain.blocks_after(final, chain.tip.slot)
+    }
+    kept = (
+        _kept(block, written.get(block.slot, {}))
+        if block.landed or number == 0
+        else KeptBlock(block.slot, block.time_s)
+        for number, block in enumerate(blocks)
+    )
+    return itertools.chain(begun, kept, [chain.place])
 
 
 def _kept(block: Block, accounts: Accounts) -> KeptBlock:
@@ -214,23 +252,23 @@ def _kept(block: Block, accounts: Accounts) -> KeptBlock:
 
 def _restored(
     path: Path, bodies: list[bytes], timing: Timing, clock: Clock
-) -> tuple[SandboxChain, Beginning]:
+) -> tuple[SandboxChain, ChainOrigin]:
     """Return the chain of a log's records.
 
     Raises:
         ChainDataError: They are not those of a chain.
     """
     records = map(decode, bodies)
-    beginning = next(records, None)
-    if not isinstance(beginning, Beginning):
+    origin = next(records, None)
+    if not isinstance(origin, ChainOrigin):
         raise ChainDataError(f"{path} does not begin as a chain's: delete it to begin a new chain")
-    chain = _begun(beginning, timing, clock)
+    chain = _begun(origin, timing, clock)
     chain.restore(records)
-    return chain, beginning
+    return chain, origin
 
 
-def _begun(beginning: Beginning, timing: Timing, clock: Clock) -> SandboxChain:
-    genesis = genesis_of(beginning.seed, beginning.time_s, MAINNET, clock, beginning.start)
+def _begun(origin: ChainOrigin, timing: Timing, clock: Clock) -> SandboxChain:
+    genesis = genesis_of(origin.seed, origin.time_s, MAINNET, clock, origin.start)
     return SandboxChain(genesis, AmmPrograms(MAINNET), timing)
 
 

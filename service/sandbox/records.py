@@ -24,13 +24,13 @@ from service.sandbox.runs import InnerCall
 Accounts = Mapping[Pubkey, StoredAccount | None]
 
 _EMPTY = struct.Struct("<QQ")
-_BEGINNING, _ACCOUNTS, _BLOCK, _EMPTY_BLOCK, _PLACE = b"G", b"A", b"B", b"E", b"P"
+_ORIGIN, _ACCOUNTS, _BLOCK, _EMPTY_BLOCK, _PLACE = b"G", b"A", b"B", b"E", b"P"
 # The data of accounts are mostly zeros; a higher level takes longer than it saves.
 _COMPRESSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class ChainOrigin:
     """What makes a chain: the same values make the same identity, wallet and pools.
 
     Attributes:
@@ -77,7 +77,7 @@ class Place(NamedTuple):
     finalized: int
 
 
-Record = Beginning | KeptAccounts | KeptBlock | Place
+Record = ChainOrigin | KeptAccounts | KeptBlock | Place
 
 
 class Keeper(Protocol):
@@ -97,8 +97,8 @@ class Keeper(Protocol):
 def encode(record: Record) -> bytes:
     """Return a record's bytes."""
     match record:
-        case Beginning():
-            return _BEGINNING + _packed(asdict(record))
+        case ChainOrigin():
+            return _ORIGIN + _packed(asdict(record))
         case KeptAccounts():
             return _ACCOUNTS + _packed(_accounts_json(record.accounts))
         case Place():
@@ -122,8 +122,8 @@ def decode(body: bytes) -> Record:
     if kind == _EMPTY_BLOCK:
         return KeptBlock(*_EMPTY.unpack(rest))
     found = json.loads(zlib.decompress(rest))
-    if kind == _BEGINNING:
-        return Beginning(**found)
+    if kind == _ORIGIN:
+        return ChainOrigin(**found)
     if kind == _ACCOUNTS:
         return KeptAccounts(_accounts(found))
     if kind == _PLACE:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.sandbox.chain_file import ChainDataError, ChainFile, read_records, write_records
+from service.sandbox.chain_file import ChainDataError, ChainFile, read_records
 
 BODIES = [b"first", b"", b"third" * 100]
 
@@ -12,6 +12,15 @@ BODIES = [b"first", b"", b"third" * 100]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "chain.log"
+
+
+def write_records(path: Path, bodies: list[bytes]) -> int:
+    """Write a whole file, and return its size."""
+    file = ChainFile.beside(path)
+    file.append_all(bodies)
+    file.take_place(path)
+    file.close()
+    return file.size
 
 
 def test_what_is_appended_follows_what_was_written(path: Path) -> None:
@@ -50,3 +59,12 @@ def test_damage_before_the_last_record_is_no_torn_record(path: Path) -> None:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(ChainDataError, match="is damaged at byte"):
             read_records(path)
+
+
+def test_a_file_that_does_not_take_the_place_of_another_leaves_nothing(path: Path) -> None:
+    size = write_records(path, BODIES)
+    file = ChainFile.beside(path)
+    file.append(b"other")
+    assert read_records(path) == (BODIES, size)
+    file.discard()
+    assert list(path.parent.iterdir()) == [path]

@@ -4,7 +4,7 @@ import asyncio
 import resource
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from service.sandbox.chain import FIRST_SLOT, KEPT_BLOCKS, Timing
 from service.sandbox.chain_file import ChainDataError
-from service.sandbox.keeping import LOG, ChainFolder, read_chain, running_url
+from service.sandbox.keeping import LOCK, LOG, ChainFolder, read_chain, running_url
 from service.sandbox.node import Commitment
 from tests.support.clock import ManualClock
 from tests.support.local_chain import PROGRAM_NAMES, LocalChain
@@ -36,6 +36,8 @@ class Kept:
         self._copies = 0
         self._folders: list[ChainFolder] = []
         self.local = self.open(root / "first")
+        self.folder = self._folders[0]
+        self.log = root / "first" / LOG
 
     def open(self, path: Path, seed: int = 1, longest_log: int = 1 << 30) -> LocalChain:
         folder = ChainFolder(path, self.clock, longest_log)
@@ -135,6 +137,46 @@ def test_a_log_does_not_grow_for_ever(tmp_path: Path) -> None:
     assert len(chain.blocks_after(0, chain.tip.slot)) >= KEPT_BLOCKS
     assert max(sizes) < sizes[0] + 2 * KEPT_BLOCKS * 29
     folder.close()
+
+
+def test_what_happens_while_the_log_is_rewritten_is_kept(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    trade(kept)
+    folder = kept.folder
+    folder._rewrite_at = 0
+    left = 3
+
+    async def in_a_thread(call: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal left
+        done = call(*arguments)
+        if left:
+            left -= 1
+            kept.local.send(kept.local.sell(minimum_out=left))
+            kept.advance(1)
+        return done
+
+    monkeypatch.setattr(asyncio, "to_thread", in_a_thread)
+    before = kept.log.stat().st_ino
+    asyncio.run(folder.settle())
+    assert left == 0
+    kept.advance(2)
+    assert kept.log.stat().st_ino != before
+    assert everything(kept.open(kept.copy())) == everything(kept.local)
+
+
+def test_a_log_that_cannot_be_rewritten_is_used_on(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    trade(kept)
+    kept.folder._rewrite_at = 0
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        asyncio.run(kept.folder.settle())
+        asyncio.run(kept.folder.settle())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caplog.text.count("the local chain's log stays longer than it need be: [Errno 27]") == 1
+    kept.advance(2)
+    assert sorted(each.name for each in kept.copy().iterdir()) == [LOCK, LOG]
+    assert everything(kept.open(kept.copy())) == everything(kept.local)
 
 
 def test_the_slots_of_a_pause_pass_as_many_as_end_what_was_in_flight(kept: Kept) -> None:
