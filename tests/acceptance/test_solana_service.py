@@ -15,12 +15,17 @@ from service.app import Service
 from tests.support.orders import LIFE, Client, Json, get, order_of, place, statuses, watch
 from tests.support.process import ServiceFork, ServiceProcess, run_command
 from tests.support.servers import TestCluster, TestServers
+from tests.support.times import after
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FEE = "0.000005"
 BUYS: Json = {"tokenIn": "USDC", "tokenOut": "SOL", "amountIn": "100"}
 RESTS: Json = {"orderType": "limit", "limitPrice": "1000000", "amountIn": "3"}
+SNIPES: Json = {
+    "orderType": "sniper",
+    "sniperConditions": {"minLiquidity": {"amount": "1000000000000"}},
+}
 SLOT_MS = 100
 
 
@@ -192,6 +197,8 @@ async def test_its_own_chain_continues_after_a_kill_and_after_a_stop(tmp_path: P
         async with client_of(first.wait_until_ready()) as session:
             client = cast("Client", session)
             resting = await place(client, **RESTS)
+            sniper = await place(client, **SNIPES)
+            missed = await place(client, **RESTS, expiresAt=after(1))
             placed = await place(client)
             await until_submitted(client, placed["id"])
             first.kill()
@@ -199,7 +206,7 @@ async def test_its_own_chain_continues_after_a_kill_and_after_a_stop(tmp_path: P
         async with client_of(second.wait_until_ready()) as session:
             client = cast("Client", session)
             await watch(client, placed["id"])
-            assert (await get(client, placed["id"]))["status"] == "confirmed"
+            await watch(client, missed["id"])
             stopped = await place(client)
             await until_submitted(client, stopped["id"])
             assert await asyncio.to_thread(second.stop) == 0
@@ -210,15 +217,18 @@ async def test_its_own_chain_continues_after_a_kill_and_after_a_stop(tmp_path: P
             changed = {"limitPrice": "0.000001"}
             async with client.patch(f"/api/orders/{resting['id']}", json=changed) as answer:
                 assert answer.status == 200, await answer.text()
+            async with client.delete(f"/api/orders/{sniper['id']}") as answer:
+                assert answer.status == 200, await answer.text()
             await watch(client, resting["id"])
-            ends = [(await get(client, each["id"]))["status"] for each in (resting, placed, stopped)]
-            assert ends == ["confirmed"] * 3
+            placed_orders = (resting, placed, stopped, sniper, missed)
+            ends = [(await get(client, each["id"]))["status"] for each in placed_orders]
+            assert ends == ["confirmed"] * 3 + ["cancelled", "expired"]
             running = await asyncio.to_thread(run_command, settings, "audit", "--chain", "--strict")
         third.kill()
     killed = await asyncio.to_thread(run_command, settings, "audit", "--chain", "--strict")
     for done in (running, killed):
         assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout == "3 orders, 0 of them open, 3 landed transactions: 0 violations\n"
+        assert done.stdout == "5 orders, 0 of them open, 3 landed transactions: 0 violations\n"
 
 
 async def test_a_service_that_was_never_started_leaves_no_socket_open(

@@ -168,10 +168,16 @@ def wait_until_all_go_on(servers: TestServers, before: dict[str, int], *, within
     return time.monotonic() - began
 
 
-def wait_until_none_is_open(servers: TestServers, *, within_s: float) -> float:
-    """Wait until every order has ended, before ``judge`` is called; return how long that took."""
+def wait_until_none_is_open(
+    servers: TestServers, *, within_s: float, meanwhile: Callable[[], object] = lambda: None
+) -> float:
+    """Wait until every order has ended, before ``judge`` is called; return how long that took.
+
+    ``meanwhile`` is called again and again until then.
+    """
     began = time.monotonic()
     while left := open_orders(servers):
+        meanwhile()
         took_s = time.monotonic() - began
         assert took_s < within_s, f"after {took_s:.0f} s: {_lives(servers, left)}"
         time.sleep(0.05)
@@ -199,9 +205,9 @@ async def audit_now(servers: TestServers) -> list[str]:
     return [finding.what for finding in report.findings]
 
 
-def audit(servers: TestServers, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
+def audit(servers: TestServers, settings: Mapping[str, str] | None = None, *options: str) -> dict[str, Any]:
     """Return the report of ``python -m service audit --json``, which must have no findings."""
-    done = run_command({**servers.environment, **(settings or {})}, "audit", "--json")
+    done = run_command({**servers.environment, **(settings or {})}, "audit", "--json", *options)
     assert done.returncode == 0, done
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["findings"] == []

@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from service.domain.tokens import TOKENS
+from service.sandbox.chain import Timing
+from service.solana_settings import SANDBOX_FOLDER
 from tests.support.process import ServiceFork
 
 SLOT_MS, FINALIZED_AFTER = 50, 16
 """So that a transaction is final after a second, and expires after eight."""
-
-WHOLE_LIFE = 151 + FINALIZED_AFTER + 1
-"""Slots after which no transaction of now can land, and every block of its life is finalized."""
 
 SOLANA_POINTS = {
     "before sign": 4,
@@ -55,12 +56,28 @@ class SandboxProcess(ServiceFork):
     Args:
         endpoints: How many endpoints the chain has, each with its own faults.
         slot_ms: The length of a slot.
+        finalized_after: Slots after which a block is finalized.
+        data: The folder where the chain is kept.
     """
 
-    def __init__(self, endpoints: int = 1, slot_ms: int = SLOT_MS) -> None:
+    def __init__(
+        self,
+        endpoints: int = 1,
+        slot_ms: int = SLOT_MS,
+        finalized_after: int = FINALIZED_AFTER,
+        data: Path | None = None,
+    ) -> None:
         self._endpoints = endpoints
         self._slot_ms = slot_ms
-        options = {"port": 0, "slot-ms": slot_ms, "finalized-after": FINALIZED_AFTER, "endpoints": endpoints}
+        self._whole_life = 151 + finalized_after + 1
+        options: dict[str, object] = {
+            "port": 0,
+            "slot-ms": slot_ms,
+            "finalized-after": finalized_after,
+            "endpoints": endpoints,
+        }
+        if data is not None:
+            options["data"] = str(data)
         super().__init__({}, ("sandbox", *(f"--{name}={value}" for name, value in options.items())))
 
     @property
@@ -91,11 +108,11 @@ class SandboxProcess(ServiceFork):
 
     def disarm(self) -> None:
         """Disarm the faults of all endpoints."""
-        self._request("DELETE", "/sandbox/faults")
+        _request(self.url, "DELETE", "/sandbox/faults")
 
     def let_end(self) -> None:
-        """Let what is in flight land or expire, and be final."""
-        self._post("/sandbox/advance", {"slots": WHOLE_LIFE})
+        """Let slots pass until what is in flight has landed or never can, and that is final."""
+        pass_slots(self.url, self._whole_life)
 
     def balances(self) -> dict[str, int]:
         """Return what the wallet has, by mint, in base units; zeros are left out."""
@@ -126,18 +143,26 @@ class SandboxProcess(ServiceFork):
             before = {"before": page[-1]["signature"]}
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._request("POST", path, json.dumps(body))
+        return _request(self.url, "POST", path, body)
 
-    def _request(self, method: str, path: str, body: str | None = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            content = answer.read()
-            assert answer.status == 200, content
-            return json.loads(content)
-        finally:
-            connection.close()
+
+def _request(url: str, method: str, path: str, body: object = None) -> Any:
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+    try:
+        content = None if body is None else json.dumps(body)
+        connection.request(method, path, content, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        read = answer.read()
+        assert answer.status == 200, read
+        return json.loads(read)
+    finally:
+        connection.close()
+
+
+def pass_slots(url: str, slots: int) -> None:
+    """Let slots of a chain pass at once."""
+    _request(url, "POST", "/sandbox/advance", {"slots": slots})
 
 
 @contextmanager
@@ -146,6 +171,15 @@ def sandbox_process(endpoints: int = 1, slot_ms: int = SLOT_MS) -> Iterator[Sand
     with SandboxProcess(endpoints, slot_ms) as chain:
         chain.wait_until_ready()
         yield chain
+
+
+@contextmanager
+def kept_chain(folder: Path) -> Iterator[SandboxProcess]:
+    """Run the chain of a service's data folder, while the service does not."""
+    timing = Timing()
+    with SandboxProcess(1, timing.slot_ms, timing.finalized_after, folder / SANDBOX_FOLDER) as chain:
+        yield chain.wait_until_ready()
+        assert chain.stop() == 0
 
 
 def _read(signature: str, wallet: str, answer: dict[str, Any]) -> WalletTransaction:
