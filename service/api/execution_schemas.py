@@ -2,11 +2,11 @@
 
 from marshmallow import fields, validate
 
-from service.api.fields import AMOUNT, ResponseSchema
+from service.api.fields import AMOUNT, ResponseSchema, ViewSchema
 from service.domain.transaction import SeenCommitment
 
 
-class SeenExecutionSchema(ResponseSchema):
+class SeenExecutionSchema(ViewSchema):
     """Where an order's transaction was seen, before that is final: it may still vanish, or land elsewhere."""
 
     slot = fields.Integer(required=True)

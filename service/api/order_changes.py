@@ -11,7 +11,7 @@ from service.api.budgets import BudgetCheck
 from service.api.messages import FetchTokens, json_response, load_body
 from service.api.problems import ConflictError, ForbiddenError, NotFoundError
 from service.api.requests import AMENDMENT, CANCEL, CANCEL_AFTER
-from service.api.responses import CANCEL_TIMER, CANCELLED, CANCELLED_ORDER, ORDER
+from service.api.responses import CANCEL_TIMER, CANCELLED, ORDER
 from service.api.terms import amend_terms
 from service.api.views import OrderAt
 from service.clock import Clock
@@ -59,7 +59,7 @@ class ChangeRoutes:
         caller = request[CALLER]
         await self.endings.cancel(order_id, None if caller.scope is Scope.ADMIN else caller.account)
         order = await self._get(order_id, caller)
-        view = CANCELLED_ORDER.dump(OrderAt(order))
+        view = ORDER.dump(OrderAt(order))
         if order.status is Status.CANCELLED:
             return json_response({**view, "cancelRequested": False})
         if not order.ended:

@@ -3,7 +3,7 @@
 from marshmallow import fields, validate
 
 from service.api.execution_schemas import SeenExecutionSchema
-from service.api.fields import AMOUNT, Cursor, ResponseSchema, Stored
+from service.api.fields import AMOUNT, Cursor, ResponseSchema, Stored, ViewSchema
 from service.api.history_schemas import HistoryEntrySchema, ResidueSchema
 from service.api.problem_schemas import ProblemSchema
 from service.api.routing_schemas import OfferSchema, RouteSchema
@@ -13,7 +13,7 @@ from service.domain.order import OrderType, TimeInForce
 from service.domain.quote import SwapMode
 
 
-class OrderSchema(ResponseSchema):
+class OrderSchema(ViewSchema):
     """An order."""
 
     id = fields.String(required=True, metadata={"format": "uuid"})
@@ -122,7 +122,7 @@ class OrderListSchema(ResponseSchema):
     next_cursor = Cursor(required=True, allow_none=True, metadata={"type": "string"})
 
 
-class StatusUpdateSchema(ResponseSchema):
+class StatusUpdateSchema(ViewSchema):
     """A WebSocket message: one entry of the history, and the order as of that entry."""
 
     type = fields.Constant(
@@ -158,7 +158,6 @@ class BatchResultSchema(ResponseSchema):
 # Created once, since creating a schema costs more than using it.
 ORDER = OrderSchema()
 ORDER_LIST = OrderListSchema()
-CANCELLED_ORDER = CancelledOrderSchema()
 CANCELLED = CancelledSchema()
 STATUS_UPDATE = StatusUpdateSchema()
 CANCEL_TIMER = CancelTimerSchema()

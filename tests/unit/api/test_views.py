@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import orjson
 import pytest
+from marshmallow import Schema
 
 from service.api.fields import ListPosition
 from service.api.responses import ORDER, ORDER_LIST, STATUS_UPDATE
@@ -259,6 +260,23 @@ def test_a_status_update_shows_the_order_as_of_its_entry() -> None:
         "timestamp": "2026-11-22T10:00:05.000Z",
         "order": ORDER.dump(OrderAt(FILLED, 5)),
     }
+
+
+SEEN = replace(
+    an_order(*RETRIED[:4]), seen=Seen(905, SeenCommitment.PROCESSED, Fill(10**9, 149_000_000, "4sig"))
+)
+
+
+@pytest.mark.parametrize("order", [FILLED, SEEN], ids=["filled", "seen"])
+def test_the_members_and_their_order_are_those_of_the_schema(order: Order) -> None:
+    for schema, view in ((ORDER, OrderAt(order)), (STATUS_UPDATE, OrderAt(order, 1))):
+        # As marshmallow writes it, member by member.
+        assert orjson.dumps(schema.dump(view)) == orjson.dumps(Schema.dump(schema, view))
+
+
+def test_many_orders_are_written_one_by_one() -> None:
+    views = [OrderAt(FILLED, 4), OrderAt(FILLED)]
+    assert ORDER.dump(views, many=True) == [ORDER.dump(view) for view in views]
 
 
 def test_a_page_ends_with_a_cursor_or_null() -> None:
