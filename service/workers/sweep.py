@@ -80,11 +80,10 @@ class Sweep:
     def start(self) -> None:
         """Begin to sweep, by enqueueing every order that is due."""
         self._queue.enqueue_all_due()
-        self._heartbeat.start()
         self._sweeper.start()
 
     async def recover(self, *, alone: bool) -> None:
-        """Register this process, and release the orders of dead processes.
+        """Register this process, begin its heartbeat, and release the orders of dead processes.
 
         Args:
             alone: Whether no other process can be using the database, so that every other registered
@@ -101,7 +100,11 @@ class Sweep:
         await self._instances.register()
         self._registered = True
         await self._instances.heartbeat()
+        # However long the start takes, before this or after it, it is no outage.
+        self._last_heartbeat = self._clock.monotonic()
+        self._removes_dead_from = self._last_heartbeat + self._timeout_s
         orphans = await self._instances.release_orphans()
+        self._heartbeat.start()
         if orphans:
             log.info("recovery: %d orders continue from their last step", len(orphans))
 

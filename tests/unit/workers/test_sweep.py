@@ -190,6 +190,16 @@ async def test_dead_instances_are_found_at_the_end_of_that_period(harness: Sweep
     assert "remove_dead" in await harness.after(0.4)
 
 
+async def test_a_slow_start_is_no_outage(harness: SweepHarness) -> None:
+    """The period of the others begins when this process is registered, and so does its own heartbeat."""
+    await harness.after(3)
+    await harness.sweep.recover(alone=False)
+    assert await harness.after(3) == ["heartbeat"] * 3
+    harness.sweep.start()
+    assert "remove_dead" not in await harness.after(0.9)
+    assert "remove_dead" in await harness.after(0.2)
+
+
 @pytest.mark.parametrize("cause", ["postgresql", "this process"])
 async def test_after_an_outage_other_instances_get_a_full_period_for_a_heartbeat(
     harness: SweepHarness, cause: str
