@@ -202,6 +202,8 @@ async def orders(session: Session) -> None:
     await ask("streamOrders", 422, status="done")
     await ask("streamOrder", 404, orderId=UNKNOWN)
     await ask("streamOrder", 422, orderId=resting, **{"from": "the beginning"})
+    # If it were in flight until then, the example of a webhook would tell of a message about it.
+    await session.follow(submitted, "confirmed")
     await session.fail("listTokens", 401, Authorization="Bearer ?")
 
 
