@@ -51,6 +51,7 @@ from service.postgres.database import RefusedError, UnavailableError
 from service.routing.dollars import ReferencePrices
 from service.routing.quoting import Quoter
 from service.settings import InvalidSettingError, Settings
+from service.store.venue_identity import OtherVenueError
 from service.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,10 @@ _START_PATIENCE_S = 30
 _DRY_RUNS = 4
 """How many orders run dry at once, unlike orders that are placed; more are queued."""
 
+_LOST_CHAIN = (
+    "{}. The folder of its data has no such chain: to begin anew, delete the folder, or set another DATA_DIR"
+    " (docs/solana.md, A restart)"
+)
 _NO_KEY = (
     "with {}, other machines can reach the service, and there is no API key: create one with"
     " 'python -m service keys create', or let every client trade with ALLOW_ANONYMOUS=1"
@@ -293,6 +298,11 @@ class Service:
                 await self.market.opening_balances.record()
             except RefusedError:
                 raise  # a retry will not help
+            except OtherVenueError as error:
+                # The database is in the chain's folder, and so has no other venue.
+                if self._sandbox is None or not self._alone:
+                    raise
+                raise OtherVenueError(_LOST_CHAIN.format(error)) from None
             except (UnavailableError, VenueUnavailableError) as error:
                 if self._clock.monotonic() > give_up:
                     raise

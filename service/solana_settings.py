@@ -64,7 +64,7 @@ class SolanaSettings:
 
     @property
     def has_own_chain(self) -> bool:
-        """Whether the chain runs in this process, and ends with it."""
+        """Whether the chain runs in the service's process, and is kept in its data folder."""
         return self.cluster is Cluster.SANDBOX and self.rpc_urls is None
 
 

@@ -43,7 +43,7 @@ def read_records(path: Path) -> tuple[list[bytes], int]:
         if not is_head or zlib.crc32(body) != checksum:
             if is_head and at + _HEAD_BYTES + length == len(data):
                 break
-            raise ChainDataError(f"{path} is damaged at byte {at}: delete it to begin a new chain")
+            raise ChainDataError(f"{path} is damaged at byte {at}: delete its folder to begin a new chain")
         records.append(body)
         at += _HEAD_BYTES + length
     return records, at

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from service.sandbox.chain import SandboxChain
 from service.sandbox.faults import InvalidFaultError
+from service.sandbox.keeping import ChainFolder
 from service.sandbox.market import PoolMover
 from service.sandbox.node import Node
 
@@ -14,11 +15,18 @@ _MOST_SLOTS = 10_000
 
 
 class Control:
-    """Handlers of the requests under ``/sandbox``."""
+    """Handlers of the requests under ``/sandbox``.
 
-    def __init__(self, chain: SandboxChain, nodes: Mapping[str, Node]) -> None:
+    Args:
+        chain: The chain.
+        nodes: Its endpoints, by path.
+        folder: Where it is kept; None: it is not.
+    """
+
+    def __init__(self, chain: SandboxChain, nodes: Mapping[str, Node], folder: ChainFolder | None) -> None:
         self._chain = chain
         self._nodes = nodes
+        self._folder = folder
         self.mover = PoolMover(chain)
 
     async def arm(self, request: web.Request) -> web.Response:
@@ -58,6 +66,8 @@ class Control:
         except InvalidFaultError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         self._chain.advance(slots)
+        if self._folder is not None:
+            await self._folder.settle()
         return web.json_response({"slot": self._chain.tip.slot, "blockHeight": self._chain.tip.height})
 
 

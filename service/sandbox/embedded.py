@@ -53,8 +53,7 @@ class EmbeddedSandbox:
         """Continue the chain, answer, and make slots.
 
         Raises:
-            ChainDataError: The chain cannot be used.
-            OSError: The folder cannot be written.
+            ChainDataError: The chain cannot be used, or not be kept.
         """
         self._folder = ChainFolder(self._data_dir, self._clock)
         sandbox = make_sandbox(SEED, Timing(), 1, self._clock, self._folder)

@@ -11,8 +11,11 @@ import itertools
 import json
 import logging
 import os
+import struct
 import time
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from service.chains.solana.programs.registry import MAINNET, AmmPrograms
@@ -91,12 +94,10 @@ class ChainFolder:
         longest_log: What may be appended to the log before it is rewritten.
 
     Raises:
-        ChainDataError: Another process uses it.
-        OSError: It cannot be written.
+        ChainDataError: Another process uses it, or it cannot be written.
     """
 
     def __init__(self, folder: Path, clock: Clock, longest_log: int = _LONGEST_LOG) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = folder / LOG
         self._longest_log = longest_log
         self._file: ChainFile | None = None
@@ -105,13 +106,18 @@ class ChainFolder:
         self._rewrite_at = 0
         self._unsynced_blocks = 0
         self._while_rewritten: list[bytes] | None = None
-        self._lock = os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
-        try:
-            _lock(self._lock.fileno(), folder, clock)
-            self.note(None)
-        except BaseException:
-            self._lock.close()
-            raise
+        # Both the slots and a request for slots settle.
+        self._settling = asyncio.Lock()
+        with _naming(folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.fdopen(lock, "r+")
+            try:
+                _lock(lock, folder, clock)
+                self.note(None)
+            except BaseException:
+                self._lock.close()
+                raise
 
     def note(self, url: str | None) -> None:
         """Let other processes know where the chain answers."""
@@ -124,9 +130,12 @@ class ChainFolder:
         """Return the folder's chain, or a new one; from now on it is kept.
 
         Raises:
-            ChainDataError: It is damaged, or was begun with other values.
-            OSError: It cannot be written.
+            ChainDataError: It is damaged, was begun with other values, or cannot be written.
         """
+        with _naming(self._path.parent):
+            return self._open(seed, timing, clock)
+
+    def _open(self, seed: int, timing: Timing, clock: Clock) -> SandboxChain:
         if self._path.exists():
             records, end = read_records(self._path)
             chain, origin = _restored(self._path, records, timing, clock)
@@ -168,17 +177,19 @@ class ChainFolder:
 
     async def settle(self) -> None:
         """Return when what was kept outlives the machine, except for the last empty blocks."""
-        if self._file is None:
-            return
-        if self._unsynced_blocks >= _MOST_UNSYNCED:
-            self._unsynced_blocks = 0
-            await asyncio.to_thread(self._file.sync)
-        if self._file.size > self._rewrite_at:
-            try:
-                await self._rewrite(self._file)
-            except OSError as error:
-                log.warning("the local chain's log stays longer than it need be: %s", error)
-                self._rewrite_at = self._file.size + self._longest_log // _SHORT_AT_START
+        async with self._settling:
+            if self._file is None:
+                return
+            if self._unsynced_blocks >= _MOST_UNSYNCED:
+                written = self._unsynced_blocks
+                await asyncio.to_thread(self._file.sync)
+                self._unsynced_blocks -= written
+            if self._file.size > self._rewrite_at:
+                try:
+                    await self._rewrite(self._file)
+                except OSError as error:
+                    log.warning("the local chain's log stays longer than it need be: %s", error)
+                    self._rewrite_at = self._file.size + self._longest_log // _SHORT_AT_START
 
     def close(self) -> None:
         """Keep no more, and leave the folder to other processes; a second call does nothing."""
@@ -259,12 +270,17 @@ def _restored(
         ChainDataError: They are not those of a chain.
     """
     records = map(decode, bodies)
-    origin = next(records, None)
-    if not isinstance(origin, ChainOrigin):
-        raise ChainDataError(f"{path} does not begin as a chain's: delete it to begin a new chain")
-    chain = _begun(origin, timing, clock)
-    chain.restore(records)
-    return chain, origin
+    try:
+        origin = next(records, None)
+        if isinstance(origin, ChainOrigin):
+            chain = _begun(origin, timing, clock)
+            chain.restore(records)
+            return chain, origin
+        cause = None
+    except (LookupError, TypeError, ValueError, struct.error, zlib.error) as error:
+        cause = error
+    # Its checksums are right.
+    raise ChainDataError(f"{path} is not of this version: delete its folder to begin a new chain") from cause
 
 
 def _begun(origin: ChainOrigin, timing: Timing, clock: Clock) -> SandboxChain:
@@ -284,6 +300,22 @@ def _catch_up(chain: SandboxChain, clock: Clock) -> None:
     slots = max(0, min(passed, MAX_AGE + timing.finalized_after + _MARGIN_BLOCKS))
     chain.begin(clock.time_ms() - slots * timing.slot_ms)
     chain.advance(slots)
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Say which folder it was that cannot be used.
+
+    Raises:
+        ChainDataError: In the place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        cure = "set another DATA_DIR, or --data"
+        raise ChainDataError(
+            f"the local chain cannot be kept in {folder}: {error.strerror}: {cure}"
+        ) from error
 
 
 def _lock(descriptor: int, folder: Path, clock: Clock) -> None:

@@ -44,7 +44,7 @@ class Sandbox:
     ) -> None:
         self.chain = chain
         self.nodes = {"/" if place == 1 else f"/{place}": node for place, node in enumerate(nodes, 1)}
-        self.control = Control(chain, self.nodes)
+        self.control = Control(chain, self.nodes, folder)
         self._clock = clock
         self._folder = folder
 

@@ -71,9 +71,10 @@ class Sweep:
         self._identifying = asyncio.Lock()
         # Whether another process has removed this one's registration.
         self._declared_dead = False
-        self._last_heartbeat = clock.monotonic()
+        self._last_heartbeat: float
         # From this time on, other processes without a heartbeat count as dead.
-        self._removes_dead_from = self._last_heartbeat + self._timeout_s
+        self._removes_dead_from: float
+        self._begin_period(clock.monotonic())
         self._heartbeat = Background("heartbeat", self._heartbeat_forever, clock)
         self._sweeper = Background("sweep", self._sweep_forever, clock)
 
@@ -101,8 +102,7 @@ class Sweep:
         self._registered = True
         await self._instances.heartbeat()
         # However long the start takes, before this or after it, it is no outage.
-        self._last_heartbeat = self._clock.monotonic()
-        self._removes_dead_from = self._last_heartbeat + self._timeout_s
+        self._begin_period(self._clock.monotonic())
         orphans = await self._instances.release_orphans()
         self._heartbeat.start()
         if orphans:
@@ -141,9 +141,14 @@ class Sweep:
             self._queue.request_sweep()
         now = self._clock.monotonic()
         if now - self._last_heartbeat > _HEARTBEAT_GAP_S:
-            # PostgreSQL or this process was stalled: the others get a full period to send a heartbeat.
-            self._removes_dead_from = now + self._timeout_s
+            # PostgreSQL or this process was stalled.
+            self._begin_period(now)
         self._last_heartbeat = now
+
+    def _begin_period(self, now: float) -> None:
+        """Give the others a full period to send a heartbeat."""
+        self._last_heartbeat = now
+        self._removes_dead_from = now + self._timeout_s
 
     async def _sweep_forever(self) -> None:
         next_sweep = self._next_sweep(self._clock.monotonic())

@@ -231,6 +231,20 @@ async def test_its_own_chain_continues_after_a_kill_and_after_a_stop(tmp_path: P
         assert done.stdout == "5 orders, 0 of them open, 3 landed transactions: 0 violations\n"
 
 
+async def test_orders_on_a_chain_that_is_lost_keep_the_next_start_out(tmp_path: Path) -> None:
+    settings = {"VENUE": "solana", "DATA_DIR": str(tmp_path)}
+    with ServiceProcess(settings) as process:
+        async with client_of(process.wait_until_ready()) as session:
+            await place(cast("Client", session), **RESTS)
+        process.kill()
+    (tmp_path / "sandbox" / "chain.log").unlink()
+    done = await asyncio.to_thread(run_command, settings, "serve")
+    assert done.returncode == 1
+    [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "1 of its orders are open" in error
+    assert "to begin anew, delete the folder, or set another DATA_DIR" in error
+
+
 async def test_a_service_that_was_never_started_leaves_no_socket_open(
     make_service: Callable[..., Service],
 ) -> None:

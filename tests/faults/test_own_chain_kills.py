@@ -11,7 +11,7 @@ from service.solana_settings import SANDBOX_FOLDER
 from tests.support import report
 from tests.support.judge import audit, wait_until_none_is_open
 from tests.support.kills import QUICK, Client, Killer
-from tests.support.load import Placed, post_all
+from tests.support.load import Placed, mixed_orders, post_all
 from tests.support.orders import Json
 from tests.support.process import ServiceFork, ServiceProcess
 from tests.support.servers import TestCluster
@@ -23,22 +23,6 @@ ORDERS = 5
 # A block is final after 6.4 s. What expired meanwhile is tried again.
 ENDED_WITHIN_S = 60
 
-_MIXED: tuple[Json, ...] = (
-    {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1.5"},
-    {"tokenIn": "USDC", "tokenOut": "SOL", "amountIn": "250", "slippageBps": 50},
-    {"tokenIn": "USDC", "tokenOut": "SOL", "amountOut": "1.25"},
-    {"tokenIn": "JUP", "tokenOut": "BONK", "amountIn": "40"},
-    # The output would round to zero: it fails.
-    {"tokenIn": "BONK", "tokenOut": "SOL", "amountIn": "0.00001"},
-)
-
-
-def _orders(rng: random.Random) -> list[Json]:
-    return [
-        {**rng.choice(_MIXED), "orderType": "market", "clientOrderId": f"c-{rng.getrandbits(96):024x}"}
-        for _ in range(ORDERS)
-    ]
-
 
 @pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.long)])
 def test_killed_at_random_nothing_is_executed_twice(cluster: TestCluster, tmp_path: Path, kills: int) -> None:
@@ -49,7 +33,7 @@ def test_killed_at_random_nothing_is_executed_twice(cluster: TestCluster, tmp_pa
     killer = Killer(settings, {}, life_s=(0.1, 4.0), patience_s=0)
     placed = Placed()
     for _ in range(kills):
-        orders = placed.unanswered + _orders(rng)
+        orders = placed.unanswered + mixed_orders(ORDERS, rng)
         placed.unanswered = []
 
         def place(service: ServiceProcess, orders: list[Json] = orders) -> None:

@@ -4,16 +4,19 @@ import asyncio
 import resource
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
 from service.sandbox.chain import FIRST_SLOT, KEPT_BLOCKS, Timing
-from service.sandbox.chain_file import ChainDataError
+from service.sandbox.chain_file import ChainDataError, ChainFile
 from service.sandbox.keeping import LOCK, LOG, ChainFolder, read_chain, running_url
 from service.sandbox.node import Commitment
+from service.sandbox.standalone import make_sandbox
 from tests.support.clock import ManualClock
 from tests.support.local_chain import PROGRAM_NAMES, LocalChain
 
@@ -179,6 +182,19 @@ def test_a_log_that_cannot_be_rewritten_is_used_on(kept: Kept, caplog: pytest.Lo
     assert everything(kept.open(kept.copy())) == everything(kept.local)
 
 
+async def test_slots_by_request_shorten_the_log_too(tmp_path: Path) -> None:
+    """As with ``--slot-ms 0``, with which no others pass."""
+    clock = MovedClock()
+    folder = ChainFolder(tmp_path, clock, 30_000)
+    server = TestServer(make_sandbox(1, Timing(), 1, clock, folder).application())
+    before = (tmp_path / LOG).stat().st_ino
+    async with TestClient(server) as client:
+        answer = await client.post("/sandbox/advance", json={"slots": 2_000})
+        assert answer.status == 200, await answer.text()
+    assert (tmp_path / LOG).stat().st_ino != before
+    folder.close()
+
+
 def test_the_slots_of_a_pause_pass_as_many_as_end_what_was_in_flight(kept: Kept) -> None:
     kept.advance(100)
     tip = kept.local.chain.tip
@@ -230,6 +246,21 @@ def test_one_process_at_a_time_which_says_where_it_answers(
 def test_another_chain_than_the_folder_s_is_refused(kept: Kept) -> None:
     with pytest.raises(ChainDataError, match="of a chain with seed 1, whose blocks are final after 32 slots"):
         kept.open(kept.copy(), seed=2)
+
+
+def test_a_log_of_another_version_is_refused(kept: Kept) -> None:
+    file = ChainFile(kept.log, kept.log.stat().st_size)
+    file.append(b"?" + zlib.compress(b"{}"))
+    file.close()
+    with pytest.raises(ChainDataError, match=r"chain\.log is not of this version: delete its folder"):
+        kept.open(kept.copy())
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    reason = r"the local chain cannot be kept in .*/file/chain: Not a directory: set another DATA_DIR"
+    with pytest.raises(ChainDataError, match=reason):
+        ChainFolder(tmp_path / "file" / "chain", ManualClock())
 
 
 def test_a_block_that_cannot_be_written_does_not_exist_and_its_transactions_wait(kept: Kept) -> None:
