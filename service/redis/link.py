@@ -9,7 +9,8 @@ been tried and works.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -133,18 +134,22 @@ class RedisLink:
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_all(), name="redis commands")
 
-    async def ask(self, *command: str | bytes) -> int | None:
-        """Return the integer response of a command; None if Redis is unavailable or too slow."""
+    async def ask(self, *commands: Sequence[str | bytes]) -> list[Any] | None:
+        """Return the responses of commands; None if Redis is unavailable or too slow."""
         if not self.available:
             return None
         try:
-            # The callers must not wait long: above all the sweep, which sends this process's heartbeat.
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                answer = await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+            # The callers must not wait long: above all the sweep.
+            async with (
+                asyncio.timeout(_ANSWER_TIMEOUT_S),
+                self._client.pipeline(transaction=False) as pipeline,
+            ):
+                for command in commands:
+                    pipeline.execute_command(*command)
+                return await pipeline.execute()
         except REDIS_ERRORS as error:
             self._mark_lost(error)
             return None
-        return int(answer)
 
     async def check(self) -> str | None:
         """Try everything that the engine needs; return why Redis cannot be used, or None."""

@@ -143,17 +143,21 @@ class Quoter:
             return False
 
     async def _read(self, by_dex: dict[Dex, list[PoolRef]], timeout_s: float) -> dict[Dex, _Answer]:
-        answers = {dex: self._read_dex(pools) for dex, pools in by_dex.items()}
-        if not any(inspect.isawaitable(answer) for answer in answers.values()):
-            # All states are in memory: no task and no yield to the event loop is needed.
-            return {dex: answer for dex, answer in answers.items() if not inspect.isawaitable(answer)}
-        return dict(
-            zip(
-                answers,
-                await asyncio.gather(*(_within_timeout(each, timeout_s) for each in answers.values())),
-                strict=True,
-            )
-        )
+        answers: dict[Dex, _Answer] = dict.fromkeys(by_dex)
+        reading: dict[Dex, asyncio.Future[Sequence[Snapshot]]] = {}
+        for dex, pools in by_dex.items():
+            answer = self._read_dex(pools)
+            if inspect.isawaitable(answer):
+                reading[dex] = asyncio.ensure_future(answer)
+            else:
+                answers[dex] = answer
+        if reading:
+            # Otherwise all states are in memory: no task and no yield to the event loop is needed.
+            try:
+                await asyncio.wait(reading.values(), timeout=timeout_s)
+            finally:
+                answers |= {dex: _result(task) for dex, task in reading.items()}
+        return answers
 
     def _read_dex(self, pools: list[PoolRef]) -> _Answer | Awaitable[Sequence[Snapshot]]:
         try:
@@ -165,13 +169,14 @@ class Quoter:
             return None
 
 
-async def _within_timeout(answer: _Answer | Awaitable[Sequence[Snapshot]], timeout_s: float) -> _Answer:
-    if not inspect.isawaitable(answer):
-        return answer
+def _result(reading: "asyncio.Future[Sequence[Snapshot]]") -> _Answer:
+    """Return what was read; if it is not complete, cancel it."""
+    if not reading.done():
+        reading.cancel()
+        return None
     try:
-        async with asyncio.timeout(timeout_s):
-            return await answer
-    except (VenueUnavailableError, TimeoutError):
+        return reading.result()
+    except (VenueUnavailableError, asyncio.CancelledError):
         return None
     except Exception:
         log.exception(_CANNOT_READ)

@@ -30,7 +30,8 @@ _NEW = ">"
 _NOT_ACKNOWLEDGED = "0"
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
-_Streams = list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes] | None]]]] | None
+_Page = list[tuple[bytes, dict[bytes, bytes] | None]]
+"""Entries of the stream; one that was deleted has no fields."""
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,16 @@ class WakeUpBroker(RedisStreamBroker):
             await self._kicker.kiq(order_id)
 
     async def length(self) -> int | None:
-        """Return how many wake-ups no worker has received yet; None while Redis is unavailable."""
-        return await self._link.ask("XLEN", self.stream)
+        """Return how many wake-ups no process has read yet; None while Redis is unavailable.
+
+        Those that a process has read do not count: it has begun their jobs, or it has died, or their
+        acknowledgements were lost.
+        """
+        answers = await self._link.ask(("XLEN", self.stream), ("XPENDING", self.stream, _GROUP))
+        if answers is None:
+            return None
+        length, read = answers
+        return max(0, int(length) - int(read["pending"]))
 
     async def startup(self) -> None:
         """Do nothing: the stream and its group are created whenever Redis becomes usable."""
@@ -90,11 +99,19 @@ class WakeUpBroker(RedisStreamBroker):
 
     async def read(self, client: Redis, count: int, *, block_ms: int) -> Entries:
         """Wait for wake-ups that no process has read."""
-        return await self._read(client, _NEW, count, "BLOCK", block_ms)
+        return self._wake_ups(await self._page(client, _NEW, count, "BLOCK", block_ms))
 
     async def read_again(self, client: Redis) -> Entries:
-        """Return wake-ups that were sent to this process and not acknowledged: they may not have arrived."""
-        return await self._read(client, _NOT_ACKNOWLEDGED, _PENDING_LIMIT)
+        """Return wake-ups that were sent to this process and not acknowledged: they may not have arrived.
+
+        With them come those whose acknowledgements were lost, so there can be any number.
+        """
+        wake_ups: Entries = []
+        after: str | bytes = _NOT_ACKNOWLEDGED
+        while page := await self._page(client, after, _PENDING_LIMIT):
+            wake_ups += self._wake_ups(page)
+            after = page[-1][0]
+        return wake_ups
 
     async def leave(self) -> None:
         """Leave the consumer group, and resend the wake-ups that this process has not acknowledged."""
@@ -159,17 +176,20 @@ class WakeUpBroker(RedisStreamBroker):
             pipeline.execute_command("XDEL", self.stream, entry_id)
             await pipeline.execute()
 
-    async def _read(self, client: Redis, which: str, count: int, *options: str | int) -> Entries:
-        streams: _Streams = await client.execute_command(  # type: ignore[no-untyped-call]
-            *self._reading(which, count, *options)
+    async def _page(self, client: Redis, after: str | bytes, count: int, *options: str | int) -> _Page:
+        streams: list[tuple[bytes, _Page]] | None = await client.execute_command(  # type: ignore[no-untyped-call]
+            *self._reading(after, count, *options)
         )
+        return streams[0][1] if streams else []
+
+    def _wake_ups(self, page: _Page) -> Entries:
+        """Return the wake-ups of a page, and acknowledge its other entries."""
         wake_ups: Entries = []
-        for _stream, entries in streams or ():
-            for entry_id, fields in entries:
-                if fields is not None and b"data" in fields and self._is_ours(fields):
-                    wake_ups.append((entry_id, fields))
-                else:
-                    self.acknowledge(entry_id)
+        for entry_id, fields in page:
+            if fields and b"data" in fields and self._is_ours(fields):
+                wake_ups.append((entry_id, fields))
+            else:
+                self.acknowledge(entry_id)
         return wake_ups
 
     def _is_ours(self, fields: dict[bytes, bytes]) -> bool:
@@ -182,6 +202,6 @@ class WakeUpBroker(RedisStreamBroker):
         of = ("deployment", self._deployment.id)
         return ("XADD", self.stream, "MAXLEN", "~", _STREAM_LIMIT, "*", *of, field, value)
 
-    def _reading(self, which: str, count: int, *options: str | int) -> tuple[str | int, ...]:
+    def _reading(self, which: str | bytes, count: int, *options: str | int) -> tuple[str | bytes | int, ...]:
         command = ("XREADGROUP", "GROUP", _GROUP, self._consumer)
         return (*command, "COUNT", count, *options, "STREAMS", self.stream, which)

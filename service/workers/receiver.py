@@ -141,9 +141,11 @@ class JobReceiver:
                 self._slot_free.clear()
                 await self._slot_free.wait()
             elif self._clock.monotonic() >= next_look:
-                next_look = self._clock.monotonic() + _LOOK_FOR_LOST_EVERY_S
-                self._add_entries(await self._broker.claim_lost(client, free, idle_ms=_LOST_AFTER_MS))
-                await self._broker.remove_dead_consumers(client, idle_ms=_DEAD_AFTER_MS)
+                lost = await self._broker.claim_lost(client, free, idle_ms=_LOST_AFTER_MS)
+                self._add_entries(lost)
+                if len(lost) < free:
+                    next_look = self._clock.monotonic() + _LOOK_FOR_LOST_EVERY_S
+                    await self._broker.remove_dead_consumers(client, idle_ms=_DEAD_AFTER_MS)
             else:
                 self._add_entries(await self._broker.read(client, free, block_ms=_BLOCK_MS))
 

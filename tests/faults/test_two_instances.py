@@ -250,6 +250,8 @@ _LASTING = {
     **SETTINGS,
     "QUOTE_DELAY_MS": "300-600",
     "EXECUTION_DELAY_MS": "800-1200",
+    # Fifteen instances at once share the hundred connections of one PostgreSQL.
+    "DATABASE_CONNECTIONS": "2",
 }
 # A single instance can claim them all at once, so that the time measured includes no queueing.
 _ALONE = {"WORKER_CONCURRENCY": "20"}

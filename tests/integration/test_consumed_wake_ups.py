@@ -330,6 +330,38 @@ async def sent_and_not_heard(instance: InterceptedService) -> str:
     return order_id
 
 
+async def read_without_acknowledging(instance: InterceptedService, consumer: str, count: int) -> None:
+    """Send wake-ups of an unknown order, have a consumer read them, and stop this process from reading."""
+    await instance.service.execution.receiver.stop_reading()
+    broker, stream = instance.service.storage.broker, instance.servers.wake_ups
+    await broker.send([instance.service.storage.clock.new_order_id()] * count)
+    reading = ("XREADGROUP", "GROUP", "workers", consumer, "COUNT", count, "STREAMS", stream, ">")
+    async with Redis.from_url(instance.servers.redis_url) as client:
+        while (await client.xpending(stream, "workers"))["pending"] < count:
+            await client.execute_command(*reading)  # type: ignore[no-untyped-call]
+
+
+async def test_acknowledgements_are_lost_of_more_wake_ups_than_are_read_at_once(open_instance: Open) -> None:
+    instance = await open_instance()
+    await read_without_acknowledging(instance, instance.service.storage.identity.id, 2_500)
+    instance.service.execution.receiver.start()
+    with redis.Redis.from_url(instance.servers.redis_url) as client:
+        # Soon, and not when they count as lost, after five seconds.
+        await until(lambda: client.xlen(instance.servers.wake_ups) == 0, within_s=4)
+
+
+async def test_many_wake_ups_are_left_unacknowledged_by_dead_processes(open_instance: Open) -> None:
+    instance = await open_instance()
+    await read_without_acknowledging(instance, "dead", 1_000)
+    instance.service.execution.receiver.start()
+    order_id = await instance.insert()
+    instance.sql("UPDATE open_orders SET wake_at = now()")
+    # The sweep wakes the order although the stream is long: nothing in it waits for a worker.
+    await instance.comes_to(order_id)
+    with redis.Redis.from_url(instance.servers.redis_url) as client:
+        await until(lambda: client.xlen(instance.servers.wake_ups) == 0, within_s=15)
+
+
 async def test_the_connection_breaks_while_it_carries_the_wake_up(open_instance: Open) -> None:
     instance = await open_instance()
     order_id = await sent_and_not_heard(instance)
@@ -388,6 +420,6 @@ async def test_the_process_dies_before_the_wake_up_is_handled(open_instance: Ope
     staying.asked.clear()
     await until(lambda: "remove_dead_instances" in staying.asked)
     await staying.comes_to(order_id)
-    # It is also removed from the stream, where it would count as waiting work.
+    # It is also removed from the stream, where it would stay for good.
     with redis.Redis.from_url(staying.servers.redis_url) as client:
         await until(lambda: client.xlen(staying.servers.wake_ups) == 0, within_s=15)

@@ -1,6 +1,7 @@
 """Quoting: both DEXs are queried at once, and one that does not respond costs an order only its quotes."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
@@ -116,6 +117,18 @@ async def test_states_that_arrive_soon_give_the_same_quotes() -> None:
     at_hand = await best(FakeVenue(BOTH))
     assert await best(FakeVenue(BOTH, {Dex.RAYDIUM: soon})) == at_hand
     assert await best(FakeVenue(BOTH, dict.fromkeys(Dex, soon))) == at_hand
+
+
+async def test_a_quote_that_is_cancelled_at_once_leaves_nothing_behind() -> None:
+    """Nor a warning that a coroutine was never awaited, which would be an error here."""
+    quoting = asyncio.ensure_future(best(FakeVenue(BOTH, dict.fromkeys(Dex, never))))
+    await asyncio.sleep(0)
+    quoting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await quoting
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    gc.collect()
 
 
 async def test_a_dex_is_queried_once_for_all_of_its_pools() -> None:
