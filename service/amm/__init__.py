@@ -14,7 +14,7 @@ account.py            decodes and encodes account bytes
 
 raydium_cpmm*.py      Raydium CPMM
 raydium_amm_v4*.py    Raydium AMM v4
-meteora_dlmm*.py      Meteora DLMM: the pool, its bins, fees and prices
+meteora_dlmm*.py      Meteora DLMM: the pool, its bins, their ladder, fees and prices
 meteora_damm_v2*.py   Meteora DAMM v2: the pool, its curve and fees
 *_account.py          their accounts; only these modules handle bytes
 

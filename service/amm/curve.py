@@ -17,8 +17,9 @@ from service.amm.fixed_point import ONE
 from service.amm.integers import U64_MAX
 from service.amm.meteora_damm_v2 import COMPOUNDING, DammV2Pool
 from service.amm.meteora_damm_v2_fees import RATE_SCALE as DAMM_RATE_SCALE
-from service.amm.meteora_dlmm import BinAhead, DlmmPool
+from service.amm.meteora_dlmm import DlmmPool
 from service.amm.meteora_dlmm_fees import RATE_SCALE as DLMM_RATE_SCALE
+from service.amm.meteora_dlmm_ladder import BinAhead
 from service.amm.quote import ChainTime, Direction, PoolState, Ratio
 from service.amm.raydium_amm_v4 import AmmV4Pool
 from service.amm.raydium_cpmm import RATE_SCALE as CPMM_RATE_SCALE

@@ -8,7 +8,6 @@ swap_exact_in_quote_at_bin, swap_exact_out_quote_at_bin), extensions/lb_pair.rs.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import NamedTuple
 
 from service.amm.activation import check_open, current_point
@@ -29,19 +28,19 @@ from service.amm.meteora_dlmm_bins import (
     arrays_of,
     fill,
     net_input_for,
-    net_input_to_clear,
     walk,
 )
 from service.amm.meteora_dlmm_fees import (
-    BASIS_POINTS,
     CALM,
     RATE_MAX,
+    RATE_SCALE,
     DlmmParameters,
     Volatility,
     fee_of_gross,
     fee_on_net,
     protocol_fee,
 )
+from service.amm.meteora_dlmm_ladder import BinAhead, Ladder, SwapStart, bins_ahead
 from service.amm.meteora_dlmm_prices import price_of_bin
 from service.amm.quote import ChainTime, Direction, Ratio, SwapQuote, price_impact_ppm
 
@@ -55,6 +54,12 @@ GATED_PAIRS = (1, 2)
 UNDETERMINED, LIQUIDITY_MINING, LIMIT_ORDERS = 0, 1, 2
 FEE_ON_INPUT, FEE_ON_Y = 0, 1
 
+# Two directions, now and a little earlier or later.
+_LADDERS_KEPT = 4
+
+# With the highest fee on top of it, an output up to this still fits u64.
+_SAFE_OUTPUT = U64_MAX // RATE_SCALE * (RATE_SCALE - RATE_MAX) - 1
+
 
 class _Step(NamedTuple):
     """A swap's part in one bin; amounts include fees."""
@@ -65,38 +70,6 @@ class _Step(NamedTuple):
     amount_in: int
     amount_out: int
     fee: int
-
-
-class _Start(NamedTuple):
-    """Values that are constant during a swap."""
-
-    x_in: bool
-    orders: bool
-    fee_on_input: bool
-    base_rate: int
-    index_reference: int
-    volatility_reference: int
-    timestamp_s: int
-
-
-class BinAhead(NamedTuple):
-    """A bin that a swap would reach.
-
-    Attributes:
-        bin_id: The bin.
-        price: Units of Y per unit of X, Q64.64.
-        rate: The bin's fee rate, scaled by 1e9.
-        fee_on_input: Whether the fee is taken from the input.
-        capacity: Base units of input that clear it, including a fee on the input.
-        nearing: Whether the next bin may have a lower fee, being closer to the volatility reference.
-    """
-
-    bin_id: int
-    price: int
-    rate: int
-    fee_on_input: bool
-    capacity: int
-    nearing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +101,10 @@ class DlmmPool:
     pair_type: int = 0
     activation_type: int = 0
     activation_point: int = 0
+    # What quotes have computed of this state. At other times it may have other fees, so there may be several.
+    _ladders: dict[SwapStart, Ladder] = field(
+        default_factory=dict, init=False, repr=False, compare=False, hash=False
+    )
 
     @classmethod
     def of_bins(
@@ -164,15 +141,13 @@ class DlmmPool:
         """
         check_amount(amount)
         start = self._start(direction, now)
-        steps: list[_Step] = []
-        left = amount
-        for bin_id, bin_ in self._walk(start):
-            step = self._swap_in_bin(start, bin_id, bin_, left)
-            steps.append(step)
-            left -= step.amount_in
-            if not left:
-                return self._quote(direction, start, steps)
-        raise InsufficientLiquidityError(f"{left} of input {amount} exceed the pool's liquidity")
+        ladder = self._ladder(start)
+        index = ladder.last_for_input(amount)
+        if index is None:
+            left = amount - ladder.total.amount_in
+            raise InsufficientLiquidityError(f"{left} of input {amount} exceed the pool's liquidity")
+        last = _swap_in_bin(start, ladder[index], amount - ladder.before(index).amount_in)
+        return self._quote(direction, now, start, ladder, index, last)
 
     def quote_exact_out(self, direction: Direction, amount: int, now: ChainTime) -> "SwapQuote[DlmmPool]":
         """Quote a swap for exactly this output.
@@ -182,16 +157,17 @@ class DlmmPool:
         """
         check_amount(amount)
         start = self._start(direction, now)
-        steps: list[_Step] = []
-        left = amount
-        for bin_id, bin_ in self._walk(start):
-            # A bin whose whole output goes to the fee is cleared too, with an output of zero.
-            step = self._swap_for_output(start, bin_id, bin_, left)
-            steps.append(step)
-            left -= step.amount_out
-            if not left:
-                return self._quote(direction, start, steps)
-        raise InsufficientLiquidityError(f"the pool is {left} short of output {amount}")
+        ladder = self._ladder(start)
+        index = ladder.last_for_output(amount)
+        if index is None:
+            left = amount - ladder.total.amount_out
+            raise InsufficientLiquidityError(f"the pool is {left} short of output {amount}")
+        if amount > _SAFE_OUTPUT and not start.fee_on_input:
+            for cleared in range(index):
+                left = amount - ladder.before(cleared).amount_out
+                fit_u64(left + fee_on_net(left, ladder[cleared].rate))
+        last = _swap_for_output(start, ladder[index], amount - ladder.before(index).amount_out)
+        return self._quote(direction, now, start, ladder, index, last)
 
     def ahead(self, direction: Direction, now: ChainTime) -> Iterator[BinAhead]:
         """Check that the pool swaps, and iterate over the bins that a swap would clear in sequence.
@@ -199,21 +175,19 @@ class DlmmPool:
         Raises:
             AmmError: See the tree in ``errors``; the iterator raises errors of bins that are reached later.
         """
-        return self._ahead(self._start(direction, now))
+        return iter(self._ladder(self._start(direction, now)))
 
-    def _ahead(self, start: _Start) -> Iterator[BinAhead]:
-        x_in, orders, fee_on_input = start.x_in, start.orders, start.fee_on_input
-        moving = self.parameters.variable_fee_control > 0
-        for bin_id, bin_ in self._walk(start):
-            price = price_of_bin(bin_id, self.parameters.bin_step)
-            rate = self._rate(start, bin_id)
-            capacity = net_input_to_clear(bin_, price, x_in=x_in, orders=orders)
-            if fee_on_input:
-                capacity += fee_on_net(capacity, rate)
-            to_reference = bin_id - start.index_reference if x_in else start.index_reference - bin_id
-            yield BinAhead(bin_id, price, rate, fee_on_input, capacity, moving and to_reference > 0)
+    def _ladder(self, start: SwapStart) -> Ladder:
+        """Return the ladder of swaps with these values, as far as it was computed."""
+        ladder = self._ladders.get(start)
+        if ladder is None:
+            if len(self._ladders) >= _LADDERS_KEPT:
+                self._ladders.clear()
+            bins = walk(self.arrays, self.liquid_arrays, self.active_id, x_in=start.x_in, orders=start.orders)
+            ladder = self._ladders[start] = Ladder(start, bins_ahead(start, self.parameters, bins))
+        return ladder
 
-    def _start(self, direction: Direction, now: ChainTime) -> _Start:
+    def _start(self, direction: Direction, now: ChainTime) -> SwapStart:
         """Check that the pool swaps, and set the references for a swap at this time."""
         if self.status != ENABLED:
             raise PoolDisabledError(f"the pool's status is {self.status}")
@@ -231,76 +205,36 @@ class DlmmPool:
         index_reference, volatility_reference = self.volatility.at_start_of_swap(
             parameters, self.active_id, now.timestamp_s
         )
-        return _Start(
+        return SwapStart(
             x_in,
             function == LIMIT_ORDERS or (function == UNDETERMINED and not parameters.has_rewards),
             parameters.collect_fee_mode == FEE_ON_INPUT or not x_in,
             parameters.base_rate,
             index_reference,
             volatility_reference,
-            now.timestamp_s,
         )
 
-    def _walk(self, start: _Start) -> Iterable[tuple[int, Bin]]:
-        return walk(self.arrays, self.liquid_arrays, self.active_id, x_in=start.x_in, orders=start.orders)
-
-    def _accumulator(self, start: _Start, bin_id: int) -> int:
-        moved = abs(start.index_reference - bin_id) * BASIS_POINTS
-        return min(start.volatility_reference + moved, self.parameters.max_volatility)
-
-    def _rate(self, start: _Start, bin_id: int) -> int:
-        """Return a bin's fee rate, scaled by 1e9."""
-        rate = start.base_rate
-        if self.parameters.variable_fee_control:
-            rate += self.parameters.variable_rate(self._accumulator(start, bin_id))
-        return min(rate, RATE_MAX)
-
-    def _swap_in_bin(self, start: _Start, bin_id: int, bin_: Bin, amount: int) -> _Step:
-        """Swap as much of an input, fee included, as one bin can take."""
-        rate = self._rate(start, bin_id)
-        price = price_of_bin(bin_id, self.parameters.bin_step)
-        fee = fee_of_gross(amount, rate) if start.fee_on_input else 0
-        net_in = amount - fee
-        filled = fill(bin_, price, net_in, x_in=start.x_in, orders=start.orders)
-        gross_out = filled.total_out
-        if not start.fee_on_input:
-            fee = fee_of_gross(gross_out, rate)
-            return _Step(bin_id, bin_, filled, filled.total_in, gross_out - fee, fee)
-        if filled.total_in == net_in:
-            return _Step(bin_id, bin_, filled, amount, gross_out, fee)
-        fee = fee_on_net(filled.total_in, rate)
-        return _Step(bin_id, bin_, filled, filled.total_in + fee, gross_out, fee)
-
-    def _swap_for_output(self, start: _Start, bin_id: int, bin_: Bin, amount: int) -> _Step:
-        """Swap for as much of an output, fee deducted, as one bin can pay."""
-        rate = self._rate(start, bin_id)
-        gross_out = amount if start.fee_on_input else amount + fee_on_net(amount, rate)
-        if fit_u64(gross_out) >= bin_.amount_for(x_in=start.x_in, orders=start.orders):
-            return self._swap_in_bin(start, bin_id, bin_, U64_MAX)
-        price = price_of_bin(bin_id, self.parameters.bin_step)
-        amount_in = net_input_for(bin_, price, gross_out, x_in=start.x_in)
-        if start.fee_on_input:
-            amount_in = fit_u64(amount_in + fee_on_net(amount_in, rate))
-        step = self._swap_in_bin(start, bin_id, bin_, amount_in)
-        # One unit of input may be worth many of output; the trader gets only the requested amount.
-        return step._replace(amount_out=amount)
-
-    def _quote(self, direction: Direction, start: _Start, steps: list[_Step]) -> "SwapQuote[DlmmPool]":
-        amount_in = amount_out = fee = 0
-        for step in steps:
-            amount_in += step.amount_in
-            amount_out += step.amount_out
-            fee += step.fee
+    def _quote(
+        self, direction: Direction, now: ChainTime, start: SwapStart, ladder: Ladder, index: int, last: _Step
+    ) -> "SwapQuote[DlmmPool]":
+        """Return the quote of a swap that clears the bins before an index and ends with a step there."""
+        before = ladder.before(index)
+        amount_in, amount_out = before.amount_in + last.amount_in, before.amount_out + last.amount_out
+        fee = before.fee + last.fee
         if amount_in > U64_MAX or amount_out > U64_MAX:
             raise ArithmeticOverflowError(f"input {amount_in} or output {amount_out} does not fit u64")
         if not amount_out:
             raise AmountTooSmallError(f"input {amount_in} has no output")
         fee_in, fee_out = (fee, 0) if start.fee_on_input else (0, fee)
         impact = price_impact_ppm(self.price(direction), amount_in - fee_in, amount_out + fee_out)
-        after = partial(self._after, start, steps)
+
+        def after() -> DlmmPool:
+            cleared = [_swap_in_bin(start, ladder[each], U64_MAX) for each in range(index)]
+            return self._after(start, now, [*cleared, last])
+
         return SwapQuote(amount_in, amount_out, fee_in, fee_out, impact, after)
 
-    def _after(self, start: _Start, steps: list[_Step]) -> "DlmmPool":
+    def _after(self, start: SwapStart, now: ChainTime, steps: list[_Step]) -> "DlmmPool":
         """Return the pool after a swap.
 
         A bin's payment beyond an exact output goes to the protocol if the fee is on the output; otherwise it
@@ -329,11 +263,41 @@ class DlmmPool:
             if emptied
             else self.liquid_arrays,
             volatility=Volatility(
-                self._accumulator(start, end_id),
+                start.accumulator_at(end_id, self.parameters),
                 start.volatility_reference,
                 start.index_reference,
-                self.volatility.last_update_s if end_id == self.active_id else start.timestamp_s,
+                self.volatility.last_update_s if end_id == self.active_id else now.timestamp_s,
             ),
             protocol_fee_x=self.protocol_fee_x + fee_x,
             protocol_fee_y=self.protocol_fee_y + fee - fee_x,
         )
+
+
+def _swap_in_bin(start: SwapStart, ahead: BinAhead, amount: int) -> _Step:
+    """Swap as much of an input, fee included, as one bin can take."""
+    bin_id, bin_, rate = ahead.bin_id, ahead.bin_, ahead.rate
+    fee = fee_of_gross(amount, rate) if start.fee_on_input else 0
+    net_in = amount - fee
+    filled = fill(bin_, ahead.price, net_in, x_in=start.x_in, orders=start.orders)
+    gross_out = filled.total_out
+    if not start.fee_on_input:
+        fee = fee_of_gross(gross_out, rate)
+        return _Step(bin_id, bin_, filled, filled.total_in, gross_out - fee, fee)
+    if filled.total_in == net_in:
+        return _Step(bin_id, bin_, filled, amount, gross_out, fee)
+    fee = fee_on_net(filled.total_in, rate)
+    return _Step(bin_id, bin_, filled, filled.total_in + fee, gross_out, fee)
+
+
+def _swap_for_output(start: SwapStart, ahead: BinAhead, amount: int) -> _Step:
+    """Swap for as much of an output, fee deducted, as one bin can pay."""
+    bin_, rate = ahead.bin_, ahead.rate
+    gross_out = amount if start.fee_on_input else amount + fee_on_net(amount, rate)
+    if fit_u64(gross_out) >= bin_.amount_for(x_in=start.x_in, orders=start.orders):
+        return _swap_in_bin(start, ahead, U64_MAX)
+    amount_in = net_input_for(bin_, ahead.price, gross_out, x_in=start.x_in)
+    if start.fee_on_input:
+        amount_in = fit_u64(amount_in + fee_on_net(amount_in, rate))
+    step = _swap_in_bin(start, ahead, amount_in)
+    # One unit of input may be worth many of output; the trader gets only the requested amount.
+    return step._replace(amount_out=amount)

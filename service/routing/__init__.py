@@ -3,6 +3,7 @@
 quoting.py     the best route on the latest snapshots
 routes.py      the best route for an amount
 paths.py       the paths between two tokens
+hops.py        pools with the computed parts of their curves
 exact.py       exact quotes of pools, paths and routes
 limits.py      the limits of a route
 trial.py       small amounts, where rounding matters

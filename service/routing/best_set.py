@@ -8,8 +8,8 @@ class HasPools(Protocol):
     """A path, as far as the search needs it."""
 
     @property
-    def pools(self) -> frozenset[int]:
-        """The indices of its pools."""
+    def pools(self) -> frozenset[str]:
+        """The ids of its pools."""
         ...
 
 
@@ -71,7 +71,7 @@ class _Search:
         self,
         position: int,
         chosen: tuple[int, ...],
-        used: frozenset[int],
+        used: frozenset[str],
         total: int,
         sums: tuple[int, ...],
     ) -> None:

@@ -53,7 +53,7 @@ class _Line(NamedTuple):
 class _Share(NamedTuple):
     """A path's part at a price: its surplus, and its input; in 2^-32 base units."""
 
-    pools: frozenset[int]
+    pools: frozenset[str]
     surplus: int
     sold: int
     bought: int

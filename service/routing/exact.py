@@ -48,12 +48,10 @@ class Hop:
     """A pool in one direction at one moment, with the computed part of its curve.
 
     Attributes:
-        index: The pool's index among the snapshots.
         margin: The margin between it and the next pool; None if it is the last one of its path.
         refusal: Why it has no curve; None if it has one, or if that is not known yet.
     """
 
-    index: int
     snapshot: Snapshot
     token_in: str
     token_out: str
@@ -153,18 +151,6 @@ class Hop:
 
 Hops = tuple[Hop, ...]
 """One pool, or two in a row."""
-
-
-def hop_of(
-    index: int, snapshot: Snapshot, token_in: str, token_out: str, margin: HopMargin | None = None
-) -> Hop | None:
-    """Return a pool as a hop from one token to another; None if it does not trade these two."""
-    pool = snapshot.pool
-    if (pool.token_a, pool.token_b) == (token_in, token_out):
-        return Hop(index, snapshot, token_in, token_out, Direction.A_TO_B, margin)
-    if (pool.token_b, pool.token_a) == (token_in, token_out):
-        return Hop(index, snapshot, token_in, token_out, Direction.B_TO_A, margin)
-    return None
 
 
 def path_of(hops: Hops, mode: SwapMode, amount: int) -> Path:

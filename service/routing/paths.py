@@ -1,13 +1,16 @@
 """The paths from one token to another: one pool, or two in sequence through a hub."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 from service.amm import Ratio
 from service.chains.venue import Snapshot
 from service.domain.failures import FailureCode
 from service.domain.leg_limits import HopMargin
 from service.domain.quote import SwapMode
-from service.routing.exact import Hop, Hops, hop_of
+from service.routing.exact import Hop, Hops
+from service.routing.hops import KeptHops
 from service.routing.limits import RouteLimits
 from service.routing.path_curve import LEVEL_BITS, SOLD, PathCurve, composed
 from service.turns import Steps
@@ -29,14 +32,14 @@ class Candidate:
     def __init__(self, hops: Hops, level: int) -> None:
         self.hops = hops
         self.level = level
-        self._pools: frozenset[int] | None = None
+        self._pools: frozenset[str] | None = None
         self._curve = hops[0].curve if len(hops) == 1 else None
 
     @property
-    def pools(self) -> frozenset[int]:
-        """The pools' indices among the snapshots, to find paths that share a pool."""
+    def pools(self) -> frozenset[str]:
+        """The pools' ids, to find paths that share a pool."""
         if self._pools is None:
-            self._pools = frozenset(hop.index for hop in self.hops)
+            self._pools = frozenset(hop.snapshot.pool.id for hop in self.hops)
         return self._pools
 
     @property
@@ -111,6 +114,9 @@ class PathFinder:
         snapshots: The pools; those that are on none of the paths are ignored.
         limits: The limits of a route.
         mode: Which side of a path is fixed: the margin between two pools depends on it.
+        hops: The pools' kept hops; None keeps none.
+        previous: The same paths at an earlier moment: two-hop paths whose pools have not changed keep their
+            curves.
     """
 
     def __init__(
@@ -120,18 +126,37 @@ class PathFinder:
         snapshots: Sequence[Snapshot],
         limits: RouteLimits,
         mode: SwapMode = SwapMode.EXACT_IN,
+        *,
+        hops: KeptHops | None = None,
+        previous: "PathFinder | None" = None,
     ) -> None:
         self.limits = limits
         self.mode = mode
-        self.direct = _hops(token_in, token_out, snapshots)
+        kept = hops or KeptHops()
+        by_pair: dict[frozenset[str], list[Snapshot]] = defaultdict(list)
+        for snapshot in snapshots:
+            by_pair[frozenset((snapshot.pool.token_a, snapshot.pool.token_b))].append(snapshot)
+
+        def between(sold: str, bought: str, margin: HopMargin | None = None) -> list[Hop]:
+            pools = by_pair.get(frozenset((sold, bought)), ())
+            return [kept.of(snapshot, sold, bought, margin) for snapshot in pools]
+
+        self.direct = between(token_in, token_out)
         self._margin = HopMargin(mode, limits.hop_margin_bps) if limits.hop_margin_bps else None
         self._hubs = [
-            (_hops(token_in, hub, snapshots, self._margin), _hops(hub, token_out, snapshots))
+            (between(token_in, hub, self._margin), between(hub, token_out))
             for hub in HUBS
             if limits.max_legs > 1 and hub not in (token_in, token_out)
         ]
         # Kept, with the computed parts of their curves.
         self._candidates: dict[Hops, Candidate] = {}
+        if previous is not None:
+            sides = (self.direct, *(side for pair in self._hubs for side in pair))
+            self._candidates = previous.candidates_through({hop for side in sides for hop in side})
+
+    def candidates_through(self, hops: AbstractSet[Hop]) -> dict[Hops, Candidate]:
+        """Return the paths that were computed and use none but these hops."""
+        return {path: candidate for path, candidate in self._candidates.items() if hops >= {*path}}
 
     def better_than(self, level: int | None) -> Iterator[Candidate]:
         """Yield the paths whose marginal price is better than a level's; with None, all that trade.
@@ -206,10 +231,3 @@ def _best_price(hops: Sequence[Hop]) -> Steps[Ratio | None]:
 def _better(one: Ratio | None, other: Ratio) -> Ratio:
     """Return the higher of two prices; the first if they are equal."""
     return other if one is None or other.out * one.per > one.out * other.per else one
-
-
-def _hops(
-    token_in: str, token_out: str, snapshots: Sequence[Snapshot], margin: HopMargin | None = None
-) -> list[Hop]:
-    hops = (hop_of(index, snapshot, token_in, token_out, margin) for index, snapshot in enumerate(snapshots))
-    return [hop for hop in hops if hop is not None]

@@ -1,8 +1,8 @@
 """Quoting: gets the state of all relevant pools from both DEXs concurrently, then finds the best route.
 
 A slow or failing DEX neither delays nor fails the order while the other answers; the quotes record that it
-did not answer. However long a search takes, it yields to the event loop between its steps. A pair's computed
-curves are cached until one of its pools changes.
+did not answer. However long a search takes, it yields to the event loop between its steps. Computed curves
+are kept until their pools change.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from service.clock import Clock
 from service.domain.failures import Failure, FailureCode, Remedy
 from service.domain.quote import Choice, Dex, NoQuote, SwapMode
 from service.routing import HUBS, NoRouteError, RouteLimits, find_route
+from service.routing.hops import KeptHops, is_same
 from service.routing.paths import PathFinder
 from service.turns import Turns
 
@@ -57,6 +58,7 @@ class Quoter:
         self._timeout_s = timeout_ms / 1000
         self._limits = limits
         self._turns = Turns(clock)
+        self._hops = KeptHops()
         self._cached: dict[tuple[str, str, SwapMode], tuple[Sequence[Snapshot], PathFinder]] = {}
 
     async def best(
@@ -129,7 +131,11 @@ class Quoter:
         key = token_in, token_out, mode
         known = self._cached.pop(key, None)
         if known is None or not _are_same(known[0], snapshots):
-            known = snapshots, PathFinder(token_in, token_out, snapshots, self._limits, mode)
+            previous = None if known is None else known[1]
+            paths = PathFinder(
+                token_in, token_out, snapshots, self._limits, mode, hops=self._hops, previous=previous
+            )
+            known = snapshots, paths
         # Ordered by use, the most recent last.
         self._cached[key] = known
         if len(self._cached) > _CACHED_PAIRS:
@@ -185,7 +191,4 @@ def _result(reading: "asyncio.Future[Sequence[Snapshot]]") -> _Answer:
 
 def _are_same(some: Sequence[Snapshot], others: Sequence[Snapshot]) -> bool:
     """Whether both have the same pools, at the same moment, in the same state."""
-    return len(some) == len(others) and all(
-        one.state is other.state and one.now == other.now and one.pool == other.pool
-        for one, other in zip(some, others, strict=True)
-    )
+    return len(some) == len(others) and all(map(is_same, some, others))

@@ -94,8 +94,8 @@ def _completed(candidates: Sequence[Candidate], chosen: tuple[int, ...], max_leg
     return tuple(sorted(added))
 
 
-def _pools_of(candidates: Sequence[Candidate], chosen: Sequence[int]) -> frozenset[int]:
-    return frozenset[int]().union(*(candidates[index].pools for index in chosen))
+def _pools_of(candidates: Sequence[Candidate], chosen: Sequence[int]) -> frozenset[str]:
+    return frozenset[str]().union(*(candidates[index].pools for index in chosen))
 
 
 class _Search:

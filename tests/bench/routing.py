@@ -1,6 +1,11 @@
-"""Median time to find a route: ``python -m tests.bench.routing``."""
+"""Median CPU time to find a route: ``python -m tests.bench.routing``.
 
+One of the pools has changed since the last route, as on a market that trades; or all of them, as at a start.
+"""
+
+from dataclasses import replace
 from statistics import median
+from time import process_time
 from timeit import repeat
 from typing import NamedTuple
 
@@ -10,7 +15,10 @@ from service.amm.meteora_dlmm_bins import Bin
 from service.amm.meteora_dlmm_fees import DlmmParameters
 from service.chains.venue import PoolRef, Snapshot
 from service.domain.quote import Dex, SwapMode
-from service.routing import RouteLimits, best_route
+from service.routing import RouteLimits, find_route
+from service.routing.hops import KeptHops
+from service.routing.paths import PathFinder
+from service.turns import finished
 
 NOW = ChainTime(1_800_000_000)
 ROUNDS, ROUTES = 9, 30
@@ -77,20 +85,35 @@ CASES = [
 ]
 
 
+def routes(snapshots: list[Snapshot], amount: int, mode: SwapMode, *, all_change: bool) -> tuple[float, int]:
+    """Return the median CPU time of a route in microseconds, and the number of its legs."""
+    hops, paths, legs, number = KeptHops(), None, 0, 0
+
+    def route() -> None:
+        nonlocal paths, legs, number
+        number += 1
+        changed = range(len(snapshots)) if all_change else [number % len(snapshots)]
+        for index in changed:
+            state = snapshots[index].state
+            snapshots[index] = replace(snapshots[index], state=replace(state))  # type: ignore[type-var]
+        paths = PathFinder("JUP", "BONK", snapshots, RouteLimits(), mode, hops=hops, previous=paths)
+        legs = len(finished(find_route(amount, paths, ())).route.legs)
+
+    route()
+    return median(repeat(route, number=ROUTES, repeat=ROUNDS, timer=process_time)) / ROUTES * 1e6, legs
+
+
 def main() -> None:
-    print(f"{'order':30} {'legs':>5} {'exact in':>9} {'exact out':>9} {'limit':>9}   us, median")
+    print("us, median               one pool has changed   all have  ")
+    print(f"{'order':30} {'legs':>4} {'in':>6} {'out':>6} {'in':>6} {'out':>6} {'limit':>6}")
     for name, snapshots, amount, limit_ms in CASES:
-        times_us = []
-        legs = 0
-        for mode in SwapMode:
-
-            def route(mode: SwapMode = mode) -> int:
-                choice = best_route(mode, "JUP", "BONK", amount, snapshots, (), RouteLimits())  # noqa: B023
-                return len(choice.route.legs)
-
-            legs = max(legs, route())
-            times_us.append(median(repeat(route, number=ROUTES, repeat=ROUNDS)) / ROUTES * 1e6)
-        print(f"{name:30} {legs:5} {times_us[0]:9.0f} {times_us[1]:9.0f} {limit_ms * 1000:9.0f}")
+        times = [
+            routes([*snapshots], amount, mode, all_change=all_change)
+            for all_change in (False, True)
+            for mode in SwapMode
+        ]
+        figures = " ".join(f"{time_us:6.0f}" for time_us, _ in times)
+        print(f"{name:30} {times[0][1]:4} {figures} {limit_ms * 1000:6.0f}")
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ class _Plain(Generic[T]):
 
     def __init__(self, kind: type[T], *others: str) -> None:
         self._kind = kind
-        self._names = tuple(field.name for field in fields(kind) if field.name not in others)
+        self._names = tuple(field.name for field in fields(kind) if field.init and field.name not in others)
         self._values: Callable[[T], tuple[object, ...]] = attrgetter(*self._names)
 
     def encode(self, value: T) -> StateJson:
