@@ -204,6 +204,36 @@ async def test_a_wake_up_arrives_while_a_claim_is_rejected(open_instance: Open) 
     await instance.comes_to(order_id)
 
 
+async def test_a_wake_up_arrives_while_the_last_step_is_written(open_instance: Open) -> None:
+    """The order waits for its next attempt and is due again, but the response has not arrived."""
+    instance = await open_instance(PAPER_FAILURE_RATE="transient=1", RETRY_BASE_DELAY_MS="1")
+    engine = instance.service.execution.engine
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(query: Query[Any]) -> None:
+        if query.name != "append_transitions" or held.is_set():
+            return
+        with instance.servers.connect() as link, link.cursor() as cursor:
+            cursor.execute("SELECT order_id::text FROM open_orders WHERE owner IS NULL")
+            waiting = cursor.fetchone()
+            if waiting is None:
+                return
+            # The sweep hands it out, and the wake-up is consumed.
+            cursor.execute("UPDATE open_orders SET wake_at = now() + interval '5 s'")
+        held.set()
+        assert waiting[0] in engine.running
+        await engine.execute(waiting[0])
+        await go_on.wait()
+
+    instance.after(hold)
+    order_id = await instance.place()
+    await held.wait()
+    before = instance.asked.count("claim_orders")
+    go_on.set()
+    await until(lambda: instance.asked.count("claim_orders") > before, SOON_S)
+    await instance.comes_to(order_id, "failed", within_s=15)
+
+
 @pytest.mark.parametrize("rate_limit", ["0", "100"])
 async def test_an_order_is_locked_by_a_writer_that_does_not_claim_it(
     open_instance: Open, rate_limit: str
