@@ -35,6 +35,14 @@ class WakeUpStream(Protocol):
         """Return how many wake-ups no worker has received yet; None while Redis is unavailable."""
         ...
 
+    async def last_sent(self) -> str | None:
+        """Return the id of the latest wake-up; None if there is none, or while Redis is unavailable."""
+        ...
+
+    async def remove_until(self, entry_id: str) -> None:
+        """Remove the wake-ups up to an id. Never fails: they are only superfluous."""
+        ...
+
 
 class OrderQueue:
     """The orders that wait for a worker.
@@ -92,6 +100,14 @@ class OrderQueue:
         if length is not None:
             return length
         return None if self._closed else len(self._local)
+
+    async def last_sent(self) -> str | None:
+        """For the sweep: return the id of the latest wake-up on Redis, or None."""
+        return await self._stream.last_sent()
+
+    async def remove_until(self, entry_id: str) -> None:
+        """For the sweep: remove wake-ups up to this one, because each of their orders has a new one."""
+        await self._stream.remove_until(entry_id)
 
     def pop_local(self) -> str | None:
         """For the receiver: return the next order that is queued in this process, or None."""

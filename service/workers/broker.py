@@ -5,7 +5,7 @@ is anything to do.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -24,6 +24,8 @@ TASK_NAME = "execute_order"
 # Unread wake-ups need not accumulate: the sweep sends them again.
 _STREAM_LIMIT = "100000"
 _PENDING_LIMIT = 1_000
+# So many entries are read, and their jobs begun, without giving up the event loop.
+_PAGE = 100
 
 _GROUP = "workers"
 _NEW = ">"
@@ -83,6 +85,23 @@ class WakeUpBroker(RedisStreamBroker):
         length, read = answers
         return max(0, int(length) - int(read["pending"]))
 
+    async def last_sent(self) -> str | None:
+        """Return the id of the latest wake-up in the stream; None if there is none, or without Redis."""
+        answers = await self._link.ask(("XREVRANGE", self.stream, "+", "-", "COUNT", "1"))
+        return answers[0][0][0].decode() if answers and answers[0] else None
+
+    async def remove_until(self, entry_id: str) -> None:
+        """Remove the wake-ups up to an id, read or not."""
+        first = "-"
+        page = ("COUNT", str(_PENDING_LIMIT))
+        while answers := await self._link.ask(("XRANGE", self.stream, first, entry_id, *page)):
+            entries = [each for each, _fields in answers[0]]
+            if not entries:
+                return
+            self._link.send("XDEL", self.stream, *entries)
+            milliseconds, number = entries[-1].decode().split("-")
+            first = f"{milliseconds}-{int(number) + 1}"
+
     async def startup(self) -> None:
         """Do nothing: the stream and its group are created whenever Redis becomes usable."""
 
@@ -98,20 +117,19 @@ class WakeUpBroker(RedisStreamBroker):
         crash_points.reach("after acknowledge")
 
     async def read(self, client: Redis, count: int, *, block_ms: int) -> Entries:
-        """Wait for wake-ups that no process has read."""
-        return self._wake_ups(await self._page(client, _NEW, count, "BLOCK", block_ms))
+        """Wait for wake-ups that no process has read, and return up to ``count``, or a page."""
+        return self._wake_ups(await self._page(client, _NEW, min(count, _PAGE), "BLOCK", block_ms))
 
-    async def read_again(self, client: Redis) -> Entries:
-        """Return wake-ups that were sent to this process and not acknowledged: they may not have arrived.
+    async def read_again(self, client: Redis) -> AsyncIterator[Entries]:
+        """Iterate over the wake-ups that were sent to this process and not acknowledged, page by page.
 
-        With them come those whose acknowledgements were lost, so there can be any number.
+        They may not have arrived. With them come those whose acknowledgements were lost, so there can be any
+        number.
         """
-        wake_ups: Entries = []
         after: str | bytes = _NOT_ACKNOWLEDGED
-        while page := await self._page(client, after, _PENDING_LIMIT):
-            wake_ups += self._wake_ups(page)
+        while page := await self._page(client, after, _PAGE):
+            yield self._wake_ups(page)
             after = page[-1][0]
-        return wake_ups
 
     async def leave(self) -> None:
         """Leave the consumer group, and resend the wake-ups that this process has not acknowledged."""
@@ -119,12 +137,12 @@ class WakeUpBroker(RedisStreamBroker):
             return
         client = connect(self._link.url)
         try:
-            entries = await self.read_again(client)
             async with client.pipeline(transaction=False) as pipeline:
-                for entry_id, fields in entries:
-                    pipeline.execute_command(*self._adding("data", fields[b"data"]))
-                    pipeline.execute_command("XACK", self.stream, _GROUP, entry_id)
-                    pipeline.execute_command("XDEL", self.stream, entry_id)
+                async for page in self.read_again(client):
+                    for entry_id, fields in page:
+                        pipeline.execute_command(*self._adding("data", fields[b"data"]))
+                        pipeline.execute_command("XACK", self.stream, _GROUP, entry_id)
+                        pipeline.execute_command("XDEL", self.stream, entry_id)
                 pipeline.execute_command("XGROUP", "DELCONSUMER", self.stream, _GROUP, self._consumer)
                 await pipeline.execute()
         except REDIS_ERRORS as error:
@@ -132,22 +150,24 @@ class WakeUpBroker(RedisStreamBroker):
         finally:
             await client.aclose()
 
-    async def claim_lost(self, client: Redis, count: int, *, idle_ms: int) -> Entries:
-        """Claim wake-ups that were sent to a process which did not begin their jobs.
+    async def claim_lost(self, client: Redis, count: int, *, idle_ms: int) -> int:
+        """Claim wake-ups that were sent to a process which did not begin their jobs, for ``read_again``.
 
-        It has died, or they did not arrive. While they are in the stream, they count towards ``length``.
+        It has died, or they did not arrive.
 
         Args:
             client: The client to use.
             count: The maximum to claim. More would be claimed again, also by others, before they begin.
             idle_ms: The minimum time since they were sent.
+
+        Returns:
+            How many were claimed.
         """
         sent: list[Any] = await client.xpending_range(self.stream, _GROUP, "-", "+", _PENDING_LIMIT)
         lost = [entry["message_id"] for entry in sent if entry["time_since_delivered"] >= idle_ms]
-        if not lost:
-            return []
-        await client.xclaim(self.stream, _GROUP, self._consumer, idle_ms, lost[:count], justid=True)
-        return await self.read_again(client)
+        if lost:
+            await client.xclaim(self.stream, _GROUP, self._consumer, idle_ms, lost[:count], justid=True)
+        return len(lost[:count])
 
     async def remove_dead_consumers(self, client: Redis, *, idle_ms: int) -> None:
         """Remove consumers that were idle for longer than ``idle_ms`` and have no unacknowledged wake-ups."""

@@ -66,6 +66,8 @@ class Sweep:
         self._every_s = min(_EVERY_S, self._timeout_s / 4)
         # More orders are due than were enqueued at once.
         self._more_due = False
+        # The latest wake-up before all due orders began to be enqueued.
+        self._last_superseded: str | None = None
         self._registered = False
         # Held while the heartbeat is sent, and while the identity changes.
         self._identifying = asyncio.Lock()
@@ -231,6 +233,8 @@ class Sweep:
         if length > _QUEUE_LIMIT and not queue.all_due:
             # A later sweep finds the due orders.
             return
+        if queue.all_due:
+            self._last_superseded = await queue.last_sent()
         # Removed first, so that a request that arrives meanwhile counts for the next run.
         again = queue.pop_all_due() or self._more_due
         try:
@@ -244,3 +248,15 @@ class Sweep:
             raise
         self._more_due = again and len(order_ids) >= MAX_PER_SWEEP
         await queue.enqueue(order_ids)
+        if not self._more_due:
+            await self._remove_superseded()
+
+    async def _remove_superseded(self) -> None:
+        """Remove earlier wake-ups, once every due order has a new one: many starts would leave thousands.
+
+        An order that a transaction had locked was skipped. It is being claimed, or ended, or gets a new
+        wake-up afterwards. With a rate limit, the orders beyond it have no new one and keep theirs.
+        """
+        last, self._last_superseded = self._last_superseded, None
+        if last is not None and not self._rate_limit.starts:
+            await self._queue.remove_until(last)

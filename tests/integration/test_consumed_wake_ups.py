@@ -380,6 +380,20 @@ async def test_acknowledgements_are_lost_of_more_wake_ups_than_are_read_at_once(
         await until(lambda: client.xlen(instance.servers.wake_ups) == 0, within_s=4)
 
 
+async def test_wake_ups_that_starts_have_left_behind_are_removed(open_instance: Open) -> None:
+    instance = await open_instance(QUEUE_RATE_LIMIT="0")
+    storage, receiver = instance.service.storage, instance.service.execution.receiver
+    await receiver.stop_reading()
+    order_id = await instance.place()
+    with redis.Redis.from_url(instance.servers.redis_url) as client:
+        await storage.broker.send([order_id] * 2_500)
+        await until(lambda: client.xlen(instance.servers.wake_ups) == 2_501)
+        storage.queue.enqueue_all_due()
+        await until(lambda: client.xlen(instance.servers.wake_ups) == 1)
+    receiver.start()
+    await instance.comes_to(order_id)
+
+
 async def test_many_wake_ups_are_left_unacknowledged_by_dead_processes(open_instance: Open) -> None:
     instance = await open_instance()
     await read_without_acknowledging(instance, "dead", 1_000)
@@ -432,7 +446,7 @@ async def test_no_more_orders_of_a_dead_instance_are_claimed_than_can_start(open
     async with Redis.from_url(instance.servers.redis_url) as client:
         reading = ("XREADGROUP", "GROUP", "workers", "dead", "COUNT", 3, "STREAMS", stream, ">")
         assert await client.execute_command(*reading)  # type: ignore[no-untyped-call]
-        assert len(await instance.service.storage.broker.claim_lost(client, 2, idle_ms=0)) == 2
+        assert await instance.service.storage.broker.claim_lost(client, 2, idle_ms=0) == 2
         assert (await client.xpending(stream, "workers"))["pending"] == 3
     # Orders claimed and not started, and orders not claimed, are executed all the same.
     receiver.start()

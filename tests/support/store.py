@@ -39,6 +39,12 @@ class NoRedis:
         """Refuse: nothing is sent where nothing is available."""
         raise AssertionError([*order_ids])
 
+    async def last_sent(self) -> None:
+        """Return nothing: without Redis."""
+
+    async def remove_until(self, _entry_id: str) -> None:
+        """Do nothing: there are none."""
+
     async def length(self) -> None:
         """Return that Redis is away."""
         return

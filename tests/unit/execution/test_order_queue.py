@@ -20,6 +20,12 @@ class Stream:
     async def send(self, order_ids: Iterable[str]) -> None:
         self.sent += order_ids
 
+    async def last_sent(self) -> str | None:
+        return self.sent[-1] if self.sent else None
+
+    async def remove_until(self, entry_id: str) -> None:
+        del self.sent[: self.sent.index(entry_id) + 1]
+
     async def length(self) -> int | None:
         return len(self.sent) if self.available else None
 
