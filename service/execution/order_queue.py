@@ -19,6 +19,10 @@ _LOCAL_LIMIT = 5_000
 _CLOCK_MARGIN_S = 0.005
 
 
+EntryId = tuple[int, int]
+"""The id of a wake-up on Redis: milliseconds and a number, in the sequence in which they were sent."""
+
+
 class WakeUpStream(Protocol):
     """The wake-ups on Redis, for the workers of any instance."""
 
@@ -35,12 +39,12 @@ class WakeUpStream(Protocol):
         """Return how many wake-ups no worker has received yet; None while Redis is unavailable."""
         ...
 
-    async def last_sent(self) -> str | None:
-        """Return the id of the latest wake-up; None if there is none, or while Redis is unavailable."""
+    async def last_sent(self) -> EntryId | None:
+        """Return the id of the latest wake-up; None if that is unknown, or while Redis is unavailable."""
         ...
 
-    async def remove_until(self, entry_id: str) -> None:
-        """Remove the wake-ups up to an id. Never fails: they are only superfluous."""
+    def supersede(self, until: EntryId) -> None:
+        """Discard the wake-ups up to an id when they are read."""
         ...
 
 
@@ -101,13 +105,13 @@ class OrderQueue:
             return length
         return None if self._closed else len(self._local)
 
-    async def last_sent(self) -> str | None:
+    async def last_sent(self) -> EntryId | None:
         """For the sweep: return the id of the latest wake-up on Redis, or None."""
         return await self._stream.last_sent()
 
-    async def remove_until(self, entry_id: str) -> None:
-        """For the sweep: remove wake-ups up to this one, because each of their orders has a new one."""
-        await self._stream.remove_until(entry_id)
+    def supersede(self, until: EntryId) -> None:
+        """For the sweep: discard the wake-ups up to an id, because each of their orders has a new one."""
+        self._stream.supersede(until)
 
     def pop_local(self) -> str | None:
         """For the receiver: return the next order that is queued in this process, or None."""

@@ -15,6 +15,7 @@ from taskiq.message import BrokerMessage
 from taskiq_redis import RedisStreamBroker
 
 from service import crash_points
+from service.execution.order_queue import EntryId
 from service.postgres.deployment import Deployment
 from service.redis.link import REDIS_ERRORS, RedisLink, connect
 
@@ -56,6 +57,7 @@ class WakeUpBroker(RedisStreamBroker):
         self._link = link
         self._deployment = deployment
         self._consumer = consumer
+        self._superseded: EntryId | None = None
         link.require(self._probe)
 
     @property
@@ -85,22 +87,14 @@ class WakeUpBroker(RedisStreamBroker):
         length, read = answers
         return max(0, int(length) - int(read["pending"]))
 
-    async def last_sent(self) -> str | None:
-        """Return the id of the latest wake-up in the stream; None if there is none, or without Redis."""
-        answers = await self._link.ask(("XREVRANGE", self.stream, "+", "-", "COUNT", "1"))
-        return answers[0][0][0].decode() if answers and answers[0] else None
+    async def last_sent(self) -> EntryId | None:
+        """Return the id of the latest wake-up that was ever sent; None while Redis is unavailable."""
+        answers = await self._link.ask(("XINFO STREAM", self.stream))
+        return None if answers is None else _entry_id(answers[0]["last-generated-id"])
 
-    async def remove_until(self, entry_id: str) -> None:
-        """Remove the wake-ups up to an id, read or not."""
-        first = "-"
-        page = ("COUNT", str(_PENDING_LIMIT))
-        while answers := await self._link.ask(("XRANGE", self.stream, first, entry_id, *page)):
-            entries = [each for each, _fields in answers[0]]
-            if not entries:
-                return
-            self._link.send("XDEL", self.stream, *entries)
-            milliseconds, number = entries[-1].decode().split("-")
-            first = f"{milliseconds}-{int(number) + 1}"
+    def supersede(self, until: EntryId) -> None:
+        """Discard the wake-ups up to an id when they are read: each of their orders has a new one."""
+        self._superseded = until
 
     async def startup(self) -> None:
         """Do nothing: the stream and its group are created whenever Redis becomes usable."""
@@ -206,7 +200,8 @@ class WakeUpBroker(RedisStreamBroker):
         """Return the wake-ups of a page, and acknowledge its other entries."""
         wake_ups: Entries = []
         for entry_id, fields in page:
-            if fields and b"data" in fields and self._is_ours(fields):
+            superseded = self._superseded is not None and _entry_id(entry_id) <= self._superseded
+            if fields and b"data" in fields and not superseded and self._is_ours(fields):
                 wake_ups.append((entry_id, fields))
             else:
                 self.acknowledge(entry_id)
@@ -225,3 +220,8 @@ class WakeUpBroker(RedisStreamBroker):
     def _reading(self, which: str | bytes, count: int, *options: str | int) -> tuple[str | bytes | int, ...]:
         command = ("XREADGROUP", "GROUP", _GROUP, self._consumer)
         return (*command, "COUNT", count, *options, "STREAMS", self.stream, which)
+
+
+def _entry_id(text: bytes) -> EntryId:
+    milliseconds, _, number = text.partition(b"-")
+    return int(milliseconds), int(number)

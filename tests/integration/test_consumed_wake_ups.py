@@ -380,18 +380,27 @@ async def test_acknowledgements_are_lost_of_more_wake_ups_than_are_read_at_once(
         await until(lambda: client.xlen(instance.servers.wake_ups) == 0, within_s=4)
 
 
-async def test_wake_ups_that_starts_have_left_behind_are_removed(open_instance: Open) -> None:
+async def test_wake_ups_that_starts_have_left_behind_are_discarded(open_instance: Open) -> None:
     instance = await open_instance(QUEUE_RATE_LIMIT="0")
     storage, receiver = instance.service.storage, instance.service.execution.receiver
     await receiver.stop_reading()
-    order_id = await instance.place()
+    order_id, executed = await instance.place(), list[str]()
     with redis.Redis.from_url(instance.servers.redis_url) as client:
         await storage.broker.send([order_id] * 2_500)
         await until(lambda: client.xlen(instance.servers.wake_ups) == 2_501)
         storage.queue.enqueue_all_due()
-        await until(lambda: client.xlen(instance.servers.wake_ups) == 1)
-    receiver.start()
+        await until(lambda: client.xlen(instance.servers.wake_ups) == 2_502 and not storage.queue.all_due)
+
+        async def execute(order: str) -> None:
+            executed.append(order)
+            await instance.service.execution.engine.execute(order)
+
+        receiver._execute = execute
+        receiver.start()
+        await until(lambda: client.xlen(instance.servers.wake_ups) == 0)
     await instance.comes_to(order_id)
+    # The new one.
+    assert executed == [order_id]
 
 
 async def test_many_wake_ups_are_left_unacknowledged_by_dead_processes(open_instance: Open) -> None:
