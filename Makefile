@@ -56,10 +56,14 @@ coverage: $(VENV)/.dev ## Run all tests and report their coverage
 	@$(BIN)/coverage run -m pytest -q
 	@$(BIN)/coverage report
 
-bench: $(VENV)/.dev ## Measure orders per second and CPU per order beside a baseline, and what 100,000 resting orders cost
+bench: $(VENV)/.dev ## Measure orders per second and CPU beside a baseline, costs, routing, watchers, resting orders, latency (25 min)
 	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench.costs
+	@$(BIN)/python -m tests.bench.routing
+	@$(BIN)/python -m tests.bench.watchers
 	@$(BIN)/python -m tests.bench.triggers
 	@$(BIN)/python -m tests.bench.resting
+	@$(BIN)/python -m tests.bench.latency
 
 bench-solana: $(VENV)/.dev ## Measure orders per second, CPU and calls per order on a local Solana chain
 	@$(BIN)/python -m tests.bench.solana

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+
+from psycopg2.extensions import connection
 
 from service.clock import Clock
 from service.domain.amounts import U64_MAX
@@ -54,6 +56,15 @@ class LoadedService:
         self._service = service
         self._token = token
 
+    @property
+    def port(self) -> int:
+        """The service's port."""
+        return self._service.port
+
+    def connect(self) -> AbstractContextManager[connection]:
+        """Open a connection to the service's database."""
+        return self._servers.connect()
+
     def run(self, orders: int, *, watch: bool) -> Figures:
         """Place orders and wait until all are confirmed."""
         before = self._counts()
@@ -92,7 +103,10 @@ class LoadedService:
 
 
 @contextmanager
-def _rig(cluster: TestCluster, *, keyed: bool = False, **environment: str) -> Iterator[LoadedService]:
+def metered_service(
+    cluster: TestCluster, *, keyed: bool = False, **environment: str
+) -> Iterator[LoadedService]:
+    """Start a service without delays, warmed up; with a key that has limits of every kind."""
     servers = cluster.new()
     token = asyncio.run(_create_key(servers)) if keyed else ""
     settings = {**servers.environment, **NO_DELAYS, "WORKER_CONCURRENCY": "50", **environment}
@@ -123,9 +137,9 @@ def main() -> None:
     runs: dict[str, list[Figures]] = {}
     try:
         with (
-            _rig(cluster) as engine,
-            _rig(cluster, keyed=True) as keyed,
-            _rig(cluster, WRITE_GROUP_LIMIT="1") as baseline,
+            metered_service(cluster) as engine,
+            metered_service(cluster, keyed=True) as keyed,
+            metered_service(cluster, WRITE_GROUP_LIMIT="1") as baseline,
         ):
             for _ in range(options.rounds):
                 for name, rig, orders, watch in (

@@ -21,12 +21,26 @@ _POST = (
     b"POST /api/orders/execute HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"%bContent-Length: %d\r\n\r\n%b"
 )
-_WATCH = (
+WATCH = (
     b"GET /api/orders/%s/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 # A masked close frame with code 1000.
 _CLOSE = b"\x88\x82\x00\x00\x00\x00\x03\xe8"
+
+
+def take_frame(buffer: bytes) -> tuple[int, bytes, bytes] | None:
+    """Return a WebSocket frame's opcode and payload, and the rest; None if it is not complete."""
+    if len(buffer) < 2:
+        return None
+    length, start = buffer[1], 2
+    if length == 126:
+        if len(buffer) < 4:
+            return None
+        (length,), start = struct.unpack_from("!H", buffer, 2), 4
+    if len(buffer) < start + length:
+        return None
+    return buffer[0] & 0x0F, buffer[start : start + length], buffer[start + length :]
 
 
 class _Poster(asyncio.Protocol):
@@ -80,7 +94,7 @@ class _Watcher(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(_WATCH % self._order_id)
+        self._transport.write(WATCH % self._order_id)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -90,22 +104,9 @@ class _Watcher(asyncio.Protocol):
                 return
             assert head.startswith(b"HTTP/1.1 101"), head
             self._upgraded, self._buffer = True, rest
-        while (frame := self._take_frame()) is not None:
-            self._take(*frame)
-
-    def _take_frame(self) -> tuple[int, bytes] | None:
-        buffer = self._buffer
-        if len(buffer) < 2:
-            return None
-        length, start = buffer[1], 2
-        if length == 126:
-            if len(buffer) < 4:
-                return None
-            (length,), start = struct.unpack_from("!H", buffer, 2), 4
-        if len(buffer) < start + length:
-            return None
-        self._buffer = buffer[start + length :]
-        return buffer[0] & 0x0F, buffer[start : start + length]
+        while taken := take_frame(self._buffer):
+            opcode, payload, self._buffer = taken
+            self._take(opcode, payload)
 
     def _take(self, opcode: int, payload: bytes) -> None:
         if opcode == 1:
