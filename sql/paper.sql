@@ -78,15 +78,17 @@ LEFT JOIN paper_tokens AS n ON n.symbol = p.token
 ORDER BY p.token;
 
 -- name: paper_lead
--- Become the market's leader, if the lease is free or has expired. Returns the new epoch; or, while another leads,
--- the seconds until its lease expires unless it is renewed.
+-- Become the market's leader, if the lease is free or has expired, or was renewed in the future, by a clock that has
+-- jumped back since. Returns the new epoch; or, while another leads, the seconds until its lease expires unless it
+-- is renewed.
 WITH won AS (
     UPDATE paper_leader
     SET leader = %(leader)s, epoch = epoch + 1, renewed_at = now()
     WHERE leader IS NULL
         OR leader = %(leader)s
         OR %(alone)s
-        OR renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
+        OR NOT renewed_at BETWEEN now() - %(lease_ms)s * interval '1 millisecond'
+            AND now() + %(lease_ms)s * interval '1 millisecond'
     RETURNING epoch, sequence
 )
 SELECT

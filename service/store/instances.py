@@ -24,6 +24,7 @@ _HEARTBEAT = query("heartbeat", _HeartbeatRow)
 _REMOVE_DEAD = query("remove_dead_instances")
 _RELEASE_ORPHANS = query("release_orphans")
 _RELEASE = query("release_orders")
+_WAKE_POSTPONED = query("wake_postponed_orders")
 _LEAVE = query("leave")
 _REQUEUE = query("requeue_orders")
 _WAKE_DUE = query("wake_due_orders")
@@ -68,6 +69,7 @@ class Instances:
         halt: Told by each heartbeat whether trading is halted.
         read_venue: Returns the venue on which this process executes orders; called once.
         dead_after_ms: A process without a heartbeat for this long is dead, and others take its orders.
+        longest_wait_ms: No order waits longer for an attempt: neither for a retry nor for the rate limit.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Instances:
         read_venue: Callable[[], Awaitable[VenueIdentity]],
         *,
         dead_after_ms: int,
+        longest_wait_ms: int,
     ) -> None:
         self._database = database
         self._halt = halt
@@ -87,6 +90,7 @@ class Instances:
         self._read_venue = read_venue
         self._venue: VenueIdentity | None = None
         self._dead_after_ms = dead_after_ms
+        self._longest_wait_ms = longest_wait_ms
 
     async def register(self) -> None:
         """Register this process under its current id.
@@ -120,6 +124,11 @@ class Instances:
         """Release the orders of dead processes and return the orders' ids."""
         return [row[0] for row in await self._database.run(_RELEASE_ORPHANS)]
 
+    async def wake_postponed(self) -> list[str]:
+        """Make orders due that wait too long, since PostgreSQL's clock has jumped back; return their ids."""
+        parameters = {"longest_wait_ms": self._longest_wait_ms}
+        return [row[0] for row in await self._database.run(_WAKE_POSTPONED, parameters)]
+
     async def leave(self, unclaimed: Sequence[str] = (), *, all_due: bool = False) -> list[str]:
         """Deregister this process and release its orders.
 
@@ -152,6 +161,7 @@ class Instances:
                 **rate_limit.parameters,
                 "wake_after_ms": wake_after_ms,
                 "again": again,
+                "longest_wait_ms": self._longest_wait_ms,
             },
         )
         return [row[0] for row in rows]

@@ -117,6 +117,7 @@ class Leader:
         # The signatures of the transactions that are queued or being executed.
         self._queued: set[str] = set()
         self._arrivals = 0
+        self._slot = 0
         self.market = self._market_of({})
         """The market, ahead of its next commit."""
 
@@ -151,6 +152,10 @@ class Leader:
         """
         commands, known = await self._waiting_commands()
         slot = self._ledger.slot_now()
+        if slot < self._slot:
+            # PostgreSQL's clock has jumped back.
+            self._bound_waits()
+        self._slot = slot
         self.market.move(slot)
         group, lapsed = self._take_due(slot)
         if lapsed:
@@ -159,7 +164,7 @@ class Leader:
 
     def push(self, arrivals: Iterable[Arrival]) -> None:
         """Queue transactions that wait in the ledger; those already queued are ignored."""
-        latest = self._ledger.slot_now() + self._settings.longest_delay_ms // self._settings.slot_ms + 2
+        latest = self._latest_slot()
         for arrival in arrivals:
             if arrival.transaction.signature in self._queued:
                 continue
@@ -168,6 +173,17 @@ class Leader:
             # The maximum bounds the wait of a transaction whose slot lies too far in the future.
             slot = min(arrival.lands_slot, latest)
             heapq.heappush(self._due, _Due(slot, self._arrivals, arrival))
+
+    def _latest_slot(self) -> int:
+        """Return the last slot in which a transaction that is submitted now may land."""
+        return self._ledger.slot_now() + self._settings.longest_delay_ms // self._settings.slot_ms + 2
+
+    def _bound_waits(self) -> None:
+        """Let no queued transaction wait longer than one that is submitted now."""
+        latest = self._latest_slot()
+        for due in self._due:
+            due.slot = min(due.slot, latest)
+        heapq.heapify(self._due)
 
     async def _reload_market(self) -> None:
         """Reload the market from the ledger; only changed pools are read."""
