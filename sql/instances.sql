@@ -19,12 +19,17 @@ WHERE id <> %(own)s
     )
 RETURNING id::text;
 
+-- name: find_oldest_due_time
+-- Return a time before which no order is due, given an earlier one. While another transaction holds back what may be
+-- vacuumed, the index on due_at keeps an entry of each order that has ended: a scan that starts here skips them.
+SELECT least(min(due_at), now() - interval '1 minute')::text FROM open_orders WHERE due_at >= %(due_since)s;
+
 -- name: release_orphans
 -- Release the orders of processes that no longer exist. Orders in execution are always due, so the index on
 -- due_at finds them among any number of resting ones.
 UPDATE open_orders
 SET owner = NULL, wake_at = now()
-WHERE due_at <= now()
+WHERE due_at BETWEEN %(due_since)s AND now()
     AND owner IS NOT NULL
     AND owner NOT IN (SELECT id FROM instances)
 RETURNING order_id::text;
@@ -65,7 +70,7 @@ WHERE order_id = ANY(%(ids)s::uuid[]) AND owner IS NULL AND due_at <= now() AND 
 WITH started AS (
     SELECT order_id
     FROM open_orders
-    WHERE owner IS NULL AND started AND due_at <= now()
+    WHERE owner IS NULL AND started AND due_at BETWEEN %(due_since)s AND now()
         AND (%(again)s OR wake_at <= now() OR wake_at > now() + %(longest_wait_ms)s * interval '1 millisecond')
     ORDER BY due_at, order_id
     LIMIT %(most)s
@@ -74,7 +79,7 @@ WITH started AS (
 startable AS (
     SELECT order_id
     FROM open_orders
-    WHERE owner IS NULL AND NOT started AND due_at <= now()
+    WHERE owner IS NULL AND NOT started AND due_at BETWEEN %(due_since)s AND now()
         AND (%(again)s OR wake_at <= now() OR wake_at > now() + %(longest_wait_ms)s * interval '1 millisecond')
         AND /* include: trading */
     ORDER BY due_at, order_id
@@ -104,7 +109,7 @@ WHERE owner = %(owner)s AND order_id = ANY(%(ids)s::uuid[]);
 -- Find orders that this process owns and that none of its tasks is executing.
 SELECT order_id::text
 FROM open_orders
-WHERE due_at <= now() AND owner = %(owner)s AND NOT order_id = ANY(%(running)s::uuid[])
+WHERE due_at BETWEEN %(due_since)s AND now() AND owner = %(owner)s AND NOT order_id = ANY(%(running)s::uuid[])
 LIMIT %(most)s;
 
 -- name: take_lease
