@@ -186,12 +186,13 @@ JOIN paper_transactions AS t ON t.signature = a.signature
 WHERE t.signature NOT IN (SELECT signature FROM too_late);
 
 -- name: paper_find_pending
--- Transactions that wait to be executed, in landing order.
+-- Transactions that wait to be executed and land in a slot or later, in landing order. While another transaction
+-- holds back what may be vacuumed, the index keeps an entry of each one that has landed: a later slot skips them.
 SELECT signature, message, lands_slot
 FROM paper_transactions
-WHERE status = 'pending'
+WHERE status = 'pending' AND lands_slot >= %(since_slot)s
 ORDER BY lands_slot, submitted_at, signature
-LIMIT 2000;
+LIMIT %(most)s;
 
 -- name: paper_settle
 -- Commit the results of a group of transactions, of commands and of the market's own traders, if the epoch is
