@@ -107,7 +107,7 @@ class Engine:
         self._clock = clock
         self._settings = settings
         self._queue = queue
-        self._running = RunningOrders()
+        self._running = RunningOrders(queue.requeue)
 
     @property
     def running(self) -> list[str]:
@@ -134,9 +134,7 @@ class Engine:
         unclaimed = True
         try:
             claim = await self._claims.claim(order_id)
-            # A wake-up arrived during the claim, whose result may be older than the wake-up's cause.
-            woken = self._running.was_woken(order_id)
-            unclaimed = claim == Deferred(0) or (claim is None and woken)
+            unclaimed = claim == Deferred(0)
             if isinstance(claim, Deferred):
                 self._queue.check_after(claim.wait_ms)
             elif claim is not None:

@@ -19,6 +19,10 @@ _LOCAL_LIMIT = 5_000
 _CLOCK_MARGIN_S = 0.005
 
 
+EntryId = tuple[int, int]
+"""The id of a wake-up on Redis: milliseconds and a number, in the sequence in which they were sent."""
+
+
 class WakeUpStream(Protocol):
     """The wake-ups on Redis, for the workers of any instance."""
 
@@ -33,6 +37,14 @@ class WakeUpStream(Protocol):
 
     async def length(self) -> int | None:
         """Return how many wake-ups no worker has received yet; None while Redis is unavailable."""
+        ...
+
+    async def last_sent(self) -> EntryId | None:
+        """Return the id of the latest wake-up; None if that is unknown, or while Redis is unavailable."""
+        ...
+
+    def supersede(self, until: EntryId) -> None:
+        """Discard the wake-ups up to an id when they are read."""
         ...
 
 
@@ -92,6 +104,14 @@ class OrderQueue:
         if length is not None:
             return length
         return None if self._closed else len(self._local)
+
+    async def last_sent(self) -> EntryId | None:
+        """For the sweep: return the id of the latest wake-up on Redis, or None."""
+        return await self._stream.last_sent()
+
+    def supersede(self, until: EntryId) -> None:
+        """For the sweep: discard the wake-ups up to an id, because each of their orders has a new one."""
+        self._stream.supersede(until)
 
     def pop_local(self) -> str | None:
         """For the receiver: return the next order that is queued in this process, or None."""

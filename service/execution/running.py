@@ -1,7 +1,7 @@
 """The orders that this process is executing, each with its task."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from service.background import cancel
@@ -12,9 +12,14 @@ class RunningOrders:
 
     An order runs in a worker's task from ``begin`` to ``end``. Between the two it may move to a background
     task of its own, which occupies no worker, and then runs until that task ends.
+
+    Args:
+        requeue: Called with an order that has stopped running, if a wake-up was consumed while it ran: it
+            may be due again, if the wake-up was sent after its last step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, requeue: Callable[[str], None]) -> None:
+        self._requeue = requeue
         self._tasks: dict[str, asyncio.Task[None] | None] = {}
         self._in_background: set[str] = set()
         # Orders in the background whose transaction may have landed, without a word of the venue.
@@ -45,15 +50,10 @@ class RunningOrders:
         self._tasks[order_id] = asyncio.current_task()
         return True
 
-    def was_woken(self, order_id: str) -> bool:
-        """Return whether a wake-up has arrived for an order since it began."""
-        return order_id in self._woken
-
     def end(self, order_id: str) -> None:
         """Deregister an order from the task that began it."""
-        self._woken.discard(order_id)
         if order_id not in self._in_background:
-            del self._tasks[order_id]
+            self._remove(order_id)
 
     def continue_in_background(self, order_id: str, work: Coroutine[Any, Any, None]) -> None:
         """Continue an order in a background task of its own, without occupying a worker.
@@ -80,9 +80,14 @@ class RunningOrders:
 
     def _forget(self, order_id: str) -> None:
         self._unknown.discard(order_id)
-        self._woken.discard(order_id)
         self._in_background.discard(order_id)
+        self._remove(order_id)
+
+    def _remove(self, order_id: str) -> None:
         del self._tasks[order_id]
+        if order_id in self._woken:
+            self._woken.remove(order_id)
+            self._requeue(order_id)
 
     async def cancel(self) -> None:
         """Cancel all tasks, and return when they have ended."""

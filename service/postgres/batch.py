@@ -20,7 +20,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.0
+# As often as a connection is attempted: while there is none, a statement fails at once and costs little.
+_LONGEST_PAUSE_S = 0.25
 _STOP_AFTER_S = 1.0
 
 
@@ -39,8 +40,8 @@ class Batcher(Generic[Item, Result]):
     """Runs a statement for many items at once; each caller gets its own result or its own error.
 
     While PostgreSQL is unavailable, a patient batcher repeats the current group, with a pause that doubles up
-    to a second. So ``run`` must be idempotent: for items that it has already written, it returns their
-    results.
+    to a quarter of a second. So ``run`` must be idempotent: for items that it has already written, it
+    returns their results.
 
     Args:
         run: Takes a group and returns one result (or exception) for each item, in order.

@@ -16,7 +16,7 @@ from service.routing.exact import Hop, RefusedError, path_of, route_of
 from service.routing.limits import RouteLimits
 from service.routing.path_curve import BOUGHT, SOLD, UNIT_BITS
 from service.routing.paths import Candidate, PathFinder
-from service.routing.search import Found, best_set, quick_set
+from service.routing.search import Found, best_set, largest_gain, quick_set
 from service.routing.split import Split, split
 from service.routing.trial import SMALL, Trial
 from service.turns import Steps, finished
@@ -127,7 +127,7 @@ class _Router:
             # Sorting is stable, so ties go to the first pool.
             quoted.sort(key=lambda pair: self._cost(pair[1]))
             simple = [route_of(self._mode, [Path((hop.leg(quote),))]) for hop, quote in quoted[:2]]
-            better = yield from self._better_than(quoted[0][0])
+            better = yield from self._better_than(*quoted[0])
         else:
             simple, better = yield from self._without_single_pool()
         if self._is_small(quotes, better or (simple[0] if simple else None)):
@@ -149,16 +149,24 @@ class _Router:
         reasons = {quote.reason for quote in quotes if isinstance(quote, NoQuote)}
         return FailureCode.AMOUNT_TOO_SMALL in reasons.union(self._refusals)
 
-    def _better_than(self, single: Hop) -> Steps[Route | None]:
-        """Return a better route than a single pool's; None if that pool is the best."""
+    def _better_than(self, single: Hop, quote: PoolQuote) -> Steps[Route | None]:
+        """Return a better route than a single pool's, or None: no route gains more than the limit."""
         whole, max_legs = self._amount << UNIT_BITS, self._limits.max_legs
         curve = single.curve
         level = None
         if curve.holds(self._side, whole, segments=_SEGMENTS_AT_FIRST):
             level = curve.level_for(self._side, whole)
-            # The fast exit: no other path starts at a better price than where this pool ends.
-            if all(candidate.hops == (single,) for candidate in self._paths.better_than(level)):
-                self._optimum = curve.at(self._side, whole)[1 - self._side]
+            optimum = curve.at(self._side, whole)[1 - self._side]
+            others = [each for each in self._paths.better_than(level) if each.hops != (single,)]
+            if others:
+                most = yield from largest_gain(others, self._side, level, max_legs)
+                optimum += -most if self._side == BOUGHT else most
+            # The fast exit: no other path starts at a better price than where this pool ends, or those that
+            # do cannot gain enough.
+            gain = self._cost(quote) << UNIT_BITS
+            gain += optimum if self._side == SOLD else -optimum
+            if not others or not self._is_gain(gain, abs(self._cost(quote)) << UNIT_BITS):
+                self._optimum = optimum
                 return None
         candidates = self._paths.all_direct()
         # If no set of paths without bins takes the whole amount, start from the single pool.
@@ -250,8 +258,10 @@ class _Router:
 
     def _gains(self, route: Route, single: Route) -> bool:
         """Whether a route beats a simpler one by more than the limit."""
-        gain = self._cost(single) - self._cost(route)
-        return gain * _BASIS_POINTS > abs(self._cost(single)) * self._limits.min_split_gain_bps
+        return self._is_gain(self._cost(single) - self._cost(route), abs(self._cost(single)))
+
+    def _is_gain(self, gain: int, cost: int) -> bool:
+        return gain * _BASIS_POINTS > cost * self._limits.min_split_gain_bps
 
     def _failure(self, quotes: Sequence[PoolQuote | NoQuote]) -> Failure:
         reasons = [quote.reason for quote in quotes if isinstance(quote, NoQuote)]

@@ -82,6 +82,26 @@ def quick_set(
     return () if found is None else tuple(indices[each] for each in found.chosen)
 
 
+def largest_gain(candidates: Sequence[Candidate], side: int, level: int, max_legs: int) -> Steps[int]:
+    """Return an upper bound on what other paths gain over a path that takes a whole amount alone.
+
+    By the same duality: at the price where that path ends, no set gains more than the sum of its surpluses.
+
+    Args:
+        candidates: The other paths.
+        side: Which side the amount fixes: 0 sold, 1 bought.
+        level: The level at which the path ends.
+        max_legs: The maximum number of pools in a set.
+
+    Returns:
+        2^-32 base units of the other side.
+    """
+    surpluses = (yield from _surpluses(candidates, level)).values
+    chosen = max_sum_set(Cut(surpluses, 0), candidates, max_legs) or ()
+    gain = sum(surpluses[index] for index in chosen) + _ROUNDINGS
+    return gain if side == BOUGHT else (gain << 2 * LEVEL_BITS) // (level * level) + _ROUNDINGS
+
+
 def _completed(candidates: Sequence[Candidate], chosen: tuple[int, ...], max_legs: int) -> tuple[int, ...]:
     """Add the paths with the best marginal prices, as many as the legs allow."""
     added = list(chosen)

@@ -5,7 +5,7 @@ is anything to do.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -15,6 +15,7 @@ from taskiq.message import BrokerMessage
 from taskiq_redis import RedisStreamBroker
 
 from service import crash_points
+from service.execution.order_queue import EntryId
 from service.postgres.deployment import Deployment
 from service.redis.link import REDIS_ERRORS, RedisLink, connect
 
@@ -24,6 +25,8 @@ TASK_NAME = "execute_order"
 # Unread wake-ups need not accumulate: the sweep sends them again.
 _STREAM_LIMIT = "100000"
 _PENDING_LIMIT = 1_000
+# So many entries are read, and their jobs begun, without giving up the event loop.
+_PAGE = 100
 
 _GROUP = "workers"
 _NEW = ">"
@@ -54,6 +57,7 @@ class WakeUpBroker(RedisStreamBroker):
         self._link = link
         self._deployment = deployment
         self._consumer = consumer
+        self._superseded: EntryId | None = None
         link.require(self._probe)
 
     @property
@@ -83,6 +87,15 @@ class WakeUpBroker(RedisStreamBroker):
         length, read = answers
         return max(0, int(length) - int(read["pending"]))
 
+    async def last_sent(self) -> EntryId | None:
+        """Return the id of the latest wake-up that was ever sent; None while Redis is unavailable."""
+        answers = await self._link.ask(("XINFO STREAM", self.stream))
+        return None if answers is None else _entry_id(answers[0]["last-generated-id"])
+
+    def supersede(self, until: EntryId) -> None:
+        """Discard the wake-ups up to an id when they are read: each of their orders has a new one."""
+        self._superseded = until
+
     async def startup(self) -> None:
         """Do nothing: the stream and its group are created whenever Redis becomes usable."""
 
@@ -98,20 +111,19 @@ class WakeUpBroker(RedisStreamBroker):
         crash_points.reach("after acknowledge")
 
     async def read(self, client: Redis, count: int, *, block_ms: int) -> Entries:
-        """Wait for wake-ups that no process has read."""
-        return self._wake_ups(await self._page(client, _NEW, count, "BLOCK", block_ms))
+        """Wait for wake-ups that no process has read, and return up to ``count``, or a page."""
+        return self._wake_ups(await self._page(client, _NEW, min(count, _PAGE), "BLOCK", block_ms))
 
-    async def read_again(self, client: Redis) -> Entries:
-        """Return wake-ups that were sent to this process and not acknowledged: they may not have arrived.
+    async def read_again(self, client: Redis) -> AsyncIterator[Entries]:
+        """Iterate over the wake-ups that were sent to this process and not acknowledged, page by page.
 
-        With them come those whose acknowledgements were lost, so there can be any number.
+        They may not have arrived. With them come those whose acknowledgements were lost, so there can be any
+        number.
         """
-        wake_ups: Entries = []
         after: str | bytes = _NOT_ACKNOWLEDGED
-        while page := await self._page(client, after, _PENDING_LIMIT):
-            wake_ups += self._wake_ups(page)
+        while page := await self._page(client, after, _PAGE):
+            yield self._wake_ups(page)
             after = page[-1][0]
-        return wake_ups
 
     async def leave(self) -> None:
         """Leave the consumer group, and resend the wake-ups that this process has not acknowledged."""
@@ -119,12 +131,12 @@ class WakeUpBroker(RedisStreamBroker):
             return
         client = connect(self._link.url)
         try:
-            entries = await self.read_again(client)
             async with client.pipeline(transaction=False) as pipeline:
-                for entry_id, fields in entries:
-                    pipeline.execute_command(*self._adding("data", fields[b"data"]))
-                    pipeline.execute_command("XACK", self.stream, _GROUP, entry_id)
-                    pipeline.execute_command("XDEL", self.stream, entry_id)
+                async for page in self.read_again(client):
+                    for entry_id, fields in page:
+                        pipeline.execute_command(*self._adding("data", fields[b"data"]))
+                        pipeline.execute_command("XACK", self.stream, _GROUP, entry_id)
+                        pipeline.execute_command("XDEL", self.stream, entry_id)
                 pipeline.execute_command("XGROUP", "DELCONSUMER", self.stream, _GROUP, self._consumer)
                 await pipeline.execute()
         except REDIS_ERRORS as error:
@@ -132,22 +144,24 @@ class WakeUpBroker(RedisStreamBroker):
         finally:
             await client.aclose()
 
-    async def claim_lost(self, client: Redis, count: int, *, idle_ms: int) -> Entries:
-        """Claim wake-ups that were sent to a process which did not begin their jobs.
+    async def claim_lost(self, client: Redis, count: int, *, idle_ms: int) -> int:
+        """Claim wake-ups that were sent to a process which did not begin their jobs, for ``read_again``.
 
-        It has died, or they did not arrive. While they are in the stream, they count towards ``length``.
+        It has died, or they did not arrive.
 
         Args:
             client: The client to use.
             count: The maximum to claim. More would be claimed again, also by others, before they begin.
             idle_ms: The minimum time since they were sent.
+
+        Returns:
+            How many were claimed.
         """
         sent: list[Any] = await client.xpending_range(self.stream, _GROUP, "-", "+", _PENDING_LIMIT)
         lost = [entry["message_id"] for entry in sent if entry["time_since_delivered"] >= idle_ms]
-        if not lost:
-            return []
-        await client.xclaim(self.stream, _GROUP, self._consumer, idle_ms, lost[:count], justid=True)
-        return await self.read_again(client)
+        if lost:
+            await client.xclaim(self.stream, _GROUP, self._consumer, idle_ms, lost[:count], justid=True)
+        return len(lost[:count])
 
     async def remove_dead_consumers(self, client: Redis, *, idle_ms: int) -> None:
         """Remove consumers that were idle for longer than ``idle_ms`` and have no unacknowledged wake-ups."""
@@ -186,7 +200,8 @@ class WakeUpBroker(RedisStreamBroker):
         """Return the wake-ups of a page, and acknowledge its other entries."""
         wake_ups: Entries = []
         for entry_id, fields in page:
-            if fields and b"data" in fields and self._is_ours(fields):
+            superseded = self._superseded is not None and _entry_id(entry_id) <= self._superseded
+            if fields and b"data" in fields and not superseded and self._is_ours(fields):
                 wake_ups.append((entry_id, fields))
             else:
                 self.acknowledge(entry_id)
@@ -205,3 +220,8 @@ class WakeUpBroker(RedisStreamBroker):
     def _reading(self, which: str | bytes, count: int, *options: str | int) -> tuple[str | bytes | int, ...]:
         command = ("XREADGROUP", "GROUP", _GROUP, self._consumer)
         return (*command, "COUNT", count, *options, "STREAMS", self.stream, which)
+
+
+def _entry_id(text: bytes) -> EntryId:
+    milliseconds, _, number = text.partition(b"-")
+    return int(milliseconds), int(number)

@@ -133,7 +133,7 @@ class JobReceiver:
     async def _read_on(self, client: Redis) -> None:
         """Read as many wake-ups as there are free slots, and wait for both."""
         # Wake-ups sent on a broken connection may never have arrived.
-        self._add_entries(await self._broker.read_again(client))
+        await self._read_again(client)
         next_look = self._clock.monotonic()
         while True:
             free = self._concurrency - len(self._jobs) - len(self._read)
@@ -141,13 +141,18 @@ class JobReceiver:
                 self._slot_free.clear()
                 await self._slot_free.wait()
             elif self._clock.monotonic() >= next_look:
-                lost = await self._broker.claim_lost(client, free, idle_ms=_LOST_AFTER_MS)
-                self._add_entries(lost)
-                if len(lost) < free:
+                claimed = await self._broker.claim_lost(client, free, idle_ms=_LOST_AFTER_MS)
+                if claimed:
+                    await self._read_again(client)
+                if claimed < free:
                     next_look = self._clock.monotonic() + _LOOK_FOR_LOST_EVERY_S
                     await self._broker.remove_dead_consumers(client, idle_ms=_DEAD_AFTER_MS)
             else:
                 self._add_entries(await self._broker.read(client, free, block_ms=_BLOCK_MS))
+
+    async def _read_again(self, client: Redis) -> None:
+        async for entries in self._broker.read_again(client):
+            self._add_entries(entries)
 
     def _add_entries(self, entries: Entries) -> None:
         for entry_id, fields in entries:

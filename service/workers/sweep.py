@@ -14,7 +14,7 @@ import logging
 from service.background import Background
 from service.clock import Clock
 from service.execution.engine import Engine
-from service.execution.order_queue import OrderQueue
+from service.execution.order_queue import EntryId, OrderQueue
 from service.postgres.database import UnavailableError
 from service.store.instances import MAX_PER_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
@@ -66,6 +66,8 @@ class Sweep:
         self._every_s = min(_EVERY_S, self._timeout_s / 4)
         # More orders are due than were enqueued at once.
         self._more_due = False
+        # The latest wake-up before all due orders began to be enqueued.
+        self._last_superseded: EntryId | None = None
         self._registered = False
         # Held while the heartbeat is sent, and while the identity changes.
         self._identifying = asyncio.Lock()
@@ -233,6 +235,8 @@ class Sweep:
         if length > _QUEUE_LIMIT and not queue.all_due:
             # A later sweep finds the due orders.
             return
+        if queue.all_due:
+            self._last_superseded = await queue.last_sent()
         # Removed first, so that a request that arrives meanwhile counts for the next run.
         again = queue.pop_all_due() or self._more_due
         try:
@@ -246,3 +250,15 @@ class Sweep:
             raise
         self._more_due = again and len(order_ids) >= MAX_PER_SWEEP
         await queue.enqueue(order_ids)
+        if not self._more_due:
+            self._supersede()
+
+    def _supersede(self) -> None:
+        """Discard earlier wake-ups, once every due order has a new one: many starts leave thousands.
+
+        An order that a transaction had locked was skipped. It is being claimed, or ended, or gets a new
+        wake-up afterwards. With a rate limit, the orders beyond it have no new one and keep theirs.
+        """
+        last, self._last_superseded = self._last_superseded, None
+        if last is not None and not self._rate_limit.starts:
+            self._queue.supersede(last)

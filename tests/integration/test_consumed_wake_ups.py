@@ -204,6 +204,36 @@ async def test_a_wake_up_arrives_while_a_claim_is_rejected(open_instance: Open) 
     await instance.comes_to(order_id)
 
 
+async def test_a_wake_up_arrives_while_the_last_step_is_written(open_instance: Open) -> None:
+    """The order waits for its next attempt and is due again, but the response has not arrived."""
+    instance = await open_instance(PAPER_FAILURE_RATE="transient=1", RETRY_BASE_DELAY_MS="1")
+    engine = instance.service.execution.engine
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(query: Query[Any]) -> None:
+        if query.name != "append_transitions" or held.is_set():
+            return
+        with instance.servers.connect() as link, link.cursor() as cursor:
+            cursor.execute("SELECT order_id::text FROM open_orders WHERE owner IS NULL")
+            waiting = cursor.fetchone()
+            if waiting is None:
+                return
+            # The sweep hands it out, and the wake-up is consumed.
+            cursor.execute("UPDATE open_orders SET wake_at = now() + interval '5 s'")
+        held.set()
+        assert waiting[0] in engine.running
+        await engine.execute(waiting[0])
+        await go_on.wait()
+
+    instance.after(hold)
+    order_id = await instance.place()
+    await held.wait()
+    before = instance.asked.count("claim_orders")
+    go_on.set()
+    await until(lambda: instance.asked.count("claim_orders") > before, SOON_S)
+    await instance.comes_to(order_id, "failed", within_s=15)
+
+
 @pytest.mark.parametrize("rate_limit", ["0", "100"])
 async def test_an_order_is_locked_by_a_writer_that_does_not_claim_it(
     open_instance: Open, rate_limit: str
@@ -350,6 +380,29 @@ async def test_acknowledgements_are_lost_of_more_wake_ups_than_are_read_at_once(
         await until(lambda: client.xlen(instance.servers.wake_ups) == 0, within_s=4)
 
 
+async def test_wake_ups_that_starts_have_left_behind_are_discarded(open_instance: Open) -> None:
+    instance = await open_instance(QUEUE_RATE_LIMIT="0")
+    storage, receiver = instance.service.storage, instance.service.execution.receiver
+    await receiver.stop_reading()
+    order_id, executed = await instance.place(), list[str]()
+    with redis.Redis.from_url(instance.servers.redis_url) as client:
+        await storage.broker.send([order_id] * 2_500)
+        await until(lambda: client.xlen(instance.servers.wake_ups) == 2_501)
+        storage.queue.enqueue_all_due()
+        await until(lambda: client.xlen(instance.servers.wake_ups) == 2_502 and not storage.queue.all_due)
+
+        async def execute(order: str) -> None:
+            executed.append(order)
+            await instance.service.execution.engine.execute(order)
+
+        receiver._execute = execute
+        receiver.start()
+        await until(lambda: client.xlen(instance.servers.wake_ups) == 0)
+    await instance.comes_to(order_id)
+    # The new one.
+    assert executed == [order_id]
+
+
 async def test_many_wake_ups_are_left_unacknowledged_by_dead_processes(open_instance: Open) -> None:
     instance = await open_instance()
     await read_without_acknowledging(instance, "dead", 1_000)
@@ -402,7 +455,7 @@ async def test_no_more_orders_of_a_dead_instance_are_claimed_than_can_start(open
     async with Redis.from_url(instance.servers.redis_url) as client:
         reading = ("XREADGROUP", "GROUP", "workers", "dead", "COUNT", 3, "STREAMS", stream, ">")
         assert await client.execute_command(*reading)  # type: ignore[no-untyped-call]
-        assert len(await instance.service.storage.broker.claim_lost(client, 2, idle_ms=0)) == 2
+        assert await instance.service.storage.broker.claim_lost(client, 2, idle_ms=0) == 2
         assert (await client.xpending(stream, "workers"))["pending"] == 3
     # Orders claimed and not started, and orders not claimed, are executed all the same.
     receiver.start()

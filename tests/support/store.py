@@ -14,7 +14,7 @@ from service.domain.mode import TradingMode
 from service.domain.order import NewOrder, OrderType, Terms
 from service.domain.quote import SwapMode
 from service.domain.transaction import Fill, TransactionState, TransactionStatus
-from service.execution.order_queue import OrderQueue
+from service.execution.order_queue import EntryId, OrderQueue
 from service.postgres.database import Database
 from service.postgres.migrations import migrate
 from service.store.claims import Claimed, Claims
@@ -38,6 +38,13 @@ class NoRedis:
     async def send(self, order_ids: Iterable[str]) -> None:
         """Refuse: nothing is sent where nothing is available."""
         raise AssertionError([*order_ids])
+
+    async def last_sent(self) -> None:
+        """Return nothing: without Redis."""
+
+    def supersede(self, until: EntryId) -> None:
+        """Refuse: there are none."""
+        raise AssertionError(until)
 
     async def length(self) -> None:
         """Return that Redis is away."""

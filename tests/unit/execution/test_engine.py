@@ -163,6 +163,9 @@ class OneOrderStore:
     def check_after(self, _delay_ms: int) -> None:
         """Ignore: no sweep runs here."""
 
+    def requeue(self, _order_id: str) -> None:
+        """Ignore: no sweep runs here."""
+
 
 class EngineDesk:
     """An engine with its venue and its store."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from service.execution import order_queue
-from service.execution.order_queue import OrderQueue
+from service.execution.order_queue import EntryId, OrderQueue
 from tests.support.clock import ManualClock, settle
 
 
@@ -19,6 +19,12 @@ class Stream:
 
     async def send(self, order_ids: Iterable[str]) -> None:
         self.sent += order_ids
+
+    async def last_sent(self) -> EntryId | None:
+        return (len(self.sent), 0)
+
+    def supersede(self, until: EntryId) -> None:
+        del self.sent[: until[0]]
 
     async def length(self) -> int | None:
         return len(self.sent) if self.available else None

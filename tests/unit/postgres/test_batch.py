@@ -149,7 +149,7 @@ async def test_a_patient_batcher_retries_with_growing_pauses_until_it_succeeds(
     await clock.advance(10)
     assert await results == ["a1 done", "b1 done"]
     assert statement.groups == [["a1", "b1"]] * 8
-    assert clock.sleeps_s == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert clock.sleeps_s == [0.05, 0.1, 0.2, 0.25, 0.25, 0.25, 0.25]
 
 
 async def test_an_impatient_batcher_reports_an_outage_of_postgresql_at_once(

@@ -113,6 +113,28 @@ def test_a_route_keeps_its_limits_and_executes_as_quoted(
     assert route(problem.snapshots, problem.amount, problem.mode, limits) == choice
 
 
+@MODEST
+@given(seeds, st.sampled_from([1, 10, 100]))
+def test_only_routes_that_gain_less_than_the_limit_are_given_up(seed: int, gain_bps: int) -> None:
+    """The search ends early if none can gain that much: it must be right about that."""
+    problem = random_problem(seed)
+    try:
+        best = route(problem.snapshots, problem.amount, problem.mode, RouteLimits(min_split_gain_bps=0))
+    except NoRouteError:
+        return
+    quotes = [quote for quote in best.quotes if isinstance(quote, PoolQuote)]
+    if not quotes:
+        return
+    limited = route(problem.snapshots, problem.amount, problem.mode, RouteLimits(min_split_gain_bps=gain_bps))
+    if problem.mode is IN:
+        single = max(quote.amount_out for quote in quotes)
+        gained, kept = best.route.amount_out - single, limited.route.amount_out - single
+    else:
+        single = min(quote.amount_in for quote in quotes)
+        gained, kept = single - best.route.amount_in, single - limited.route.amount_in
+    assert kept in ({gained} if gained * 10_000 > single * gain_bps else {0})
+
+
 def _check_gain(choice: Choice, gain_bps: int) -> None:
     quotes = [quote for quote in choice.quotes if isinstance(quote, PoolQuote)]
     if not quotes:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from service.execution.engine import Engine
-from service.execution.order_queue import OrderQueue
+from service.execution.order_queue import EntryId, OrderQueue
 from service.postgres.database import UnavailableError
 from service.store.instances import MAX_PER_SWEEP, Identity, Instances
 from service.store.rate_limit import RateLimit
@@ -86,12 +86,13 @@ class SweepHarness:
 
     available = True
 
-    def __init__(self) -> None:
+    def __init__(self, rate_limit: int = 0) -> None:
         self.clock = ManualClock()
         self.identity = Identity(self.clock, timeout_ms=4_000)
         self.instances = FakeInstances(self.identity, self.clock)
         self.running, self.woken = list[str](), list[str]()
         self.waiting = 0
+        self.last: EntryId | None = None
         self.queue = OrderQueue(self, self.clock)
         self.sweep = Sweep(
             cast("Instances", self.instances),
@@ -99,7 +100,7 @@ class SweepHarness:
             self.clock,
             self.queue,
             cast("Engine", self),
-            rate_limit=RateLimit(0),
+            rate_limit=RateLimit(rate_limit),
             instance_timeout_ms=4_000,
         )
 
@@ -108,6 +109,12 @@ class SweepHarness:
 
     async def send(self, order_ids: Iterable[str]) -> None:
         self.woken += order_ids
+
+    async def last_sent(self) -> EntryId | None:
+        return self.last
+
+    def supersede(self, until: EntryId) -> None:
+        self.instances.calls.append(f"supersede until {until[0]}")
 
     async def length(self) -> int | None:
         return self.waiting if self.available else None
@@ -298,6 +305,25 @@ async def test_a_backlog_is_woken_in_parts(harness: SweepHarness) -> None:
     harness.waiting, harness.instances.due = 0, ["a"]
     assert (await harness.after(1))[-1] == "wake again"
     assert (await harness.after(1))[-1] == "wake"
+
+
+async def test_the_wake_ups_before_all_due_orders_had_new_ones_are_superseded(harness: SweepHarness) -> None:
+    harness.last = (7, 0)
+    harness.instances.due = [str(number) for number in range(MAX_PER_SWEEP)]
+    await harness.start()
+    # Sent in between: they are not earlier.
+    harness.last, harness.instances.due = (8, 0), ["a"]
+    calls = await harness.after(1)
+    assert calls[-2:] == ["wake again", "supersede until 7"]
+    assert (await harness.after(1))[-1] == "wake"
+
+
+async def test_with_a_rate_limit_earlier_wake_ups_stay() -> None:
+    harness = SweepHarness(rate_limit=1)
+    harness.last = (7, 0)
+    await harness.start()
+    assert harness.instances.calls[-1] == "wake again"
+    await harness.sweep.stop()
 
 
 @pytest.mark.parametrize(("absence_s", "renewed"), [(3.9, False), (4.1, True)])
