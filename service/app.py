@@ -143,6 +143,7 @@ class Api:
             None if market.paper is None else PaperRoutes(market.paper, fetch_tokens),
             HealthRoute(
                 halt=storage.halt,
+                write_error=lambda: storage.database.write_error,
                 link=storage.link,
                 executing=lambda: execution.receiver.running,
                 unknown_outcomes=lambda: execution.engine.unknown_outcomes,

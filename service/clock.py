@@ -9,6 +9,9 @@ import random
 import time
 from uuid import UUID
 
+# More than a slow answer, which is read late, makes PostgreSQL's clock seem to be behind.
+_JUMP_S = 10.0
+
 
 class Clock:
     """The process's clock, and the source of its ids and random numbers."""
@@ -18,6 +21,8 @@ class Clock:
         self._secret: random.Random = random.SystemRandom() if seed is None else self.seeded(str(seed))
         self._random = self.seeded(str(self._secret.getrandbits(128)))
         self._database_offset_s: float | None = None
+        self.jumps_back = 0
+        """How often PostgreSQL's clock was seen to jump back by more than ten seconds."""
 
     def monotonic(self) -> float:
         """Return monotonic seconds since an arbitrary origin."""
@@ -34,7 +39,10 @@ class Clock:
 
     def observe_database_time(self, epoch_s: float) -> None:
         """Record PostgreSQL's time, in seconds since the Unix epoch, that was just read."""
-        self._database_offset_s = epoch_s - self.monotonic()
+        offset_s = epoch_s - self.monotonic()
+        if self._database_offset_s is not None and offset_s < self._database_offset_s - _JUMP_S:
+            self.jumps_back += 1
+        self._database_offset_s = offset_s
 
     def database_time(self) -> float:
         """Return PostgreSQL's time now, in seconds since the Unix epoch.

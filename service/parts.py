@@ -186,6 +186,7 @@ class Execution:
 
     def __init__(self, settings: Settings, servers: Servers, storage: Storage, market: Market) -> None:
         clock = storage.clock
+        retry = RetryPolicy(settings.max_retries, settings.retry_base_delay_ms, settings.max_history_entries)
         self.engine = Engine(
             journal=storage.journal,
             claims=storage.claims,
@@ -194,9 +195,7 @@ class Execution:
             quoter=market.quoter,
             clock=clock,
             settings=ExecutionSettings(
-                retry=RetryPolicy(
-                    settings.max_retries, settings.retry_base_delay_ms, settings.max_history_entries
-                ),
+                retry=retry,
                 outcome_timeout_ms=settings.outcome_timeout_ms,
                 max_price_impact_bps=settings.max_price_impact_bps or None,
                 limits=market.limits,
@@ -221,6 +220,7 @@ class Execution:
                 storage.halt,
                 market.venue.identity,
                 dead_after_ms=timeout_ms,
+                longest_wait_ms=max(retry.longest_delay_ms, storage.rate_limit.window_ms) + WAKE_AFTER_MS,
             ),
             storage.identity,
             clock,

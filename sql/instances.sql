@@ -9,20 +9,43 @@ WHERE id = %(id)s
 RETURNING extract(epoch FROM now())::float8 AS now, (SELECT reason FROM trading_halt) AS halted;
 
 -- name: remove_dead_instances
--- Remove processes whose last heartbeat is too old.
+-- Remove processes whose last heartbeat is too old, or, since the clock has jumped back, too far in the future: a
+-- living one sends the next within a second.
 DELETE FROM instances
 WHERE id <> %(own)s
-    AND seen_at <= now() - %(dead_after_ms)s * interval '1 millisecond'
+    AND (
+        seen_at <= now() - %(dead_after_ms)s * interval '1 millisecond'
+        OR seen_at > now() + %(dead_after_ms)s * interval '1 millisecond'
+    )
 RETURNING id::text;
+
+-- name: find_oldest_due_time
+-- Return a time before which no order is due, given an earlier one. While another transaction holds back what may be
+-- vacuumed, the index on due_at keeps an entry of each order that has ended: a scan that starts here skips them.
+SELECT least(min(due_at), now() - interval '1 minute')::text FROM open_orders WHERE due_at >= %(due_since)s;
 
 -- name: release_orphans
 -- Release the orders of processes that no longer exist. Orders in execution are always due, so the index on
 -- due_at finds them among any number of resting ones.
 UPDATE open_orders
 SET owner = NULL, wake_at = now()
-WHERE due_at <= now()
+WHERE due_at BETWEEN %(due_since)s AND now()
     AND owner IS NOT NULL
     AND owner NOT IN (SELECT id FROM instances)
+RETURNING order_id::text;
+
+-- name: wake_postponed_orders
+-- Make orders due that wait longer than any order does, and let the rate limit's slots end with their window: the
+-- clock has jumped back. The slots keep their distances, and the latest start counts as a start of now.
+WITH starts AS (
+    UPDATE rate_starts AS r
+    SET started_at = r.started_at - latest.ahead
+    FROM (SELECT max(started_at) - now() AS ahead FROM rate_starts) AS latest
+    WHERE latest.ahead > interval '1 second'
+)
+UPDATE open_orders
+SET due_at = now(), wake_at = now()
+WHERE due_at > now() + %(longest_wait_ms)s * interval '1 millisecond' AND due_at < 'infinity'
 RETURNING order_id::text;
 
 -- name: leave
@@ -47,7 +70,8 @@ WHERE order_id = ANY(%(ids)s::uuid[]) AND owner IS NULL AND due_at <= now() AND 
 WITH started AS (
     SELECT order_id
     FROM open_orders
-    WHERE owner IS NULL AND started AND due_at <= now() AND (%(again)s OR wake_at <= now())
+    WHERE owner IS NULL AND started AND due_at BETWEEN %(due_since)s AND now()
+        AND (%(again)s OR wake_at <= now() OR wake_at > now() + %(longest_wait_ms)s * interval '1 millisecond')
     ORDER BY due_at, order_id
     LIMIT %(most)s
     FOR UPDATE SKIP LOCKED
@@ -55,7 +79,8 @@ WITH started AS (
 startable AS (
     SELECT order_id
     FROM open_orders
-    WHERE owner IS NULL AND NOT started AND due_at <= now() AND (%(again)s OR wake_at <= now())
+    WHERE owner IS NULL AND NOT started AND due_at BETWEEN %(due_since)s AND now()
+        AND (%(again)s OR wake_at <= now() OR wake_at > now() + %(longest_wait_ms)s * interval '1 millisecond')
         AND /* include: trading */
     ORDER BY due_at, order_id
     LIMIT least(%(most)s, CASE WHEN %(rate_limit)s = 0 THEN %(most)s ELSE (
@@ -84,12 +109,13 @@ WHERE owner = %(owner)s AND order_id = ANY(%(ids)s::uuid[]);
 -- Find orders that this process owns and that none of its tasks is executing.
 SELECT order_id::text
 FROM open_orders
-WHERE due_at <= now() AND owner = %(owner)s AND NOT order_id = ANY(%(running)s::uuid[])
+WHERE due_at BETWEEN %(due_since)s AND now() AND owner = %(owner)s AND NOT order_id = ANY(%(running)s::uuid[])
 LIMIT %(most)s;
 
 -- name: take_lease
 -- Take an expired lease, or renew it. Returns the epoch, which stays the same only while one process leads
--- without interruption; or, while another leads, the seconds until its lease expires unless it is renewed.
+-- without interruption; or, while another leads, the seconds until its lease expires unless it is renewed. A lease
+-- that was renewed in the future, by a clock that has jumped back since, has expired too.
 WITH taken AS (
     INSERT INTO leases AS l (name, leader, renewed_at)
     VALUES (%(name)s, %(leader)s, now())
@@ -99,12 +125,14 @@ WITH taken AS (
         renewed_at = now(),
         epoch = CASE
             WHEN l.leader = excluded.leader
-                AND l.renewed_at >= now() - %(lease_ms)s * interval '1 millisecond' THEN l.epoch
+                AND l.renewed_at BETWEEN now() - %(lease_ms)s * interval '1 millisecond'
+                    AND now() + %(lease_ms)s * interval '1 millisecond' THEN l.epoch
             ELSE l.epoch + 1
         END
     WHERE l.leader = excluded.leader
         OR %(alone)s
-        OR l.renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
+        OR NOT l.renewed_at BETWEEN now() - %(lease_ms)s * interval '1 millisecond'
+            AND now() + %(lease_ms)s * interval '1 millisecond'
     RETURNING epoch
 )
 SELECT epoch, 0 AS left_s FROM taken

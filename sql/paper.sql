@@ -78,15 +78,17 @@ LEFT JOIN paper_tokens AS n ON n.symbol = p.token
 ORDER BY p.token;
 
 -- name: paper_lead
--- Become the market's leader, if the lease is free or has expired. Returns the new epoch; or, while another leads,
--- the seconds until its lease expires unless it is renewed.
+-- Become the market's leader, if the lease is free or has expired, or was renewed in the future, by a clock that has
+-- jumped back since. Returns the new epoch; or, while another leads, the seconds until its lease expires unless it
+-- is renewed.
 WITH won AS (
     UPDATE paper_leader
     SET leader = %(leader)s, epoch = epoch + 1, renewed_at = now()
     WHERE leader IS NULL
         OR leader = %(leader)s
         OR %(alone)s
-        OR renewed_at < now() - %(lease_ms)s * interval '1 millisecond'
+        OR NOT renewed_at BETWEEN now() - %(lease_ms)s * interval '1 millisecond'
+            AND now() + %(lease_ms)s * interval '1 millisecond'
     RETURNING epoch, sequence
 )
 SELECT
@@ -184,12 +186,13 @@ JOIN paper_transactions AS t ON t.signature = a.signature
 WHERE t.signature NOT IN (SELECT signature FROM too_late);
 
 -- name: paper_find_pending
--- Transactions that wait to be executed, in landing order.
+-- Transactions that wait to be executed and land in a slot or later, in landing order. While another transaction
+-- holds back what may be vacuumed, the index keeps an entry of each one that has landed: a later slot skips them.
 SELECT signature, message, lands_slot
 FROM paper_transactions
-WHERE status = 'pending'
+WHERE status = 'pending' AND lands_slot >= %(since_slot)s
 ORDER BY lands_slot, submitted_at, signature
-LIMIT 2000;
+LIMIT %(most)s;
 
 -- name: paper_settle
 -- Commit the results of a group of transactions, of commands and of the market's own traders, if the epoch is

@@ -19,7 +19,12 @@ WHERE p.order_id = ANY(%(ids)s::uuid[])
 SELECT
     o.id::text AS order_id, o.version, o.order_type, o.token_in, o.token_out, o.amount AS amount_in, o.limit_out,
     o.sniper_conditions, extract(epoch FROM o.created_at)::float8 AS created_at,
-    coalesce(extract(epoch FROM p.not_before), 0)::float8 AS not_before
+    -- No pause is longer than 5 minutes: PostgreSQL's clock has jumped back, and the pause begins again.
+    coalesce(extract(epoch FROM CASE
+        WHEN p.not_before > now() + interval '301 seconds'
+            THEN now() + least(2 ^ least(p.returns - 1, 16), 300) * interval '1 second'
+        ELSE p.not_before
+    END), 0)::float8 AS not_before
 FROM open_orders AS p
 JOIN orders AS o ON o.id = p.order_id
 
@@ -35,7 +40,10 @@ p.resting
 -- Return the versions of orders that recently began to rest or were amended.
 SELECT order_id::text, rested_version AS version
 FROM open_orders
-WHERE resting AND fired IS NULL AND rested_at > now() - %(within_ms)s * interval '1 millisecond'
+WHERE resting AND fired IS NULL
+    AND rested_at > now() - %(within_ms)s * interval '1 millisecond'
+    -- Those of a future from which PostgreSQL's clock has jumped back must not take the places of new ones.
+    AND rested_at < now() + %(within_ms)s * interval '1 millisecond'
 ORDER BY rested_at DESC
 LIMIT %(limit)s;
 

@@ -321,6 +321,29 @@ WHERE (endpoint_id, order_id, sequence) IN (
 )
 RETURNING true;
 
+-- name: hasten_all_webhook_deliveries
+-- PostgreSQL's clock has jumped back: make due what waits for a time that was set before, a limited number. Leases
+-- end as if they had been taken now.
+WITH endpoints AS (
+    UPDATE webhook_endpoints SET retry_at = now() WHERE retry_at > now()
+),
+waiting AS (
+    SELECT endpoint_id, order_id, sequence
+    FROM webhook_deliveries
+    WHERE due_at > now() OR leased_until > now() + %(lease_s)s * interval '1 second'
+    LIMIT %(most)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE webhook_deliveries AS d
+SET
+    due_at = least(d.due_at, now()),
+    leased_until = CASE
+        WHEN d.leased_until IS NOT NULL THEN least(d.leased_until, now() + %(lease_s)s * interval '1 second')
+    END
+FROM waiting AS w
+WHERE d.endpoint_id = w.endpoint_id AND d.order_id = w.order_id AND d.sequence = w.sequence
+RETURNING true;
+
 -- name: give_up_webhook_deliveries
 -- Delete deliveries that are too old, a limited number. Returns how many of each endpoint.
 WITH old AS (

@@ -17,13 +17,14 @@ from service.store.halt import TradingHalt
 class HealthRoute:
     """The handler of the health route: checks the servers, and counts orders and unknown outcomes.
 
-    ``halt`` is read to check PostgreSQL, and shown.
+    ``halt`` is read to check PostgreSQL, and shown. ``write_error`` returns why PostgreSQL rejects writes.
 
     ``anonymous`` tells whether clients need no API key, because none was ever created; ``mode`` is whether
     orders trade real money.
     """
 
     halt: TradingHalt
+    write_error: Callable[[], str | None]
     link: RedisLink
     executing: Callable[[], int]
     unknown_outcomes: Callable[[], int]
@@ -31,9 +32,10 @@ class HealthRoute:
     mode: TradingMode
 
     async def health(self, _request: web.Request) -> web.Response:
-        """Answer 200 while orders can be placed and read, 503 while PostgreSQL is unavailable.
+        """Answer 200 while orders can be read, 503 while PostgreSQL is unavailable.
 
-        ``degraded``: Redis is unavailable or unusable; orders are accepted and executed without it.
+        ``degraded``: Redis is unavailable or unusable, and orders are accepted and executed without it; or
+        PostgreSQL rejects writes, and orders wait.
         """
         halt = None
         try:
@@ -42,11 +44,13 @@ class HealthRoute:
         except UnavailableError:
             database = False
         redis_error = await self.link.check()
-        status = "unavailable" if not database else "degraded" if redis_error else "ok"
+        write_error = self.write_error() if database else None
+        status = "unavailable" if not database else "degraded" if redis_error or write_error else "ok"
         body = {
             "status": status,
             "mode": self.mode,
-            "database": "ok" if database else "unavailable",
+            "database": "unavailable" if not database else "unwritable" if write_error else "ok",
+            "databaseError": write_error,
             "redis": "unavailable" if redis_error else "ok",
             "redisError": redis_error,
             "executing": self.executing(),

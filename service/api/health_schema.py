@@ -17,7 +17,12 @@ class HealthSchema(ResponseSchema):
     """Whether the service can do its work."""
 
     status = fields.String(required=True, validate=validate.OneOf(["ok", "degraded", "unavailable"]))
-    database = fields.String(required=True, validate=validate.OneOf(["ok", "unavailable"]))
+    database = fields.String(required=True, validate=validate.OneOf(["ok", "unwritable", "unavailable"]))
+    database_error = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Why PostgreSQL rejects writes; null if it has rejected none just now."},
+    )
     redis = fields.String(required=True, validate=validate.OneOf(["ok", "unavailable"]))
     redis_error = fields.String(required=True, allow_none=True)
     executing = fields.Integer(required=True, metadata={"description": "Orders that this instance executes."})

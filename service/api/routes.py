@@ -71,7 +71,10 @@ ROUTES: tuple[ApiRoute, ...] = (
         "Health check",
         responses=(
             ApiResponse(
-                200, "ok, or degraded: Redis is unavailable or unusable, see redisError.", HealthSchema
+                200,
+                "ok, or degraded: Redis is unavailable or unusable, see redisError, or PostgreSQL rejects"
+                " writes, see databaseError.",
+                HealthSchema,
             ),
             ApiResponse(503, "unavailable: PostgreSQL is unavailable.", HealthSchema),
         ),

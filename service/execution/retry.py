@@ -82,6 +82,11 @@ class RetryPolicy:
             return None
         return self.base_delay_ms << (attempts - 1)
 
+    @property
+    def longest_delay_ms(self) -> int:
+        """The longest time from a failed attempt to the next, with its jitter."""
+        return (self.base_delay_ms << max(self.max_retries - 1, 0)) + self.jitter_ms()
+
     def jitter_ms(self) -> int:
         """Return the maximum jitter of a delay, so that orders that failed together spread out."""
         return self.base_delay_ms // 20

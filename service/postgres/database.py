@@ -7,6 +7,8 @@ holds no lock. Errors of the driver are handled here and nowhere else:
 - If one connection is dead, the others probably are too, so all idle ones are dropped. If a statement gets no
   answer in time, all connections without an answer since it began are dropped, in use or not; otherwise a
   network that drops packets would cost another time-out for each of them.
+- PostgreSQL that is read-only, or has no disk space or memory left, is unavailable too; ``write_error`` tells
+  why.
 - While PostgreSQL is unavailable, a connection is attempted once every ``_RECONNECT_PAUSE_S``; other
   statements fail at once.
 """
@@ -29,6 +31,14 @@ STATEMENT_TIMEOUT_MS = 3_000
 
 _CONFLICTS = 4
 _RECONNECT_PAUSE_S = 0.2
+# While writes are rejected, some are repeated each second.
+_WRITE_ERROR_KEPT_S = 3.0
+
+_NO_ROOM: dict[type[psycopg2.Error], str] = {
+    psycopg2.errors.DiskFull: "PostgreSQL's disk is full",
+    psycopg2.errors.OutOfMemory: "PostgreSQL has no memory left",
+}
+_READ_ONLY = "PostgreSQL is read-only"
 
 _CANNOT_CONNECT = (psycopg2.Error, TimeoutError, OSError, UnusableError)
 
@@ -70,6 +80,13 @@ def _is_refusal(error: psycopg2.Error) -> bool:
     return error.pgcode is not None or isinstance(error, psycopg2.ProgrammingError | psycopg2.DataError)
 
 
+def _lack_of_room(error: BaseException) -> str | None:
+    """Return what PostgreSQL lacked to execute a statement, if that is why it did not, and goes on."""
+    if not isinstance(error, psycopg2.Error) or error.diag.severity_nonlocalized != "ERROR":
+        return None  # after FATAL or PANIC the statement may have been executed, and the session has ended
+    return next((text for kind, text in _NO_ROOM.items() if isinstance(error, kind)), None)
+
+
 class Database:
     """A fixed number of connections to one database.
 
@@ -95,8 +112,18 @@ class Database:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._no_connect_before = 0.0
         self._closed = False
+        self._write_error = ""
+        self._write_failed_at: float | None = None
         self.available = False
         """Whether the last statement or connection succeeded."""
+
+    @property
+    def write_error(self) -> str | None:
+        """Why PostgreSQL has just rejected a write that it must accept; None if it has not."""
+        failed_at = self._write_failed_at
+        if failed_at is None or self._clock.monotonic() - failed_at > _WRITE_ERROR_KEPT_S:
+            return None
+        return self._write_error
 
     async def run(self, query: Query[R], parameters: Parameters | None = None) -> list[R]:
         """Run one statement in a transaction of its own, and return its rows.
@@ -181,6 +208,10 @@ class Database:
         if isinstance(error, psycopg2.Error) and _is_refusal(error):
             self._return_session(session)
             return error
+        if lack := _lack_of_room(error):
+            self._return_session(session)
+            self._note_write_error(lack)
+            return UnavailableError(str(error).strip(), unknown=False)
         session.close()
         if isinstance(error, TimeoutError):
             for database in self.group:
@@ -189,8 +220,13 @@ class Database:
             self._drop_idle()
             self.available = False
             read_only = isinstance(error, psycopg2.errors.ReadOnlySqlTransaction)
+            if read_only:
+                self._note_write_error(_READ_ONLY)
             return UnavailableError(str(error).strip() or "no answer in time", unknown=not read_only)
         return error
+
+    def _note_write_error(self, reason: str) -> None:
+        self._write_error, self._write_failed_at = reason, self._clock.monotonic()
 
     async def connect(self, *, unhurried: bool = False) -> Session:
         """Open one session, for a caller that keeps it (and closes it).

@@ -154,6 +154,7 @@ class KeyCache:
         self._by_id: dict[str, ApiKey] = {}
         self._read_at: float | None = None
         self._database_time: float | None = None
+        self._jumps_back = 0
         self._reading: asyncio.Task[None] | None = None
 
     async def refresh(self) -> None:
@@ -229,7 +230,12 @@ class KeyCache:
             await self._clock.sleep(self._read_at + _PAUSE_S - self._clock.monotonic())
         began = self._clock.monotonic()
         since = None if self._database_time is None else self._database_time - _COMMIT_MARGIN_S
-        self._database_time, changed = await self._keys.get_changed(since)
+        now, changed = await self._keys.get_changed(since)
+        if self._jumps_back != self._clock.jumps_back:
+            # What changed after PostgreSQL's clock jumped back may have an earlier time than the last read.
+            self._jumps_back = self._clock.jumps_back
+            now, changed = await self._keys.get_changed(None)
+        self._database_time = now
         self._by_id.update((key.id, key) for key in changed)
         self._read_at = began
 

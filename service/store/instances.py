@@ -24,10 +24,15 @@ _HEARTBEAT = query("heartbeat", _HeartbeatRow)
 _REMOVE_DEAD = query("remove_dead_instances")
 _RELEASE_ORPHANS = query("release_orphans")
 _RELEASE = query("release_orders")
+_FIND_OLDEST_DUE_TIME = query("find_oldest_due_time")
+_WAKE_POSTPONED = query("wake_postponed_orders")
 _LEAVE = query("leave")
 _REQUEUE = query("requeue_orders")
 _WAKE_DUE = query("wake_due_orders")
 _FIND_IDLE = query("find_idle_orders")
+
+_ALL_TIME = "-infinity"
+_OLDEST_DUE_EVERY_S = 30.0
 
 MAX_PER_SWEEP = 1_000
 """The maximum number of orders woken at once, of those that have started and of the others each."""
@@ -68,6 +73,7 @@ class Instances:
         halt: Told by each heartbeat whether trading is halted.
         read_venue: Returns the venue on which this process executes orders; called once.
         dead_after_ms: A process without a heartbeat for this long is dead, and others take its orders.
+        longest_wait_ms: No order waits longer for an attempt: neither for a retry nor for the rate limit.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class Instances:
         read_venue: Callable[[], Awaitable[VenueIdentity]],
         *,
         dead_after_ms: int,
+        longest_wait_ms: int,
     ) -> None:
         self._database = database
         self._halt = halt
@@ -87,6 +94,10 @@ class Instances:
         self._read_venue = read_venue
         self._venue: VenueIdentity | None = None
         self._dead_after_ms = dead_after_ms
+        self._longest_wait_ms = longest_wait_ms
+        self._due_since = _ALL_TIME
+        self._due_since_until = 0.0
+        self._jumps_back = clock.jumps_back
 
     async def register(self) -> None:
         """Register this process under its current id.
@@ -118,7 +129,13 @@ class Instances:
 
     async def release_orphans(self) -> list[str]:
         """Release the orders of dead processes and return the orders' ids."""
-        return [row[0] for row in await self._database.run(_RELEASE_ORPHANS)]
+        parameters = {"due_since": await self._find_due_since()}
+        return [row[0] for row in await self._database.run(_RELEASE_ORPHANS, parameters)]
+
+    async def wake_postponed(self) -> list[str]:
+        """Make orders due that wait too long, since PostgreSQL's clock has jumped back; return their ids."""
+        parameters = {"longest_wait_ms": self._longest_wait_ms}
+        return [row[0] for row in await self._database.run(_WAKE_POSTPONED, parameters)]
 
     async def leave(self, unclaimed: Sequence[str] = (), *, all_due: bool = False) -> list[str]:
         """Deregister this process and release its orders.
@@ -152,6 +169,8 @@ class Instances:
                 **rate_limit.parameters,
                 "wake_after_ms": wake_after_ms,
                 "again": again,
+                "due_since": await self._find_due_since(),
+                "longest_wait_ms": self._longest_wait_ms,
             },
         )
         return [row[0] for row in rows]
@@ -162,7 +181,22 @@ class Instances:
 
     async def find_idle(self, running: list[str]) -> list[str]:
         """Return this process's orders other than those in ``running``."""
-        rows = await self._database.read(
-            _FIND_IDLE, {"owner": self._identity.id, "running": running, "most": MAX_PER_SWEEP}
-        )
-        return [row[0] for row in rows]
+        parameters = {
+            "owner": self._identity.id,
+            "running": running,
+            "most": MAX_PER_SWEEP,
+            "due_since": await self._find_due_since(),
+        }
+        return [row[0] for row in await self._database.read(_FIND_IDLE, parameters)]
+
+    async def _find_due_since(self) -> str:
+        """Return a time before which no order is due, by PostgreSQL's clock; it may be half a minute old."""
+        if self._jumps_back != self._clock.jumps_back:
+            self._jumps_back = self._clock.jumps_back
+            self._due_since, self._due_since_until = _ALL_TIME, 0.0
+        now = self._clock.monotonic()
+        if now >= self._due_since_until:
+            rows = await self._database.read(_FIND_OLDEST_DUE_TIME, {"due_since": self._due_since})
+            [(self._due_since,)] = rows
+            self._due_since_until = now + _OLDEST_DUE_EVERY_S
+        return self._due_since

@@ -24,6 +24,7 @@ MAX_PER_GIVE_UP = 1_000
 _SUSPEND_AFTER = 5
 # Of each endpoint that a claim reads.
 _MOST_BLOCKED = 500
+_MOST_HASTENED = 1_000
 _SUSPEND_MS = 1_000
 _LONGEST_SUSPEND_MS = 60_000
 
@@ -57,6 +58,7 @@ class _GivenUpRow(NamedTuple):
 _HAS_ENDPOINTS = query("has_webhook_endpoints")
 _CLAIM = query("claim_webhook_deliveries", _LeasedRow)
 _SETTLE = query("settle_webhook_deliveries", EndpointChange)
+_HASTEN_ALL = query("hasten_all_webhook_deliveries")
 _GIVE_UP = query("give_up_webhook_deliveries", _GivenUpRow)
 
 
@@ -142,6 +144,16 @@ class WebhookOutbox:
             },
         )
         return [_delivery_of(row) for row in rows]
+
+    async def hasten_all(self) -> None:
+        """Make everything due that waits, since PostgreSQL's clock has jumped back.
+
+        Raises:
+            UnavailableError: PostgreSQL is unavailable.
+        """
+        parameters = {"lease_s": self._lease_s, "most": _MOST_HASTENED}
+        while len(await self._database.run(_HASTEN_ALL, parameters)) >= _MOST_HASTENED:
+            pass
 
     async def settle(self, result: DeliveryResult) -> EndpointChange | None:
         """Record a result, waiting for PostgreSQL as long as it takes.

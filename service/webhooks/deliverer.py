@@ -69,6 +69,7 @@ class WebhookDeliverer:
         self._clock = clock
         self._retry_base_ms = retry_base_ms
         self._turns = Turns(clock)
+        self._jumps_back = clock.jumps_back
         # Without any endpoint, a wake-up is ignored.
         self._has_endpoints = False
         self._woken = asyncio.Event()
@@ -144,6 +145,9 @@ class WebhookDeliverer:
         free = _MOST - len(self._deliveries)
         if not self._has_endpoints or free <= 0:
             return
+        if self._jumps_back != (jumps_back := self._clock.jumps_back):
+            await self._outbox.hasten_all()
+            self._jumps_back = jumps_back
         # The fewer places are free, the fewer an account may hold, and a claim takes only half of them: so a
         # few accounts with slow endpoints leave some.
         claimed = await self._outbox.claim(

@@ -190,6 +190,8 @@ class Sweep:
                 log.warning("instance %s is dead; its orders are released", dead)
                 # It may have consumed wake-ups of further orders.
                 self._queue.check_all_due()
+        if postponed := await self._instances.wake_postponed():
+            log.warning("PostgreSQL's clock has jumped back; %d orders wait no longer", len(postponed))
         await self._instances.release_orphans()
         await self._release_idle()
 

@@ -230,6 +230,60 @@ def test_orders_are_executed_while_redis_loads_its_data(own: OwnServers) -> None
             asker.wait_for_health("ok")
 
 
+@contextlib.contextmanager
+def crowded(own: OwnServers, policy: str) -> Iterator[None]:
+    """Others fill Redis all the time, and to make room it deletes keys by a policy, the engine's too."""
+    stopped = threading.Event()
+
+    def fill() -> None:
+        with own.redis() as link:
+            for number in itertools.count():
+                if stopped.wait(0.001):
+                    return
+                link.set(f"others:{number}", b"x" * 20_000)
+
+    with own.redis() as redis:
+        redis.config_set("maxmemory-policy", policy)
+        redis.config_set("maxmemory", str(redis.info("memory")["used_memory"] + 1_000_000))
+        filler = threading.Thread(target=fill)
+        filler.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            filler.join()
+            redis.config_set("maxmemory", "0")
+            redis.config_set("maxmemory-policy", "noeviction")
+            redis.delete(*redis.scan_iter("others:*", count=1_000))
+
+
+@pytest.mark.parametrize("losses", [3, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random"])
+def test_orders_are_executed_while_redis_evicts_their_wake_ups(
+    own: OwnServers, policy: str, losses: int
+) -> None:
+    servers = own.new()
+    took: list[float] = []
+    with (
+        own.redis() as redis,
+        ServiceFork({**servers.environment, **QUIET}).wait_until_ready() as service,
+        Asker(service) as asker,
+    ):
+        with crowded(own, policy):
+            for _ in range(losses):
+                wait_until(lambda: not redis.exists(servers.wake_ups), 30)
+                took.append(asker.execute())
+        assert max(took) < SOON_S, (took, service.output)
+        asker.wait_for_health("ok")
+        assert asker.execute() < SOON_S
+        assert "Traceback" not in service.output, service.output
+        verdict, _took_s = judge_after_recovery(servers, asker.placed, time.monotonic(), within_s=RECOVERY_S)
+    assert verdict.statuses == {"confirmed": len(asker.placed)}
+    row = Row(f"Redis evicts: {policy}", losses, verdict.orders)
+    row.slowest_recovery_s = max(took)
+    add(row)
+
+
 async def test_watchers_here_and_elsewhere_see_every_update(own: OwnServers) -> None:
     servers = own.new()
     # At least two seconds per order, so that watchers connect before its first step.

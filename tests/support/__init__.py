@@ -4,6 +4,8 @@ Servers and processes:
 
 servers.py        PostgreSQL and Redis, started once, with a separate database for each test
 own_servers.py    servers that a test may kill, and a load on the service
+small_disk.py     a file system so small that a test can fill it
+faked_time.py     PostgreSQL with a clock that a test moves
 pgbouncer.py      PgBouncer in front of a test's PostgreSQL
 proxy.py          a TCP proxy that injects network faults
 process.py        the real service in its own process

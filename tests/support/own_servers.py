@@ -34,10 +34,14 @@ from tests.support.venues import PAPER, JudgedVenue
 
 
 class OwnServers:
-    """Both servers, for fault injection. Each test gets its own database with ``new``."""
+    """Both servers, for fault injection. Each test gets its own database with ``new``.
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="oee-own-")
+    Args:
+        within: The folder for their data folder; None: that of temporary files.
+    """
+
+    def __init__(self, within: Path | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="oee-own-", dir=within)
         self._embedded = embedded.start(Path(self._folder.name), postgres=True, redis=True)
         self.postgres, self.valkey = self._embedded._servers
         self._names = (f"own_{number}" for number in itertools.count(1))

@@ -71,7 +71,9 @@ class Store:
         self.queue = OrderQueue(NoRedis(), self.clock)
         self.halt = TradingHalt(self.database, self.clock, self.queue.enqueue_all_due)
         self.instances = Instances(
-            self.database, self.clock, self.identity, self.halt, a_venue, dead_after_ms=1_000
+            *(self.database, self.clock, self.identity, self.halt, a_venue),
+            dead_after_ms=1_000,
+            longest_wait_ms=60_000,
         )
         self.orders = Orders(self.database, self.clock, group_limit=500)
         self.journal = Journal(

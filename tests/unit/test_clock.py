@@ -114,6 +114,13 @@ def test_the_time_of_postgresql_advances_from_its_last_reading() -> None:
     assert 1_000.0 <= clock.database_time() < 1_060.0
 
 
+def test_only_a_long_jump_back_of_postgresql_is_counted() -> None:
+    clock = Clock()
+    for epoch_s, jumps_back in ((10_000.0, 0), (13_600.0, 0), (13_595.0, 0), (10_000.0, 1), (10_000.0, 1)):
+        clock.observe_database_time(epoch_s)
+        assert clock.jumps_back == jumps_back, epoch_s
+
+
 def test_a_wait_of_zero_does_not_yield_to_the_loop() -> None:
     for seconds in (0, -1):
         waiting = Clock().sleep(seconds)

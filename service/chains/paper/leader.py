@@ -15,7 +15,7 @@ from service import crash_points
 from service.chains.paper.catalogue import Catalogue
 from service.chains.paper.command_queue import CommandQueue
 from service.chains.paper.commands import Command, ListPool, Registrar, Verdict
-from service.chains.paper.ledger import Ledger, json_of
+from service.chains.paper.ledger import MOST_PENDING, Ledger, json_of
 from service.chains.paper.market import Market
 from service.chains.paper.pool import PaperPool
 from service.chains.paper.pool_json import pool_row
@@ -30,6 +30,8 @@ from service.settings import FailureRates, Range
 
 log = logging.getLogger(__name__)
 
+# Longer than a statement that adds transactions may run.
+_ADDED_WITHIN_MS = 60_000
 # Maximum number of commands in one commit, so that transactions do not wait for long.
 _MOST_COMMANDS = 8
 
@@ -117,6 +119,9 @@ class Leader:
         # The signatures of the transactions that are queued or being executed.
         self._queued: set[str] = set()
         self._arrivals = 0
+        self._slot = 0
+        # The waiting transactions that land in earlier slots are queued, or done.
+        self._pending_since = 0
         self.market = self._market_of({})
         """The market, ahead of its next commit."""
 
@@ -128,7 +133,12 @@ class Leader:
     async def load_waiting(self) -> None:
         """Load waiting transactions and commands from the ledger, since messages may have been lost."""
         self._commands_wait = True
-        self.push(await self._ledger.pending())
+        slot = self._ledger.slot_now()
+        waiting = await self._ledger.pending(self._pending_since)
+        self.push(waiting)
+        if len(waiting) < MOST_PENDING:
+            # One that is being added lands in the slot of its statement's beginning, or later.
+            self._pending_since = slot - _ADDED_WITHIN_MS // self._settings.slot_ms
 
     def look_for_commands(self) -> None:
         """Execute the waiting commands in the next turn."""
@@ -151,6 +161,10 @@ class Leader:
         """
         commands, known = await self._waiting_commands()
         slot = self._ledger.slot_now()
+        if slot < self._slot:
+            # PostgreSQL's clock has jumped back.
+            self._bound_waits()
+        self._slot = slot
         self.market.move(slot)
         group, lapsed = self._take_due(slot)
         if lapsed:
@@ -159,7 +173,7 @@ class Leader:
 
     def push(self, arrivals: Iterable[Arrival]) -> None:
         """Queue transactions that wait in the ledger; those already queued are ignored."""
-        latest = self._ledger.slot_now() + self._settings.longest_delay_ms // self._settings.slot_ms + 2
+        latest = self._latest_slot()
         for arrival in arrivals:
             if arrival.transaction.signature in self._queued:
                 continue
@@ -168,6 +182,18 @@ class Leader:
             # The maximum bounds the wait of a transaction whose slot lies too far in the future.
             slot = min(arrival.lands_slot, latest)
             heapq.heappush(self._due, _Due(slot, self._arrivals, arrival))
+
+    def _latest_slot(self) -> int:
+        """Return the last slot in which a transaction that is submitted now may land."""
+        return self._ledger.slot_now() + self._settings.longest_delay_ms // self._settings.slot_ms + 2
+
+    def _bound_waits(self) -> None:
+        """Let no queued transaction wait longer than one that is submitted now."""
+        latest = self._latest_slot()
+        for due in self._due:
+            due.slot = min(due.slot, latest)
+        heapq.heapify(self._due)
+        self._pending_since = 0
 
     async def _reload_market(self) -> None:
         """Reload the market from the ledger; only changed pools are read."""
@@ -281,6 +307,7 @@ class Leader:
         for arrival in group:
             log.error("paper chain: cannot commit %s: %s", arrival.transaction.signature, error)
             self._queued.discard(arrival.transaction.signature)
+            self._pending_since = 0
         for command in commands:
             log.error("paper chain: cannot commit command %s: %s", command.id, error)
             refusal = Group([], {command.id: Verdict.REFUSED}, "[]", "[]", [], [], {}, [])
@@ -309,4 +336,6 @@ class Leader:
             if status.final:
                 final.add(transaction.signature)
                 self._on_final(transaction.signature, status)
+            else:
+                self._pending_since = 0
         return final

@@ -53,6 +53,9 @@ _GET_VOLUMES = query("paper_get_volumes", Traded)
 _FORGET_VOLUMES = query("paper_forget_volumes")
 _GET_TOKENS = query("paper_get_tokens", TokenRow)
 
+MOST_PENDING = 2_000
+"""How many waiting transactions are read at once."""
+
 _UNKNOWN = TransactionStatus(TransactionState.UNKNOWN)
 
 
@@ -215,11 +218,15 @@ class Ledger:
         known = {row.signature: status_of(row) for row in found}
         return [known.get(transaction.signature, _UNKNOWN) for transaction in transactions]
 
-    async def pending(self) -> list[Arrival]:
-        """Return the transactions that wait to be executed, in landing order."""
+    async def pending(self, since_slot: int = 0) -> list[Arrival]:
+        """Return the transactions that wait to be executed, in landing order, ``MOST_PENDING`` at most.
+
+        Args:
+            since_slot: Those that land in an earlier slot are known.
+        """
         return [
             Arrival(decode_message(row.signature, row.message), row.lands_slot)
-            for row in await self._run(_FIND_PENDING)
+            for row in await self._run(_FIND_PENDING, {"since_slot": since_slot, "most": MOST_PENDING})
         ]
 
     async def settle(self, epoch: int, group: Group) -> Settlement | None:

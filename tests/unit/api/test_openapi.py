@@ -179,6 +179,7 @@ def of_a_service(paper: PaperRoutes | None) -> tuple[dict[str, Any], set[tuple[s
             paper,
             HealthRoute(
                 halt=unused,
+                write_error=unused,
                 link=unused,
                 executing=unused,
                 unknown_outcomes=unused,

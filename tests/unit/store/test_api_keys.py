@@ -73,6 +73,19 @@ async def test_the_keys_are_read_again_after_a_second(clock: ManualClock, stored
     assert stored.since[1] <= START_S - 10
 
 
+async def test_all_keys_are_read_again_when_the_clock_has_jumped_back(
+    clock: ManualClock, stored: StoredKeys
+) -> None:
+    cache = KeyCache(stored, clock)
+    await cache.refresh()
+    stored.changed = [replace(KEY, revoked_at=START_S - 3_000)]
+    await clock.advance(1)
+    # Another statement has noticed it.
+    clock.observe_database_time(START_S - 3_600)
+    assert await refused(cache, clock, TOKEN)
+    assert None in stored.since[1:]
+
+
 async def test_many_callers_share_one_read(clock: ManualClock, stored: StoredKeys) -> None:
     cache = KeyCache(stored, clock)
     stored.held = asyncio.Event()

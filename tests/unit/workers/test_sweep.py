@@ -48,6 +48,10 @@ class FakeInstances:
         self._call("release orphans")
         return ["orphan"]
 
+    async def wake_postponed(self) -> list[str]:
+        self._call("postponed")
+        return []
+
     async def leave(self, unclaimed: Sequence[str] = (), *, all_due: bool = False) -> list[str]:
         self._call("leave, all due" if all_due else "leave")
         self.left.append(self._identity.id)
@@ -159,7 +163,7 @@ async def test_each_second_a_sweep_heartbeats_recovers_orphans_and_wakes_due_ord
     await harness.start()
     harness.instances.due = ["a"]
     assert await harness.after(0.5) == []
-    assert await harness.after(0.5) == ["heartbeat", "release orphans", "find idle", "wake"]
+    assert await harness.after(0.5) == ["heartbeat", "postponed", "release orphans", "find idle", "wake"]
     assert harness.woken == ["a"]
 
 
@@ -383,7 +387,8 @@ async def test_nothing_is_enqueued_while_no_worker_is_available_or_the_queue_is_
     else:
         harness.waiting = waiting
     for _sweep in range(2):
-        assert await harness.after(1) == ["heartbeat", "release orphans", "find idle", *["wake"] * wakes]
+        swept = ["postponed", "release orphans", "find idle"]
+        assert await harness.after(1) == ["heartbeat", *swept, *["wake"] * wakes]
 
 
 async def test_a_stop_deregisters_wakes_released_orders_and_ends_the_sweep(harness: SweepHarness) -> None:
