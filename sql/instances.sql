@@ -35,18 +35,21 @@ WHERE due_at BETWEEN %(due_since)s AND now()
 RETURNING order_id::text;
 
 -- name: wake_postponed_orders
--- Make orders due that wait longer than any order does, and let the rate limit's slots end with their window: the
--- clock has jumped back. The slots keep their distances, and the latest start counts as a start of now.
+-- Make orders due that wait longer than any order does and were changed in the future, and let the rate limit's
+-- slots end with their window: the clock has jumped back. (Another instance may have longer retry delays, but it
+-- changes nothing in the future.) The slots keep their distances, and the latest start counts as a start of now.
 WITH starts AS (
     UPDATE rate_starts AS r
     SET started_at = r.started_at - latest.ahead
     FROM (SELECT max(started_at) - now() AS ahead FROM rate_starts) AS latest
     WHERE latest.ahead > interval '1 second'
 )
-UPDATE open_orders
+UPDATE open_orders AS p
 SET due_at = now(), wake_at = now()
-WHERE due_at > now() + %(longest_wait_ms)s * interval '1 millisecond' AND due_at < 'infinity'
-RETURNING order_id::text;
+FROM orders AS o
+WHERE p.due_at > now() + %(longest_wait_ms)s * interval '1 millisecond' AND p.due_at < 'infinity'
+    AND o.id = p.order_id AND o.updated_at > now() + interval '10 seconds'
+RETURNING p.order_id::text;
 
 -- name: leave
 -- Remove a process that stops, and release its unfinished orders for the others, or for its next start. Also wake

@@ -29,7 +29,7 @@ _AT_ONCE = 200
 _ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1", "orderType": "limit", "limitPrice": "100000"}
 
 
-class _Watcher(asyncio.Protocol):
+class _IdleWatcher(asyncio.Protocol):
     """One WebSocket; it notes when messages arrive."""
 
     def __init__(self, order_id: bytes, arrivals: list[tuple[float, bytes]]) -> None:
@@ -66,7 +66,7 @@ async def _watch(port: int, watchers: int, order_ids: list[str]) -> None:
     async def open_one(number: int) -> None:
         order_id = order_ids[number % len(order_ids)].encode()
         _transport, watcher = await loop.create_connection(
-            lambda: _Watcher(order_id, arrivals), "127.0.0.1", port
+            lambda: _IdleWatcher(order_id, arrivals), "127.0.0.1", port
         )
         await watcher.opened
 

@@ -28,8 +28,11 @@ def run(servers: TestServers, sql: str, row_id: str | None = None) -> list[tuple
 
 
 async def test_orders_that_would_wait_an_hour_are_woken(store: Store, servers: TestServers) -> None:
-    waits, soon, woken = [await store.insert() for _ in range(3)]
+    waits, soon, woken, later = [await store.insert() for _ in range(4)]
     run(servers, "UPDATE open_orders SET due_at = now() + interval '1 h', wake_at = now() + interval '1 h'")
+    # That one was put off by an instance with longer delays, and now.
+    changed = "UPDATE orders SET updated_at = now() + interval '1 h' WHERE id <> %(id)s"
+    run(servers, changed, later)
     run(servers, "UPDATE open_orders SET due_at = now() + interval '50 s' WHERE order_id = %(id)s", soon)
     run(servers, "UPDATE open_orders SET due_at = now() - interval '1 s' WHERE order_id = %(id)s", woken)
     assert await store.instances.wake_postponed() == [waits]
