@@ -59,6 +59,7 @@ class WakeUpBroker(RedisStreamBroker):
         self._consumer = consumer
         self._superseded: EntryId | None = None
         link.require(self._probe)
+        link.on_change(self._keep_all)
 
     @property
     def stream(self) -> str:
@@ -168,6 +169,10 @@ class WakeUpBroker(RedisStreamBroker):
         for consumer in await client.xinfo_consumers(self.stream, _GROUP):
             if consumer["idle"] > idle_ms and not consumer["pending"]:
                 await client.xgroup_delconsumer(self.stream, _GROUP, consumer["name"])
+
+    def _keep_all(self) -> None:
+        # Ids come from the server's clock: on another server those of new wake-ups may be smaller.
+        self._superseded = None
 
     async def _probe(self, client: Redis) -> None:
         """Check that a wake-up can be sent, read and acknowledged; create the stream and its group."""

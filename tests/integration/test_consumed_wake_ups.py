@@ -403,6 +403,19 @@ async def test_wake_ups_that_starts_have_left_behind_are_discarded(open_instance
     assert executed == [order_id]
 
 
+async def test_redis_comes_back_as_a_server_whose_clock_is_behind(open_instance: Open) -> None:
+    # With a rate limit the sweep does not say soon which ones it has replaced on the new server.
+    instance = await open_instance(QUEUE_RATE_LIMIT="100")
+    # On the server before, whose clock was ahead, every wake-up until now was replaced.
+    instance.service.storage.broker.supersede((2**62, 0))
+    changes: list[bool] = []
+    instance.service.storage.link.on_change(lambda: changes.append(instance.service.storage.link.available))
+    with redis.Redis.from_url(instance.servers.redis_url) as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    await until(lambda: changes == [False, True])
+    await instance.comes_to(await instance.place())
+
+
 async def test_many_wake_ups_are_left_unacknowledged_by_dead_processes(open_instance: Open) -> None:
     instance = await open_instance()
     await read_without_acknowledging(instance, "dead", 1_000)
