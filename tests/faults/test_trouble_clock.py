@@ -96,11 +96,11 @@ def check_each_ended_once(servers: TestServers, promised: list[str]) -> int:
     return len(orders)
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.long)])
-def test_orders_survive_jumps_of_the_clock(moved: MovedServers, rounds: int) -> None:
+@pytest.mark.long
+def test_orders_survive_jumps_of_the_clock(moved: MovedServers) -> None:
     moved.move(0)
     servers = moved.new()
-    jumps = (AN_HOUR_S, 0) * rounds
+    jumps = (AN_HOUR_S, 0) * 10
     row = Row("PostgreSQL's clock jumps by an hour", len(jumps))
     settings = {**servers.environment, **BUSY}
     with (

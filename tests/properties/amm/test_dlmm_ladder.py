@@ -96,7 +96,7 @@ def from_ladder(
     return Walked(quote.amount_in, quote.amount_out, quote.fee_in + quote.fee_out)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     dlmm_pools(),
     directions,
